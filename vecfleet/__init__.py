@@ -1,0 +1,7 @@
+"""vecfleet, the library: what a record, a namespace and a store are.
+
+Reading order: `records`, `digests`, `names`, `errors`, `settings`, then `stores/`. Nothing here knows of jobs, queues
+or the job table; an application may install this package alone.
+"""
+
+__version__ = "0.1.0"

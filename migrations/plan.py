@@ -1,0 +1,197 @@
+"""The plan: the reviewed file that says which namespace becomes which, under which policies, at what cost.
+
+A plan holds no hosts, keys, SQL, webhook addresses or absolute paths: index names are resolved by the control plane
+when the plan is applied. Its digest detects accidents (a hand-edited or truncated file), not attackers.
+"""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import orjson
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vecfleet.errors import BadPlan
+from vecfleet.stores.base import Kind
+
+PLAN_VERSION = 1
+# 12,000 moves take about 3 MB of YAML; a file beyond this is not one of ours.
+MAX_PLAN_BYTES = 64_000_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IndexRef(_Part):
+    """An index by store and name, with what must still be true of it when the plan is applied."""
+
+    store: Literal["pinecone", "memory"] = "pinecone"
+    index: str
+    kind: Kind
+    dimension: int | None
+    metric: str | None
+
+
+class NewIndex(_Part):
+    """Where `apply` creates the target index if it is absent, from the source's schema and tags."""
+
+    cloud: str
+    region: str
+
+
+class PlannedMove(_Part):
+    """One source namespace. `to` is its target namespace, or None where each record goes to its own owner's."""
+
+    source: str
+    records: int = Field(ge=0, description="as listed or counted when planning")
+    to: str | None = None
+    creator: str | None = None
+    twin: str | None = None
+    delete_only: bool = False  # exported and deleted on explicit request, copied nowhere
+    ids_file: str | None = None  # an id source, for a store that cannot list
+
+    @property
+    def by_owner(self) -> bool:
+        return self.to is None and not self.delete_only
+
+
+class Policies(_Part):
+    """What to do where the plan meets the world. One answer for the whole job."""
+
+    writers: Literal["freeze", "dual", "delta"] = "freeze"
+    conflicts: Literal["fail", "keep", "overwrite"] = "fail"
+    collisions: Literal["fail", "skip", "prefix", "identical"] = "fail"
+    orphans: Literal["park", "review"] = "park"
+    review_namespace: str = "review"
+    numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
+    verify: Literal["count", "ids", "content", "content+query"] = "content"
+    enrich: bool = True
+    cut_over: Literal["operator", "auto", "none"] = "operator"
+    soak_seconds: int = Field(default=86_400, ge=0)
+    clean_up: Literal["operator", "auto"] = "operator"
+    max_passes: int = Field(default=5, ge=1)
+    repair_rounds: int = Field(default=2, ge=0)
+    budget_factor: float = Field(default=1.5, gt=0)
+    exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours
+
+
+class OwnershipRef(_Part):
+    """Where the answers came from, and the digest they must still have when the plan is applied."""
+
+    origin: Literal["supabase", "postgres", "file"]
+    file: str | None = None
+    twin_key: Literal["id", "name"] = "id"
+    twins: int
+    sources: int
+    digest: str
+
+
+class Estimate(_Part):
+    """What the whole job should take: copy, verification, re-read and clean-up."""
+
+    records: int
+    requests: int
+    read_units: float
+    write_units: float
+    egress_bytes: int
+    dollars: float
+    seconds: float
+
+
+class Plan(_Part):
+    """What becomes what. Built by a recipe, reviewed by a person, run as a job."""
+
+    vecfleet: Literal[1] = PLAN_VERSION
+    recipe: str
+    made_at: datetime
+    source: IndexRef
+    target: IndexRef
+    create_target: NewIndex | None = None
+    policies: Policies = Policies()
+    ownership: OwnershipRef | None = None
+    lookup_key: str = "source_id"  # the metadata key by which a record names its source
+    moves: tuple[PlannedMove, ...]
+    left_alone: tuple[str, ...] = ()
+    estimate: Estimate
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
+
+    @model_validator(mode="after")
+    def _each_source_once(self) -> Self:
+        sources = [move.source for move in self.moves]
+        twice = sorted({name for name in sources if sources.count(name) > 1}) if len(set(sources)) < len(sources) else []
+        if twice:
+            raise ValueError(f"these source namespaces are planned more than once: {', '.join(twice)}")
+        return self
+
+    @property
+    def same_index(self) -> bool:
+        return (self.source.store, self.source.index) == (self.target.store, self.target.index)
+
+    @property
+    def records(self) -> int:
+        return sum(move.records for move in self.moves)
+
+    def shared_targets(self) -> frozenset[str]:
+        """Targets that more than one move may write to: their ids are checked against each other."""
+        by_owner = sum(move.by_owner for move in self.moves)
+        named = [move.to for move in self.moves if move.to is not None]
+        return frozenset(name for name in named if named.count(name) > 1) if not by_owner else frozenset(named)
+
+    def sealed(self) -> Self:
+        """The same plan with its digest."""
+        return self.model_copy(update={"digest": self.computed_digest()})
+
+    def computed_digest(self) -> str:
+        body = self.model_dump(mode="json", exclude={"digest"})
+        return "sha256:" + hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def write_plan(plan: Plan, path: Path) -> Plan:
+    """Write the plan with its digest as YAML, whole or not at all. Returns the sealed plan."""
+    sealed = plan.sealed()
+    text = yaml.safe_dump(sealed.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return sealed
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan file. Raises BadPlan where it is missing, too large, malformed, or edited after it was sealed."""
+    again = "make a plan with `vecfleet plan`"
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_PLAN_BYTES else ""
+    except FileNotFoundError as error:
+        raise BadPlan(f"there is no plan file {path}", next_step=again) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPlan(f"the plan file {path} cannot be read: {error}", next_step=again) from error
+    if size > MAX_PLAN_BYTES:
+        raise BadPlan(f"{path} has {size:,} bytes; a plan has at most {MAX_PLAN_BYTES:,}", next_step=again)
+    try:
+        body: Any = yaml.safe_load(text)
+        plan = Plan.model_validate(body)
+    except yaml.YAMLError as error:
+        raise BadPlan(f"{path} is not YAML: {_first_line(error)}", next_step=again) from error
+    except ValidationError as error:
+        raise BadPlan(f"{path} is not a plan: {_complaints(error)}", next_step=again) from error
+    if plan.digest != plan.computed_digest():
+        raise BadPlan(
+            f"{path} was changed after it was made: its content does not match its digest",
+            next_step="make the plan again with the options you want; plans are not edited by hand",
+        )
+    return plan
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _complaints(error: ValidationError) -> str:
+    shown = [f"{'.'.join(str(part) for part in item['loc']) or 'plan'}: {item['msg']}" for item in error.errors()[:5]]
+    return "; ".join(shown)

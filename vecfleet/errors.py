@@ -1,0 +1,132 @@
+"""Everything that can go wrong, as one tree. Callers catch branches; people read the sentence.
+
+    VecfleetError
+    ├── BadInput             what was typed, configured or planned cannot be used; nothing was changed   (exit code 2)
+    │   ├── BadName          a namespace, creator or twin name outside the rules
+    │   ├── BadPlan          a plan file that is missing, malformed, edited, or made for something else
+    │   └── NotFound         an index, job, namespace or file that does not exist
+    ├── Refused              a guard said no; the reasons are listed and nothing was changed             (exit code 3)
+    ├── Unreachable          the job table, Redis or a look-up service does not answer                   (exit code 4)
+    └── StoreError           a vector store answered with an error
+        ├── Transient        worth another try after a wait
+        │   ├── RateLimited      a per-second limit; `retry_after` seconds where the service said so
+        │   ├── Unavailable      5xx, a refused or dropped connection
+        │   └── TimedOut         no answer inside the deadline; the call may have been applied
+        ├── TooLarge         the request, its answer or its URL is over a size limit: halve it
+        ├── BadRequest       the service refuses the content; with one record left, that record is at fault
+        ├── NeedsOperator    no retry helps until a person acts: the job pauses with this sentence
+        │   ├── KeyRefused       401, 403
+        │   └── QuotaExhausted   a monthly or egress allowance, a storage or object quota
+        ├── Missing          the index or namespace is not there (404)
+        ├── Conflict         it exists already, or its state forbids the call (409, 412)
+        └── WrongKind        an index whose records cannot be read and written unchanged
+
+An error says what happened and why; `next_step` is what to do or type now. Neither may hold keys or record text.
+"""
+
+import inspect
+
+
+class VecfleetError(Exception):
+    """Something went wrong while moving vectors."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None, *, next_step: str | None = None) -> None:
+        self.message = message or inspect.cleandoc(type(self).__doc__ or "")
+        self.next_step = next_step
+        super().__init__(self.message)
+
+
+class BadInput(VecfleetError):
+    """The input cannot be used; nothing was changed."""
+
+    exit_code = 2
+
+
+class BadName(BadInput):
+    """The name is outside the rules for names."""
+
+
+class BadPlan(BadInput):
+    """The plan cannot be used."""
+
+
+class NotFound(BadInput):
+    """There is no such thing."""
+
+
+class Refused(VecfleetError):
+    """A guard refused; nothing was changed."""
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str | None = None, *, next_step: str | None = None, objections: tuple[str, ...] = ()
+    ) -> None:
+        self.objections = objections
+        super().__init__(message, next_step=next_step)
+
+
+class Unreachable(VecfleetError):
+    """A service this needs does not answer."""
+
+    exit_code = 4
+
+
+class StoreError(VecfleetError):
+    """The vector store answered with an error."""
+
+
+class Transient(StoreError):
+    """The vector store could not answer just now."""
+
+    def __init__(
+        self, message: str | None = None, *, next_step: str | None = None, retry_after: float | None = None
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, next_step=next_step)
+
+
+class RateLimited(Transient):
+    """A per-second limit of the vector store was reached."""
+
+
+class Unavailable(Transient):
+    """The vector store is not available."""
+
+
+class TimedOut(Transient):
+    """The vector store did not answer inside the deadline; the call may have been applied."""
+
+
+class TooLarge(StoreError):
+    """The request or its answer is over a size limit of the vector store."""
+
+
+class BadRequest(StoreError):
+    """The vector store refuses the content of the request."""
+
+
+class NeedsOperator(StoreError):
+    """The vector store refuses until a person acts."""
+
+
+class KeyRefused(NeedsOperator):
+    """The vector store refuses the API key."""
+
+
+class QuotaExhausted(NeedsOperator):
+    """An allowance of the account is used up."""
+
+
+class Missing(StoreError):
+    """The index or namespace is not there."""
+
+
+class Conflict(StoreError):
+    """It exists already, or its state forbids this."""
+
+
+class WrongKind(StoreError):
+    """The records of this index cannot be read and written unchanged."""

@@ -1,0 +1,172 @@
+"""What a vector store must be able to do for us: two small protocols and the values they speak in.
+
+Every call returns its `Usage`, so that what was spent can be compared with what was estimated; every failure is one of
+the `StoreError`s of `vecfleet.errors`. No call retries: waiting and retrying is decided by the caller, once.
+Namespaces are given and returned in canonical form (`names.canonical`: the default one is `__default__`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from vecfleet.records import Record
+
+
+class Kind(StrEnum):
+    """What an index holds, as far as copying it is concerned."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    HYBRID = "hybrid"
+    INTEGRATED = "integrated"  # legacy create_for_model: copies verbatim through the vector API, no re-embedding
+    DOCUMENT = "document"  # re-embeds on write or cannot be read back: refused
+    POD = "pod"  # cannot list ids: needs an id source
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost: requests sent, read units, write units, bytes the service bills as egress."""
+
+    requests: int = 0
+    read_units: float = 0.0
+    write_units: float = 0.0
+    egress_bytes: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.requests + other.requests,
+            self.read_units + other.read_units,
+            self.write_units + other.write_units,
+            self.egress_bytes + other.egress_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """An index as its store describes it. `schema` is the store's own description, enough to create its like."""
+
+    name: str
+    kind: Kind
+    dimension: int | None
+    metric: str | None
+    host: str
+    ready: bool = True
+    cloud: str | None = None
+    region: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceInfo:
+    """A namespace. `count` lags behind the truth: it is a hint, never evidence. `schema`: its filterable fields."""
+
+    name: str
+    count: int
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdPage:
+    """A page of ids in byte order. `next_token` is None on the last page."""
+
+    ids: list[str]
+    next_token: str | None
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The records found, by id. An id that was asked for and is not here was not there: the service says nothing."""
+
+    records: dict[str, Record]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An acknowledged upsert of `count` records. `lsn`: the namespace's write sequence number, where told."""
+
+    count: int
+    lsn: int | None = None
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One answer of a query, best first."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids."""
+
+    upsert_bytes: int = 2_000_000
+    upsert_records: int = 1_000
+    fetch_ids: int = 100
+    list_ids: int = 100
+    delete_ids: int = 1_000
+    metadata_bytes: int = 40_000
+    id_chars: int = 512
+
+
+class Index(Protocol):
+    """One open index: its data plane. Safe to share between the threads of a process, never across a fork."""
+
+    @property
+    def info(self) -> IndexInfo: ...
+    @property
+    def limits(self) -> Limits: ...
+
+    def namespaces(self) -> Iterator[NamespaceInfo]:
+        """Every namespace, sorted by name, read page by page."""
+
+    def namespace(self, name: str) -> NamespaceInfo | None:
+        """One namespace, or None where there is none of that name."""
+
+    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
+        """Create it with its filterable fields. False where it exists already (its schema is then left as it is)."""
+
+    def delete_namespace(self, name: str) -> Usage:
+        """Delete it with all its records. Nothing happens where it does not exist."""
+
+    def list_ids(self, namespace: str, token: str | None = None, limit: int | None = None) -> IdPage:
+        """A page of ids. An absent namespace is an empty page. A token the store no longer takes: `BadRequest`."""
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched: ...
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        """Write all records in one request, or raise: TooLarge and BadRequest wrote nothing."""
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        """Delete these ids. An absent id or namespace is no error."""
+
+    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+        """The records nearest to `like` by its values (and sparse values), best first."""
+
+    def request_bytes(self, record: Record) -> int:
+        """How many bytes this record takes in an upsert request of this store, at most."""
+
+    def normalise(self, record: Record) -> Record:
+        """The record as this store gives it back once stored (nulls dropped, numbers as float64, …)."""
+
+
+class Store(Protocol):
+    """A store's control plane: which indexes there are."""
+
+    @property
+    def name(self) -> str: ...
+
+    def indexes(self) -> list[IndexInfo]: ...
+
+    def describe(self, index: str) -> IndexInfo:
+        """Raises Missing where there is no such index, naming those that exist."""
+
+    def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
+        """Create an index with the source's schema (so that sparse values stay writable) and tags; wait until ready."""
+
+    def open(self, info: IndexInfo) -> Index: ...
