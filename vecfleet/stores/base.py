@@ -134,8 +134,13 @@ class Index(Protocol):
     def delete_namespace(self, name: str) -> Usage:
         """Delete it with all its records. Nothing happens where it does not exist."""
 
-    def list_ids(self, namespace: str, token: str | None = None, limit: int | None = None) -> IdPage:
-        """A page of ids. An absent namespace is an empty page. A token the store no longer takes: `BadRequest`."""
+    def list_ids(
+        self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
+    ) -> IdPage:
+        """A page of the ids (those that start with `prefix`). An absent namespace is an empty page.
+
+        A token the store no longer takes: `BadRequest`.
+        """
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched: ...
 
