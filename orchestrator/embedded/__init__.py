@@ -1,0 +1,14 @@
+"""The servers and processes that one machine needs, run without Docker, root or an account.
+
+process    a process by its pid and the moment it was born: start, find again, stop
+account    who the private Postgres runs as when root starts it
+server     what both private servers have in common
+postgres   a private Postgres with pgvector
+redis      a private Redis-compatible server
+"""
+
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.process import DidNotStart
+from orchestrator.embedded.redis import Redis
+
+__all__ = ["DidNotStart", "Postgres", "Redis"]

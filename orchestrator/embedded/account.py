@@ -1,0 +1,88 @@
+"""Who the private Postgres runs as. It refuses to run as root, so root hands it to an account without rights.
+
+Nothing outside our own folders is changed for it: where that account cannot go, we take what it needs to where it can.
+"""
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+UNPRIVILEGED = "nobody"
+"""On every Linux and macOS; an account of our own would change the machine's user list."""
+
+ELSEWHERE = Path("/var/lib/vecfleet")
+"""Where root keeps the files of a database whose state folder that account cannot reach (as below /root)."""
+
+PASS_THROUGH = 0o711
+"""Others may go through our folder to the file they own, and see nothing on the way."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Ourselves (`name` None), or the account that root hands the database to."""
+
+    name: str | None
+
+    @classmethod
+    def for_database(cls) -> "Account":
+        return cls(UNPRIVILEGED if os.geteuid() == 0 else None)
+
+    def identity(self) -> dict[str, Any]:
+        """Keyword arguments with which `subprocess` starts a program as this account."""
+        if self.name is None:
+            return {}
+        return {"user": self.name, "group": self._group(), "extra_groups": []}
+
+    def give(self, path: Path) -> None:
+        """Make `path`, one of our own, belong to the account."""
+        if self.name is not None:
+            shutil.chown(path, self.name, self._group())
+
+    def can_run(self, *command: str | Path) -> bool:
+        try:
+            done = subprocess.run(command, cwd="/", capture_output=True, check=False, **self.identity())
+        except OSError:
+            return False
+        return done.returncode == 0
+
+    def make_home(self, folder: Path) -> None:
+        """Make `folder`, or a link under its name to a folder that the account can reach; keep what is there.
+
+        Died in the middle: at worst an empty folder in `ELSEWHERE` is left.
+        """
+        if folder.exists():
+            return
+        if self.name is None:
+            folder.mkdir(mode=0o700)
+        elif self._reaches(folder.parent):
+            folder.mkdir()
+            folder.chmod(PASS_THROUGH)
+        else:
+            ELSEWHERE.mkdir(parents=True, exist_ok=True)
+            ELSEWHERE.chmod(PASS_THROUGH)
+            home = Path(tempfile.mkdtemp(dir=ELSEWHERE))
+            home.chmod(PASS_THROUGH)
+            folder.symlink_to(home)
+
+    def remove_home(self, folder: Path) -> None:
+        """Undo `make_home`, contents included."""
+        home = folder.resolve()
+        shutil.rmtree(home, ignore_errors=True)
+        if folder.is_symlink():
+            folder.unlink()
+            if not any(ELSEWHERE.iterdir()):
+                ELSEWHERE.rmdir()
+
+    def _reaches(self, folder: Path) -> bool:
+        """Found out by trying, since modes, access lists and mounts all have a say."""
+        return self.can_run("/bin/sh", "-c", 'cd -- "$0"', folder)
+
+    def _group(self) -> str:
+        assert self.name is not None
+        return grp.getgrgid(pwd.getpwnam(self.name).pw_gid).gr_name

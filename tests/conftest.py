@@ -1,0 +1,111 @@
+"""Real servers for the tests: one private Postgres, one private Redis, one emulator for each pytest process.
+
+With pytest-xdist each of its processes has servers of its own, so no test waits for another's. A server that cannot
+start fails the tests that need it: a suite that skips them would prove nothing.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from orchestrator.embedded import Postgres, Redis
+from orchestrator.embedded.process import Process, free_port, listening
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEMPLATE = "migrated"
+EMULATOR_START_S = 30.0  # takes under 1 s; a loaded two-core machine may need this
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> str:
+    """The server's own database: without our tables, shared by all tests."""
+    return postgres.url
+
+
+@pytest.fixture
+def empty_database_url(postgres: Postgres) -> Iterator[str]:
+    """A database of this test's own, without our tables."""
+    yield from _database(postgres, "template1")
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+    """A database of this test's own, with the job table at its newest revision."""
+    yield from _database(postgres, migrated_template)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres) -> str:
+    from orchestrator import schema
+
+    _execute(postgres, "CREATE DATABASE {}", TEMPLATE)
+    schema.upgrade(postgres.url_of(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    process = Process.launch(
+        "emulator",
+        [sys.executable, "-m", "emulator", "--port", str(port)],
+        log=tmp_path_factory.mktemp("emulator") / "emulator.log",
+        cwd=REPOSITORY,
+        env=os.environ,
+        port=port,
+    )
+    try:
+        process.wait_until(lambda: listening(port), EMULATOR_START_S)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop(patience_s=10)
+
+
+@pytest.fixture
+def emulator(emulator_server: str) -> str:
+    """The address of an emulator without indexes, faults or calls on its log."""
+    httpx.post(f"{emulator_server}/_emulator/reset").raise_for_status()
+    return emulator_server
+
+
+def _database(postgres: Postgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    yield postgres.url_of(name)
+    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _execute(postgres: Postgres, statement: str, *names: str) -> None:
+    address = postgres.url_of("postgres").replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
