@@ -1,0 +1,90 @@
+"""Names of namespaces: which tenant one belongs to, and what a tenant's is called.
+
+A creator's namespace is `creator_{creator}`, a twin's is `creator_{creator}_twin_{twin}`. Parsing is the exact inverse
+of building: strip `creator_`, split at the first `_twin_`. A creator may neither contain `_twin_` nor end in `_twin`:
+else creator `x_twin` with twin `y` and creator `x` with twin `twin_y` would share a namespace.
+
+The limits are Pinecone's: 1 to 512 characters, ASCII without NUL (its identifier limits, database-limits page).
+"""
+
+import re
+from dataclasses import dataclass
+
+from vecfleet.errors import BadName
+
+DEFAULT = "__default__"
+PUBLIC = "public"
+MAX_CHARS = 512
+
+_CREATOR = "creator_"
+_TWIN = "_twin_"
+_SEMANTIC = re.compile(r"[a-z][a-z0-9_]{2,63}")
+_RESERVED = frozenset({"default", "system", "admin", "test", "temp", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose namespace it is: a creator's twin, or the creator as a whole (`twin` is None)."""
+
+    creator: str
+    twin: str | None = None
+
+
+def canonical(namespace: str) -> str:
+    """The one spelling of a namespace: Pinecone takes `""` and `__default__` for the same one."""
+    return namespace or DEFAULT
+
+
+def build(creator: str, twin: str | None = None) -> str:
+    """The namespace of a twin, or of the creator where there is none. Raises BadName for what would not parse back."""
+    objection = _objection(creator, twin)
+    if objection is not None:
+        raise BadName(objection, next_step="give this creator or twin another id, or leave it out of the plan")
+    return _spell(creator, twin)
+
+
+def parse(namespace: str) -> Tenant | None:
+    """The tenant whose namespace `build` would call so, or None where it would call none so."""
+    if not namespace.startswith(_CREATOR):
+        return None
+    creator, separator, rest = namespace.removeprefix(_CREATOR).partition(_TWIN)
+    twin = rest if separator else None
+    return Tenant(creator, twin) if _objection(creator, twin) is None else None
+
+
+def belongs_to(namespace: str, creator: str, twin: str | None = None) -> bool:
+    """Whether it is this twin's namespace or, without `twin`, any namespace of this creator."""
+    tenant = parse(namespace)
+    return tenant is not None and tenant.creator == creator and twin in (None, tenant.twin)
+
+
+def check_semantic_twin_name(name: str) -> None:
+    """Raises BadName unless a new twin may be called so (lower case, 3 to 64 characters, not a reserved word)."""
+    if not _SEMANTIC.fullmatch(name):
+        why = "must have 3 to 64 characters, a-z, 0-9 and _, and start with a letter"
+    elif "__" in name or name.endswith("_"):
+        why = "may neither contain __ nor end in _"
+    elif name in _RESERVED:
+        why = "is a reserved word"
+    else:
+        return
+    raise BadName(f"the twin name {name!r} {why}", next_step="choose another name, such as support_bot")
+
+
+def _spell(creator: str, twin: str | None) -> str:
+    return f"{_CREATOR}{creator}" if twin is None else f"{_CREATOR}{creator}{_TWIN}{twin}"
+
+
+def _objection(creator: str, twin: str | None) -> str | None:
+    if not creator:
+        return "a creator id is empty"
+    if _TWIN in creator or creator.endswith("_twin"):
+        return f"the creator id {creator!r} may neither contain _twin_ nor end in _twin: it would read as a twin's"
+    if twin == "":
+        return f"a twin id of creator {creator!r} is empty"
+    name = _spell(creator, twin)
+    if not name.isascii() or "\0" in name:
+        return f"the namespace name {name!r} holds characters other than ASCII 1 to 127"
+    if len(name) > MAX_CHARS:
+        return f"the namespace name {name[:40]!r}… has {len(name):,} characters; the limit is {MAX_CHARS}"
+    return None
