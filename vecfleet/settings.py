@@ -1,0 +1,112 @@
+"""What the environment says, read in one place and once. Every variable stands with its meaning in `.env.example`.
+
+Values come from the process environment, then from a `.env` file in the current directory; an empty one counts as not
+set. Keys, and addresses that may hold a password, are secrets: they show as stars unless asked for.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vecfleet.errors import BadInput
+
+HEARTBEATS_PER_LEASE = 3  # two may be lost before a lease ends
+
+Seconds = Annotated[float, Field(gt=0)]
+Dollars = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """Every setting, typed. `load` reads the environment; a test may name the fields instead."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+
+    pinecone_api_key: SecretStr | None = None
+    pinecone_controller_host: str | None = None
+    pinecone_index_name: str | None = None
+    pinecone_host: str | None = None
+
+    supabase_url: str | None = None
+    supabase_service_role_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("supabase_service_role_key", "supabase_service_key")
+    )
+    ownership_database_url: SecretStr | None = None
+    ownership_twins_table: str = "twins"
+    ownership_twin_id_column: str = "id"
+    ownership_twin_creator_column: str = "creator_id"
+    ownership_twin_name_column: str = "name"
+    ownership_sources_table: str | None = "sources"
+    ownership_source_id_column: str = "id"
+    ownership_source_twin_column: str = "twin_id"
+
+    vecfleet_home: Path = Path(".vecfleet")
+    vecfleet_root: Path = Path()
+
+    flower_user: str = "vecfleet"
+    flower_password: SecretStr | None = None
+    flower_port: Port = 5555
+
+    read_unit_dollars_per_million: Dollars = 16.0
+    write_unit_dollars_per_million: Dollars = 4.0
+    egress_dollars_per_gb: Dollars = 0.0
+
+    request_deadline_seconds: Seconds = 20.0
+    lease_seconds: Seconds = 60.0
+    freshness_wait_seconds: Seconds = 60.0
+    worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    log_format: Literal["console", "json"] = "console"
+
+    @model_validator(mode="after")
+    def _a_request_ends_inside_its_lease(self) -> Self:
+        if self.request_deadline_seconds >= self.lease_seconds:
+            raise ValueError(
+                "REQUEST_DEADLINE_SECONDS must be below LEASE_SECONDS: a request must end inside its lease"
+            )
+        return self
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a worker renews its leases."""
+        return self.lease_seconds / HEARTBEATS_PER_LEASE
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process. Raises BadInput naming each variable that cannot be used, never its value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            complaints = "; ".join(_complaint(item["loc"], item["msg"]) for item in error.errors())
+            raise BadInput(
+                f"the settings cannot be used: {complaints}",
+                next_step="correct it in the environment or in .env; .env.example says what each variable means",
+            ) from error
+
+    @classmethod
+    def variables(cls) -> dict[str, tuple[str, ...]]:
+        """Field name → the environment variables it is read from, the first one first."""
+        return {name: _spellings(name, field.validation_alias) for name, field in cls.model_fields.items()}
+
+
+def _spellings(name: str, alias: object) -> tuple[str, ...]:
+    choices = alias.choices if isinstance(alias, AliasChoices) else (name,)
+    return tuple(str(choice).upper() for choice in choices)
+
+
+def _complaint(place: tuple[int | str, ...], message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    return f"{str(place[0]).upper()}: {said[0].lower()}{said[1:]}" if place else said
