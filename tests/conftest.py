@@ -17,7 +17,8 @@ import redis
 from psycopg import sql
 
 from orchestrator.embedded import Postgres, Redis
-from orchestrator.embedded.process import Process, free_port, listening
+from orchestrator.embedded.ports import free_port, listening
+from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = "migrated"
@@ -108,4 +109,4 @@ def _database(postgres: Postgres, template: str) -> Iterator[str]:
 def _execute(postgres: Postgres, statement: str, *names: str) -> None:
     address = postgres.url_of("postgres").replace("+psycopg", "")
     with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

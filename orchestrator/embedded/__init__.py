@@ -1,10 +1,15 @@
-"""The servers and processes that one machine needs, run without Docker, root or an account.
+"""The servers and processes that one machine needs, run without Docker, root or an account. In reading order:
 
-process    a process by its pid and the moment it was born: start, find again, stop
-account    who the private Postgres runs as when root starts it
-server     what both private servers have in common
-postgres   a private Postgres with pgvector
-redis      a private Redis-compatible server
+process     a process by its pid and the moment it was born: start, find again, stop
+account     who the private Postgres runs as when root starts it
+ports       loopback ports that stay the same
+server      what both private servers have in common
+postgres    a private Postgres with pgvector
+redis       a private Redis-compatible server
+programs    the fleet's own processes
+record      what runs from one state folder, for whoever comes after
+stack       all of it together: start, watch, stop
+foreground  `vecfleet up`
 """
 
 from orchestrator.embedded.postgres import Postgres

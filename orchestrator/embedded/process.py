@@ -6,10 +6,10 @@ outlive whoever started it: what is on record is enough to find it and stop it.
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -76,6 +76,11 @@ class Process:
             created = time.time()
         return cls(name, child.pid, created, log, port, stop_signal, child)
 
+    @classmethod
+    def current(cls, name: str) -> Self:
+        """The process this runs in."""
+        return cls(name, os.getpid(), psutil.Process().create_time(), log=Path(os.devnull))
+
     def alive(self) -> bool:
         if self.child is not None:
             return self.child.poll() is None
@@ -87,17 +92,16 @@ class Process:
 
     def stop(self, patience_s: float) -> None:
         """Ask it to stop; after `patience_s` end it and all it started. Does nothing to a process that is gone."""
-        self._signal(self.stop_signal, os.kill)
+        self._send(self.stop_signal, os.kill)
         if not _wait(lambda: not self.alive(), patience_s):
-            self._signal(signal.SIGKILL, os.killpg)
+            leads = os.getpgid(self.pid) == self.pid
+            self._send(signal.SIGKILL, os.killpg if leads else os.kill)
             _wait(lambda: not self.alive(), patience_s)
 
-    def _signal(self, number: int, send: Callable[[int, int], None]) -> None:
+    def _send(self, number: int, send: Callable[[int, int], None]) -> None:
         if self.alive():
-            try:
+            with suppress(ProcessLookupError):
                 send(self.pid, number)
-            except ProcessLookupError:
-                return
 
     def wait_until(self, ready: Callable[[], bool], patience_s: float) -> None:
         """Return once `ready()`; DidNotStart, with the end of its log, if it dies or is not ready in time."""
@@ -138,27 +142,6 @@ class Process:
             port=record["port"],
             stop_signal=record["stop_signal"],
         )
-
-
-def free_port(preferred: int | None = None) -> int:
-    """A loopback port nobody listens on: `preferred` if it is free, so that addresses survive a restart."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DidNotStart("This machine has no free port on 127.0.0.1.")
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait(done: Callable[[], bool], patience_s: float) -> bool:

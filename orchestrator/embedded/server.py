@@ -3,14 +3,20 @@
 import importlib.util
 import secrets
 import shutil
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
-from orchestrator.embedded.process import DidNotStart, Process, free_port
+from orchestrator.embedded.ports import claim_port, forget_port
+from orchestrator.embedded.process import DidNotStart, Process
 
-PORT_TRIES = 3
-"""Somebody may take the free port in the instant before the server binds it."""
+START_TRIES = 5
+PAUSE_S = 1.0
+"""Between tries, for what passes: another program took the port, or the last of a killed server is still going."""
+
+PORT_TAKEN = "Address already in use"
 
 PASSWORD_BYTES = 24
 """192 random bits, in characters that need no quoting in a URL or a configuration file."""
@@ -27,6 +33,8 @@ class Server(ABC):
     wheel: ClassVar[str]
     variable: ClassVar[str]
     """The environment variable that names a server of the user's own, used instead of this one."""
+    passing: ClassVar[tuple[str, ...]] = (PORT_TAKEN,)
+    """What its log says when another try may help."""
     start_s: ClassVar[float]
     stop_s: ClassVar[float]
 
@@ -48,25 +56,27 @@ class Server(ABC):
     def url(self) -> str:
         """The address by which a client connects, password included."""
 
-    def start(self) -> Self:
-        """Ready to be used when it returns."""
+    def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
+        """Ready to be used when it returns. `launched` hears of each process at once, before it is ready."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self._make_home()
         self._prepare()
-        for _ in range(PORT_TRIES):
-            self.port = free_port(self._last_port())
-            (self.home / "port").write_text(str(self.port))
+        for _ in range(START_TRIES):
+            self.port = claim_port(self.state_dir, self.name)
             self.process = self._launch()
+            launched(self.process)
             try:
                 self.process.wait_until(self._answers, self.start_s)
             except DidNotStart as failure:
                 self.stop()
-                if "Address already in use" not in failure.message:
+                if not any(reason in failure.message for reason in self.passing):
                     raise
-                (self.home / "port").unlink()
+                if PORT_TAKEN in failure.message:
+                    forget_port(self.state_dir, self.name)
+                time.sleep(PAUSE_S)
             else:
                 return self
-        raise DidNotStart(f"{self.name} found no free port in {PORT_TRIES} tries; its log is {self.log}.")
+        raise DidNotStart(f"{self.name} did not start in {START_TRIES} tries; its log is {self.log}.")
 
     def stop(self) -> None:
         """Returns when it is gone. What clients were told is saved, is saved."""
@@ -97,11 +107,6 @@ class Server(ABC):
 
     @abstractmethod
     def _answers(self) -> bool: ...
-
-    def _last_port(self) -> int | None:
-        place = self.home / "port"
-        text = place.read_text() if place.exists() else ""
-        return int(text) if text.isdigit() else None
 
     def _password(self) -> str:
         """Made at first use; complete in its file or absent."""

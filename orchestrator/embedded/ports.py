@@ -1,0 +1,44 @@
+"""Loopback ports: a free one, and the same one again after a restart, so that addresses printed earlier stay true."""
+
+import socket
+from pathlib import Path
+
+from orchestrator.embedded.process import DidNotStart
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` if nobody has it, else any port that nobody has."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            # As the servers do: a port whose last connections are still fading away is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DidNotStart("This machine has no free port on 127.0.0.1.")
+
+
+def claim_port(state_dir: Path, name: str) -> int:
+    """The port that `name` had last time if it is free, else a free one, remembered for next time."""
+    place = _place(state_dir, name)
+    remembered = place.read_text() if place.exists() else ""
+    port = free_port(int(remembered) if remembered.isdigit() else 0)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(str(port))
+    return port
+
+
+def forget_port(state_dir: Path, name: str) -> None:
+    _place(state_dir, name).unlink(missing_ok=True)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _place(state_dir: Path, name: str) -> Path:
+    return state_dir / "ports" / name

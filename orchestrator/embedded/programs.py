@@ -1,0 +1,79 @@
+"""The fleet's own processes: the same commands here, in docker-compose.yml and typed on another machine."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from orchestrator.embedded.ports import claim_port, listening
+from orchestrator.embedded.process import DidNotStart, Process
+from orchestrator.embedded.record import REPOSITORY
+
+START_S = 60.0
+"""Python and its imports take 1 to 2 s; a loaded two-core machine may need this."""
+STOP_S = 15.0
+"""A worker finishes the batch in its hands. One that takes longer is ended: the lease expires, the batch runs again."""
+
+ORCHESTRATOR = (sys.executable, "-m", "orchestrator")
+
+
+class Program:
+    """One process of ours. Ready when it listens on its port; one without a port is ready once it runs."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, state_dir: Path, env: Mapping[str, str], port: int | None = None
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.process: Process | None = None
+        self._command = command
+        self._log = state_dir / "logs" / f"{name}.log"
+        self._env = env
+
+    def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
+        """`launched` hears of the process at once, before it is ready."""
+        self.process = Process.launch(
+            self.name,
+            self._command,
+            log=self._log,
+            cwd=REPOSITORY,
+            env={**os.environ, **self._env},
+            port=self.port,
+        )
+        launched(self.process)
+        try:
+            self.process.wait_until(self._ready, START_S)
+        except DidNotStart:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.stop(STOP_S)
+            self.process = None
+
+    def _ready(self) -> bool:
+        return self.port is None or listening(self.port)
+
+
+def emulator(state_dir: Path, load: str | None) -> Program:
+    """The Pinecone-compatible server; `load` names what it holds at first."""
+    port = claim_port(state_dir, "emulator")
+    command = [sys.executable, "-m", "emulator", "--port", str(port)]
+    return Program("emulator", [*command, *(("--load", load) if load else ())], state_dir=state_dir, env={}, port=port)
+
+
+def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
+    return Program("dispatcher", [*ORCHESTRATOR, "dispatcher"], state_dir=state_dir, env=env)
+
+
+def worker(state_dir: Path, env: Mapping[str, str], number: int) -> Program:
+    return Program(f"worker-{number}", [*ORCHESTRATOR, "worker"], state_dir=state_dir, env=env)
+
+
+def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
+    settings = REPOSITORY / "orchestrator" / "flower_settings.py"
+    command = [sys.executable, "-m", "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
+    return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)

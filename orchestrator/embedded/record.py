@@ -1,0 +1,103 @@
+"""What runs from one state folder: one supervisor at a time, and its processes for whoever comes after it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.embedded.process import Process
+from vecfleet.errors import Refused
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def default_state_dir() -> Path:
+    """`VECFLEET_HOME`, else `.vecfleet` in the repository the fleet runs from."""
+    return Path(os.environ.get("VECFLEET_HOME") or REPOSITORY / ".vecfleet").absolute()
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One process that died and was started again: when (UTC), which, and how it had ended."""
+
+    at: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The file `state.json`, replaced whole, so that a reader sees one moment; private, since it holds passwords."""
+
+    supervisor: Process
+    durable: bool
+    ready: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    processes: tuple[Process, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+
+    def with_process(self, process: Process) -> "Record":
+        """The same with `process` in place of the one that had its name."""
+        others = tuple(each for each in self.processes if each.name != process.name)
+        return replace(self, processes=(*others, process))
+
+    def write(self, state_dir: Path) -> None:
+        content = {
+            "supervisor": self.supervisor.as_record(),
+            "durable": self.durable,
+            "ready": self.ready,
+            "environment": dict(self.environment),
+            "processes": [process.as_record() for process in self.processes],
+            "restarts": [vars(restart) for restart in self.restarts],
+        }
+        unfinished = state_dir / "state.json.unfinished"
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        unfinished.rename(state_dir / "state.json")
+
+    @classmethod
+    def read(cls, state_dir: Path) -> "Record | None":
+        place = state_dir / "state.json"
+        if not place.exists():
+            return None
+        content: dict[str, Any] = json.loads(place.read_text())
+        return cls(
+            supervisor=Process.from_record(content["supervisor"]),
+            durable=content["durable"],
+            ready=content["ready"],
+            environment=content["environment"],
+            processes=tuple(Process.from_record(each) for each in content["processes"]),
+            restarts=tuple(Restart(**each) for each in content["restarts"]),
+        )
+
+    @staticmethod
+    def remove(state_dir: Path) -> None:
+        (state_dir / "state.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def only_supervisor(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder's lock, which the kernel takes back however we die. Refused while another holds it."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(state_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(state_dir) from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def _in_use(state_dir: Path) -> Refused:
+    record = Record.read(state_dir)
+    by = f" by process {record.supervisor.pid}" if record else ""
+    return Refused(
+        f"The state folder {state_dir} is in use{by}: one stack runs from one folder.",
+        next_step="`vecfleet down` stops it; VECFLEET_HOME names another folder for a second one",
+    )

@@ -1,0 +1,245 @@
+"""Everything the fleet needs on one machine, started, watched, and stopped to the last process.
+
+What the user names in the environment (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) is used; what is missing is started.
+Whoever kills what, `down` finds it: each process is on record the moment it exists, by pid and time of birth.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from orchestrator import schema
+from orchestrator.embedded import programs
+from orchestrator.embedded.ports import claim_port
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.process import DidNotStart, Process
+from orchestrator.embedded.record import Record, Restart, only_supervisor
+from orchestrator.embedded.redis import Redis
+from orchestrator.embedded.server import Server
+
+MAX_RESTARTS = 5
+"""For one process in the life of its stack: a crash or two is bad luck, more has a cause that no restart cures."""
+
+WATCH_S = 0.5
+"""How soon a death is noticed: no later than the dispatcher would notice what it costs."""
+
+STOP_S = 30.0
+"""As long as the slowest server may take: Postgres and its checkpoint on a slow disk."""
+
+SUPERVISOR_STOP_S = 90.0
+"""A supervisor stops its workers, then its servers: longer than both may take."""
+
+EMULATOR_KEY = "emulator"
+"""The emulator takes any key but an empty one."""
+
+PINECONE = ("PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST")
+
+
+class Part(Protocol):
+    """A server or a program of the stack."""
+
+    port: int | None
+    process: Process | None
+
+    @property
+    def name(self) -> str: ...
+    def start(self, launched: Callable[[Process], object] = ...) -> Any: ...
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Stack:
+    """The private servers and, where asked for, the emulator, the dispatcher, workers and Flower.
+
+    `with Stack(folder, workers=2) as stack: stack.environment` names all that a client needs. One stack a folder: a
+    second is refused, what a killed one left running is stopped first. Leaving the block stops everything, and with
+    `durable=False` erases the data. Killed in the middle: `down` stops what is left.
+    """
+
+    state_dir: Path
+    workers: int = 0
+    dispatcher: bool = False
+    flower: bool = False
+    emulator: bool = False
+    load: str | None = None
+    """What the emulator holds at first."""
+    durable: bool = True
+    given: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """Names the services that need not be started."""
+    tell: Callable[[str], object] = lambda _: None
+    """Hears, in sentences, what happens while the stack is watched."""
+    environment: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._servers: list[Part] = []
+        self._fleet: list[Part] = []
+        self._held = ExitStack()
+        self._deaths: Counter[str] = Counter()
+        self._record = Record(Process.current("supervisor"), self.durable)
+
+    def start(self) -> Self:
+        """Everything runs when it returns; nothing runs when it raises."""
+        self._held.enter_context(only_supervisor(self.state_dir))
+        try:
+            stop_leftovers(self.state_dir)
+            self._write(self._record)
+            self._start_servers()
+            self._start_fleet()
+            self._write(replace(self._record, ready=True, environment=self.environment))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def watch(self) -> None:
+        """Start again what dies, until interrupted. DidNotStart once something died too often; the rest still runs."""
+        while True:
+            for part in (*self._servers, *self._fleet):
+                if part.process is None or not part.process.alive():
+                    self._restart(part)
+            time.sleep(WATCH_S)
+
+    def stop(self) -> None:
+        """The fleet first, so that the servers are there for its last words."""
+        for parts in (self._fleet, self._servers):
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda part: part.stop(), parts))
+        with self._held:
+            _forget(self.state_dir, durable=self.durable)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start_servers(self) -> None:
+        for server in (Postgres, Redis):
+            self.environment[server.variable] = self.given.get(server.variable) or self._serve(server)
+        if self.given.get("PINECONE_API_KEY"):
+            self.environment |= {name: self.given[name] for name in PINECONE if self.given.get(name)}
+        elif self.emulator:
+            emulator = programs.emulator(self.state_dir, self.load)
+            self._begin(emulator, self._servers)
+            self.environment |= {
+                "PINECONE_API_KEY": EMULATOR_KEY,
+                "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
+            }
+
+    def _serve(self, kind: type[Server]) -> str:
+        server = kind(self.state_dir, durable=self.durable)
+        self._begin(server, self._servers)
+        return server.url
+
+    def _start_fleet(self) -> None:
+        if self.dispatcher or self.workers:
+            schema.upgrade(self.environment["DATABASE_URL"])
+        if self.dispatcher:
+            self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
+        for number in range(1, self.workers + 1):
+            self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
+        if self.flower:
+            port = claim_port(self.state_dir, "flower")
+            self.environment |= {
+                "FLOWER_URL": f"http://127.0.0.1:{port}",
+                "FLOWER_BASIC_AUTH": f"vecfleet:{secrets.token_urlsafe(16)}",
+            }
+            self._begin(programs.flower(self.state_dir, self.environment, port), self._fleet)
+
+    def _begin(self, part: Part, parts: list[Part]) -> None:
+        parts.append(part)
+        part.start(self._launched)
+
+    def _restart(self, part: Part) -> None:
+        reason = part.process.ending() if part.process else "while starting"
+        self._deaths[part.name] += 1
+        if self._deaths[part.name] > MAX_RESTARTS:
+            raise DidNotStart(
+                f"{part.name} stopped {reason} and was started again {MAX_RESTARTS} times before.",
+                next_step=f"read its log in {self.state_dir / 'logs'}, then `vecfleet up` again",
+            )
+        self.tell(f"{part.name} stopped {reason}; starting it again ({self._deaths[part.name]} of {MAX_RESTARTS}).")
+        restart = Restart(datetime.now(UTC).isoformat(timespec="seconds"), part.name, reason)
+        self._write(replace(self._record, restarts=(*self._record.restarts, restart)))
+        address = part.port
+        try:
+            part.start(self._launched)
+        except DidNotStart as failure:
+            self.tell(failure.message)
+            return
+        if part.port != address:
+            raise DidNotStart(
+                f"{part.name} came back on port {part.port}: another program took {address} while it was down.",
+                next_step="`vecfleet up` again: everything else must learn the new address",
+            )
+
+    def _launched(self, process: Process) -> None:
+        self._write(self._record.with_process(process))
+
+    def _write(self, record: Record) -> None:
+        self._record = record
+        record.write(self.state_dir)
+
+
+def down(state_dir: Path, *, erase: bool = False) -> bool:
+    """Stop whatever runs from `state_dir`, its supervisor first, and say whether anything was there to stop.
+
+    With `erase` the data go too, running or not. Works after the supervisor was killed, and when run twice.
+    """
+    record = Record.read(state_dir)
+    if record is not None:
+        record.supervisor.stop(SUPERVISOR_STOP_S)
+    if state_dir.exists():
+        with only_supervisor(state_dir):
+            stop_leftovers(state_dir)
+            _forget(state_dir, durable=not erase and (record is None or record.durable))
+    return record is not None
+
+
+def stop_leftovers(state_dir: Path) -> None:
+    """Stop the processes on record, last started first. The caller holds the lock: no supervisor watches them."""
+    record = Record.read(state_dir)
+    for process in reversed(record.processes if record else ()):
+        process.stop(STOP_S)
+
+
+def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
+    """Run `command`, an `up` in the foreground, in a session of its own; return once its stack is ready."""
+    with only_supervisor(state_dir):
+        log = state_dir / "logs" / "supervisor.log"
+    process = Process.launch("supervisor", command, log=log, cwd=Path.cwd(), env=os.environ)
+    try:
+        process.wait_until(lambda: _ready_record(state_dir, process.pid) is not None, SUPERVISOR_STOP_S)
+    except BaseException:
+        process.stop(SUPERVISOR_STOP_S)
+        raise
+    record = _ready_record(state_dir, process.pid)
+    assert record is not None
+    return record
+
+
+def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
+    record = Record.read(state_dir)
+    return record if record and record.ready and record.supervisor.pid == supervisor else None
+
+
+def _forget(state_dir: Path, *, durable: bool) -> None:
+    """Nothing runs here any more; with data that were not to last, no file of ours is left either."""
+    Record.remove(state_dir)
+    if durable:
+        return
+    for server in (Postgres, Redis):
+        server(state_dir).erase()
+    for folder in ("logs", "ports"):
+        shutil.rmtree(state_dir / folder, ignore_errors=True)
+    with suppress(OSError):  # it holds something that is not ours
+        state_dir.rmdir()
