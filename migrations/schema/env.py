@@ -1,0 +1,9 @@
+"""Alembic's entry: runs the revisions on the connection and tables that `orchestrator.schema` hands over."""
+
+from alembic import context
+
+metadata = context.config.attributes["metadata"]
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, compare_server_default=True, compare_type=True)
+with context.begin_transaction():
+    context.run_migrations()

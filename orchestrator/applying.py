@@ -1,0 +1,89 @@
+"""Apply: a reviewed plan becomes a job with its claims and moves, in one transaction; then the queue is woken.
+
+Before the transaction nothing is written anywhere, except that an absent target index is created empty. A crash after
+the commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
+"""
+
+from dataclasses import dataclass
+
+from migrations.ownership import Snapshot, look_up_again
+from migrations.plan import Plan, PlannedMove
+from migrations.recipes import check_plan, survey_again
+from migrations.routing import Ownership
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import audit, jobs
+from orchestrator.queue import require_broker
+from vecfleet.errors import Refused
+from vecfleet.stores.base import IndexInfo
+
+# Three times what the default workers hold: enough that a worker never waits for the dispatcher's next tick.
+DEFAULT_WINDOW = 48
+# Live readers share the index unless the plan says otherwise: half of each documented limit is theirs.
+SHARED_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan that fits the world as it is now, with the indexes it means. `target` is None where it must be created."""
+
+    plan: Plan
+    source: IndexInfo
+    target: IndexInfo | None
+    ownership: Ownership
+
+    @property
+    def moves(self) -> tuple[PlannedMove, ...]:
+        return self.plan.moves
+
+
+def check(fleet: Fleet, plan: Plan) -> Checked:
+    """Read-only. Raises Refused with everything that speaks against applying the plan now."""
+    snapshot: Snapshot | None = None
+    if plan.ownership is not None:
+        snapshot = look_up_again(plan.ownership, fleet.settings)
+    survey = survey_again(fleet.store, plan, root=fleet.settings.vecfleet_root)
+    objections = check_plan(plan, survey, snapshot)
+    if objections:
+        raise Refused(
+            "the plan does not fit the world any more: " + "; ".join(objections),
+            next_step="look at it with `vecfleet audit`, then make the plan again",
+            objections=tuple(objections),
+        )
+    return Checked(
+        plan=plan,
+        source=survey.source,
+        target=survey.target if not plan.same_index else survey.source,
+        ownership=snapshot.ownership if snapshot else Ownership(),
+    )
+
+
+def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
+    """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
+    if not no_backup:
+        raise Refused(
+            "there is no backup: after clean-up the only way back is the reverse plan",
+            next_step="take one, then say so: `vecfleet apply PLAN --no-backup`",
+        )
+    database = fleet.database
+    require_broker(fleet.celery)
+    checked = check(fleet, plan)
+    target = checked.target or _create_target(fleet, plan, checked.source)
+    with database.begin() as connection:
+        job_id = jobs.insert_job(
+            connection,
+            plan,
+            source=checked.source,
+            target=target,
+            way_back="roll back until clean-up; after it the reverse plan (no backup was taken)",
+            ownership=checked.ownership,
+            created_by=who,
+            batch_window=DEFAULT_WINDOW,
+            pace_share=1.0 if plan.policies.exclusive else SHARED_SHARE,
+        )
+        audit.note(connection, who, "apply", job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records)
+    return job_id
+
+
+def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
+    assert plan.create_target is not None, "check_plan refuses a plan whose target is gone and not to be created"
+    return fleet.store.create_like(plan.target.index, source, plan.create_target.cloud, plan.create_target.region)

@@ -1,0 +1,218 @@
+"""What a job does next: a pure function of a snapshot and the time. The dispatcher gathers, asks here, and applies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from migrations.plan import Policies
+from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.model import Job
+from orchestrator.states import JOB_WORKING, BatchKind, BatchState, JobState, MoveState
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the job table says of a job right now."""
+
+    job: Job
+    policies: Policies
+    moves: Mapping[MoveState, int]
+    batches: Mapping[tuple[BatchKind, BatchState], int]
+    undecided: int
+    targets: Mapping[str, int]
+    void: tuple[int, ...]
+    differing: int
+    roll_back: RollBackProgress | None = None
+
+    def unsettled(self, *kinds: BatchKind) -> int:
+        return sum(n for (kind, state), n in self.batches.items() if kind in kinds and state is not BatchState.PARKED)
+
+    def parked(self, *kinds: BatchKind) -> int:
+        return sum(self.batches.get((kind, BatchState.PARKED), 0) for kind in kinds)
+
+    @property
+    def leased(self) -> int:
+        return sum(n for (_, state), n in self.batches.items() if state is BatchState.LEASED)
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Change the job's state."""
+
+    state: JobState
+    reason: str | None = None
+    resume_to: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give every move its listing batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Start checking every target that can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAgain:
+    """These targets' verdicts are void."""
+
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Copy the differing batches again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOver:
+    """The policy moves all readers to the new side."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """The policy deletes the old, through the same guards as a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddClears:
+    """Moves whose every record was re-read get the batch that deletes their namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddUndos:
+    """Nothing stands against rolling back: delete what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddDrops:
+    """Delete the namespaces that we created."""
+
+
+Command = To | Start | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
+
+_COPYING = (BatchKind.LIST, BatchKind.COPY)
+_CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY)
+_CLEANING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+_ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
+
+
+def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
+    """At most one change of state a time; the next tick sees its effect."""
+    match snapshot.job.state:
+        case JobState.PLANNED:
+            return [Start(), To(JobState.RUNNING)]
+        case JobState.RUNNING:
+            return _running(snapshot)
+        case JobState.COPIED:
+            return _copied(snapshot)
+        case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
+            return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
+        case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
+            return [CutOver()]
+        case JobState.VERIFIED if snapshot.policies.cut_over == "none":
+            return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
+        case JobState.CUT_OVER:
+            return _maybe_clean_up(snapshot, snapshot.job.cut_over_at, now)
+        case JobState.CLEANING:
+            return _cleaning(snapshot)
+        case JobState.ROLLING_BACK:
+            return _rolling_back(snapshot)
+        case JobState.PAUSING if snapshot.leased == 0:
+            return [To(JobState.PAUSED, snapshot.job.reason, snapshot.job.resume_to)]
+        case JobState.CANCELLING if snapshot.leased == 0:
+            return [To(JobState.CANCELLED, snapshot.job.reason)]
+        case JobState.NEEDS_ATTENTION:
+            return _attended(snapshot)
+        case _:
+            return []
+
+
+def _running(snapshot: Snapshot) -> list[Command]:
+    if snapshot.unsettled(*_COPYING):
+        return [Check()]
+    parked = snapshot.parked(*_COPYING)
+    if parked:
+        reason = f"{parked} {'batch is' if parked == 1 else 'batches are'} parked"
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
+    return [To(JobState.COPIED)]
+
+
+def _copied(snapshot: Snapshot) -> list[Command]:
+    if snapshot.unsettled(*_COPYING):
+        return [To(JobState.RUNNING, "batches are open again")]
+    if snapshot.void:
+        return [CheckAgain(snapshot.void)]
+    if snapshot.targets.get("waiting"):
+        return [Check()]
+    if snapshot.targets.get("checking"):
+        parked = snapshot.parked(*_CHECKING)
+        if parked and not snapshot.unsettled(*_CHECKING):
+            return [To(JobState.NEEDS_ATTENTION, f"{parked} checks are parked", JobState.COPIED)]
+        return []
+    differing = snapshot.targets.get("mismatched", 0)
+    if differing:
+        if snapshot.differing and snapshot.job.repairs < snapshot.policies.repair_rounds:
+            return [Repair(), To(JobState.RUNNING, f"repairing {differing} targets that differ")]
+        return [To(JobState.NEEDS_ATTENTION, f"{differing} targets differ from their sources", JobState.COPIED)]
+    if snapshot.undecided:
+        reason = f"{snapshot.undecided} parked records wait for a decision"
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.COPIED)]
+    if not snapshot.targets.get("verified"):
+        return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
+    return [To(JobState.VERIFIED)]
+
+
+def _maybe_clean_up(snapshot: Snapshot, since: datetime | None, now: datetime) -> list[Command]:
+    if snapshot.policies.clean_up != "auto" or since is None:
+        return []
+    soaked = now - since >= timedelta(seconds=snapshot.policies.soak_seconds)
+    return [CleanUp()] if soaked else []
+
+
+def _cleaning(snapshot: Snapshot) -> list[Command]:
+    if snapshot.unsettled(*_CLEANING):
+        return [AddClears()]
+    if snapshot.moves.get(MoveState.CLEANING):
+        return [AddClears()]
+    parked = snapshot.moves.get(MoveState.PARKED, 0)
+    if parked:
+        reason = f"{parked} sources were not deleted: a guard refused"
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.CLEANING)]
+    return [To(JobState.CLEANED)]
+
+
+def _rolling_back(snapshot: Snapshot) -> list[Command]:
+    progress = snapshot.roll_back
+    assert progress is not None
+    if snapshot.unsettled(*_ROLLING):
+        return []
+    parked = snapshot.parked(*_ROLLING)
+    if parked:
+        return [To(JobState.NEEDS_ATTENTION, f"{parked} batches of the roll back are parked", JobState.ROLLING_BACK)]
+    if progress.changed and snapshot.job.changed_records is None:
+        reason = f"refused: {progress.changed} records at the targets are no longer what the job wrote"
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
+    if progress.undos == 0 and progress.compares:
+        return [AddUndos()]
+    if progress.drops < progress.droppable:
+        return [AddDrops()]
+    return [To(JobState.ROLLED_BACK)]
+
+
+def _attended(snapshot: Snapshot) -> list[Command]:
+    """A person acted: if what stopped the job is gone, it goes on where it stopped."""
+    back = snapshot.job.resume_to
+    if back is None or back not in JOB_WORKING:
+        return []
+    if back is JobState.ROLLING_BACK:
+        return []
+    after = decide(_as_if(snapshot, back), datetime.min)
+    stuck = any(isinstance(command, To) and command.state is JobState.NEEDS_ATTENTION for command in after)
+    return [] if stuck else [To(JobState.RUNNING if back is JobState.RUNNING else back)]
+
+
+def _as_if(snapshot: Snapshot, state: JobState) -> Snapshot:
+    return replace(snapshot, job=replace(snapshot.job, state=state))

@@ -1,0 +1,175 @@
+"""The dispatcher: the small process that keeps the fleet busy. Also the reaper and the timer.
+
+Each tick it takes or keeps the lead, returns expired leases and lost wake-ups to ready, lets each job decide its next
+step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run: every change is a
+compare-and-set under the job's row lock, so nothing is wrong if both think they lead. A crash at any line loses at most
+wake-ups, which the next tick sends again.
+"""
+
+import os
+import random
+import socket
+import threading
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+from celery import Celery
+
+from orchestrator import deciding as d
+from orchestrator import services
+from orchestrator.deciding import Snapshot
+from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, removals
+from orchestrator.ledger.database import Database
+from orchestrator.model import Job, Wakeup
+from orchestrator.queue import send
+from orchestrator.retrying import MAX_ATTEMPTS
+from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState
+from orchestrator.verdicts import judge
+from vecfleet.errors import Refused, Unreachable
+
+TICK_S = 0.1
+# A leader that died is replaced after this long; twice the longest tick seen with 12,000 moves.
+LEAD_S = 5.0
+# A wake-up nobody took by then is sent again. Longer than a window takes to drain on a busy fleet: a duplicate costs
+# one indexed UPDATE.
+RESEND_AFTER_S = 15.0
+_LONGEST_OUTAGE_WAIT_S = 5.0
+
+log = structlog.get_logger("vecfleet.dispatcher")
+
+
+class Dispatcher:
+    """`run` until `stop`; `tick` does one round and is what tests call."""
+
+    def __init__(self, database: Database, celery: Celery) -> None:
+        self.database = database
+        self.celery = celery
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Tick until stopped. An unreachable job table is waited out, never given up on."""
+        wait = TICK_S
+        while not self.stopping.wait(wait):
+            try:
+                self.tick()
+                wait = TICK_S
+            except Unreachable as error:
+                wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
+                log.warning("job table unreachable", why=error.message, again_in_s=wait)
+        try:
+            with self.database.begin() as connection:
+                leadership.resign(connection, self.owner)
+        except Unreachable as error:
+            log.warning("could not resign; the lead runs out by itself", why=error.message)
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def tick(self) -> int:
+        """One round. Returns how many wake-ups were sent."""
+        with self.database.begin() as connection:
+            if not leadership.lead(connection, self.owner, LEAD_S):
+                return 0
+            live = [job.id for job in jobs.every(connection, [s for s in JobState if s not in JOB_ENDED])]
+            audit.seal(connection)
+        if not live:
+            return 0
+        self._reap(live)
+        wakeups: list[Wakeup] = []
+        for job_id in live:
+            with self.database.begin() as connection:
+                advance(connection, job_id)
+            with self.database.begin() as connection:
+                job = jobs.get(connection, job_id)
+                wakeups += batches.dispatch(connection, job_id, job.state, job.batch_window)
+        return self._send(wakeups)
+
+    def _reap(self, live: list[int]) -> None:
+        with self.database.begin() as connection:
+            for batch_id in batches.expired(connection, live, MAX_ATTEMPTS):
+                copies.park_exhausted(connection, batch_id)
+            batches.resend(connection, live, RESEND_AFTER_S)
+
+    def _send(self, wakeups: list[Wakeup]) -> int:
+        unsent = send(self.celery, wakeups)
+        if unsent:
+            log.warning("Redis did not take wake-ups; they are due again", unsent=len(unsent))
+            with self.database.begin() as connection:
+                batches.undispatch(connection, unsent)
+        return len(wakeups) - len(unsent)
+
+
+def advance(connection: sa.Connection, job_id: int) -> None:
+    """Gather, decide, apply: one job, one transaction, under its row lock."""
+    job = jobs.get(connection, job_id, lock=True)
+    if job.state in JOB_WORKING:
+        pronounce(connection, job)
+        removals.settle_cleaned(connection, job_id)
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    for command in d.decide(snapshot(connection, job), now):
+        apply(connection, job, command)
+
+
+def pronounce(connection: sa.Connection, job: Job) -> None:
+    """A verdict for every target whose last check landed; then the moves that hang on them."""
+    judged = checks.judgeable(connection, job.id)
+    for evidence in judged:
+        verdict = judge(evidence)
+        checks.pronounce(connection, evidence.target.id, verified=verdict.verified, verdict=verdict.evidence)
+    checks.settle_moves(connection, job.id)
+
+
+def snapshot(connection: sa.Connection, job: Job) -> Snapshot:
+    """What `decide` needs to know."""
+    rolling = job.state is JobState.ROLLING_BACK
+    return Snapshot(
+        job=job,
+        policies=job.plan.policies,
+        moves=moves.counts_by_state(connection, job.id),
+        batches=batches.open_by_kind(connection, job.id),
+        undecided=parked.undecided(connection, job.id),
+        targets=checks.counts_by_state(connection, job.id),
+        void=tuple(checks.void_targets(connection, job.id)),
+        differing=len(checks.differing_copies(connection, job.id)) if job.state is JobState.COPIED else 0,
+        roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
+    )
+
+
+def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
+    match command:
+        case d.To(state, reason, resume_to):
+            jobs.advance(connection, job.id, job.state, state, reason=reason, resume_to=resume_to)
+            if state is JobState.ROLLED_BACK:
+                removals.mark_rolled_back(connection, job.id)
+        case d.Start():
+            moves.start_listing(connection, job.id)
+        case d.Check():
+            checks.begin(connection, job.id)
+        case d.CheckAgain(target_ids):
+            checks.again(connection, target_ids)
+        case d.Repair():
+            jobs.change(connection, job.id, repairs=job.repairs + 1)
+            mismatched = [
+                target.id for target in moves.targets_of_job(connection, job.id) if target.check_state == "mismatched"
+            ]
+            copies.reopen(connection, job.id, checks.differing_copies(connection, job.id))
+            checks.again(connection, mismatched)
+        case d.CutOver():
+            services.cut_over_in(connection, job, percent=100, who="policy")
+        case d.CleanUp():
+            _clean_up_by_policy(connection, job)
+        case d.AddClears():
+            removals.add_clears(connection, job.id)
+        case d.AddUndos():
+            removals.add_undos(connection, job.id)
+        case d.AddDrops():
+            removals.add_drops(connection, job.id)
+
+
+def _clean_up_by_policy(connection: sa.Connection, job: Job) -> None:
+    try:
+        services.clean_up_in(connection, job, by_ids=False, who="policy")
+    except Refused as error:
+        jobs.explain(connection, job.id, f"clean-up waits: {error.message}")

@@ -1,0 +1,72 @@
+"""What stands against an irreversible step: pure functions from facts to sentences. An empty answer means go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from migrations.plan import Policies
+from orchestrator.model import Job, Move, Target
+from orchestrator.states import JobState, MoveState
+
+# A verdict says what was true when it was made; a day later a person should look again (design §7).
+VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUpFacts:
+    """What the job table knows right before a clean-up."""
+
+    job: Job
+    policies: Policies
+    moves: Sequence[Move]
+    targets: Sequence[Target]
+    undecided: int
+    parked_batches: int
+    foreign_targets: Sequence[str]  # sources of this job that are another live job's target
+
+
+def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
+    """Every reason why the sources may not be deleted yet."""
+    objections = [*_against_state(facts, now), *_against_accounts(facts), *_against_verdicts(facts, now)]
+    if facts.undecided:
+        objections.append(f"{facts.undecided} parked records wait for a decision")
+    if facts.parked_batches:
+        objections.append(f"{facts.parked_batches} batches are parked")
+    objections += [f"{name} is now a target of another job" for name in facts.foreign_targets]
+    return objections
+
+
+def _against_state(facts: CleanUpFacts, now: datetime) -> list[str]:
+    job, policies = facts.job, facts.policies
+    if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
+        return [f"the job is {job.state}: its targets are not verified"]
+    if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
+        return [f"the job needs attention: {job.reason}"]
+    if policies.cut_over == "none":
+        return []
+    if job.cut_over_percent < 100 or job.cut_over_at is None:
+        return [f"readers are cut over at {job.cut_over_percent} %, not 100 %"]
+    soaked = job.cut_over_at + timedelta(seconds=policies.soak_seconds)
+    return [f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}"] if now < soaked else []
+
+
+def _against_accounts(facts: CleanUpFacts) -> list[str]:
+    objections = []
+    for move in facts.moves:
+        if move.state not in (MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED, MoveState.PARKED):
+            objections.append(f"{move.source} is {move.state}, not verified")
+        elif move.listed != move.settled:
+            objections.append(f"{move.source}: {move.listed} listed but {move.settled} accounted for")
+    return objections
+
+
+def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
+    objections = []
+    for target in facts.targets:
+        if target.check_state != "verified" or target.verdict_at is None:
+            objections.append(f"{target.namespace} has no verdict that it holds everything")
+        elif target.sequence != target.check_sequence:
+            objections.append(f"the verdict on {target.namespace} is void: it was written to since")
+        elif now - target.verdict_at > VERDICT_GOES_STALE_AFTER:
+            objections.append(f"the verdict on {target.namespace} is more than 24 hours old")
+    return objections

@@ -1,0 +1,56 @@
+"""What people did and what was destroyed, chained so that a changed or missing row shows.
+
+A row's hash covers the digest of its payload, not the payload: erasing a person's payload leaves the chain valid. One
+sealer (the dispatcher) chains rows after their commit, in id order among those committed.
+"""
+
+import hashlib
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+
+_A = t.audit.c
+# Any number, the same everywhere: the lock under which rows are sealed one sealer at a time.
+_SEAL_LOCK = 7_305_001
+
+
+def note(connection: sa.Connection, who: str, action: str, job_id: int | None, **payload: Any) -> None:
+    """Record an act in the transaction of the act itself."""
+    connection.execute(
+        sa.insert(t.audit).values(
+            who=who, action=action, job_id=job_id, payload=payload, payload_digest=_payload_digest(payload)
+        )
+    )
+
+
+def _payload_digest(payload: Any) -> str:
+    return hashlib.sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def seal(connection: sa.Connection) -> int:
+    """Chain the rows that are not chained yet. Safe to repeat and to race. Returns how many were sealed."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SEAL_LOCK)))
+    rows = connection.execute(sa.select(t.audit).where(_A.hash.is_(None)).order_by(_A.id)).all()
+    if not rows:
+        return 0
+    previous = head(connection)
+    for row in rows:
+        sealed = _hash(previous, row)
+        connection.execute(sa.update(t.audit).where(_A.id == row.id).values(previous_hash=previous, hash=sealed))
+        previous = sealed
+    return len(rows)
+
+
+def head(connection: sa.Connection) -> str:
+    """The hash that every sealed row contributes to. Empty where nothing is sealed."""
+    sealed = sa.select(_A.hash).where(_A.hash.is_not(None))
+    followed = sa.select(_A.previous_hash).where(_A.previous_hash.is_not(None))
+    return connection.execute(sealed.where(_A.hash.not_in(followed))).scalar_one_or_none() or ""
+
+
+def _hash(previous: str, row: Any) -> str:
+    fields = [previous, str(row.id), row.at.isoformat(), row.who, row.action, str(row.job_id), row.payload_digest]
+    return hashlib.sha256("\0".join(fields).encode()).hexdigest()

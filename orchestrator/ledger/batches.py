@@ -1,0 +1,247 @@
+"""The lease queue: batches become ready, are dispatched, leased by one worker at a time, and settled behind a fence.
+
+The fence is state + generation: a batch's generation rises each time it returns to ready, and it is leased at most
+once per generation. A worker that lost its lease (frozen, cut off) finds the fence shut and records nothing.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.model import Lease, Wakeup
+from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
+from vecfleet.stores.base import Usage
+
+_NOW = sa.func.clock_timestamp()
+_B = t.batch.c
+
+
+class Fenced(Exception):
+    """The lease is not ours any more: whatever was about to be recorded is somebody else's to record."""
+
+
+def _seconds(column_or_value: Any) -> Any:
+    return sa.func.make_interval(0, 0, 0, 0, 0, 0, column_or_value)
+
+
+def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> list[Wakeup]:
+    """Mark as many due batches as the job's window has room for, the lowest ordinal of every namespace first.
+
+    That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth.
+    """
+    kinds = KINDS_OF.get(state, frozenset())
+    in_flight: int = connection.execute(
+        sa.select(sa.func.count()).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
+    ).scalar_one()
+    room = window - in_flight
+    if room <= 0 or not kinds:
+        return []
+    due = (
+        sa.select(_B.id)
+        .where(_B.job_id == job_id, _B.state == BatchState.READY, _B.kind.in_(sorted(kinds)))
+        .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
+        .order_by(_B.seq, _B.id)
+        .limit(room)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    picked = (
+        sa.update(t.batch)
+        .where(_B.id == due.c.id)
+        .values(state=BatchState.DISPATCHED, dispatched_at=_NOW)
+        .returning(_B.id, _B.generation, _B.kind, _B.job_id, _B.move_id, _B.target_id, _B.seq)
+        .cte("picked")
+    )
+    rows = connection.execute(
+        sa.select(picked, t.move.c.source, t.move.c.batches, t.target.c.namespace)
+        .select_from(
+            picked.outerjoin(t.move, t.move.c.id == picked.c.move_id).outerjoin(
+                t.target, t.target.c.id == picked.c.target_id
+            )
+        )
+        .order_by(picked.c.seq, picked.c.id)
+    ).all()
+    return [
+        Wakeup(
+            batch_id=row.id,
+            generation=row.generation,
+            kind=BatchKind(row.kind),
+            job_id=row.job_id,
+            namespace=row.namespace or row.source,
+            seq=row.seq,
+            of=row.batches or 1,
+        )
+        for row in rows
+    ]
+
+
+def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
+    """Take the batch, or None where the wake-up is stale or its job is not to be worked on now."""
+    asked = time.monotonic()
+    allowed = sa.or_(
+        *(sa.and_(t.job.c.state == state, _B.kind.in_(sorted(kinds))) for state, kinds in KINDS_OF.items())
+    )
+    row = connection.execute(
+        sa.update(t.batch)
+        .where(_B.id == batch_id, _B.generation == generation, _B.state == BatchState.DISPATCHED)
+        .where(t.job.c.id == _B.job_id, allowed)
+        .values(
+            state=BatchState.LEASED,
+            attempts=_B.attempts + 1,
+            lease_owner=owner,
+            lease_until=_NOW + _seconds(seconds),
+            first_leased_at=sa.func.coalesce(_B.first_leased_at, _NOW),
+        )
+        .returning(t.batch, sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"))
+    ).one_or_none()
+    if row is None:
+        return None
+    return Lease(
+        id=row.id,
+        job_id=row.job_id,
+        move_id=row.move_id,
+        target_id=row.target_id,
+        copy_id=row.copy_id,
+        kind=BatchKind(row.kind),
+        seq=row.seq,
+        generation=row.generation,
+        attempts=row.attempts,
+        size=row.size,
+        manifest=row.manifest,
+        targets=tuple(row.targets or ()),
+        intended=row.intent_at is not None,
+        age_seconds=float(row.age),
+        until_monotonic=asked + seconds,
+    )
+
+
+def renew(connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float) -> set[int]:
+    """Extend the leases this process holds; returns the batches that are still its own."""
+    rows = connection.execute(
+        sa.update(t.batch)
+        .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
+        .values(lease_until=_NOW + _seconds(seconds))
+        .returning(_B.id)
+    )
+    return {row.id for row in rows}
+
+
+def settle(
+    connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
+) -> dict[str, Any]:
+    """Leave the leased state through the fence, adding what the attempt cost. Raises Fenced; returns the row."""
+    back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
+    row = connection.execute(
+        sa.update(t.batch)
+        .where(_B.id == lease.id, _B.generation == lease.generation, _B.state == BatchState.LEASED)
+        .values(
+            state=state,
+            lease_owner=None,
+            lease_until=None,
+            done_at=_NOW if state is BatchState.DONE else None,
+            requests=_B.requests + usage.requests,
+            read_units=_B.read_units + usage.read_units,
+            write_units=_B.write_units + usage.write_units,
+            egress_bytes=_B.egress_bytes + usage.egress_bytes,
+            busy_ms=_B.busy_ms + busy_ms,
+            **back,
+            **values,
+        )
+        .returning(t.batch)
+    ).one_or_none()
+    if row is None:
+        raise Fenced
+    return dict(row._mapping)
+
+
+def require(connection: sa.Connection, lease: Lease) -> None:
+    """Raise Fenced unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
+    held = connection.execute(
+        sa.select(_B.id)
+        .where(_B.id == lease.id, _B.generation == lease.generation, _B.state == BatchState.LEASED)
+        .with_for_update()
+    ).one_or_none()
+    if held is None:
+        raise Fenced
+
+
+def again(
+    connection: sa.Connection,
+    lease: Lease,
+    *,
+    after_seconds: float,
+    error_class: str,
+    error_text: str,
+    usage: Usage,
+    busy_ms: int,
+    spend_attempt: bool,
+) -> None:
+    """Back to ready after a wait. Waiting for pace, freshness or an outage spends no attempt."""
+    settle(
+        connection,
+        lease,
+        BatchState.READY,
+        usage,
+        busy_ms,
+        attempts=_B.attempts if spend_attempt else _B.attempts - 1,
+        run_after=_NOW + _seconds(after_seconds),
+        error_class=error_class,
+        error_text=error_text,
+    )
+
+
+def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> list[int]:
+    """Return batches whose lease ran out to ready. Returns those of them that used up `limit` attempts."""
+    rows = connection.execute(
+        sa.update(t.batch)
+        .where(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
+        .values(
+            state=BatchState.READY,
+            generation=_B.generation + 1,
+            lease_owner=None,
+            lease_until=None,
+            run_after=None,
+            error_class="LeaseExpired",
+            error_text="its worker stopped answering",
+        )
+        .returning(_B.id, _B.attempts)
+    )
+    return [row.id for row in rows if row.attempts >= limit]
+
+
+def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
+    """Return dispatched batches that no worker took for so long to ready: their wake-up was lost, or will be stale."""
+    return connection.execute(
+        sa.update(t.batch)
+        .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
+        .where(_B.dispatched_at < _NOW - _seconds(after_seconds))
+        .values(state=BatchState.READY, generation=_B.generation + 1)
+    ).rowcount
+
+
+def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
+    """The wake-ups could not be sent: ready again."""
+    connection.execute(
+        sa.update(t.batch)
+        .where(sa.tuple_(_B.id, _B.generation).in_([(w.batch_id, w.generation) for w in wakeups]))
+        .where(_B.state == BatchState.DISPATCHED)
+        .values(state=BatchState.READY, generation=_B.generation + 1)
+    )
+
+
+def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind, BatchState], int]:
+    """How many unsettled or parked batches there are, by kind and state."""
+    rows = connection.execute(
+        sa.select(_B.kind, _B.state, sa.func.count().label("n"))
+        .where(_B.job_id == job_id, _B.state.in_(sorted({*BATCH_OPEN, BatchState.PARKED})))
+        .group_by(_B.kind, _B.state)
+    )
+    return {(BatchKind(row.kind), BatchState(row.state)): row.n for row in rows}
+
+
+def manifest_of(connection: sa.Connection, batch_id: int) -> bytes:
+    manifest: bytes = connection.execute(sa.select(_B.manifest).where(_B.id == batch_id)).scalar_one()
+    return manifest

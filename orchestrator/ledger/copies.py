@@ -1,0 +1,245 @@
+"""What listing and copying record: batch rows with the bookmark, tallies with the counters, each in one transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from orchestrator import manifests
+from orchestrator import tables as t
+from orchestrator.ledger import batches, moves
+from orchestrator.model import CopyOutcome, Lease
+from orchestrator.states import BatchKind, BatchState, MoveState
+from vecfleet.stores.base import Usage
+
+_M = t.move.c
+_COUNTS = ("written", "identical", "gone", "parked", "left_behind")
+
+
+def add_listed(
+    connection: sa.Connection,
+    lease: Lease,
+    runs: Sequence[Sequence[str]],
+    page_token: str | None,
+    *,
+    complete: bool,
+) -> None:
+    """Copy batches for runs of ids, and the bookmark behind the last of them. Raises Fenced.
+
+    A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
+    """
+    batches.require(connection, lease)
+    move = connection.execute(sa.select(t.move).where(_M.id == lease.move_id).with_for_update()).one()
+    rows = [
+        {
+            "job_id": lease.job_id,
+            "move_id": lease.move_id,
+            "kind": BatchKind.COPY,
+            "seq": move.batches + position,
+            "first_id": ids[0],
+            "size": len(ids),
+            "manifest": manifests.pack(ids),
+        }
+        for position, ids in enumerate(runs, start=1)
+    ]
+    if rows:
+        connection.execute(sa.insert(t.batch), rows)
+    values: dict[str, Any] = {
+        "batches": _M.batches + len(rows),
+        "open_batches": _M.open_batches + len(rows),
+        "listed": _M.listed + sum(len(ids) for ids in runs),
+        "page_token": page_token,
+        "listed_all": complete,
+    }
+    if runs:
+        values["last_id"] = runs[-1][-1]
+    if complete and move.state == MoveState.LISTING:
+        values["state"] = MoveState.COPYING
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(**values))
+    if complete:
+        moves.settle_if_done(connection, move.id)
+
+
+def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome) -> None:
+    """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises Fenced.
+
+    Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it.
+    """
+    before = connection.execute(sa.select(t.batch.c.found).where(t.batch.c.id == lease.id)).scalar_one() or {}
+    counts = outcome.counts()
+    batches.settle(
+        connection,
+        lease,
+        BatchState.DONE,
+        outcome.usage,
+        outcome.busy_ms,
+        found=counts,
+        error_class=None,
+        error_text=None,
+    )
+    connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == lease.id))
+    if outcome.tallies:
+        connection.execute(
+            sa.insert(t.batch_tally),
+            [
+                {
+                    "batch_id": lease.id,
+                    "target_id": tally.target_id,
+                    "records": tally.count,
+                    "digest": tally.digest,
+                    "ids_digest": tally.ids_digest,
+                    "members": tally.members,
+                }
+                for tally in outcome.tallies
+            ],
+        )
+    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == lease.id))
+    if outcome.parked:
+        connection.execute(
+            insert(t.parked_record),
+            [
+                {
+                    "job_id": lease.job_id,
+                    "move_id": lease.move_id,
+                    "batch_id": lease.id,
+                    "record_id": record.record_id,
+                    "reason": record.reason,
+                }
+                for record in outcome.parked
+            ],
+        )
+    _count(connection, _move_id(lease), before, counts, opened=-1)
+
+
+def park(
+    connection: sa.Connection, lease: Lease, error_class: str, error_text: str, usage: Usage, busy_ms: int
+) -> None:
+    """Set the batch aside with its reason; its ids count as parked. Raises Fenced."""
+    before = connection.execute(sa.select(t.batch.c.found).where(t.batch.c.id == lease.id)).scalar_one() or {}
+    parks_ids = lease.kind is BatchKind.COPY
+    counts = dict.fromkeys(_COUNTS, 0) | {"parked": lease.size} if parks_ids else before
+    batches.settle(
+        connection,
+        lease,
+        BatchState.PARKED,
+        usage,
+        busy_ms,
+        found=counts,
+        error_class=error_class,
+        error_text=error_text,
+    )
+    if parks_ids:
+        connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == lease.id))
+        connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == lease.id))
+        _count(connection, _move_id(lease), before, counts, opened=-1)
+    elif lease.kind is BatchKind.LIST:
+        connection.execute(
+            sa.update(t.move).where(_M.id == lease.move_id).values(state=MoveState.PARKED, reason=error_text)
+        )
+
+
+def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
+    """Park a ready batch whose worker died once too often."""
+    row = connection.execute(
+        sa.select(t.batch).where(t.batch.c.id == batch_id, t.batch.c.state == BatchState.READY).with_for_update()
+    ).one_or_none()
+    if row is None:
+        return
+    connection.execute(
+        sa.update(t.batch)
+        .where(t.batch.c.id == batch_id)
+        .values(
+            state=BatchState.PARKED,
+            found={"parked": row.size} if row.kind == BatchKind.COPY else row.found,
+            error_class="LeaseExpired",
+            error_text=f"its worker stopped answering {row.attempts} times",
+        )
+    )
+    if row.kind == BatchKind.COPY:
+        connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
+        connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
+        _count(connection, row.move_id, row.found or {}, {"parked": row.size}, opened=-1)
+
+
+def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
+    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises Fenced."""
+    middle = len(ids) // 2
+    batches.settle(
+        connection, lease, BatchState.SPLIT, usage, busy_ms, error_class="TooLarge", error_text="split in two halves"
+    )
+    move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update()).one()
+    connection.execute(
+        sa.insert(t.batch),
+        [
+            {
+                "job_id": lease.job_id,
+                "move_id": lease.move_id,
+                "kind": BatchKind.COPY,
+                "seq": move.batches + position,
+                "first_id": half[0],
+                "size": len(half),
+                "manifest": manifests.pack(half),
+                "targets": list(lease.targets) or None,
+            }
+            for position, half in enumerate((ids[:middle], ids[middle:]), start=1)
+        ],
+    )
+    connection.execute(
+        sa.update(t.move).where(_M.id == lease.move_id).values(batches=_M.batches + 2, open_batches=_M.open_batches + 1)
+    )
+
+
+def _move_id(lease: Lease) -> int:
+    assert lease.move_id is not None, "a copy batch belongs to a move"
+    return lease.move_id
+
+
+def _count(
+    connection: sa.Connection, move_id: int, before: dict[str, int], after: dict[str, int], *, opened: int
+) -> None:
+    changes = {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
+    connection.execute(
+        sa.update(t.move).where(_M.id == move_id).values(open_batches=_M.open_batches + opened, **changes)
+    )
+    moves.settle_if_done(connection, move_id)
+
+
+def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int]) -> int:
+    """Copy settled batches again: the repair of differing ones, the retry of parked ones. Returns how many were.
+
+    What they recorded stays until they finish again, except that a parked batch's ids are open once more.
+    """
+    rows = connection.execute(
+        sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.size)
+        .where(t.batch.c.job_id == job_id, t.batch.c.id.in_(copy_ids), t.batch.c.kind == BatchKind.COPY)
+        .where(t.batch.c.state.in_((BatchState.DONE, BatchState.PARKED)))
+        .with_for_update()
+    ).all()
+    for row in rows:
+        parked = row.size if row.state == BatchState.PARKED else 0
+        values: dict[str, Any] = {"found": {}} if parked else {}
+        connection.execute(
+            sa.update(t.batch)
+            .where(t.batch.c.id == row.id)
+            .values(
+                state=BatchState.READY,
+                generation=t.batch.c.generation + 1,
+                attempts=0,
+                run_after=None,
+                first_leased_at=None,
+                **values,
+            )
+        )
+        state = sa.case((_M.state == MoveState.MISMATCHED, MoveState.REPAIRING), else_=MoveState.COPYING)
+        connection.execute(
+            sa.update(t.move)
+            .where(_M.id == row.move_id)
+            .values(
+                open_batches=_M.open_batches + 1,
+                parked=_M.parked - parked,
+                reason=None,
+                state=sa.case((_M.listed_all, state), else_=MoveState.LISTING),
+            )
+        )
+    return len(rows)

@@ -1,0 +1,64 @@
+"""The one way to the job table: an engine per process, short transactions, and errors that say what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from vecfleet.errors import Unreachable
+
+# A transaction here is a few statements without any call to a store in between; longer means a bug or a stuck client.
+_STATEMENT_TIMEOUT_MS = 60_000
+_LOCK_TIMEOUT_MS = 15_000
+_IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
+_CONNECT_TIMEOUT_S = 5
+
+
+class Database:
+    """An engine whose connections time out rather than hang. Build it after a fork, never before."""
+
+    def __init__(self, url: str, pool_size: int = 10) -> None:
+        options = (
+            f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS} "
+            f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+        )
+        self.engine = sa.create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": options},
+        )
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction: committed at the end, rolled back on any error.
+
+        Raises Unreachable where the server does not answer, so that callers know the difference from a mistake.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise unreachable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise unreachable(error) from error
+            raise
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def unreachable(error: DBAPIError) -> Unreachable:
+    first_line = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+    return Unreachable(
+        f"the job table does not answer: {first_line}",
+        next_step="check DATABASE_URL and that Postgres runs: `vecfleet doctor`",
+    )
+
+
+def one(row: sa.Row[Any] | None) -> dict[str, Any] | None:
+    return None if row is None else dict(row._mapping)

@@ -1,0 +1,215 @@
+"""Jobs: made with their claims and moves in one transaction, changed by compare-and-set along the edges of `states`."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from migrations.plan import Plan
+from migrations.routing import Owner, Ownership
+from orchestrator import tables as t
+from orchestrator.model import Job, index_from_json, index_to_json
+from orchestrator.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
+from vecfleet.errors import NotFound, Refused
+from vecfleet.stores.base import IndexInfo
+
+_NOW = sa.func.clock_timestamp()
+
+
+def insert_job(
+    connection: sa.Connection,
+    plan: Plan,
+    *,
+    source: IndexInfo,
+    target: IndexInfo,
+    way_back: str,
+    ownership: Ownership,
+    created_by: str,
+    batch_window: int,
+    pace_share: float,
+) -> int:
+    """The job, its claims, its moves, and the ownership snapshot. Raises Refused where a live job stands in the way."""
+    try:
+        job_id: int = connection.execute(
+            sa.insert(t.job)
+            .values(
+                plan=plan.model_dump(mode="json"),
+                plan_digest=plan.digest,
+                source=index_to_json(source),
+                target=index_to_json(target),
+                way_back=way_back,
+                salt=secrets.token_hex(8),
+                created_by=created_by,
+                batch_window=batch_window,
+                pace_share=pace_share,
+            )
+            .returning(t.job.c.id)
+        ).scalar_one()
+    except IntegrityError as error:
+        raise Refused(
+            "a job with this very plan is still live",
+            next_step="see it with `vecfleet jobs`; a plan runs once at a time",
+        ) from error
+    copies = [move for move in plan.moves if not move.delete_only]
+    claim(connection, job_id, source.host, [move.source for move in plan.moves], "source")
+    claim(connection, job_id, target.host, sorted({move.to for move in copies if move.to is not None}), "target")
+    connection.execute(
+        sa.insert(t.move),
+        [
+            {
+                "job_id": job_id,
+                "seq": seq,
+                "source": move.source,
+                "to": move.to,
+                "creator": move.creator,
+                "twin": move.twin,
+                "planned": move.records,
+            }
+            for seq, move in enumerate(copies, start=1)
+        ],
+    )
+    _insert_ownership(connection, job_id, ownership)
+    return job_id
+
+
+def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequence[str], role: str) -> None:
+    """Take namespaces for this job: one live job per target, and a source is no live job's target (or the reverse).
+
+    Safe to repeat. The table lock makes the two checks and the insert one step for concurrent jobs.
+    """
+    if not namespaces:
+        return
+    connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
+    other = t.claim.alias()
+    in_the_way = connection.execute(
+        sa.select(other.c.namespace, other.c.role, other.c.job_id)
+        .where(other.c.index_host == host, other.c.namespace.in_(namespaces), other.c.job_id != job_id)
+        .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
+        .order_by(other.c.namespace)
+        .limit(5)
+    ).all()
+    if in_the_way:
+        listed = "; ".join(f"{row.namespace} is a {row.role} of job {row.job_id}" for row in in_the_way)
+        raise Refused(
+            f"another live job holds namespaces of this plan: {listed}",
+            next_step=f"wait for it or end it: `vecfleet status {in_the_way[0].job_id}`",
+        )
+    connection.execute(
+        insert(t.claim)
+        .values([{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces])
+        .on_conflict_do_nothing()
+    )
+
+
+def foreign_targets(connection: sa.Connection, job: Job) -> list[str]:
+    """Sources of this job that are another live job's target."""
+    other = t.claim.alias()
+    rows = connection.execute(
+        sa.select(other.c.namespace)
+        .join(t.claim, sa.and_(t.claim.c.namespace == other.c.namespace, t.claim.c.index_host == other.c.index_host))
+        .where(t.claim.c.job_id == job.id, t.claim.c.role == "source")
+        .where(other.c.role == "target", other.c.job_id != job.id)
+    )
+    return [row.namespace for row in rows]
+
+
+def _insert_ownership(connection: sa.Connection, job_id: int, ownership: Ownership) -> None:
+    rows = [
+        {"job_id": job_id, "kind": kind, "key": key, "creator": owner.creator, "twin": owner.twin}
+        for kind, answers in (("twin", ownership.twins), ("source", ownership.sources))
+        for key, owner in answers.items()
+    ]
+    if rows:
+        connection.execute(sa.insert(t.ownership), rows)
+
+
+def ownership(connection: sa.Connection, job_id: int) -> Ownership:
+    """The look-up's answers as they were when the job was made."""
+    found: dict[str, dict[str, Owner]] = {"twin": {}, "source": {}}
+    for row in connection.execute(sa.select(t.ownership).where(t.ownership.c.job_id == job_id)):
+        found[row.kind][row.key] = Owner(row.creator, row.twin)
+    return Ownership(twins=found["twin"], sources=found["source"])
+
+
+def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
+    """The job. `lock` holds its row until the transaction ends, so that decisions on it happen one at a time."""
+    query = sa.select(t.job).where(t.job.c.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
+    return _job(row)
+
+
+def every(connection: sa.Connection, states: Iterable[JobState] | None = None) -> list[Job]:
+    query = sa.select(t.job).order_by(t.job.c.id)
+    if states is not None:
+        query = query.where(t.job.c.state.in_(list(states)))
+    return [_job(row) for row in connection.execute(query)]
+
+
+def _job(row: sa.Row[Any]) -> Job:
+    body = dict(row._mapping)
+    del body["plan_digest"]
+    body["plan_body"] = body.pop("plan")
+    body["state"] = JobState(body["state"])
+    body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
+    body["source"] = index_from_json(body["source"])
+    body["target"] = index_from_json(body["target"])
+    return Job(**body)
+
+
+def advance(
+    connection: sa.Connection,
+    job_id: int,
+    from_: JobState,
+    to: JobState,
+    *,
+    reason: str | None = None,
+    resume_to: JobState | None = None,
+) -> bool:
+    """Move the job along an edge, if it still is where the caller saw it. False where somebody was faster."""
+    if to not in JOB_EDGES[from_]:
+        raise Refused(f"a job that is {from_} cannot become {to}", next_step=f"see `vecfleet status {job_id}`")
+    stamped: dict[JobState, dict[str, Any]] = {
+        JobState.VERIFIED: {"verified_at": _NOW},
+        JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, _NOW)},
+    }
+    stamps = stamped.get(to, {})
+    if from_ is JobState.PLANNED and to is JobState.RUNNING:
+        stamps["started_at"] = _NOW
+    if to in JOB_ENDED:
+        stamps["ended_at"] = _NOW
+    changed = connection.execute(
+        sa.update(t.job)
+        .where(t.job.c.id == job_id, t.job.c.state == from_)
+        .values(state=to, reason=reason, resume_to=resume_to, **stamps)
+    ).rowcount
+    if changed and to in JOB_ENDED:
+        connection.execute(sa.delete(t.claim).where(t.claim.c.job_id == job_id))
+    if changed and to in (JobState.PAUSING, JobState.CANCELLING):
+        recall(connection, job_id)
+    return bool(changed)
+
+
+def recall(connection: sa.Connection, job_id: int) -> None:
+    """Take back the wake-ups that no worker has answered yet."""
+    connection.execute(
+        sa.update(t.batch)
+        .where(t.batch.c.job_id == job_id, t.batch.c.state == BatchState.DISPATCHED)
+        .values(state=BatchState.READY, generation=t.batch.c.generation + 1)
+    )
+
+
+def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
+    """Replace the reason without changing the state."""
+    connection.execute(
+        sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason.is_distinct_from(reason)).values(reason=reason)
+    )
+
+
+def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
+    """Set a lever or a mark of the job: batch_window, pace_share, cut_over_percent, repairs, changed_records."""
+    connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))

@@ -1,0 +1,188 @@
+"""Moves and targets: where each source namespace stands, and which namespaces it writes to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from migrations.routing import Owner
+from orchestrator import tables as t
+from orchestrator.ledger import jobs
+from orchestrator.model import Job, Lease, Move, Target
+from orchestrator.states import MOVE_EDGES, BatchKind, BatchState, MoveState
+
+_NOW = sa.func.clock_timestamp()
+_M = t.move.c
+
+
+def get(connection: sa.Connection, move_id: int) -> Move:
+    return _move(connection.execute(sa.select(t.move).where(_M.id == move_id)).one())
+
+
+def of_job(connection: sa.Connection, job_id: int, states: Sequence[MoveState] | None = None) -> list[Move]:
+    query = sa.select(t.move).where(_M.job_id == job_id).order_by(_M.seq)
+    if states is not None:
+        query = query.where(_M.state.in_(states))
+    return [_move(row) for row in connection.execute(query)]
+
+
+def _move(row: sa.Row[Any]) -> Move:
+    body = dict(row._mapping)
+    return Move(**{**body, "state": MoveState(body["state"])})
+
+
+def counts_by_state(connection: sa.Connection, job_id: int) -> dict[MoveState, int]:
+    rows = connection.execute(
+        sa.select(_M.state, sa.func.count().label("n")).where(_M.job_id == job_id).group_by(_M.state)
+    )
+    return {MoveState(row.state): row.n for row in rows}
+
+
+def advance(
+    connection: sa.Connection,
+    job_id: int,
+    from_: MoveState,
+    to: MoveState,
+    *,
+    where: Any = None,
+    reason: str | None = None,
+) -> int:
+    """Move all moves of a job (those `where` holds for) along one edge. Returns how many were there."""
+    assert to in MOVE_EDGES[from_], f"no edge from {from_} to {to}"
+    query = sa.update(t.move).where(_M.job_id == job_id, _M.state == from_).values(state=to, reason=reason)
+    return connection.execute(query if where is None else query.where(where)).rowcount
+
+
+def start_listing(connection: sa.Connection, job_id: int) -> None:
+    """Every pending move gets its listing batch."""
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "kind", "seq"],
+            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.LIST)), sa.literal(0)).where(
+                _M.job_id == job_id, _M.state == MoveState.PENDING
+            ),
+        )
+    )
+    advance(connection, job_id, MoveState.PENDING, MoveState.LISTING)
+
+
+def settle_if_done(connection: sa.Connection, move_id: int) -> None:
+    """Copied once its listing is complete and its last batch has landed; parked where one of them is."""
+    parked = (
+        sa.select(t.batch.c.id)
+        .where(t.batch.c.move_id == move_id, t.batch.c.state == BatchState.PARKED)
+        .where(t.batch.c.kind.in_((BatchKind.COPY, BatchKind.LIST)))
+        .exists()
+    )
+    connection.execute(
+        sa.update(t.move)
+        .where(_M.id == move_id, _M.listed_all, _M.open_batches == 0)
+        .where(_M.state.in_((MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING)))
+        .values(
+            state=sa.case((parked, MoveState.PARKED), else_=MoveState.COPIED),
+            reason=sa.case((parked, "a batch is parked"), else_=None),
+        )
+    )
+
+
+def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: str, owner: Owner | None) -> Target:
+    """The target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
+
+    Raises Refused where another live job holds the namespace.
+    """
+    known = connection.execute(
+        sa.select(t.target)
+        .join(t.move_target, sa.and_(t.move_target.c.target_id == t.target.c.id, t.move_target.c.move_id == move.id))
+        .where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
+    ).one_or_none()
+    if known is not None:
+        return _target(known)
+    jobs.claim(connection, job.id, job.target.host, [namespace], "target")
+    connection.execute(
+        insert(t.target)
+        .values(
+            job_id=job.id,
+            namespace=namespace,
+            creator=owner.creator if owner else None,
+            twin=owner.twin if owner else None,
+            checks_ids=_may_be_shared(job, namespace),
+        )
+        .on_conflict_do_nothing()
+    )
+    row = connection.execute(
+        sa.select(t.target).where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
+    ).one()
+    connection.execute(insert(t.move_target).values(move_id=move.id, target_id=row.id).on_conflict_do_nothing())
+    return _target(row)
+
+
+def _may_be_shared(job: Job, namespace: str) -> bool:
+    writers = sum(1 for move in job.plan.moves if move.by_owner or move.to == namespace)
+    return writers > 1
+
+
+def _target(row: sa.Row[Any]) -> Target:
+    return Target(**row._mapping)
+
+
+def target(connection: sa.Connection, target_id: int) -> Target:
+    return _target(connection.execute(sa.select(t.target).where(t.target.c.id == target_id)).one())
+
+
+def targets_of_job(connection: sa.Connection, job_id: int) -> list[Target]:
+    rows = connection.execute(sa.select(t.target).where(t.target.c.job_id == job_id).order_by(t.target.c.namespace))
+    return [_target(row) for row in rows]
+
+
+def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool) -> None:
+    """The target's namespace exists. `created_by_us` is remembered from whoever created it first."""
+    connection.execute(
+        sa.update(t.target)
+        .where(t.target.c.id == target_id)
+        .values(prepared=True, created_by_us=sa.or_(t.target.c.created_by_us, sa.literal(created_by_us)))
+    )
+
+
+def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """Before every upsert and removal: verdicts that name an older write sequence are void."""
+    connection.execute(
+        sa.update(t.target)
+        .where(t.target.c.id.in_(sorted(target_ids)))
+        .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
+    )
+
+
+def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[int]) -> None:
+    """The targets this batch may have written to: in its row before its first upsert."""
+    connection.execute(
+        sa.update(t.batch).where(t.batch.c.id == lease.id).values(targets=sorted({*lease.targets, *target_ids}))
+    )
+
+
+def claim_ids(
+    connection: sa.Connection, target_id: int, move_id: int, digests: Sequence[tuple[str, int]]
+) -> dict[str, tuple[int, int]]:
+    """Take ids of a target that several moves write to. Returns those another move holds: id → (move, digest).
+
+    Committed before the upsert, so that after a crash a repeated batch knows its own ids; two batches racing for one
+    id are decided by the primary key. The rows are sorted so that two transactions cannot wait for each other.
+    """
+    ordered = sorted(digests)
+    connection.execute(
+        insert(t.target_id)
+        .values(
+            [
+                {"target_id": target_id, "record_id": record_id, "move_id": move_id, "digest": digest}
+                for record_id, digest in ordered
+            ]
+        )
+        .on_conflict_do_nothing()
+    )
+    held = connection.execute(
+        sa.select(t.target_id.c.record_id, t.target_id.c.move_id, t.target_id.c.digest)
+        .where(t.target_id.c.target_id == target_id)
+        .where(t.target_id.c.record_id.in_([record_id for record_id, _ in ordered]))
+        .where(t.target_id.c.move_id != move_id)
+    )
+    return {row.record_id: (row.move_id, int(row.digest)) for row in held}

@@ -1,0 +1,120 @@
+"""Parked records and batches: set aside with their reason until a person retries them or lets them stay behind."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import copies
+from orchestrator.states import BatchKind, BatchState, MoveState
+
+_NOW = sa.func.clock_timestamp()
+_P, _B, _M = t.parked_record.c, t.batch.c, t.move.c
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    record_id: str
+    source: str
+    reason: str
+    accepted_by: str | None
+    accepted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedBatch:
+    id: int
+    kind: BatchKind
+    source: str | None
+    seq: int
+    size: int
+    error_class: str | None
+    error_text: str | None
+    attempts: int
+
+
+def records(connection: sa.Connection, job_id: int, limit: int = 1_000) -> list[Parked]:
+    rows = connection.execute(
+        sa.select(_P.record_id, _M.source, _P.reason, _P.accepted_by, _P.accepted_at)
+        .join(t.move, _M.id == _P.move_id)
+        .where(_P.job_id == job_id)
+        .order_by(_M.seq, _P.record_id)
+        .limit(limit)
+    )
+    return [Parked(*row) for row in rows]
+
+
+def batches(connection: sa.Connection, job_id: int) -> list[ParkedBatch]:
+    rows = connection.execute(
+        sa.select(_B.id, _B.kind, _M.source, _B.seq, _B.size, _B.error_class, _B.error_text, _B.attempts)
+        .outerjoin(t.move, _M.id == _B.move_id)
+        .where(_B.job_id == job_id, _B.state == BatchState.PARKED)
+        .order_by(_B.id)
+    )
+    return [ParkedBatch(row[0], BatchKind(row[1]), *row[2:]) for row in rows]
+
+
+def undecided(connection: sa.Connection, job_id: int) -> int:
+    count: int = connection.execute(
+        sa.select(sa.func.count()).where(_P.job_id == job_id, _P.accepted_at.is_(None))
+    ).scalar_one()
+    return count
+
+
+def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[str] | None) -> int:
+    """These parked records (None: all) may stay behind: the move's counters change with them. Returns how many."""
+    query = sa.select(_P.id, _P.move_id, _P.batch_id).where(_P.job_id == job_id, _P.accepted_at.is_(None))
+    if record_ids is not None:
+        query = query.where(_P.record_id.in_(record_ids))
+    rows = connection.execute(query.with_for_update()).all()
+    for row in rows:
+        _shift(connection, row.move_id, row.batch_id)
+    connection.execute(
+        sa.update(t.parked_record).where(_P.id.in_([row.id for row in rows])).values(accepted_by=who, accepted_at=_NOW)
+    )
+    return len(rows)
+
+
+def _shift(connection: sa.Connection, move_id: int, batch_id: int) -> None:
+    connection.execute(
+        sa.update(t.move).where(_M.id == move_id).values(parked=_M.parked - 1, left_behind=_M.left_behind + 1)
+    )
+    found = connection.execute(sa.select(_B.found).where(_B.id == batch_id).with_for_update()).scalar_one()
+    connection.execute(
+        sa.update(t.batch)
+        .where(_B.id == batch_id)
+        .values(found=found | {"parked": found["parked"] - 1, "left_behind": found["left_behind"] + 1})
+    )
+
+
+def retry_batches(connection: sa.Connection, job_id: int) -> int:
+    """Parked batches, and only those, become ready again. Returns how many."""
+    parked = batches(connection, job_id)
+    count = copies.reopen(connection, job_id, [batch.id for batch in parked if batch.kind is BatchKind.COPY])
+    others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
+    if others:
+        count += connection.execute(
+            sa.update(t.batch)
+            .where(_B.id.in_(others), _B.state == BatchState.PARKED)
+            .values(
+                state=BatchState.READY, generation=_B.generation + 1, attempts=0, run_after=None, first_leased_at=None
+            )
+        ).rowcount
+        moves = sa.select(_B.move_id).where(_B.id.in_(others))
+        for kinds, state in (
+            ((BatchKind.LIST,), MoveState.LISTING),
+            ((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE), MoveState.CLEANING),
+        ):
+            connection.execute(
+                sa.update(t.move)
+                .where(_M.id.in_(moves.where(_B.kind.in_(kinds))), _M.state == MoveState.PARKED)
+                .values(state=state, reason=None)
+            )
+    return count
+
+
+def retry_records(connection: sa.Connection, job_id: int) -> int:
+    """The copy batches of undecided parked records are copied again. Returns how many batches."""
+    rows = connection.execute(sa.select(_P.batch_id).where(_P.job_id == job_id, _P.accepted_at.is_(None)).distinct())
+    return copies.reopen(connection, job_id, [row.batch_id for row in rows])

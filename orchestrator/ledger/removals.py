@@ -1,0 +1,215 @@
+"""Clean-up and roll back: which batches they need, and what they record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import batches, checks
+from orchestrator.model import Finding, Lease
+from orchestrator.states import BatchKind, BatchState, MoveState
+from vecfleet.stores.base import Usage
+
+_NOW = sa.func.clock_timestamp()
+_B, _M, _T = t.batch.c, t.move.c, t.target.c
+_ROLL_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
+
+
+def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]) -> None:
+    """Verified moves become cleaning: one `remove` per copy batch for those `by_ids`, one `recheck` for the others."""
+    connection.execute(
+        sa.update(t.move)
+        .where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
+        .values(
+            state=MoveState.CLEANING,
+            clean_mode=sa.case((_M.id.in_(by_ids), "by_ids"), else_="whole"),
+            reason=None,
+        )
+    )
+    for mode, kind in (("by_ids", BatchKind.REMOVE), ("whole", BatchKind.RECHECK)):
+        _one_per_copy(connection, job_id, kind, sa.and_(_M.state == MoveState.CLEANING, _M.clean_mode == mode))
+
+
+def _one_per_copy(connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any) -> None:
+    source = t.batch.alias("copy")
+    existing = t.batch.alias("existing")
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
+            sa.select(
+                source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size
+            )
+            .join(t.move, _M.id == source.c.move_id)
+            .where(source.c.job_id == job_id, source.c.kind == BatchKind.COPY, source.c.state != BatchState.SPLIT)
+            .where(moves)
+            .where(
+                ~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists()
+            ),
+        )
+    )
+
+
+def _none_left(kinds: Sequence[BatchKind]) -> Any:
+    """No batch of these kinds is left to do for the move of the enclosing query."""
+    return ~(
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state != BatchState.DONE)
+        .correlate(t.move)
+        .exists()
+    )
+
+
+def add_clears(connection: sa.Connection, job_id: int) -> int:
+    """Moves to be deleted whole whose every record was re-read and found unchanged get their one `clear` batch."""
+    has_clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move).exists()
+    return connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "kind", "seq"],
+            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.CLEAR)), sa.literal(0))
+            .where(_M.job_id == job_id, _M.state == MoveState.CLEANING, _M.clean_mode == "whole")
+            .where(_none_left((BatchKind.RECHECK,)), ~has_clear),
+        )
+    ).rowcount
+
+
+def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
+    """Cleaned once its `clear`, or its last `remove`, has landed; parked where one of its batches is."""
+    kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+    parked = (
+        sa.select(_B.error_text)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state == BatchState.PARKED)
+        .correlate(t.move)
+        .limit(1)
+        .scalar_subquery()
+    )
+    cleaning = sa.and_(_M.job_id == job_id, _M.state == MoveState.CLEANING)
+    cleared = (
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR, _B.state == BatchState.DONE)
+        .correlate(t.move)
+        .exists()
+    )
+    removed = sa.and_(_M.clean_mode == "by_ids", _none_left((BatchKind.REMOVE,)))
+    connection.execute(
+        sa.update(t.move).where(cleaning, sa.or_(cleared, removed)).values(state=MoveState.CLEANED, reason=None)
+    )
+    connection.execute(
+        sa.update(t.move)
+        .where(cleaning, parked.is_not(None))
+        .where(_none_open(kinds))
+        .values(state=MoveState.PARKED, reason=parked)
+    )
+
+
+def _none_open(kinds: Sequence[BatchKind]) -> Any:
+    return ~(
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds))
+        .where(_B.state.in_((BatchState.READY, BatchState.DISPATCHED, BatchState.LEASED)))
+        .correlate(t.move)
+        .exists()
+    )
+
+
+def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = ()) -> None:
+    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced."""
+    batches.require(connection, lease)
+    connection.execute(
+        sa.update(t.batch).where(_B.id == lease.id).values(intent_at=sa.func.coalesce(_B.intent_at, _NOW))
+    )
+    if target_ids:
+        connection.execute(
+            sa.update(t.target)
+            .where(_T.id.in_(sorted(target_ids)))
+            .values(sequence=_T.sequence + 1, last_write_at=_NOW)
+        )
+
+
+def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
+    """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
+    batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)
+    if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
+        connection.execute(
+            sa.update(t.move).where(_M.id == lease.move_id).values(deleted=_M.deleted + found["deleted"])
+        )
+
+
+def begin_rolling_back(connection: sa.Connection, job_id: int) -> None:
+    """One `compare` for every copy batch that may have written something. Deletes nothing."""
+    connection.execute(sa.delete(t.finding).where(_job_targets(job_id), t.finding.c.kind == "changed"))
+    connection.execute(sa.delete(t.batch).where(_B.job_id == job_id, _B.kind.in_(_ROLL_BACK)))
+    _per_written_copy(connection, job_id, BatchKind.COMPARE)
+
+
+def add_undos(connection: sa.Connection, job_id: int) -> None:
+    _per_written_copy(connection, job_id, BatchKind.UNDO)
+
+
+def add_drops(connection: sa.Connection, job_id: int) -> None:
+    """One `drop` for every target namespace that we created."""
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "target_id", "kind", "seq"],
+            sa.select(_T.job_id, _T.id, sa.literal(str(BatchKind.DROP)), sa.literal(0)).where(
+                _T.job_id == job_id, _T.created_by_us
+            ),
+        )
+    )
+
+
+def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind) -> None:
+    source = t.batch.alias("copy")
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
+            sa.select(
+                source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size
+            ).where(
+                source.c.job_id == job_id,
+                source.c.kind == BatchKind.COPY,
+                source.c.state != BatchState.SPLIT,
+                source.c.targets.is_not(None),
+            ),
+        )
+    )
+
+
+def _job_targets(job_id: int) -> Any:
+    return t.finding.c.target_id.in_(sa.select(_T.id).where(_T.job_id == job_id))
+
+
+def note_changed(connection: sa.Connection, lease: Lease, changed: dict[int, list[str]]) -> None:
+    """Records at targets that are no longer what we wrote."""
+    for target_id, ids in changed.items():
+        checks.add_findings(connection, target_id, lease.copy_id, [Finding("changed", record_id) for record_id in ids])
+
+
+@dataclass(frozen=True, slots=True)
+class RollBackProgress:
+    compares: int
+    undos: int
+    drops: int
+    droppable: int
+    changed: int
+
+
+def roll_back_progress(connection: sa.Connection, job_id: int) -> RollBackProgress:
+    """How many batches of each step there are, and how many records changed since we wrote them."""
+    row = connection.execute(
+        sa.select(
+            *(sa.func.count().filter(_B.kind == kind).label(str(kind)) for kind in _ROLL_BACK),
+            sa.func.coalesce(
+                sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)).filter(_B.kind == BatchKind.COMPARE), 0
+            ).label("changed"),
+        ).where(_B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
+    ).one()
+    droppable: int = connection.execute(
+        sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
+    ).scalar_one()
+    return RollBackProgress(row.compare, row.undo, row.drop, droppable, int(row.changed))
+
+
+def mark_rolled_back(connection: sa.Connection, job_id: int) -> None:
+    connection.execute(sa.update(t.move).where(_M.job_id == job_id).values(state=MoveState.ROLLED_BACK, reason=None))

@@ -1,0 +1,76 @@
+"""Routes: where each twin's readers find it. The old route is kept; cutting over and reversing change one column."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.model import Job
+
+_NOW = sa.func.clock_timestamp()
+_R, _T, _M = t.route.c, t.target.c, t.move.c
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    id: int
+    creator: str
+    twin: str | None
+    old_index: str
+    old_namespaces: tuple[str, ...]
+    new_index: str
+    new_namespace: str
+    side: str
+
+
+def ensure(connection: sa.Connection, job: Job) -> list[Route]:
+    """A route for each target with an owner, its old places being the sources that wrote to it. Safe to repeat."""
+    known = {row.new_namespace for row in connection.execute(sa.select(_R.new_namespace).where(_R.job_id == job.id))}
+    rows = connection.execute(
+        sa.select(_T.namespace, _T.creator, _T.twin, sa.func.array_agg(_M.source).label("sources"))
+        .join(t.move_target, t.move_target.c.target_id == _T.id)
+        .join(t.move, _M.id == t.move_target.c.move_id)
+        .where(_T.job_id == job.id)
+        .group_by(_T.namespace, _T.creator, _T.twin)
+    ).all()
+    missing = [
+        {
+            "job_id": job.id,
+            "creator": row.creator or "",
+            "twin": row.twin,
+            "old_index": job.source.name,
+            "old_namespaces": sorted(row.sources),
+            "new_index": job.target.name,
+            "new_namespace": row.namespace,
+        }
+        for row in rows
+        if row.namespace not in known
+    ]
+    if missing:
+        connection.execute(sa.insert(t.route), missing)
+    return of_job(connection, job.id)
+
+
+def of_job(connection: sa.Connection, job_id: int) -> list[Route]:
+    rows = connection.execute(sa.select(t.route).where(_R.job_id == job_id).order_by(_R.new_namespace))
+    return [_route(row) for row in rows]
+
+
+def _route(row: sa.Row[Any]) -> Route:
+    return Route(
+        row.id,
+        row.creator,
+        row.twin,
+        row.old_index,
+        tuple(row.old_namespaces),
+        row.new_index,
+        row.new_namespace,
+        row.side,
+    )
+
+
+def set_sides(connection: sa.Connection, new: list[int], old: list[int]) -> None:
+    """Point these routes to the new side and those to the old one."""
+    for side, ids in (("new", new), ("old", old)):
+        connection.execute(sa.update(t.route).where(_R.id.in_(ids), _R.side != side).values(side=side, changed_at=_NOW))

@@ -1,0 +1,197 @@
+"""What the orchestrator and the workers pass around: frozen values read from the job table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from migrations.plan import Plan
+from orchestrator.states import BatchKind, JobState, MoveState
+from vecfleet.stores.base import IndexInfo, Kind, Usage
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a plan."""
+
+    id: int
+    state: JobState
+    resume_to: JobState | None
+    reason: str | None
+    plan_body: Mapping[str, Any]
+    source: IndexInfo
+    target: IndexInfo
+    way_back: str
+    salt: str
+    created_by: str
+    created_at: datetime
+    started_at: datetime | None
+    verified_at: datetime | None
+    cut_over_at: datetime | None
+    ended_at: datetime | None
+    cut_over_percent: int
+    batch_window: int
+    pace_share: float
+    repairs: int
+    changed_records: str | None
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.model_validate(self.plan_body)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One source namespace within a job."""
+
+    id: int
+    job_id: int
+    seq: int
+    source: str
+    to: str | None
+    creator: str | None
+    twin: str | None
+    state: MoveState
+    reason: str | None
+    planned: int
+    last_id: str | None
+    page_token: str | None
+    listed_all: bool
+    batches: int
+    open_batches: int
+    listed: int
+    written: int
+    identical: int
+    gone: int
+    parked: int
+    left_behind: int
+    deleted: int
+    clean_mode: str | None
+
+    @property
+    def settled(self) -> int:
+        """How many of its listed ids are accounted for."""
+        return self.written + self.identical + self.gone + self.parked + self.left_behind
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One namespace written to, by one or more moves."""
+
+    id: int
+    job_id: int
+    namespace: str
+    creator: str | None
+    twin: str | None
+    authority: str
+    prepared: bool
+    created_by_us: bool
+    checks_ids: bool
+    sequence: int
+    check_state: str
+    open_checks: int
+    check_sequence: int | None
+    verdict: Mapping[str, Any] | None
+    verdict_at: datetime | None
+    last_write_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work a batch. `generation` is the fence: a batch is leased at most once per generation."""
+
+    id: int
+    job_id: int
+    move_id: int | None
+    target_id: int | None
+    copy_id: int | None
+    kind: BatchKind
+    seq: int
+    generation: int
+    attempts: int
+    size: int
+    manifest: bytes | None
+    targets: tuple[int, ...]
+    intended: bool
+    age_seconds: float
+    until_monotonic: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeup:
+    """A message for the queue: ids, and what a person reading Flower wants to see."""
+
+    batch_id: int
+    generation: int
+    kind: BatchKind
+    job_id: int
+    namespace: str
+    seq: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTally:
+    """What one batch left in one target: how many records, and the digests of the records and of their ids."""
+
+    target_id: int
+    count: int
+    digest: int
+    ids_digest: int
+    members: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRecord:
+    record_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOutcome:
+    """What became of each id of a copy batch: the five counts add up to its size."""
+
+    tallies: tuple[TargetTally, ...] = ()
+    parked: tuple[ParkedRecord, ...] = ()
+    written: int = 0
+    identical: int = 0
+    gone: int = 0
+    left_behind: int = 0
+    usage: Usage = field(default_factory=Usage)
+    busy_ms: int = 0
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "written": self.written,
+            "identical": self.identical,
+            "gone": self.gone,
+            "parked": len(self.parked),
+            "left_behind": self.left_behind,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A record that is not as it should be: missing, extra, different, or changed since we wrote it."""
+
+    kind: str
+    record_id: str
+
+
+def index_to_json(info: IndexInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "kind": str(info.kind),
+        "dimension": info.dimension,
+        "metric": info.metric,
+        "host": info.host,
+        "cloud": info.cloud,
+        "region": info.region,
+        "tags": dict(info.tags),
+        "schema": dict(info.schema),
+    }
+
+
+def index_from_json(body: Mapping[str, Any]) -> IndexInfo:
+    return IndexInfo(**{**body, "kind": Kind(body["kind"])})

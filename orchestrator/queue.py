@@ -1,0 +1,124 @@
+"""The Celery app: the queue is a wake-up and nothing more. It is flushed, restarted or duplicated without harm.
+
+No retries, chords, ETA, beat or result backend: the job table is the truth and the dispatcher the timer. Messages carry
+a batch id and its generation; what Flower shows (job, namespace, batch i of n) is in the task's id and arguments' text.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from orchestrator.model import Wakeup
+from orchestrator.states import BatchKind
+from vecfleet.errors import Unreachable
+from vecfleet.settings import Settings
+
+_K = BatchKind
+TASKS = {
+    _K.LIST: ("vecfleet.list_namespace", "control"),
+    _K.COPY: ("vecfleet.copy_batch", "copy"),
+    _K.VERIFY: ("vecfleet.verify_batch", "verify"),
+    _K.SURVEY: ("vecfleet.survey_target", "verify"),
+    _K.RECHECK: ("vecfleet.recheck_batch", "cleanup"),
+    _K.CLEAR: ("vecfleet.clear_namespace", "cleanup"),
+    _K.REMOVE: ("vecfleet.remove_batch", "cleanup"),
+    _K.COMPARE: ("vecfleet.compare_batch", "verify"),
+    _K.UNDO: ("vecfleet.undo_batch", "cleanup"),
+    _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
+}
+QUEUES = ("control", "copy", "verify", "cleanup")
+# A batch that no worker acknowledged this long is handed out again by Redis; the lease makes the duplicate harmless.
+_VISIBILITY_TIMEOUT_S = 3_600
+
+
+def make_app(broker_url: str | None) -> Celery:
+    app = Celery("vecfleet", broker=broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # the lease, not Redis, brings lost work back
+        worker_prefetch_multiplier=1,
+        task_default_queue="control",
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_soft_shutdown_timeout=30,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 6,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "max_connections": 64,
+            "queue_order_strategy": "round_robin",
+            "global_keyprefix": "vecfleet:",
+        },
+    )
+    return app
+
+
+def _broker_from_settings() -> str | None:
+    url = Settings.load().redis_url
+    return url.get_secret_value() if url else None
+
+
+app = make_app(_broker_from_settings())
+
+
+def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
+    """Send wake-ups over one connection. Returns those that could not be sent; never blocks for long."""
+    if not wakeups:
+        return []
+    sent = 0
+    try:
+        with celery.producer_pool.acquire(block=True, timeout=5) as producer:
+            for wakeup in wakeups:
+                name, queue = TASKS[wakeup.kind]
+                celery.send_task(
+                    name,
+                    args=(wakeup.batch_id, wakeup.generation),
+                    queue=queue,
+                    task_id=_task_id(wakeup),
+                    producer=producer,
+                    argsrepr=f"({wakeup.batch_id},)",
+                    kwargsrepr=repr(_shown(wakeup)),
+                    retry=False,
+                    ignore_result=True,
+                )
+                sent += 1
+    except (OperationalError, RedisError, OSError):
+        return list(wakeups[sent:])
+    return []
+
+
+def _task_id(wakeup: Wakeup) -> str:
+    return f"j{wakeup.job_id}.{wakeup.namespace}.{wakeup.kind}{wakeup.seq}.b{wakeup.batch_id}.g{wakeup.generation}"
+
+
+def _shown(wakeup: Wakeup) -> dict[str, Any]:
+    batch = f"{wakeup.seq} of {wakeup.of}" if wakeup.seq else "whole"
+    return {"job": wakeup.job_id, "namespace": wakeup.namespace, "batch": batch}
+
+
+def require_broker(celery: Celery) -> None:
+    """Raise Unreachable where Redis does not answer."""
+    try:
+        with celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+    except (OperationalError, RedisError, OSError) as error:
+        raise Unreachable(
+            "Redis does not answer: workers could not be woken",
+            next_step="check REDIS_URL and that Redis runs: `vecfleet doctor`",
+        ) from error

@@ -1,0 +1,75 @@
+"""What to do after a failure: a pure table from (error, attempts) to a decision. Nothing here sleeps.
+
+what failed                               what happens
+RateLimited, Unavailable, TimedOut        again after a wait that doubles; parked after `MAX_ATTEMPTS`
+TooLarge                                  the batch is split in two; a single record is parked
+NeedsOperator (key, quota)                the job pauses with the sentence that helps; no attempt is spent
+Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent
+anything else                             parked at once: no retry helps
+"""
+
+from dataclasses import dataclass
+
+from vecfleet.errors import NeedsOperator, RateLimited, TooLarge, Transient, Unavailable, Unreachable, VecfleetError
+
+# With waits of 1, 2, 4 … 60 s this rides out about three minutes beyond what each attempt waits by itself.
+MAX_ATTEMPTS = 8
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again after so many seconds."""
+
+    after_seconds: float
+    spends_attempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Halve the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Set it aside with its reason, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseJob:
+    """No retry helps until a person acts: pause the whole job with this reason."""
+
+    reason: str
+
+
+Decision = Again | Split | Park | PauseJob
+
+
+def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Decision:
+    """`attempts` made so far (this one included), `size` ids in the batch, `jitter` in [0, 1)."""
+    match error:
+        case NeedsOperator():
+            return PauseJob(f"{error.message}; {error.next_step}" if error.next_step else error.message)
+        case Unreachable():
+            return Again(_wait(attempts, jitter), spends_attempt=False)
+        case TooLarge() if size > 1:
+            return Split()
+        case Unavailable() | RateLimited():
+            # An outage or a limit says nothing about this batch: it waits as long as it lasts, and says why.
+            return Again(max(_wait(attempts, jitter), error.retry_after or 0), spends_attempt=False)
+        case Transient() if attempts < MAX_ATTEMPTS:
+            return Again(max(_wait(attempts, jitter), error.retry_after or 0))
+        case _:
+            return Park()
+
+
+def _wait(attempts: int, jitter: float) -> float:
+    return float(min(_FIRST_WAIT_S * 2 ** max(attempts - 1, 0), _LONGEST_WAIT_S)) * (1 + jitter / 4)
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """The class and the sentence to keep with the batch. Foreign errors give their class only: no record text."""
+    if isinstance(error, VecfleetError):
+        return type(error).__name__, error.message
+    return type(error).__name__, f"an unexpected {type(error).__name__}; the worker's log has the traceback"

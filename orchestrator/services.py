@@ -1,0 +1,265 @@
+"""What a person asks of a job: each a guard, a compare-and-set and an audit row in one transaction.
+
+`…_in` forms work in a transaction of the caller; the dispatcher uses them for what a policy asks.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.guards import CleanUpFacts, against_clean_up
+from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.routes import Route
+from orchestrator.model import Job
+from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from vecfleet.errors import BadInput, Refused
+
+MAX_WINDOW = 1_000
+
+
+def _status(job_id: int) -> str:
+    return f"`vecfleet status {job_id}`"
+
+
+def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
+    """No new batch is leased; those in flight land, then the job is paused."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        pause_in(connection, job, who, reason)
+
+
+def pause_in(connection: sa.Connection, job: Job, who: str, reason: str) -> None:
+    if job.state in (JobState.PAUSING, JobState.PAUSED):
+        return
+    if JobState.PAUSING not in JOB_EDGES[job.state]:
+        raise Refused(f"a job that is {job.state} has nothing to pause", next_step=_status(job.id))
+    jobs.advance(connection, job.id, job.state, JobState.PAUSING, reason=reason, resume_to=job.state)
+    audit.note(connection, who, "pause", job.id, reason=reason)
+
+
+def resume(database: Database, job_id: int, who: str) -> None:
+    """Go on where the pause interrupted it."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
+            raise Refused(f"job {job_id} is {job.state}, not paused", next_step=_status(job_id))
+        jobs.advance(connection, job_id, job.state, job.resume_to)
+        audit.note(connection, who, "resume", job_id)
+
+
+def cancel(database: Database, job_id: int, who: str) -> None:
+    """Give the job up: batches in flight land, nothing is removed. `roll_back` removes what was written."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if JobState.CANCELLING not in JOB_EDGES[job.state]:
+            raise Refused(f"a job that is {job.state} cannot be cancelled", next_step=_status(job_id))
+        jobs.advance(connection, job_id, job.state, JobState.CANCELLING, reason=f"cancelled by {who}")
+        audit.note(connection, who, "cancel", job_id)
+
+
+def retry(database: Database, job_id: int, who: str, what: str) -> int:
+    """Re-run parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`)."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if job.state not in JOB_WORKING | {JobState.NEEDS_ATTENTION}:
+            raise Refused(f"a job that is {job.state} has nothing to retry", next_step=_status(job_id))
+        count = 0
+        if what in ("failed", "all"):
+            count += parked.retry_batches(connection, job_id)
+        if what in ("parked", "all"):
+            count += parked.retry_records(connection, job_id)
+        if count == 0:
+            raise Refused(f"job {job_id} has no {what} batches to retry", next_step=_status(job_id))
+        if job.state is JobState.NEEDS_ATTENTION:
+            jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
+        elif job.state is JobState.COPIED:
+            jobs.advance(connection, job_id, job.state, JobState.RUNNING, reason=f"{who} retries {count} batches")
+        audit.note(connection, who, "retry", job_id, what=what, batches=count)
+        return count
+
+
+def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
+    if job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
+        return job.resume_to
+    opened = moves.counts_by_state(connection, job.id)
+    copying = {MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING}
+    return JobState.RUNNING if any(opened.get(state) for state in copying) else JobState.COPIED
+
+
+def verify(database: Database, job_id: int, who: str) -> int:
+    """Read every target back again, whatever its verdict says. Returns how many targets."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if job.state not in (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER):
+            raise Refused(
+                f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
+                next_step=_status(job_id),
+            )
+        targets = [target.id for target in moves.targets_of_job(connection, job_id)]
+        checks.again(connection, targets)
+        if job.state is not JobState.COPIED:
+            jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
+        audit.note(connection, who, "verify", job_id, targets=len(targets))
+        return len(targets)
+
+
+def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
+    """These parked records (None: all) may stay behind in their source."""
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        count = parked.accept(connection, job_id, who, record_ids)
+        if count == 0:
+            raise Refused(
+                f"job {job_id} has no such undecided parked records", next_step=f"`vecfleet park list {job_id}`"
+            )
+        audit.note(connection, who, "park accept", job_id, records=count)
+        return count
+
+
+def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Route]:
+    """Move the readers of so many per cent of the twins to the new side. Returns all routes."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        return cut_over_in(connection, job, percent=percent, who=who)
+
+
+def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[Route]:
+    if not 0 < percent <= 100:
+        raise BadInput(f"{percent} % is not a share of twins", next_step="give 5, 25, 50 or 100")
+    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+        raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=_status(job.id))
+    _require_verdicts(connection, job)
+    found = routes.ensure(connection, job)
+    new = [route.id for route in found if place_of(route, job.salt) < percent]
+    routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
+    jobs.change(connection, job.id, cut_over_percent=percent)
+    if percent == 100 and job.state is JobState.VERIFIED:
+        jobs.advance(connection, job.id, job.state, JobState.CUT_OVER)
+    elif percent < 100 and job.state is JobState.CUT_OVER:
+        jobs.advance(connection, job.id, job.state, JobState.VERIFIED)
+    audit.note(connection, who, "cut over", job.id, percent=percent, routes=len(new))
+    return routes.of_job(connection, job.id)
+
+
+def _require_verdicts(connection: sa.Connection, job: Job) -> None:
+    for target in moves.targets_of_job(connection, job.id):
+        if target.check_state != "verified" or target.sequence != target.check_sequence:
+            raise Refused(
+                f"{target.namespace} has no valid verdict", next_step=f"`vecfleet verify {job.id}`, then cut over"
+            )
+
+
+def place_of(route: Route, salt: str) -> float:
+    """Where a twin stands between 0 and 100: the same for the whole life of a job, unrelated between jobs."""
+    digest = hashlib.sha256(f"{salt}\0{route.new_namespace}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 * 100
+
+
+def reverse(database: Database, job_id: int, who: str) -> list[Route]:
+    """Move all readers back to the old side."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+            raise Refused(
+                f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
+            )
+        routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job_id)])
+        connection.execute(
+            sa.text("UPDATE job SET cut_over_percent = 0, cut_over_at = NULL WHERE id = :id"), {"id": job_id}
+        )
+        if job.state is JobState.CUT_OVER:
+            jobs.advance(connection, job_id, job.state, JobState.VERIFIED, reason=f"reversed by {who}")
+        audit.note(connection, who, "reverse", job_id)
+        return routes.of_job(connection, job_id)
+
+
+def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:
+    """Why the sources may not be deleted yet; empty when they may."""
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    facts = CleanUpFacts(
+        job=job,
+        policies=job.plan.policies,
+        moves=moves.of_job(connection, job.id),
+        targets=moves.targets_of_job(connection, job.id),
+        undecided=parked.undecided(connection, job.id),
+        parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
+        foreign_targets=jobs.foreign_targets(connection, job),
+    )
+    return against_clean_up(facts, now)
+
+
+def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
+    """Delete the sources, each record re-read on both sides right before. Raises Refused with every objection."""
+    with database.begin() as connection:
+        clean_up_in(connection, jobs.get(connection, job_id, lock=True), by_ids=by_ids, who=who)
+
+
+def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
+    objections = clean_up_objections(connection, job)
+    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
+        objections = [f"the job is {job.state}"]
+    if objections:
+        raise Refused(
+            "; ".join(objections), next_step=f"see what is missing: {_status(job.id)}", objections=tuple(objections)
+        )
+    every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
+    one_by_one = [move.id for move in every if by_ids or move.left_behind]
+    removals.begin_cleaning(connection, job.id, one_by_one)
+    jobs.advance(connection, job.id, job.state, JobState.CLEANING)
+    audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))
+
+
+def roll_back(database: Database, job_id: int, who: str, changed: str | None) -> None:
+    """Remove what the job wrote. Records changed since are kept or parked as `changed` says; None: refused if any.
+
+    Nothing is removed before every written batch was compared.
+    """
+    if changed not in (None, "keep"):
+        raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if JobState.ROLLING_BACK not in JOB_EDGES[job.state] or _cleaned_any(connection, job):
+            raise Refused(
+                f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
+                next_step=f"cancel it first, or see {_status(job_id)}",
+            )
+        if job.cut_over_percent:
+            raise Refused(
+                f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job_id}` first"
+            )
+        jobs.change(connection, job_id, changed_records=changed)
+        removals.begin_rolling_back(connection, job_id)
+        jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
+        audit.note(connection, who, "roll back", job_id, changed=changed)
+
+
+def _cleaned_any(connection: sa.Connection, job: Job) -> bool:
+    states = moves.counts_by_state(connection, job.id)
+    return bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED)) or job.resume_to is JobState.CLEANING
+
+
+def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:
+    """Change how hard a running job works: `window` (batches at once) or `pace` (share of the documented limits)."""
+    values: dict[str, Any]
+    match lever:
+        case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
+            values = {"batch_window": int(value)}
+        case "pace" if 0 < value <= 1:
+            values = {"pace_share": value}
+        case "window":
+            raise BadInput(
+                f"a window of {value:g} is not possible", next_step=f"give a whole number from 1 to {MAX_WINDOW}"
+            )
+        case "pace":
+            raise BadInput(
+                f"a pace of {value:g} is not possible", next_step="give a share of the limits above 0, up to 1.0"
+            )
+        case _:
+            raise BadInput(f"there is no lever {lever!r}", next_step="`window`, `pace` or `workers`")
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        jobs.change(connection, job_id, **values)
+        audit.note(connection, who, "set", job_id, lever=lever, value=value)

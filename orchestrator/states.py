@@ -1,0 +1,221 @@
+"""Every state and every edge of a job, a move and a batch, with who causes it and why. The one place that knows them.
+
+The job table, the CLI, the docs diagram and the tests read these tables. *Pausing* is asked, *paused* is so; the same
+holds for cancelling and rolling back.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    PLANNED = "planned"
+    RUNNING = "running"
+    COPIED = "copied"
+    VERIFIED = "verified"
+    CUT_OVER = "cut_over"
+    CLEANING = "cleaning"
+    CLEANED = "cleaned"
+    NEEDS_ATTENTION = "needs_attention"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+
+
+class MoveState(StrEnum):
+    PENDING = "pending"
+    LISTING = "listing"
+    COPYING = "copying"
+    COPIED = "copied"
+    MISMATCHED = "mismatched"
+    REPAIRING = "repairing"
+    PARKED = "parked"
+    VERIFIED = "verified"
+    CLEANING = "cleaning"
+    CLEANED = "cleaned"
+    ROLLED_BACK = "rolled_back"
+
+
+class BatchState(StrEnum):
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    LEASED = "leased"
+    DONE = "done"
+    SPLIT = "split"
+    PARKED = "parked"
+
+
+class BatchKind(StrEnum):
+    """What a worker does with a leased batch. Most work on a copy batch's ids."""
+
+    LIST = "list"  # page through a source namespace, one row of copy work a page group
+    COPY = "copy"  # fetch → enrich → upsert
+    VERIFY = "verify"  # read the target's records back and compare them with the tally
+    SURVEY = "survey"  # list a target and compare its ids with the manifests
+    RECHECK = "recheck"  # read both sides again before a namespace is deleted whole
+    CLEAR = "clear"  # delete a source namespace whole
+    REMOVE = "remove"  # read both sides again and delete these ids from the source
+    COMPARE = "compare"  # before rolling back: which records at the target are no longer what we wrote
+    UNDO = "undo"  # delete from the target what we wrote and nobody changed
+    DROP = "drop"  # delete a target namespace that we created and that is empty again
+
+
+Edges = Mapping[StrEnum, Mapping[StrEnum, str]]
+
+_J, _M, _B = JobState, MoveState, BatchState
+
+JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
+    _J.PLANNED: {
+        _J.RUNNING: "the dispatcher starts it",
+        _J.CANCELLING: "a person drops it before it starts",
+    },
+    _J.RUNNING: {
+        _J.COPIED: "every batch of every move is copied",
+        _J.NEEDS_ATTENTION: "a batch is parked and nothing else is left to copy",
+        _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
+        _J.CANCELLING: "a person gives it up",
+    },
+    _J.COPIED: {
+        _J.VERIFIED: "every target was read back and found equal",
+        _J.RUNNING: "a repair, a retry or a late write opens batches again",
+        _J.NEEDS_ATTENTION: "a target differs beyond repair, or parked records wait for a decision",
+        _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
+        _J.CANCELLING: "a person gives it up",
+        _J.ROLLING_BACK: "a person goes back",
+    },
+    _J.VERIFIED: {
+        _J.COPIED: "a person asks for another verification, or a late write voids a verdict",
+        _J.CUT_OVER: "a person or the policy moves all readers to the new side",
+        _J.CLEANING: "the plan needs no cut-over, and a person or the policy deletes the old",
+        _J.CANCELLING: "a person gives it up",
+        _J.ROLLING_BACK: "a person goes back",
+    },
+    _J.CUT_OVER: {
+        _J.VERIFIED: "a person reverses the cut-over",
+        _J.COPIED: "a late write voids a verdict",
+        _J.CLEANING: "a person or the policy deletes the old, after the soak time",
+        _J.ROLLING_BACK: "a person goes back",
+    },
+    _J.CLEANING: {
+        _J.CLEANED: "every source is confirmed gone",
+        _J.NEEDS_ATTENTION: "a source changed or a batch is parked: what is left stays",
+        _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
+    },
+    _J.NEEDS_ATTENTION: {
+        _J.RUNNING: "batches were released by `retry`",
+        _J.COPIED: "the differences were accepted, or a person asks for another verification",
+        _J.CLEANING: "clean-up was asked for again",
+        _J.ROLLING_BACK: "a person goes back",
+        _J.CANCELLING: "a person gives it up",
+    },
+    _J.PAUSING: {
+        _J.PAUSED: "the last batch in flight has landed",
+        _J.RUNNING: "a person resumes it before the pause took hold",
+        _J.COPIED: "a person resumes it before the pause took hold",
+        _J.CLEANING: "a person resumes it before the pause took hold",
+        _J.ROLLING_BACK: "a person resumes it before the pause took hold",
+        _J.CANCELLING: "a person gives it up",
+    },
+    _J.PAUSED: {
+        _J.RUNNING: "a person resumes it",
+        _J.COPIED: "a person resumes it",
+        _J.CLEANING: "a person resumes it",
+        _J.ROLLING_BACK: "a person resumes it",
+        _J.CANCELLING: "a person gives it up",
+    },
+    _J.CANCELLING: {_J.CANCELLED: "the last batch in flight has landed"},
+    _J.CANCELLED: {_J.ROLLING_BACK: "a person removes what was written so far"},
+    _J.ROLLING_BACK: {
+        _J.ROLLED_BACK: "everything we wrote is gone from the targets",
+        _J.NEEDS_ATTENTION: "records changed since we wrote them, or a batch is parked",
+        _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
+    },
+    _J.CLEANED: {},
+    _J.ROLLED_BACK: {},
+}
+
+MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
+    _M.PENDING: {_M.LISTING: "the job starts", _M.ROLLED_BACK: "the job is rolled back"},
+    _M.LISTING: {
+        _M.COPYING: "the last page of ids is listed",
+        _M.COPIED: "the last page is listed and every batch has landed already",
+        _M.PARKED: "its listing failed beyond retry",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.COPYING: {
+        _M.COPIED: "its last batch has landed",
+        _M.PARKED: "its last open batch is parked",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.COPIED: {
+        _M.VERIFIED: "each target it wrote to is verified",
+        _M.MISMATCHED: "a target it wrote to differs",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.MISMATCHED: {
+        _M.REPAIRING: "its differing batches are copied again",
+        _M.COPIED: "its targets are verified again",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.REPAIRING: {
+        _M.COPIED: "its last batch has landed again",
+        _M.PARKED: "its last open batch is parked",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.PARKED: {
+        _M.LISTING: "a person retries its listing",
+        _M.COPYING: "a person retries its parked batches",
+        _M.CLEANING: "a person retries its clean-up",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.VERIFIED: {
+        _M.COPIED: "a verdict of one of its targets became void or stale",
+        _M.CLEANING: "its source is being deleted",
+        _M.ROLLED_BACK: "the job is rolled back",
+    },
+    _M.CLEANING: {
+        _M.CLEANED: "its source is confirmed gone",
+        _M.PARKED: "a guard refused one of its batches",
+    },
+    _M.CLEANED: {},
+    _M.ROLLED_BACK: {},
+}
+
+BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
+    _B.READY: {_B.DISPATCHED: "the dispatcher sends its wake-up"},
+    _B.DISPATCHED: {
+        _B.LEASED: "a worker takes it",
+        _B.READY: "its wake-up was lost, or its job is pausing",
+    },
+    _B.LEASED: {
+        _B.DONE: "its work and the record of it are committed",
+        _B.READY: "its lease ran out, or it is tried again after a wait",
+        _B.SPLIT: "it was too large: its halves are ready",
+        _B.PARKED: "it is beyond retry",
+    },
+    _B.DONE: {_B.READY: "a repair copies it again"},
+    _B.PARKED: {_B.READY: "a person retries it"},
+    _B.SPLIT: {},
+}
+
+JOB_ENDED = frozenset({_J.CLEANED, _J.CANCELLED, _J.ROLLED_BACK})
+JOB_WORKING = frozenset({_J.RUNNING, _J.COPIED, _J.CLEANING, _J.ROLLING_BACK})
+JOB_PAUSABLE = frozenset(state for state, edges in JOB_EDGES.items() if _J.PAUSING in edges)
+BATCH_OPEN = frozenset({_B.READY, _B.DISPATCHED, _B.LEASED})
+BATCH_IN_FLIGHT = frozenset({_B.DISPATCHED, _B.LEASED})
+
+KINDS_OF: Mapping[JobState, frozenset[BatchKind]] = {
+    _J.RUNNING: frozenset({BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY}),
+    _J.COPIED: frozenset({BatchKind.VERIFY, BatchKind.SURVEY}),
+    _J.CLEANING: frozenset({BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE}),
+    _J.ROLLING_BACK: frozenset({BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP}),
+}
+"""Which batches may be leased in which job state: pausing or cancelling a job stops the leasing, never a call."""
+
+
+def why(state: JobState, to: JobState) -> str | None:
+    """The sentence on the edge from one job state to another, or None where there is no such edge."""
+    return JOB_EDGES[state].get(to)
