@@ -20,11 +20,11 @@ def free_port(preferred: int = 0) -> int:
     raise DidNotStart("This machine has no free port on 127.0.0.1.")
 
 
-def claim_port(state_dir: Path, name: str) -> int:
-    """The port that `name` had last time if it is free, else a free one, remembered for next time."""
+def claim_port(state_dir: Path, name: str, wanted: int = 0) -> int:
+    """`wanted`, or the port that `name` had last time, if it is free; else a free one. Remembered for next time."""
     place = _place(state_dir, name)
     remembered = place.read_text() if place.exists() else ""
-    port = free_port(int(remembered) if remembered.isdigit() else 0)
+    port = free_port(wanted or (int(remembered) if remembered.isdigit() else 0))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(str(port))
     return port

@@ -8,14 +8,14 @@ from typing import Self
 
 from orchestrator.embedded.ports import claim_port, listening
 from orchestrator.embedded.process import DidNotStart, Process
-from orchestrator.embedded.record import REPOSITORY
 
 START_S = 60.0
 """Python and its imports take 1 to 2 s; a loaded two-core machine may need this."""
 STOP_S = 15.0
 """A worker finishes the batch in its hands. One that takes longer is ended: the lease expires, the batch runs again."""
 
-ORCHESTRATOR = (sys.executable, "-m", "orchestrator")
+PYTHON = (sys.executable, "-P", "-m")
+"""-P: a folder named `workers` or `migrations` where the user happens to be must not be taken for ours."""
 
 
 class Program:
@@ -37,7 +37,7 @@ class Program:
             self.name,
             self._command,
             log=self._log,
-            cwd=REPOSITORY,
+            cwd=Path.cwd(),
             env={**os.environ, **self._env},
             port=self.port,
         )
@@ -61,19 +61,19 @@ class Program:
 def emulator(state_dir: Path, load: str | None) -> Program:
     """The Pinecone-compatible server; `load` names what it holds at first."""
     port = claim_port(state_dir, "emulator")
-    command = [sys.executable, "-m", "emulator", "--port", str(port)]
+    command = [*PYTHON, "emulator", "--port", str(port)]
     return Program("emulator", [*command, *(("--load", load) if load else ())], state_dir=state_dir, env={}, port=port)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
-    return Program("dispatcher", [*ORCHESTRATOR, "dispatcher"], state_dir=state_dir, env=env)
+    return Program("dispatcher", [*PYTHON, "orchestrator", "dispatcher"], state_dir=state_dir, env=env)
 
 
 def worker(state_dir: Path, env: Mapping[str, str], number: int) -> Program:
-    return Program(f"worker-{number}", [*ORCHESTRATOR, "worker"], state_dir=state_dir, env=env)
+    return Program(f"worker-{number}", [*PYTHON, "orchestrator", "worker"], state_dir=state_dir, env=env)
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
-    settings = REPOSITORY / "orchestrator" / "flower_settings.py"
-    command = [sys.executable, "-m", "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
+    settings = Path(__file__).parent.parent / "flower_settings.py"
+    command = [*PYTHON, "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
     return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)

@@ -12,13 +12,6 @@ from typing import Any
 from orchestrator.embedded.process import Process
 from vecfleet.errors import Refused
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def default_state_dir() -> Path:
-    """`VECFLEET_HOME`, else `.vecfleet` in the repository the fleet runs from."""
-    return Path(os.environ.get("VECFLEET_HOME") or REPOSITORY / ".vecfleet").absolute()
-
 
 @dataclass(frozen=True)
 class Restart:

@@ -1,6 +1,6 @@
 """Everything the fleet needs on one machine, started, watched, and stopped to the last process.
 
-What the user names in the environment (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) is used; what is missing is started.
+What the user's settings name (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) is used; what is missing is started.
 Whoever kills what, `down` finds it: each process is on record the moment it exists, by pid and time of birth.
 """
 
@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.server import Server
+from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
 """For one process in the life of its stack: a crash or two is bad luck, more has a cause that no restart cures."""
@@ -40,8 +41,6 @@ SUPERVISOR_STOP_S = 90.0
 
 EMULATOR_KEY = "emulator"
 """The emulator takes any key but an empty one."""
-
-PINECONE = ("PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST")
 
 
 class Part(Protocol):
@@ -73,8 +72,8 @@ class Stack:
     load: str | None = None
     """What the emulator holds at first."""
     durable: bool = True
-    given: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    """Names the services that need not be started."""
+    settings: Settings = field(default_factory=Settings.load)
+    """Names the services of the user's own, which are used instead of ours."""
     tell: Callable[[str], object] = lambda _: None
     """Hears, in sentences, what happens while the stack is watched."""
     environment: dict[str, str] = field(init=False, default_factory=dict)
@@ -123,10 +122,12 @@ class Stack:
         self.stop()
 
     def _start_servers(self) -> None:
-        for server in (Postgres, Redis):
-            self.environment[server.variable] = self.given.get(server.variable) or self._serve(server)
-        if self.given.get("PINECONE_API_KEY"):
-            self.environment |= {name: self.given[name] for name in PINECONE if self.given.get(name)}
+        for server, own in ((Postgres, self.settings.database_url), (Redis, self.settings.redis_url)):
+            self.environment[server.variable] = own.get_secret_value() if own else self._serve(server)
+        if self.settings.pinecone_api_key:
+            self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
+            if self.settings.pinecone_controller_host:
+                self.environment["PINECONE_CONTROLLER_HOST"] = self.settings.pinecone_controller_host
         elif self.emulator:
             emulator = programs.emulator(self.state_dir, self.load)
             self._begin(emulator, self._servers)
@@ -148,12 +149,18 @@ class Stack:
         for number in range(1, self.workers + 1):
             self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
         if self.flower:
-            port = claim_port(self.state_dir, "flower")
+            password = self.settings.flower_password
+            port = claim_port(self.state_dir, "flower", self._chosen_flower_port())
             self.environment |= {
                 "FLOWER_URL": f"http://127.0.0.1:{port}",
-                "FLOWER_BASIC_AUTH": f"vecfleet:{secrets.token_urlsafe(16)}",
+                "FLOWER_USER": self.settings.flower_user,
+                "FLOWER_PASSWORD": password.get_secret_value() if password else secrets.token_urlsafe(16),
             }
             self._begin(programs.flower(self.state_dir, self.environment, port), self._fleet)
+
+    def _chosen_flower_port(self) -> int:
+        """The port that was set; 0, any, where none was: the default would let one stack only run on this machine."""
+        return self.settings.flower_port if "flower_port" in self.settings.model_fields_set else 0
 
     def _begin(self, part: Part, parts: list[Part]) -> None:
         parts.append(part)

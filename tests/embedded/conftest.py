@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.embedded.process import Process
-from orchestrator.embedded.record import REPOSITORY, Record
+from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import down
 
 UP = """
@@ -16,8 +16,11 @@ import sys
 from pathlib import Path
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.stack import Stack
+from vecfleet.settings import Settings
 
-stack = Stack(Path(sys.argv[1]), durable=sys.argv[2] == "durable", given={}, tell=lambda s: print(s, file=sys.stderr))
+folder, durable = Path(sys.argv[1]), sys.argv[2] == "durable"
+nothing = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
+stack = Stack(folder, durable=durable, settings=nothing, tell=lambda sentence: print(sentence, file=sys.stderr))
 run(stack, lambda environment: print(exports(environment), flush=True))
 """
 START_S = 60.0  # takes 1 s; a loaded two-core machine may need this
@@ -42,7 +45,7 @@ def supervise(state_dir: Path, tmp_path: Path) -> Iterator[Supervisor]:
             "supervisor",
             [sys.executable, "-c", UP, state_dir, "durable" if durable else "throwaway"],
             log=tmp_path / "supervisor.log",
-            cwd=REPOSITORY,
+            cwd=tmp_path,
             env=os.environ,
         )
         started.append(process)

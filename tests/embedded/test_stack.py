@@ -20,10 +20,12 @@ from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import MAX_RESTARTS, Stack, down
 from vecfleet.errors import Refused
+from vecfleet.settings import Settings
 
 Supervisor = Callable[..., Process]
 
 PATIENCE_S = 30.0
+NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
 
 
 def test_a_second_up_on_the_same_folder_is_refused_with_a_sentence(supervise: Supervisor, state_dir: Path) -> None:
@@ -31,7 +33,7 @@ def test_a_second_up_on_the_same_folder_is_refused_with_a_sentence(supervise: Su
     supervisor = supervise()
     # When another is started from its folder
     with pytest.raises(Refused) as refusal:
-        Stack(state_dir, given={}).start()
+        Stack(state_dir, settings=NOTHING).start()
     # Then it says who is there and what to do, and the first runs on
     assert f"in use by process {supervisor.pid}" in refusal.value.message
     assert "vecfleet down" in (refusal.value.next_step or "")
@@ -146,9 +148,11 @@ def test_services_that_the_user_names_are_used_and_not_started(tmp_path: Path) -
         "DATABASE_URL": "postgresql+psycopg://me@127.0.0.1:1/mine",
         "REDIS_URL": "redis://127.0.0.1:2/0",
         "PINECONE_API_KEY": "theirs",
+        "PINECONE_CONTROLLER_HOST": "http://127.0.0.1:3",
     }
+    settings = Settings.model_validate({name.lower(): value for name, value in given.items()})
     # When a stack with an emulator is asked for
-    with Stack(tmp_path / "state", emulator=True, given=given) as stack:
+    with Stack(tmp_path / "state", emulator=True, settings=settings) as stack:
         # Then none of the three is started, and clients are sent to the user's
         assert stack.environment == given
         assert recorded(tmp_path / "state").processes == ()
@@ -159,7 +163,7 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Redis, "wheel", "no_such_wheel")
     # When the stack is started
     with pytest.raises(DidNotStart) as failure:
-        Stack(tmp_path / "state", durable=False, given={}).start()
+        Stack(tmp_path / "state", durable=False, settings=NOTHING).start()
     # Then it says what to do, and the Postgres that was already running is gone with its files
     assert "REDIS_URL" in (failure.value.next_step or "")
     assert not (tmp_path / "state").exists()
@@ -175,9 +179,9 @@ def test_only_its_owner_can_read_the_addresses_and_passwords(supervise: Supervis
 
 def test_another_shell_joins_by_the_printed_lines() -> None:
     # Given values that a shell would take apart
-    environment = {"DATABASE_URL": "postgresql://u:p$w@127.0.0.1/a b", "FLOWER_BASIC_AUTH": "it's"}
+    environment = {"DATABASE_URL": "postgresql://u:p$w@127.0.0.1/a b", "FLOWER_PASSWORD": "it's"}
     # When a shell reads the lines
-    script = exports(environment) + """\nprintf '%s\\n' "$DATABASE_URL" "$FLOWER_BASIC_AUTH" """
+    script = exports(environment) + """\nprintf '%s\\n' "$DATABASE_URL" "$FLOWER_PASSWORD" """
     seen = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True).stdout
     # Then it has exactly these values
     assert seen.splitlines() == list(environment.values())

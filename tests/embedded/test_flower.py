@@ -1,0 +1,78 @@
+"""Flower as the fleet runs it: on the loopback address, behind a password, unable to change anything, and readable."""
+
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from celery.events.state import Task
+
+from orchestrator.embedded import programs
+from orchestrator.embedded.ports import claim_port
+from orchestrator.embedded.programs import Program
+
+SETTINGS = Path(programs.__file__).parent.parent / "flower_settings.py"
+ACCOUNT = ("operator", "secret")
+
+
+@pytest.fixture
+def flower(redis_url: str, tmp_path: Path) -> Iterator[Program]:
+    env = {"REDIS_URL": redis_url, "FLOWER_USER": ACCOUNT[0], "FLOWER_PASSWORD": ACCOUNT[1]}
+    program = programs.flower(tmp_path, env, claim_port(tmp_path, "flower"))
+    yield program.start()
+    program.stop()
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("FLOWER_PASSWORD", "secret")
+    return runpy.run_path(str(SETTINGS))
+
+
+def test_it_asks_for_the_password_changes_nothing_and_stays_on_this_machine(flower: Program) -> None:
+    address = f"http://127.0.0.1:{flower.port}"
+    # Given a stranger, nothing is shown
+    assert httpx.get(f"{address}/workers").status_code == 401
+    assert httpx.get(f"{address}/api/tasks").status_code == 401
+    # Given the operator, the pages are shown, and nothing can be changed from them
+    assert httpx.get(f"{address}/tasks", auth=ACCOUNT).status_code == 200
+    assert httpx.post(f"{address}/api/task/revoke/some-task", auth=ACCOUNT).status_code in (403, 404, 405)
+    # And it listens here only
+    assert flower.process is not None
+    sockets = psutil.Process(flower.process.pid).net_connections("inet")
+    assert {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+
+
+def test_without_a_password_one_is_made_and_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FLOWER_PASSWORD", raising=False)
+    [account] = runpy.run_path(str(SETTINGS))["basic_auth"]
+    user, _, password = account.partition(":")
+    assert len(password) >= 16
+    assert f"user {user}, password {password}" in capsys.readouterr().err
+
+
+def test_a_task_reads_as_job_namespace_and_batch(settings: dict[str, Any]) -> None:
+    sent = Task(kwargs="{'job': 17, 'namespace': 'creator_a_twin_b', 'batch': '3 of 40'}")
+    assert settings["format_task"](sent).kwargs == "job 17 · creator_a_twin_b · batch 3 of 40"
+
+
+@pytest.mark.parametrize("kwargs", ["{}", "", None, "{'job': 1}", "not python"])
+def test_a_task_that_is_not_ours_is_shown_as_it_came(settings: dict[str, Any], kwargs: str | None) -> None:
+    assert settings["format_task"](Task(kwargs=kwargs)).kwargs == kwargs
+
+
+def test_every_name_in_the_file_is_one_that_flower_knows(settings: dict[str, Any]) -> None:
+    # Given Flower's own list of options
+    import flower.options as options
+
+    known = set(options.options.as_dict())
+    # Then each of ours is on it, and no import is mistaken for one
+    ours = {name for name in settings if not name.startswith("_")}
+    assert ours - known == {"ast", "secrets", "sys", "Task", "Settings"}
+    assert sys.modules["flower.options"] is options
