@@ -5,10 +5,9 @@ Where one of these keys was there before, its old value travels along in `_vecfl
 that the way back needs no other memory.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Literal
-
-import orjson
 
 from migrations.routing import Routed
 from vecfleet.records import Metadata, MetadataValue, Record
@@ -30,33 +29,33 @@ class Conflict:
 
 
 def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) -> Record | Conflict:
-    """The record as the target should hold it, or the key that stands in the way."""
-    added = _added(source, routed)
-    previous: dict[str, MetadataValue] = {}
+    """The record as the target should hold it, or the key that stands in the way.
+
+    With policy `keep`, a key that holds something else stays as it is; with `overwrite`, the old value is remembered.
+    """
     metadata: dict[str, MetadataValue] = dict(record.metadata)
-    for key, value in added.items():
-        if key in record.metadata:
-            held = record.metadata[key]
-            if held != value:
-                if policy == "fail":
-                    return Conflict(key)
-                if policy == "keep":
-                    continue
+    previous: dict[str, MetadataValue] = {}
+    for key, value in _added(source, routed).items():
+        if key in metadata:
+            held = metadata[key]
+            if held != value and policy == "fail":
+                return Conflict(key)
+            if held != value and policy == "keep":
+                continue
             previous[key] = held
         metadata[key] = value
+    if PREVIOUS in metadata:  # an earlier migration's: remembered inside ours, or undoing would take it for ours
+        previous[PREVIOUS] = metadata[PREVIOUS]
     if previous:
-        if PREVIOUS in record.metadata:
-            if policy == "fail":
-                return Conflict(PREVIOUS)
-            previous[PREVIOUS] = record.metadata[PREVIOUS]
-        metadata[PREVIOUS] = orjson.dumps(previous, option=orjson.OPT_SORT_KEYS).decode()
+        # json and not orjson: it keeps lone surrogates, NaN and integers of any size, which a source may hold.
+        metadata[PREVIOUS] = json.dumps(previous, sort_keys=True, separators=(",", ":"))
     return record.with_metadata(metadata)
 
 
 def restore(record: Record, source: str, routed: Routed) -> Record:
     """The record as it was: touches only keys that still hold what `enrich` put there."""
     metadata: dict[str, MetadataValue] = dict(record.metadata)
-    previous = _previous(record.metadata)
+    previous = _previous(metadata)
     for key, value in _added(source, routed).items():
         if metadata.get(key) != value:
             continue
@@ -88,7 +87,7 @@ def _previous(metadata: Metadata) -> dict[str, MetadataValue]:
     if not isinstance(text, str):
         return {}
     try:
-        held = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        held = json.loads(text)
+    except ValueError:
         return {}  # somebody else's key of the same name: not ours to undo
     return held if isinstance(held, dict) else {}

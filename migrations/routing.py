@@ -4,9 +4,10 @@ The first rule that answers wins: the move's fixed target, the record's own `cre
 snapshot (by the record's `twin_id`, by its source, by its id), then the plan's rule for orphans.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from vecfleet import names
 from vecfleet.errors import BadName
@@ -29,13 +30,24 @@ class Ownership:
     sources: Mapping[str, Owner] = field(default_factory=dict)
 
 
+Rule = Literal["move", "metadata", "twin", "source", "record", "review"]
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The target namespace and the owner to enrich with (None: nothing to add but where it came from)."""
+    """The target namespace and the owner to enrich with (None: nothing to add but where it came from).
+
+    `rule` is what answered: the move's fixed target, the record's own `creator_id`, the look-up by its `twin_id`, by
+    its source or by its id, or the rule for orphans.
+    """
 
     target: str
     owner: Owner | None
-    needs_review: bool = False
+    rule: Rule = "move"
+
+    @property
+    def needs_review(self) -> bool:
+        return self.rule == "review"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +79,35 @@ class Router:
     def route(self, record: Record, move: Fixed) -> Routed | Unrouted:
         if move.to is not None:
             return Routed(move.to, Owner(move.creator, move.twin) if move.creator else None)
-        owner = self._owner(record)
-        if owner is not None:
+        answer = self._owner(record)
+        if answer is not None:
+            owner, rule = answer
             try:
-                return Routed(names.build(owner.creator, owner.twin), owner)
+                return Routed(names.build(owner.creator, owner.twin), owner, rule)
             except BadName as error:
                 return Unrouted(f"its owner's name cannot be a namespace: {error.message}")
         if self.review_namespace is not None:
-            return Routed(self.review_namespace, None, needs_review=True)
+            return Routed(self.review_namespace, None, "review")
         return Unrouted("no owner: neither its metadata nor the ownership look-up names one")
 
-    def _owner(self, record: Record) -> Owner | None:
+    def _owner(self, record: Record) -> tuple[Owner, Rule] | None:
         creator, twin = _text(record, "creator_id"), _text(record, "twin_id")
+        known = self.ownership.twins.get(twin) if twin is not None else None
         if creator is not None:
-            return Owner(creator, twin)
-        if twin is not None and twin in self.ownership.twins:
-            return self.ownership.twins[twin]
+            # The look-up may know this twin under its name: the record joins the rest of its twin there.
+            return (known if known is not None and known.creator == creator else Owner(creator, twin)), "metadata"
+        if known is not None:
+            return known, "twin"
         source = _text(record, self.lookup_key)
         if source is not None and source in self.ownership.sources:
-            return self.ownership.sources[source]
-        return self.ownership.sources.get(record.id)
+            return self.ownership.sources[source], "source"
+        by_id = self.ownership.sources.get(record.id)
+        return (by_id, "record") if by_id is not None else None
 
 
 def _text(record: Record, key: str) -> str | None:
+    """An id as text. Databases with numeric keys left numbers, which the stores keep as floats."""
     value = record.metadata.get(key)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(int(value)) if math.isfinite(value) and value == int(value) else None
     return value if isinstance(value, str) and value else None
