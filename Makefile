@@ -1,0 +1,34 @@
+# Everything needed is set up by the first target that is run; works with macOS's make 3.81.
+
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench
+
+help:
+	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
+	@echo "make test    lint, types and every test, on real Postgres and real Redis"
+	@echo "make lint    lint and types alone"
+	@echo "make bench   measure the copy lane"
+	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml bin/setup bin/vecfleet
+	@bin/setup
+	@touch $@
+
+demo: $(INSTALLED)
+	@.venv/bin/vecfleet demo
+
+test: lint
+	@$(PYTHON) -m pytest -n 2
+
+lint: $(INSTALLED)
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check --quiet .
+	@$(PYTHON) -m mypy
+
+bench: $(INSTALLED)
+	@$(PYTHON) -m benchmarks
