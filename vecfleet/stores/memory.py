@@ -1,0 +1,256 @@
+"""A store in memory that keeps its word: Pinecone's limits, refusals, billing and answers, for tests and rehearsals."""
+
+import base64
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
+from vecfleet.names import DEFAULT, MAX_CHARS, canonical
+from vecfleet.records import FLOAT32_BYTES, Record
+from vecfleet.stores import rules
+from vecfleet.stores.base import (
+    Fetched,
+    IdPage,
+    IndexInfo,
+    Kind,
+    Limits,
+    Match,
+    NamespaceInfo,
+    Usage,
+    Written,
+)
+
+MAX_TOP_K = 10_000
+
+
+class MemoryStore:
+    """Indexes by name. `open` gives the one index every caller shares."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, MemoryIndex] = {}
+        self._lock = threading.Lock()
+
+    def create(self, info: IndexInfo, limits: Limits | None = None) -> "MemoryIndex":
+        """Raises Conflict where the name is taken."""
+        with self._lock:
+            if info.name in self._indexes:
+                raise Conflict(f"the index {info.name!r} exists already")
+            index = self._indexes[info.name] = MemoryIndex(info, limits or Limits())
+        return index
+
+    def indexes(self) -> list[IndexInfo]:
+        return [self._indexes[name].info for name in sorted(self._indexes)]
+
+    def describe(self, index: str) -> IndexInfo:
+        return self._index(index).info
+
+    def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
+        if source.kind is Kind.DOCUMENT:
+            raise WrongKind(f"the index {source.name!r} holds documents")
+        like = replace(source, name=name, host="", cloud=cloud or source.cloud, region=region or source.region)
+        return self.create(like).info
+
+    def open(self, info: IndexInfo) -> "MemoryIndex":
+        return self._index(info.name)
+
+    def _index(self, name: str) -> "MemoryIndex":
+        try:
+            return self._indexes[name]
+        except KeyError:
+            raise Missing(f"there is no index {name!r}; there are: {', '.join(sorted(self._indexes))}") from None
+
+
+@dataclass(slots=True)
+class _Namespace:
+    schema: Mapping[str, Any] | None = None
+    records: dict[str, Record] = field(default_factory=dict)
+    writes: int = 0
+    _sorted: list[str] | None = None
+
+    def ids(self) -> list[str]:
+        if self._sorted is None:
+            self._sorted = sorted(self.records)  # ids are ASCII: by character is by byte
+        return self._sorted
+
+    def changed(self) -> int:
+        self._sorted = None
+        self.writes += 1
+        return self.writes
+
+
+class MemoryIndex:
+    """One index: its namespaces, behind one lock."""
+
+    def __init__(self, info: IndexInfo, limits: Limits) -> None:
+        self.info = info
+        self.limits = limits
+        self._namespaces: dict[str, _Namespace] = {}
+        self._lock = threading.RLock()
+
+    def namespaces(self) -> Iterator[NamespaceInfo]:
+        with self._lock:
+            found = [self._describe(name) for name in sorted(self._namespaces)]
+        yield from found
+
+    def namespace(self, name: str) -> NamespaceInfo | None:
+        with self._lock:
+            return self._describe(canonical(name)) if canonical(name) in self._namespaces else None
+
+    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
+        _check_name("a namespace name", name)
+        with self._lock:
+            if name == DEFAULT or name in self._namespaces:
+                return False
+            self._namespaces[name] = _Namespace(schema)
+            return True
+
+    def delete_namespace(self, name: str) -> Usage:
+        with self._lock:
+            gone = self._namespaces.pop(canonical(name), None)
+        return Usage(requests=1, write_units=rules.MIN_WRITE_UNITS if gone is not None else 0.0)
+
+    def list_ids(
+        self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
+    ) -> IdPage:
+        limit = self.limits.list_ids if limit is None else limit
+        if not 1 <= limit <= self.limits.list_ids:
+            raise BadRequest(f"a page holds 1 to {self.limits.list_ids} ids, not {limit}")
+        if self.info.kind is Kind.POD:
+            raise WrongKind("a pod index cannot list its ids")
+        after = _last_id(token) if token is not None else ""
+        with self._lock:
+            space = self._namespaces.get(canonical(namespace))
+            ids = space.ids() if space is not None else []
+            start = bisect_right(ids, after)
+            matching = (id for id in ids[start:] if prefix is None or id.startswith(prefix))
+            page = [id for id, _ in zip(matching, range(limit + 1), strict=False)]
+        more = len(page) > limit
+        return IdPage(page[:limit], _token(page[limit - 1]) if more else None, Usage(requests=1, read_units=1.0))
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        if not ids:
+            return Fetched({})
+        with self._lock:
+            space = self._namespaces.get(canonical(namespace))
+            held = space.records if space is not None else {}
+            records = {id: held[id] for id in ids if id in held}
+        requests = -(-len(ids) // self.limits.fetch_ids)
+        units = max(float(requests), len(records) / rules.FETCHES_PER_READ_UNIT)
+        egress = sum(map(rules.billed_bytes, records.values()))
+        return Fetched(records, Usage(requests, read_units=units, egress_bytes=egress))
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        if not records:
+            return Written(0)
+        _check_name("a namespace name", canonical(namespace))
+        if len(records) > self.limits.upsert_records:
+            raise TooLarge(f"an upsert takes {self.limits.upsert_records:,} records, not {len(records):,}")
+        size = sum(map(self.request_bytes, records))
+        if size > self.limits.upsert_bytes:
+            raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
+        for record in records:
+            self._check(record)
+        with self._lock:
+            space = self._namespaces.setdefault(canonical(namespace), _Namespace())
+            replaced = sum(rules.billed_bytes(space.records[one.id]) for one in records if one.id in space.records)
+            space.records.update((one.id, self.normalise(one)) for one in records)
+            sequence = space.changed()
+        return Written(
+            len(records), sequence, Usage(requests=1, write_units=rules.write_units(size) + replaced / 1_000)
+        )
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        if not ids:
+            return Usage()
+        if len(ids) > self.limits.delete_ids:
+            raise TooLarge(f"a delete takes {self.limits.delete_ids:,} ids, not {len(ids):,}")
+        with self._lock:
+            space = self._namespaces.get(canonical(namespace))
+            if space is None:
+                return Usage(requests=1)
+            gone = [record for id in ids if (record := space.records.pop(id, None)) is not None]
+            space.changed()
+        return Usage(requests=1, write_units=rules.write_units(sum(map(rules.billed_bytes, gone))))
+
+    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+        if not 1 <= top_k <= MAX_TOP_K:
+            raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
+        with self._lock:
+            space = self._namespaces.get(canonical(namespace))
+            held = list(space.records.values()) if space is not None else []
+        matches = [Match(record.id, _score(like, record, self.info.metric)) for record in held]
+        nearest_first = 1 if self.info.metric == "euclidean" else -1
+        matches.sort(key=lambda match: (nearest_first * match.score, match.id))
+        return matches[:top_k], Usage(requests=1, read_units=0.25)
+
+    def request_bytes(self, record: Record) -> int:
+        return rules.billed_bytes(record)
+
+    def normalise(self, record: Record) -> Record:
+        return rules.normalise(record)
+
+    def _describe(self, name: str) -> NamespaceInfo:
+        space = self._namespaces[name]
+        return NamespaceInfo(name, len(space.records), space.schema)
+
+    def _check(self, record: Record) -> None:
+        _check_name("an id", record.id)
+        dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
+        if not dense and not sparse:
+            raise BadRequest(f"the record {record.id!r} has neither values nor sparse values")
+        if dense and self.info.dimension is not None and len(record.values) != FLOAT32_BYTES * self.info.dimension:
+            raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {self.info.dimension}")
+        if dense == (self.info.kind is Kind.SPARSE):
+            raise BadRequest(f"the record {record.id!r} does not fit an index of kind {self.info.kind}")
+        if sparse and self.info.kind not in (Kind.SPARSE, Kind.HYBRID):
+            raise BadRequest(f"the record {record.id!r} has sparse values; the index takes none")
+        for key, value in record.metadata.items():
+            texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+            if key.startswith("$") or not (value is None or texts or isinstance(value, str | bool | int | float)):
+                raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} cannot be stored")
+        if rules.metadata_bytes(record.metadata) > self.limits.metadata_bytes:
+            raise BadRequest(f"the metadata of the record {record.id!r} is over {self.limits.metadata_bytes:,} bytes")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not 1 <= len(name) <= MAX_CHARS or not name.isascii() or "\0" in name:
+        raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
+
+
+def _token(last_id: str) -> str:
+    return base64.urlsafe_b64encode(last_id.encode()).decode()
+
+
+def _last_id(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
+    except ValueError as error:
+        raise BadRequest("the listing token is not one of ours") from error
+
+
+def _score(one: Record, other: Record, metric: str | None) -> float:
+    a, b = np.frombuffer(one.values, "<f4"), np.frombuffer(other.values, "<f4")
+    if a.size != b.size:
+        raise BadRequest(f"the query has {a.size} values; the record {other.id!r} has {b.size}")
+    if metric == "euclidean":
+        return float(np.square(a - b).sum())
+    score = float(a @ b) + _sparse_product(one, other)
+    if metric == "cosine":
+        return score / (float(np.linalg.norm(a)) * float(np.linalg.norm(b)) or 1.0)
+    return score
+
+
+def _sparse_product(one: Record, other: Record) -> float:
+    if one.sparse is None or other.sparse is None:
+        return 0.0
+    _, left, right = np.intersect1d(
+        np.frombuffer(one.sparse.indices, "<u4"), np.frombuffer(other.sparse.indices, "<u4"), return_indices=True
+    )
+    return float(np.frombuffer(one.sparse.values, "<f4")[left] @ np.frombuffer(other.sparse.values, "<f4")[right])

@@ -1,0 +1,72 @@
+"""The SDK's clients: built per process and when first needed, with our deadline and without their own retries.
+
+A client made before a fork shares its sockets with the child, and a gRPC one hangs there forever; so none is made at
+import or handed across.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pinecone import Index, Pinecone, PineconeValueError, RetryConfig
+
+from vecfleet.errors import BadInput
+from vecfleet.settings import Settings
+
+T = TypeVar("T")
+
+NO_RETRIES = RetryConfig(max_retries=0)
+# The SDK keeps half of its pool open between requests: twice the threads keep one connection each.
+CONNECTIONS_PER_THREAD = 2
+
+
+class PerProcess(Generic[T]):
+    """A value made once in each process that asks for it. No lock: one held during a fork is never released."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: dict[int, T] = {}
+
+    def get(self) -> T:
+        process = os.getpid()
+        made = self._made.get(process)
+        return made if made is not None else self._made.setdefault(process, self._make())
+
+
+def control_plane(settings: Settings) -> Pinecone:
+    """Raises BadInput where the API key is not set or not a key."""
+    if settings.pinecone_api_key is None:
+        raise BadInput("PINECONE_API_KEY is not set", next_step="set it in the environment or in .env")
+    try:
+        return Pinecone(
+            api_key=settings.pinecone_api_key.get_secret_value(),
+            host=settings.pinecone_controller_host,
+            timeout=settings.request_deadline_seconds,
+            connection_pool_maxsize=CONNECTIONS_PER_THREAD * settings.worker_threads,
+            retry_config=NO_RETRIES,
+        )
+    except PineconeValueError as error:
+        raise BadInput(error.message, next_step="check PINECONE_API_KEY and PINECONE_CONTROLLER_HOST") from error
+
+
+def data_plane(control: Pinecone, host: str) -> Index:
+    """Raises BadInput where the SDK takes the host for none."""
+    try:
+        index = control.index(host=host)
+    except PineconeValueError as error:
+        raise BadInput(error.message, next_step="check the host that the control plane names for this index") from error
+    _switch_retries_off(index)
+    return index
+
+
+def _switch_retries_off(index: Index) -> None:
+    """The one place that touches the SDK's inside: over REST its data plane takes no retry setting (10.2)."""
+    try:
+        transport: Any = index._http._client._transport
+        if transport._config.max_retries != NO_RETRIES.max_retries:
+            transport._config = NO_RETRIES
+    except AttributeError as error:
+        raise BadInput(
+            "the installed pinecone SDK retries on its own and cannot be told not to",
+            next_step="install the version named in requirements.lock",
+        ) from error

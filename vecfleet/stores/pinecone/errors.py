@@ -1,0 +1,132 @@
+"""What went wrong, in one table: an error of the SDK → one of ours.
+
+The status decides, and for 400, 403 and 429 the words beside it: one status stands for several causes there. Facts:
+Pinecone's database-limits and error-handling pages, and the SDK's behaviour (over gRPC a 429 is a plain `ApiError`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+from pinecone import (
+    ApiError,
+    IndexInitFailedError,
+    IndexTerminatedError,
+    PineconeConnectionError,
+    PineconeError,
+    PineconeTimeoutError,
+    PineconeTypeError,
+    PineconeValueError,
+    ResponseParsingError,
+)
+
+from vecfleet.errors import (
+    BadRequest,
+    Conflict,
+    KeyRefused,
+    Missing,
+    QuotaExhausted,
+    RateLimited,
+    StoreError,
+    TimedOut,
+    TooLarge,
+    Transient,
+    Unavailable,
+)
+
+BY_STATUS: Mapping[int, type[StoreError]] = {
+    400: BadRequest,
+    401: KeyRefused,
+    402: QuotaExhausted,
+    403: KeyRefused,
+    404: Missing,
+    408: TimedOut,
+    409: Conflict,
+    412: Conflict,
+    413: TooLarge,
+    414: TooLarge,
+    422: BadRequest,
+    429: RateLimited,
+    431: TooLarge,
+    504: TimedOut,
+}
+# The first that fits an error holds, so a class stands before those it derives from.
+BY_CLASS: Mapping[type[Exception], type[StoreError]] = {
+    PineconeTimeoutError: TimedOut,
+    PineconeConnectionError: Unavailable,
+    PineconeValueError: BadRequest,
+    PineconeTypeError: BadRequest,
+    ResponseParsingError: Unavailable,
+    IndexInitFailedError: Conflict,
+    IndexTerminatedError: Conflict,
+    PineconeError: Unavailable,
+    httpx.InvalidURL: TooLarge,  # over 65,536 characters; the SDK does not translate it
+    httpx.HTTPError: Unavailable,
+}
+NEXT_STEPS: Mapping[type[StoreError], str] = {
+    KeyRefused: "check PINECONE_API_KEY: it must belong to the project of this index and may read and write",
+    QuotaExhausted: "raise the plan or the spending limit, or wait for the next period; then resume the job",
+    Missing: "list what there is with `vecfleet audit`",
+}
+
+_PACE = re.compile(r"per second|per minute|\bQPS\b", re.IGNORECASE)
+_ALLOWANCE = re.compile(r"current month|upgrade your|egress", re.IGNORECASE)
+_QUOTA = re.compile(r"quota|limit|maximum|upgrade|storage", re.IGNORECASE)
+_SIZE = re.compile(r"too large|too many|larger than|maximum supported size|request size|message length", re.IGNORECASE)
+_NO_VALUES = "must have either values or sparse_values"
+# The service quotes metadata in this one sentence; our errors hold no record text.
+_QUOTED_METADATA = re.compile(r"got '.*' for field", re.DOTALL)
+_SHOWN_CHARS = 300
+
+
+class UnreadableRecord(BadRequest):
+    """A record of the answer has neither values nor sparse values; the SDK then refuses the whole answer."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise what the SDK raises inside as one of our `StoreError`s, saying what was being done."""
+    try:
+        yield
+    except (PineconeError, httpx.HTTPError, httpx.InvalidURL) as error:
+        raise understood(error, doing) from error
+
+
+def understood(error: Exception, doing: str) -> StoreError:
+    """The `StoreError` that stands for this error of the SDK."""
+    said = _QUOTED_METADATA.sub("got another for field", str(getattr(error, "message", error)))
+    status = error.status_code if isinstance(error, ApiError) else None
+    ours = _by_class(error) if status is None else _by_status(status, said, getattr(error, "error_code", None))
+    shown = said[:_SHOWN_CHARS] or type(error).__name__
+    message = f"Pinecone could not {doing}: {shown}" + (f" (status {status})" if status is not None else "")
+    if issubclass(ours, Transient):
+        return ours(message, retry_after=getattr(error, "retry_after", None))
+    return ours(message, next_step=NEXT_STEPS.get(ours))
+
+
+def absent_namespace(error: Missing) -> bool:
+    """Whether it is the namespace that is not there, rather than the index."""
+    return "namespace" in error.message.lower()
+
+
+def _by_class(error: Exception) -> type[StoreError]:
+    if isinstance(error, ResponseParsingError) and _NO_VALUES in str(error):
+        return UnreadableRecord
+    return next(ours for theirs, ours in BY_CLASS.items() if isinstance(error, theirs))
+
+
+def _by_status(status: int, said: str, code: str | None) -> type[StoreError]:
+    oversized = _SIZE.search(said) is not None and "metadata" not in said.lower()
+    if status == 429 and not _PACE.search(said):
+        if _ALLOWANCE.search(said):
+            return QuotaExhausted
+        if oversized:  # gRPC says RESOURCE_EXHAUSTED of a message that is too long as well
+            return TooLarge
+    if status == 400 and oversized:
+        return TooLarge
+    if status == 403 and (code == "QUOTA_EXCEEDED" or _QUOTA.search(said)):
+        return QuotaExhausted
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    return Unavailable if status >= 500 else BadRequest

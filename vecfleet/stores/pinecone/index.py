@@ -1,0 +1,236 @@
+"""Pinecone's data plane: one index, over REST. Each call is one attempt; waiting and retrying is the caller's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pinecone import Index
+from pinecone.models.namespaces.models import NamespaceDescription
+from pinecone.models.response_info import ResponseInfo
+
+from vecfleet.errors import Conflict, Missing, TooLarge, WrongKind
+from vecfleet.names import DEFAULT, canonical
+from vecfleet.records import Record
+from vecfleet.stores import rules
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.pinecone import records as wire
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.errors import UnreadableRecord, absent_namespace, translated
+
+NAMESPACES_PER_PAGE = 100  # the most that the service gives at once
+MIN_QUERY_UNITS = 0.25
+
+
+class PineconeIndex:
+    """One open index. Clients are made per process, so an instance may be carried across a fork."""
+
+    limits = Limits()
+
+    def __init__(self, info: IndexInfo, client: PerProcess[Index]) -> None:
+        self.info = info
+        self._client = client
+        self._seen_records = 0
+        self._seen_bytes = 0
+
+    def namespaces(self) -> Iterator[NamespaceInfo]:
+        if self.info.kind is Kind.POD:
+            yield from self._counted()
+            return
+        token: str | None = None
+        while True:
+            with translated(f"list the namespaces of {self.info.name!r}"):
+                page = self._client.get().list_namespaces_paginated(limit=NAMESPACES_PER_PAGE, pagination_token=token)
+            yield from map(_namespace, page.namespaces)
+            token = page.pagination.next if page.pagination is not None else None
+            if not token:
+                return
+
+    def namespace(self, name: str) -> NamespaceInfo | None:
+        if self.info.kind is Kind.POD:
+            return next((one for one in self._counted() if one.name == canonical(name)), None)
+        try:
+            with translated(f"describe the namespace {name!r}"):
+                return _namespace(self._client.get().describe_namespace(name=canonical(name)))
+        except Missing as error:
+            if absent_namespace(error):
+                return None
+            raise
+
+    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
+        if canonical(name) == DEFAULT:
+            return False  # always there, and refused
+        filterable = {"fields": dict(schema["fields"])} if schema and schema.get("fields") else None
+        try:
+            with translated(f"create the namespace {name!r}"):
+                self._client.get().create_namespace(name=name, schema=filterable)
+        except Conflict:
+            return False
+        return True
+
+    def delete_namespace(self, name: str) -> Usage:
+        try:
+            with translated(f"delete the namespace {name!r}"):
+                self._client.get().delete_namespace(name=canonical(name))
+        except Missing as error:
+            if absent_namespace(error):
+                return Usage(requests=1)
+            raise
+        return Usage(requests=1, write_units=rules.MIN_WRITE_UNITS)
+
+    def list_ids(
+        self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
+    ) -> IdPage:
+        if self.info.kind is Kind.POD:
+            raise WrongKind(
+                f"the pod index {self.info.name!r} cannot list its ids", next_step="name an id source: `--ids FILE`"
+            )
+        try:
+            with translated(f"list the ids of {namespace!r}"):
+                page = self._client.get().list_paginated(
+                    namespace=_wire(namespace),
+                    prefix=prefix,
+                    limit=self.limits.list_ids if limit is None else limit,
+                    pagination_token=token,
+                )
+        except Missing as error:
+            if absent_namespace(error):
+                return IdPage([], None, Usage(requests=1))
+            raise
+        ids = [item.id for item in page.vectors if item.id is not None]
+        units = page.usage.read_units if page.usage is not None else None
+        egress = _egress(page.response_info) or sum(map(len, ids))
+        following = page.pagination.next if page.pagination is not None else None
+        return IdPage(ids, following or None, Usage(1, read_units=1.0 if units is None else units, egress_bytes=egress))
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        """As many requests as the length of a URL asks for; `usage.requests` says how many."""
+        found: dict[str, Record] = {}
+        usage = Usage()
+        for some in wire.query_sized(ids, self.limits.fetch_ids):
+            part = self._fetch(namespace, some)
+            found |= part.records
+            usage += part.usage
+        return Fetched(found, usage)
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        if not records:
+            return Written(0)
+        doing = f"upsert {len(records):,} records into {namespace!r}"
+        self._check_count(doing, len(records), self.limits.upsert_records)
+        size = wire.body_bytes(records)
+        if size > self.limits.upsert_bytes:
+            raise TooLarge(f"will not {doing}: {size:,} bytes are over the {self.limits.upsert_bytes:,} of a request")
+        vectors = [wire.to_vector(record) for record in records]
+        with translated(doing):
+            answer = self._client.get().upsert(vectors=vectors, namespace=_wire(namespace))
+        info = answer.response_info
+        return Written(
+            answer.upserted_count,
+            info.lsn_committed if info is not None else None,
+            Usage(requests=1, write_units=rules.write_units(self._billed(records))),
+        )
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        """Its write units are an estimate, from the mean size of the records seen: the service tells neither."""
+        if not ids:
+            return Usage()
+        doing = f"delete {len(ids):,} records from {namespace!r}"
+        self._check_count(doing, len(ids), self.limits.delete_ids)
+        try:
+            with translated(doing):
+                self._client.get().delete(ids=ids, namespace=_wire(namespace))
+        except Missing as error:
+            if absent_namespace(error):
+                return Usage(requests=1)
+            raise
+        mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
+        return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
+
+    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+        with translated(f"query {namespace!r}"):
+            answer = self._client.get().query(
+                namespace=_wire(namespace),
+                top_k=top_k,
+                vector=wire.values_text(like),
+                sparse_vector=wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None,
+            )
+        units = answer.usage.read_units if answer.usage is not None else None
+        usage = Usage(
+            1,
+            read_units=MIN_QUERY_UNITS if units is None else units,
+            egress_bytes=_egress(answer.response_info) or sum(len(match.id) for match in answer.matches),
+        )
+        return [Match(match.id, match.score) for match in answer.matches], usage
+
+    def request_bytes(self, record: Record) -> int:
+        return wire.request_bytes(record)
+
+    def normalise(self, record: Record) -> Record:
+        return rules.normalise(record)
+
+    def _fetch(self, namespace: str, ids: list[str]) -> Fetched:
+        try:
+            with translated(f"fetch {len(ids):,} records of {namespace!r}"):
+                answer = self._client.get().fetch(ids=ids, namespace=_wire(namespace))
+        except Missing as error:
+            if absent_namespace(error):
+                return Fetched({}, Usage(requests=1))
+            raise
+        except UnreadableRecord:
+            return self._fetch_around(namespace, ids)
+        records = {id: wire.to_record(vector) for id, vector in answer.vectors.items()}
+        size = self._billed(list(records.values()))
+        units = answer.usage.read_units if answer.usage is not None else None
+        return Fetched(
+            records,
+            Usage(
+                requests=1,
+                read_units=rules.fetch_units(len(records)) if units is None else units,
+                egress_bytes=_egress(answer.response_info) or size,
+            ),
+        )
+
+    def _fetch_around(self, namespace: str, ids: list[str]) -> Fetched:
+        """Read a page in which one record has neither values nor sparse values: the SDK refuses the whole page.
+
+        Halves are read until the record stands alone; it is given back empty, which no store takes.
+        """
+        if len(ids) == 1:
+            return Fetched({ids[0]: Record(ids[0], b"")}, Usage(requests=1, read_units=1.0))
+        middle = len(ids) // 2
+        left, right = self._fetch(namespace, ids[:middle]), self._fetch(namespace, ids[middle:])
+        return Fetched(left.records | right.records, left.usage + right.usage + Usage(requests=1, read_units=1.0))
+
+    def _counted(self) -> list[NamespaceInfo]:
+        """A pod index has no namespaces API: its statistics name them."""
+        with translated(f"count the namespaces of {self.info.name!r}"):
+            stats = self._client.get().describe_index_stats()
+        counts = {canonical(name): summary.vector_count for name, summary in stats.namespaces.items()}
+        return [NamespaceInfo(name, counts[name]) for name in sorted(counts)]
+
+    def _billed(self, records: Sequence[Record]) -> int:
+        size = sum(map(rules.billed_bytes, records))
+        self._seen_records += len(records)
+        self._seen_bytes += size
+        return size
+
+    @staticmethod
+    def _check_count(doing: str, count: int, most: int) -> None:
+        if count > most:
+            raise TooLarge(f"will not {doing}: a request takes {most:,}")
+
+
+def _wire(namespace: str) -> str:
+    """Empty for the default namespace: every version of the API takes that spelling for vectors."""
+    return "" if canonical(namespace) == DEFAULT else namespace
+
+
+def _namespace(described: NamespaceDescription) -> NamespaceInfo:
+    schema = msgspec.to_builtins(described.schema) if described.schema is not None else None
+    return NamespaceInfo(canonical(described.name), described.record_count, schema)
+
+
+def _egress(info: ResponseInfo | None) -> int:
+    """The bytes of an answer's body, or 0 where its headers do not say."""
+    length = info.raw_headers.get("content-length", "") if info is not None else ""
+    return int(length) if length.isdecimal() else 0

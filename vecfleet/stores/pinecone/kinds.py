@@ -1,0 +1,74 @@
+"""What an index holds, told from its description, and the request that creates its like.
+
+Facts: the SDK's schema models (API 2026-07). An index of vectors has no fields but `_values` and `_sparse_values`; one
+made by `create_for_model` has a semantic text field; any other named field makes it an index of documents.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pinecone.models.indexes.deployment import ManagedDeployment, PodDeployment
+from pinecone.models.indexes.index import IndexModel
+
+from vecfleet.stores.base import IndexInfo, Kind
+
+DENSE = "_values"
+SPARSE = "_sparse_values"
+
+_DENSE_TYPE = "dense_vector"
+_SPARSE_TYPE = "sparse_vector"
+_SEMANTIC_TYPE = "semantic_text"
+_BY_VECTORS: Mapping[frozenset[str], Kind] = {
+    frozenset({DENSE}): Kind.DENSE,
+    frozenset({SPARSE}): Kind.SPARSE,
+    frozenset({DENSE, SPARSE}): Kind.HYBRID,
+}
+
+
+def info_of(model: IndexModel) -> IndexInfo:
+    """Our description of an index from the SDK's."""
+    fields = _fields(model)
+    vectors = next((field for field in fields.values() if field.get("type") in (_DENSE_TYPE, _SEMANTIC_TYPE)), {})
+    managed = model.deployment if isinstance(model.deployment, ManagedDeployment) else None
+    return IndexInfo(
+        name=model.name,
+        kind=Kind.POD if isinstance(model.deployment, PodDeployment) else _kind(fields),
+        dimension=vectors.get("dimension"),
+        metric=vectors.get("metric"),
+        host=model.host or "",
+        ready=model.status.ready,
+        cloud=managed.cloud if managed else None,
+        region=managed.region if managed else None,
+        tags=dict(model.tags or {}),
+        schema={"fields": fields},
+    )
+
+
+def vector_schema(source: IndexInfo) -> dict[str, Any]:
+    """The schema to create a vector index with. A sparse field cannot be added later, so it is declared at once."""
+    vectors = {name: field for name, field in source.schema["fields"].items() if name in (DENSE, SPARSE)}
+    return {"fields": vectors}
+
+
+def embedding(source: IndexInfo) -> dict[str, Any]:
+    """The `embed` argument to create an integrated index like this one."""
+    name, field = next(item for item in source.schema["fields"].items() if item[1].get("type") == _SEMANTIC_TYPE)
+    settings = {key: value for key, value in field.items() if key not in ("type", "description")}
+    return {**settings, "field_map": {"text": name}}
+
+
+def _fields(model: IndexModel) -> dict[str, dict[str, Any]]:
+    described = model.schema.to_dict()["fields"]
+    return {
+        name: {key: value for key, value in field.items() if value is not None} for name, field in described.items()
+    }
+
+
+def _kind(fields: Mapping[str, Mapping[str, Any]]) -> Kind:
+    typed = {name: field["type"] for name, field in fields.items() if "type" in field}
+    if _SEMANTIC_TYPE in typed.values():
+        return Kind.INTEGRATED
+    vectors = frozenset(name for name, type in typed.items() if type in (_DENSE_TYPE, _SPARSE_TYPE))
+    # Filterable metadata fields may stand beside the vectors; text that is searched or embedded may not.
+    others = {type for type in typed.values() if type not in (_DENSE_TYPE, _SPARSE_TYPE)}
+    return _BY_VECTORS.get(vectors, Kind.DOCUMENT) if not others else Kind.DOCUMENT

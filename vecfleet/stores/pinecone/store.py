@@ -1,0 +1,89 @@
+"""Pinecone's control plane: which indexes there are, what they hold, and creating one like another."""
+
+from dataclasses import replace
+
+from pinecone.models.indexes.index import IndexModel
+
+from vecfleet.errors import Missing, WrongKind
+from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import kinds
+from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane
+from vecfleet.stores.pinecone.errors import translated
+from vecfleet.stores.pinecone.index import PineconeIndex
+
+READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
+DEFAULT_CLOUD = "aws"  # where the service itself creates an index that names no place
+DEFAULT_REGION = "us-east-1"
+
+
+class PineconeStore:
+    """The indexes of one project. Nothing is sent, and no key is needed, before the first call."""
+
+    name = "pinecone"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = PerProcess(lambda: control_plane(settings))
+
+    def indexes(self) -> list[IndexInfo]:
+        with translated("list the indexes"):
+            return sorted(map(self._info, self._client.get().indexes.list()), key=lambda info: info.name)
+
+    def describe(self, index: str) -> IndexInfo:
+        try:
+            with translated(f"describe the index {index!r}"):
+                return self._info(self._client.get().indexes.describe(index))
+        except Missing as error:
+            existing = ", ".join(info.name for info in self.indexes()) or "none"
+            raise Missing(
+                f"there is no index {index!r} in this project; there are: {existing}",
+                next_step="name one of them, or check that PINECONE_API_KEY belongs to the project you mean",
+            ) from error
+
+    def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
+        if source.kind is Kind.DOCUMENT:
+            raise WrongKind(_documents(source))
+        cloud = cloud or source.cloud or DEFAULT_CLOUD
+        region = region or source.region or DEFAULT_REGION
+        tags = dict(source.tags) or None
+        indexes = self._client.get().indexes
+        with translated(f"create the index {name!r}"):
+            if source.kind is Kind.INTEGRATED:
+                created = indexes.create_for_model(
+                    name=name,
+                    cloud=cloud,
+                    region=region,
+                    embed=kinds.embedding(source),
+                    tags=tags,
+                    timeout=READY_SECONDS,
+                )
+            else:
+                created = indexes.create(
+                    name=name,
+                    schema=kinds.vector_schema(source),
+                    deployment={"deployment_type": "managed", "cloud": cloud, "region": region},
+                    tags=tags,
+                    timeout=READY_SECONDS,
+                )
+        return self._info(created)
+
+    def open(self, info: IndexInfo) -> PineconeIndex:
+        """Raises WrongKind for an index of documents."""
+        if info.kind is Kind.DOCUMENT:
+            raise WrongKind(_documents(info))
+        return PineconeIndex(info, PerProcess(lambda: data_plane(self._client.get(), info.host)))
+
+    def _info(self, model: IndexModel) -> IndexInfo:
+        info = kinds.info_of(model)
+        host = self._settings.pinecone_host
+        if host is not None and info.name == self._settings.pinecone_index_name:
+            return replace(info, host=host)
+        return info
+
+
+def _documents(info: IndexInfo) -> str:
+    return (
+        f"the index {info.name!r} holds documents: it embeds text again on every write and does not give all of it "
+        "back, so its records cannot be copied unchanged"
+    )

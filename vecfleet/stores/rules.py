@@ -1,0 +1,64 @@
+"""What Pinecone makes of a record: how it gives one back once stored, and what it bills for one.
+
+Shared by the stores that behave like it. Facts: Pinecone's data-modeling and understanding-cost pages.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from vecfleet.errors import BadRequest
+from vecfleet.records import Metadata, MetadataValue, Record
+
+FETCHES_PER_READ_UNIT = 10  # records; a request costs one read unit at least
+BYTES_PER_WRITE_UNIT = 1_000
+MIN_WRITE_UNITS = 5.0  # of a write request, and the whole price of deleting a namespace
+
+
+def normalise(record: Record) -> Record:
+    """The record as it comes back: nulls dropped, numbers as float64, empty sparse values as none."""
+    sparse = record.sparse if record.sparse is not None and len(record.sparse) else None
+    return Record(record.id, record.values, sparse, normal_metadata(record.metadata))
+
+
+def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:
+    """Metadata as it comes back, in a mapping of its own."""
+    if not metadata:
+        return {}
+    return {
+        key: _as_float(value) if type(value) is int else value for key, value in metadata.items() if value is not None
+    }
+
+
+def billed_bytes(record: Record) -> int:
+    """The size of a record as Pinecone bills it: id, metadata, 4 bytes a value, 8 a sparse value."""
+    sparse = 8 * len(record.sparse) if record.sparse is not None else 0
+    return len(record.id) + metadata_bytes(record.metadata) + len(record.values) + sparse
+
+
+def metadata_bytes(metadata: Metadata) -> int:
+    """The size of metadata as JSON, in bytes; 0 where there is none. Raises BadRequest for what is no JSON."""
+    if not metadata:
+        return 0
+    try:
+        return len(orjson.dumps(dict(metadata)))
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(f"metadata cannot be written as JSON: {error}") from error
+
+
+def fetch_units(records: int) -> float:
+    """The read units of one fetch that found so many records."""
+    return max(1.0, records / FETCHES_PER_READ_UNIT)
+
+
+def write_units(size: float) -> float:
+    """The write units of one upsert or delete of records billed at so many bytes; overwritten records come on top."""
+    return max(MIN_WRITE_UNITS, size / BYTES_PER_WRITE_UNIT)
+
+
+def _as_float(value: int) -> MetadataValue:
+    try:
+        return float(value)
+    except OverflowError:
+        return value  # no store takes it: its upsert says so
