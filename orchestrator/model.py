@@ -1,14 +1,14 @@
 """What the orchestrator and the workers pass around: frozen values read from the job table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from migrations.plan import Plan
 from orchestrator.states import BatchKind, JobState, MoveState
-from vecfleet.stores.base import IndexInfo, Kind, Usage
+from vecfleet.stores.base import IndexInfo, Kind
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,6 @@ class CopyOutcome:
     identical: int = 0
     gone: int = 0
     left_behind: int = 0
-    usage: Usage = field(default_factory=Usage)
-    busy_ms: int = 0
 
     def counts(self) -> dict[str, int]:
         return {

@@ -151,6 +151,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.COPIED: {
+        _M.COPYING: "a person retries its parked records",
         _M.VERIFIED: "each target it wrote to is verified",
         _M.MISMATCHED: "a target it wrote to differs",
         _M.ROLLED_BACK: "the job is rolled back",
@@ -172,6 +173,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.VERIFIED: {
+        _M.COPYING: "a person retries its parked records",
         _M.COPIED: "a verdict of one of its targets became void or stale",
         _M.CLEANING: "its source is being deleted",
         _M.ROLLED_BACK: "the job is rolled back",

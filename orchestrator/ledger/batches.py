@@ -245,3 +245,7 @@ def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind
 def manifest_of(connection: sa.Connection, batch_id: int) -> bytes:
     manifest: bytes = connection.execute(sa.select(_B.manifest).where(_B.id == batch_id)).scalar_one()
     return manifest
+
+
+def state_of(connection: sa.Connection, batch_id: int) -> BatchState:
+    return BatchState(connection.execute(sa.select(_B.state).where(_B.id == batch_id)).scalar_one())

@@ -10,6 +10,7 @@ from orchestrator import tables as t
 from orchestrator.ledger import batches
 from orchestrator.model import Finding, Lease, Target, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
+from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
@@ -144,6 +145,22 @@ def tally_of(connection: sa.Connection, copy_id: int, target_id: int) -> TargetT
     return TargetTally(target_id, row.records, int(row.digest), int(row.ids_digest), row.members)
 
 
+def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
+    """What one copy batch left in each of its targets."""
+    rows = connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id).order_by(_TALLY.target_id))
+    return [TargetTally(row.target_id, row.records, int(row.digest), int(row.ids_digest), row.members) for row in rows]
+
+
+def written_by_move(connection: sa.Connection, move_id: int) -> Tally:
+    """How many ids a move wrote, to whichever targets, and the digest of those ids."""
+    row = connection.execute(
+        sa.select(sa.func.sum(_TALLY.records).label("n"), (sa.func.sum(_TALLY.ids_digest) % _MODULUS).label("digest"))
+        .join(t.batch, _B.id == _TALLY.batch_id)
+        .where(_B.move_id == move_id, _B.kind == BatchKind.COPY)
+    ).one()
+    return Tally(int(row.n or 0), int(row.digest or 0))
+
+
 def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, TargetTally]:
     """What each target should hold, added up over all batches that wrote to it."""
     rows = connection.execute(
@@ -256,10 +273,9 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
 
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
-    """Verified targets that were written to after their verdict: it names an older write sequence."""
-    rows = connection.execute(
-        sa.select(_T.id).where(_T.job_id == job_id, _T.check_state == "verified", _T.sequence != _T.check_sequence)
-    )
+    """Targets that were written to after their verdict: it names an older write sequence."""
+    judged = _T.check_state.in_(("verified", "mismatched"))
+    rows = connection.execute(sa.select(_T.id).where(_T.job_id == job_id, judged, _T.sequence != _T.check_sequence))
     return [row.id for row in rows]
 
 

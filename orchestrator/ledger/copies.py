@@ -61,7 +61,7 @@ def add_listed(
         moves.settle_if_done(connection, move.id)
 
 
-def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome) -> None:
+def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
     """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises Fenced.
 
     Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it.
@@ -72,8 +72,8 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome) -
         connection,
         lease,
         BatchState.DONE,
-        outcome.usage,
-        outcome.busy_ms,
+        usage,
+        busy_ms,
         found=counts,
         error_class=None,
         error_text=None,

@@ -135,6 +135,23 @@ def targets_of_job(connection: sa.Connection, job_id: int) -> list[Target]:
     return [_target(row) for row in rows]
 
 
+def targets_of_batch(connection: sa.Connection, copy_id: int) -> list[Target]:
+    """The targets a copy batch may have written to."""
+    noted = sa.select(sa.func.unnest(t.batch.c.targets)).where(t.batch.c.id == copy_id)
+    rows = connection.execute(sa.select(t.target).where(t.target.c.id.in_(noted)).order_by(t.target.c.id))
+    return [_target(row) for row in rows]
+
+
+def ids_taken_by(connection: sa.Connection, target_id: int, move_id: int, record_ids: Sequence[str]) -> set[str]:
+    """Which of these ids of a shared target this move took."""
+    rows = connection.execute(
+        sa.select(t.target_id.c.record_id)
+        .where(t.target_id.c.target_id == target_id, t.target_id.c.move_id == move_id)
+        .where(t.target_id.c.record_id.in_(record_ids))
+    )
+    return {row.record_id for row in rows}
+
+
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool) -> None:
     """The target's namespace exists. `created_by_us` is remembered from whoever created it first."""
     connection.execute(

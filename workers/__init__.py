@@ -1,0 +1,5 @@
+"""The workers do: thin Celery tasks over listing, copying, checking, removing and undoing, at the fleet's common pace.
+
+Reading order: `tasks`, `running` (lease → work → settle), `work` (what a step may use), `lane` (calls to a store),
+`pace`, `placing` (what a record becomes), then one module a step.
+"""

@@ -1,0 +1,104 @@
+"""Clean up: delete a source only after reading both sides again and finding every record of it at its target.
+
+The intent is committed before each deletion. Dies before it: nothing happened. Dies after it: the repeated batch finds
+some records gone, proves the others again, and goes on; the listing at the end confirms it. A proof that fails parks
+the batch with its reason and deletes nothing.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+from orchestrator import manifests
+from orchestrator.ledger import checks, removals
+from vecfleet.digests import Tally, id_digest, record_digest
+from workers.placing import Placed, place_all
+from workers.work import NotProven, Work
+
+
+def recheck_batch(work: Work) -> dict[str, Any]:
+    """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
+    return {"proven": len(_prove(work))}
+
+
+def remove_batch(work: Work) -> dict[str, Any]:
+    """Delete this batch's written ids from the source, each proven right before."""
+    ids = sorted(_prove(work), key=str.encode)
+    if ids:
+        work.source.delete(work.move.source, ids, before=lambda: _intend(work))
+    left = work.source.fetch(work.move.source, _written_ids(work))
+    if left:
+        work.look_again(f"{len(left)} deleted records are still answered")
+        raise NotProven(f"{len(left)} records of {work.move.source} are still there after their deletion")
+    return {"deleted": len(ids)}
+
+
+def clear_namespace(work: Work) -> dict[str, Any]:
+    """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks."""
+    namespace = work.move.source
+    listed = _list(work, namespace)
+    with work.database.begin() as connection:
+        expected = checks.written_by_move(connection, work.move.id)
+    already_deleted = work.lease.intended and listed.count == 0
+    if not already_deleted:
+        if listed != expected:
+            work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
+            raise NotProven(
+                f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
+            )
+        work.source.delete_namespace(namespace, before=lambda: _intend(work))
+        if _list(work, namespace).count:
+            work.look_again(f"{namespace} is deleted but still lists ids")
+            raise NotProven(f"{namespace} still lists ids after its deletion")
+    return {"deleted": expected.count}
+
+
+def _list(work: Work, namespace: str) -> Tally:
+    found = Tally()
+    for page in work.source.ids(namespace):
+        found += Tally.of_digests(id_digest(record_id) for record_id in page)
+    return found
+
+
+def _intend(work: Work) -> None:
+    with work.database.begin() as connection:
+        removals.intend(connection, work.lease)
+
+
+def _written_ids(work: Work) -> list[str]:
+    return sorted({record_id for tally in work.tallies for record_id in manifests.select(work.ids, tally.members)})
+
+
+def _prove(work: Work) -> set[str]:
+    """The ids of this batch that are in the source now, each of them found equal in its target.
+
+    Raises NotProven where a record changed at either side or vanished, unless its deletion was intended before.
+    """
+    written = _written_ids(work)
+    records = work.source.fetch(work.move.source, written)
+    missing = len(written) - len(records)
+    if missing and not work.lease.intended:
+        work.look_again(f"{missing} records of {work.move.source} are not answered")
+        raise NotProven(f"{missing} records of {work.move.source} vanished since they were copied")
+    placed, parked = place_all(work.placer, records)
+    if parked:
+        raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
+    different = _different(work, placed)
+    if different:
+        work.look_again(f"{len(different)} records differ between {work.move.source} and their target")
+        raise NotProven(f"{len(different)} records of {work.move.source} are not equal at their target")
+    return set(placed)
+
+
+def _different(work: Work, placed: dict[str, Placed]) -> list[str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for record_id, one in placed.items():
+        groups[one.target].append(record_id)
+    different: list[str] = []
+    for namespace, ids in groups.items():
+        held = work.target.fetch(namespace, ids)
+        different += [
+            record_id
+            for record_id in ids
+            if record_id not in held or record_digest(held[record_id]) != placed[record_id].digest
+        ]
+    return different

@@ -1,0 +1,165 @@
+"""Copy one batch: fetch → route and enrich → check ids where targets are shared → upsert → tally and done.
+
+Safe to run twice: the repeated upsert is the same upsert, and what is recorded replaces what was. Dies before an
+upsert: nothing happened. Dies after it: the lease runs out, another worker repeats it. Its targets, and the ids it
+takes in a shared one, are committed before the first upsert; its tallies and counters in one transaction at the end.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from orchestrator import manifests
+from orchestrator.ledger import batches, moves
+from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
+from vecfleet.digests import Tally, id_digest, record_digest
+from vecfleet.errors import Refused
+from vecfleet.records import Record
+from workers.placing import Placed, place_all
+from workers.work import Work
+
+
+def copy_batch(work: Work) -> CopyOutcome:
+    """Everything but the record of it, which the caller commits."""
+    records, gone = _fetch(work)
+    placed, parked = place_all(work.placer, records)
+    groups: dict[str, list[Placed]] = defaultdict(list)
+    for one in placed.values():
+        groups[one.target].append(one)
+    targets, unplaceable = _take_targets(work, groups)
+    parked += unplaceable
+    tallies: list[TargetTally] = []
+    identical = left_behind = 0
+    for namespace, target in targets.items():
+        group = groups[namespace]
+        if target.checks_ids:
+            group, taken = _take_ids(work, target, group, records)
+            parked += taken.parked
+            identical += taken.identical
+            left_behind += taken.left_behind
+        refused = _upsert(work, target, group)
+        parked += [ParkedRecord(record.id, why) for record, why in refused]
+        bad = {record.id for record, _ in refused}
+        tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in bad]))
+    tallies = [tally for tally in tallies if tally.count]
+    return CopyOutcome(
+        tallies=tuple(tallies),
+        parked=tuple(sorted(parked, key=lambda record: record.record_id)),
+        written=sum(tally.count for tally in tallies),
+        identical=identical,
+        gone=len(gone),
+        left_behind=left_behind,
+    )
+
+
+def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
+    """The records, and the ids that are gone: absent from two fetches and a fresh listing after the freshness wait."""
+    namespace = work.move.source
+    records = work.source.fetch(namespace, work.ids)
+    missing = [record_id for record_id in work.ids if record_id not in records]
+    if not missing:
+        return records, []
+    work.look_again(f"{len(missing)} listed ids are not answered yet")
+    records |= work.source.fetch(namespace, missing)
+    gone = [record_id for record_id in missing if record_id not in records]
+    listed = [record_id for record_id in gone if work.source.is_listed(namespace, record_id)]
+    if listed:
+        raise Refused(f"{len(listed)} ids are listed, but the service does not give their records")
+    return records, gone
+
+
+def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str, Target], list[ParkedRecord]]:
+    """A claimed, noted and existing namespace for each group; records whose target another job holds are parked."""
+    targets: dict[str, Target] = {}
+    parked: list[ParkedRecord] = []
+    for namespace in sorted(groups):
+        try:
+            with work.database.begin() as connection:
+                batches.require(connection, work.lease)
+                owner = groups[namespace][0].owner
+                targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
+        except Refused as error:
+            parked += [ParkedRecord(one.record.id, error.message) for one in groups[namespace]]
+    with work.database.begin() as connection:
+        batches.require(connection, work.lease)
+        moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
+    for target in targets.values():
+        if not target.prepared:
+            _prepare(work, target)
+    return targets, parked
+
+
+def _prepare(work: Work, target: Target) -> None:
+    """Create the namespace with the source's filterable fields and the enriched keys. Safe to repeat and to race.
+
+    A crash between the creation and its record leaves `created_by_us` false: rolling back then keeps an empty
+    namespace, which is the harmless side.
+    """
+    created = work.target.index.create_namespace(target.namespace, _schema(work))
+    with work.database.begin() as connection:
+        moves.prepared(connection, target.id, created_by_us=created)
+
+
+def _schema(work: Work) -> dict[str, object] | None:
+    source = work.source.index.namespace(work.move.source)
+    if source is None or not source.schema:
+        return None
+    fields = dict(source.schema.get("fields", {}))
+    if work.job.plan.policies.enrich:
+        fields |= {key: {"filterable": True} for key in ("creator_id", "twin_id", "migrated_from")}
+    return {**source.schema, "fields": fields}
+
+
+class _Taken:
+    """What became of the ids that another move had taken in a shared target."""
+
+    def __init__(self) -> None:
+        self.parked: list[ParkedRecord] = []
+        self.identical = 0
+        self.left_behind = 0
+
+
+def _take_ids(
+    work: Work, target: Target, group: Sequence[Placed], records: dict[str, Record]
+) -> tuple[list[Placed], _Taken]:
+    """The records whose ids are ours in this target. For the others the plan's policy decides; none is overwritten."""
+    digests = [(one.record.id, record_digest(work.target.index.normalise(records[one.record.id]))) for one in group]
+    with work.database.begin() as connection:
+        batches.require(connection, work.lease)
+        held = moves.claim_ids(connection, target.id, work.move.id, digests)
+    taken = _Taken()
+    own = dict(digests)
+    for record_id, (_, digest) in sorted(held.items()):
+        match work.job.plan.policies.collisions:
+            case "skip":
+                taken.left_behind += 1
+            case "identical" if digest == own[record_id]:
+                taken.identical += 1
+            case _:
+                taken.parked.append(
+                    ParkedRecord(record_id, f"another source's record has this id in {target.namespace}")
+                )
+    return [one for one in group if one.record.id not in held], taken
+
+
+def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[Record, str]]:
+    """Write the group. Before each request, in one transaction: the lease is ours, and the write sequence rises."""
+
+    def before() -> None:
+        with work.database.begin() as connection:
+            batches.require(connection, work.lease)
+            moves.raise_sequence(connection, [target.id])
+        work.wrote.add(target.id)
+
+    return work.target.upsert(target.namespace, [one.record for one in group], before)
+
+
+def _tally(ids: Sequence[str], target_id: int, group: Sequence[Placed]) -> TargetTally:
+    total = Tally.of_digests(one.digest for one in group)
+    written = {one.record.id for one in group}
+    return TargetTally(
+        target_id,
+        total.count,
+        total.digest,
+        Tally.of_digests(id_digest(record_id) for record_id in written).digest,
+        manifests.members_of(ids, written),
+    )

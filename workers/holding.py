@@ -1,0 +1,87 @@
+"""Leases as the process that holds them sees them: renewed by a heartbeat, given up when the heartbeat cannot.
+
+A fence protects our books, not the service: so a call is made only while the lease outlives the call's deadline, by
+this process's monotonic clock, counted from before the job table was asked.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from orchestrator.ledger import batches
+from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.database import Database
+from orchestrator.model import Lease
+from vecfleet.errors import Unreachable
+
+log = structlog.get_logger("vecfleet.holding")
+
+
+class Held:
+    """One lease in this process."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self._until = lease.until_monotonic
+
+    def require(self, seconds: float) -> None:
+        """Raise Fenced unless the lease lasts at least so much longer."""
+        if time.monotonic() + seconds > self._until:
+            raise Fenced
+
+    def extend(self, until_monotonic: float) -> None:
+        self._until = until_monotonic
+
+    def lose(self) -> None:
+        self._until = float("-inf")
+
+
+class Holder:
+    """All leases of this process and the one thread that renews them."""
+
+    def __init__(self, database: Database, owner: str, lease_s: float, beat_s: float) -> None:
+        self.owner = owner
+        self.lease_s = lease_s
+        self._beat_s = beat_s
+        self._database = database
+        self._held: dict[int, Held] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[Held]:
+        held = Held(lease)
+        with self._lock:
+            self._held[lease.id] = held
+        try:
+            yield held
+        finally:
+            with self._lock:
+                self._held.pop(lease.id, None)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(self._beat_s)
+            with self._lock:
+                mine = list(self._held.values())
+            if mine:
+                self._renew(mine)
+
+    def _renew(self, mine: list[Held]) -> None:
+        asked = time.monotonic()
+        try:
+            with self._database.begin() as connection:
+                kept = batches.renew(
+                    connection, [(held.lease.id, held.lease.generation) for held in mine], self.owner, self.lease_s
+                )
+        except Unreachable as error:
+            log.warning("leases not renewed", leases=len(mine), why=error.message)
+            return
+        for held in mine:
+            if held.lease.id in kept:
+                held.extend(asked + self.lease_s)
+            else:
+                held.lose()

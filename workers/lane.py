@@ -1,0 +1,183 @@
+"""Calls to one index on behalf of one lease: paced, inside a deadline, retried a few times, and paid for.
+
+Before each call, in this order: a slot of the pace, then the check that the lease outlives the request's deadline. The
+SDK's own retries are off, so the tries counted here are all there are.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from vecfleet.errors import BadRequest, RateLimited, TooLarge, Transient
+from vecfleet.records import Record
+from vecfleet.stores.base import Fetched, IdPage, Index, Usage
+from workers.holding import Held
+from workers.pace import Limit, Pace
+
+T = TypeVar("T")
+
+# Inside a task: short hiccups. What lasts longer goes back to the job table and frees the thread.
+_TRIES = 4
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 8.0
+# A slot further away than this is not waited for in the task: the batch goes back and is sent again.
+_LONGEST_PACE_WAIT_S = 15.0
+# Leave room for what surrounds the records in a request.
+_REQUEST_SLACK = 0.95
+
+# Documented per-second limits of the service (docs/plans.md lists them with their scopes).
+FETCHES, LISTS = 100.0, 200.0
+UPSERTS, UPSERT_BYTES = 100.0, 50_000_000.0
+DELETES, DELETED_RECORDS = 100.0, 5_000.0
+
+
+class Lane:
+    """One index, one lease. `usage` adds up what all its calls cost, failed ones included."""
+
+    def __init__(self, index: Index, pace: Pace, share: float, held: Held, deadline_s: float) -> None:
+        self.index = index
+        self.usage = Usage()
+        self._pace = pace
+        self._share = share
+        self._held = held
+        self._deadline_s = deadline_s
+        self._host = index.info.host
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
+        """The records that are there, in as many requests as the store's limit on ids makes."""
+        found: dict[str, Record] = {}
+        limit = Limit("fetch", self._host, FETCHES)
+        for some in _chunks(ids, self.index.limits.fetch_ids):
+            fetched: Fetched = self._call([(limit, 1)], lambda some=some: self.index.fetch(namespace, some))  # type: ignore[misc]
+            self.usage += fetched.usage
+            found.update(fetched.records)
+        return found
+
+    def page(self, namespace: str, token: str | None = None, prefix: str | None = None) -> IdPage:
+        """One page of ids."""
+        page = self._call(
+            [(Limit("list", self._host, LISTS), 1)], lambda: self.index.list_ids(namespace, token, prefix=prefix)
+        )
+        self.usage += page.usage
+        return page
+
+    def ids(self, namespace: str) -> Iterator[list[str]]:
+        """Every id of a namespace, page by page."""
+        token: str | None = None
+        while True:
+            page = self.page(namespace, token)
+            if page.ids:
+                yield page.ids
+            token = page.next_token
+            if token is None:
+                return
+
+    def is_listed(self, namespace: str, record_id: str) -> bool:
+        """Whether a fresh listing shows this id."""
+        return record_id in self.page(namespace, prefix=record_id).ids
+
+    def upsert(self, namespace: str, records: Sequence[Record], before: Callable[[], None]) -> list[tuple[Record, str]]:
+        """Write all records, in requests under the size limit. `before` runs before each request.
+
+        Returns those the service refuses, each with why: one bad record does not stop its neighbours.
+        """
+        refused: list[tuple[Record, str]] = []
+        for some in self._requests(records):
+            refused += self._upsert(namespace, some, before)
+        return refused
+
+    def _upsert(
+        self, namespace: str, records: Sequence[Record], before: Callable[[], None]
+    ) -> list[tuple[Record, str]]:
+        size = sum(self.index.request_bytes(record) for record in records)
+        scope = f"{self._host}:{namespace}"
+        limits = [(Limit("upsert", scope, UPSERTS), 1.0), (Limit("upsert_bytes", scope, UPSERT_BYTES), float(size))]
+        try:
+            written = self._call(limits, lambda: self.index.upsert(namespace, records), before)
+        except (TooLarge, BadRequest) as error:
+            if len(records) == 1:
+                return [(records[0], f"{type(error).__name__}: {error.message}")]
+            middle = len(records) // 2
+            first = self._upsert(namespace, records[:middle], before)
+            return first + self._upsert(namespace, records[middle:], before)
+        self.usage += written.usage
+        return []
+
+    def _requests(self, records: Sequence[Record]) -> Iterator[list[Record]]:
+        limits = self.index.limits
+        room = limits.upsert_bytes * _REQUEST_SLACK
+        some: list[Record] = []
+        size = 0
+        for record in records:
+            needed = self.index.request_bytes(record)
+            if some and (size + needed > room or len(some) >= limits.upsert_records):
+                yield some
+                some, size = [], 0
+            some.append(record)
+            size += needed
+        if some:
+            yield some
+
+    def delete(self, namespace: str, ids: Sequence[str], before: Callable[[], None]) -> None:
+        """Delete these ids. `before` runs before each request."""
+        scope = f"{self._host}:{namespace}"
+        for some in _chunks(ids, self.index.limits.delete_ids):
+            limits = [
+                (Limit("delete", scope, DELETES), 1.0),
+                (Limit("deleted", scope, DELETED_RECORDS), float(len(some))),
+            ]
+            self.usage += self._call(limits, lambda some=some: self.index.delete(namespace, some), before)  # type: ignore[misc]
+
+    def delete_namespace(self, namespace: str, before: Callable[[], None]) -> None:
+        limits = [(Limit("delete", f"{self._host}:{namespace}", DELETES), 1.0)]
+        self.usage += self._call(limits, lambda: self.index.delete_namespace(namespace), before)
+
+    def _call(
+        self,
+        limits: Sequence[tuple[Limit, float]],
+        call: Callable[[], T],
+        before: Callable[[], None] | None = None,
+    ) -> T:
+        def attempt() -> T:
+            self._wait_for_pace(limits)
+            if before is not None:
+                before()
+            self._held.require(self._deadline_s)
+            try:
+                return call()
+            except Transient as error:
+                self.usage += Usage(requests=1)
+                if isinstance(error, RateLimited):
+                    self._pace.throttled(limits[0][0], error.retry_after)
+                raise
+
+        tries = Retrying(
+            retry=retry_if_exception_type(Transient),
+            wait=_wait,
+            stop=stop_after_attempt(_TRIES),
+            reraise=True,
+        )
+        return tries(attempt)
+
+    def _wait_for_pace(self, limits: Sequence[tuple[Limit, float]]) -> None:
+        wait = max(self._pace.reserve(limit, cost, self._share) for limit, cost in limits)
+        if wait > _LONGEST_PACE_WAIT_S:
+            raise RateLimited("the fleet's pace has no slot soon", retry_after=wait)
+        if wait > 0:
+            time.sleep(wait)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Exponential with jitter, and never before the service's own hint."""
+    error = state.outcome.exception() if state.outcome else None
+    hint = getattr(error, "retry_after", None) or 0.0
+    backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), _LONGEST_WAIT_S)
+    return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

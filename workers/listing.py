@@ -1,0 +1,87 @@
+"""List a source namespace: pages of ids become copy batches, and a bookmark behind them.
+
+Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark; a page token
+that the service refuses, or that is older than the last row, costs a listing from the start, dropping ids up to the
+bookmark. A namespace that cannot be listed (a pod's) is read from its id source instead.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from migrations.idsources import read_ids
+from orchestrator.ledger import copies
+from vecfleet.errors import BadRequest
+from workers.work import Work
+
+# A request holds 2 MB and 1,000 records at most; ids that fill one request make one batch.
+_REQUEST_SHARE = 0.9
+# Records whose mean size decides how many fit a request; the first page has at most 100 ids.
+_SAMPLE = 10
+
+
+def list_namespace(work: Work) -> None:
+    """Make copy batches of every id of the move's source."""
+    move = work.move
+    if move.listed_all:
+        return
+    size: int | None = None
+    waiting: list[str] = []
+    last_id, token = move.last_id, move.page_token
+    for ids, page_token in _pages(work, move.source, token):
+        fresh = [record_id for record_id in ids if last_id is None or _after(record_id, last_id)]
+        if size is None and fresh:
+            size = _batch_size(work, fresh)
+        waiting += fresh
+        if size is None or len(waiting) < size:
+            continue
+        full = len(waiting) - len(waiting) % size
+        _record(work, _runs(waiting[:full], size), token, complete=False)
+        waiting = waiting[full:]
+        token = page_token
+    _record(work, _runs(waiting, size or 1), None, complete=True)
+
+
+def _after(record_id: str, last_id: str) -> bool:
+    return record_id.encode() > last_id.encode()
+
+
+def _pages(work: Work, namespace: str, token: str | None) -> Iterator[tuple[list[str], str | None]]:
+    """Pages of ids with the token to read the next one by; an unusable token starts over."""
+    planned = next((move for move in work.job.plan.moves if move.source == namespace), None)
+    if planned is not None and planned.ids_file is not None:
+        yield from _pages_of_file(work.settings.vecfleet_root, planned.ids_file, namespace)
+        return
+    try:
+        page = work.source.page(namespace, token)
+    except BadRequest:
+        if token is None:
+            raise
+        page = work.source.page(namespace)
+    while True:
+        yield page.ids, page.next_token
+        if page.next_token is None:
+            return
+        page = work.source.page(namespace, page.next_token)
+
+
+def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list[str], str | None]]:
+    yield sorted(set(read_ids(root, file, namespace)), key=str.encode), None
+
+
+def _batch_size(work: Work, ids: Sequence[str]) -> int:
+    """How many records of the size of these fill one request."""
+    limits = work.target.index.limits
+    sample = work.source.fetch(work.move.source, ids[:_SAMPLE])
+    if not sample:
+        return limits.fetch_ids
+    mean = sum(work.target.index.request_bytes(record) for record in sample.values()) / len(sample)
+    return max(1, min(int(limits.upsert_bytes * _REQUEST_SHARE / mean), limits.upsert_records))
+
+
+def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def _record(work: Work, runs: Sequence[Sequence[str]], token: str | None, *, complete: bool) -> None:
+    with work.database.begin() as connection:
+        copies.add_listed(connection, work.lease, runs, token, complete=complete)

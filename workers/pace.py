@@ -1,0 +1,112 @@
+"""The pace: one allowance per limit, shared by all workers through Redis. Slots are booked, not polled for.
+
+`reserve` books the next free slot of a limit and says how long to sleep until it; so a waiting fleet asks Redis once a
+call. A 429 cuts the rate of that limit once a flight and holds the whole fleet for `Retry-After`; the rate then climbs
+back by itself. An empty Redis restarts at half the rate. Without Redis each process keeps to a small share of its own.
+
+The booking is the generic cell rate algorithm: `tat` is the time at which all booked slots will have passed.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+# A cut to 0.7 is back at full rate after 3 s: the limits are per second, so a longer penance only wastes them.
+_CUT = 0.7
+_CLIMB_PER_S = 0.1
+_LOWEST = 0.05
+# Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
+_FLIGHT_S = 1.0
+# How many calls may go out back to back after an idle moment: a tenth of a second's worth.
+_BURST_S = 0.1
+# Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
+_SHARE_ALONE = 0.25
+
+_RESERVE = """
+local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
+local interval, cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local climb = tonumber(ARGV[4])
+local state = redis.call('HMGET', KEYS[1], 'tat', 'factor', 'since', 'hold')
+local factor, since = tonumber(state[2]), tonumber(state[3])
+if not factor then
+  factor, since = 0.5, now
+  redis.call('HSET', KEYS[1], 'factor', factor, 'since', string.format('%.0f', since))
+end
+factor = math.min(1, factor + (now - since) / 1000000 * climb)
+local tat, hold = tonumber(state[1]) or now, tonumber(state[4]) or 0
+if tat < now then tat = now end
+local start = math.max(tat - burst, now, hold)
+redis.call('HSET', KEYS[1], 'tat', string.format('%.0f', math.max(tat, hold) + interval * cost / factor))
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return math.floor(start - now)
+"""
+
+_THROTTLED = """
+local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
+local flight, cut, climb, lowest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local state = redis.call('HMGET', KEYS[1], 'factor', 'since', 'hold')
+local factor, since = tonumber(state[1]) or 0.5, tonumber(state[2]) or 0
+if now - since >= flight then
+  factor = math.min(1, factor + (now - since) / 1000000 * climb)
+  redis.call('HSET', KEYS[1], 'factor', math.max(lowest, factor * cut), 'since', string.format('%.0f', now))
+end
+local until_ = now + tonumber(ARGV[5])
+if until_ > (tonumber(state[3]) or 0) then redis.call('HSET', KEYS[1], 'hold', string.format('%.0f', until_)) end
+redis.call('PEXPIRE', KEYS[1], 86400000)
+"""
+
+log = structlog.get_logger("vecfleet.pace")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One documented limit: what it counts, where, and how many a second."""
+
+    name: str
+    scope: str  # index host, or index host and namespace
+    per_second: float
+
+    @property
+    def key(self) -> str:
+        return f"vecfleet:pace:{self.name}:{self.scope}"
+
+
+class Pace:
+    """The fleet's pace as one process sees it. Safe to share between threads."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._reserve = self._redis.register_script(_RESERVE)
+        self._throttled = self._redis.register_script(_THROTTLED)
+        self._alone: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def reserve(self, limit: Limit, cost: float, share: float) -> float:
+        """Book `cost` of the limit at `share` of its documented rate. Returns the seconds to wait before the call."""
+        interval_us = 1_000_000 / (limit.per_second * share)
+        burst_us = _BURST_S * 1_000_000
+        try:
+            return int(self._reserve(keys=[limit.key], args=[interval_us, cost, burst_us, _CLIMB_PER_S])) / 1_000_000
+        except RedisError as error:
+            log.warning("no Redis: keeping a small pace alone", why=type(error).__name__)
+            return self._reserve_alone(limit, cost, share)
+
+    def throttled(self, limit: Limit, retry_after: float | None) -> None:
+        """The service answered 429: slow this limit down for everybody, and hold it for `retry_after` seconds."""
+        hold_us = int((retry_after or 0) * 1_000_000)
+        arguments = [_FLIGHT_S * 1_000_000, _CUT, _CLIMB_PER_S, _LOWEST, hold_us]
+        try:
+            self._throttled(keys=[limit.key], args=arguments)
+        except RedisError as error:
+            log.warning("no Redis: the fleet does not learn of this 429", why=type(error).__name__)
+
+    def _reserve_alone(self, limit: Limit, cost: float, share: float) -> float:
+        with self._lock:
+            now = time.monotonic()
+            start = max(self._alone.get(limit.key, now), now)
+            self._alone[limit.key] = start + cost / (limit.per_second * share * _SHARE_ALONE)
+            return start - now

@@ -1,0 +1,93 @@
+"""What a record becomes: its target and its enriched form, or why it is parked. Pure: the same answer on every read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from migrations.enriching import Conflict, enrich
+from migrations.plan import Policies
+from migrations.routing import Fixed, Owner, Routed, Router, Unrouted
+from orchestrator.model import ParkedRecord
+from vecfleet.digests import record_digest
+from vecfleet.records import FLOAT32_BYTES, Metadata, Record
+from vecfleet.stores.base import Index, Kind
+
+# Integers up to here are exact as float64, which is how the service keeps every number.
+_EXACT_INTEGER = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record on its way: where to, whose it is, what is sent, and the digest of what the target will give back."""
+
+    target: str
+    owner: Owner | None
+    record: Record
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placer:
+    """The rules of one move."""
+
+    source: str
+    move: Fixed
+    router: Router
+    policies: Policies
+    target: Index
+
+    def place(self, record: Record) -> Placed | ParkedRecord:
+        problem = self._unsendable(record)
+        if problem is not None:
+            return ParkedRecord(record.id, problem)
+        routed = self.router.route(record, self.move)
+        if isinstance(routed, Unrouted):
+            return ParkedRecord(record.id, routed.reason)
+        enriched = self._enrich(record, routed)
+        if isinstance(enriched, Conflict):
+            return ParkedRecord(record.id, enriched.reason)
+        if len(orjson.dumps(enriched.metadata)) > self.target.limits.metadata_bytes:
+            return ParkedRecord(record.id, f"its metadata would be over {self.target.limits.metadata_bytes:,} bytes")
+        return Placed(routed.target, routed.owner, enriched, record_digest(self.target.normalise(enriched)))
+
+    def _enrich(self, record: Record, routed: Routed) -> Record | Conflict:
+        if not self.policies.enrich:
+            return record
+        return enrich(record, self.source, routed, self.policies.conflicts)
+
+    def _unsendable(self, record: Record) -> str | None:
+        info = self.target.info
+        if info.kind is not Kind.SPARSE and info.dimension and len(record.values) != info.dimension * FLOAT32_BYTES:
+            return f"it has {record.dimension} dimensions, the target has {info.dimension}"
+        if info.kind is Kind.SPARSE and not record.sparse:
+            return "it has no sparse values, and the target holds nothing else"
+        if self.policies.numbers == "park" and _has_inexact_number(record.metadata):
+            return "a number in its metadata cannot be kept exactly"
+        return None
+
+
+def _has_inexact_number(metadata: Metadata) -> bool:
+    return any(_inexact(value) for value in metadata.values())
+
+
+def _inexact(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) > _EXACT_INTEGER
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def place_all(placer: Placer, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+    """Every record placed or parked, by id."""
+    placed: dict[str, Placed] = {}
+    parked: list[ParkedRecord] = []
+    for record_id, record in records.items():
+        answer = placer.place(record)
+        if isinstance(answer, Placed):
+            placed[record_id] = answer
+        else:
+            parked.append(answer)
+    return placed, parked

@@ -1,0 +1,66 @@
+"""What one worker process keeps: connections, open indexes, leases. Built on first use, after a fork."""
+
+import os
+import socket
+import threading
+import uuid
+from functools import cache
+
+from migrations.routing import Router
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import jobs
+from orchestrator.model import Job
+from vecfleet.errors import BadInput
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Index, IndexInfo
+from workers.holding import Holder
+from workers.pace import Pace
+
+
+class Process:
+    """The parts that all tasks of a process share. Safe between threads."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        if fleet.settings.redis_url is None:
+            raise BadInput("REDIS_URL is not set", next_step="set it where the worker starts")
+        self.fleet = fleet
+        self.settings = fleet.settings
+        self.database = fleet.database
+        self.pace = Pace(fleet.settings.redis_url.get_secret_value())
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.holder = Holder(self.database, self.owner, self.settings.lease_seconds, self.settings.heartbeat_seconds)
+        self._indexes: dict[str, Index] = {}
+        self._routers: dict[int, Router] = {}
+        self._lock = threading.Lock()
+
+    def index(self, info: IndexInfo) -> Index:
+        """The index as pinned by host when the job was made; opened once a process."""
+        with self._lock:
+            if info.host not in self._indexes:
+                self._indexes[info.host] = self.fleet.store.open(info)
+            return self._indexes[info.host]
+
+    def router(self, job: Job) -> Router:
+        """The routing rules of a job; its ownership snapshot never changes, so it is read once a process."""
+        with self._lock:
+            if job.id not in self._routers:
+                with self.database.begin() as connection:
+                    ownership = jobs.ownership(connection, job.id)
+                policies = job.plan.policies
+                review = policies.review_namespace if policies.orphans == "review" else None
+                self._routers[job.id] = Router(ownership, job.plan.lookup_key, review)
+            return self._routers[job.id]
+
+
+_building = threading.Lock()
+
+
+@cache
+def _process(pid: int) -> Process:
+    return Process(Fleet(Settings.load()))
+
+
+def process() -> Process:
+    """This process's parts. The pid is the key, so that a forked child builds its own."""
+    with _building:
+        return _process(os.getpid())

@@ -1,0 +1,169 @@
+"""The life of a batch in a worker: lease → work → settle. The one place where an error becomes a decision.
+
+The lease and every record of the work go through the fence; a worker that finds it shut records nothing, except that
+it raises the write sequence of the targets it may have written to meanwhile, so that they are checked again.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from orchestrator import retrying, services
+from orchestrator.ledger import batches, checks, copies, jobs, moves, removals
+from orchestrator.model import Finding, Job, Lease
+from orchestrator.retrying import Again, Park, PauseJob, Split
+from orchestrator.states import BatchKind
+from vecfleet.errors import Unreachable
+from vecfleet.stores.base import IndexInfo
+from workers import checking, cleaning, copying, listing, undoing
+from workers.holding import Held
+from workers.lane import Lane
+from workers.process import Process
+from workers.work import Fenced, Later, NotProven, Work
+
+log = structlog.get_logger("vecfleet.worker")
+
+
+def run(process: Process, batch_id: int, generation: int) -> None:
+    """Work one wake-up. A stale one is a cheap no-op. Safe to call twice, and from two processes at once."""
+    with process.database.begin() as connection:
+        lease = batches.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
+        job = jobs.get(connection, lease.job_id) if lease else None
+    if lease is None or job is None:
+        return
+    structlog.contextvars.bind_contextvars(job=job.id, batch=batch_id, kind=str(lease.kind), attempt=lease.attempts)
+    with process.holder.holding(lease) as held:
+        work = _work(process, held, job)
+        started = time.monotonic()
+        try:
+            _STEPS[lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
+        except Fenced:
+            log.warning("the lease was lost; nothing was recorded")
+            _note_late_writes(work)
+        except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
+            _settle_failure(work, error, int((time.monotonic() - started) * 1_000))
+
+
+def _work(process: Process, held: Held, job: Job) -> Work:
+    deadline = process.settings.request_deadline_seconds
+
+    def lane(info: IndexInfo) -> Lane:
+        return Lane(process.index(info), process.pace, job.pace_share, held, deadline)
+
+    return Work(
+        database=process.database,
+        settings=process.settings,
+        held=held,
+        job=job,
+        source=lane(job.source),
+        target=lane(job.target),
+        router=process.router(job),
+    )
+
+
+Busy = Callable[[], int]
+
+
+def _list(work: Work, busy_ms: Busy) -> None:
+    listing.list_namespace(work)
+    with work.database.begin() as connection:
+        removals.finish(connection, work.lease, {}, work.usage, busy_ms())
+
+
+def _copy(work: Work, busy_ms: Busy) -> None:
+    outcome = copying.copy_batch(work)
+    with work.database.begin() as connection:
+        copies.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
+
+
+def _check(step: Callable[[Work], tuple[dict[str, object], list[Finding]]]) -> Callable[[Work, Busy], None]:
+    def run_check(work: Work, busy_ms: Busy) -> None:
+        found, findings = step(work)
+        with work.database.begin() as connection:
+            checks.finish(connection, work.lease, found, findings, work.usage, busy_ms())
+
+    return run_check
+
+
+def _remove(step: Callable[[Work], dict[str, object]]) -> Callable[[Work, Busy], None]:
+    def run_removal(work: Work, busy_ms: Busy) -> None:
+        found = step(work)
+        with work.database.begin() as connection:
+            removals.finish(connection, work.lease, found, work.usage, busy_ms())
+
+    return run_removal
+
+
+_STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
+    BatchKind.LIST: _list,
+    BatchKind.COPY: _copy,
+    BatchKind.VERIFY: _check(checking.verify_batch),
+    BatchKind.SURVEY: _check(checking.survey_target),
+    BatchKind.RECHECK: _remove(cleaning.recheck_batch),
+    BatchKind.CLEAR: _remove(cleaning.clear_namespace),
+    BatchKind.REMOVE: _remove(cleaning.remove_batch),
+    BatchKind.COMPARE: _remove(undoing.compare_batch),
+    BatchKind.UNDO: _remove(undoing.undo_batch),
+    BatchKind.DROP: _remove(undoing.drop_namespace),
+}
+
+
+def _note_late_writes(work: Work) -> None:
+    if work.wrote:
+        with work.database.begin() as connection:
+            moves.raise_sequence(connection, sorted(work.wrote))
+
+
+def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
+    """Put the decision on record. If even that fails, the lease runs out and the batch comes back by itself."""
+    try:
+        _decide(work, error, busy_ms)
+    except Fenced:
+        _note_late_writes(work)
+    except Unreachable as unreachable:
+        log.warning("the job table does not answer; the lease will run out", why=unreachable.message)
+
+
+def _decide(work: Work, error: Exception, busy_ms: int) -> None:
+    lease, usage = work.lease, work.usage
+
+    def again(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
+        with work.database.begin() as connection:
+            batches.again(
+                connection,
+                lease,
+                after_seconds=seconds,
+                error_class=error_class,
+                error_text=text,
+                usage=usage,
+                busy_ms=busy_ms,
+                spend_attempt=spend_attempt,
+            )
+
+    if isinstance(error, Later):
+        again(error.seconds, "Waiting", error.why, spend_attempt=False)
+        return
+    name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.explain(error)
+    decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
+    match decision:
+        case Again(seconds, spends_attempt):
+            log.warning("batch failed; it is tried again", error=name, why=text, again_in_s=round(seconds, 1))
+            again(seconds, name, text, spend_attempt=spends_attempt)
+        case Split():
+            with work.database.begin() as connection:
+                copies.split(connection, lease, work.ids, usage, busy_ms)
+        case PauseJob(reason):
+            log.error("the job pauses", error=name, why=text)
+            again(0, name, text, spend_attempt=False)
+            with work.database.begin() as connection:
+                services.pause_in(connection, jobs.get(connection, lease.job_id, lock=True), "fleet", reason)
+        case Park():
+            log.error("batch parked", error=name, why=text, exc_info=error)
+            with work.database.begin() as connection:
+                copies.park(connection, lease, name, text, usage, busy_ms)
+
+
+def _splittable(lease: Lease) -> int:
+    return lease.size if lease.kind is BatchKind.COPY else 1

@@ -1,0 +1,19 @@
+"""The Celery tasks, thin: a name, a batch id and its generation. Start with `celery -A workers.tasks worker`.
+
+`acks_late` and a lease make a task safe to lose and to deliver twice; see `running.run`.
+"""
+
+from orchestrator.queue import TASKS, app
+from workers.process import process
+from workers.running import run
+
+celery = app
+
+
+def _work(batch_id: int, generation: int) -> None:
+    """Work one batch; safe to repeat."""
+    run(process(), batch_id, generation)
+
+
+for name, queue in TASKS.values():
+    app.task(_work, name=name, queue=queue, acks_late=True, ignore_result=True)

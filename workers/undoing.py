@@ -1,0 +1,92 @@
+"""Roll back before clean-up: remove from the targets what the job wrote and nobody changed. Nothing else.
+
+First every written batch is compared (read-only); only then is anything removed. The intent is committed before each
+removal; a repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import manifests
+from orchestrator.ledger import batches, moves, removals
+from orchestrator.states import BatchState
+from vecfleet.digests import record_digest
+from workers.placing import place_all
+from workers.work import NotProven, Work
+
+
+@dataclass
+class _Standing:
+    """What stands at the targets under the ids of one batch: as we wrote it, or changed since. By target id."""
+
+    ours: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    changed: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    namespaces: dict[int, str] = field(default_factory=dict)
+
+
+def compare_batch(work: Work) -> dict[str, Any]:
+    """Count what is no longer what we wrote. Read-only."""
+    standing = _compare(work)
+    with work.database.begin() as connection:
+        removals.note_changed(connection, work.lease, standing.changed)
+    return {"changed": sum(len(ids) for ids in standing.changed.values())}
+
+
+def undo_batch(work: Work) -> dict[str, Any]:
+    """Delete from the targets what is still as we wrote it."""
+    standing = _compare(work)
+    removed = 0
+    for target_id, ids in standing.ours.items():
+        namespace = standing.namespaces[target_id]
+
+        def before(target_id: int = target_id) -> None:
+            with work.database.begin() as connection:
+                removals.intend(connection, work.lease, [target_id])
+            work.wrote.add(target_id)
+
+        work.target.delete(namespace, ids, before)
+        left = work.target.fetch(namespace, ids)
+        if left:
+            work.look_again(f"{len(left)} removed records are still answered")
+            raise NotProven(f"{len(left)} records of {namespace} are still there after their removal")
+        removed += len(ids)
+    return {"removed": removed}
+
+
+def drop_namespace(work: Work) -> dict[str, Any]:
+    """Delete a target namespace that we created, if nothing is left in it."""
+    namespace = work.target_row.namespace
+    if work.target.page(namespace).ids:
+        if work.job.changed_records is None:
+            work.look_again(f"{namespace} still lists ids")
+        return {"dropped": False}
+
+    def before() -> None:
+        with work.database.begin() as connection:
+            removals.intend(connection, work.lease, [work.target_row.id])
+
+    work.target.delete_namespace(namespace, before)
+    return {"dropped": True}
+
+
+def _compare(work: Work) -> _Standing:
+    with work.database.begin() as connection:
+        targets = {target.namespace: target for target in moves.targets_of_batch(connection, work.copy_id)}
+        copied = batches.state_of(connection, work.copy_id) is BatchState.DONE
+    placed, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
+    written = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in work.tallies}
+    standing = _Standing()
+    for namespace, target in targets.items():
+        # A batch that did not finish may have written any of its ids.
+        candidates = written.get(target.id, set()) if copied else set(work.ids)
+        if target.checks_ids:
+            with work.database.begin() as connection:
+                candidates &= moves.ids_taken_by(connection, target.id, work.move.id, sorted(candidates))
+        standing.namespaces[target.id] = namespace
+        held = work.target.fetch(namespace, sorted(candidates, key=str.encode)) if candidates else {}
+        for record_id, record in held.items():
+            one = placed.get(record_id)
+            ours = one is not None and one.target == namespace and one.digest == record_digest(record)
+            (standing.ours if ours else standing.changed)[target.id].append(record_id)
+    return standing

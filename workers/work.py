@@ -1,0 +1,95 @@
+"""What a step may use: its lease, its job and move, a lane to each index, and the job table."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from migrations.routing import Router
+from orchestrator import manifests
+from orchestrator.ledger import batches, checks, moves
+from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.database import Database
+from orchestrator.model import Job, Lease, Move, Target, TargetTally
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Usage
+from workers.holding import Held
+from workers.lane import Lane
+from workers.placing import Placer
+
+__all__ = ["Fenced", "Later", "NotProven", "Work"]
+
+
+class Later(Exception):
+    """Nothing is wrong yet: look again after so many seconds. Spends no attempt."""
+
+    def __init__(self, seconds: float, why: str) -> None:
+        self.seconds = seconds
+        self.why = why
+        super().__init__(why)
+
+
+class NotProven(Exception):
+    """A destructive step found its proof wanting: it is parked with this sentence, and nothing was deleted by it."""
+
+
+@dataclass
+class Work:
+    """One leased batch being worked on. `wrote` holds the targets it may have written to in this attempt."""
+
+    database: Database
+    settings: Settings
+    held: Held
+    job: Job
+    source: Lane
+    target: Lane
+    router: Router
+    wrote: set[int] = field(default_factory=set)
+
+    @property
+    def lease(self) -> Lease:
+        return self.held.lease
+
+    @property
+    def usage(self) -> Usage:
+        return self.source.usage + self.target.usage
+
+    @cached_property
+    def move(self) -> Move:
+        assert self.lease.move_id is not None, f"a {self.lease.kind} batch belongs to a move"
+        with self.database.begin() as connection:
+            return moves.get(connection, self.lease.move_id)
+
+    @cached_property
+    def target_row(self) -> Target:
+        assert self.lease.target_id is not None, f"a {self.lease.kind} batch belongs to a target"
+        with self.database.begin() as connection:
+            return moves.target(connection, self.lease.target_id)
+
+    @cached_property
+    def copy_id(self) -> int:
+        return self.lease.copy_id or self.lease.id
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of the copy batch this works on."""
+        manifest = self.lease.manifest
+        if manifest is None:
+            with self.database.begin() as connection:
+                manifest = batches.manifest_of(connection, self.copy_id)
+        return manifests.unpack(manifest)
+
+    @cached_property
+    def placer(self) -> Placer:
+        return Placer(self.move.source, self.move, self.router, self.job.plan.policies, self.target.index)
+
+    @cached_property
+    def tallies(self) -> list[TargetTally]:
+        """What the copy batch left in each of its targets."""
+        with self.database.begin() as connection:
+            return checks.tallies_of(connection, self.copy_id)
+
+    def look_again(self, why: str) -> None:
+        """Raise Later until the freshness wait is over: reads lag, and a difference counts only after it."""
+        left = self.settings.freshness_wait_seconds - self.lease.age_seconds
+        if left > 0:
+            # Look often at first, for most lag is short, and a last time when the wait is over.
+            raise Later(min(left, max(0.5, self.lease.age_seconds)), why)
