@@ -1,0 +1,82 @@
+"""The files a plan may name: under one folder, of a bounded size, read without running anything in them."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from vecfleet.errors import BadInput, NotFound
+
+# 1,000,000 ids or twins take about 40 MB as CSV.
+MAX_FILE_BYTES = 256_000_000
+# YAML is read whole into memory, at about ten times its size.
+MAX_YAML_BYTES = 64_000_000
+
+
+def within(root: Path, name: str) -> Path:
+    """The file of this name under `root`. Raises BadInput where the name leads out of it."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    path = (root / parts).resolve()
+    if parts.is_absolute() or PureWindowsPath(name).drive or not path.is_relative_to(root.resolve()):
+        raise BadInput(
+            f"the file {name!r} is not under the folder for plan files",
+            next_step="copy it there, and name it relative to that folder",
+        )
+    if not path.is_file():
+        raise NotFound(f"there is no file {name!r} under {root}", next_step="check the name")
+    return path
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file that has (at least) these columns, in order. Raises BadInput where it has not."""
+    _refuse_over(path, MAX_FILE_BYTES)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            rows = csv.DictReader(lines)
+            held = rows.fieldnames or ()
+            missing = [column for column in columns if column not in held]
+            if missing:
+                raise BadInput(
+                    f"{path.name} has no column {', '.join(missing)}",
+                    next_step=f"its first line must name the columns {','.join(columns)}",
+                )
+            for row in rows:
+                if None in row or None in row.values():
+                    raise BadInput(f"{path.name}, line {rows.line_num}: it has not as many fields as the first line")
+                yield {column: value.strip() for column, value in row.items()}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path.name} is not CSV in UTF-8: {error}") from error
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file that are not empty, without their ends. An id may begin or end with a space."""
+    _refuse_over(path, MAX_FILE_BYTES)
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for line in lines:
+                text = line.rstrip("\r\n")
+                if text:
+                    yield text
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path.name} is not text in UTF-8: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says. Raises BadInput where it is too large or is not YAML."""
+    _refuse_over(path, MAX_YAML_BYTES)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path.name} is not YAML: {str(error).splitlines()[0]}") from error
+
+
+def is_yaml(path: Path) -> bool:
+    return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def _refuse_over(path: Path, limit: int) -> None:
+    size = path.stat().st_size
+    if size > limit:
+        raise BadInput(f"{path.name} has {size:,} bytes; at most {limit:,} are read")
