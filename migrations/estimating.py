@@ -1,0 +1,189 @@
+"""What a plan costs, before anything runs. Pure arithmetic on Pinecone's published metering (understand-cost page).
+
+1 KB is 1,000 bytes. A list request is 1 read unit; a fetch is 1 for every 10 records it returns; an upsert is 1 write
+unit for each KB, at least 5 a request; a deletion by ids is 1 for each KB deleted, at least 5 a request; deleting a
+namespace is 5. What an answer holds leaves the service and counts as egress.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from math import ceil
+from statistics import fmean
+
+from migrations.plan import Estimate, PlannedMove, Policies
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores import rules
+from vecfleet.stores.base import Limits
+
+# The documented limits, each second: list and fetch of an index, upserts and deletions of a namespace.
+LISTS_PER_SECOND = 200
+FETCHES_PER_SECOND = 100
+UPSERTS_PER_SECOND = 100
+UPSERT_BYTES_PER_SECOND = 50_000_000
+DELETED_RECORDS_PER_SECOND = 5_000
+
+# creator_id, twin_id and migrated_from, each with a UUID and its key.
+ENRICHED_BYTES = 150
+# What surrounds an id in the answer of a list request.
+LISTED_ID_BYTES = 12
+# How often a source is read until it is known to be copied, by what its writers do meanwhile.
+SOURCE_PASSES = {"freeze": 1, "dual": 2, "delta": 3}
+LIVE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Dollars for a million read units, a million write units, and a GB of egress beyond the included allowance."""
+
+    read_million: float = 16.0
+    write_million: float = 4.0
+    egress_gb: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Prices":
+        return cls(
+            read_million=settings.read_unit_dollars_per_million,
+            write_million=settings.write_unit_dollars_per_million,
+            egress_gb=settings.egress_dollars_per_gb,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a record takes, in mean bytes seen in a sample: as billed, in an upsert, in a fetch's answer, its id."""
+
+    record: float
+    request: float
+    answer: float
+    id: float = 36.0
+
+
+def shape_of(sample: Sequence[Record], request_bytes: Callable[[Record], int], answered: int) -> Shape:
+    """The shape of records like these (at least one), whose fetch was answered with `answered` bytes (0: not told)."""
+    record = fmean(rules.billed_bytes(one) for one in sample)
+    return Shape(
+        record=record,
+        request=fmean(request_bytes(one) for one in sample),
+        answer=answered / len(sample) or record,
+        id=fmean(len(one.id) for one in sample),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Calls and what they cost."""
+
+    lists: int = 0
+    fetches: int = 0
+    upserts: int = 0
+    deletes: int = 0
+    written_bytes: float = 0.0
+    deleted_records: int = 0
+    read_units: float = 0.0
+    write_units: float = 0.0
+    egress: float = 0.0
+
+    def __add__(self, other: "_Work") -> "_Work":
+        return _Work(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """How to count. `owners`: over how many namespaces the records that go to their own owners may spread."""
+
+    shape: Shape
+    policies: Policies
+    limits: Limits = field(default_factory=Limits)
+    prices: Prices = field(default_factory=Prices)
+    owners: int = 1
+    metered_source: bool = True  # pods are paid by the hour, not by the read
+
+    @property
+    def batch_records(self) -> int:
+        """How many records one fetch and one upsert hold."""
+        fitting = int(self.limits.upsert_bytes // (self.shape.request + ENRICHED_BYTES))
+        return max(1, min(self.limits.fetch_ids, self.limits.upsert_records, fitting))
+
+    def estimate(self, moves: Sequence[PlannedMove]) -> Estimate:
+        """Everything these moves need: copy, verification, reading again, clean-up."""
+        phases = [
+            [self._copy(move) for move in moves],
+            [self._verify(move) for move in moves],
+            [self._clean_up(move) for move in moves],
+        ]
+        total = sum((work for phase in phases for work in phase), _Work())
+        share = 1.0 if self.policies.exclusive else LIVE_SHARE
+        dollars = (
+            total.read_units * self.prices.read_million / 1e6
+            + total.write_units * self.prices.write_million / 1e6
+            + total.egress * self.prices.egress_gb / 1e9
+        )
+        return Estimate(
+            records=sum(move.records for move in moves),
+            record_bytes=round(self.shape.record, 1),
+            requests=total.lists + total.fetches + total.upserts + total.deletes,
+            read_units=round(total.read_units, 1),
+            write_units=round(total.write_units, 1),
+            egress_bytes=round(total.egress),
+            dollars=round(dollars, 4),
+            seconds=round(sum(_seconds(phase) for phase in phases) / share, 1),
+        )
+
+    def _copy(self, move: PlannedMove) -> _Work:
+        passes = 1 if move.delete_only else SOURCE_PASSES[self.policies.writers]
+        reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
+        work = sum([reading] * passes, _Work())
+        return work if move.delete_only else work + self._write(move)
+
+    def _verify(self, move: PlannedMove) -> _Work:
+        level = self.policies.verify
+        if move.delete_only or level == "count":
+            return _Work()
+        return self._read(move.records, fetched=level != "ids")
+
+    def _clean_up(self, move: PlannedMove) -> _Work:
+        again = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
+        if not move.by_owner:
+            return again + _Work(deletes=1, write_units=rules.MIN_WRITE_UNITS)
+        deletes = ceil(move.records / self.limits.delete_ids)
+        units = max(move.records * self.shape.record / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * deletes)
+        return again + _Work(deletes=deletes, deleted_records=move.records, write_units=units)
+
+    def _read(self, records: int, *, metered: bool = True, listed: bool = True, fetched: bool = True) -> _Work:
+        lists = max(1, ceil(records / self.limits.list_ids)) if listed else 0
+        fetches = ceil(records / self.batch_records) if fetched else 0
+        units = lists + (max(fetches, records / rules.FETCHES_PER_READ_UNIT) if fetched else 0)
+        egress = records * ((self.shape.id + LISTED_ID_BYTES if listed else 0) + (self.shape.answer if fetched else 0))
+        return _Work(lists=lists, fetches=fetches, read_units=units if metered else 0.0, egress=egress)
+
+    def _write(self, move: PlannedMove) -> _Work:
+        batches = ceil(move.records / self.batch_records)
+        spread = min(self.owners, self.batch_records) if move.by_owner else 1
+        upserts = min(move.records, batches * spread)
+        added = ENRICHED_BYTES if self.policies.enrich else 0
+        units = max(
+            move.records * (self.shape.record + added) / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * upserts
+        )
+        written = move.records * (self.shape.request + added)
+        return _Work(upserts=upserts, written_bytes=written, write_units=units)
+
+
+def _seconds(phase: Sequence[_Work]) -> float:
+    """At the whole allowance: the index serves every move at once, each namespace only its own."""
+    index_wide = max(
+        sum(work.lists for work in phase) / LISTS_PER_SECOND,
+        sum(work.fetches for work in phase) / FETCHES_PER_SECOND,
+    )
+    slowest = max(
+        (
+            max(
+                work.upserts / UPSERTS_PER_SECOND,
+                work.written_bytes / UPSERT_BYTES_PER_SECOND,
+                work.deleted_records / DELETED_RECORDS_PER_SECOND,
+            )
+            for work in phase
+        ),
+        default=0.0,
+    )
+    return max(index_wide, slowest)

@@ -1,0 +1,96 @@
+"""What a plan costs: Pinecone's published metering, done by hand for small numbers."""
+
+from typing import Any
+
+import pytest
+
+from migrations.estimating import CostModel, Prices, Shape
+from migrations.plan import PlannedMove, Policies
+from vecfleet.stores.base import Limits
+
+# 3,072 dimensions and 712 bytes of id and metadata: 13 KB billed.
+SHAPE = Shape(record=13_000, request=13_000, answer=13_000, id=38)
+ONE_MOVE = PlannedMove(source="a", records=1_000, to="creator_x_twin_a", creator="x", twin="a")
+BY_OWNER = PlannedMove(source="__default__", records=1_000)
+
+
+def model(shape: Shape = SHAPE, policies: dict[str, Any] | None = None, **other: Any) -> CostModel:
+    return CostModel(shape=shape, policies=Policies(**policies or {}), **other)
+
+
+def test_a_move_of_a_thousand_records_by_hand() -> None:
+    # Given 1,000 records of 13 KB, whose 150 bytes of enrichment leave 100 to a batch (a fetch takes 100 ids)
+    cost = model().estimate([ONE_MOVE])
+
+    # Then source, target and source again are listed in 10 requests and fetched in 10 each
+    reads = 3 * (10 + 10)
+    assert cost.requests == reads + 10 + 1
+    # a list is 1 read unit, a fetch of 100 is 10
+    assert cost.read_units == 3 * (10 + 100)
+    # 13.15 KB a record are written, and the namespace deleted for 5
+    assert cost.write_units == pytest.approx(1_000 * 13.15 + 5)
+    # each reading answers every record, and its id once in a list
+    assert cost.egress_bytes == 3 * 1_000 * (13_000 + 38 + 12)
+    assert cost.dollars == pytest.approx(330 * 16e-6 + 13_155 * 4e-6, abs=1e-4)
+    assert cost.records == 1_000 and cost.record_bytes == 13_000
+
+
+def test_seconds_are_the_narrowest_limit_at_our_share_of_it() -> None:
+    # Given copy, verification and clean-up, each 10 fetches at 100 a second, and 13.15 MB at 50 MB a second
+    shared = model().estimate([ONE_MOVE])
+    alone = model(policies={"exclusive": True}).estimate([ONE_MOVE])
+    assert alone.seconds == pytest.approx(13.15 / 50 + 0.1 + 0.1, abs=0.06)
+    assert shared.seconds == pytest.approx(2 * alone.seconds, abs=0.11)
+
+
+def test_a_batch_holds_what_fits_the_request() -> None:
+    assert model().batch_records == 100
+    assert model(Shape(record=40_000, request=39_850, answer=40_000)).batch_records == 50
+    assert model(Shape(record=100, request=100, answer=100), limits=Limits(fetch_ids=2_000)).batch_records == 1_000
+    assert model(Shape(record=9e9, request=9e9, answer=9e9)).batch_records == 1
+
+
+def test_a_small_namespace_pays_for_whole_requests() -> None:
+    one = model(Shape(record=100, request=100, answer=100)).estimate([ONE_MOVE.model_copy(update={"records": 1})])
+    assert one.write_units == 5 + 5
+    assert one.read_units == 3 * (1 + 1)
+
+
+def test_records_that_go_by_owner_need_more_upserts_and_are_deleted_by_id() -> None:
+    # Given a namespace whose records spread over 4 owners
+    spread = model(owners=4).estimate([BY_OWNER])
+
+    # Then each of 10 batches makes 4 upserts, and clean-up pays for every KB
+    whole = model().estimate([ONE_MOVE])
+    assert spread.requests == whole.requests + 30
+    assert spread.write_units == pytest.approx(1_000 * 13.15 + 1_000 * 13)
+
+
+def test_writers_that_go_on_cost_more_readings_of_the_source() -> None:
+    costs = [model(policies={"writers": writers}).estimate([ONE_MOVE]).read_units for writers in ("freeze", "delta")]
+    assert costs == [330, 550]
+
+
+@pytest.mark.parametrize(("level", "read_units"), [("count", 220), ("ids", 230), ("content", 330)])
+def test_a_weaker_verification_reads_less(level: str, read_units: float) -> None:
+    assert model(policies={"verify": level}).estimate([ONE_MOVE]).read_units == read_units
+
+
+def test_reading_pods_is_not_metered() -> None:
+    move = ONE_MOVE.model_copy(update={"ids_file": "ids.csv"})
+    assert model(metered_source=False).estimate([move]).read_units == 110
+
+
+def test_what_is_only_deleted_is_read_for_the_export_and_written_nowhere() -> None:
+    cost = model().estimate([BY_OWNER.model_copy(update={"delete_only": True})])
+    assert (cost.read_units, cost.write_units) == (220, 5)
+
+
+def test_egress_costs_what_it_is_said_to_cost() -> None:
+    free, paid = (model(prices=Prices(egress_gb=price)).estimate([ONE_MOVE]) for price in (0.0, 0.1))
+    assert paid.dollars - free.dollars == pytest.approx(paid.egress_bytes / 1e9 * 0.1, abs=1e-4)
+
+
+def test_no_moves_cost_nothing() -> None:
+    nothing = model().estimate([])
+    assert (nothing.requests, nothing.dollars, nothing.seconds) == (0, 0, 0)
