@@ -1,0 +1,200 @@
+"""What stands in the way of a plan, or should be known of it. Pure: everything was gathered before."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from migrations.findings import Findings, counted, few
+from migrations.ownership import Snapshot
+from migrations.plan import PlannedMove, Policies
+from migrations.survey import CommonIds, Held, Survey
+from vecfleet import names
+from vecfleet.errors import BadName
+from vecfleet.stores.base import IndexInfo, Kind
+
+# Standard and Enterprise; Starter has 100, Builder 1,000.
+NAMESPACE_QUOTA = 100_000
+
+DOCUMENTS = (
+    "holds documents: writing embeds its text again and not everything in it can be read back, "
+    "so its records cannot be copied unchanged"
+)
+NO_ID_SOURCE = "is made of pods, which cannot list their ids: a plan needs an id source (--ids FILE)"
+
+
+def check_indexes(survey: Survey) -> Findings:
+    """Can the source be read, and can the target take its records as they are?"""
+    findings = Findings()
+    source, target = survey.source, survey.target
+    if source.kind is Kind.DOCUMENT:
+        findings.problems.append(f"the index {source.name!r} {DOCUMENTS}")
+    if source.kind is Kind.POD and survey.ids is None:
+        findings.problems.append(f"the index {source.name!r} {NO_ID_SOURCE}")
+    if target is None:
+        return findings
+    if not target.ready:
+        findings.problems.append(f"the index {target.name!r} is not ready yet: wait a minute")
+    if target.kind is Kind.POD:
+        findings.problems.append(
+            f"the index {target.name!r} is made of pods, which cannot list ids: what arrived could not be verified"
+        )
+    elif target.kind is Kind.DOCUMENT and not survey.same_index:
+        findings.problems.append(f"the index {target.name!r} {DOCUMENTS}")
+    elif not survey.same_index:
+        findings.problems += _mismatches(source, target)
+    return findings
+
+
+def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
+    problems = []
+    for what, ours, theirs in (
+        ("dimension", source.dimension, target.dimension),
+        ("metric", source.metric, target.metric),
+    ):
+        if ours != theirs:
+            problems.append(f"{what}: {source.name!r} has {ours}, {target.name!r} has {theirs}")
+    fitting = {Kind.DENSE, Kind.HYBRID} if source.kind is Kind.POD else {source.kind}
+    if target.kind not in fitting:
+        problems.append(f"kind: {source.name!r} is {source.kind.value}, {target.name!r} is {target.kind.value}")
+    return problems
+
+
+def reachable_targets(snapshot: Snapshot | None, policies: Policies) -> frozenset[str]:
+    """Where records that go to their own owners may arrive, as far as the look-up tells (their metadata may add)."""
+    found = {policies.review_namespace} if policies.orphans == "review" else set()
+    owners = set(snapshot.ownership.twins.values()) if snapshot is not None else set()
+    for owner in owners:
+        try:
+            found.add(names.build(owner.creator, owner.twin))
+        except BadName:
+            continue  # its records will be parked with that reason
+    return frozenset(found)
+
+
+def check_targets(
+    moves: Sequence[PlannedMove],
+    survey: Survey,
+    policies: Policies,
+    reachable: Collection[str] = frozenset(),
+    quota: int = NAMESPACE_QUOTA,
+) -> Findings:
+    """Are the targets empty, nobody's source, and within the quota of namespaces?"""
+    findings = Findings()
+    targets = {move.to for move in moves if move.to is not None}
+    if any(move.by_owner for move in moves):
+        targets |= set(reachable)
+    held = {name: survey.occupied[name].records for name in targets if name in survey.occupied}
+    occupied = {name for name, records in held.items() if records}
+    if occupied:
+        total = sum(held[name] for name in occupied)
+        findings.found(
+            f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
+            + (
+                "; say what happens to ids that are there already (collisions: skip, prefix or identical)"
+                if policies.collisions == "fail"
+                else f"; an id that is there already: {policies.collisions}"
+            ),
+            stops=policies.collisions == "fail",
+        )
+    if survey.same_index:
+        findings.problems += _chains(moves, targets)
+    new = len(targets - set(survey.occupied))
+    if len(survey.occupied) + new > quota:
+        findings.problems.append(
+            f"the target index would hold {len(survey.occupied) + new:,} namespaces, old and new together; "
+            f"its quota is {quota:,}: move them in several plans, cleaning up in between"
+        )
+    return findings
+
+
+def _chains(moves: Sequence[PlannedMove], targets: Collection[str]) -> list[str]:
+    sources = {move.source: move for move in moves}
+    chained = sorted(name for name in targets if name in sources)
+    circular = [name for name in chained if sources[name].to in sources]
+    if circular:
+        return [f"these namespaces are to become one another: {few(circular)}; move one of them elsewhere first"]
+    if chained:
+        return [
+            f"these namespaces are the target of one move and the source of another: {few(chained)}; "
+            "plan them one after the other"
+        ]
+    return []
+
+
+def check_schemas(moves: Iterable[PlannedMove], survey: Survey, schema_from: str | None) -> Findings:
+    """Do sources that share a target agree on its filterable fields?"""
+    findings = Findings()
+    if schema_from is not None and schema_from not in survey.namespaces:
+        findings.problems.append(f"the filterable fields are to be those of {schema_from!r}, which is no source")
+    copied = [move for move in moves if not move.delete_only]
+    anywhere = [move.source for move in copied if move.by_owner]
+    by_target: dict[str, list[str]] = defaultdict(lambda: list(anywhere))
+    for move in copied:
+        if move.to is not None:
+            by_target[move.to].append(move.source)
+    groups = list(by_target.values()) or [anywhere]
+    differing = {
+        tuple(sources)
+        for sources in groups
+        if len({_fields(survey.namespaces[source].schema) for source in sources}) > 1
+    }
+    if differing and schema_from is None:
+        findings.problems.append(
+            "these sources share a target but filter by different fields: "
+            + "; ".join(few(sources) for sources in sorted(differing)[:3])
+            + "; name the one whose fields the target gets (schema-from)"
+        )
+    for target in sorted(by_target):
+        there = survey.occupied.get(target)
+        wanted = (
+            survey.namespaces[schema_from or by_target[target][-1]]
+            if schema_from in (None, *survey.namespaces)
+            else None
+        )
+        if there is not None and wanted is not None and _fields(there.schema) != _fields(wanted.schema):
+            findings.warnings.append(
+                f"{target!r} exists and filters by other fields than its source: they stay as they are"
+            )
+    return findings
+
+
+def check_common_ids(common: Mapping[str, CommonIds], policies: Policies) -> Findings:
+    """Would sources that share a target overwrite one another?"""
+    findings = Findings()
+    for target, ids in sorted(common.items()):
+        if ids.count:
+            findings.found(
+                f"{counted(ids.count, 'id')} would arrive in {target!r} more than once: {few(ids.examples)}"
+                + ("" if policies.collisions == "fail" else f"; what happens to them: {policies.collisions}"),
+                stops=policies.collisions == "fail",
+            )
+    return findings
+
+
+def drop_no_ops(moves: Iterable[PlannedMove], survey: Survey) -> tuple[list[PlannedMove], Findings]:
+    """Leave out moves of a namespace to itself."""
+    findings = Findings()
+    kept = list(moves)
+    if survey.same_index:
+        idle = [move.source for move in kept if move.to == move.source]
+        kept = [move for move in kept if move.to != move.source]
+        if idle:
+            findings.warnings.append(f"already where they should be, nothing to do: {few(idle)}")
+    return kept, findings
+
+
+def sharing_groups(moves: Iterable[PlannedMove], occupied: Mapping[str, Held]) -> dict[str, list[str]]:
+    """The targets that several named sources, or one and its present records, come together in: their sources."""
+    by_target: dict[str, list[str]] = defaultdict(list)
+    for move in moves:
+        if move.to is not None:
+            by_target[move.to].append(move.source)
+    return {
+        target: sources
+        for target, sources in by_target.items()
+        if len(sources) > 1 or (target in occupied and occupied[target].records)
+    }
+
+
+def _fields(schema: Mapping[str, Any] | None) -> str:
+    return repr(sorted((schema or {}).items(), key=str))

@@ -1,0 +1,230 @@
+"""Recipe `creators`: which namespace becomes which tenant's. Pure: decides from what a survey found.
+
+An explicit row decides first, then what was said of `__default__`, then either the one creator, whose twins take the
+old names, or the look-up, by which a namespace that is named after a twin belongs to that twin's creator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from migrations.files import is_yaml, read_rows, read_yaml, within
+from migrations.findings import Findings, few
+from migrations.ownership import Snapshot
+from migrations.plan import PlannedMove, Policies
+from migrations.routing import Owner
+from migrations.survey import Held
+from vecfleet import names
+from vecfleet.errors import BadInput, BadName
+
+DefaultRule = Literal["twin", "skip", "split", "delete"]
+UnownedRule = Literal["fail", "skip", "review"]
+
+DEFAULT_TWIN = "default"
+ROW_COLUMNS = ("namespace", "creator", "twin")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of an explicit list: this namespace is this creator's (`twin` None: creator-wide)."""
+
+    namespace: str
+    creator: str
+    twin: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """How namespaces become tenants'. One of `creator`, `snapshot` and `rows` is given; rows go with a snapshot too.
+
+    `default` says what becomes of `__default__`: one twin of the creator, nothing (skip), every record its own owner's
+    (split), or exported and deleted. Left open, it is a twin where one creator has all, and has to be said otherwise.
+    `unowned`: fail, skip, or review (each record to its own owner, the rest to the review namespace).
+
+    Raises BadInput where these contradict each other, BadName where the creator's id cannot be in a name.
+    """
+
+    creator: str | None = None
+    snapshot: Snapshot | None = None
+    rows: tuple[Row, ...] = ()
+    default: DefaultRule | None = None
+    unowned: UnownedRule = "fail"
+
+    def __post_init__(self) -> None:
+        if self.creator is None and self.snapshot is None and not self.rows:
+            raise BadInput(
+                "it is not said whose the namespaces are",
+                next_step="name one creator for all, an ownership look-up, or a list of namespaces",
+            )
+        if self.creator is not None:
+            names.build(self.creator)
+        if self.creator is not None and (self.snapshot is not None or self.rows):
+            raise BadInput(
+                "one creator for all leaves nothing for a look-up or a list to decide",
+                next_step="give one or the other",
+            )
+        if self.creator is not None and self.default == "split":
+            raise BadInput(
+                "one creator for all leaves no owners to split __default__ by",
+                next_step="make it a twin of the creator, or name an ownership look-up",
+            )
+        if self.creator is None and self.default == "twin":
+            raise BadInput(
+                "__default__ can become a twin only of one creator for all",
+                next_step="give it a line in the list: __default__,CREATOR,TWIN",
+            )
+
+
+@dataclass(slots=True)
+class Assignment:
+    """What each namespace becomes: moves, and those left as they are."""
+
+    moves: list[PlannedMove] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+
+def assign(
+    namespaces: Mapping[str, Held], grouping: Grouping, *, occupied: Mapping[str, Held], policies: Policies
+) -> Assignment:
+    """Decide every namespace (each holds at least one record). `occupied`: the namespaces of the target's index."""
+    result = Assignment()
+    rows = _rows_by_namespace(grouping, namespaces, result.findings)
+    unowned, badly_named = [], []
+    for name, held in sorted(namespaces.items()):
+        owner: Owner | None
+        if name in rows:
+            owner = Owner(rows[name].creator, rows[name].twin)
+        elif name == names.DEFAULT:
+            _assign_default(held, grouping, namespaces, occupied, result)
+            continue
+        elif names.parse(name) is not None or name == names.PUBLIC or _is_review(name, policies):
+            result.left_alone.append(name)
+            continue
+        else:
+            owner = _owner(name, grouping)
+        if owner is None:
+            unowned.append(name)
+            continue
+        try:
+            target = names.build(owner.creator, owner.twin)
+        except BadName as error:
+            badly_named.append(f"{name!r}: {error.message}")
+            continue
+        result.moves.append(
+            PlannedMove(source=name, records=held.records, to=target, creator=owner.creator, twin=owner.twin)
+        )
+    result.findings.problems += badly_named
+    _settle_unowned(unowned, namespaces, grouping, policies, result)
+    return result
+
+
+def read_list(root: Path, file: str) -> tuple[Row, ...]:
+    """An explicit list: CSV with the columns namespace,creator,twin, or a YAML list of such mappings.
+
+    An empty or absent twin makes a line creator-wide. Raises BadInput, NotFound.
+    """
+    path = within(root, file)
+    lines = _yaml_lines(path) if is_yaml(path) else list(read_rows(path, ROW_COLUMNS))
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        namespace, creator, twin = (_text(line.get(column)) for column in ROW_COLUMNS)
+        if not creator:
+            raise BadInput(f"{path.name}, entry {number}: it names no creator for {namespace!r}")
+        rows.append(Row(namespace, creator, twin or None))
+    if not rows:
+        raise BadInput(f"{path.name} lists no namespace")
+    return tuple(rows)
+
+
+def _yaml_lines(path: Path) -> list[dict[str, Any]]:
+    body = read_yaml(path)
+    if not isinstance(body, list) or not all(isinstance(line, dict) and {*line} <= {*ROW_COLUMNS} for line in body):
+        raise BadInput(f"{path.name} must be a list of {{namespace, creator, twin}}")
+    return body
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _rows_by_namespace(grouping: Grouping, namespaces: Mapping[str, Held], findings: Findings) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    absent = []
+    for row in grouping.rows:
+        name = names.canonical(row.namespace)
+        if name in rows:
+            spelled = rows[name].namespace
+            how = "twice" if spelled == row.namespace else f"under two spellings, {spelled!r} and {row.namespace!r}"
+            findings.problems.append(f"the list names the namespace {name!r} {how}")
+        if name not in namespaces:
+            absent.append(name)
+        rows[name] = row
+    if absent:
+        findings.problems.append(
+            f"the list names namespaces that the index does not hold, or only empty: {few(absent)}"
+        )
+    if names.DEFAULT in rows and grouping.default is not None:
+        findings.problems.append(f"the list decides __default__, and so does the option ({grouping.default})")
+    return rows
+
+
+def _assign_default(
+    held: Held, grouping: Grouping, namespaces: Mapping[str, Held], occupied: Mapping[str, Held], result: Assignment
+) -> None:
+    rule = grouping.default or ("twin" if grouping.creator is not None else None)
+    move = PlannedMove(source=names.DEFAULT, records=held.records)
+    if rule is None:
+        result.findings.problems.append(
+            f"it is not said what becomes of __default__ ({held.records:,} records): skip, split or delete it, "
+            "or give it a line in the list"
+        )
+    elif rule == "skip":
+        result.left_alone.append(names.DEFAULT)
+    elif rule == "split":
+        result.moves.append(move)
+    elif rule == "delete":
+        result.moves.append(move.model_copy(update={"delete_only": True}))
+        result.findings.warnings.append(
+            f"__default__ ({held.records:,} records) is exported and deleted, and copied nowhere, as requested"
+        )
+    else:
+        creator = grouping.creator or ""
+        target = names.build(creator, DEFAULT_TWIN)
+        if DEFAULT_TWIN in namespaces or target in occupied:
+            result.findings.problems.append(
+                f"__default__ cannot become {target!r}: creator {creator!r} has a twin {DEFAULT_TWIN!r} already"
+            )
+            return
+        result.moves.append(move.model_copy(update={"to": target, "creator": creator, "twin": DEFAULT_TWIN}))
+
+
+def _owner(name: str, grouping: Grouping) -> Owner | None:
+    if grouping.creator is not None:
+        return Owner(grouping.creator, name)
+    return grouping.snapshot.ownership.twins.get(name) if grouping.snapshot is not None else None
+
+
+def _settle_unowned(
+    unowned: list[str], namespaces: Mapping[str, Held], grouping: Grouping, policies: Policies, result: Assignment
+) -> None:
+    if not unowned:
+        return
+    if grouping.unowned == "fail":
+        result.findings.problems.append(
+            f"nobody is known to own {few(unowned)}: add them to the look-up or the list, or skip or review the unowned"
+        )
+    elif grouping.unowned == "skip":
+        result.left_alone += unowned
+        result.findings.warnings.append(f"left alone, for nobody is known to own them: {few(unowned)}")
+    else:
+        result.moves += [PlannedMove(source=name, records=namespaces[name].records) for name in unowned]
+        result.findings.warnings.append(
+            f"nobody is known to own {few(unowned)}: a record that names no owner either goes to "
+            f"{policies.review_namespace!r}"
+        )
+
+
+def _is_review(name: str, policies: Policies) -> bool:
+    return policies.orphans == "review" and name == policies.review_namespace

@@ -1,0 +1,69 @@
+"""Whether a plan still fits the world when it is applied: the same indexes, the same sources, the same answers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from migrations import checks
+from migrations.findings import few
+from migrations.idsources import count_ids
+from migrations.ownership import Snapshot
+from migrations.plan import IndexRef, Plan
+from migrations.survey import Held, Survey, Surveyor
+from vecfleet.stores.base import IndexInfo, Store
+
+
+def survey_again(store: Store, plan: Plan, *, root: Path) -> Survey:
+    """The world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone."""
+    files = {move.source: move.ids_file for move in plan.moves if move.ids_file is not None}
+    return Surveyor(store).survey(plan.source.index, plan.target.index, count_ids(root, files) if files else None)
+
+
+def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) -> list[str]:
+    """What speaks against applying this plan now; nothing does where the list is empty.
+
+    `ownership` is the look-up's answers as they are now, for a plan that was made with a look-up.
+    """
+    objections = _index_changes(plan.source, survey.source)
+    if survey.target is not None:
+        objections += _index_changes(plan.target, survey.target)
+    elif plan.create_target is None:
+        objections.append(f"the target index {plan.target.index!r} is not there any more")
+    objections += _source_changes(plan, survey.namespaces)
+    if plan.ownership is not None:
+        if ownership is None:
+            objections.append("the ownership look-up was not asked again")
+        elif ownership.ref.digest != plan.ownership.digest:
+            objections.append(
+                f"the ownership look-up ({plan.ownership.origin}) answers otherwise than when the plan was made"
+            )
+    reachable = checks.reachable_targets(ownership, plan.policies)
+    objections += checks.check_targets(plan.moves, survey, plan.policies, reachable).problems
+    return objections
+
+
+def _index_changes(planned: IndexRef, now: IndexInfo) -> list[str]:
+    return [
+        f"the plan was made for an index {planned.index!r} with {what} {before}; it has {after}"
+        for what, before, after in (
+            ("kind", planned.kind.value, now.kind.value),
+            ("dimension", planned.dimension, now.dimension),
+            ("metric", planned.metric, now.metric),
+        )
+        if before != after
+    ]
+
+
+def _source_changes(plan: Plan, namespaces: Mapping[str, Held]) -> list[str]:
+    gone, changed = [], []
+    for move in plan.moves:
+        held = namespaces.get(move.source)
+        if held is None or not held.records:
+            gone.append(move.source)
+        elif held.records != move.records and plan.policies.writers == "freeze":
+            changed.append(f"{move.source!r} ({move.records:,} when planned, {held.records:,} now)")
+    objections = [f"gone since the plan was made: {few(gone)}"] if gone else []
+    if changed:
+        objections.append(
+            f"changed since the plan was made, though writers were to be stopped: {few(changed, quoted=False)}"
+        )
+    return objections

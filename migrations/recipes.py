@@ -1,0 +1,197 @@
+"""The door to planning: typed options in, a plan out; and whether a plan still fits the world when it is applied.
+
+Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from migrations import checks
+from migrations.creators import Grouping, assign
+from migrations.estimating import CostModel, Prices
+from migrations.findings import Findings, few
+from migrations.idsources import IdSources
+from migrations.index import keep_names, new_index
+from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies
+from migrations.rechecking import check_plan, survey_again
+from migrations.survey import COMPARE_UP_TO, CommonIds, Held, Survey, Surveyor, common_ids
+from vecfleet import names
+from vecfleet.stores.base import IndexInfo, Kind, Store
+
+__all__ = [
+    "Common",
+    "CreatorsOptions",
+    "IndexOptions",
+    "check_plan",
+    "plan_creators",
+    "plan_index",
+    "survey_again",
+]
+
+# How many namespaces records are thought to spread over where no look-up tells.
+GUESSED_OWNERS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """Options that every recipe takes. `skip`: source namespaces to leave alone."""
+
+    policies: Policies = field(default_factory=Policies)
+    prices: Prices = field(default_factory=Prices)
+    skip: tuple[str, ...] = ()
+    lookup_key: str = "source_id"
+    schema_from: str | None = None
+    namespace_quota: int = checks.NAMESPACE_QUOTA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatorsOptions:
+    """Recipe `creators`: the namespaces of one index become tenants' namespaces, in that index."""
+
+    index: str
+    grouping: Grouping
+    common: Common = field(default_factory=Common)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexOptions:
+    """Recipe `index`: everything into another index, under its own name or, with `grouping`, as tenants' namespaces.
+
+    The target is created where it is absent, at `cloud` and `region` (None: where the source is). `ids` are needed of
+    a pod index only.
+    """
+
+    source: str
+    target: str
+    grouping: Grouping | None = None
+    cloud: str | None = None
+    region: str | None = None
+    ids: IdSources | None = None
+    common: Common = field(default_factory=Common)
+
+
+def plan_creators(store: Store, options: CreatorsOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `creators`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+    surveyor = Surveyor(store)
+    survey = surveyor.survey(options.index)
+    return _plan("creators", surveyor, survey, options.grouping, options.common, now, options.index)
+
+
+def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound where there is no such source."""
+    surveyor = Surveyor(store)
+    survey = surveyor.survey(options.source, options.target, options.ids)
+    create = new_index(survey, options.cloud, options.region)
+    return _plan("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
+
+
+def _plan(
+    recipe: str,
+    surveyor: Surveyor,
+    survey: Survey,
+    grouping: Grouping | None,
+    common: Common,
+    now: datetime,
+    target: str,
+    create: NewIndex | None = None,
+) -> Plan:
+    findings = checks.check_indexes(survey)
+    if not survey.namespaces:
+        findings.raise_problems()  # it cannot be read: nothing else can be known
+    policies = _settled(common.policies, grouping)
+    candidates, left_alone = _candidates(survey, common.skip, findings)
+    if grouping is None:
+        assignment = keep_names(candidates)
+    else:
+        assignment = assign(candidates, grouping, occupied=survey.occupied, policies=policies)
+    findings.add(assignment.findings)
+    moves, idle = checks.drop_no_ops(assignment.moves, survey)
+    findings.add(idle)
+    snapshot = grouping.snapshot if grouping else None
+    reachable = checks.reachable_targets(snapshot, policies)
+    findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
+    findings.add(checks.check_schemas(moves, survey, common.schema_from))
+    findings.add(_compare_ids(surveyor, survey, moves, policies))
+    if snapshot is not None:
+        findings.warnings += snapshot.warnings
+    if not moves and not findings.problems:
+        findings.problems.append(f"the index {survey.source.name!r} holds nothing to move")
+    findings.raise_problems()
+    if survey.ids is not None:
+        moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
+    costs = CostModel(
+        shape=surveyor.shape(survey),
+        policies=policies,
+        limits=surveyor.reader(survey.source).index.limits,
+        prices=common.prices,
+        owners=len(reachable) or GUESSED_OWNERS,
+        metered_source=survey.source.kind is not Kind.POD,
+    )
+    return Plan(
+        recipe=recipe,
+        made_at=now,
+        source=_ref(surveyor.store, survey.source),
+        target=_target_ref(surveyor.store, survey, target),
+        create_target=create,
+        policies=policies,
+        ownership=snapshot.ref if snapshot else None,
+        lookup_key=common.lookup_key,
+        schema_from=common.schema_from,
+        moves=tuple(moves),
+        left_alone=tuple(sorted([*left_alone, *assignment.left_alone])),
+        estimate=costs.estimate(moves),
+        warnings=tuple(findings.warnings),
+    ).sealed()
+
+
+def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
+    """What the grouping implies: names that stay add nothing to a record; reviewing the unowned reviews orphans."""
+    if grouping is None:
+        return policies.model_copy(update={"enrich": False})
+    return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
+
+
+def _candidates(survey: Survey, skip: Sequence[str], findings: Findings) -> tuple[dict[str, Held], list[str]]:
+    """The namespaces to decide about, and those that are not to be moved: skipped or empty."""
+    skipped = {names.canonical(name) for name in skip}
+    absent = skipped - set(survey.namespaces)
+    if absent:
+        findings.problems.append(f"to be skipped, but not in the index {survey.source.name!r}: {few(absent)}")
+    empty = {name for name, held in survey.namespaces.items() if not held.records} - skipped
+    if empty:
+        findings.warnings.append(f"left alone, for they are empty: {few(empty)}")
+    left_alone = (skipped | empty) & set(survey.namespaces)
+    return {name: held for name, held in survey.namespaces.items() if name not in left_alone}, sorted(left_alone)
+
+
+def _compare_ids(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], policies: Policies) -> Findings:
+    common: dict[str, CommonIds] = {}
+    unread = []
+    for name, sources in checks.sharing_groups(moves, survey.occupied).items():
+        there = survey.occupied.get(name)
+        records = sum(survey.namespaces[source].records for source in sources) + (there.records if there else 0)
+        if records > COMPARE_UP_TO:
+            unread.append(name)
+            continue
+        streams = [surveyor.ids(survey, source) for source in sources]
+        if there is not None and survey.target is not None:
+            streams.append(surveyor.reader(survey.target).ids(name))
+        common[name] = common_ids(streams)
+    findings = checks.check_common_ids(common, policies)
+    if unread:
+        findings.warnings.append(f"too large to compare ids when planning, compared while copying: {few(unread)}")
+    return findings
+
+
+def _ref(store: Store, info: IndexInfo) -> IndexRef:
+    return IndexRef.model_validate(
+        {"store": store.name, "index": info.name, "kind": info.kind, "dimension": info.dimension, "metric": info.metric}
+    )
+
+
+def _target_ref(store: Store, survey: Survey, name: str) -> IndexRef:
+    if survey.target is not None:
+        return _ref(store, survey.target)
+    kind = Kind.DENSE if survey.source.kind is Kind.POD else survey.source.kind
+    return _ref(store, replace(survey.source, name=name, kind=kind))

@@ -1,0 +1,131 @@
+"""What a recipe knows before it plans: both indexes, their namespaces with counts, a sample of the records."""
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any
+
+from migrations.estimating import Shape, shape_of
+from migrations.idsources import IdSources
+from migrations.reading import Reader, patiently
+from vecfleet.errors import Missing, NotFound
+from vecfleet.stores.base import IndexInfo, Kind, Store
+
+# Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
+COUNT_EXACTLY_UP_TO = 100_000
+# Up to here the ids of sources that share a target are compared when planning; the copy compares them in any case.
+COMPARE_UP_TO = 1_000_000
+_UNLISTABLE = (Kind.DOCUMENT, Kind.POD)
+COMMON_EXAMPLES = 3
+SAMPLE_NAMESPACES = 5
+SAMPLE_RECORDS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A namespace: how many records it holds (`exact`: its ids were listed), and its filterable fields."""
+
+    records: int
+    exact: bool = False
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The source, and the target where it is another index (None: it is not there yet)."""
+
+    source: IndexInfo
+    target: IndexInfo | None
+    namespaces: Mapping[str, Held]
+    occupied: Mapping[str, Held]  # the namespaces of the index that is written to
+    ids: IdSources | None = None
+
+    @property
+    def same_index(self) -> bool:
+        return self.target is not None and self.target.name == self.source.name
+
+
+@dataclass(frozen=True, slots=True)
+class CommonIds:
+    """Ids that more than one of the namespaces hold. `examples`: the first few."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Surveyor:
+    """Looks at a store for a plan. Reads only; `readers` remember what it cost."""
+
+    store: Store
+    readers: dict[str, Reader] = field(default_factory=dict)
+
+    def survey(self, source: str, target: str | None = None, ids: IdSources | None = None) -> Survey:
+        """Survey the index `source` as a source for `target` (None: for itself). Raises NotFound, KeyRefused, …
+
+        An index whose records cannot be listed or read counts as holding none: `check_indexes` says why.
+        """
+        info = self.describe(source)
+        into = info if target in (None, source) else self._describe_or_none(target or source)
+        if info.kind is Kind.DOCUMENT or (info.kind is Kind.POD and ids is None):
+            return Survey(info, into, namespaces={}, occupied={})
+        namespaces = self.namespaces(info, ids)
+        if into is info:
+            occupied = namespaces
+        else:
+            occupied = self.namespaces(into) if into is not None and into.kind not in _UNLISTABLE else {}
+        return Survey(info, into, namespaces, occupied, ids)
+
+    def describe(self, index: str) -> IndexInfo:
+        try:
+            return patiently(lambda: self.store.describe(index))
+        except Missing as error:
+            raise NotFound(error.message, next_step="name an index of the project that the API key is for") from error
+
+    def reader(self, info: IndexInfo) -> Reader:
+        if info.name not in self.readers:
+            self.readers[info.name] = Reader(self.store.open(info))
+        return self.readers[info.name]
+
+    def ids(self, survey: Survey, namespace: str) -> Iterable[str]:
+        """The ids of a source namespace, in byte order, from wherever they are known."""
+        return survey.ids.ids(namespace) if survey.ids else self.reader(survey.source).ids(namespace)
+
+    def shape(self, survey: Survey) -> Shape:
+        """The mean sizes of a few records from each of the largest source namespaces."""
+        held = survey.namespaces
+        largest = sorted(held, key=lambda name: held[name].records, reverse=True)[:SAMPLE_NAMESPACES]
+        chosen = [(name, list(islice(self.ids(survey, name), SAMPLE_RECORDS))) for name in largest]
+        reader = self.reader(survey.source)
+        before = reader.usage.egress_bytes
+        sample = [record for name, ids in chosen for record in reader.records(name, ids)]
+        if not sample:
+            flat = 4.0 * (survey.source.dimension or 0)
+            return Shape(record=flat, request=flat, answer=flat)
+        return shape_of(sample, reader.index.request_bytes, answered=reader.usage.egress_bytes - before)
+
+    def namespaces(self, info: IndexInfo, ids: IdSources | None = None) -> dict[str, Held]:
+        """The namespaces of an index that can list, or those that an id source names."""
+        if ids is not None:
+            return {name: Held(count, exact=True) for name, count in ids.counts.items()}
+        reader = self.reader(info)
+        found = patiently(lambda: list(reader.index.namespaces()))
+        exact = sum(held.count for held in found) <= COUNT_EXACTLY_UP_TO
+        return {
+            held.name: Held(sum(1 for _ in reader.ids(held.name)) if exact else held.count, exact, held.schema)
+            for held in found
+        }
+
+    def _describe_or_none(self, index: str) -> IndexInfo | None:
+        try:
+            return self.describe(index)
+        except NotFound:
+            return None
+
+
+def common_ids(streams: Sequence[Iterable[str]]) -> CommonIds:
+    """The ids that more than one of these streams hold. Each is in byte order, with no id twice; memory stays small."""
+    common = (id for id, holders in groupby(heapq.merge(*streams)) if len(list(holders)) > 1)
+    examples = tuple(islice(common, COMMON_EXAMPLES))
+    return CommonIds(len(examples) + sum(1 for _ in common), examples)

@@ -1,0 +1,8 @@
+import pytest
+from planning_world import World
+
+
+@pytest.fixture
+def world() -> World:
+    """A store in memory without indexes."""
+    return World()
