@@ -1,0 +1,89 @@
+"""Look into a namespace that several owners share, before anything moves: whose records, by which rule, which orphans.
+
+A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is written.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from migrations.enriching import Conflict, ConflictPolicy, enrich
+from migrations.plan import PlannedMove
+from migrations.reading import Reader
+from migrations.routing import Router, Rule, Unrouted
+from vecfleet import names
+from vecfleet.records import MetadataValue, Record
+from vecfleet.stores.base import Usage
+
+SAMPLE_IDS = 10
+
+
+@dataclass(slots=True)
+class MetadataKeys:
+    """Which metadata keys records hold, with how many values of each type."""
+
+    types: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        for key, value in record.metadata.items():
+            self.types.setdefault(key, Counter())[type_name(value)] += 1
+
+
+@dataclass(slots=True)
+class Breakdown:
+    """What would become of the records of one namespace.
+
+    `targets` and `rules` count the records that have a target; `orphans` counts the reasons of those that have none,
+    `conflicts` the enriched keys that hold another value already. The ids are the first few.
+    """
+
+    namespace: str
+    records: int = 0
+    targets: Counter[str] = field(default_factory=Counter)
+    rules: Counter[Rule] = field(default_factory=Counter)
+    orphans: Counter[str] = field(default_factory=Counter)
+    orphan_ids: list[str] = field(default_factory=list)
+    conflicts: Counter[str] = field(default_factory=Counter)
+    conflict_ids: list[str] = field(default_factory=list)
+    keys: MetadataKeys = field(default_factory=MetadataKeys)
+    usage: Usage = field(default_factory=Usage)
+
+
+def analyze(reader: Reader, namespace: str, router: Router) -> Breakdown:
+    """Route every record of a shared namespace as a job would. Raises the store's error when patience ends."""
+    name = names.canonical(namespace)
+    result = Breakdown(name)
+    for record in reader.records(name, reader.ids(name)):
+        _add(result, record, router)
+    result.usage = reader.usage
+    return result
+
+
+def type_name(value: MetadataValue) -> str:
+    """How a metadata value's type is called in the vector stores' own words."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "string" if isinstance(value, str) else "list of strings"
+
+
+def _add(result: Breakdown, record: Record, router: Router) -> None:
+    result.records += 1
+    result.keys.add(record)
+    routed = router.route(record, PlannedMove(source=result.namespace, records=0))
+    if isinstance(routed, Unrouted):
+        result.orphans[routed.reason] += 1
+        _keep_first(result.orphan_ids, record)
+        return
+    result.targets[routed.target] += 1
+    result.rules[routed.rule] += 1
+    strictest: ConflictPolicy = "fail"
+    outcome = enrich(record, result.namespace, routed, strictest)
+    if isinstance(outcome, Conflict):
+        result.conflicts[outcome.key] += 1
+        _keep_first(result.conflict_ids, record)
+
+
+def _keep_first(ids: list[str], record: Record) -> None:
+    if len(ids) < SAMPLE_IDS:
+        ids.append(record.id)

@@ -1,0 +1,110 @@
+"""What is there: every index, and of one its namespaces, their metadata, their names, and the room that is left."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from migrations.analysis import MetadataKeys
+from migrations.checks import NAMESPACE_QUOTA
+from migrations.reading import Reader, patiently
+from migrations.survey import Surveyor
+from vecfleet import names
+from vecfleet.records import Record
+from vecfleet.stores.base import IndexInfo, Kind, Store, Usage
+
+SAMPLED_NAMESPACES = 50
+SAMPLED_RECORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceAudit:
+    """A namespace: its records (`exact`: as listed), its share of the index from 0 to 1, and how its name reads.
+
+    `tenant` is None where the name is not a tenant's; `keys` are those of a few of its records, or of none where the
+    index has many namespaces.
+    """
+
+    name: str
+    records: int
+    exact: bool
+    share: float
+    tenant: names.Tenant | None
+    keys: MetadataKeys
+
+
+@dataclass(frozen=True, slots=True)
+class IndexAudit:
+    """One index. `unparsed`: names that are neither a tenant's, nor `public`, nor the default namespace's."""
+
+    info: IndexInfo
+    namespaces: tuple[NamespaceAudit, ...]
+    quota: int
+    usage: Usage
+
+    @property
+    def records(self) -> int:
+        return sum(held.records for held in self.namespaces)
+
+    @property
+    def unparsed(self) -> tuple[str, ...]:
+        known = {names.DEFAULT, names.PUBLIC}
+        return tuple(held.name for held in self.namespaces if held.tenant is None and held.name not in known)
+
+    @property
+    def room(self) -> int:
+        """How many namespaces more the index may hold."""
+        return max(0, self.quota - len(self.namespaces))
+
+
+def audit_indexes(store: Store) -> list[IndexInfo]:
+    """Every index of the project: name, kind, dimension, metric, host."""
+    return patiently(store.indexes)
+
+
+def audit_index(store: Store, index: str, *, quota: int = NAMESPACE_QUOTA) -> IndexAudit:
+    """One index. Raises NotFound where there is none of that name; one that cannot list shows no namespaces."""
+    surveyor = Surveyor(store)
+    info = surveyor.describe(index)
+    if info.kind in (Kind.DOCUMENT, Kind.POD):
+        return IndexAudit(info, (), quota, Usage())
+    held = surveyor.namespaces(info)
+    total = sum(one.records for one in held.values())
+    reader = surveyor.reader(info)
+    largest = set(sorted(held, key=lambda name: held[name].records, reverse=True)[:SAMPLED_NAMESPACES])
+    found = tuple(
+        NamespaceAudit(
+            name=name,
+            records=one.records,
+            exact=one.exact,
+            share=one.records / total if total else 0.0,
+            tenant=names.parse(name),
+            keys=_keys(reader, name) if name in largest else MetadataKeys(),
+        )
+        for name, one in held.items()
+    )
+    return IndexAudit(info, found, quota, reader.usage)
+
+
+def sample_records(reader: Reader, number: int) -> Iterator[tuple[str, Record]]:
+    """Up to `number` records with their namespaces, taken in turn from each namespace, largest first."""
+    found = patiently(lambda: list(reader.index.namespaces()))
+    streams = {
+        held.name: reader.records(held.name, islice(reader.ids(held.name), number))
+        for held in sorted(found, key=lambda held: held.count, reverse=True)
+    }
+    taken = 0
+    while streams and taken < number:
+        for name in list(streams)[: number - taken]:
+            record = next(streams[name], None)
+            if record is None:
+                del streams[name]
+            else:
+                taken += 1
+                yield name, record
+
+
+def _keys(reader: Reader, namespace: str) -> MetadataKeys:
+    keys = MetadataKeys()
+    for record in reader.records(namespace, islice(reader.ids(namespace), SAMPLED_RECORDS)):
+        keys.add(record)
+    return keys
