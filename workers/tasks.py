@@ -3,11 +3,20 @@
 `acks_late` and a lease make a task safe to lose and to deliver twice; see `running.run`.
 """
 
+from celery import signals
+
+from orchestrator import logs
 from orchestrator.queue import TASKS, app
+from vecfleet.settings import Settings
 from workers.process import process
 from workers.running import run
 
 celery = app
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _configure(**_: object) -> None:
+    logs.configure(Settings.load().log_format)
 
 
 def _work(batch_id: int, generation: int) -> None:

@@ -15,7 +15,7 @@ from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
-_MODULUS = 2**128
+_MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
 _CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY)
 # Enough to see what is wrong; the counts stay exact.
 SAMPLE_IDS = 20
