@@ -93,7 +93,7 @@ def test_secrets_show_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        Settings.load().worker_threads = 3  # type: ignore[misc]
+        Settings.load().worker_threads = 3
 
 
 def test_the_example_lists_every_variable_and_no_other() -> None:

@@ -80,6 +80,10 @@ _QUOTED_METADATA = re.compile(r"got '.*' for field", re.DOTALL)
 _SHOWN_CHARS = 300
 
 
+class AbsentNamespace(Missing):
+    """The namespace is not there; the index is."""
+
+
 class UnreadableRecord(BadRequest):
     """A record of the answer has neither values nor sparse values; the SDK then refuses the whole answer."""
 
@@ -105,11 +109,6 @@ def understood(error: Exception, doing: str) -> StoreError:
     return ours(message, next_step=NEXT_STEPS.get(ours))
 
 
-def absent_namespace(error: Missing) -> bool:
-    """Whether it is the namespace that is not there, rather than the index."""
-    return "namespace" in error.message.lower()
-
-
 def _by_class(error: Exception) -> type[StoreError]:
     if isinstance(error, ResponseParsingError) and _NO_VALUES in str(error):
         return UnreadableRecord
@@ -127,6 +126,8 @@ def _by_status(status: int, said: str, code: str | None) -> type[StoreError]:
         return TooLarge
     if status == 403 and (code == "QUOTA_EXCEEDED" or _QUOTA.search(said)):
         return QuotaExhausted
+    if status == 404 and "namespace" in said.lower():
+        return AbsentNamespace
     if status in BY_STATUS:
         return BY_STATUS[status]
     return Unavailable if status >= 500 else BadRequest

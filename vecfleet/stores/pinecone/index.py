@@ -8,14 +8,14 @@ from pinecone import Index
 from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
 
-from vecfleet.errors import Conflict, Missing, TooLarge, WrongKind
+from vecfleet.errors import Conflict, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
 from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.stores.pinecone.errors import UnreadableRecord, absent_namespace, translated
+from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
 
 NAMESPACES_PER_PAGE = 100  # the most that the service gives at once
 MIN_QUERY_UNITS = 0.25
@@ -51,10 +51,8 @@ class PineconeIndex:
         try:
             with translated(f"describe the namespace {name!r}"):
                 return _namespace(self._client.get().describe_namespace(name=canonical(name)))
-        except Missing as error:
-            if absent_namespace(error):
-                return None
-            raise
+        except AbsentNamespace:
+            return None
 
     def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
         if canonical(name) == DEFAULT:
@@ -71,10 +69,8 @@ class PineconeIndex:
         try:
             with translated(f"delete the namespace {name!r}"):
                 self._client.get().delete_namespace(name=canonical(name))
-        except Missing as error:
-            if absent_namespace(error):
-                return Usage(requests=1)
-            raise
+        except AbsentNamespace:
+            return Usage(requests=1)
         return Usage(requests=1, write_units=rules.MIN_WRITE_UNITS)
 
     def list_ids(
@@ -92,10 +88,8 @@ class PineconeIndex:
                     limit=self.limits.list_ids if limit is None else limit,
                     pagination_token=token,
                 )
-        except Missing as error:
-            if absent_namespace(error):
-                return IdPage([], None, Usage(requests=1))
-            raise
+        except AbsentNamespace:
+            return IdPage([], None, Usage(requests=1))
         ids = [item.id for item in page.vectors if item.id is not None]
         units = page.usage.read_units if page.usage is not None else None
         egress = _egress(page.response_info) or sum(map(len, ids))
@@ -139,10 +133,8 @@ class PineconeIndex:
         try:
             with translated(doing):
                 self._client.get().delete(ids=ids, namespace=_wire(namespace))
-        except Missing as error:
-            if absent_namespace(error):
-                return Usage(requests=1)
-            raise
+        except AbsentNamespace:
+            return Usage(requests=1)
         mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
         return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
 
@@ -172,10 +164,8 @@ class PineconeIndex:
         try:
             with translated(f"fetch {len(ids):,} records of {namespace!r}"):
                 answer = self._client.get().fetch(ids=ids, namespace=_wire(namespace))
-        except Missing as error:
-            if absent_namespace(error):
-                return Fetched({}, Usage(requests=1))
-            raise
+        except AbsentNamespace:
+            return Fetched({}, Usage(requests=1))
         except UnreadableRecord:
             return self._fetch_around(namespace, ids)
         records = {id: wire.to_record(vector) for id, vector in answer.vectors.items()}
