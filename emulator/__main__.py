@@ -1,0 +1,84 @@
+"""`python -m emulator`: run the emulator until it is told to stop."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from emulator.calls import DEFAULT_CALLS
+from emulator.seeds_ownership import write_ownership
+from emulator.server import Emulator, Options
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    if arguments.write_ownership:
+        write_ownership(arguments.write_ownership)
+        return
+    uvloop.run(_run(_options(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m emulator",
+        description="A Pinecone-compatible server (API 2026-07) for laptops and tests. When it is ready it prints one "
+        "line of JSON with its addresses. Point the SDK at it: Pinecone(api_key='any', host='http://127.0.0.1:5080').",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=5080, help="port of the control plane; 0 takes any free port")
+    add("--index-ports", metavar="FIRST-LAST", help="ports of the indexes (default: the 100 that follow --port)")
+    add("--bind", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a container")
+    add("--host-name", default="127.0.0.1", help="name index addresses are given out with; must contain a dot")
+    add("--data", type=Path, metavar="DIR", help="keep everything in this folder (default: in memory only)")
+    add("--load", choices=["seeds"], help="load this data set, unless its index exists")
+    add("--api-key", action="append", default=[], metavar="KEY", help="accept this key only; may be repeated")
+    add("--request-limit", type=int, default=2 * 1024 * 1024, metavar="BYTES", help="largest body; 0: no limit")
+    add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
+    add("--write-ownership", type=Path, metavar="FILE.yaml", help="write who owns the seeds' namespaces, and exit")
+    return parser
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        port=arguments.port,
+        index_ports=_range(arguments.index_ports) if arguments.index_ports else None,
+        bind=arguments.bind,
+        host_name=arguments.host_name,
+        data=arguments.data,
+        api_keys=tuple(arguments.api_key),
+        request_bytes=arguments.request_limit,
+        max_calls=arguments.call_log,
+        seeds=arguments.load == "seeds",
+    )
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise SystemExit(f"--index-ports must look like 5081-5180, got '{text}'")
+    return int(first), int(last)
+
+
+async def _run(options: Options) -> None:
+    emulator = Emulator(options)
+    try:
+        await emulator.start()
+    except OSError as error:
+        raise SystemExit(f"Cannot listen on port {options.port}: {error.strerror}") from None
+    end = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    hosts = {index.name: emulator.host_of(index) for index in emulator.project.indexes.values()}
+    sys.stdout.write(json.dumps({"control": emulator.control, "indexes": hosts, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+    await end.wait()
+    await emulator.stop()
+
+
+main()

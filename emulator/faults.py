@@ -1,0 +1,152 @@
+"""Cruelty on demand: rules that say which requests go wrong, and how."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from emulator.calls import Call
+from emulator.errors import invalid
+from emulator.records import canonical_namespace
+
+READS = frozenset(
+    [
+        "fetch",
+        "fetch_by_metadata",
+        "list",
+        "query",
+        "search",
+        "describe_index_stats",
+        "list_namespaces",
+        "describe_namespace",
+        "list_aliases",
+        "describe_alias",
+    ]
+)
+WRITES = frozenset(
+    [
+        "upsert",
+        "upsert_records",
+        "update",
+        "delete",
+        "create_namespace",
+        "delete_namespace",
+        "create_alias",
+        "update_alias",
+        "delete_alias",
+    ]
+)
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "operation": (str,),
+    "index": (str,),
+    "namespace": (str,),
+    "count": (int,),
+    "probability": (int, float),
+    "seed": (int,),
+    "status": (int,),
+    "message": (str,),
+    "retry_after": (int, float),
+    "delay_ms": (int, float),
+    "apply_first": (bool,),
+    "hang": (bool,),
+    "drop": (bool,),
+    "partial": (int, float),
+    "lag_ms": (int, float),
+    "lose_token": (bool,),
+    "refuse_token": (bool,),
+    "vanish": (bool,),
+}
+
+
+@dataclass
+class Fault:
+    """One rule. `operation` is a name from the call log, or `*`, `reads` or `writes`."""
+
+    operation: str = "*"
+    index: str | None = None
+    namespace: str | None = None
+    count: int | None = None  # how often it strikes; None: always
+    probability: float = 1.0
+    seed: int = 0
+    status: int | None = None  # answer with this HTTP status (over gRPC: its code)
+    message: str | None = None
+    retry_after: float | None = None  # seconds, with the answer
+    delay_ms: float = 0  # before anything is done
+    apply_first: bool = False  # carry the request out, then misbehave (alone: drop the connection)
+    hang: bool = False  # never answer
+    drop: bool = False  # break the connection
+    partial: float | None = None  # upsert this share of the records only, from the first on
+    lag_ms: float = 0  # reads see the state of that long ago
+    lose_token: bool = False  # the answer lacks its pagination token
+    refuse_token: bool = False  # a request that carries a token is refused
+    vanish: bool = False  # the namespace is dropped first
+    struck: int = 0
+    chance: random.Random = field(default_factory=random.Random, repr=False)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, object]) -> "Fault":
+        for key, value in body.items():
+            if key not in _TYPES:
+                raise invalid(f"A fault has no field '{key}'; it may have {', '.join(_TYPES)}")
+            if value is not None and (
+                not isinstance(value, _TYPES[key]) or isinstance(value, bool) != (bool in _TYPES[key])
+            ):
+                raise invalid(f"The fault's '{key}' must be of type {_TYPES[key][-1].__name__}, got {value!r}")
+        fault = cls(**{key: value for key, value in body.items() if value is not None})  # type: ignore[arg-type]
+        if fault.namespace is not None:
+            fault.namespace = canonical_namespace(fault.namespace)
+        fault.chance.seed(fault.seed)
+        return fault
+
+    def matches(self, call: Call) -> bool:
+        return (
+            self.index in (None, call.index)
+            and self.namespace in (None, call.namespace)
+            and (
+                self.operation in ("*", call.operation)
+                or (self.operation == "reads" and call.operation in READS)
+                or (self.operation == "writes" and call.operation in WRITES)
+            )
+        )
+
+    def strikes(self) -> bool:
+        if self.count is not None and self.struck >= self.count:
+            return False
+        if self.probability < 1 and self.chance.random() >= self.probability:
+            return False
+        self.struck += 1
+        return True
+
+    def name(self) -> str:
+        """How the call log names it."""
+        said = [
+            item.name
+            for item in fields(self)
+            if item.name in _TYPES
+            and getattr(self, item.name)
+            and item.name not in ("operation", "probability", "seed")
+        ]
+        return ",".join(name for name in said if name not in ("index", "namespace", "count")) or "none"
+
+    def as_json(self) -> dict[str, object]:
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "chance"}
+
+
+NO_FAULT = Fault(operation="")
+
+
+class Faults:
+    def __init__(self) -> None:
+        self.rules: list[Fault] = []
+
+    def strike(self, call: Call) -> Fault:
+        """The first rule that hits this call; lag is no strike, it is the weather."""
+        for rule in self.rules:
+            if not rule.lag_ms and rule.matches(call) and rule.strikes():
+                return rule
+        return NO_FAULT
+
+    def lag_s(self, call: Call) -> float:
+        return max((rule.lag_ms / 1000 for rule in self.rules if rule.lag_ms and rule.matches(call)), default=0.0)
+
+    def longest_lag_s(self) -> float:
+        return max((rule.lag_ms / 1000 for rule in self.rules), default=0.0)

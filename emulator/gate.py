@@ -1,0 +1,94 @@
+"""What every request passes, whichever transport brought it: faults, limits, execution, commit, the call log."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emulator.calls import Call, CallLog
+from emulator.errors import Hang, Refusal, Reset, invalid
+from emulator.faults import Fault, Faults
+from emulator.keeper import Keeper
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """The circumstances a request is carried out under."""
+
+    lag_s: float = 0.0
+    lose_token: bool = False
+    partial: float | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    body: bytes = b"{}"
+    status: int = 200
+    written_lsn: int | None = None
+    indexed_lsn: int | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    """A request understood, not yet carried out. A `Refusal` in `run` leaves nothing half done."""
+
+    run: Callable[[Weather], Outcome]
+    vanish: Callable[[], None] = lambda: None
+    has_token: bool = False
+
+
+class Gate:
+    def __init__(self, calls: CallLog, faults: Faults, keeper: Keeper) -> None:
+        self.calls = calls
+        self.faults = faults
+        self._keeper = keeper
+
+    async def serve(self, call: Call, prepare: Callable[[Call], Job]) -> Outcome:
+        """Carries a request out; `prepare` reads it, and fills in the call's namespace and ids."""
+        try:
+            job = prepare(call)
+            fault = self.faults.strike(call)
+            if fault.delay_ms:
+                await asyncio.sleep(fault.delay_ms / 1000)
+            if fault.operation:
+                call.fault = fault.name()
+                return self._struck(call, job, fault)
+            return self._run(call, job, fault)
+        except Refusal as refusal:
+            call.status = refusal.status
+            raise
+        finally:
+            self.calls.add(call)
+
+    def _struck(self, call: Call, job: Job, fault: Fault) -> Outcome:
+        if fault.vanish:
+            job.vanish()
+            self._keeper.commit()
+        if fault.refuse_token and job.has_token:
+            raise invalid(fault.message or "Invalid pagination token")
+        applies = fault.apply_first or fault.partial is not None
+        outcome = self._run(call, job, fault) if applies else None
+        call.status = 0
+        if fault.hang:
+            raise Hang
+        if fault.status is not None:
+            raise Refusal(fault.status, fault.message or _text(fault.status), retry_after=fault.retry_after)
+        if fault.drop or fault.apply_first:
+            raise Reset
+        return outcome or self._run(call, job, fault)
+
+    def _run(self, call: Call, job: Job, fault: Fault) -> Outcome:
+        outcome = job.run(Weather(self.faults.lag_s(call), fault.lose_token, fault.partial))
+        self._keeper.commit()
+        call.applied = True
+        call.status = outcome.status
+        call.bytes_out = len(outcome.body)
+        return outcome
+
+
+def _text(status: int) -> str:
+    return {
+        403: "Forbidden",
+        429: "Request failed. You've reached the request limit. Pace your requests.",
+        500: "Internal server error",
+        503: "Service unavailable",
+    }.get(status, f"Fault injected: status {status}")

@@ -1,0 +1,341 @@
+"""One index: what it is, its namespaces, and every operation of the data plane as a method.
+
+REST and gRPC both call these methods, so that the two transports cannot disagree.
+"""
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from emulator.errors import Refusal, invalid, not_found
+from emulator.filters import compile_filter
+from emulator.keeper import Keeper
+from emulator.namespaces import Namespace
+from emulator.records import (
+    DEFAULT_NAMESPACE,
+    Record,
+    Sparse,
+    check_finite,
+    check_id,
+    clean_fields,
+    pack_metadata,
+)
+from emulator.scoring import Match, Wanted, best
+
+LIST_LIMIT = 100
+TOP_K_LIMIT = 10_000
+IDS_PER_REQUEST = 1_000
+RECORDS_PER_UPSERT = 1_000
+FETCH_BY_METADATA_LIMIT = 10_000
+RESPONSE_BYTES = 4 * 1024 * 1024
+NAMESPACES_PER_INDEX = 100_000
+
+
+@dataclass
+class Shape:
+    """What the index accepts, read from its schema."""
+
+    kind: str  # vector | integrated | document | pod
+    dimension: int | None
+    metric: str
+    sparse: bool
+
+    @property
+    def vector_type(self) -> str:
+        return "dense" if self.dimension else "sparse"
+
+
+@dataclass
+class Index:
+    name: str
+    description: dict[str, object]  # what the control plane answers, but for `host` and `status`
+    shape: Shape
+    port: int
+    keeper: Keeper
+    remember_s: Callable[[], float]
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    # -- namespaces ---------------------------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> str:
+        """The namespace a read of this name reaches."""
+        return self.aliases.get(name, name)
+
+    def _refuse_alias(self, name: str) -> None:
+        if name in self.aliases:
+            raise Refusal(
+                400,
+                f"'{name}' is an alias of namespace '{self.aliases[name]}'; write to the namespace itself",
+                reason="WRITE_TO_ALIAS",
+            )
+
+    def _written(self, name: str) -> Namespace:
+        """The namespace of a write, made when it is new."""
+        self._refuse_alias(name)
+        namespace = self.namespaces.get(name)
+        if namespace is None:
+            namespace = self._make(name, None)
+        return namespace
+
+    def _make(self, name: str, filterable: frozenset[str] | None) -> Namespace:
+        if len(self.namespaces) >= NAMESPACES_PER_INDEX:
+            raise Refusal(403, f"The index has reached its {NAMESPACES_PER_INDEX} namespaces", word="QUOTA_EXCEEDED")
+        namespace = self.namespaces[name] = Namespace(name, filterable)
+        self.keeper.save_namespace(self.id, name, filterable, 0)
+        return namespace
+
+    def _existing(self, name: str) -> Namespace:
+        namespace = self.namespaces.get(name)
+        if namespace is None:
+            raise not_found("Namespace not found")
+        return namespace
+
+    def create_namespace(self, name: str, filterable: frozenset[str] | None) -> Namespace:
+        if name == DEFAULT_NAMESPACE:
+            raise invalid(f"Namespace name '{DEFAULT_NAMESPACE}' is reserved and cannot be created")
+        if name in self.aliases:
+            raise Refusal(409, f"'{name}' is the name of an alias", reason="NAME_IN_USE_BY_ALIAS")
+        if name in self.namespaces:
+            raise Refusal(409, f"Namespace '{name}' already exists")
+        return self._make(name, filterable)
+
+    def describe_namespace(self, name: str) -> Namespace:
+        """`__default__` of a vector index exists before its first record."""
+        name = self.resolve(name)
+        if name == DEFAULT_NAMESPACE and name not in self.namespaces:
+            return Namespace(name)
+        return self._existing(name)
+
+    def list_namespaces(self, prefix: str, token: str | None, limit: int) -> tuple[list[Namespace], str | None, int]:
+        """A page, the token of the next one, and how many there are in all."""
+        if not 1 <= limit <= LIST_LIMIT:
+            raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
+        names = sorted(name for name in self.namespaces if name.startswith(prefix))
+        after = read_token(token, "namespaces")
+        rest = [name for name in names if name > after] if after else names
+        page = rest[:limit]
+        token = make_token("namespaces", page[-1]) if len(rest) > limit else None
+        return [self.namespaces[name] for name in page], token, len(names)
+
+    def delete_namespace(self, name: str) -> int:
+        self._refuse_alias(name)
+        lsn = self._existing(name).lsn + 1
+        pointing = sorted(alias for alias, target in self.aliases.items() if target == name)
+        if pointing:
+            raise Refusal(
+                400,
+                f"Namespace '{name}' is the target of alias '{pointing[0]}'; delete or repoint the alias first",
+                reason="NAMESPACE_HAS_ALIAS",
+            )
+        self.drop_namespace(name)
+        return lsn
+
+    def drop_namespace(self, name: str) -> None:
+        if self.namespaces.pop(name, None) is not None:
+            self.keeper.drop_namespace(self.id, name)
+
+    # -- writes -------------------------------------------------------------------------------------------------
+
+    def check_record(self, id: object, values: bytes, sparse: Sparse | None, fields: object) -> Record:
+        """A record this index would store."""
+        id = check_id(id)
+        if values:
+            self.check_values(values, f"Vector ID {id}")
+        elif sparse is None:
+            raise invalid(f"Vector ID {id} must have values or sparse values")
+        elif self.shape.dimension:
+            raise invalid(f"Vector ID {id} must have dense values: the index has {self.shape.dimension} dimensions")
+        if sparse is not None:
+            self.check_sparse()
+        metadata = pack_metadata(clean_fields(fields, id)) if fields else None
+        return Record(id, values, sparse, metadata)
+
+    def check_values(self, values: bytes, what: str) -> None:
+        """Dense values that fit this index."""
+        if self.shape.dimension is None:
+            raise invalid(f"{what}: the index holds sparse vectors only")
+        if len(values) != 4 * self.shape.dimension:
+            raise invalid(
+                f"Vector dimension {len(values) // 4} does not match the dimension of the index {self.shape.dimension}"
+            )
+        check_finite(values, what)
+        if not values.strip(b"\0"):
+            raise invalid(f"{what}: dense vectors must contain at least one non-zero value")
+
+    def check_sparse(self) -> None:
+        if not self.shape.sparse:
+            raise invalid("Index configuration does not support sparse values: its schema declares no '_sparse_values'")
+
+    def check_wanted(self, values: bytes, sparse: Sparse | None) -> Wanted:
+        """A query vector this index can answer."""
+        if values:
+            self.check_values(values, "Query vector")
+        elif sparse is None:
+            raise invalid("A query needs an id, a vector or a sparse vector")
+        elif self.shape.dimension:
+            raise invalid("A query of this index needs a dense vector")
+        if sparse is not None:
+            self.check_sparse()
+        return Wanted(values, sparse)
+
+    def upsert(self, name: str, records: Sequence[Record]) -> int:
+        """Stores the records, the last of equal ids winning; returns the write's LSN."""
+        return self._put(self._written(name), {record.id: record for record in records}.values())
+
+    def _put(self, namespace: Namespace, records: Iterable[Record]) -> int:
+        records = list(records)
+        namespace.put(records, self.remember_s())
+        self.keeper.save_records(self.id, namespace.name, records)
+        self.keeper.save_namespace(self.id, namespace.name, namespace.filterable, namespace.lsn)
+        return namespace.lsn
+
+    def _remove(self, namespace: Namespace, ids: Sequence[str]) -> int:
+        namespace.remove(ids, self.remember_s())
+        self.keeper.drop_records(self.id, namespace.name, ids)
+        self.keeper.save_namespace(self.id, namespace.name, namespace.filterable, namespace.lsn)
+        return namespace.lsn
+
+    def delete_ids(self, name: str, ids: Sequence[str]) -> int:
+        self._refuse_alias(name)
+        return self._remove(self._existing(name), ids)
+
+    def delete_all(self, name: str) -> int:
+        """Empties the namespace and keeps it."""
+        self._refuse_alias(name)
+        namespace = self._existing(name)
+        return self._remove(namespace, list(namespace.records))
+
+    def delete_by_filter(self, name: str, expression: Mapping[str, object]) -> int:
+        self._refuse_alias(name)
+        namespace = self._existing(name)
+        return self._remove(namespace, [record.id for record in self._matching(namespace, expression, 0)])
+
+    def update(
+        self, name: str, id: str, values: bytes, sparse: Sparse | None, fields: Mapping[str, object] | None
+    ) -> int | None:
+        """Changes one record; an id that is not there changes nothing and is no error."""
+        self._refuse_alias(name)
+        if values:
+            self.check_values(values, f"Vector ID {id}")
+        if sparse:
+            self.check_sparse()
+        namespace = self.namespaces.get(name)
+        record = namespace.records.get(id) if namespace else None
+        if namespace is None or record is None:
+            return None
+        merged = record.fields() | clean_fields(fields, id) if fields else record.fields()
+        changed = Record(id, values or record.values, sparse or record.sparse, pack_metadata(merged))
+        return self._put(namespace, [changed])
+
+    def update_by_filter(
+        self, name: str, expression: Mapping[str, object], fields: Mapping[str, object], dry_run: bool
+    ) -> tuple[int, int | None]:
+        """How many records match, and the LSN if they were changed."""
+        self._refuse_alias(name)
+        namespace = self.namespaces.get(name)
+        if namespace is None:
+            return 0, None
+        matching = self._matching(namespace, expression, 0)
+        if dry_run or not matching:
+            return len(matching), None
+        changed = [
+            Record(r.id, r.values, r.sparse, pack_metadata(r.fields() | clean_fields(fields, r.id))) for r in matching
+        ]
+        return len(changed), self._put(namespace, changed)
+
+    # -- reads --------------------------------------------------------------------------------------------------
+
+    def fetch(self, name: str, ids: Iterable[str], lag_s: float = 0) -> list[Record]:
+        """The records there are; ids that are missing are left out without a word, as the service does."""
+        namespace = self.namespaces.get(self.resolve(name))
+        if namespace is None:
+            return []
+        view = namespace.seen(lag_s)
+        return [view[id] for id in dict.fromkeys(ids) if id in view]
+
+    def fetch_by_metadata(
+        self, name: str, expression: Mapping[str, object], limit: int, token: str | None, lag_s: float = 0
+    ) -> tuple[list[Record], str | None]:
+        if not 1 <= limit <= FETCH_BY_METADATA_LIMIT:
+            raise invalid(f"limit must be between 1 and {FETCH_BY_METADATA_LIMIT}, got {limit}")
+        after = read_token(token, "metadata")
+        namespace = self.namespaces.get(self.resolve(name))
+        if namespace is None:
+            return [], None
+        matching = sorted(self._matching(namespace, expression, lag_s), key=lambda record: record.id)
+        matching = [record for record in matching if record.id > after]
+        page: list[Record] = []
+        size = 0
+        for record in matching[:limit]:
+            size += record.billed_bytes()
+            if page and size > RESPONSE_BYTES:
+                break
+            page.append(record)
+        more = len(page) < len(matching)
+        return page, make_token("metadata", page[-1].id) if more else None
+
+    def list_ids(
+        self, name: str, prefix: str, limit: int, token: str | None, lag_s: float = 0
+    ) -> tuple[list[str], str | None]:
+        if not 1 <= limit <= LIST_LIMIT:
+            raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
+        after = read_token(token, "ids")
+        namespace = self.namespaces.get(self.resolve(name))
+        if namespace is None:
+            return [], None
+        page = namespace.page(prefix, after, limit, lag_s)
+        return page.ids, make_token("ids", page.ids[-1]) if page.more else None
+
+    def query(
+        self,
+        name: str,
+        wanted: Wanted | str,
+        top_k: int,
+        expression: Mapping[str, object] | None,
+        lag_s: float = 0,
+    ) -> tuple[list[Match], int]:
+        """The best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
+        if not 1 <= top_k <= TOP_K_LIMIT:
+            raise invalid(f"topK must be between 1 and {TOP_K_LIMIT}, got {top_k}")
+        namespace = self.namespaces.get(self.resolve(name))
+        if namespace is None:
+            if expression:
+                compile_filter(expression)
+            return [], 0
+        lsn = namespace.seen_lsn(lag_s)
+        view = namespace.seen(lag_s)
+        if isinstance(wanted, str):
+            stored = view.get(wanted)
+            if stored is None:
+                return [], lsn
+            wanted = Wanted(stored.values, stored.sparse)
+        records = self._matching(namespace, expression, lag_s) if expression else list(view.values())
+        return best(records, wanted, self.shape.metric, top_k), lsn
+
+    def _matching(self, namespace: Namespace, expression: Mapping[str, object], lag_s: float) -> list[Record]:
+        test = compile_filter(expression, namespace.filterable)
+        return [record for record in namespace.seen(lag_s).values() if test(record)]
+
+    def counts(self, lag_s: float = 0) -> dict[str, int]:
+        return {name: len(self.namespaces[name].seen(lag_s)) for name in sorted(self.namespaces)}
+
+
+def make_token(kind: str, after: str) -> str:
+    return urlsafe_b64encode(f"{kind}:{after}".encode()).decode()
+
+
+def read_token(token: str | None, kind: str) -> str:
+    """The last name of the page before; empty at the start."""
+    if not token:
+        return ""
+    try:
+        found, _, after = urlsafe_b64decode(token.encode()).decode().partition(":")
+    except (Base64Error, UnicodeError, ValueError):
+        found = after = ""
+    if found != kind or not after:
+        raise invalid("Invalid pagination token")
+    return after

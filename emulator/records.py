@@ -1,0 +1,144 @@
+"""A stored record, and the rules a record must meet to be stored (docs.pinecone.io, database limits)."""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+
+from emulator.errors import Refusal, invalid
+
+ID_LENGTH = 512
+METADATA_BYTES = 40 * 1024
+SPARSE_ENTRIES = 2048
+DEFAULT_NAMESPACE = "__default__"
+
+
+class Sparse(NamedTuple):
+    """Little-endian uint32 indices and float32 weights, equally many."""
+
+    indices: bytes
+    weights: bytes
+
+
+class Record:
+    """Immutable once stored: an update stores a new one, so backups and lagging readers may share it."""
+
+    __slots__ = ("id", "metadata", "sparse", "values")
+
+    def __init__(self, id: str, values: bytes, sparse: Sparse | None, metadata: bytes | None) -> None:
+        self.id = id
+        self.values = values  # little-endian float32, empty for sparse-only records
+        self.sparse = sparse
+        self.metadata = metadata  # JSON object, or None when there is none
+
+    def fields(self) -> dict[str, object]:
+        """The metadata as Python values."""
+        return orjson.loads(self.metadata) if self.metadata else {}
+
+    def billed_bytes(self) -> int:
+        """The size the service bills: id + metadata + 4 a dimension + 8 a sparse entry."""
+        size = len(self.id) + len(self.values) + len(self.metadata or b"")
+        return size + 2 * len(self.sparse.indices) if self.sparse else size
+
+
+def check_id(id: object, what: str = "Vector ID") -> str:
+    if not isinstance(id, str):
+        raise invalid(f"{what} must be a string, got {type(id).__name__}")
+    if not 1 <= len(id) <= ID_LENGTH:
+        raise invalid(f"{what} must be between 1 and {ID_LENGTH} characters long, got {len(id)}")
+    if not id.isascii() or "\0" in id:
+        raise invalid(f"{what} must be ASCII without NUL, but got '{id[:80]}'")
+    return id
+
+
+def canonical_namespace(name: object) -> str:
+    """`""` and an absent namespace are `__default__`."""
+    if name is None or name == "":
+        return DEFAULT_NAMESPACE
+    return check_id(name, "Namespace")
+
+
+def pack_floats(numbers: object, what: str) -> bytes:
+    """JSON numbers as float32 bytes."""
+    if not isinstance(numbers, list):
+        raise invalid(f"{what} must be a list of numbers")
+    try:
+        packed = struct.pack(f"<{len(numbers)}f", *numbers)
+    except (struct.error, OverflowError) as error:
+        raise invalid(f"{what} must hold numbers within the range of a 32-bit float: {error}") from None
+    return packed
+
+
+def check_finite(values: bytes, id: str) -> None:
+    if not np.isfinite(np.frombuffer(values, "<f4")).all():
+        raise invalid(f"Vector ID {id} contains a value that is not a finite 32-bit float")
+
+
+def sparse_of(indices: Sequence[int], weights: bytes, id: str) -> Sparse | None:
+    """Sparse values in canonical order, or None when there are none."""
+    if 4 * len(indices) != len(weights):
+        raise invalid(f"Vector ID {id}: sparse indices and values must have the same length")
+    if not indices:
+        return None
+    if len(indices) > SPARSE_ENTRIES:
+        raise invalid(f"Vector ID {id}: sparse vectors may have at most {SPARSE_ENTRIES} non-zero values")
+    try:
+        keys = np.array(indices, dtype="<i8")
+    except (ValueError, TypeError, OverflowError):
+        raise invalid(f"Vector ID {id}: sparse indices must be integers") from None
+    if keys.ndim != 1 or keys.min() < 0 or keys.max() > 0xFFFFFFFF:
+        raise invalid(f"Vector ID {id}: sparse indices must be between 0 and 4294967295")
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    if (keys[1:] == keys[:-1]).any():
+        raise invalid(f"Vector ID {id}: sparse indices must be unique")
+    check_finite(weights, id)
+    return Sparse(keys.astype("<u4").tobytes(), np.frombuffer(weights, "<f4")[order].tobytes())
+
+
+def clean_fields(fields: object, id: str) -> dict[str, object]:
+    """Metadata as the service keeps it: nulls dropped, numbers as float64, only flat values."""
+    if not isinstance(fields, Mapping):
+        raise invalid(f"Vector ID {id}: metadata must be an object")
+    clean: dict[str, object] = {}
+    for key, value in fields.items():
+        if key.startswith("$"):
+            raise invalid(f"Vector ID {id}: metadata keys may not start with '$', got '{key}'")
+        if isinstance(value, (str, bool)):
+            clean[key] = value
+        elif isinstance(value, (int, float)):
+            clean[key] = _number(value, key)
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            clean[key] = value
+        elif value is not None:
+            raise invalid(
+                "Metadata value must be a string, number, boolean or list of strings, "
+                f"got '{orjson.dumps(value).decode()[:80]}' for field '{key}'"
+            )
+    return clean
+
+
+def _number(value: int | float, key: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise invalid(f"Metadata value for field '{key}' must be a finite number")
+    return number
+
+
+def pack_metadata(fields: Mapping[str, object]) -> bytes | None:
+    """Clean metadata as the bytes a record holds."""
+    if not fields:
+        return None
+    packed = orjson.dumps(fields)
+    if len(packed) > METADATA_BYTES:
+        raise invalid(
+            f"Metadata size is {len(packed)} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector"
+        )
+    return packed
+
+
+def too_large(size: int, limit: int) -> Refusal:
+    return Refusal(413, f"Request size {size} bytes exceeds the maximum supported size of {limit} bytes (2 MB)")

@@ -1,0 +1,355 @@
+"""The data plane over REST: each route reads a request into a job, and writes its answer."""
+
+from collections.abc import Callable, Mapping
+
+from emulator.calls import Call
+from emulator.errors import Refusal, invalid
+from emulator.gate import Gate, Job, Outcome, Weather
+from emulator.http import Request, Response, json_response
+from emulator.index import IDS_PER_REQUEST, LIST_LIMIT, RECORDS_PER_UPSERT, Index
+from emulator.namespaces import Namespace
+from emulator.records import canonical_namespace, check_id, pack_floats, too_large
+from emulator.scoring import Wanted
+from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
+
+Prepare = Callable[[Index, Request, Call], Job]
+
+
+class DataPlane:
+    """One index's REST service."""
+
+    def __init__(
+        self, index: Index, gate: Gate, request_bytes: int, check_key: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        self._index = index
+        self._gate = gate
+        self._request_bytes = request_bytes
+        self._check_key = check_key
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            operation, prepare = route(request)
+            call = Call(operation, self._index.name, bytes_in=len(request.body) + request.url_length)
+            outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
+        except Refusal as refusal:
+            headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
+            return json_response(refusal.data_plane(), refusal.status, headers)
+        return Response(outcome.status, outcome.body, lsn_headers(outcome))
+
+    def _prepare(self, request: Request, call: Call, prepare: Prepare) -> Job:
+        self._check_key(request.headers)
+        if self._request_bytes and len(request.body) > self._request_bytes:
+            raise too_large(len(request.body), self._request_bytes)
+        return prepare(self._index, request, call)
+
+
+def lsn_headers(outcome: Outcome) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if outcome.written_lsn is not None:
+        headers["x-pinecone-request-lsn"] = str(outcome.written_lsn)
+    if outcome.indexed_lsn is not None:
+        headers["x-pinecone-max-indexed-lsn"] = str(outcome.indexed_lsn)
+    return headers
+
+
+def route(request: Request) -> tuple[str, Prepare]:
+    """The operation and its reader; 404 for unknown paths, 405 for known paths with another method."""
+    path, known = request.segments, False
+    for method, pattern, operation, prepare in _ROUTES:
+        if len(path) == len(pattern) and all(p in ("{}", s) for p, s in zip(pattern, path, strict=True)):
+            if method == request.method:
+                return operation, prepare
+            known = True
+    if known:
+        raise Refusal(405, f"Method {request.method} is not allowed here")
+    raise Refusal(404, f"Path /{'/'.join(path)[:200]} not found")
+
+
+def _namespace_of(body: Mapping[str, object]) -> str:
+    return canonical_namespace(body.get("namespace"))
+
+
+def _object(body: Mapping[str, object], name: str) -> Mapping[str, object] | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise invalid(f"{name} must be an object")
+    return value
+
+
+def _integer(body: Mapping[str, object], name: str, default: int | None = None) -> int:
+    value = body.get(name, default)
+    if type(value) is not int:
+        raise invalid(f"{name} must be an integer" if name in body else f"{name} is required")
+    return value
+
+
+def _flag(body: Mapping[str, object], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise invalid(f"{name} must be true or false")
+    return value
+
+
+def _token(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise invalid("paginationToken must be a string")
+    return value
+
+
+def _with_next(body: dict[str, object], token: str | None, weather: Weather) -> Outcome:
+    if token and not weather.lose_token:
+        body["pagination"] = {"next": token}
+    return Outcome(encode(body))
+
+
+def _upsert(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = _namespace_of(body)
+    records = read_records(index, body.get("vectors"))
+    call.ids = [record.id for record in records]
+    if not records:
+        raise invalid("vectors must not be empty")
+    if len(records) > RECORDS_PER_UPSERT:
+        raise invalid(f"An upsert may hold at most {RECORDS_PER_UPSERT} vectors, got {len(records)}")
+
+    def run(weather: Weather) -> Outcome:
+        kept = records if weather.partial is None else records[: int(len(records) * weather.partial)]
+        lsn = index.upsert(name, kept)
+        return Outcome(b'{"upsertedCount":%d}' % len(kept), written_lsn=lsn)
+
+    return Job(run, vanish=lambda: index.drop_namespace(name))
+
+
+def _fetch(index: Index, request: Request, call: Call) -> Job:
+    call.namespace = name = canonical_namespace(request.argument("namespace"))
+    call.ids = ids = [check_id(id) for id in request.arguments("ids")]
+    if not ids:
+        raise invalid("ids must not be empty")
+    if len(ids) > IDS_PER_REQUEST:
+        raise invalid(f"A fetch may name at most {IDS_PER_REQUEST} ids, got {len(ids)}")
+
+    def run(weather: Weather) -> Outcome:
+        found = index.fetch(name, ids, weather.lag_s)
+        answer = {
+            "vectors": {record.id: record_json(record) for record in found},
+            "namespace": index.resolve(name),
+            "usage": {"readUnits": fetch_units(found)},
+        }
+        return Outcome(encode(answer))
+
+    return Job(run, vanish=lambda: index.drop_namespace(name))
+
+
+def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = _namespace_of(body)
+    expression, token = _object(body, "filter"), _token(body.get("paginationToken"))
+    if not expression:
+        raise invalid("Empty filter provided for fetch by metadata request")
+    limit = _integer(body, "limit", 100)
+
+    def run(weather: Weather) -> Outcome:
+        found, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
+        answer: dict[str, object] = {
+            "vectors": {record.id: record_json(record) for record in found},
+            "namespace": index.resolve(name),
+            "usage": {"readUnits": fetch_units(found)},
+        }
+        return _with_next(answer, following, weather)
+
+    return Job(run, vanish=lambda: index.drop_namespace(name), has_token=bool(token))
+
+
+def _list(index: Index, request: Request, call: Call) -> Job:
+    call.namespace = name = canonical_namespace(request.argument("namespace"))
+    prefix, token = request.argument("prefix") or "", request.argument("paginationToken")
+    limit = request.number("limit", LIST_LIMIT)
+
+    def run(weather: Weather) -> Outcome:
+        ids, following = index.list_ids(name, prefix, limit, token, weather.lag_s)
+        call.ids = ids
+        answer: dict[str, object] = {
+            "vectors": [{"id": id} for id in ids],
+            "namespace": index.resolve(name),
+            "usage": {"readUnits": 1},
+        }
+        return _with_next(answer, following, weather)
+
+    return Job(run, vanish=lambda: index.drop_namespace(name), has_token=bool(token))
+
+
+def _query(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = _namespace_of(body)
+    wanted = _wanted(index, body)
+    top_k, expression = _integer(body, "topK"), _object(body, "filter")
+    values, metadata = _flag(body, "includeValues"), _flag(body, "includeMetadata")
+
+    def run(weather: Weather) -> Outcome:
+        matches, lsn = index.query(name, wanted, top_k, expression, weather.lag_s)
+        call.ids = [match.record.id for match in matches]
+        answer = {
+            "matches": [match_json(match, values, metadata) for match in matches],
+            "namespace": index.resolve(name),
+            "usage": {"readUnits": 1},
+        }
+        return Outcome(encode(answer), indexed_lsn=lsn)
+
+    return Job(run, vanish=lambda: index.drop_namespace(name))
+
+
+def _wanted(index: Index, body: Mapping[str, object]) -> Wanted | str:
+    id, vector, sparse = body.get("id"), body.get("vector"), read_sparse(body.get("sparseVector"), "The query")
+    if id:
+        if vector or sparse:
+            raise invalid("Cannot provide both 'ID' and 'vector' at the same time")
+        return check_id(id)
+    values = pack_floats(vector or [], "vector")
+    return index.check_wanted(values, sparse)
+
+
+def _delete(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = _namespace_of(body)
+    expression = _object(body, "filter")
+    vanish = lambda: index.drop_namespace(name)  # noqa: E731
+    if _flag(body, "deleteAll"):
+        return Job(lambda _: Outcome(written_lsn=index.delete_all(name)), vanish)
+    if expression is not None:
+        if not expression:
+            raise invalid("Delete with empty metadata filter is not allowed")
+        return Job(lambda _: Outcome(written_lsn=index.delete_by_filter(name, expression)), vanish)
+    call.ids = ids = [check_id(id) for id in read_ids(body.get("ids", []))]
+    if not ids:
+        raise invalid("One of ids, deleteAll or filter is required")
+    if len(ids) > IDS_PER_REQUEST:
+        raise invalid(f"A delete may name at most {IDS_PER_REQUEST} ids, got {len(ids)}")
+    return Job(lambda _: Outcome(written_lsn=index.delete_ids(name, ids)), vanish)
+
+
+def _update(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = _namespace_of(body)
+    expression, fields = _object(body, "filter"), _object(body, "setMetadata")
+    vanish = lambda: index.drop_namespace(name)  # noqa: E731
+    if expression is not None:
+        if not expression:
+            raise invalid("Update with empty metadata filter is not allowed")
+        if body.get("id") or body.get("values") or body.get("sparseValues"):
+            raise invalid("An update by filter changes metadata only and names no id")
+        dry_run = _flag(body, "dryRun")
+
+        def run_filter(_: Weather) -> Outcome:
+            matched, lsn = index.update_by_filter(name, expression, fields or {}, dry_run)
+            return Outcome(b'{"matchedRecords":%d}' % matched, written_lsn=lsn)
+
+        return Job(run_filter, vanish)
+    id = check_id(body.get("id"))
+    call.ids = [id]
+    values = pack_floats(body.get("values") or [], "values")
+    sparse = read_sparse(body.get("sparseValues"), f"Vector ID {id}")
+    return Job(lambda _: Outcome(written_lsn=index.update(name, id, values, sparse, fields)), vanish)
+
+
+def _stats(index: Index, request: Request, call: Call) -> Job:
+    if request.json().get("filter"):
+        raise invalid("Serverless indexes do not support describing index stats with metadata filtering")
+
+    def run(weather: Weather) -> Outcome:
+        counts = index.counts(weather.lag_s)
+        answer: dict[str, object] = {
+            "namespaces": {name: {"vectorCount": count} for name, count in counts.items()},
+            "indexFullness": 0,
+            "totalVectorCount": sum(counts.values()),
+            "metric": index.shape.metric,
+            "vectorType": index.shape.vector_type,
+        }
+        if index.shape.dimension:
+            answer["dimension"] = index.shape.dimension
+        return Outcome(encode(answer))
+
+    return Job(run)
+
+
+def namespace_json(namespace: Namespace, lag_s: float) -> dict[str, object]:
+    records = namespace.seen(lag_s).values()
+    answer: dict[str, object] = {
+        "name": namespace.name,
+        "record_count": str(len(records)),
+        "size_bytes": str(sum(record.billed_bytes() for record in records)),
+    }
+    if namespace.filterable is not None:
+        names = sorted(namespace.filterable)
+        answer["schema"] = {"fields": {name: {"filterable": True} for name in names}}
+        answer["indexed_fields"] = {"fields": names}
+    return answer
+
+
+def _create_namespace(index: Index, request: Request, call: Call) -> Job:
+    body = request.json()
+    call.namespace = name = check_id(body.get("name"), "Namespace name")
+    filterable = read_schema(body.get("schema"))
+    return Job(lambda weather: Outcome(encode(namespace_json(index.create_namespace(name, filterable), 0))))
+
+
+def read_schema(schema: object) -> frozenset[str] | None:
+    """The filterable fields; None when all are."""
+    if schema is None:
+        return None
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(fields, dict):
+        raise invalid("schema must be an object with fields")
+    for name, config in fields.items():
+        if not isinstance(config, dict) or config.get("filterable") is not True:
+            raise invalid(
+                f"Field '{name}' is set to filterable: false. Only filterable: true is supported. "
+                "To avoid indexing the field, omit it from the list of fields."
+            )
+    return frozenset(fields)
+
+
+def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
+    prefix, token = request.argument("prefix") or "", request.argument("paginationToken")
+    limit = request.number("limit", LIST_LIMIT)
+
+    def run(weather: Weather) -> Outcome:
+        page, following, total = index.list_namespaces(prefix, token, limit)
+        answer: dict[str, object] = {
+            "namespaces": [namespace_json(namespace, weather.lag_s) for namespace in page],
+            "total_count": total,
+        }
+        return _with_next(answer, following, weather)
+
+    return Job(run, has_token=bool(token))
+
+
+def _describe_namespace(index: Index, request: Request, call: Call) -> Job:
+    call.namespace = name = canonical_namespace(request.segments[1])
+    return Job(
+        lambda weather: Outcome(encode(namespace_json(index.describe_namespace(name), weather.lag_s))),
+        vanish=lambda: index.drop_namespace(name),
+    )
+
+
+def _delete_namespace(index: Index, request: Request, call: Call) -> Job:
+    call.namespace = name = canonical_namespace(request.segments[1])
+    return Job(lambda _: Outcome(written_lsn=index.delete_namespace(name)), vanish=lambda: index.drop_namespace(name))
+
+
+_ROUTES: tuple[tuple[str, tuple[str, ...], str, Prepare], ...] = (
+    ("POST", ("vectors", "upsert"), "upsert", _upsert),
+    ("GET", ("vectors", "fetch"), "fetch", _fetch),
+    ("POST", ("vectors", "fetch_by_metadata"), "fetch_by_metadata", _fetch_by_metadata),
+    ("GET", ("vectors", "list"), "list", _list),
+    ("POST", ("query",), "query", _query),
+    ("POST", ("vectors", "delete"), "delete", _delete),
+    ("POST", ("vectors", "update"), "update", _update),
+    ("POST", ("describe_index_stats",), "describe_index_stats", _stats),
+    ("GET", ("describe_index_stats",), "describe_index_stats", _stats),
+    ("POST", ("namespaces",), "create_namespace", _create_namespace),
+    ("GET", ("namespaces",), "list_namespaces", _list_namespaces),
+    ("GET", ("namespaces", "{}"), "describe_namespace", _describe_namespace),
+    ("DELETE", ("namespaces", "{}"), "delete_namespace", _delete_namespace),
+)

@@ -1,0 +1,156 @@
+"""The running emulator: one asyncio loop, a port for the control plane and one for each index."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from emulator.calls import DEFAULT_CALLS, CallLog
+from emulator.errors import Refusal
+from emulator.faults import Faults
+from emulator.gate import Gate
+from emulator.http import Handler, HttpConnection, Request, Response
+from emulator.index import Index
+from emulator.keeper import Disk, Keeper, Nowhere
+from emulator.project import Ports, Project, listen
+from emulator.rest_admin import Admin
+from emulator.rest_control import ControlPlane
+from emulator.rest_data import DataPlane
+from emulator.seeds import load_seeds
+
+
+@dataclass(frozen=True)
+class Options:
+    port: int = 5080  # of the control plane; 0: any free one
+    index_ports: tuple[int, int] | None = None  # first and last; None: the hundred that follow `port`
+    bind: str = "127.0.0.1"
+    host_name: str = "127.0.0.1"  # what index addresses are advertised with
+    data: Path | None = None
+    api_keys: Sequence[str] = ()  # empty: any key, or none, is let in
+    request_bytes: int = 2 * 1024 * 1024  # of a request's body; 0: unlimited
+    max_calls: int = DEFAULT_CALLS
+    seeds: bool = False
+
+
+@dataclass
+class Emulator:
+    options: Options
+    calls: CallLog = field(init=False)
+    project: Project = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self._servers: dict[str, asyncio.Server] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.calls = CallLog(options.max_calls)
+        self._faults = Faults()
+        self._keeper: Keeper = Disk(options.data) if options.data else Nowhere()
+        self._gate = Gate(self.calls, self._faults, self._keeper)
+
+    @property
+    def control(self) -> str:
+        """The control plane's address."""
+        return f"http://{self.options.host_name}:{self._control_port}"
+
+    async def start(self) -> None:
+        options = self.options
+        listener = listen(options.bind, options.port)
+        self._control_port = listener.getsockname()[1]
+        first, last = options.index_ports or (options.port and options.port + 1, options.port + 100)
+        self.project = Project(
+            self._keeper, Ports(options.bind, first, last), self._faults.longest_lag_s, self._serve, self._unserve
+        )
+        if isinstance(self._keeper, Disk):
+            self.project.restore(self._keeper)
+        if options.seeds:
+            load_seeds(self.project)
+        self._keeper.commit()
+        control = ControlPlane(self.project, self._gate, self.host_of, self._check_key)
+        admin = Admin(self.project, self.calls, self._faults, self._reset)
+
+        async def handle(request: Request) -> Response:
+            own = request.segments[:1] == ["_emulator"]
+            return await (admin.handle(request) if own else control.handle(request))
+
+        await self._listen("", listener, handle)
+
+    async def stop(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        self._keeper.commit()
+        self._keeper.close()
+
+    def host_of(self, index: Index) -> str:
+        return f"http://{self.options.host_name}:{index.port}"
+
+    def _serve(self, index: Index, listener: socket.socket) -> None:
+        plane = DataPlane(index, self._gate, self.options.request_bytes, self._check_key)
+        # The socket listens already, so whoever comes before the task has run waits in its backlog.
+        task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, plane.handle))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self, key: str, listener: socket.socket, handler: Handler) -> None:
+        loop = asyncio.get_running_loop()
+        self._servers[key] = await loop.create_server(lambda: HttpConnection(handler), sock=listener)
+
+    def _unserve(self, index: Index) -> None:
+        server = self._servers.pop(index.id, None)
+        if server:
+            server.close()
+
+    def _reset(self) -> None:
+        self._faults.rules.clear()
+        self.project.clear()
+        self._keeper.commit()
+
+    def _check_key(self, headers: Mapping[str, str]) -> None:
+        if not self.options.api_keys:
+            return
+        key = headers.get("api-key")
+        if not key:
+            raise Refusal(401, "Missing API key")
+        if key not in self.options.api_keys:
+            raise Refusal(401, "Invalid API key")
+
+
+class Running:
+    """An emulator in a thread of this process."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=uvloop.run, args=(self._main(),), name="emulator", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure:
+            raise self._failure
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        emulator = Emulator(self._options)
+        try:
+            await emulator.start()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that started us
+            self._failure = error
+            return
+        finally:
+            self._ready.set()
+        self.control = emulator.control
+        await self._end.wait()
+        await emulator.stop()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+
+def start(port: int = 0, **options: object) -> Running:
+    """Starts an emulator in this process; the options are those of `Options`."""
+    return Running(Options(port=port, **options))  # type: ignore[arg-type]

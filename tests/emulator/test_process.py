@@ -1,0 +1,88 @@
+"""The emulator as its own process: the ready line, the seeds, and a folder that survives it."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pinecone import Pinecone
+from pinecone.errors.exceptions import UnauthorizedError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def emulator(*options: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "emulator", "--port", "0", *options]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield json.loads(process.stdout.readline()), process
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_the_seeds_are_the_first_users_index() -> None:
+    with emulator("--load", "seeds") as (ready, _):
+        index = Pinecone(api_key="x", host=ready["control"]).index("digital-twin-brain")
+        stats = index.describe_index_stats()
+        assert (stats.total_vector_count, stats.dimension, stats.metric) == (805, 3072, "cosine")
+        counts = {name: summary.vector_count for name, summary in stats.namespaces.items()}
+        assert len(counts) == 30
+        assert [counts[name] for name in ("__default__", "eeeed554-9180-4229-a9af-0f8dd2c69e9b")] == [376, 87]
+        ids = Counter(item.id for name in counts for page in index.list(namespace=name) for item in page.vectors)
+        assert sum(ids.values()) == 805
+        assert max(ids.values()) > 1
+
+
+def test_the_seeds_ownership_names_every_namespace_and_three_creators(tmp_path: Path) -> None:
+    file = tmp_path / "ownership.yaml"
+    subprocess.run([sys.executable, "-m", "emulator", "--write-ownership", str(file)], cwd=REPOSITORY, check=True)
+    ownership = yaml.safe_load(file.read_text("utf-8"))
+    assert len(ownership["twins"]) == 29
+    assert {twin["creator_id"] for twin in ownership["twins"]} == {"sainath.no.1", "creator-b", "creator-c"}
+    assert {source["twin_id"] for source in ownership["sources"]} == {twin["id"] for twin in ownership["twins"]}
+
+
+def test_what_was_acknowledged_survives_a_kill_at_the_same_address(tmp_path: Path) -> None:
+    with emulator("--data", str(tmp_path)) as (ready, process):
+        pc = Pinecone(api_key="x", host=ready["control"])
+        pc.create_index(name="things", dimension=2, metric="cosine")
+        host = pc.describe_index("things").host
+        index = pc.index("things")
+        index.upsert(vectors=[{"id": str(n), "values": [n, 1], "metadata": {"n": n}} for n in range(50)], namespace="n")
+        index.delete(ids=["7"], namespace="n")
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=20)
+    with emulator("--data", str(tmp_path)) as (ready, _):
+        pc = Pinecone(api_key="x", host=ready["control"])
+        assert pc.describe_index("things").host == host
+        index = pc.index("things")
+        assert index.describe_index_stats().namespaces["n"].vector_count == 49
+        assert index.fetch(ids=["8"], namespace="n").vectors["8"].metadata == {"n": 8.0}
+
+
+def test_a_wrong_key_is_refused_on_both_planes() -> None:
+    with emulator("--api-key", "right") as (ready, _):
+        pc = Pinecone(api_key="right", host=ready["control"])
+        pc.create_index(name="things", dimension=2)
+        host = pc.describe_index("things").host
+        with pytest.raises(UnauthorizedError):
+            Pinecone(api_key="wrong", host=ready["control"]).list_indexes()
+        assert httpx.post(f"{host}/describe_index_stats").status_code == 401
+
+
+def test_it_imports_nothing_of_the_fleet() -> None:
+    code = "import emulator.server, sys; print([m for m in sys.modules if m.split('.')[0] in " \
+        "('vecfleet', 'orchestrator', 'workers', 'migrations')])"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
