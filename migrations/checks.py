@@ -98,11 +98,26 @@ def check_targets(
         )
     if survey.same_index:
         findings.problems += _chains(moves, targets)
-    new = len(targets - set(survey.occupied))
-    if len(survey.occupied) + new > quota:
+    findings.add(_check_quota(moves, survey, reachable, quota))
+    return findings
+
+
+def _check_quota(moves: Sequence[PlannedMove], survey: Survey, reachable: Collection[str], quota: int) -> Findings:
+    findings = Findings()
+    there = set(survey.occupied)
+    named = {move.to for move in moves if move.to is not None} - there
+    by_owner = sum(move.records for move in moves if move.by_owner)
+    surely = len(there) + len(named)
+    perhaps = surely + min(by_owner, len(set(reachable) - there - named))
+    if surely > quota:
         findings.problems.append(
-            f"the target index would hold {len(survey.occupied) + new:,} namespaces, old and new together; "
-            f"its quota is {quota:,}: move them in several plans, cleaning up in between"
+            f"the target index would hold {surely:,} namespaces, old and new together; its quota is {quota:,}: "
+            "move them in several plans, cleaning up in between"
+        )
+    elif perhaps > quota:
+        findings.warnings.append(
+            f"the target index may come to hold {perhaps:,} namespaces, if every owner has records; "
+            f"its quota is {quota:,}"
         )
     return findings
 

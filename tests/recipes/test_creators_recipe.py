@@ -274,6 +274,15 @@ def test_old_and_new_namespaces_together_must_fit_the_quota(world: World) -> Non
     assert plan(world, Grouping(creator="ana"), namespace_quota=60).records == 805
 
 
+def test_owners_who_might_not_have_records_only_bring_a_warning_about_the_quota(world: World) -> None:
+    index = world.index(INDEX)
+    fill(index, "", ["a", "b", "c"])
+    snapshot = look_up(*((f"t-{number}", "ana") for number in range(50)))
+    made = plan(world, Grouping(snapshot=snapshot, default="split"), namespace_quota=3)
+    assert any("may come to hold 4 namespaces" in warning for warning in made.warnings)
+    assert plan(world, Grouping(snapshot=snapshot, default="split"), namespace_quota=4).warnings == ()
+
+
 def test_sources_that_filter_by_different_fields_need_one_to_be_named(world: World) -> None:
     # Given two namespaces with different filterable fields for one target
     index = world.index(INDEX)
