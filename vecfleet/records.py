@@ -1,4 +1,4 @@
-"""A record: id, values, sparse values, metadata. Values travel as the float32 bytes they are, never as Python floats."""
+"""A record: id, values, sparse values, metadata. Values travel as float32 bytes, never as Python floats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
