@@ -6,9 +6,9 @@ from pathlib import Path
 from orchestrator.embedded.process import DidNotStart
 
 
-def free_port(preferred: int = 0) -> int:
-    """`preferred` if nobody has it, else any port that nobody has."""
-    for port in (preferred, 0):
+def free_port(*preferred: int) -> int:
+    """The first of `preferred` that nobody has, else any port that nobody has."""
+    for port in (*preferred, 0):
         with socket.socket() as probe:
             # As the servers do: a port whose last connections are still fading away is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -20,11 +20,11 @@ def free_port(preferred: int = 0) -> int:
     raise DidNotStart("This machine has no free port on 127.0.0.1.")
 
 
-def claim_port(state_dir: Path, name: str, wanted: int = 0) -> int:
-    """`wanted`, or the port that `name` had last time, if it is free; else a free one. Remembered for next time."""
+def claim_port(state_dir: Path, name: str, *usual: int) -> int:
+    """The port that `name` had last time, else a `usual` one, else any: the first that is free. Remembered."""
     place = _place(state_dir, name)
     remembered = place.read_text() if place.exists() else ""
-    port = free_port(wanted or (int(remembered) if remembered.isdigit() else 0))
+    port = free_port(*([int(remembered)] if remembered.isdigit() else []), *usual)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(str(port))
     return port

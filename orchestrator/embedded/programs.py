@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from orchestrator.embedded.ports import claim_port, listening
+import psutil
+
+from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import DidNotStart, Process
 
 START_S = 60.0
@@ -18,6 +20,10 @@ PYTHON = (sys.executable, "-P", "-m")
 """-P: a folder named `workers` or `migrations` where the user happens to be must not be taken for ours."""
 
 
+EMULATOR_PORT = 5080
+"""What its documentation says. The hundred ports after it are for its indexes."""
+
+
 class Program:
     """One process of ours. Ready when it listens on its port; one without a port is ready once it runs."""
 
@@ -27,7 +33,7 @@ class Program:
         self.name = name
         self.port = port
         self.process: Process | None = None
-        self._command = command
+        self.command = command
         self._log = state_dir / "logs" / f"{name}.log"
         self._env = env
 
@@ -35,7 +41,7 @@ class Program:
         """`launched` hears of the process at once, before it is ready."""
         self.process = Process.launch(
             self.name,
-            self._command,
+            self.command,
             log=self._log,
             cwd=Path.cwd(),
             env={**os.environ, **self._env},
@@ -55,14 +61,25 @@ class Program:
             self.process = None
 
     def _ready(self) -> bool:
-        return self.port is None or listening(self.port)
+        """Whether this very process listens: somebody else may have taken the port first."""
+        if self.port is None or self.process is None:
+            return True
+        try:
+            sockets = psutil.Process(self.process.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == self.port for each in sockets)
 
 
-def emulator(state_dir: Path, load: str | None) -> Program:
-    """The Pinecone-compatible server; `load` names what it holds at first."""
-    port = claim_port(state_dir, "emulator")
-    command = [*PYTHON, "emulator", "--port", str(port)]
-    return Program("emulator", [*command, *(("--load", load) if load else ())], state_dir=state_dir, env={}, port=port)
+def emulator(state_dir: Path, load: str | None, *, keep: bool) -> Program:
+    """The Pinecone-compatible server; `load` names what it holds at first. With `keep` its indexes outlive it."""
+    port = claim_port(state_dir, "emulator", EMULATOR_PORT)
+    command = [
+        *(*PYTHON, "emulator", "--port", str(port)),
+        *(("--load", load) if load else ()),
+        *(("--data", str(state_dir / "emulator")) if keep else ()),
+    ]
+    return Program("emulator", command, state_dir=state_dir, env={}, port=port)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from orchestrator import schema
 from orchestrator.embedded import programs
-from orchestrator.embedded.ports import claim_port
+from orchestrator.embedded.ports import claim_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
@@ -79,6 +79,7 @@ class Stack:
     environment: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.state_dir = self.state_dir.absolute()
         self._servers: list[Part] = []
         self._fleet: list[Part] = []
         self._held = ExitStack()
@@ -129,7 +130,7 @@ class Stack:
             if self.settings.pinecone_controller_host:
                 self.environment["PINECONE_CONTROLLER_HOST"] = self.settings.pinecone_controller_host
         elif self.emulator:
-            emulator = programs.emulator(self.state_dir, self.load)
+            emulator = programs.emulator(self.state_dir, self.load, keep=self.durable)
             self._begin(emulator, self._servers)
             self.environment |= {
                 "PINECONE_API_KEY": EMULATOR_KEY,
@@ -150,7 +151,7 @@ class Stack:
             self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
         if self.flower:
             password = self.settings.flower_password
-            port = claim_port(self.state_dir, "flower", self._chosen_flower_port())
+            port = self._flower_port()
             self.environment |= {
                 "FLOWER_URL": f"http://127.0.0.1:{port}",
                 "FLOWER_USER": self.settings.flower_user,
@@ -158,9 +159,11 @@ class Stack:
             }
             self._begin(programs.flower(self.state_dir, self.environment, port), self._fleet)
 
-    def _chosen_flower_port(self) -> int:
-        """The port that was set; 0, any, where none was: the default would let one stack only run on this machine."""
-        return self.settings.flower_port if "flower_port" in self.settings.model_fields_set else 0
+    def _flower_port(self) -> int:
+        """The port that was set, if it is free; where none was, any: the default would clash with a second stack's."""
+        if "flower_port" in self.settings.model_fields_set:
+            return free_port(self.settings.flower_port)
+        return claim_port(self.state_dir, "flower")
 
     def _begin(self, part: Part, parts: list[Part]) -> None:
         parts.append(part)
@@ -246,7 +249,7 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         return
     for server in (Postgres, Redis):
         server(state_dir).erase()
-    for folder in ("logs", "ports"):
+    for folder in ("logs", "ports", "emulator"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)
     with suppress(OSError):  # it holds something that is not ours
         state_dir.rmdir()

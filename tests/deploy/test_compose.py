@@ -1,0 +1,131 @@
+"""docker-compose.yml, as far as it can be held to its word without a Docker engine."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+from pinecone import Pinecone
+from pinecone._internal.data_plane_helpers import _validate_host
+
+from orchestrator.embedded import programs
+from vecfleet.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPOSE = REPOSITORY / "docker-compose.yml"
+COMPOSED: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSED["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "vecfleet"}
+COMMANDS = [(name, service["command"]) for name, service in OURS.items()]
+
+
+def test_it_keeps_to_the_compose_specification() -> None:
+    schemas = resources.files("check_jsonschema") / "builtin_schemas" / "vendor"
+    schema = json.loads((schemas / "compose-spec.json").read_text())
+    jsonschema.validate(COMPOSED, schema)
+
+
+def test_it_has_every_process_of_the_fleet_and_what_they_stand_on() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "flower", "emulator"}
+    assert SERVICES["postgres"]["image"].startswith("pgvector/")
+    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["emulator"]
+
+
+def test_workers_can_be_added_and_nothing_is_open_to_the_network() -> None:
+    # A container's name or a fixed port of the host would allow one of a kind only
+    assert not any("container_name" in service for service in SERVICES.values())
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published == [{"target": 5555, "host_ip": "127.0.0.1"}]
+
+
+def test_every_service_that_goes_on_running_says_how_to_tell_that_it_works() -> None:
+    assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == {"migrate"}
+
+
+def test_the_fleet_waits_for_the_schema_and_for_redis() -> None:
+    for name in ("dispatcher", "worker", "flower"):
+        assert OURS[name]["depends_on"] == {
+            "migrate": {"condition": "service_completed_successfully"},
+            "redis": {"condition": "service_healthy"},
+        }
+    assert OURS["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
+    known = {variable for spellings in Settings.variables().values() for variable in spellings}
+    assert set(OURS[name].get("environment", {})) <= known
+
+
+@pytest.mark.parametrize("name", ["migrate", "dispatcher", "worker", "flower"])
+def test_the_settings_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given what Compose makes of the file where only the one variable that must be set is set
+    for variable, value in environment(name, {"PINECONE_API_KEY": "a key"}).items():
+        monkeypatch.setenv(variable, value)
+    # Then the fleet accepts it, and would talk to Pinecone itself
+    settings = Settings.load()
+    assert settings.database_url and settings.redis_url and settings.pinecone_api_key
+    assert settings.pinecone_controller_host is None
+
+
+def test_the_sdk_accepts_the_emulators_addresses() -> None:
+    # Given the address that the file's own instructions name
+    [line] = re.findall(r"PINECONE_CONTROLLER_HOST=(http\S+)", COMPOSE.read_text())
+    alias, port = argument("emulator", "--host-name"), argument("emulator", "--port")
+    # Then it is the emulator's, under a name that the network knows and that is on its index addresses too
+    assert line == f"http://{alias}:{port}"
+    assert SERVICES["emulator"]["networks"]["default"]["aliases"] == [alias]
+    # And the SDK takes it for a host; it refuses a bare service name
+    Pinecone(api_key="any", host=line)
+    assert _validate_host(f"http://{alias}:{int(port) + 1}")
+    with pytest.raises(Exception, match="dot"):
+        _validate_host(f"http://emulator:{port}")
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_is_one_that_exists(name: str, command: list[str]) -> None:
+    """Each is asked for its help, its own options before it. test_processes starts them in earnest."""
+    asked = subprocess.run(
+        [sys.executable, *command[1:], "--help"], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+    )
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_the_commands_are_those_that_up_runs_as_processes(tmp_path: Path) -> None:
+    here = {
+        "dispatcher": programs.dispatcher(tmp_path, {}),
+        "worker": programs.worker(tmp_path, {}, 1),
+        "flower": programs.flower(tmp_path, {}, 5555),
+    }
+    for name, program in here.items():
+        there = [part for part in OURS[name]["command"] if not part.startswith("--address=")]
+        assert [part.replace(f"{REPOSITORY}/", "") for part in program.command[2:]] == there[1:]
+
+
+def test_the_image_runs_as_an_ordinary_user_and_holds_every_package_that_runs() -> None:
+    assert re.search(r"^USER vecfleet$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    kept = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"vecfleet", "migrations", "orchestrator", "workers", "emulator", "deploy", "bin"} <= kept
+    assert all((REPOSITORY / name).exists() for name in kept)
+
+
+def environment(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What Compose hands to a service: `${NAME:-default}` and `${NAME:?why}` replaced."""
+
+    def value(found: re.Match[str]) -> str:
+        return given.get(found["name"]) or (found["rest"] if found["kind"] == ":-" else "")
+
+    pattern = re.compile(r"\$\{(?P<name>\w+)(?P<kind>:-|:\?)(?P<rest>[^}]*)\}")
+    return {key: pattern.sub(value, str(text)) for key, text in OURS[name]["environment"].items()}
+
+
+def argument(name: str, option: str) -> str:
+    command: list[str] = OURS[name]["command"]
+    return command[command.index(option) + 1]
