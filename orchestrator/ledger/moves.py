@@ -17,17 +17,17 @@ _M = t.move.c
 
 
 def get(connection: sa.Connection, move_id: int) -> Move:
-    return _move(connection.execute(sa.select(t.move).where(_M.id == move_id)).one())
+    return from_row(connection.execute(sa.select(t.move).where(_M.id == move_id)).one())
 
 
 def of_job(connection: sa.Connection, job_id: int, states: Sequence[MoveState] | None = None) -> list[Move]:
     query = sa.select(t.move).where(_M.job_id == job_id).order_by(_M.seq)
     if states is not None:
         query = query.where(_M.state.in_(states))
-    return [_move(row) for row in connection.execute(query)]
+    return [from_row(row) for row in connection.execute(query)]
 
 
-def _move(row: sa.Row[Any]) -> Move:
+def from_row(row: sa.Row[Any]) -> Move:
     body = dict(row._mapping)
     return Move(**{**body, "state": MoveState(body["state"])})
 

@@ -1,0 +1,300 @@
+"""What people look at: where a job stands and why it waits, in a few bounded queries. Read-only.
+
+A job of 12,000 namespaces and a million batches is read in well under a second: totals are aggregated in the database,
+namespaces come a page at a time, and only the head of the queue is searched for what holds it up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations.plan import Estimate, Policies
+from orchestrator import tables as t
+from orchestrator.ledger import leadership, moves, parked
+from orchestrator.model import Move
+from orchestrator.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
+from vecfleet.errors import NotFound
+
+_NOW = sa.func.clock_timestamp()
+_J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
+# Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
+_HEAD = 1_000
+_REASONS = 3
+_COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job without its plan's moves: a plan may hold 12,000 of them."""
+
+    id: int
+    state: JobState
+    resume_to: JobState | None
+    reason: str | None
+    source: str
+    target: str
+    recipe: str
+    policies: Policies
+    estimate: Estimate
+    way_back: str
+    created_by: str
+    created_at: datetime
+    started_at: datetime | None
+    verified_at: datetime | None
+    cut_over_at: datetime | None
+    ended_at: datetime | None
+    cut_over_percent: int
+    batch_window: int
+    pace_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A job's moves added up. `expected`: listed, or planned where the listing is not complete yet."""
+
+    namespaces: Mapping[MoveState, int]
+    expected: int
+    planned: int
+    listed: int
+    written: int
+    identical: int
+    gone: int
+    parked: int
+    left_behind: int
+    deleted: int
+
+    @property
+    def settled(self) -> int:
+        return self.written + self.identical + self.gone + self.parked + self.left_behind
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Batches at the head of the queue that failed alike: tried first at `since`, to be tried again at `next_at`."""
+
+    error_class: str
+    error_text: str
+    batches: int
+    since: datetime | None
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the job table says of a job at one moment, `now` by the database clock.
+
+    `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
+    worker took, the oldest at `unanswered_since`.
+    """
+
+    now: datetime
+    job: JobRow
+    totals: Totals
+    targets: Mapping[str, int]
+    undecided: int
+    parked_batches: int
+    left: int
+    leased: int
+    unanswered: int
+    unanswered_since: datetime | None
+    waiting: Sequence[Waiting]
+    led: bool
+    page: Sequence[Move]
+
+
+def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
+    """Everything about one job, with its `namespaces` most telling moves. Raises NotFound."""
+    row = connection.execute(_job_columns().where(_J.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
+    job = _job_row(row)
+    flight = {
+        row.state: row
+        for row in connection.execute(
+            sa.select(_B.state, sa.func.count().label("n"), sa.func.min(_B.dispatched_at).label("since"))
+            .where(_B.job_id == job_id, _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED)))
+            .group_by(_B.state)
+        )
+    }
+    unanswered = flight.get(BatchState.DISPATCHED)
+    leased = flight.get(BatchState.LEASED)
+    led = leadership.seconds_left(connection)
+    return Reading(
+        now=connection.execute(sa.select(_NOW)).scalar_one(),
+        job=job,
+        totals=_totals(connection, [job_id])[job_id],
+        targets=_targets(connection, job_id),
+        undecided=parked.undecided(connection, job_id),
+        parked_batches=_count(connection, job_id, _B.state == BatchState.PARKED),
+        left=_left(connection, job),
+        leased=leased.n if leased else 0,
+        unanswered=unanswered.n if unanswered else 0,
+        unanswered_since=unanswered.since if unanswered else None,
+        waiting=_waiting(connection, job_id),
+        led=led is not None and led > 0,
+        page=page(connection, job_id, namespaces),
+    )
+
+
+def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:
+    """All jobs with their totals, the newest first."""
+    rows = [_job_row(row) for row in connection.execute(_job_columns().order_by(_J.id.desc()))]
+    totals = _totals(connection, [row.id for row in rows])
+    return [(row, totals[row.id]) for row in rows]
+
+
+def page(connection: sa.Connection, job_id: int, limit: int) -> list[Move]:
+    """The moves a person should see first: those that need one, then those under way, then the others in order."""
+    rank = sa.case(
+        (_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), 0),
+        (_M.state.in_((MoveState.COPYING, MoveState.REPAIRING, MoveState.CLEANING)), 1),
+        (_M.state == MoveState.LISTING, 2),
+        (_M.state == MoveState.COPIED, 3),
+        else_=4,
+    )
+    begun = sa.case((_M.written + _M.identical > 0, 0), else_=1)
+    rows = connection.execute(sa.select(t.move).where(_M.job_id == job_id).order_by(rank, begun, _M.seq).limit(limit))
+    return [moves.from_row(row) for row in rows]
+
+
+def _job_columns() -> sa.Select[Any]:
+    plain = [_J[name] for name in JobRow.__dataclass_fields__ if name in _J and name not in ("source", "target")]
+    return sa.select(
+        *plain,
+        _J.source["name"].astext.label("source"),
+        _J.target["name"].astext.label("target"),
+        _J.plan["recipe"].astext.label("recipe"),
+        _J.plan["policies"].label("policies"),
+        _J.plan["estimate"].label("estimate"),
+    )
+
+
+def _job_row(row: sa.Row[Any]) -> JobRow:
+    body = dict(row._mapping)
+    body["state"] = JobState(body["state"])
+    body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
+    body["policies"] = Policies.model_validate(body["policies"])
+    body["estimate"] = Estimate.model_validate(body["estimate"])
+    return JobRow(**body)
+
+
+def _totals(connection: sa.Connection, job_ids: Sequence[int]) -> dict[int, Totals]:
+    expected = sa.case((_M.listed_all, _M.listed), else_=sa.func.greatest(_M.listed, _M.planned))
+    sums = [sa.func.sum(_M[name]).label(name) for name in _COUNTS]
+    namespaces: dict[int, dict[MoveState, int]] = {job_id: {} for job_id in job_ids}
+    added: dict[int, dict[str, int]] = {job_id: dict.fromkeys((*_COUNTS, "expected"), 0) for job_id in job_ids}
+    for row in connection.execute(
+        sa.select(_M.job_id, _M.state, sa.func.count().label("n"), sa.func.sum(expected).label("expected"), *sums)
+        .where(_M.job_id.in_(job_ids))
+        .group_by(_M.job_id, _M.state)
+    ):
+        namespaces[row.job_id][MoveState(row.state)] = row.n
+        for name in added[row.job_id]:
+            added[row.job_id][name] += int(row._mapping[name])
+    return {job_id: Totals(namespaces=namespaces[job_id], **added[job_id]) for job_id in job_ids}
+
+
+def _targets(connection: sa.Connection, job_id: int) -> dict[str, int]:
+    rows = connection.execute(
+        sa.select(_T.check_state, sa.func.count().label("n")).where(_T.job_id == job_id).group_by(_T.check_state)
+    )
+    return {row.check_state: row.n for row in rows}
+
+
+def _left(connection: sa.Connection, job: JobRow) -> int:
+    if job.state not in JOB_WORKING - {JobState.RUNNING}:
+        return 0
+    kinds = sorted(KINDS_OF[job.state])
+    return _count(connection, job.id, _B.kind.in_(kinds), _B.state.in_(sorted(BATCH_OPEN)))
+
+
+def _count(connection: sa.Connection, job_id: int, *where: Any) -> int:
+    count: int = connection.execute(
+        sa.select(sa.func.count()).select_from(t.batch).where(_B.job_id == job_id, *where)
+    ).scalar_one()
+    return count
+
+
+def _waiting(connection: sa.Connection, job_id: int) -> list[Waiting]:
+    columns = (_B.error_class, _B.error_text, _B.first_leased_at, _B.run_after)
+    head = (
+        sa.select(*columns)
+        .where(_B.job_id == job_id, _B.state == BatchState.READY)
+        .order_by(_B.seq, _B.id)
+        .limit(_HEAD)
+    )
+    flight = sa.select(*columns).where(_B.job_id == job_id, _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED)))
+    tried = sa.union_all(head, flight).subquery()
+    rows = connection.execute(
+        sa.select(
+            tried.c.error_class,
+            tried.c.error_text,
+            sa.func.count().label("n"),
+            sa.func.min(tried.c.first_leased_at).label("since"),
+            sa.func.min(tried.c.run_after).filter(tried.c.run_after > _NOW).label("next_at"),
+        )
+        .where(tried.c.error_class.is_not(None))
+        .group_by(tried.c.error_class, tried.c.error_text)
+        .order_by(sa.desc("n"), tried.c.error_text)
+        .limit(_REASONS)
+    )
+    return [Waiting(row.error_class, row.error_text or "", row.n, row.since, row.next_at) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the batches of one step took, failed attempts included; `began` and `ended` by the database clock."""
+
+    requests: int
+    read_units: float
+    write_units: float
+    egress_bytes: int
+    began: datetime | None
+    ended: datetime | None
+
+
+def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
+    """By kind of batch. Checks that were made anew count once: their earlier batches are gone."""
+    rows = connection.execute(
+        sa.select(
+            _B.kind,
+            sa.func.sum(_B.requests).label("requests"),
+            sa.func.sum(_B.read_units).label("read_units"),
+            sa.func.sum(_B.write_units).label("write_units"),
+            sa.func.sum(_B.egress_bytes).label("egress_bytes"),
+            sa.func.min(_B.first_leased_at).label("began"),
+            sa.func.max(_B.done_at).label("ended"),
+        )
+        .where(_B.job_id == job_id)
+        .group_by(_B.kind)
+    )
+    return {
+        BatchKind(row.kind): Spent(
+            int(row.requests),
+            float(row.read_units),
+            float(row.write_units),
+            int(row.egress_bytes),
+            row.began,
+            row.ended,
+        )
+        for row in rows
+    }
+
+
+def left_alone(connection: sa.Connection, job_id: int) -> list[str]:
+    """The source namespaces that the plan does not move."""
+    names: list[str] = connection.execute(sa.select(_J.plan["left_alone"]).where(_J.id == job_id)).scalar_one()
+    return names
+
+
+def recorded_tests(connection: sa.Connection, job_id: int) -> dict[str, str]:
+    """The latest result of each test that was run and audited for this job: name → result."""
+    rows = connection.execute(
+        sa.select(t.audit.c.payload)
+        .where(t.audit.c.job_id == job_id, t.audit.c.action == "test")
+        .order_by(t.audit.c.id)
+    )
+    return {row.payload["test"]: row.payload["result"] for row in rows}

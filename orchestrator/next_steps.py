@@ -1,0 +1,70 @@
+"""What a person can type next, for each state of a job. Pure, and the one place that knows.
+
+The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its links.
+"""
+
+from orchestrator.ledger.reads import Reading
+from orchestrator.states import JobState
+
+_S = JobState
+
+
+def next_steps(reading: Reading) -> tuple[str, ...]:
+    """Commands, the likeliest first; at least one for every state."""
+    job = reading.job
+    watch = f"vecfleet status {job.id} --watch"
+    match job.state:
+        case _S.NEEDS_ATTENTION:
+            return _attention(reading)
+        case _S.PAUSED:
+            return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+        case _S.VERIFIED if job.policies.cut_over == "operator":
+            return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
+        case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
+            return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
+        case _S.CUT_OVER if job.policies.clean_up == "operator":
+            return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}")
+        case _S.CUT_OVER:
+            return (watch, f"vecfleet reverse {job.id}")
+        case _S.CANCELLED:
+            return (f"vecfleet rollback {job.id}", f"vecfleet report {job.id}")
+        case _S.CLEANED | _S.ROLLED_BACK:
+            return (f"vecfleet report {job.id}",)
+        case _:
+            return (*_missing_processes(reading), watch)
+
+
+def _missing_processes(reading: Reading) -> tuple[str, ...]:
+    if not reading.led:
+        return ("vecfleet dispatcher",)
+    return ("vecfleet worker",) if nobody_works(reading) else ()
+
+
+# A worker that runs takes a wake-up in milliseconds, or holds others meanwhile.
+_ANSWERED_WITHIN_S = 3.0
+
+
+def nobody_works(reading: Reading) -> bool:
+    """Whether wake-ups lie there and no worker takes any."""
+    since = reading.unanswered_since
+    if reading.leased or since is None:
+        return False
+    return (reading.now - since).total_seconds() > _ANSWERED_WITHIN_S
+
+
+def _attention(reading: Reading) -> tuple[str, ...]:
+    job = reading.job
+    steps: list[str] = []
+    if reading.parked_batches or reading.undecided:
+        steps.append(f"vecfleet park list {job.id}")
+    if reading.parked_batches:
+        steps.append(f"vecfleet retry {job.id} failed")
+    if reading.undecided:
+        steps += [f"vecfleet park accept {job.id} --all", f"vecfleet retry {job.id} parked"]
+    if steps:
+        return tuple(steps)
+    if job.resume_to is _S.ROLLING_BACK:
+        return (f"vecfleet rollback {job.id} --changed keep",)
+    if job.resume_to is _S.CLEANING:
+        return (f"vecfleet cleanup {job.id}",)
+    return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}")

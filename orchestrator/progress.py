@@ -1,0 +1,220 @@
+"""How far a job is, how fast it goes, and why it waits: from what the job table says to what people see. Pure.
+
+The terminal, `--json` and the web page show this one view.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.ledger.reads import Reading, Waiting
+from orchestrator.model import Move
+from orchestrator.next_steps import next_steps, nobody_works
+from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
+
+_S = JobState
+_MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceView:
+    """One move: `settled` of `expected` records are accounted for."""
+
+    source: str
+    target: str
+    state: MoveState
+    reason: str | None
+    expected: int
+    settled: int
+    parked: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "target": self.target,
+            "state": self.state,
+            "reason": self.reason,
+            "listed": self.expected,
+            "settled": self.settled,
+            "parked": self.parked,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job as people see it. `done` of `total` counts `unit`s of the present `step`.
+
+    `rate` is in units a second, over the time since an earlier reading or else since the start; `eta_seconds` is for
+    this step only, and None where nothing moves. `waits` are sentences.
+    """
+
+    reading: Reading
+    step: str
+    unit: str
+    done: int
+    total: int
+    rate: float | None
+    eta_seconds: float | None
+    waits: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    namespaces: tuple[NamespaceView, ...]
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.done / self.total if self.total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        job, totals = self.reading.job, self.reading.totals
+        return {
+            "job": job.id,
+            "state": job.state,
+            "reason": job.reason,
+            "waits": list(self.waits),
+            "next_steps": list(self.next_steps),
+            "source_index": job.source,
+            "target_index": job.target,
+            "step": self.step,
+            "unit": self.unit,
+            "done": self.done,
+            "total": self.total,
+            "percent": round(self.percent, 1),
+            "rate_per_second": None if self.rate is None else round(self.rate, 1),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+            "records": {
+                "planned": totals.planned,
+                "listed": totals.listed,
+                "settled": totals.settled,
+                "written": totals.written,
+                "identical": totals.identical,
+                "gone": totals.gone,
+                "parked": totals.parked,
+                "left_behind": totals.left_behind,
+                "deleted": totals.deleted,
+            },
+            "namespaces_by_state": dict(sorted(totals.namespaces.items())),
+            "targets_by_check": dict(sorted(self.reading.targets.items())),
+            "parked": {"undecided_records": self.reading.undecided, "batches": self.reading.parked_batches},
+            "cut_over_percent": job.cut_over_percent,
+            "levers": {"window": job.batch_window, "pace": job.pace_share},
+            "way_back": job.way_back,
+            "namespaces": [view.to_json() for view in self.namespaces],
+        }
+
+
+def progress(reading: Reading, earlier: Reading | None = None, *, broker_answers: bool = True) -> Progress:
+    """The view of a reading. With an `earlier` one the rate is that of the time between them."""
+    step, unit, done, total = _step(reading)
+    rate, eta = _speed(reading, earlier, done, total)
+    return Progress(
+        reading=reading,
+        step=step,
+        unit=unit,
+        done=done,
+        total=total,
+        rate=rate,
+        eta_seconds=eta,
+        waits=_waits(reading, broker_answers=broker_answers),
+        next_steps=next_steps(reading),
+        namespaces=tuple(_namespace(move) for move in reading.page),
+    )
+
+
+def rests(reading: Reading) -> bool:
+    """Whether nothing more happens unless a person acts."""
+    job = reading.job
+    if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
+        return True
+    if job.state is _S.VERIFIED:
+        return job.policies.cut_over == "operator" or (
+            job.policies.cut_over == "none" and job.policies.clean_up == "operator"
+        )
+    return job.state is _S.CUT_OVER and job.policies.clean_up == "operator"
+
+
+def _step(reading: Reading) -> tuple[str, str, int, int]:
+    job, totals, targets = reading.job, reading.totals, reading.targets
+    doing = job.resume_to if job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION) else job.state
+    namespaces = sum(totals.namespaces.values())
+    match doing:
+        case _S.COPIED | _S.VERIFIED | _S.CUT_OVER:
+            judged = targets.get("verified", 0) + targets.get("mismatched", 0)
+            return "verifying", "namespaces", judged, sum(targets.values())
+        case _S.CLEANING | _S.CLEANED:
+            return "cleaning up", "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
+        case _S.ROLLING_BACK | _S.ROLLED_BACK:
+            return "rolling back", "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
+        case _:
+            return "copying", "records", totals.settled, totals.expected
+
+
+def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> tuple[float | None, float | None]:
+    job = reading.job
+    if job.state not in JOB_WORKING:
+        return None, None
+    if earlier is not None and earlier.job.state is job.state and earlier.now < reading.now:
+        seconds = (reading.now - earlier.now).total_seconds()
+        rate = max(0.0, (done - _step(earlier)[2]) / seconds)
+        if job.state is not _S.RUNNING and reading.left:
+            by_batches = (earlier.left - reading.left) / seconds
+            return rate, reading.left / by_batches if by_batches > 0 else None
+    elif job.state is _S.RUNNING and job.started_at is not None:
+        rate = done / max((reading.now - job.started_at).total_seconds(), 0.001)
+    else:
+        return None, None
+    return rate, (total - done) / rate if rate > 0 else None
+
+
+def _waits(reading: Reading, *, broker_answers: bool) -> tuple[str, ...]:
+    job = reading.job
+    waits: list[str] = []
+    if job.state in _MOVING:
+        if not reading.led:
+            waits.append("no dispatcher is running: nothing new starts")
+        if not broker_answers:
+            waits.append("Redis does not answer: workers cannot be woken")
+        elif nobody_works(reading):
+            waits.append(f"no worker takes the {reading.unanswered} batches that are due")
+        waits += [_said(waiting, reading.now) for waiting in reading.waiting]
+    elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
+        waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
+    elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
+        waits.append(_before_clean_up(reading))
+    return tuple(waits)
+
+
+def _said(waiting: Waiting, now: datetime) -> str:
+    batches = "1 batch waits" if waiting.batches == 1 else f"{waiting.batches} batches wait"
+    kind = "" if waiting.error_class == "Waiting" else f"{waiting.error_class}: "
+    since = f", tried since {waiting.since:%H:%M:%S %Z}" if waiting.since else ""
+    again = f", again in {max((waiting.next_at - now).total_seconds(), 0):.0f} s" if waiting.next_at else ""
+    return f"{batches}{since}{again}: {kind}{waiting.error_text}"
+
+
+def _before_clean_up(reading: Reading) -> str:
+    job = reading.job
+    since = job.cut_over_at if job.policies.cut_over != "none" else job.verified_at
+    by_whom = "a person decides when the old is deleted" if job.policies.clean_up == "operator" else "clean-up follows"
+    if since is None:
+        return by_whom
+    soaked = since + timedelta(seconds=job.policies.soak_seconds)
+    if reading.now < soaked:
+        return f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}; then {by_whom}"
+    return by_whom
+
+
+def _namespace(move: Move) -> NamespaceView:
+    return NamespaceView(
+        source=move.source,
+        target=move.to or "each record's owner",
+        state=move.state,
+        reason=move.reason,
+        expected=move.listed if move.listed_all else max(move.listed, move.planned),
+        settled=move.settled,
+        parked=move.parked,
+    )
+
+
+def state_counts(namespaces: Mapping[MoveState, int]) -> str:
+    """For example: `12 copying, 3 copied`."""
+    return ", ".join(f"{namespaces[state]} {state}" for state in MoveState if namespaces.get(state))

@@ -1,0 +1,253 @@
+"""The report of a job: what was moved and proven, what it cost, and the way back.
+
+Figures come from the job table, what is in the index now from the index itself. What was not proven is said so.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations.estimating import Prices
+from migrations.survey import Surveyor
+from orchestrator.ledger import audit, moves, parked, reads
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.reads import JobRow, Reading, Spent
+from orchestrator.model import Target
+from orchestrator.next_steps import next_steps
+from orchestrator.states import JOB_ENDED, BatchKind
+from vecfleet import names
+from vecfleet.errors import BadInput, StoreError
+from vecfleet.stores.base import Kind, Store
+
+NOT_RUN = "not run"
+# The tests that seed 001's log template names.
+TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", "query_performance")
+# Enough to see what is wrong in a report that people read; the counts stay exact.
+SHOWN_ISSUES = 50
+_CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an index holds: records and namespaces. `creator_based`: each name is a tenant's, or `public`."""
+
+    vectors: int
+    namespaces: int
+    creator_based: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    verified: int
+    mismatched: int
+    unverified: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One job, summed up. `after` is None where the target index could not be read. `seconds` counts the time in which
+    some batch was at work, not the waiting for people.
+    """
+
+    reading: Reading
+    vectors_before: int
+    namespaces_before: int
+    after: Holding | None
+    verdicts: Verdicts
+    spent: Spent
+    dollars: float
+    seconds: float
+    tests: Mapping[str, str]
+    issues: tuple[str, ...]
+    audit_head: str
+
+    @property
+    def job(self) -> JobRow:
+        return self.reading.job
+
+
+def build(database: Database, store: Store, prices: Prices, job_id: int) -> Report:
+    """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
+    with database.begin() as connection:
+        target_index = reads.reading(connection, job_id, namespaces=0).job.target
+    now, unread = _read_index(store, target_index)  # outside the transactions: it may take minutes
+    with database.begin() as connection:
+        reading = reads.reading(connection, job_id, namespaces=0)
+        totals, kept = reading.totals, reads.left_alone(connection, job_id)
+        still_there = now if reading.job.source == reading.job.target else {}
+        targets = moves.targets_of_job(connection, job_id)
+        spent = reads.spent(connection, job_id)
+        total = add_up(spent.values())
+        return Report(
+            reading=reading,
+            vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
+            namespaces_before=sum(totals.namespaces.values()) + len(kept),
+            after=None if unread else holding(now),
+            verdicts=verdicts(targets),
+            spent=total,
+            dollars=dollars(total, prices),
+            seconds=busy_seconds(spent),
+            tests=dict.fromkeys(TESTS, NOT_RUN) | reads.recorded_tests(connection, job_id),
+            issues=tuple(_issues(connection, reading, targets, unread)),
+            audit_head=audit.head(connection),
+        )
+
+
+def dollars(spent: Spent, prices: Prices) -> float:
+    units = spent.read_units * prices.read_million + spent.write_units * prices.write_million
+    return units / 1e6 + spent.egress_bytes * prices.egress_gb / 1e9
+
+
+def _read_index(store: Store, index: str) -> tuple[dict[str, int], str | None]:
+    """Records by namespace as the index says now, or why it does not."""
+    try:
+        surveyor = Surveyor(store)
+        info = surveyor.describe(index)
+        if info.kind not in _CAN_LIST:
+            return {}, f"an index of {info.kind}s cannot be listed"
+        return {name: held.records for name, held in surveyor.namespaces(info).items()}, None
+    except (StoreError, BadInput) as error:
+        return {}, error.message
+
+
+def holding(namespaces: Mapping[str, int]) -> Holding:
+    """Add up namespaces, given as name → records."""
+    return Holding(
+        vectors=sum(namespaces.values()),
+        namespaces=len(namespaces),
+        creator_based=all(name == names.PUBLIC or names.parse(name) is not None for name in namespaces),
+    )
+
+
+def verdicts(targets: Iterable[Target]) -> Verdicts:
+    """Count targets by verdict. A verdict that names an older write sequence is none."""
+    verified = mismatched = unverified = records = 0
+    for target in targets:
+        if target.check_state == "verified" and target.verdict and target.sequence == target.check_sequence:
+            verified += 1
+            records += target.verdict["expected"]
+        elif target.check_state == "mismatched":
+            mismatched += 1
+        else:
+            unverified += 1
+    return Verdicts(verified, mismatched, unverified, records)
+
+
+def add_up(parts: Iterable[Spent]) -> Spent:
+    every = list(parts)
+    began = [part.began for part in every if part.began]
+    ended = [part.ended for part in every if part.ended]
+    return Spent(
+        requests=sum(part.requests for part in every),
+        read_units=sum(part.read_units for part in every),
+        write_units=sum(part.write_units for part in every),
+        egress_bytes=sum(part.egress_bytes for part in every),
+        began=min(began, default=None),
+        ended=max(ended, default=None),
+    )
+
+
+def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
+    """The time in which at least one kind of batch was at work: their spans, overlaps counted once."""
+    spans = sorted((part.began, part.ended) for part in spent.values() if part.began and part.ended)
+    busy, until = timedelta(), datetime.min.replace(tzinfo=UTC)
+    for began, ended in spans:
+        busy += max(ended - max(began, until), timedelta())
+        until = max(until, ended)
+    return busy.total_seconds()
+
+
+def _issues(connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None) -> Iterable[str]:
+    totals = reading.totals
+    if reading.job.state not in JOB_ENDED:
+        yield f"the job is {reading.job.state}: this report is not final"
+    if reading.job.reason:
+        yield reading.job.reason
+    if unread:
+        yield f"the target index could not be read: {unread}"
+    if totals.listed != totals.settled:
+        yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
+    if totals.gone:
+        yield f"{totals.gone:,} records were gone from their source before they were copied"
+    for target in [target for target in targets if target.check_state == "mismatched"][:SHOWN_ISSUES]:
+        yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
+    for record in parked.records(connection, reading.job.id, SHOWN_ISSUES):
+        by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
+        yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
+    for batch in parked.batches(connection, reading.job.id)[:SHOWN_ISSUES]:
+        yield f"parked: {batch.kind} batch {batch.seq} of {batch.source or 'a target'}: {batch.error_text}"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The whole report."""
+    job, totals, estimate, spent = report.job, report.reading.totals, report.job.estimate, report.spent
+    return {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "source_index": job.source,
+        "target_index": job.target,
+        "executed_by": job.created_by,
+        "created_at": _iso(job.created_at),
+        "ended_at": _iso(job.ended_at),
+        "records": {
+            "listed": totals.listed,
+            "moved_and_verified": report.verdicts.records,
+            "written": totals.written,
+            "identical": totals.identical,
+            "gone": totals.gone,
+            "parked": totals.parked,
+            "left_behind": totals.left_behind,
+            "deleted_from_source": totals.deleted,
+        },
+        "namespaces": {
+            "before": report.namespaces_before,
+            "after": report.after.namespaces if report.after else None,
+            "moved": sum(totals.namespaces.values()),
+        },
+        "vectors": {"before": report.vectors_before, "after": report.after.vectors if report.after else None},
+        "all_creator_based": report.after.creator_based if report.after else None,
+        "verdicts": {
+            "verified": report.verdicts.verified,
+            "mismatched": report.verdicts.mismatched,
+            "unverified": report.verdicts.unverified,
+        },
+        "seconds": {"estimated": estimate.seconds, "actual": round(report.seconds, 1)},
+        "requests": {"estimated": estimate.requests, "actual": spent.requests},
+        "read_units": {"estimated": estimate.read_units, "actual": round(spent.read_units, 1)},
+        "write_units": {"estimated": estimate.write_units, "actual": round(spent.write_units, 1)},
+        "egress_bytes": {"estimated": estimate.egress_bytes, "actual": spent.egress_bytes},
+        "dollars": {"estimated": estimate.dollars, "actual": round(report.dollars, 4)},
+        "tests": dict(report.tests),
+        "issues": list(report.issues),
+        "way_back": job.way_back,
+        "audit_head": report.audit_head,
+        "next_steps": list(next_steps(report.reading)),
+    }
+
+
+def migration_log(report: Report) -> dict[str, Any]:
+    """The log of seed 001, Appendix A: exactly its keys."""
+    job, after = report.job, report.after
+    return {
+        "migration": {
+            "date": _iso(job.started_at or job.created_at),
+            "executed_by": job.created_by,
+            "before": {"total_vectors": report.vectors_before, "total_namespaces": report.namespaces_before},
+            "after": {
+                "total_vectors": after.vectors if after else None,
+                "total_namespaces": after.namespaces if after else None,
+                "all_creator_based": after.creator_based if after else None,
+            },
+            "tests": {test: report.tests[test] for test in TESTS},
+            "issues": list(report.issues),
+        }
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
