@@ -7,5 +7,5 @@ from orchestrator.queue import app
 
 PATIENCE_S = 5.0  # a worker with every thread busy answers within milliseconds; its main thread does nothing else
 
-if not app.control.ping(pattern=f"*@{socket.gethostname()}", matcher="glob", timeout=PATIENCE_S):
+if not app.control.ping(pattern=f"*@{socket.gethostname()}", matcher="glob", timeout=PATIENCE_S, limit=1):
     sys.exit(f"no worker of {socket.gethostname()} answered within {PATIENCE_S:g} s")

@@ -1,0 +1,83 @@
+"""The stack with what has a web address: the emulator with the seeds' index, and Flower."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.embedded import DidNotStart
+from orchestrator.embedded.ports import listening
+from orchestrator.embedded.record import Record
+from orchestrator.embedded.stack import Stack, down, up_in_background
+from vecfleet.settings import Settings
+
+NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None, flower_password=None)
+
+UP = """
+import sys
+from pathlib import Path
+from orchestrator.embedded.foreground import run
+from orchestrator.embedded.stack import Stack
+from vecfleet.settings import Settings
+
+nothing = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
+run(Stack(Path(sys.argv[1]), durable=False, settings=nothing), lambda environment: None)
+"""
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "state"
+    yield place
+    down(place, erase=True)
+
+
+def test_its_addresses_lead_to_the_seeds_index_and_to_flower(state_dir: Path) -> None:
+    # Given a stack for a demonstration
+    with Stack(state_dir, emulator=True, load="seeds", flower=True, durable=False, settings=NOTHING) as stack:
+        at = stack.environment
+        # Then the emulator has the index, and Flower lets in who has the password
+        [index] = httpx.get(f"{at['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()["indexes"]
+        assert (index["name"], index["status"]["ready"]) == ("digital-twin-brain", True)
+        account = (at["FLOWER_USER"], at["FLOWER_PASSWORD"])
+        assert httpx.get(at["FLOWER_URL"]).status_code == 401
+        assert httpx.get(at["FLOWER_URL"], auth=account).is_success
+        processes = recorded(state_dir).processes
+    # And when it is over, nothing of it is left
+    assert not any(process.alive() or (process.port and listening(process.port)) for process in processes)
+    assert not state_dir.exists()
+
+
+def test_the_emulator_keeps_its_indexes_and_their_addresses_from_one_up_to_the_next(state_dir: Path) -> None:
+    # Given a lasting stack that was stopped
+    with Stack(state_dir, emulator=True, load="seeds", settings=NOTHING) as stack:
+        before = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
+    # When it is started again
+    with Stack(state_dir, emulator=True, settings=NOTHING) as stack:
+        after = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
+    # Then a job that was under way finds its index where it was
+    assert after == before and after["indexes"]
+
+
+def test_up_in_the_background_returns_once_everything_is_ready(state_dir: Path) -> None:
+    record = up_in_background([sys.executable, "-c", UP, str(state_dir)], state_dir)
+    assert record.ready and record.supervisor.alive()
+    assert {process.name for process in record.processes} == {"postgres", "redis"}
+    assert down(state_dir) and not record.supervisor.alive()
+
+
+def test_up_in_the_background_says_why_it_failed(state_dir: Path) -> None:
+    with pytest.raises(DidNotStart, match="no such luck"):
+        up_in_background([sys.executable, "-c", "raise SystemExit('no such luck')"], state_dir)
+
+
+def recorded(state_dir: Path) -> Record:
+    record = Record.read(state_dir)
+    assert record is not None
+    return record
+
+
+def key(stack: Stack) -> dict[str, str]:
+    return {"Api-Key": stack.environment["PINECONE_API_KEY"]}
