@@ -6,8 +6,9 @@ A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from migrations.enriching import Conflict, ConflictPolicy, enrich
-from migrations.plan import PlannedMove
+from migrations.enriching import Conflict, enrich
+from migrations.findings import Findings, counted
+from migrations.plan import PlannedMove, Policies
 from migrations.reading import Reader
 from migrations.routing import Router, Rule, Unrouted
 from vecfleet import names
@@ -58,6 +59,25 @@ def analyze(reader: Reader, namespace: str, router: Router) -> Breakdown:
     return result
 
 
+def foresee(found: Breakdown, policies: Policies) -> Findings:
+    """What a reviewer of the plan should know of these records before they move."""
+    findings = Findings()
+    whose = f"of the {counted(found.records, 'record')} of {found.namespace!r}, "
+    orphans, to_review = sum(found.orphans.values()), found.rules["review"]
+    if orphans:
+        findings.warnings.append(
+            f"{whose}{orphans:,} have no owner to go to: they will be parked, for a person to decide"
+        )
+    if to_review:
+        findings.warnings.append(f"{whose}{to_review:,} have no owner: they go to {policies.review_namespace!r}")
+    for key, records in sorted(found.conflicts.items()):
+        outcome = {"fail": "they will be parked", "keep": "it stays", "overwrite": "it is overwritten and remembered"}
+        findings.warnings.append(
+            f"{whose}{records:,} hold another value under {key!r} already: {outcome[policies.conflicts]}"
+        )
+    return findings
+
+
 def type_name(value: MetadataValue) -> str:
     """How a metadata value's type is called in the vector stores' own words."""
     if isinstance(value, bool):
@@ -77,8 +97,7 @@ def _add(result: Breakdown, record: Record, router: Router) -> None:
         return
     result.targets[routed.target] += 1
     result.rules[routed.rule] += 1
-    strictest: ConflictPolicy = "fail"
-    outcome = enrich(record, result.namespace, routed, strictest)
+    outcome = enrich(record, result.namespace, routed, "fail")
     if isinstance(outcome, Conflict):
         result.conflicts[outcome.key] += 1
         _keep_first(result.conflict_ids, record)

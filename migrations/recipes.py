@@ -3,11 +3,12 @@
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from migrations import checks
+from migrations.analysis import Breakdown, analyze, foresee
 from migrations.creators import Grouping, assign
 from migrations.estimating import CostModel, Prices
 from migrations.findings import Findings, few
@@ -15,6 +16,7 @@ from migrations.idsources import IdSources
 from migrations.index import keep_names, new_index
 from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies
 from migrations.rechecking import check_plan, survey_again
+from migrations.routing import Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, Held, Survey, Surveyor, common_ids
 from vecfleet import names
 from vecfleet.stores.base import IndexInfo, Kind, Store
@@ -31,6 +33,8 @@ __all__ = [
 
 # How many namespaces records are thought to spread over where no look-up tells.
 GUESSED_OWNERS = 10
+# Up to here a namespace that is to be split is read when planning, for at most 1,100 read units.
+ANALYZE_UP_TO = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,15 @@ def _plan(
     moves, idle = checks.drop_no_ops(assignment.moves, survey)
     findings.add(idle)
     snapshot = grouping.snapshot if grouping else None
+    router = Router(
+        ownership=snapshot.ownership if snapshot else Ownership(),
+        lookup_key=common.lookup_key,
+        review_namespace=policies.review_namespace if policies.orphans == "review" else None,
+    )
     reachable = checks.reachable_targets(snapshot, policies)
+    for found in _analyzed(surveyor, survey, moves, router):
+        findings.add(foresee(found, policies))
+        reachable |= set(found.targets)
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
@@ -143,6 +155,13 @@ def _plan(
         estimate=costs.estimate(moves),
         warnings=tuple(findings.warnings),
     ).sealed()
+
+
+def _analyzed(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], router: Router) -> Iterator[Breakdown]:
+    """The namespaces whose records go to their own owners, as far as they are small enough to read when planning."""
+    for move in moves:
+        if move.by_owner and move.records <= ANALYZE_UP_TO and survey.source.kind is not Kind.POD:
+            yield analyze(surveyor.reader(survey.source), move.source, router)
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:

@@ -81,7 +81,7 @@ class Surveyor:
         try:
             return patiently(lambda: self.store.describe(index))
         except Missing as error:
-            raise NotFound(error.message, next_step="name an index of the project that the API key is for") from error
+            raise NotFound(error.message, next_step=error.next_step or "name an index that is there") from error
 
     def reader(self, info: IndexInfo) -> Reader:
         if info.name not in self.readers:
