@@ -52,6 +52,7 @@ class Move:
     to: str | None
     creator: str | None
     twin: str | None
+    prefix: str
     state: MoveState
     reason: str | None
     planned: int
@@ -88,6 +89,8 @@ class Target:
     prepared: bool
     created_by_us: bool
     checks_ids: bool
+    held_before: int
+    held_before_digest: int
     sequence: int
     check_state: str
     open_checks: int

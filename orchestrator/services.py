@@ -206,7 +206,7 @@ def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) 
             "; ".join(objections), next_step=f"see what is missing: {_status(job.id)}", objections=tuple(objections)
         )
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
-    one_by_one = [move.id for move in every if by_ids or move.left_behind]
+    one_by_one = [move.id for move in every if by_ids or move.left_behind or move.identical]
     removals.begin_cleaning(connection, job.id, one_by_one)
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
     audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))

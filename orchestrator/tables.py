@@ -127,6 +127,7 @@ move = Table(
     Column("to", Text),  # None: each record goes to its owner's namespace
     Column("creator", Text),
     Column("twin", Text),
+    Column("prefix", Text, nullable=False, server_default=text("''")),  # what its ids are given at the target
     Column("state", Text, nullable=False, server_default=text(f"'{MoveState.PENDING}'")),
     Column("reason", Text),
     Column("planned", BigInteger, nullable=False),
@@ -160,7 +161,9 @@ target = Table(
     Column("authority", Text, nullable=False, server_default=text("'source'")),
     _flag("prepared"),  # its namespace exists with the right filterable fields
     _flag("created_by_us"),
-    _flag("checks_ids"),  # more than one move may write to it
+    _flag("checks_ids"),  # more than one move may write to it, or it held records before the job
+    _count("held_before"),  # records it held before the job: ours neither to change nor to count
+    Column("held_before_digest", Numeric(39, 0), nullable=False, server_default=text("0")),
     _count("sequence"),  # raised before every upsert and removal
     _when("last_write_at"),
     Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
@@ -186,8 +189,8 @@ target_id = Table(
     metadata,
     Column("target_id", BigInteger, ForeignKey("target.id"), primary_key=True),
     Column("record_id", Text(collation="C"), primary_key=True),
-    Column("move_id", BigInteger, ForeignKey("move.id"), nullable=False),
-    Column("digest", Numeric(39, 0), nullable=False),
+    Column("move_id", BigInteger, ForeignKey("move.id")),  # None: it was there before the job
+    Column("digest", Numeric(39, 0)),
 )
 
 batch = Table(

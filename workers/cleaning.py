@@ -10,9 +10,12 @@ from typing import Any
 
 from orchestrator import manifests
 from orchestrator.ledger import checks, removals
-from vecfleet.digests import Tally, id_digest, record_digest
+from vecfleet.digests import Tally, record_digest
 from workers.placing import Placed, place_all
 from workers.work import NotProven, Work
+
+# Copy batches whose manifests are read at once: some thousand ids in memory.
+_PAGE = 50
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
@@ -36,8 +39,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks."""
     namespace = work.move.source
     listed = _list(work, namespace)
-    with work.database.begin() as connection:
-        expected = checks.written_by_move(connection, work.move.id)
+    expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
     if not already_deleted:
         if listed != expected:
@@ -52,10 +54,25 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     return {"deleted": expected.count}
 
 
+def _copied(work: Work) -> Tally:
+    """The source ids of everything the move wrote."""
+    copied = Tally()
+    last = 0
+    while True:
+        with work.database.begin() as connection:
+            rows = checks.written_page(connection, work.move.id, last, _PAGE)
+        if not rows:
+            return copied
+        for batch_id, manifest, members, target_id in rows:
+            last = batch_id
+            if target_id is not None:
+                copied += Tally.of_ids(manifests.select(manifests.unpack(manifest), members))
+
+
 def _list(work: Work, namespace: str) -> Tally:
     found = Tally()
     for page in work.source.ids(namespace):
-        found += Tally.of_digests(id_digest(record_id) for record_id in page)
+        found += Tally.of_ids(page)
     return found
 
 
@@ -90,15 +107,15 @@ def _prove(work: Work) -> set[str]:
 
 
 def _different(work: Work, placed: dict[str, Placed]) -> list[str]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for record_id, one in placed.items():
-        groups[one.target].append(record_id)
+    groups: dict[str, list[Placed]] = defaultdict(list)
+    for one in placed.values():
+        groups[one.target].append(one)
     different: list[str] = []
-    for namespace, ids in groups.items():
-        held = work.target.fetch(namespace, ids)
+    for namespace, group in groups.items():
+        held = work.target.fetch(namespace, [one.record.id for one in group])
         different += [
-            record_id
-            for record_id in ids
-            if record_id not in held or record_digest(held[record_id]) != placed[record_id].digest
+            one.source_id
+            for one in group
+            if one.record.id not in held or record_digest(held[one.record.id]) != one.digest
         ]
     return different

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from orchestrator import manifests
 from orchestrator.ledger import batches, moves
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
-from vecfleet.digests import Tally, id_digest, record_digest
+from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 from workers.placing import Placed, place_all
@@ -36,10 +36,9 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += taken.parked
             identical += taken.identical
             left_behind += taken.left_behind
-        refused = _upsert(work, target, group)
-        parked += [ParkedRecord(record.id, why) for record, why in refused]
-        bad = {record.id for record, _ in refused}
-        tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in bad]))
+        refused = dict(_upsert(work, target, group))
+        parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
+        tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in refused]))
     tallies = [tally for tally in tallies if tally.count]
     return CopyOutcome(
         tallies=tuple(tallies),
@@ -78,25 +77,37 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
                 owner = groups[namespace][0].owner
                 targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
         except Refused as error:
-            parked += [ParkedRecord(one.record.id, error.message) for one in groups[namespace]]
+            parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
         moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
-    for target in targets.values():
+    for namespace, target in targets.items():
         if not target.prepared:
-            _prepare(work, target)
+            targets[namespace] = _prepare(work, target)
     return targets, parked
 
 
-def _prepare(work: Work, target: Target) -> None:
-    """Create the namespace with the source's filterable fields and the enriched keys. Safe to repeat and to race.
+def _prepare(work: Work, target: Target) -> Target:
+    """Create the namespace with the source's filterable fields and the enriched keys, or note what it holds already.
 
-    A crash between the creation and its record leaves `created_by_us` false: rolling back then keeps an empty
-    namespace, which is the harmless side.
+    Safe to repeat and to race: no batch upserts into a target before this is on record, so an id listed here that no
+    move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
+    rolling back then keeps an empty namespace, which is the harmless side.
     """
     created = work.target.index.create_namespace(target.namespace, _schema(work))
+    held = Tally() if created else _note_held(work, target)
     with work.database.begin() as connection:
-        moves.prepared(connection, target.id, created_by_us=created)
+        return moves.prepared(connection, target.id, created_by_us=created, held=held)
+
+
+def _note_held(work: Work, target: Target) -> Tally:
+    held = Tally()
+    for page in work.target.ids(target.namespace):
+        with work.database.begin() as connection:
+            moves.note_held_before(connection, target.id, page)
+            taken = moves.taken(connection, target.id, page)
+        held += Tally.of_ids(record_id for record_id in page if record_id not in taken)
+    return held
 
 
 def _schema(work: Work) -> dict[str, object] | None:
@@ -110,7 +121,7 @@ def _schema(work: Work) -> dict[str, object] | None:
 
 
 class _Taken:
-    """What became of the ids that another move had taken in a shared target."""
+    """What became of records whose ids are not ours to write in this target."""
 
     def __init__(self) -> None:
         self.parked: list[ParkedRecord] = []
@@ -122,26 +133,29 @@ def _take_ids(
     work: Work, target: Target, group: Sequence[Placed], records: dict[str, Record]
 ) -> tuple[list[Placed], _Taken]:
     """The records whose ids are ours in this target. For the others the plan's policy decides; none is overwritten."""
-    digests = [(one.record.id, record_digest(work.target.index.normalise(records[one.record.id]))) for one in group]
+    digests = [(one.record.id, record_digest(work.target.index.normalise(records[one.source_id]))) for one in group]
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
-        held = moves.claim_ids(connection, target.id, work.move.id, digests)
-    taken = _Taken()
-    own = dict(digests)
-    for record_id, (_, digest) in sorted(held.items()):
+        others = moves.claim_ids(connection, target.id, work.move.id, digests)
+    foreign = [record_id for record_id, digest in others.items() if digest is None]
+    held = work.target.fetch(target.namespace, foreign) if foreign else {}
+    own, taken = dict(digests), _Taken()
+    for one in group:
+        if one.record.id not in others:
+            continue
+        there = held.get(one.record.id)
+        same = others[one.record.id] == own[one.record.id] or (there and record_digest(there) == one.digest)
         match work.job.plan.policies.collisions:
             case "skip":
                 taken.left_behind += 1
-            case "identical" if digest == own[record_id]:
+            case "identical" if same:
                 taken.identical += 1
             case _:
-                taken.parked.append(
-                    ParkedRecord(record_id, f"another source's record has this id in {target.namespace}")
-                )
-    return [one for one in group if one.record.id not in held], taken
+                taken.parked.append(ParkedRecord(one.source_id, f"{target.namespace} holds another record of this id"))
+    return [one for one in group if one.record.id not in others], taken
 
 
-def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[Record, str]]:
+def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[str, str]]:
     """Write the group. Before each request, in one transaction: the lease is ours, and the write sequence rises."""
 
     def before() -> None:
@@ -150,16 +164,16 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[R
             moves.raise_sequence(connection, [target.id])
         work.wrote.add(target.id)
 
-    return work.target.upsert(target.namespace, [one.record for one in group], before)
+    refused = work.target.upsert(target.namespace, [one.record for one in group], before)
+    return [(record.id, why) for record, why in refused]
 
 
 def _tally(ids: Sequence[str], target_id: int, group: Sequence[Placed]) -> TargetTally:
     total = Tally.of_digests(one.digest for one in group)
-    written = {one.record.id for one in group}
     return TargetTally(
         target_id,
         total.count,
         total.digest,
-        Tally.of_digests(id_digest(record_id) for record_id in written).digest,
-        manifests.members_of(ids, written),
+        Tally.of_ids(one.record.id for one in group).digest,
+        manifests.members_of(ids, {one.source_id for one in group}),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -20,8 +20,12 @@ _EXACT_INTEGER = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record on its way: where to, whose it is, what is sent, and the digest of what the target will give back."""
+    """A record on its way: where to, whose it is, what is sent, and the digest of what the target will give back.
 
+    `record.id` is its id at the target; `source_id` the one it has at the source. They differ where ids are prefixed.
+    """
+
+    source_id: str
     target: str
     owner: Owner | None
     record: Record
@@ -37,6 +41,7 @@ class Placer:
     router: Router
     policies: Policies
     target: Index
+    prefix: str = ""
 
     def place(self, record: Record) -> Placed | ParkedRecord:
         problem = self._unsendable(record)
@@ -50,7 +55,17 @@ class Placer:
             return ParkedRecord(record.id, enriched.reason)
         if len(orjson.dumps(enriched.metadata)) > self.target.limits.metadata_bytes:
             return ParkedRecord(record.id, f"its metadata would be over {self.target.limits.metadata_bytes:,} bytes")
-        return Placed(routed.target, routed.owner, enriched, record_digest(self.target.normalise(enriched)))
+        if self.prefix:
+            enriched = replace(enriched, id=self.target_id(record.id))
+            if len(enriched.id) > self.target.limits.id_chars:
+                return ParkedRecord(
+                    record.id, f"its prefixed id would be over {self.target.limits.id_chars} characters"
+                )
+        digest = record_digest(self.target.normalise(enriched))
+        return Placed(record.id, routed.target, routed.owner, enriched, digest)
+
+    def target_id(self, source_id: str) -> str:
+        return self.prefix + source_id
 
     def _enrich(self, record: Record, routed: Routed) -> Record | Conflict:
         if not self.policies.enrich:
@@ -81,7 +96,7 @@ def _inexact(value: object) -> bool:
 
 
 def place_all(placer: Placer, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
-    """Every record placed or parked, by id."""
+    """Every record placed or parked; the placed ones by their id at the source."""
     placed: dict[str, Placed] = {}
     parked: list[ParkedRecord] = []
     for record_id, record in records.items():

@@ -72,21 +72,23 @@ def drop_namespace(work: Work) -> dict[str, Any]:
 
 def _compare(work: Work) -> _Standing:
     with work.database.begin() as connection:
-        targets = {target.namespace: target for target in moves.targets_of_batch(connection, work.copy_id)}
+        targets = moves.targets_of_batch(connection, work.copy_id)
         copied = batches.state_of(connection, work.copy_id) is BatchState.DONE
-    placed, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
-    written = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in work.tallies}
+    placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
+    placed = {one.record.id: one for one in placed_at_source.values()}
+    written = {tally.target_id: manifests.select(work.ids, tally.members) for tally in work.tallies}
     standing = _Standing()
-    for namespace, target in targets.items():
+    for target in targets:
         # A batch that did not finish may have written any of its ids.
-        candidates = written.get(target.id, set()) if copied else set(work.ids)
+        candidates = written.get(target.id, []) if copied else work.ids
+        ids = [work.placer.target_id(record_id) for record_id in candidates]
         if target.checks_ids:
             with work.database.begin() as connection:
-                candidates &= moves.ids_taken_by(connection, target.id, work.move.id, sorted(candidates))
-        standing.namespaces[target.id] = namespace
-        held = work.target.fetch(namespace, sorted(candidates, key=str.encode)) if candidates else {}
-        for record_id, record in held.items():
+                mine = moves.taken(connection, target.id, ids, work.move.id)
+            ids = [record_id for record_id in ids if record_id in mine]
+        standing.namespaces[target.id] = target.namespace
+        for record_id, record in (work.target.fetch(target.namespace, ids) if ids else {}).items():
             one = placed.get(record_id)
-            ours = one is not None and one.target == namespace and one.digest == record_digest(record)
+            ours = one is not None and one.target == target.namespace and one.digest == record_digest(record)
             (standing.ours if ours else standing.changed)[target.id].append(record_id)
     return standing

@@ -79,7 +79,9 @@ class Work:
 
     @cached_property
     def placer(self) -> Placer:
-        return Placer(self.move.source, self.move, self.router, self.job.plan.policies, self.target.index)
+        return Placer(
+            self.move.source, self.move, self.router, self.job.plan.policies, self.target.index, self.move.prefix
+        )
 
     @cached_property
     def tallies(self) -> list[TargetTally]:

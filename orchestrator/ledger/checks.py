@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import tables as t
-from orchestrator.ledger import batches
+from orchestrator.ledger import batches, moves
 from orchestrator.model import Finding, Lease, Target, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
@@ -151,14 +151,23 @@ def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
     return [TargetTally(row.target_id, row.records, int(row.digest), int(row.ids_digest), row.members) for row in rows]
 
 
-def written_by_move(connection: sa.Connection, move_id: int) -> Tally:
-    """How many ids a move wrote, to whichever targets, and the digest of those ids."""
-    row = connection.execute(
-        sa.select(sa.func.sum(_TALLY.records).label("n"), (sa.func.sum(_TALLY.ids_digest) % _MODULUS).label("digest"))
-        .join(t.batch, _B.id == _TALLY.batch_id)
-        .where(_B.move_id == move_id, _B.kind == BatchKind.COPY)
-    ).one()
-    return Tally(int(row.n or 0), int(row.digest or 0))
+def written_page(
+    connection: sa.Connection, move_id: int, after: int, limit: int
+) -> list[tuple[int, bytes, bytes | None, int | None]]:
+    """The next copy batches of a move: (batch, manifest, members, target); target None where it wrote nothing."""
+    page = (
+        sa.select(_B.id, _B.manifest)
+        .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT, _B.id > after)
+        .order_by(_B.id)
+        .limit(limit)
+        .subquery()
+    )
+    rows = connection.execute(
+        sa.select(page.c.id, page.c.manifest, _TALLY.members, _TALLY.target_id)
+        .select_from(page.outerjoin(t.batch_tally, _TALLY.batch_id == page.c.id))
+        .order_by(page.c.id)
+    )
+    return [(row.id, row.manifest, row.members, row.target_id) for row in rows]
 
 
 def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, TargetTally]:
@@ -182,10 +191,9 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
 def judgeable(connection: sa.Connection, job_id: int) -> list[Evidence]:
     """The evidence of every target whose last check batch has landed."""
     targets = [
-        Target(**row._mapping)
-        for row in connection.execute(
-            sa.select(t.target).where(_T.job_id == job_id, _T.check_state == "checking", _T.open_checks == 0)
-        )
+        target
+        for target in moves.targets_of_job(connection, job_id)
+        if target.check_state == "checking" and target.open_checks == 0
     ]
     ids = [target.id for target in targets]
     if not ids:
@@ -320,6 +328,17 @@ def manifest_stream(
     return [(row.first_id, row.manifest, row.members) for row in connection.execute(query)]
 
 
-def moves_into(connection: sa.Connection, target_id: int) -> list[int]:
-    rows = connection.execute(sa.select(t.move_target.c.move_id).where(t.move_target.c.target_id == target_id))
-    return [row.move_id for row in rows]
+def moves_into(connection: sa.Connection, target_id: int) -> list[tuple[int, str]]:
+    """The moves that write to a target, each with the prefix its ids get there."""
+    rows = connection.execute(
+        sa.select(t.move.c.id, t.move.c.prefix)
+        .join(t.move_target, t.move_target.c.move_id == t.move.c.id)
+        .where(t.move_target.c.target_id == target_id)
+    )
+    return [(row.id, row.prefix) for row in rows]
+
+
+def expected_ids_of(connection: sa.Connection, target_id: int) -> Tally:
+    """The ids that were written to a target, as a tally."""
+    tally = expected_of(connection, [target_id]).get(target_id)
+    return Tally(tally.count, tally.ids_digest) if tally else Tally()

@@ -66,6 +66,7 @@ def insert_job(
                 "to": move.to,
                 "creator": move.creator,
                 "twin": move.twin,
+                "prefix": f"{move.source}:" if plan.policies.collisions == "prefix" else "",
                 "planned": move.records,
             }
             for seq, move in enumerate(copies, start=1)

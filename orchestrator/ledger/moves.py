@@ -11,9 +11,11 @@ from orchestrator import tables as t
 from orchestrator.ledger import jobs
 from orchestrator.model import Job, Lease, Move, Target
 from orchestrator.states import MOVE_EDGES, BatchKind, BatchState, MoveState
+from vecfleet.digests import Tally
 
 _NOW = sa.func.clock_timestamp()
 _M = t.move.c
+_NOTHING = Tally()
 
 
 def get(connection: sa.Connection, move_id: int) -> Move:
@@ -123,7 +125,8 @@ def _may_be_shared(job: Job, namespace: str) -> bool:
 
 
 def _target(row: sa.Row[Any]) -> Target:
-    return Target(**row._mapping)
+    body = dict(row._mapping)
+    return Target(**{**body, "held_before_digest": int(body["held_before_digest"])})
 
 
 def target(connection: sa.Connection, target_id: int) -> Target:
@@ -142,23 +145,29 @@ def targets_of_batch(connection: sa.Connection, copy_id: int) -> list[Target]:
     return [_target(row) for row in rows]
 
 
-def ids_taken_by(connection: sa.Connection, target_id: int, move_id: int, record_ids: Sequence[str]) -> set[str]:
-    """Which of these ids of a shared target this move took."""
-    rows = connection.execute(
-        sa.select(t.target_id.c.record_id)
-        .where(t.target_id.c.target_id == target_id, t.target_id.c.move_id == move_id)
-        .where(t.target_id.c.record_id.in_(record_ids))
+def taken(connection: sa.Connection, target_id: int, record_ids: Sequence[str], move_id: int | None = None) -> set[str]:
+    """Which of these ids of a target some move took (or this one)."""
+    query = sa.select(t.target_id.c.record_id).where(
+        t.target_id.c.target_id == target_id, t.target_id.c.record_id.in_(record_ids)
     )
-    return {row.record_id for row in rows}
+    mine = t.target_id.c.move_id.is_not(None) if move_id is None else t.target_id.c.move_id == move_id
+    return set(connection.execute(query.where(mine)).scalars())
 
 
-def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool) -> None:
-    """The target's namespace exists. `created_by_us` is remembered from whoever created it first."""
+def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
+    """The target's namespace exists, and what it held before is on record. First come, first remembered."""
     connection.execute(
         sa.update(t.target)
         .where(t.target.c.id == target_id)
         .values(prepared=True, created_by_us=sa.or_(t.target.c.created_by_us, sa.literal(created_by_us)))
     )
+    if held.count:
+        connection.execute(
+            sa.update(t.target)
+            .where(t.target.c.id == target_id, t.target.c.held_before == 0)
+            .values(checks_ids=True, held_before=held.count, held_before_digest=held.digest)
+        )
+    return target(connection, target_id)
 
 
 def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None:
@@ -179,8 +188,8 @@ def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[i
 
 def claim_ids(
     connection: sa.Connection, target_id: int, move_id: int, digests: Sequence[tuple[str, int]]
-) -> dict[str, tuple[int, int]]:
-    """Take ids of a target that several moves write to. Returns those another move holds: id → (move, digest).
+) -> dict[str, int | None]:
+    """Take ids of a target that not only this move writes to. Returns those that are not ours: id → digest.
 
     Committed before the upsert, so that after a crash a repeated batch knows its own ids; two batches racing for one
     id are decided by the primary key. The rows are sorted so that two transactions cannot wait for each other.
@@ -197,9 +206,27 @@ def claim_ids(
         .on_conflict_do_nothing()
     )
     held = connection.execute(
-        sa.select(t.target_id.c.record_id, t.target_id.c.move_id, t.target_id.c.digest)
+        sa.select(t.target_id.c.record_id, t.target_id.c.digest)
         .where(t.target_id.c.target_id == target_id)
         .where(t.target_id.c.record_id.in_([record_id for record_id, _ in ordered]))
-        .where(t.target_id.c.move_id != move_id)
+        .where(t.target_id.c.move_id.is_distinct_from(move_id))
     )
-    return {row.record_id: (row.move_id, int(row.digest)) for row in held}
+    return {row.record_id: None if row.digest is None else int(row.digest) for row in held}
+
+
+def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequence[str]) -> None:
+    """Ids that the target holds already. One that a move has taken meanwhile stays that move's. Safe to repeat."""
+    rows = [{"target_id": target_id, "record_id": record_id} for record_id in record_ids]
+    connection.execute(insert(t.target_id).values(rows).on_conflict_do_nothing())
+
+
+def held_before(connection: sa.Connection, target_id: int, after: str | None, limit: int) -> list[str]:
+    """The next ids, in byte order, that the target held before the job."""
+    column = t.target_id.c.record_id
+    query = (
+        sa.select(column)
+        .where(t.target_id.c.target_id == target_id, t.target_id.c.move_id.is_(None))
+        .order_by(column)
+        .limit(limit)
+    )
+    return list(connection.execute(query if after is None else query.where(column > after)).scalars())
