@@ -1,6 +1,8 @@
 """What becomes what. One recipe a module: it looks at a source and makes a plan, which a person reviews.
 
-`plan` is the reviewed file, `routing` and `enriching` are the pure functions that a plan means, `ownership` answers
-whose a namespace or record is, `estimating` says what a plan costs. `schema/` beside them holds the Alembic revisions
-of the job table.
+Reading order: `plan` is the reviewed file; `routing` and `enriching` are the pure functions that a plan means;
+`recipes` is the door to planning, `creators` and `index` decide, `checks` objects, `estimating` says what it costs.
+They stand on `survey` (what is there) and `ownership` (whose it is: from a file, Supabase or Postgres). `rechecking`
+asks whether a plan still fits when it is applied; `analysis`, `auditing` and `exporting` look before anything moves.
+`schema/` beside them holds the Alembic revisions of the job table.
 """

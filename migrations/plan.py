@@ -27,6 +27,8 @@ except ImportError:
 PLAN_VERSION: Literal[1] = 1
 # 12,000 moves take about 3 MB of YAML; a file beyond this is not one of ours.
 MAX_PLAN_BYTES = 64_000_000
+# Of a move, what the file always says; the rest only where there is something to say.
+_SHOWN = ("source", "records", "to")
 
 
 class _Part(BaseModel):
@@ -169,6 +171,7 @@ def write_plan(plan: Plan, path: Path) -> Plan:
     """Write the plan with its digest as YAML, whole or not at all. Returns the sealed plan."""
     sealed = plan.sealed()
     body = sealed.model_dump(mode="json")
+    body["moves"] = [{key: value for key, value in move.items() if value or key in _SHOWN} for move in body["moves"]]
     text: str = yaml.dump(body, Dumper=SafeDumper, sort_keys=False, allow_unicode=True, width=120)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")

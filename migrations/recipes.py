@@ -150,7 +150,7 @@ def _plan(
         ownership=snapshot.ref if snapshot else None,
         lookup_key=common.lookup_key,
         schema_from=common.schema_from,
-        moves=tuple(moves),
+        moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
         left_alone=tuple(sorted([*left_alone, *assignment.left_alone])),
         estimate=costs.estimate(moves),
         warnings=tuple(findings.warnings),

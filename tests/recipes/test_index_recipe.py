@@ -122,8 +122,8 @@ def test_a_pod_index_is_refused_without_an_id_source_and_planned_with_one(world:
     (tmp_path / "ids.csv").write_text("namespace,id\ntwin_a,2\ntwin_a,1\n,3\ntwin_a,1\n")
     made = plan(world, cloud="aws", region="us-east-1", ids=find_ids(tmp_path, ["ids.csv"]))
     assert [(move.source, move.records, move.ids_file) for move in made.moves] == [
-        ("__default__", 1, "ids.csv"),
         ("twin_a", 2, "ids.csv"),
+        ("__default__", 1, "ids.csv"),
     ]
     assert made.target.kind is Kind.DENSE
 

@@ -90,6 +90,20 @@ def test_into_another_index(store: PineconeStore) -> None:
     assert plan.create_target.region == "us-east-1"
 
 
+def test_the_plan_in_the_documentation_is_the_plan_that_is_made(store: PineconeStore, tmp_path: Path) -> None:
+    # Given the plan printed in docs/plans.md
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+    text = "vecfleet:" + page.split("```yaml\nvecfleet:")[1].split("```")[0]
+    (tmp_path / "printed.yaml").write_text(text, encoding="utf-8")
+    printed = read_plan(tmp_path / "printed.yaml")
+
+    # When the seeds' index is planned
+    made = plan_creators(store, CreatorsOptions(index=INDEX, grouping=Grouping(creator="sainath.no.1")), now=NOW)
+
+    # Then they are the same, but for the day and what the sample said of sizes
+    assert printed.model_copy(update={"made_at": NOW, "estimate": made.estimate}).sealed() == made
+
+
 def test_audit(store: PineconeStore) -> None:
     audit = audit_index(store, INDEX)
     assert (audit.records, len(audit.namespaces), len(audit.unparsed)) == (805, 30, 29)
