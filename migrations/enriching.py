@@ -38,9 +38,9 @@ def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) 
     for key, value in _added(source, routed).items():
         if key in metadata:
             held = metadata[key]
-            if held != value and policy == "fail":
+            if not _same(held, value) and policy == "fail":
                 return Conflict(key)
-            if held != value and policy == "keep":
+            if not _same(held, value) and policy == "keep":
                 continue
             previous[key] = held
         metadata[key] = value
@@ -57,7 +57,7 @@ def restore(record: Record, source: str, routed: Routed) -> Record:
     metadata: dict[str, MetadataValue] = dict(record.metadata)
     previous = _previous(metadata)
     for key, value in _added(source, routed).items():
-        if metadata.get(key) != value:
+        if key not in metadata or not _same(metadata[key], value):
             continue
         if key in previous:
             metadata[key] = previous[key]
@@ -80,6 +80,11 @@ def _added(source: str, routed: Routed) -> dict[str, MetadataValue]:
     if routed.needs_review:
         added["needs_review"] = True
     return added
+
+
+def _same(held: MetadataValue, value: MetadataValue) -> bool:
+    """Equal in kind too: to Python 1.0 equals True."""
+    return type(held) is type(value) and held == value
 
 
 def _previous(metadata: Metadata) -> dict[str, MetadataValue]:

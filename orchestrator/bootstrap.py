@@ -36,7 +36,14 @@ class Fleet:
 
     @cached_property
     def store(self) -> Store:
+        """The vector database of this environment."""
         return PineconeStore(self.settings)
+
+    def store_named(self, name: str) -> Store:
+        """The store that a plan names."""
+        if name != "pinecone":
+            raise BadInput(f"there is no store {name!r} here", next_step="a plan's store is `pinecone`")
+        return self.store
 
 
 _JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"

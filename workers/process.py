@@ -33,11 +33,11 @@ class Process:
         self._routers: dict[int, Router] = {}
         self._lock = threading.Lock()
 
-    def index(self, info: IndexInfo) -> Index:
+    def index(self, store: str, info: IndexInfo) -> Index:
         """The index as pinned by host when the job was made; opened once a process."""
         with self._lock:
             if info.host not in self._indexes:
-                self._indexes[info.host] = self.fleet.store.open(info)
+                self._indexes[info.host] = self.fleet.store_named(store).open(info)
             return self._indexes[info.host]
 
     def router(self, job: Job) -> Router:

@@ -49,16 +49,16 @@ def run(process: Process, batch_id: int, generation: int) -> None:
 def _work(process: Process, held: Held, job: Job) -> Work:
     deadline = process.settings.request_deadline_seconds
 
-    def lane(info: IndexInfo) -> Lane:
-        return Lane(process.index(info), process.pace, job.pace_share, held, deadline)
+    def lane(store: str, info: IndexInfo) -> Lane:
+        return Lane(process.index(store, info), process.pace, job.pace_share, held, deadline)
 
     return Work(
         database=process.database,
         settings=process.settings,
         held=held,
         job=job,
-        source=lane(job.source),
-        target=lane(job.target),
+        source=lane(job.plan.source.store, job.source),
+        target=lane(job.plan.target.store, job.target),
         router=process.router(job),
     )
 
