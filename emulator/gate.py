@@ -8,6 +8,7 @@ from emulator.calls import Call, CallLog
 from emulator.errors import Hang, Refusal, Reset, invalid
 from emulator.faults import Fault, Faults
 from emulator.keeper import Keeper
+from emulator.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,10 @@ class Weather:
     lag_s: float = 0.0
     lose_token: bool = False
     partial: float | None = None
+
+    def share(self, records: list[Record]) -> list[Record]:
+        """The part of an upsert that gets through."""
+        return records if self.partial is None else records[: int(len(records) * self.partial)]
 
 
 @dataclass(slots=True)

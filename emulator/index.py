@@ -4,8 +4,6 @@ REST and gRPC both call these methods, so that the two transports cannot disagre
 """
 
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,15 +17,15 @@ from emulator.records import (
     Sparse,
     check_finite,
     check_id,
+    check_ids,
     clean_fields,
     pack_metadata,
 )
 from emulator.scoring import Match, Wanted, best
+from emulator.tokens import make_token, read_token
 
 LIST_LIMIT = 100
 TOP_K_LIMIT = 10_000
-IDS_PER_REQUEST = 1_000
-RECORDS_PER_UPSERT = 1_000
 FETCH_BY_METADATA_LIMIT = 10_000
 RESPONSE_BYTES = 4 * 1024 * 1024
 NAMESPACES_PER_INDEX = 100_000
@@ -170,8 +168,12 @@ class Index:
         if not self.shape.sparse:
             raise invalid("Index configuration does not support sparse values: its schema declares no '_sparse_values'")
 
-    def check_wanted(self, values: bytes, sparse: Sparse | None) -> Wanted:
-        """A query vector this index can answer."""
+    def check_wanted(self, id: str | None, values: bytes, sparse: Sparse | None) -> Wanted | str:
+        """What a query of this index looks for: a stored record's id, or vectors."""
+        if id:
+            if values or sparse:
+                raise invalid("Cannot provide both 'ID' and 'vector' at the same time")
+            return id
         if values:
             self.check_values(values, "Query vector")
         elif sparse is None:
@@ -181,6 +183,13 @@ class Index:
         if sparse is not None:
             self.check_sparse()
         return Wanted(values, sparse)
+
+    @staticmethod
+    def check_update_filter(expression: Mapping[str, object], names_record: bool) -> None:
+        if not expression:
+            raise invalid("Update with empty metadata filter is not allowed")
+        if names_record:
+            raise invalid("An update by filter changes metadata only and names no id")
 
     def upsert(self, name: str, records: Sequence[Record]) -> int:
         """Stores the records, the last of equal ids winning; returns the write's LSN."""
@@ -199,19 +208,24 @@ class Index:
         self.keeper.save_namespace(self.id, namespace.name, namespace.filterable, namespace.lsn)
         return namespace.lsn
 
-    def delete_ids(self, name: str, ids: Sequence[str]) -> int:
-        self._refuse_alias(name)
-        return self._remove(self._existing(name), ids)
+    def deletion(
+        self, name: str, ids: Sequence[str], everything: bool, expression: Mapping[str, object] | None
+    ) -> Callable[[], int]:
+        """The one of three deletions a request asks for, not yet done; as in the service, a filter beats ids."""
+        if everything:
+            return lambda: self._remove(self._deletable(name), list(self._deletable(name).records))
+        if expression is not None:
+            if not expression:
+                raise invalid("Delete with empty metadata filter is not allowed")
+            return lambda: self._delete_matching(self._deletable(name), expression)
+        checked = check_ids(ids, "delete")
+        return lambda: self._remove(self._deletable(name), checked)
 
-    def delete_all(self, name: str) -> int:
-        """Empties the namespace and keeps it."""
+    def _deletable(self, name: str) -> Namespace:
         self._refuse_alias(name)
-        namespace = self._existing(name)
-        return self._remove(namespace, list(namespace.records))
+        return self._existing(name)
 
-    def delete_by_filter(self, name: str, expression: Mapping[str, object]) -> int:
-        self._refuse_alias(name)
-        namespace = self._existing(name)
+    def _delete_matching(self, namespace: Namespace, expression: Mapping[str, object]) -> int:
         return self._remove(namespace, [record.id for record in self._matching(namespace, expression, 0)])
 
     def update(
@@ -322,20 +336,3 @@ class Index:
 
     def counts(self, lag_s: float = 0) -> dict[str, int]:
         return {name: len(self.namespaces[name].seen(lag_s)) for name in sorted(self.namespaces)}
-
-
-def make_token(kind: str, after: str) -> str:
-    return urlsafe_b64encode(f"{kind}:{after}".encode()).decode()
-
-
-def read_token(token: str | None, kind: str) -> str:
-    """The last name of the page before; empty at the start."""
-    if not token:
-        return ""
-    try:
-        found, _, after = urlsafe_b64decode(token.encode()).decode().partition(":")
-    except (Base64Error, UnicodeError, ValueError):
-        found = after = ""
-    if found != kind or not after:
-        raise invalid("Invalid pagination token")
-    return after

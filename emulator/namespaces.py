@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from emulator.errors import invalid
 from emulator.records import Record
 
 
@@ -102,3 +103,19 @@ class Namespace:
                 break
             ids.append(id)
         return Page(ids[:limit], len(ids) > limit)
+
+
+def read_schema(schema: object) -> frozenset[str] | None:
+    """The filterable fields a namespace's schema names; None, without a schema, is all."""
+    if schema is None:
+        return None
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(fields, dict):
+        raise invalid("schema must be an object with fields")
+    for name, config in fields.items():
+        if not isinstance(config, dict) or config.get("filterable") is not True:
+            raise invalid(
+                f"Field '{name}' is set to filterable: false. Only filterable: true is supported. "
+                "To avoid indexing the field, omit it from the list of fields."
+            )
+    return frozenset(fields)

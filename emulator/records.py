@@ -11,6 +11,8 @@ import orjson
 from emulator.errors import Refusal, invalid
 
 ID_LENGTH = 512
+IDS_PER_REQUEST = 1_000
+RECORDS_PER_UPSERT = 1_000
 METADATA_BYTES = 40 * 1024
 SPARSE_ENTRIES = 2048
 DEFAULT_NAMESPACE = "__default__"
@@ -54,6 +56,19 @@ def check_id(id: object, what: str = "Vector ID") -> str:
     return id
 
 
+def check_ids(ids: Sequence[object], what: str) -> list[str]:
+    if not ids:
+        raise invalid(f"A {what} must name at least one id")
+    if len(ids) > IDS_PER_REQUEST:
+        raise invalid(f"A {what} may name at most {IDS_PER_REQUEST} ids, got {len(ids)}")
+    return [check_id(id) for id in ids]
+
+
+def check_batch(count: int) -> None:
+    if not 1 <= count <= RECORDS_PER_UPSERT:
+        raise invalid(f"An upsert must hold 1 to {RECORDS_PER_UPSERT} vectors, got {count}")
+
+
 def canonical_namespace(name: object) -> str:
     """`""` and an absent namespace are `__default__`."""
     if name is None or name == "":
@@ -72,30 +87,30 @@ def pack_floats(numbers: object, what: str) -> bytes:
     return packed
 
 
-def check_finite(values: bytes, id: str) -> None:
+def check_finite(values: bytes, what: str) -> None:
     if not np.isfinite(np.frombuffer(values, "<f4")).all():
-        raise invalid(f"Vector ID {id} contains a value that is not a finite 32-bit float")
+        raise invalid(f"{what} contains a value that is not a finite 32-bit float")
 
 
-def sparse_of(indices: Sequence[int], weights: bytes, id: str) -> Sparse | None:
+def sparse_of(indices: Sequence[int], weights: bytes, what: str) -> Sparse | None:
     """Sparse values in canonical order, or None when there are none."""
     if 4 * len(indices) != len(weights):
-        raise invalid(f"Vector ID {id}: sparse indices and values must have the same length")
+        raise invalid(f"{what}: sparse indices and values must have the same length")
     if not indices:
         return None
     if len(indices) > SPARSE_ENTRIES:
-        raise invalid(f"Vector ID {id}: sparse vectors may have at most {SPARSE_ENTRIES} non-zero values")
+        raise invalid(f"{what}: sparse vectors may have at most {SPARSE_ENTRIES} non-zero values")
     try:
         keys = np.array(indices, dtype="<i8")
     except (ValueError, TypeError, OverflowError):
-        raise invalid(f"Vector ID {id}: sparse indices must be integers") from None
+        raise invalid(f"{what}: sparse indices must be integers") from None
     if keys.ndim != 1 or keys.min() < 0 or keys.max() > 0xFFFFFFFF:
-        raise invalid(f"Vector ID {id}: sparse indices must be between 0 and 4294967295")
+        raise invalid(f"{what}: sparse indices must be between 0 and 4294967295")
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     if (keys[1:] == keys[:-1]).any():
-        raise invalid(f"Vector ID {id}: sparse indices must be unique")
-    check_finite(weights, id)
+        raise invalid(f"{what}: sparse indices must be unique")
+    check_finite(weights, what)
     return Sparse(keys.astype("<u4").tobytes(), np.frombuffer(weights, "<f4")[order].tobytes())
 
 

@@ -6,9 +6,9 @@ from emulator.calls import Call
 from emulator.errors import Refusal, invalid
 from emulator.gate import Gate, Job, Outcome, Weather
 from emulator.http import Request, Response, json_response
-from emulator.index import IDS_PER_REQUEST, LIST_LIMIT, RECORDS_PER_UPSERT, Index
-from emulator.namespaces import Namespace
-from emulator.records import canonical_namespace, check_id, pack_floats, too_large
+from emulator.index import LIST_LIMIT, Index
+from emulator.namespaces import Namespace, read_schema
+from emulator.records import canonical_namespace, check_batch, check_id, check_ids, pack_floats, too_large
 from emulator.scoring import Wanted
 from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
 
@@ -109,13 +109,10 @@ def _upsert(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = _namespace_of(body)
     records = read_records(index, body.get("vectors"))
     call.ids = [record.id for record in records]
-    if not records:
-        raise invalid("vectors must not be empty")
-    if len(records) > RECORDS_PER_UPSERT:
-        raise invalid(f"An upsert may hold at most {RECORDS_PER_UPSERT} vectors, got {len(records)}")
+    check_batch(len(records))
 
     def run(weather: Weather) -> Outcome:
-        kept = records if weather.partial is None else records[: int(len(records) * weather.partial)]
+        kept = weather.share(records)
         lsn = index.upsert(name, kept)
         return Outcome(b'{"upsertedCount":%d}' % len(kept), written_lsn=lsn)
 
@@ -124,11 +121,7 @@ def _upsert(index: Index, request: Request, call: Call) -> Job:
 
 def _fetch(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.argument("namespace"))
-    call.ids = ids = [check_id(id) for id in request.arguments("ids")]
-    if not ids:
-        raise invalid("ids must not be empty")
-    if len(ids) > IDS_PER_REQUEST:
-        raise invalid(f"A fetch may name at most {IDS_PER_REQUEST} ids, got {len(ids)}")
+    call.ids = ids = check_ids(request.arguments("ids"), "fetch")
 
     def run(weather: Weather) -> Outcome:
         found = index.fetch(name, ids, weather.lag_s)
@@ -201,32 +194,17 @@ def _query(index: Index, request: Request, call: Call) -> Job:
 
 
 def _wanted(index: Index, body: Mapping[str, object]) -> Wanted | str:
-    id, vector, sparse = body.get("id"), body.get("vector"), read_sparse(body.get("sparseVector"), "The query")
-    if id:
-        if vector or sparse:
-            raise invalid("Cannot provide both 'ID' and 'vector' at the same time")
-        return check_id(id)
-    values = pack_floats(vector or [], "vector")
-    return index.check_wanted(values, sparse)
+    id, sparse = body.get("id"), read_sparse(body.get("sparseVector"), "The query")
+    values = pack_floats(body.get("vector") or [], "vector")
+    return index.check_wanted(check_id(id) if id else None, values, sparse)
 
 
 def _delete(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
-    expression = _object(body, "filter")
-    vanish = lambda: index.drop_namespace(name)  # noqa: E731
-    if _flag(body, "deleteAll"):
-        return Job(lambda _: Outcome(written_lsn=index.delete_all(name)), vanish)
-    if expression is not None:
-        if not expression:
-            raise invalid("Delete with empty metadata filter is not allowed")
-        return Job(lambda _: Outcome(written_lsn=index.delete_by_filter(name, expression)), vanish)
-    call.ids = ids = [check_id(id) for id in read_ids(body.get("ids", []))]
-    if not ids:
-        raise invalid("One of ids, deleteAll or filter is required")
-    if len(ids) > IDS_PER_REQUEST:
-        raise invalid(f"A delete may name at most {IDS_PER_REQUEST} ids, got {len(ids)}")
-    return Job(lambda _: Outcome(written_lsn=index.delete_ids(name, ids)), vanish)
+    call.ids = read_ids(body.get("ids", []))
+    delete = index.deletion(name, call.ids, _flag(body, "deleteAll"), _object(body, "filter"))
+    return Job(lambda _: Outcome(written_lsn=delete()), vanish=lambda: index.drop_namespace(name))
 
 
 def _update(index: Index, request: Request, call: Call) -> Job:
@@ -235,10 +213,8 @@ def _update(index: Index, request: Request, call: Call) -> Job:
     expression, fields = _object(body, "filter"), _object(body, "setMetadata")
     vanish = lambda: index.drop_namespace(name)  # noqa: E731
     if expression is not None:
-        if not expression:
-            raise invalid("Update with empty metadata filter is not allowed")
-        if body.get("id") or body.get("values") or body.get("sparseValues"):
-            raise invalid("An update by filter changes metadata only and names no id")
+        names_record = bool(body.get("id") or body.get("values") or body.get("sparseValues"))
+        index.check_update_filter(expression, names_record)
         dry_run = _flag(body, "dryRun")
 
         def run_filter(_: Weather) -> Outcome:
@@ -292,22 +268,6 @@ def _create_namespace(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = check_id(body.get("name"), "Namespace name")
     filterable = read_schema(body.get("schema"))
     return Job(lambda weather: Outcome(encode(namespace_json(index.create_namespace(name, filterable), 0))))
-
-
-def read_schema(schema: object) -> frozenset[str] | None:
-    """The filterable fields; None when all are."""
-    if schema is None:
-        return None
-    fields = schema.get("fields") if isinstance(schema, dict) else None
-    if not isinstance(fields, dict):
-        raise invalid("schema must be an object with fields")
-    for name, config in fields.items():
-        if not isinstance(config, dict) or config.get("filterable") is not True:
-            raise invalid(
-                f"Field '{name}' is set to filterable: false. Only filterable: true is supported. "
-                "To avoid indexing the field, omit it from the list of fields."
-            )
-    return frozenset(fields)
 
 
 def _list_namespaces(index: Index, request: Request, call: Call) -> Job:

@@ -1,9 +1,10 @@
 """The running emulator: one asyncio loop, a port for the control plane and one for each index."""
 
 import asyncio
+import functools
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import uvloop
 from emulator.calls import DEFAULT_CALLS, CallLog
 from emulator.errors import Refusal
 from emulator.faults import Faults
+from emulator.front import Front
 from emulator.gate import Gate
-from emulator.http import Handler, HttpConnection, Request, Response
+from emulator.http import HttpConnection, Request, Response
 from emulator.index import Index
 from emulator.keeper import Disk, Keeper, Nowhere
 from emulator.project import Ports, Project, listen
 from emulator.rest_admin import Admin
 from emulator.rest_control import ControlPlane
 from emulator.rest_data import DataPlane
+from emulator.rpc_server import RpcServer
 from emulator.seeds import load_seeds
 
 
@@ -59,6 +62,8 @@ class Emulator:
     async def start(self) -> None:
         options = self.options
         listener = listen(options.bind, options.port)
+        self._rpc = RpcServer(self._gate, lambda name: self.project.find(name), options.request_bytes, self._check_key)
+        self._backend = await self._rpc.start()
         self._control_port = listener.getsockname()[1]
         first, last = options.index_ports or (options.port and options.port + 1, options.port + 100)
         self.project = Project(
@@ -76,11 +81,12 @@ class Emulator:
             own = request.segments[:1] == ["_emulator"]
             return await (admin.handle(request) if own else control.handle(request))
 
-        await self._listen("", listener, handle)
+        await self._listen("", listener, lambda: HttpConnection(handle))
 
     async def stop(self) -> None:
         for server in self._servers.values():
             server.close()
+        await self._rpc.stop()
         self._keeper.commit()
         self._keeper.close()
 
@@ -90,13 +96,13 @@ class Emulator:
     def _serve(self, index: Index, listener: socket.socket) -> None:
         plane = DataPlane(index, self._gate, self.options.request_bytes, self._check_key)
         # The socket listens already, so whoever comes before the task has run waits in its backlog.
-        task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, plane.handle))
+        front = functools.partial(Front, plane.handle, self._backend, index.name)
+        task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _listen(self, key: str, listener: socket.socket, handler: Handler) -> None:
-        loop = asyncio.get_running_loop()
-        self._servers[key] = await loop.create_server(lambda: HttpConnection(handler), sock=listener)
+    async def _listen(self, key: str, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._servers[key] = await asyncio.get_running_loop().create_server(protocol, sock=listener)
 
     def _unserve(self, index: Index) -> None:
         server = self._servers.pop(index.id, None)

@@ -1,0 +1,118 @@
+"""REST and gRPC on one port: the first bytes of a connection tell which it speaks.
+
+HTTP/1.1 is answered here. HTTP/2, which only gRPC clients speak to us, is passed through to one grpcio server that
+serves all indexes and tells them apart by the port our end of the pass-through connection has.
+"""
+
+import asyncio
+from typing import cast
+
+from emulator.http import Handler, HttpConnection
+
+PREFACE = b"PRI * HTTP/2.0"
+HIGH_WATER = 1024 * 1024
+
+
+class Front(asyncio.Protocol):
+    """Waits for enough bytes to tell, then hands the connection over."""
+
+    def __init__(self, handler: Handler, backend: "Backend", index: str) -> None:
+        self._handler, self._backend, self._index = handler, backend, index
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if len(self._head) < len(PREFACE) and PREFACE.startswith(self._head):
+            return
+        speaks_grpc = self._head.startswith(PREFACE)
+        chosen = Passage(self._backend, self._index) if speaks_grpc else HttpConnection(self._handler)
+        self._transport.set_protocol(chosen)
+        chosen.connection_made(self._transport)
+        chosen.data_received(self._head)
+
+
+class Backend:
+    """The grpcio server's address, and the passages that lead to it by their local port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.passages: dict[int, Passage] = {}
+
+
+class Passage(asyncio.Protocol):
+    """The client's side of a connection that is passed through."""
+
+    def __init__(self, backend: Backend, index: str) -> None:
+        self.index = index
+        self._backend = backend
+        self._waiting: list[bytes] | None = []  # what came before the other side was there
+        self._onward: asyncio.Transport | None = None
+        self._local_port = 0
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._task = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            onward, _ = await loop.create_connection(lambda: Onward(self), "127.0.0.1", self._backend.port)
+        except OSError:
+            self.transport.abort()
+            return
+        self._onward = onward
+        self._local_port = onward.get_extra_info("sockname")[1]
+        self._backend.passages[self._local_port] = self
+        onward.set_write_buffer_limits(high=HIGH_WATER)
+        onward.writelines(self._waiting or [])
+        self._waiting = None
+        if self._closed:
+            onward.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiting is not None:
+            self._waiting.append(data)
+        elif self._onward:
+            self._onward.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        if self._onward:
+            self._onward.close()
+
+    def pause_writing(self) -> None:
+        if self._onward:
+            self._onward.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._onward and not self._onward.is_closing():
+            self._onward.resume_reading()
+
+    def onward_lost(self) -> None:
+        self._backend.passages.pop(self._local_port, None)
+        self.transport.close()
+
+
+class Onward(asyncio.Protocol):
+    """The server's side."""
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+
+    def data_received(self, data: bytes) -> None:
+        self._passage.transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._passage.onward_lost()
+
+    def pause_writing(self) -> None:
+        self._passage.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._passage.transport.is_closing():
+            self._passage.transport.resume_reading()
