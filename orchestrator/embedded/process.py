@@ -94,8 +94,9 @@ class Process:
         """Ask it to stop; after `patience_s` end it and all it started. Does nothing to a process that is gone."""
         self._send(self.stop_signal, os.kill)
         if not _wait(lambda: not self.alive(), patience_s):
-            leads = os.getpgid(self.pid) == self.pid
-            self._send(signal.SIGKILL, os.killpg if leads else os.kill)
+            with suppress(ProcessLookupError):
+                leads = os.getpgid(self.pid) == self.pid
+                self._send(signal.SIGKILL, os.killpg if leads else os.kill)
             _wait(lambda: not self.alive(), patience_s)
 
     def _send(self, number: int, send: Callable[[int, int], None]) -> None:

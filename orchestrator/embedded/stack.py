@@ -25,6 +25,7 @@ from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.server import Server
+from vecfleet.errors import Refused
 from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
@@ -88,9 +89,13 @@ class Stack:
 
     def start(self) -> Self:
         """Everything runs when it returns; nothing runs when it raises."""
-        self._held.enter_context(only_supervisor(self.state_dir))
+        with ExitStack() as held:
+            held.enter_context(only_supervisor(self.state_dir))
+            clear_leftovers(self.state_dir)
+            if not self.durable and (self.state_dir / Postgres.name).exists():
+                raise _holds_lasting_data(self.state_dir)
+            self._held = held.pop_all()
         try:
-            stop_leftovers(self.state_dir)
             self._write(self._record)
             self._start_servers()
             self._start_fleet()
@@ -115,6 +120,7 @@ class Stack:
                 list(pool.map(lambda part: part.stop(), parts))
         with self._held:
             _forget(self.state_dir, durable=self.durable)
+            _remove_if_empty(self.state_dir)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -210,16 +216,20 @@ def down(state_dir: Path, *, erase: bool = False) -> bool:
         record.supervisor.stop(SUPERVISOR_STOP_S)
     if state_dir.exists():
         with only_supervisor(state_dir):
-            stop_leftovers(state_dir)
-            _forget(state_dir, durable=not erase and (record is None or record.durable))
+            clear_leftovers(state_dir)
+            if erase:
+                _forget(state_dir, durable=False)
+            _remove_if_empty(state_dir)
     return record is not None
 
 
-def stop_leftovers(state_dir: Path) -> None:
-    """Stop the processes on record, last started first. The caller holds the lock: no supervisor watches them."""
+def clear_leftovers(state_dir: Path) -> None:
+    """Stop the processes on record, last started first; erase data that were not to last. The caller has the lock."""
     record = Record.read(state_dir)
-    for process in reversed(record.processes if record else ()):
-        process.stop(STOP_S)
+    if record is not None:
+        for process in reversed(record.processes):
+            process.stop(STOP_S)
+        _forget(state_dir, durable=record.durable)
 
 
 def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
@@ -243,7 +253,7 @@ def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
 
 
 def _forget(state_dir: Path, *, durable: bool) -> None:
-    """Nothing runs here any more; with data that were not to last, no file of ours is left either."""
+    """Nothing runs here any more; unless its data are to last, no file of ours is left either."""
     Record.remove(state_dir)
     if durable:
         return
@@ -251,5 +261,15 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         server(state_dir).erase()
     for folder in ("logs", "ports", "emulator"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)
-    with suppress(OSError):  # it holds something that is not ours
+
+
+def _remove_if_empty(state_dir: Path) -> None:
+    with suppress(OSError):  # data that are to last, or something that is not ours
         state_dir.rmdir()
+
+
+def _holds_lasting_data(state_dir: Path) -> Refused:
+    return Refused(
+        f"The folder {state_dir} holds data that are to last; what runs here now would erase them at its end.",
+        next_step="use another folder, or erase them first: `vecfleet down --erase`",
+    )

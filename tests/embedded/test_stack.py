@@ -102,6 +102,31 @@ def test_data_survive_down_and_up(supervise: Supervisor, state_dir: Path) -> Non
     assert not home.exists() and not state_dir.exists()
 
 
+def test_data_that_were_not_to_last_do_not_come_back_after_a_kill(supervise: Supervisor, state_dir: Path) -> None:
+    # Given a throwaway stack with a row and a key in it, whose supervisor was killed
+    first = supervise(durable=False)
+    write(recorded(state_dir))
+    kill(first)
+    # When the next one is started in its folder
+    supervise(durable=False)
+    # Then it starts from nothing
+    with psycopg.connect(recorded(state_dir).environment["DATABASE_URL"].replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT to_regclass('note')").fetchone() == (None,)
+
+
+def test_a_throwaway_stack_refuses_a_folder_with_data_that_are_to_last(supervise: Supervisor, state_dir: Path) -> None:
+    # Given the folder of a lasting stack that was taken down
+    supervise(durable=True)
+    write(recorded(state_dir))
+    down(state_dir)
+    # When a throwaway one is started there
+    with pytest.raises(Refused, match="holds data that are to last"):
+        Stack(state_dir, durable=False, settings=NOTHING).start()
+    # Then it is refused, and nothing was erased
+    supervise(durable=True)
+    assert read(recorded(state_dir)) == ("kept", b"kept")
+
+
 @pytest.mark.parametrize("name", ["postgres", "redis"])
 def test_a_server_that_died_is_started_again_at_its_address(supervise: Supervisor, state_dir: Path, name: str) -> None:
     # Given a running stack
