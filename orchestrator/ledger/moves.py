@@ -155,18 +155,20 @@ def taken(connection: sa.Connection, target_id: int, record_ids: Sequence[str], 
 
 
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
-    """The target's namespace exists, and what it held before is on record. First come, first remembered."""
-    connection.execute(
-        sa.update(t.target)
-        .where(t.target.c.id == target_id)
-        .values(prepared=True, created_by_us=sa.or_(t.target.c.created_by_us, sa.literal(created_by_us)))
-    )
-    if held.count:
+    """The target's namespace exists, and what it held before is on record. First come, first remembered.
+
+    Who comes second may have listed what the first has written since. Where ids are claimed before they are written it
+    knows those; where the first found the namespace empty nothing was there before, and what the second noted goes.
+    """
+    first = connection.execute(sa.select(t.target).where(t.target.c.id == target_id).with_for_update()).one()
+    values: dict[str, Any] = {"prepared": True, "created_by_us": first.created_by_us or created_by_us}
+    if not first.prepared and held.count:
+        values |= {"checks_ids": True, "held_before": held.count, "held_before_digest": held.digest}
+    elif first.prepared and held.count and not first.held_before:
         connection.execute(
-            sa.update(t.target)
-            .where(t.target.c.id == target_id, t.target.c.held_before == 0)
-            .values(checks_ids=True, held_before=held.count, held_before_digest=held.digest)
+            sa.delete(t.target_id).where(t.target_id.c.target_id == target_id, t.target_id.c.move_id.is_(None))
         )
+    connection.execute(sa.update(t.target).where(t.target.c.id == target_id).values(**values))
     return target(connection, target_id)
 
 
