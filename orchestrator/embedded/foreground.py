@@ -2,7 +2,8 @@
 
 import shlex
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from orchestrator.embedded.stack import Stack
@@ -13,13 +14,17 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 def run(stack: Stack, ready: Callable[[Mapping[str, str]], object]) -> None:
     """Start the stack, tell `ready` how to reach it, watch it until Ctrl-C, SIGTERM or a hang-up, then stop it all."""
+    with suppress(KeyboardInterrupt), endings_interrupt(), stack:
+        ready(stack.environment)
+        stack.watch()
+
+
+@contextmanager
+def endings_interrupt() -> Iterator[None]:
+    """Inside, SIGTERM and a hang-up are as Ctrl-C: what was started is stopped on the way out."""
     before = {number: signal.signal(number, _interrupt) for number in ENDINGS}
     try:
-        with stack:
-            ready(stack.environment)
-            stack.watch()
-    except KeyboardInterrupt:
-        return
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from orchestrator import schema
-from orchestrator.embedded import programs
+from orchestrator.embedded import programs, scaling
 from orchestrator.embedded.ports import claim_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
@@ -111,6 +111,7 @@ class Stack:
             for part in (*self._servers, *self._fleet):
                 if part.process is None or not part.process.alive():
                     self._restart(part)
+            self._scale()
             time.sleep(WATCH_S)
 
     def stop(self) -> None:
@@ -174,6 +175,19 @@ class Stack:
     def _begin(self, part: Part, parts: list[Part]) -> None:
         parts.append(part)
         part.start(self._launched)
+
+    def _scale(self) -> None:
+        """As many workers as were asked for while it runs."""
+        wanted = scaling.asked(self.state_dir)
+        if wanted is None or wanted == self.workers:
+            return
+        self.tell(f"{wanted} workers are wanted; {self.workers} run.")
+        for number in range(self.workers + 1, wanted + 1):
+            self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
+        for part in [each for each in self._fleet if each.name.startswith("worker-")][wanted:]:
+            part.stop()
+            self._fleet.remove(part)
+        self.workers = wanted
 
     def _restart(self, part: Part) -> None:
         reason = part.process.ending() if part.process else "while starting"
@@ -255,6 +269,7 @@ def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
 def _forget(state_dir: Path, *, durable: bool) -> None:
     """Nothing runs here any more; unless its data are to last, no file of ours is left either."""
     Record.remove(state_dir)
+    scaling.forget(state_dir)
     if durable:
         return
     for server in (Postgres, Redis):
