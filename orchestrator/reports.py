@@ -226,8 +226,14 @@ def to_json(report: Report) -> dict[str, Any]:
         "issues": list(report.issues),
         "way_back": job.way_back,
         "audit_head": report.audit_head,
-        "next_steps": list(next_steps(report.reading)),
+        "next_steps": steps_after(report),
     }
+
+
+def steps_after(report: Report) -> list[str]:
+    """What to type once the report was read."""
+    itself = f"vecfleet report {report.job.id}"
+    return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {report.job.target}"]
 
 
 def migration_log(report: Report) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""Options that several commands share, and what they mean to the recipes."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from migrations.creators import DefaultRule, Grouping, UnownedRule, read_list
+from migrations.estimating import Prices
+from migrations.ownership import Snapshot, TwinKey, look_up
+from migrations.plan import Policies
+from migrations.recipes import Common
+from vecfleet.settings import Settings
+
+Ownership = Annotated[
+    str | None,
+    typer.Option(metavar="supabase|postgres|FILE", help="Where to look up who owns what; FILE is CSV or YAML."),
+]
+TwinKeyOption = Annotated[TwinKey, typer.Option("--twin-key", help="Name twins' namespaces by id or by name.")]
+LookupKey = Annotated[str, typer.Option(help="The metadata key by which a record names its source.")]
+ReviewNamespace = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Send records without an owner here, rather than parking them.")
+]
+
+_A_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What both recipes ask."""
+
+    creator: Annotated[str | None, typer.Option(help="One creator owns every namespace.")] = None
+    ownership: Ownership = None
+    list_file: Annotated[
+        str | None,
+        typer.Option("--list", metavar="FILE", help="CSV or YAML of namespace, creator, twin; it decides first."),
+    ] = None
+    twin_key: TwinKeyOption = "id"
+    default: Annotated[
+        DefaultRule | None,
+        typer.Option(help="__default__: one twin of the creator, left alone, each record its owner's, or deleted."),
+    ] = None
+    unowned: Annotated[UnownedRule, typer.Option(help="Namespaces that nobody is known to own.")] = "fail"
+    skip: Annotated[list[str] | None, typer.Option(metavar="NAMESPACE", help="Leave it alone; may be repeated.")] = None
+    review_namespace: ReviewNamespace = None
+    conflicts: Annotated[
+        Literal["fail", "keep", "overwrite"],
+        typer.Option(help="Records that hold another creator_id, twin_id or migrated_from already."),
+    ] = "fail"
+    collisions: Annotated[
+        Literal["fail", "skip", "prefix", "identical"],
+        typer.Option(help="Ids that are in their target already, or come from two sources."),
+    ] = "fail"
+    numbers: Annotated[
+        Literal["park", "float64"], typer.Option(help="Numbers in metadata that a target cannot keep exactly.")
+    ] = "park"
+    cut_over: Annotated[
+        Literal["operator", "auto", "none"],
+        typer.Option(help="Who moves readers to the new namespaces once all is verified."),
+    ] = "operator"
+    soak_seconds: Annotated[
+        int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")
+    ] = _A_DAY_S
+    clean_up: Annotated[
+        Literal["operator", "auto"], typer.Option(help="Who has the old deleted after the soak time.")
+    ] = "operator"
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
+    ] = False
+    lookup_key: LookupKey = "source_id"
+    schema_from: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE", help="Targets get the filterable fields of this source namespace."),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
+    ] = None
+
+    @property
+    def regroups(self) -> bool:
+        """Whether it is said whose the namespaces are."""
+        return self.creator is not None or self.ownership is not None or self.list_file is not None
+
+    def grouping(self, settings: Settings) -> Grouping:
+        """Raises BadInput, BadName, NotFound, Unreachable: the look-up is asked here."""
+        return Grouping(
+            creator=self.creator,
+            snapshot=snapshot_of(self.ownership, self.twin_key, settings),
+            rows=read_list(settings.vecfleet_root, self.list_file) if self.list_file else (),
+            default=self.default,
+            unowned=self.unowned,
+        )
+
+    def common(self, settings: Settings) -> Common:
+        review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
+        names = ("conflicts", "collisions", "numbers", "cut_over", "soak_seconds", "clean_up", "exclusive")
+        return Common(
+            policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),
+            prices=Prices.of(settings),
+            skip=tuple(self.skip or ()),
+            lookup_key=self.lookup_key,
+            schema_from=self.schema_from,
+        )
+
+
+def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) -> Snapshot | None:
+    """The look-up that `--ownership` names, asked. Raises BadInput, NotFound, Unreachable."""
+    match ownership:
+        case None:
+            return None
+        case "supabase" | "postgres":
+            return look_up(ownership, settings, twin_key=twin_key)
+        case file:
+            return look_up("file", settings, file=file, twin_key=twin_key)
+
+
+def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every field of `PlanOptions` as an option of its own, given to it as `options`."""
+    shared = inspect.signature(PlanOptions).parameters
+    own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "options"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = PlanOptions(**{name: given.pop(name) for name in shared})
+        command(**given, options=options)
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

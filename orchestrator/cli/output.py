@@ -1,0 +1,74 @@
+"""How answers look: text with a `next:` line, or one JSON document; errors in red on stderr."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vecfleet.errors import Refused, VecfleetError
+
+# Wider than any name of a namespace with its neighbours: what is piped into a file is not folded.
+_UNFOLDED_COLUMNS = 2_000
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+JobId = Annotated[int, typer.Argument(metavar="JOB", help="The job's number, as `vecfleet jobs` lists it.")]
+
+
+def _console(stream: IO[str], *, stderr: bool) -> Console:
+    width = None if stream.isatty() else _UNFOLDED_COLUMNS
+    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+out = _console(sys.stdout, stderr=False)
+err = _console(sys.stderr, stderr=True)
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    out.print(text, style=style, soft_wrap=True)
+
+
+def say_next(steps: Sequence[str]) -> None:
+    """What to type now, the likeliest first."""
+    for number, step in enumerate(steps):
+        say(f"{'next' if number == 0 else '  or'}: {step}", style="bold" if number == 0 else None)
+
+
+def say_json(document: Mapping[str, Any]) -> None:
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def say_error(error: VecfleetError) -> None:
+    if isinstance(error, Refused) and len(error.objections) > 1:
+        message = "refused:\n" + "\n".join(f"  · {objection}" for objection in error.objections)
+    else:
+        message = error.message
+    err.print(Text(message, style="red"), soft_wrap=True)
+    if error.next_step:
+        err.print(f"next: {error.next_step}", soft_wrap=True)
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A plain table. Columns whose head starts with `>` are numbers; nothing is ever cut off."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        number = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only with a yes. Raises Refused otherwise; nothing was changed then."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused("this needs a yes, and nobody is at the terminal to give it", next_step="add --yes")
+    if not typer.confirm(question):
+        raise Refused("nothing was changed", next_step="type the command again when you are sure")

@@ -1,0 +1,126 @@
+"""From an index to a running job: `plan creators`, `plan index`, `apply`."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migrations.idsources import find_ids
+from migrations.plan import Plan, read_plan, write_plan
+from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
+from orchestrator import applying
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli import rendering
+from orchestrator.cli.looking import PlanFile
+from orchestrator.cli.options import PlanOptions, with_plan_options
+from orchestrator.cli.output import Json, say, say_json, say_next
+from orchestrator.cli.session import fleet, who
+from orchestrator.cli.watching import PROVEN, watch
+from vecfleet.errors import BadInput
+
+
+@with_plan_options
+def creators(
+    options: PlanOptions,
+    index: Annotated[
+        str | None, typer.Argument(metavar="INDEX", help="The index to regroup (default: PINECONE_INDEX_NAME).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan that the namespaces of one index become creator_{creator}_twin_{twin}. Writes the plan file only."""
+    with fleet() as parts:
+        chosen = index or parts.settings.pinecone_index_name
+        if chosen is None:
+            raise BadInput("no index is named", next_step="name one that `vecfleet audit` lists")
+        recipe = CreatorsOptions(
+            index=chosen, grouping=options.grouping(parts.settings), common=options.common(parts.settings)
+        )
+        _write(parts, plan_creators(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+
+
+@with_plan_options
+def index(
+    options: PlanOptions,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The index to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The index to copy to; created where it is absent.")],
+    cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the source is).")] = None,
+    region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Ids of a pod index: CSV namespace,id, or NAMESPACE=FILE.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan that every namespace goes to another index, under its own name or regrouped. Writes the plan file only."""
+    with fleet() as parts:
+        settings = parts.settings
+        recipe = IndexOptions(
+            source=source,
+            target=target,
+            grouping=options.grouping(settings) if options.regroups else None,
+            cloud=cloud,
+            region=region,
+            ids=find_ids(settings.vecfleet_root, ids) if ids else None,
+            common=options.common(settings),
+        )
+        _write(parts, plan_index(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+
+
+def _write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
+    name = re.sub(r"[^\w.-]+", "-", f"{found.recipe}-{found.source.index}")
+    path = out or parts.settings.vecfleet_root / "plans" / f"{name}.yaml"
+    sealed = write_plan(found, path)
+    steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
+    if as_json:
+        say_json({"file": str(path), "plan": sealed.model_dump(mode="json"), "next_steps": steps})
+        return
+    rendering.plan(sealed)
+    say(f"wrote {path}; nothing else was changed")
+    say_next(steps)
+
+
+def apply(
+    plan: PlanFile,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the plan against the world, print each move, write nothing.")
+    ] = False,
+    no_backup: Annotated[
+        bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only the reverse plan is left.")
+    ] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Stay until the job rests; 0 only if verified.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a job from a plan. The fleet does the work; this command may end."""
+    with fleet() as parts:
+        found = read_plan(plan)
+        if dry_run:
+            _show_dry_run(parts, found, plan, as_json=as_json)
+            return
+        job_id = applying.apply(parts, found, who=who(), no_backup=no_backup)
+        steps = [f"vecfleet status {job_id} --watch"]
+        if as_json:
+            say_json({"job": job_id, "plan_digest": found.digest, "way_back": _WAY_BACK, "next_steps": steps})
+        else:
+            say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
+            say(f"way back: {_WAY_BACK}")
+        if watching:
+            watch(parts, job_id, PROVEN)
+        elif not as_json:
+            say_next(steps)
+
+
+_WAY_BACK = "until clean-up `vecfleet rollback`; after it the reverse plan only, for no backup was taken"
+
+
+def _show_dry_run(parts: Fleet, found: Plan, path: Path, *, as_json: bool) -> None:
+    checked = applying.check(parts, found)
+    steps = [f"vecfleet apply {path} --no-backup --watch"]
+    if as_json:
+        moves = [move.model_dump(mode="json") for move in checked.moves]
+        say_json({"moves": moves, "estimate": found.estimate.model_dump(mode="json"), "next_steps": steps})
+        return
+    rendering.moves(found)
+    rendering.estimate(found)
+    say("the plan fits the index as it is now; this was a dry run and nothing was written")
+    say_next(steps)

@@ -1,0 +1,186 @@
+"""Plans, jobs, audits and reports as text."""
+
+from collections.abc import Iterable
+
+from migrations.analysis import Breakdown, MetadataKeys
+from migrations.auditing import IndexAudit
+from migrations.plan import Plan, PlannedMove
+from orchestrator.cli.output import say, say_table
+from orchestrator.cli.watching import duration, headline
+from orchestrator.ledger.reads import JobRow, Totals
+from orchestrator.progress import Progress, state_counts
+from orchestrator.reports import Report
+from vecfleet.names import Tenant
+from vecfleet.stores.base import IndexInfo
+
+_SHOWN_KEYS = 8
+
+
+def indexes(found: Iterable[IndexInfo]) -> None:
+    say_table(
+        ("index", "kind", ">dimension", "metric", "host"),
+        ((info.name, info.kind, info.dimension, info.metric, info.host) for info in found),
+    )
+
+
+def index_audit(audit: IndexAudit) -> None:
+    say(f"\n{audit.info.name}: {audit.records:,} records in {len(audit.namespaces):,} namespaces", style="bold")
+    say_table(
+        ("namespace", ">records", ">share", "reads as", "metadata (sampled)"),
+        (
+            (
+                held.name,
+                f"{held.records:,}" if held.exact else f"~{held.records:,}",
+                f"{100 * held.share:.1f} %",
+                _tenant(held.tenant),
+                metadata_keys(held.keys),
+            )
+            for held in sorted(audit.namespaces, key=lambda held: (-held.records, held.name))
+        ),
+    )
+    say(f"room for {audit.room:,} more namespaces (quota {audit.quota:,})")
+    if audit.unparsed:
+        say(f"{len(audit.unparsed):,} names are no tenant's: not creator_{{id}}, creator_{{id}}_twin_{{id}} or public")
+    say(f"this look cost {audit.usage.read_units:,.0f} read units in {audit.usage.requests:,} requests")
+
+
+def _tenant(tenant: Tenant | None) -> str:
+    if tenant is None:
+        return "—"
+    return f"creator {tenant.creator}" + (f", twin {tenant.twin}" if tenant.twin else "")
+
+
+def metadata_keys(keys: MetadataKeys) -> str:
+    named = [f"{key}: {'/'.join(sorted(types))}" for key, types in sorted(keys.types.items())]
+    more = f", … {len(named) - _SHOWN_KEYS} more" if len(named) > _SHOWN_KEYS else ""
+    return ", ".join(named[:_SHOWN_KEYS]) + more
+
+
+def breakdown(found: Breakdown) -> None:
+    say(f"{found.namespace}: {found.records:,} records", style="bold")
+    say_table((">records", "go to"), ((f"{n:,}", name) for name, n in found.targets.most_common()))
+    say("decided by: " + (", ".join(f"{rule} {n:,}" for rule, n in found.rules.most_common()) or "nothing"))
+    for reason, n in found.orphans.most_common():
+        say(f"{n:,} without a target: {reason}", style="yellow")
+    if found.orphan_ids:
+        say(f"  for example {', '.join(found.orphan_ids)}")
+    for key, n in found.conflicts.most_common():
+        say(f"{n:,} hold another value in {key!r} already (the plan's --conflicts decides)", style="yellow")
+    say(f"this look cost {found.usage.read_units:,.0f} read units in {found.usage.requests:,} requests")
+
+
+def plan(found: Plan) -> None:
+    policies = found.policies
+    say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
+    if found.create_target:
+        say(f"the target index is created in {found.create_target.cloud} {found.create_target.region} if it is absent")
+    moves(found)
+    if found.left_alone:
+        say(f"left alone: {', '.join(found.left_alone)}")
+    for warning in found.warnings:
+        say(f"warning: {warning}", style="yellow")
+    say(
+        f"policies: writers {policies.writers} · conflicts {policies.conflicts} · collisions {policies.collisions} · "
+        f"orphans {policies.orphans} · cut over {policies.cut_over} · soak {policies.soak_seconds} s · "
+        f"clean up {policies.clean_up} · {'exclusive' if policies.exclusive else 'shared'} index"
+    )
+    estimate(found)
+    say(f"digest {found.digest}")
+
+
+def moves(found: Plan) -> None:
+    say_table(
+        ("from", "to", ">records", ">read units", ">write units"),
+        ((move.source, _target(move), f"{move.records:,}", *_shares(found, move)) for move in found.moves),
+    )
+
+
+def _target(move: PlannedMove) -> str:
+    if move.delete_only:
+        return "(exported and deleted)"
+    return move.to or "(each record's owner)"
+
+
+def _shares(found: Plan, move: PlannedMove) -> tuple[str, str]:
+    """A move's part of the estimate, by its records."""
+    part = move.records / found.records if found.records else 0.0
+    return f"~{found.estimate.read_units * part:,.0f}", f"~{found.estimate.write_units * part:,.0f}"
+
+
+def estimate(found: Plan) -> None:
+    total = found.estimate
+    say(
+        f"estimate: {total.records:,} records in {len(found.moves):,} namespaces · {total.requests:,} requests · "
+        f"{total.read_units:,.0f} read units · {total.write_units:,.0f} write units · "
+        f"{total.egress_bytes / 1e6:,.1f} MB egress · ${total.dollars:,.4f} · {duration(total.seconds)}"
+    )
+
+
+def jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
+    say_table(
+        (">job", "state", "from", "to", ">records", ">settled", "by", "started", "reason"),
+        (
+            (
+                row.id,
+                row.state.replace("_", " "),
+                row.source,
+                row.target,
+                f"{totals.expected:,}",
+                f"{totals.settled:,}",
+                row.created_by,
+                f"{row.created_at:%Y-%m-%d %H:%M}",
+                row.reason,
+            )
+            for row, totals in found
+        ),
+    )
+
+
+def status(seen: Progress) -> None:
+    say(headline(seen), style="bold")
+    totals = seen.reading.totals
+    say(f"namespaces: {state_counts(totals.namespaces)}")
+    for wait in seen.waits:
+        say(f"waits: {wait}", style="yellow")
+    say_table(
+        ("from", "to", "state", ">settled", ">of", "reason"),
+        (
+            (view.source, view.target, view.state, f"{view.settled:,}", f"{view.expected:,}", view.reason)
+            for view in seen.namespaces
+        ),
+    )
+    more = sum(totals.namespaces.values()) - len(seen.namespaces)
+    if more > 0:
+        say(f"… and {more:,} namespaces more")
+
+
+def report(found: Report) -> None:
+    job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
+    after = found.after
+    say(f"Job {job.id} {job.state.replace('_', ' ')}: {job.source} → {job.target}", style="bold")
+    say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed:,} records")
+    say(f"  namespaces          {found.namespaces_before:,} → {f'{after.namespaces:,}' if after else 'not read'}")
+    say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")
+    say(
+        f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
+        f"deleted from the source {totals.deleted:,}"
+    )
+    say(
+        f"  verdicts            {found.verdicts.verified:,} verified · {found.verdicts.mismatched:,} differ · "
+        f"{found.verdicts.unverified:,} not verified"
+    )
+    say_table(
+        ("  ", ">estimated", ">actual"),
+        (
+            ("  seconds", f"{planned.seconds:,.1f}", f"{found.seconds:,.1f}"),
+            ("  requests", f"{planned.requests:,}", f"{spent.requests:,}"),
+            ("  read units", f"{planned.read_units:,.0f}", f"{spent.read_units:,.0f}"),
+            ("  write units", f"{planned.write_units:,.0f}", f"{spent.write_units:,.0f}"),
+            ("  egress MB", f"{planned.egress_bytes / 1e6:,.1f}", f"{spent.egress_bytes / 1e6:,.1f}"),
+            ("  dollars", f"{planned.dollars:,.4f}", f"{found.dollars:,.4f}"),
+        ),
+    )
+    for issue in found.issues:
+        say(f"  issue: {issue}", style="yellow")
+    say(f"  way back            {job.way_back}")
+    say(f"  audit head          {found.audit_head or '(nothing is sealed yet)'}")

@@ -1,0 +1,269 @@
+"""Commands that change a job. Each calls one function of `services`; those that destroy show what, and ask."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from orchestrator import services
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
+from orchestrator.cli.session import fleet, who
+from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.embedded.scaling import scale
+from orchestrator.ledger import jobs, moves
+from orchestrator.ledger import parked as parking
+from orchestrator.ledger.routes import Route
+from orchestrator.states import JobState
+from vecfleet.errors import BadInput, Refused
+
+Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
+
+
+def _show_next(parts: Fleet, job: int) -> None:
+    say_next(look(parts, job, namespaces=0).next_steps)
+
+
+class What(StrEnum):
+    FAILED = "failed"
+    PARKED = "parked"
+    ALL = "all"
+
+
+def retry(job: JobId, what: Annotated[What, typer.Argument(help="Parked batches, parked records, or both.")]) -> None:
+    """Run parked batches again, and only those; or copy parked records again."""
+    with fleet() as parts:
+        count = services.retry(parts.database, job, who(), what)
+        say(f"job {job}: {count:,} batches run again")
+        _show_next(parts, job)
+
+
+def verify(job: JobId, watching: Watch = False) -> None:
+    """Read every target back again and compare it with what was written."""
+    with fleet() as parts:
+        count = services.verify(parts.database, job, who())
+        say(f"job {job}: {count:,} targets are read back again")
+        if watching:
+            watch(parts, job, PROVEN)
+        else:
+            _show_next(parts, job)
+
+
+def cut_over(
+    job: JobId,
+    percent: Annotated[int, typer.Option(help="The share of twins whose readers use the new side: 5, 25, 50, 100.")],
+) -> None:
+    """Move readers to the new namespaces, so many per cent of the twins. `reverse` moves them back."""
+    with fleet() as parts:
+        say(f"job {job}: {_sides(services.cut_over(parts.database, job, who(), percent))}")
+        _show_next(parts, job)
+
+
+def reverse(job: JobId) -> None:
+    """Move all readers back to the old namespaces."""
+    with fleet() as parts:
+        say(f"job {job}: {_sides(services.reverse(parts.database, job, who()))}")
+        _show_next(parts, job)
+
+
+def _sides(routes: list[Route]) -> str:
+    new = sum(route.side == "new" for route in routes)
+    return f"{new:,} of {len(routes):,} routes lead to the new namespaces"
+
+
+def clean_up(
+    job: JobId,
+    by_ids: Annotated[
+        bool, typer.Option("--by-ids", help="Delete record by record even where a whole namespace could go.")
+    ] = False,
+    yes: Yes = False,
+    watching: Watch = False,
+) -> None:
+    """Delete the old namespaces; every record is read on both sides once more right before."""
+    with fleet() as parts:
+        with parts.database.begin() as connection:
+            found = jobs.get(connection, job)
+            objections = services.clean_up_objections(connection, found)
+            sources = moves.of_job(connection, job)
+        if objections:
+            raise Refused("; ".join(objections), next_step=f"vecfleet status {job}", objections=tuple(objections))
+        say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
+        say_table(
+            ("namespace", ">records", "how"),
+            (
+                (move.source, f"{move.listed - move.left_behind - move.gone:,}", _how(by_ids or bool(move.left_behind)))
+                for move in sources
+            ),
+        )
+        say("Afterwards the way back is the reverse plan only: no backup was taken.")
+        confirm("Delete them?", yes=yes)
+        services.clean_up(parts.database, job, who(), by_ids=by_ids)
+        say(f"job {job}: clean-up has begun")
+        if watching:
+            watch(parts, job, frozenset({JobState.CLEANED}))
+        else:
+            _show_next(parts, job)
+
+
+def _how(by_ids: bool) -> str:
+    return "record by record" if by_ids else "the whole namespace, if nothing else is in it"
+
+
+class Changed(StrEnum):
+    KEEP = "keep"
+
+
+def roll_back(
+    job: JobId,
+    changed: Annotated[
+        Changed | None, typer.Option(help="What to do with records that changed since they were written.")
+    ] = None,
+    yes: Yes = False,
+    watching: Watch = False,
+) -> None:
+    """Remove what the job wrote, before clean-up; what changed since is never removed: without --changed, refused."""
+    with fleet() as parts:
+        totals = look(parts, job, namespaces=0).reading.totals
+        with parts.database.begin() as connection:
+            found = jobs.get(connection, job)
+            created = sum(target.created_by_us for target in moves.targets_of_job(connection, job))
+        say(
+            f"This deletes from the index {found.target.name} up to {totals.written:,} records that job {job} wrote, "
+            f"each only if it still is what was written, and {created:,} namespaces that it created, once empty."
+        )
+        confirm("Delete them?", yes=yes)
+        services.roll_back(parts.database, job, who(), changed)
+        say(f"job {job}: rolling back has begun")
+        if watching:
+            watch(parts, job, frozenset({JobState.ROLLED_BACK}))
+        else:
+            _show_next(parts, job)
+
+
+def pause(job: JobId) -> None:
+    """Take no new batch; those in flight land, then the job is paused."""
+    with fleet() as parts:
+        services.pause(parts.database, job, who())
+        say(f"job {job} pauses")
+        _show_next(parts, job)
+
+
+def resume(job: JobId) -> None:
+    """Go on where the pause interrupted it."""
+    with fleet() as parts:
+        services.resume(parts.database, job, who())
+        say(f"job {job} goes on")
+        _show_next(parts, job)
+
+
+def cancel(job: JobId, yes: Yes = False) -> None:
+    """Give a job up. What was written stays until `rollback`; no source is touched."""
+    with fleet() as parts:
+        totals = look(parts, job, namespaces=0).reading.totals
+        say(
+            f"This gives job {job} up for good. The {totals.written:,} records it wrote stay at their targets until "
+            "you roll back; its sources are untouched."
+        )
+        confirm("Cancel it?", yes=yes)
+        services.cancel(parts.database, job, who())
+        say(f"job {job} is being cancelled")
+        _show_next(parts, job)
+
+
+class Lever(StrEnum):
+    WINDOW = "window"
+    PACE = "pace"
+    WORKERS = "workers"
+
+
+def set_lever(
+    job: JobId,
+    lever: Annotated[Lever, typer.Argument(help="Batches at once, share of the limits (0 to 1), or processes.")],
+    value: Annotated[float, typer.Argument(metavar="N")],
+) -> None:
+    """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""
+    with fleet() as parts:
+        if lever is Lever.WORKERS:
+            with parts.database.begin() as connection:
+                jobs.get(connection, job)
+            if value != int(value):
+                raise BadInput(f"{value:g} worker processes are not possible", next_step="give a whole number")
+            scale(parts.settings.vecfleet_home, int(value))
+        else:
+            services.set_lever(parts.database, job, who(), lever, value)
+        say(f"job {job}: {lever} is now {value:g}")
+        _show_next(parts, job)
+
+
+def park_list(job: JobId, as_json: Json = False) -> None:
+    """List what is set aside, with reasons: records first, then batches."""
+    with fleet() as parts, parts.database.begin() as connection:
+        jobs.get(connection, job)
+        records, batches = parking.records(connection, job), parking.batches(connection, job)
+    undecided = any(record.accepted_at is None for record in records)
+    steps = [
+        *([f"vecfleet park accept {job} --all", f"vecfleet retry {job} parked"] if undecided else []),
+        *([f"vecfleet retry {job} failed"] if batches else []),
+    ] or [f"vecfleet status {job}"]
+    if as_json:
+        say_json(
+            {
+                "records": [
+                    {
+                        "id": record.record_id,
+                        "source": record.source,
+                        "reason": record.reason,
+                        "accepted_by": record.accepted_by,
+                    }
+                    for record in records
+                ],
+                "batches": [
+                    {
+                        "kind": batch.kind,
+                        "source": batch.source,
+                        "batch": batch.seq,
+                        "records": batch.size,
+                        "error": batch.error_class,
+                        "reason": batch.error_text,
+                        "attempts": batch.attempts,
+                    }
+                    for batch in batches
+                ],
+                "next_steps": steps,
+            }
+        )
+        return
+    if records:
+        say_table(
+            ("record", "in", "why", "decided"),
+            ((record.record_id, record.source, record.reason, _decided(record.accepted_by)) for record in records),
+        )
+    if batches:
+        say_table(
+            ("batch", "in", ">records", ">attempts", "why"),
+            (
+                (f"{batch.kind} {batch.seq}", batch.source, batch.size, batch.attempts, batch.error_text)
+                for batch in batches
+            ),
+        )
+    if not records and not batches:
+        say(f"job {job} has nothing parked")
+    say_next(steps)
+
+
+def _decided(accepted_by: str | None) -> str:
+    return f"stays behind, says {accepted_by}" if accepted_by else "not yet"
+
+
+def park_accept(
+    job: JobId,
+    records: Annotated[list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids of parked records.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are undecided.")] = False,
+) -> None:
+    """Say that these parked records may stay behind in their source."""
+    if bool(records) == every:
+        raise BadInput("it is not said which records", next_step=f"name them, or --all: `vecfleet park list {job}`")
+    with fleet() as parts:
+        count = services.accept_parked(parts.database, job, who(), records or None)
+        say(f"job {job}: {count:,} records may stay behind")
+        _show_next(parts, job)

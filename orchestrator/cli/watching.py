@@ -1,0 +1,185 @@
+"""`--watch`: a job until it rests, drawn on a terminal, or as lines where there is none."""
+
+import time
+from collections import deque
+from contextlib import ExitStack
+
+import redis
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.output import err, out, say, say_next
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import Reading
+from orchestrator.progress import Progress, progress, rests
+from orchestrator.states import JobState
+from vecfleet.errors import Unreachable, VecfleetError
+
+_LOOK_EVERY_S = 0.25
+_RATE_OVER_S = 5.0
+# Without a terminal: a line at each change, and at least one in so many seconds.
+_LINE_EVERY_S = 5.0
+_BAR_COLUMNS = 24
+_NAME_COLUMNS = 44
+_LINES_AROUND_BARS = 8
+_BROKER_PATIENCE_S = 0.5
+INTERRUPTED = 130
+
+PROVEN = frozenset({JobState.VERIFIED, JobState.CUT_OVER, JobState.CLEANED})
+
+
+class NotReached(VecfleetError):
+    """The job came to rest elsewhere than was asked for."""
+
+
+def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None = None) -> Progress:
+    """The view of a job right now. Raises NotFound, Unreachable."""
+    with fleet.database.begin() as connection:
+        reading = reads.reading(connection, job_id, namespaces=namespaces)
+    return progress(reading, earlier, broker_answers=_broker_answers(fleet))
+
+
+def _broker_answers(fleet: Fleet) -> bool:
+    if fleet.settings.redis_url is None:
+        return True  # not known here, so nothing to complain of
+    url = fleet.settings.redis_url.get_secret_value()
+    try:
+        with redis.Redis.from_url(
+            url, socket_connect_timeout=_BROKER_PATIENCE_S, socket_timeout=_BROKER_PATIENCE_S
+        ) as client:
+            client.ping()
+    except redis.RedisError:
+        return False
+    return True
+
+
+def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState]) -> None:
+    """Show the job until it rests. Raises NotReached where that is not one of the `wanted` states.
+
+    Ctrl-C ends the watching only: the job goes on.
+    """
+    try:
+        last = _until_it_rests(fleet, job_id)
+    except KeyboardInterrupt:
+        err.print(f"\nThe job goes on without this terminal.\nnext: vecfleet status {job_id} --watch", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    job = last.reading.job
+    if job.state not in wanted:
+        hoped = " or ".join(state.replace("_", " ") for state in JobState if state in wanted)
+        raise NotReached(
+            f"job {job.id} is {job.state.replace('_', ' ')}, not {hoped}" + (f": {job.reason}" if job.reason else ""),
+            next_step="; or ".join(last.next_steps),
+        )
+    say_next(last.next_steps)
+
+
+def _until_it_rests(fleet: Fleet, job_id: int) -> Progress:
+    seen = look(fleet, job_id, namespaces=_room())
+    history = deque([seen.reading])
+    with ExitStack() as stack:
+        show = _drawn(stack).show if out.is_terminal else _Lines().show
+        show(seen, None)
+        while not rests(seen.reading):
+            time.sleep(_LOOK_EVERY_S)
+            try:
+                seen = look(fleet, job_id, namespaces=_room(), earlier=history[0])
+            except Unreachable as error:
+                show(seen, error.message)
+                continue
+            history.append(seen.reading)
+            while (seen.reading.now - history[0].now).total_seconds() > _RATE_OVER_S:
+                history.popleft()
+            show(seen, None)
+    return seen
+
+
+def _room() -> int:
+    return max(out.size.height - _LINES_AROUND_BARS, 3)
+
+
+class _Drawn:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, seen: Progress, trouble: str | None) -> None:
+        self._live.update(draw(seen, trouble), refresh=True)
+
+
+def _drawn(stack: ExitStack) -> _Drawn:
+    return _Drawn(stack.enter_context(Live(console=out, auto_refresh=False)))
+
+
+class _Lines:
+    """A line when something changed, or when it was quiet for long."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] = ()
+        self._said_at = float("-inf")
+
+    def show(self, seen: Progress, trouble: str | None) -> None:
+        job = seen.reading.job
+        now = time.monotonic()
+        what = (job.state, job.reason, bool(seen.waits), trouble)
+        if what == self._last and now - self._said_at < _LINE_EVERY_S:
+            return
+        self._last, self._said_at = what, now
+        say(headline(seen))
+        for wait in (*seen.waits, *([trouble] if trouble else [])):
+            say(f"  waits: {wait}")
+
+
+def headline(seen: Progress) -> str:
+    """The job in one line."""
+    job, reading = seen.reading.job, seen.reading
+    parts = [f"job {job.id} {job.state.replace('_', ' ')}: {seen.step} {seen.done:,} of {seen.total:,} {seen.unit}"]
+    parts[0] += f" ({seen.percent:.0f} %)"
+    if seen.rate is not None:
+        parts.append(f"{seen.rate:,.0f}/s")
+    if seen.eta_seconds is not None:
+        parts.append(f"ETA {duration(seen.eta_seconds)}")
+    if reading.undecided or reading.parked_batches:
+        parts.append(f"parked: {reading.undecided} records, {reading.parked_batches} batches")
+    if job.reason:
+        parts.append(job.reason)
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """For people: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def draw(seen: Progress, trouble: str | None = None) -> Group:
+    """The whole view: a bar for each of the most telling namespaces, totals, and why anything waits."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for view in seen.namespaces:
+        grid.add_row(
+            Text(_shortened(view.source)),
+            ProgressBar(total=max(view.expected, 1), completed=view.settled, width=_BAR_COLUMNS),
+            Text(f"{view.settled:,}/{view.expected:,}", justify="right"),
+            Text(str(view.state), style="red" if view.reason else ""),
+        )
+    more = sum(seen.reading.totals.namespaces.values()) - len(seen.namespaces)
+    lines: list[Text | Table | ProgressBar] = [grid]
+    if more > 0:
+        lines.append(Text(f"… and {more:,} namespaces more", style="dim"))
+    lines.append(Text(headline(seen), style="bold"))
+    lines.append(ProgressBar(total=max(seen.total, 1), completed=seen.done, width=_BAR_COLUMNS + _NAME_COLUMNS))
+    for wait in (*seen.waits, *([trouble] if trouble else [])):
+        lines.append(Text(f"waits: {wait}", style="yellow"))
+    return Group(*lines)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_COLUMNS else f"{name[: _NAME_COLUMNS - 1]}…"

@@ -1,0 +1,158 @@
+"""Is everything there that a fleet needs? One check after the other, each with its remedy. Writes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from orchestrator import schema
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import leadership
+from orchestrator.ledger.database import Database
+from orchestrator.queue import require_broker
+from vecfleet.errors import BadInput, Unreachable, VecfleetError
+from vecfleet.settings import Settings
+
+_WORKERS_ANSWER_WITHIN_S = 1.0
+# Leases and waits go by the database's clock; past this, times that people read mislead them.
+_CLOCKS_APART_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `detail` says what was seen, `remedy` what to do where it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order in which to mend things. Never raises for what is wrong."""
+    fleet = Fleet(settings)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2) if settings.database_url else None
+    try:
+        return [
+            _settings(settings),
+            *(_job_table(database) if database else []),
+            _try("Redis", lambda: _redis(fleet)),
+            _try("Pinecone", lambda: _pinecone(fleet)),
+            *([_try("dispatcher", lambda: _dispatcher(database))] if database else []),
+            _try("workers", lambda: _workers(fleet)),
+        ]
+    finally:
+        if database:
+            database.dispose()
+
+
+def _try(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except VecfleetError as error:
+        return Check(name, False, error.message, error.next_step)
+
+
+def _settings(settings: Settings) -> Check:
+    unset = [
+        name
+        for name, value in (
+            ("DATABASE_URL", settings.database_url),
+            ("REDIS_URL", settings.redis_url),
+            ("PINECONE_API_KEY", settings.pinecone_api_key),
+        )
+        if value is None
+    ]
+    if unset:
+        remedy = "set them here or in .env; `vecfleet up` starts private ones and prints the lines that set them"
+        return Check("settings", False, f"not set: {', '.join(unset)}", remedy)
+    return Check("settings", True, "readable, and nothing needed is missing")
+
+
+def _job_table(database: Database) -> list[Check]:
+    checks = [_try("Postgres", lambda: _postgres(database))]
+    if checks[0].ok:
+        checks += [
+            _try("schema", lambda: _schema(database)),
+            _try("sessions", lambda: _sessions(database)),
+            _try("clock", lambda: _clock(database)),
+        ]
+    return checks
+
+
+def _postgres(database: Database) -> Check:
+    with database.begin() as connection:
+        version = connection.execute(sa.text("SHOW server_version")).scalar_one()
+    return Check("Postgres", True, f"version {version} answers")
+
+
+def _schema(database: Database) -> Check:
+    with database.begin() as connection:
+        schema.require_current(connection)
+    return Check("schema", True, "the job table has the newest revision")
+
+
+def _sessions(database: Database) -> Check:
+    """A pooler in transaction mode lends one server process to two of our connections, or changes it under one."""
+    process = sa.text("SELECT pg_backend_pid()")
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as ours:
+        first = ours.execute(process).scalar_one()
+        with database.begin() as other:
+            lent = other.execute(process).scalar_one()
+            again = ours.execute(process).scalar_one()
+    if breaks_sessions(first, lent, again):
+        return Check(
+            "sessions",
+            False,
+            "a pooler between here and Postgres changes server processes within a session",
+            "use the direct address or the pooler's session mode (at Supabase port 5432, not 6543)",
+        )
+    return Check("sessions", True, "one server process a connection")
+
+
+def breaks_sessions(first: int, lent: int, again: int) -> bool:
+    """`first` and `again`: server processes seen by one connection, `lent` by another while both were open."""
+    return lent == first or again != first
+
+
+def _clock(database: Database) -> Check:
+    with database.begin() as connection:
+        theirs: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    apart = abs((datetime.now(UTC) - theirs).total_seconds())
+    if apart > _CLOCKS_APART_S:
+        remedy = "synchronise the clock of this machine (NTP)"
+        return Check("clock", False, f"{apart:.0f} s apart from the database's", remedy)
+    return Check("clock", True, f"{apart:.1f} s apart from the database's")
+
+
+def _redis(fleet: Fleet) -> Check:
+    require_broker(fleet.celery)
+    return Check("Redis", True, "answers")
+
+
+def _pinecone(fleet: Fleet) -> Check:
+    found = fleet.store.indexes()
+    names = ", ".join(info.name for info in found) or "no index yet"
+    return Check("Pinecone", True, f"takes the key: {names}")
+
+
+def _dispatcher(database: Database) -> Check:
+    with database.begin() as connection:
+        schema.require_current(connection)
+        left = leadership.seconds_left(connection)
+    if left is None or left <= 0:
+        return Check("dispatcher", False, "none leads: no job moves on", "start one: `vecfleet dispatcher`")
+    return Check("dispatcher", True, "one leads")
+
+
+def _workers(fleet: Fleet) -> Check:
+    try:
+        answers = fleet.celery.control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).ping() or {}
+    except (OperationalError, RedisError, OSError) as error:
+        raise Unreachable("Redis does not answer, so no worker can be asked", next_step="mend Redis first") from error
+    if not answers:
+        raise BadInput("no worker answers: batches wait", next_step="start one: `vecfleet worker`")
+    return Check("workers", True, f"{len(answers)} answer: {', '.join(sorted(answers))}")
