@@ -152,7 +152,8 @@ def pack_metadata(fields: Mapping[str, object]) -> bytes | None:
         raise invalid(
             f"Metadata size is {len(packed)} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector"
         )
-    return packed
+    # A copy of exact size: orjson's own buffer stays several KB large, a third of a vector, for as long as it lives.
+    return bytes(memoryview(packed))
 
 
 def too_large(size: int, limit: int) -> Refusal:
