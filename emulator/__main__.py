@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from emulator.calls import DEFAULT_CALLS
+from emulator.errors import Refusal
 from emulator.seeds_ownership import write_ownership
 from emulator.server import Emulator, Options
 
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--load", choices=["seeds"], help="load this data set, unless its index exists")
     add("--api-key", action="append", default=[], metavar="KEY", help="accept this key only; may be repeated")
     add("--request-limit", type=int, default=2 * 1024 * 1024, metavar="BYTES", help="largest body; 0: no limit")
+    add("--limits", default="off", metavar="off|documented|x0.1", help="per-second limits, or a share of them")
+    add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
+    add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
     add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
     add("--write-ownership", type=Path, metavar="FILE.yaml", help="write who owns the seeds' namespaces, and exit")
     return parser
@@ -53,6 +57,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         data=arguments.data,
         api_keys=tuple(arguments.api_key),
         request_bytes=arguments.request_limit,
+        limits=arguments.limits,
+        limit_shape=arguments.limit_shape,
+        url_bytes=arguments.url_limit,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
     )
@@ -66,9 +73,11 @@ def _range(text: str) -> tuple[int, int]:
 
 
 async def _run(options: Options) -> None:
-    emulator = Emulator(options)
     try:
+        emulator = Emulator(options)
         await emulator.start()
+    except Refusal as refusal:
+        raise SystemExit(refusal.message) from None
     except OSError as error:
         raise SystemExit(f"Cannot listen on port {options.port}: {error.strerror}") from None
     end = asyncio.Event()

@@ -54,6 +54,16 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "lose_token": (bool,),
     "refuse_token": (bool,),
     "vanish": (bool,),
+    "quota": (str,),
+}
+# What waiting does not cure: the month's allowance is used up.
+QUOTA_TEXTS: Mapping[str, str] = {
+    "read": "Request failed. You've reached your read unit limit for the current month. "
+    "To continue reading data, upgrade your plan.",
+    "write": "Request failed. You've reached your write unit limit for the current month. "
+    "To continue writing data, upgrade your plan.",
+    "egress": "Request failed. You've reached your egress limit for the current month. "
+    "To continue reading data, upgrade your plan.",
 }
 
 
@@ -79,6 +89,7 @@ class Fault:
     lose_token: bool = False  # the answer lacks its pagination token
     refuse_token: bool = False  # a request that carries a token is refused
     vanish: bool = False  # the namespace is dropped first
+    quota: str | None = None  # read | write | egress: 429, the month's allowance is used up
     struck: int = 0
     chance: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -92,6 +103,8 @@ class Fault:
             ):
                 raise invalid(f"The fault's '{key}' must be of type {_TYPES[key][-1].__name__}, got {value!r}")
         fault = cls(**{key: value for key, value in body.items() if value is not None})  # type: ignore[arg-type]
+        if fault.quota is not None and fault.quota not in QUOTA_TEXTS:
+            raise invalid(f"The fault's 'quota' must be one of {', '.join(QUOTA_TEXTS)}, got '{fault.quota}'")
         if fault.namespace is not None:
             fault.namespace = canonical_namespace(fault.namespace)
         fault.chance.seed(fault.seed)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from emulator.calls import Call, CallLog
 from emulator.errors import Hang, Refusal, Reset, invalid
-from emulator.faults import Fault, Faults
+from emulator.faults import QUOTA_TEXTS, Fault, Faults
 from emulator.keeper import Keeper
+from emulator.limits import Limits
 from emulator.records import Record
 
 
@@ -39,18 +40,21 @@ class Job:
     run: Callable[[Weather], Outcome]
     vanish: Callable[[], None] = lambda: None
     has_token: bool = False
+    by_metadata: bool = False  # an update or delete that chooses its records by a filter
 
 
 class Gate:
-    def __init__(self, calls: CallLog, faults: Faults, keeper: Keeper) -> None:
+    def __init__(self, calls: CallLog, faults: Faults, limits: Limits, keeper: Keeper) -> None:
         self.calls = calls
         self.faults = faults
+        self.limits = limits
         self._keeper = keeper
 
     async def serve(self, call: Call, prepare: Callable[[Call], Job]) -> Outcome:
         """Carries a request out; `prepare` reads it, and fills in the call's namespace and ids."""
         try:
             job = prepare(call)
+            self.limits.admit(call, job.by_metadata)
             fault = self.faults.strike(call)
             if fault.delay_ms:
                 await asyncio.sleep(fault.delay_ms / 1000)
@@ -75,6 +79,8 @@ class Gate:
         call.status = 0
         if fault.hang:
             raise Hang
+        if fault.quota:
+            raise Refusal(429, fault.message or QUOTA_TEXTS[fault.quota])
         if fault.status is not None:
             raise Refusal(fault.status, fault.message or _text(fault.status), retry_after=fault.retry_after)
         if fault.drop or fault.apply_first:
@@ -93,7 +99,7 @@ class Gate:
 def _text(status: int) -> str:
     return {
         403: "Forbidden",
-        429: "Request failed. You've reached the request limit. Pace your requests.",
+        429: "Request failed. You've reached the max requests per second. Pace your requests.",
         500: "Internal server error",
         503: "Service unavailable",
     }.get(status, f"Fault injected: status {status}")

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import numpy as np
 import orjson
 
-from emulator.calls import CallLog
 from emulator.digest import digest
 from emulator.errors import Refusal, invalid, not_found
-from emulator.faults import Fault, Faults
+from emulator.faults import Fault
+from emulator.gate import Gate
 from emulator.http import Request, Response, json_response
 from emulator.project import Project
 from emulator.records import Record, canonical_namespace
@@ -18,10 +18,9 @@ DUMP_BYTES = 256 * 1024
 
 
 class Admin:
-    def __init__(self, project: Project, calls: CallLog, faults: Faults, reset: Callable[[], None]) -> None:
+    def __init__(self, project: Project, gate: Gate, reset: Callable[[], None]) -> None:
         self._project = project
-        self._calls = calls
-        self._faults = faults
+        self._calls, self._faults, self._limits = gate.calls, gate.faults, gate.limits
         self._reset = reset
 
     async def handle(self, request: Request) -> Response:
@@ -42,6 +41,10 @@ class Admin:
                 case "DELETE", ["faults"]:
                     self._faults.rules.clear()
                     return self._show_faults()
+                case "POST", ["limits"]:
+                    body = request.json()
+                    self._limits.set(str(body.get("limits", "off")), str(body.get("shape", "window")))
+                    return json_response({})
                 case "GET", ["health"]:
                     return json_response({"ok": True})
             raise not_found(f"/{'/'.join(request.segments)[:200]} is not one of the emulator's own addresses")

@@ -1,5 +1,6 @@
 """The data plane over REST: each route reads a request into a job, and writes its answer."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 from emulator.calls import Call
@@ -19,11 +20,17 @@ class DataPlane:
     """One index's REST service."""
 
     def __init__(
-        self, index: Index, gate: Gate, request_bytes: int, check_key: Callable[[Mapping[str, str]], None]
+        self,
+        index: Index,
+        gate: Gate,
+        request_bytes: int,
+        url_bytes: Callable[[], int],
+        check_key: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._index = index
         self._gate = gate
         self._request_bytes = request_bytes
+        self._url_bytes = url_bytes
         self._check_key = check_key
 
     async def handle(self, request: Request) -> Response:
@@ -40,6 +47,8 @@ class DataPlane:
         self._check_key(request.headers)
         if self._request_bytes and len(request.body) > self._request_bytes:
             raise too_large(len(request.body), self._request_bytes)
+        if 0 < self._url_bytes() < request.url_length:
+            raise Refusal(414, "Request-URI Too Large")
         return prepare(self._index, request, call)
 
 
@@ -116,7 +125,7 @@ def _upsert(index: Index, request: Request, call: Call) -> Job:
         lsn = index.upsert(name, kept)
         return Outcome(b'{"upsertedCount":%d}' % len(kept), written_lsn=lsn)
 
-    return Job(run, vanish=lambda: index.drop_namespace(name))
+    return Job(run, vanish=functools.partial(index.drop_namespace, name))
 
 
 def _fetch(index: Index, request: Request, call: Call) -> Job:
@@ -132,7 +141,7 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
         }
         return Outcome(encode(answer))
 
-    return Job(run, vanish=lambda: index.drop_namespace(name))
+    return Job(run, vanish=functools.partial(index.drop_namespace, name))
 
 
 def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
@@ -152,7 +161,7 @@ def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
         }
         return _with_next(answer, following, weather)
 
-    return Job(run, vanish=lambda: index.drop_namespace(name), has_token=bool(token))
+    return Job(run, vanish=functools.partial(index.drop_namespace, name), has_token=bool(token))
 
 
 def _list(index: Index, request: Request, call: Call) -> Job:
@@ -170,7 +179,7 @@ def _list(index: Index, request: Request, call: Call) -> Job:
         }
         return _with_next(answer, following, weather)
 
-    return Job(run, vanish=lambda: index.drop_namespace(name), has_token=bool(token))
+    return Job(run, vanish=functools.partial(index.drop_namespace, name), has_token=bool(token))
 
 
 def _query(index: Index, request: Request, call: Call) -> Job:
@@ -190,7 +199,7 @@ def _query(index: Index, request: Request, call: Call) -> Job:
         }
         return Outcome(encode(answer), indexed_lsn=lsn)
 
-    return Job(run, vanish=lambda: index.drop_namespace(name))
+    return Job(run, vanish=functools.partial(index.drop_namespace, name))
 
 
 def _wanted(index: Index, body: Mapping[str, object]) -> Wanted | str:
@@ -203,15 +212,17 @@ def _delete(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
     call.ids = read_ids(body.get("ids", []))
-    delete = index.deletion(name, call.ids, _flag(body, "deleteAll"), _object(body, "filter"))
-    return Job(lambda _: Outcome(written_lsn=delete()), vanish=lambda: index.drop_namespace(name))
+    expression = _object(body, "filter")
+    delete = index.deletion(name, call.ids, _flag(body, "deleteAll"), expression)
+    vanish = functools.partial(index.drop_namespace, name)
+    return Job(lambda _: Outcome(written_lsn=delete()), vanish, by_metadata=expression is not None)
 
 
 def _update(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
     expression, fields = _object(body, "filter"), _object(body, "setMetadata")
-    vanish = lambda: index.drop_namespace(name)  # noqa: E731
+    vanish = functools.partial(index.drop_namespace, name)
     if expression is not None:
         names_record = bool(body.get("id") or body.get("values") or body.get("sparseValues"))
         index.check_update_filter(expression, names_record)
@@ -221,7 +232,7 @@ def _update(index: Index, request: Request, call: Call) -> Job:
             matched, lsn = index.update_by_filter(name, expression, fields or {}, dry_run)
             return Outcome(b'{"matchedRecords":%d}' % matched, written_lsn=lsn)
 
-        return Job(run_filter, vanish)
+        return Job(run_filter, vanish, by_metadata=True)
     id = check_id(body.get("id"))
     call.ids = [id]
     values = pack_floats(body.get("values") or [], "values")
@@ -289,13 +300,16 @@ def _describe_namespace(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.segments[1])
     return Job(
         lambda weather: Outcome(encode(namespace_json(index.describe_namespace(name), weather.lag_s))),
-        vanish=lambda: index.drop_namespace(name),
+        vanish=functools.partial(index.drop_namespace, name),
     )
 
 
 def _delete_namespace(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.segments[1])
-    return Job(lambda _: Outcome(written_lsn=index.delete_namespace(name)), vanish=lambda: index.drop_namespace(name))
+    return Job(
+        lambda _: Outcome(written_lsn=index.delete_namespace(name)),
+        vanish=functools.partial(index.drop_namespace, name),
+    )
 
 
 _ROUTES: tuple[tuple[str, tuple[str, ...], str, Prepare], ...] = (

@@ -1,5 +1,6 @@
 """The data plane over gRPC: `VectorService` with its twelve calls, onto the same index methods as REST."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,8 +28,10 @@ Message = Any  # generated message classes carry no useful static types
 Prepare = Callable[[Index, Message, Call], Job]
 
 
-def _job(index: Index, name: str, run: Callable[[Weather], Outcome], token: str | None = None) -> Job:
-    return Job(run, vanish=lambda: index.drop_namespace(name), has_token=bool(token))
+def _job(
+    index: Index, name: str, run: Callable[[Weather], Outcome], token: str | None = None, by_metadata: bool = False
+) -> Job:
+    return Job(run, functools.partial(index.drop_namespace, name), bool(token), by_metadata)
 
 
 def _sparse(message: Message, name: str) -> Sparse | None:
@@ -145,7 +148,12 @@ def _delete(index: Index, request: Message, call: Call) -> Job:
     call.ids = list(request.ids)
     expression = decode_struct(request.filter) if request.HasField("filter") else None
     delete = index.deletion(name, call.ids, request.delete_all, expression)
-    return _job(index, name, lambda _: _outcome(pb.DeleteResponse(), written_lsn=delete()))
+    return _job(
+        index,
+        name,
+        lambda _: _outcome(pb.DeleteResponse(), written_lsn=delete()),
+        by_metadata=expression is not None,
+    )
 
 
 def _update(index: Index, request: Message, call: Call) -> Job:
@@ -159,7 +167,7 @@ def _update(index: Index, request: Message, call: Call) -> Job:
             matched, lsn = index.update_by_filter(name, expression, fields, request.dry_run)
             return _outcome(pb.UpdateResponse(matched_records=matched), written_lsn=lsn)
 
-        return _job(index, name, run_filter)
+        return _job(index, name, run_filter, by_metadata=True)
     id = check_id(request.id)
     call.ids = [id]
     sparse = _sparse(request.sparse_values, f"Vector ID {id}") if request.HasField("sparse_values") else None

@@ -18,6 +18,7 @@ from emulator.gate import Gate
 from emulator.http import HttpConnection, Request, Response
 from emulator.index import Index
 from emulator.keeper import Disk, Keeper, Nowhere
+from emulator.limits import URL_BYTES, Limits
 from emulator.project import Ports, Project, listen
 from emulator.rest_admin import Admin
 from emulator.rest_control import ControlPlane
@@ -35,6 +36,9 @@ class Options:
     data: Path | None = None
     api_keys: Sequence[str] = ()  # empty: any key, or none, is let in
     request_bytes: int = 2 * 1024 * 1024  # of a request's body; 0: unlimited
+    limits: str = "off"  # off | documented | x0.1 (any factor)
+    limit_shape: str = "window"  # window | bucket
+    url_bytes: int | None = None  # None: 16 KB when limits are on, unlimited when they are off
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
 
@@ -52,7 +56,8 @@ class Emulator:
         self.calls = CallLog(options.max_calls)
         self._faults = Faults()
         self._keeper: Keeper = Disk(options.data) if options.data else Nowhere()
-        self._gate = Gate(self.calls, self._faults, self._keeper)
+        self._limits = Limits(options.limits, options.limit_shape)
+        self._gate = Gate(self.calls, self._faults, self._limits, self._keeper)
 
     @property
     def control(self) -> str:
@@ -75,7 +80,7 @@ class Emulator:
             load_seeds(self.project)
         self._keeper.commit()
         control = ControlPlane(self.project, self._gate, self.host_of, self._check_key)
-        admin = Admin(self.project, self.calls, self._faults, self._reset)
+        admin = Admin(self.project, self._gate, self._reset)
 
         async def handle(request: Request) -> Response:
             own = request.segments[:1] == ["_emulator"]
@@ -94,7 +99,7 @@ class Emulator:
         return f"http://{self.options.host_name}:{index.port}"
 
     def _serve(self, index: Index, listener: socket.socket) -> None:
-        plane = DataPlane(index, self._gate, self.options.request_bytes, self._check_key)
+        plane = DataPlane(index, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
         # The socket listens already, so whoever comes before the task has run waits in its backlog.
         front = functools.partial(Front, plane.handle, self._backend, index.name)
         task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))
@@ -111,8 +116,15 @@ class Emulator:
 
     def _reset(self) -> None:
         self._faults.rules.clear()
+        self._limits.set(self.options.limits, self.options.limit_shape)
         self.project.clear()
         self._keeper.commit()
+
+    def _url_bytes(self) -> int:
+        """The longest URL let in; 0: any."""
+        if self.options.url_bytes is not None:
+            return self.options.url_bytes
+        return URL_BYTES if self._limits.factor else 0
 
     def _check_key(self, headers: Mapping[str, str]) -> None:
         if not self.options.api_keys:
