@@ -1,0 +1,30 @@
+"""The fixture of every story: a world of its own, gone when the story ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from emulated import Emulator
+from world import World
+
+OpenWorld = Callable[..., World]
+
+
+@pytest.fixture
+def open_world(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[OpenWorld]:
+    """`open_world(*options of the emulator, **settings)`: nothing is started yet but the emulator."""
+    with ExitStack() as ending:
+
+        def make(*options: str, redis_url: str = redis_url, **settings: float) -> World:
+            world = World(tmp_path, Emulator(tmp_path, *options), database_url, redis_url, **settings)
+            ending.callback(world.close)
+            return world
+
+        yield make
+
+
+@pytest.fixture
+def seeds(open_world: OpenWorld) -> World:
+    """The first user's index: 805 records of 3,072 dimensions in 30 namespaces."""
+    return open_world("--load", "seeds")

@@ -1,0 +1,203 @@
+"""A whole fleet for one story: emulator, job table, Redis, a dispatcher and Celery workers, each a process of its own.
+
+A story plans, applies and steers through the orchestrator's own functions, as the CLI does, and looks at what became
+of the records through the emulator (`emulated`), which shares no code with the fleet.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from emulated import REPOSITORY, Emulator
+
+from migrations.creators import Grouping
+from migrations.plan import Plan, Policies
+from migrations.recipes import Common, CreatorsOptions, plan_creators
+from orchestrator import applying, manifests
+from orchestrator import tables as t
+from orchestrator.bootstrap import Fleet
+from orchestrator.embedded.process import Process
+from orchestrator.ledger import jobs, moves, parked
+from orchestrator.model import Job, Move
+from orchestrator.states import BatchKind, BatchState, JobState
+from vecfleet.settings import Settings
+
+SEEDS = "digital-twin-brain"
+CREATOR = "sainath.no.1"
+WHO = "a person"
+
+PATIENCE_S = 60.0  # what stories wait for takes seconds; two busy cores may need this
+POLL_S = 0.05
+
+
+class World:
+    """Everything a story needs. `settings` are environment variables of every process, in lower case."""
+
+    def __init__(self, folder: Path, emulator: Emulator, database_url: str, redis_url: str, **settings: float) -> None:
+        self.folder = folder
+        self.emulator = emulator
+        own = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "PINECONE_API_KEY": "any",
+            "PINECONE_CONTROLLER_HOST": emulator.address,
+            "VECFLEET_ROOT": str(folder),
+            # A request answers in milliseconds here; short times make a lost worker or a hung call cost seconds.
+            "REQUEST_DEADLINE_SECONDS": "4",
+            "LEASE_SECONDS": "8",
+            "FRESHNESS_WAIT_SECONDS": "1",
+        }
+        self.env = {**os.environ, **own, **{name.upper(): str(value) for name, value in settings.items()}}
+        self.fleet = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
+        self.workers: list[Process] = []
+        self.dispatchers: list[Process] = []
+
+    # Processes
+
+    def start(self, workers: int = 2, dispatchers: int = 1) -> "World":
+        for _ in range(workers):
+            self.start_worker()
+        for _ in range(dispatchers):
+            self.start_dispatcher()
+        return self
+
+    def start_worker(self) -> Process:
+        name = f"worker{len(self.workers) + 1}"
+        self.workers.append(self._launch(name, ["orchestrator", "worker", "--log-level", "WARNING"]))
+        return self.workers[-1]
+
+    def start_dispatcher(self) -> Process:
+        name = f"dispatcher{len(self.dispatchers) + 1}"
+        self.dispatchers.append(self._launch(name, ["orchestrator", "dispatcher"]))
+        return self.dispatchers[-1]
+
+    def _launch(self, name: str, command: list[str]) -> Process:
+        log = self.folder / f"{name}.log"
+        return Process.launch(name, [sys.executable, "-m", *command], log=log, cwd=REPOSITORY, env=self.env)
+
+    def kill(self, process: Process) -> None:
+        self._signal(process, signal.SIGKILL)
+        assert process.child is not None
+        process.child.wait(timeout=PATIENCE_S)
+
+    def freeze(self, process: Process) -> None:
+        self._signal(process, signal.SIGSTOP)
+
+    def thaw(self, process: Process) -> None:
+        self._signal(process, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(process: Process, number: int) -> None:
+        assert process.alive(), f"{process.name} is gone: {process.log_tail()}"
+        os.kill(process.pid, number)
+
+    def close(self) -> None:
+        """Everything started here is stopped, whatever happened."""
+        processes = [*self.workers, *self.dispatchers]
+        for process in processes:
+            if process.alive():
+                os.kill(process.pid, signal.SIGCONT)
+                os.kill(process.pid, signal.SIGKILL)  # nothing to wait for: dying at any time is what it must survive
+        for process in processes:
+            process.stop(patience_s=10)
+        self.fleet.database.dispose()
+        self.emulator.stop()
+
+    # What a person does
+
+    def plan(
+        self, index: str = SEEDS, *, grouping: Grouping | None = None, skip: tuple[str, ...] = (), **policies: Any
+    ) -> Plan:
+        """All namespaces of an index become one creator's twins, unless told otherwise."""
+        options = CreatorsOptions(
+            index=index,
+            grouping=grouping or Grouping(creator=CREATOR),
+            common=Common(policies=Policies(**{"soak_seconds": 0, **policies}), skip=skip),
+        )
+        return plan_creators(self.fleet.store, options, now=datetime.now(UTC))
+
+    def apply(self, plan: Plan) -> int:
+        return applying.apply(self.fleet, plan, who=WHO, no_backup=True)
+
+    # What there is to see
+
+    def job(self, job_id: int) -> Job:
+        with self.fleet.database.begin() as connection:
+            return jobs.get(connection, job_id)
+
+    def moves(self, job_id: int) -> list[Move]:
+        with self.fleet.database.begin() as connection:
+            return moves.of_job(connection, job_id)
+
+    def move(self, job_id: int, source: str) -> Move:
+        return next(move for move in self.moves(job_id) if move.source == source)
+
+    def parked(self, job_id: int) -> dict[tuple[str, str], str]:
+        """(source, record) → why, for every parked record."""
+        with self.fleet.database.begin() as connection:
+            return {(one.source, one.record_id): one.reason for one in parked.records(connection, job_id)}
+
+    def batches(self, job_id: int, *states: BatchState, kind: BatchKind | None = None) -> list[dict[str, Any]]:
+        """Rows of the batch table, with the record ids of each under `ids` and its source under `source`."""
+        query = (
+            sa.select(t.batch, t.move.c.source)
+            .outerjoin(t.move, t.move.c.id == t.batch.c.move_id)
+            .where(t.batch.c.job_id == job_id)
+            .order_by(t.batch.c.id)
+        )
+        if states:
+            query = query.where(t.batch.c.state.in_(states))
+        if kind is not None:
+            query = query.where(t.batch.c.kind == kind)
+        with self.fleet.database.begin() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        return [row | {"ids": manifests.unpack(row["manifest"]) if row["manifest"] else []} for row in rows]
+
+    def holder(self, batch: dict[str, Any]) -> Process:
+        """The worker that has this batch on lease."""
+        pid = int(str(batch["lease_owner"]).split(":")[1])
+        return next(worker for worker in self.workers if worker.pid == pid)
+
+    def assert_accounts(self, job_id: int) -> None:
+        """listed = written + identical + gone + parked + left behind, move by move; the totals fit the plan."""
+        for move in self.moves(job_id):
+            assert move.listed == move.settled, f"{move.source}: {move.listed} listed, {move.settled} accounted for"
+
+    # Waiting
+
+    def until(self, what: str, holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+        """What `holds` gives as soon as it is true. Fails with what every job says of itself when it never is."""
+        deadline = time.monotonic() + patience_s
+        while not (answer := holds()):
+            assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}\n{self.explain()}"
+            time.sleep(POLL_S)
+        return answer
+
+    def reaches(self, job_id: int, *states: JobState, patience_s: float = PATIENCE_S) -> Job:
+        """The job, once it is in one of these states."""
+        wanted = " or ".join(states)
+        self.until(f"job {job_id} is {wanted}", lambda: self.job(job_id).state in states, patience_s)
+        return self.job(job_id)
+
+    def explain(self) -> str:
+        lines = []
+        with self.fleet.database.begin() as connection:
+            for job in jobs.every(connection):
+                lines.append(f"job {job.id} is {job.state}: {job.reason}")
+                counts = moves.counts_by_state(connection, job.id)
+                lines.append("  moves: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+                for batch in connection.execute(
+                    sa.select(t.batch).where(t.batch.c.job_id == job.id, t.batch.c.state != "done").limit(12)
+                ):
+                    lines.append(
+                        f"  batch {batch.id} ({batch.kind}, move {batch.move_id}, {batch.size} ids) is {batch.state}, "
+                        f"attempt {batch.attempts}: {batch.error_class} {batch.error_text}"
+                    )
+        lines += [process.log_tail() for process in [*self.workers, *self.dispatchers]]
+        return "\n".join(lines)
