@@ -162,7 +162,7 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
         rate = done / max((reading.now - job.started_at).total_seconds(), 0.001)
     else:
         return None, None
-    return rate, (total - done) / rate if rate > 0 else None
+    return rate, (total - done) / rate if rate > 0 and total > done else None
 
 
 def _waits(reading: Reading, *, broker_answers: bool) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and print the addresses.")] = False,
 ) -> None:
     """Migrate the seeds' index on private servers: audit, plan, apply, verify, cut over, clean up, report."""
-    home = Settings.load().vecfleet_home / "demo"
+    outer = Settings.load().vecfleet_home
+    home, made_outer = outer / "demo", not outer.exists()
     began = time.monotonic()
     with endings_interrupt(), _environment(dict.fromkeys(_NOT_OURS, "none") | {"VECFLEET_HOME": str(home)}):
         say(
@@ -59,6 +60,8 @@ def demo(
             )
             with stack:
                 _migrate(home, stack.environment)
+            if made_outer:
+                outer.rmdir()
             say("\nEverything is stopped and erased again; `vecfleet demo --keep` leaves it running.")
     say(f"The demo took {time.monotonic() - began:.0f} s in all.")
 
@@ -69,12 +72,11 @@ def _migrate(home: Path, environment: dict[str, str]) -> None:
         try:
             _type("audit", INDEX)
             _type(
-                *("plan", "creators", INDEX, "--creator", CREATOR, "--default", "twin"),
+                *("plan", "creators", INDEX, "--creator", CREATOR, "--default", "twin", "--conflicts", "keep"),
                 *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
             )
             say("\nThere is no backup of the emulator's index, so apply is told that none is wanted.")
             _type("apply", str(plan), "--no-backup", "--watch")
-            _type("verify", "1", "--watch")
             _type("cutover", "1", "--percent", "100")
             _type("cleanup", "1", "--yes", "--watch")
             _type("report", "1")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from migrations.analysis import Breakdown, MetadataKeys
+from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
@@ -12,8 +12,6 @@ from orchestrator.progress import Progress, state_counts
 from orchestrator.reports import Report
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
-
-_SHOWN_KEYS = 8
 
 
 def indexes(found: Iterable[IndexInfo]) -> None:
@@ -26,34 +24,46 @@ def indexes(found: Iterable[IndexInfo]) -> None:
 def index_audit(audit: IndexAudit) -> None:
     say(f"\n{audit.info.name}: {audit.records:,} records in {len(audit.namespaces):,} namespaces", style="bold")
     say_table(
-        ("namespace", ">records", ">share", "reads as", "metadata (sampled)"),
+        ("namespace", ">records", ">share", "reads as"),
         (
             (
                 held.name,
                 f"{held.records:,}" if held.exact else f"~{held.records:,}",
                 f"{100 * held.share:.1f} %",
                 _tenant(held.tenant),
-                metadata_keys(held.keys),
             )
             for held in sorted(audit.namespaces, key=lambda held: (-held.records, held.name))
         ),
     )
+    _metadata(audit)
     say(f"room for {audit.room:,} more namespaces (quota {audit.quota:,})")
     if audit.unparsed:
         say(f"{len(audit.unparsed):,} names are no tenant's: not creator_{{id}}, creator_{{id}}_twin_{{id}} or public")
     say(f"this look cost {audit.usage.read_units:,.0f} read units in {audit.usage.requests:,} requests")
 
 
+def _metadata(audit: IndexAudit) -> None:
+    """Which keys a sample of the records holds, over all namespaces."""
+    sampled = [held.keys.types for held in audit.namespaces if held.keys.types]
+    keys = sorted({key for types in sampled for key in types})
+    if keys:
+        say_table(
+            ("metadata (sampled)", "holds", ">in namespaces"),
+            (
+                (
+                    key,
+                    " or ".join(sorted({name for types in sampled for name in types.get(key, ())})),
+                    f"{sum(key in types for types in sampled):,} of {len(sampled):,}",
+                )
+                for key in keys
+            ),
+        )
+
+
 def _tenant(tenant: Tenant | None) -> str:
     if tenant is None:
         return "—"
     return f"creator {tenant.creator}" + (f", twin {tenant.twin}" if tenant.twin else "")
-
-
-def metadata_keys(keys: MetadataKeys) -> str:
-    named = [f"{key}: {'/'.join(sorted(types))}" for key, types in sorted(keys.types.items())]
-    more = f", … {len(named) - _SHOWN_KEYS} more" if len(named) > _SHOWN_KEYS else ""
-    return ", ".join(named[:_SHOWN_KEYS]) + more
 
 
 def breakdown(found: Breakdown) -> None:

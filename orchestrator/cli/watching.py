@@ -70,9 +70,10 @@ def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState]) -> None:
         raise typer.Exit(INTERRUPTED) from None
     job = last.reading.job
     if job.state not in wanted:
-        hoped = " or ".join(state.replace("_", " ") for state in JobState if state in wanted)
+        hoped = next(state for state in JobState if state in wanted)
+        found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {_spoken(job.state)}"
         raise NotReached(
-            f"job {job.id} is {job.state.replace('_', ' ')}, not {hoped}" + (f": {job.reason}" if job.reason else ""),
+            f"job {job.id} is not {_spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
             next_step="; or ".join(last.next_steps),
         )
     say_next(last.next_steps)
@@ -136,7 +137,7 @@ class _Lines:
 def headline(seen: Progress) -> str:
     """The job in one line."""
     job, reading = seen.reading.job, seen.reading
-    parts = [f"job {job.id} {job.state.replace('_', ' ')}: {seen.step} {seen.done:,} of {seen.total:,} {seen.unit}"]
+    parts = [f"job {job.id} {_spoken(job.state)}: {seen.step} {seen.done:,} of {seen.total:,} {seen.unit}"]
     parts[0] += f" ({seen.percent:.0f} %)"
     if seen.rate is not None:
         parts.append(f"{seen.rate:,.0f}/s")
@@ -147,6 +148,10 @@ def headline(seen: Progress) -> str:
     if job.reason:
         parts.append(job.reason)
     return " · ".join(parts)
+
+
+def _spoken(state: JobState) -> str:
+    return state.replace("_", " ")
 
 
 def duration(seconds: float) -> str:
