@@ -7,6 +7,7 @@ when the plan is applied. Its digest detects accidents (a hand-edited or truncat
 import hashlib
 from collections import Counter
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -156,7 +157,13 @@ class Plan(_Part):
 
         A move whose records go to their own owners may reach any target; two of them, the same one.
         """
-        return sum(1 for move in self.moves if move.by_owner or move.to == target) > 1
+        writers: int = self._writers[None] + self._writers[target]
+        return writers > 1
+
+    @cached_property
+    def _writers(self) -> Counter[str | None]:
+        """How many moves write to each target; under None those that may write to any."""
+        return Counter(move.to for move in self.moves if not move.delete_only)
 
     def sealed(self) -> Self:
         """The same plan with its digest."""

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import threading
+from collections.abc import Callable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send
 from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState
+from orchestrator.states import JOB_WORKING, JobState
 from orchestrator.verdicts import judge
 from vecfleet.errors import Refused, Unreachable
 
@@ -72,19 +73,29 @@ class Dispatcher:
         with self.database.begin() as connection:
             if not leadership.lead(connection, self.owner, LEAD_S):
                 return 0
-            live = [job.id for job in jobs.every(connection, [s for s in JobState if s not in JOB_ENDED])]
+            live = jobs.live(connection)
             audit.seal(connection)
         if not live:
             return 0
         self._reap(live)
         wakeups: list[Wakeup] = []
         for job_id in live:
-            with self.database.begin() as connection:
-                advance(connection, job_id)
-            with self.database.begin() as connection:
-                job = jobs.get(connection, job_id)
-                wakeups += batches.dispatch(connection, job_id, job.state, job.batch_window)
+            try:
+                wakeups += self._tend(job_id)
+            except Unreachable:
+                raise
+            except Exception:
+                # One job that cannot be decided must not stop the others; it says so and is tried at the next tick.
+                log.exception("a job cannot be advanced", job=job_id)
         return self._send(wakeups)
+
+    def _tend(self, job_id: int) -> list[Wakeup]:
+        """Let one job take its next step, then fill its window."""
+        with self.database.begin() as connection:
+            advance(connection, job_id)
+        with self.database.begin() as connection:
+            job = jobs.get(connection, job_id)
+            return batches.dispatch(connection, job_id, job.state, job.batch_window)
 
     def _reap(self, live: list[int]) -> None:
         with self.database.begin() as connection:
@@ -117,7 +128,7 @@ def pronounce(connection: sa.Connection, job: Job) -> None:
     judged = checks.judgeable(connection, job.id)
     for evidence in judged:
         verdict = judge(evidence)
-        checks.pronounce(connection, evidence.target.id, verified=verdict.verified, verdict=verdict.evidence)
+        checks.pronounce(connection, evidence.target.id, verdict.state, verdict.evidence)
     checks.settle_moves(connection, job.id)
 
 
@@ -157,9 +168,9 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             copies.reopen(connection, job.id, checks.differing_copies(connection, job.id))
             checks.again(connection, mismatched)
         case d.CutOver():
-            services.cut_over_in(connection, job, percent=100, who="policy")
+            _by_policy(connection, job, lambda: services.cut_over_in(connection, job, percent=100, who="policy"))
         case d.CleanUp():
-            _clean_up_by_policy(connection, job)
+            _by_policy(connection, job, lambda: services.clean_up_in(connection, job, by_ids=False, who="policy"))
         case d.AddClears():
             removals.add_clears(connection, job.id)
         case d.AddUndos():
@@ -168,8 +179,9 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             removals.add_drops(connection, job.id)
 
 
-def _clean_up_by_policy(connection: sa.Connection, job: Job) -> None:
+def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -> None:
+    """What a policy asks goes through the same guards as a person; their refusal becomes the job's reason."""
     try:
-        services.clean_up_in(connection, job, by_ids=False, who="policy")
+        act()
     except Refused as error:
-        jobs.explain(connection, job.id, f"clean-up waits: {error.message}")
+        jobs.explain(connection, job.id, f"the policy waits: {error.message}")

@@ -22,7 +22,7 @@ class CleanUpFacts:
     targets: Sequence[Target]
     undecided: int
     parked_batches: int
-    foreign_targets: Sequence[str]  # sources of this job that are another live job's target
+    claimed_elsewhere: Sequence[str]  # sources of this job that another live job reads or writes
 
 
 def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
@@ -32,7 +32,7 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
         objections.append(f"{facts.undecided} parked records wait for a decision")
     if facts.parked_batches:
         objections.append(f"{facts.parked_batches} batches are parked")
-    objections += [f"{name} is now a target of another job" for name in facts.foreign_targets]
+    objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
     return objections
 
 
@@ -63,6 +63,8 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
 def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
     objections = []
     for target in facts.targets:
+        if target.check_state == "empty":
+            continue
         if target.check_state != "verified" or target.verdict_at is None:
             objections.append(f"{target.namespace} has no verdict that it holds everything")
         elif target.sequence != target.check_sequence:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from migrations.plan import Plan
@@ -19,7 +18,7 @@ class Job:
     state: JobState
     resume_to: JobState | None
     reason: str | None
-    plan_body: Mapping[str, Any]
+    plan: Plan
     source: IndexInfo
     target: IndexInfo
     way_back: str
@@ -35,10 +34,6 @@ class Job:
     pace_share: float
     repairs: int
     changed_records: str | None
-
-    @cached_property
-    def plan(self) -> Plan:
-        return Plan.model_validate(self.plan_body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
 
 def _require_verdicts(connection: sa.Connection, job: Job) -> None:
     for target in moves.targets_of_job(connection, job.id):
-        if target.check_state != "verified" or target.sequence != target.check_sequence:
+        if target.check_state not in ("verified", "empty") or target.sequence != target.check_sequence:
             raise Refused(
                 f"{target.namespace} has no valid verdict", next_step=f"`vecfleet verify {job.id}`, then cut over"
             )
@@ -167,9 +167,7 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
                 f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
             )
         routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job_id)])
-        connection.execute(
-            sa.text("UPDATE job SET cut_over_percent = 0, cut_over_at = NULL WHERE id = :id"), {"id": job_id}
-        )
+        jobs.change(connection, job_id, cut_over_percent=0, cut_over_at=None)
         if job.state is JobState.CUT_OVER:
             jobs.advance(connection, job_id, job.state, JobState.VERIFIED, reason=f"reversed by {who}")
         audit.note(connection, who, "reverse", job_id)
@@ -186,7 +184,7 @@ def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:
         targets=moves.targets_of_job(connection, job.id),
         undecided=parked.undecided(connection, job.id),
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
-        foreign_targets=jobs.foreign_targets(connection, job),
+        claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
     )
     return against_clean_up(facts, now)
 
@@ -230,10 +228,20 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
             raise Refused(
                 f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job_id}` first"
             )
+        if job.state is JobState.CANCELLED:
+            _claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)
         removals.begin_rolling_back(connection, job_id)
         jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
         audit.note(connection, who, "roll back", job_id, changed=changed)
+
+
+def _claim_again(connection: sa.Connection, job: Job) -> None:
+    """A cancelled job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
+    sources = [move.source for move in moves.of_job(connection, job.id)]
+    targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
+    jobs.claim(connection, job.id, job.source.host, sources, "source")
+    jobs.claim(connection, job.id, job.target.host, targets, "target")
 
 
 def _cleaned_any(connection: sa.Connection, job: Job) -> bool:

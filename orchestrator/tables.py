@@ -171,7 +171,7 @@ target = Table(
     Column("check_sequence", BigInteger),
     Column("verdict", JSONB),
     _when("verdict_at"),
-    _one_of("check_state", ("waiting", "checking", "verified", "mismatched")),
+    _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
     _one_of("authority", ("source", "target")),
     UniqueConstraint("job_id", "namespace"),
 )

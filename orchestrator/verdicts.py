@@ -8,9 +8,12 @@ from orchestrator.ledger.checks import Evidence
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a target holds exactly what it should, as of its write sequence, and what was compared."""
+    """Whether a target holds exactly what it should, as of its write sequence, and what was compared.
 
-    verified: bool
+    `state` is `verified`, `mismatched`, or `empty`: nothing was written and nothing is there, so nothing is proven.
+    """
+
+    state: str
     reason: str
     evidence: dict[str, Any]
 
@@ -32,19 +35,21 @@ def judge(evidence: Evidence) -> Verdict:
         "samples": [{"kind": sample.kind, "id": sample.record_id} for sample in evidence.samples],
     }
 
-    def answer(verified: bool, reason: str) -> Verdict:
-        return Verdict(verified, reason, facts | {"verified": verified, "reason": reason})
+    def answer(state: str, reason: str) -> Verdict:
+        return Verdict(state, reason, facts | {"verified": state == "verified", "reason": reason})
 
     if target.sequence != target.check_sequence:
-        return answer(False, "it was written to while it was checked")
+        return answer("mismatched", "it was written to while it was checked")
     if evidence.surveys == 0 or evidence.listed_count is None:
-        return answer(False, "not verified: its ids were not listed")
-    if expected.count == 0:
-        return answer(False, "not verified: there is nothing in it to prove")
+        return answer("mismatched", "not verified: its ids were not listed")
+    if expected.count == 0 and evidence.listed_count == 0:
+        return answer("empty", "not verified: nothing was written to it")
     if evidence.missing or evidence.extra or evidence.different:
-        return answer(False, f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different")
+        return answer(
+            "mismatched", f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different"
+        )
     same_content = (evidence.found_count, evidence.found_digest) == (expected.count, expected.digest)
     same_ids = (evidence.listed_count, evidence.listed_ids_digest) == (expected.count, expected.ids_digest)
     if not (same_content and same_ids):
-        return answer(False, "its records do not add up to what was written")
-    return answer(True, f"{expected.count} records read back and equal")
+        return answer("mismatched", "its records do not add up to what was written")
+    return answer("verified", f"{expected.count} records read back and equal")

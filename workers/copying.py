@@ -111,7 +111,7 @@ def _note_held(work: Work, target: Target) -> Tally:
 
 
 def _schema(work: Work) -> dict[str, object] | None:
-    source = work.source.index.namespace(work.move.source)
+    source = work.source.index.namespace(work.job.plan.schema_from or work.move.source)
     if source is None or not source.schema:
         return None
     fields = dict(source.schema.get("fields", {}))

@@ -162,7 +162,7 @@ def require(connection: sa.Connection, lease: Lease) -> None:
     held = connection.execute(
         sa.select(_B.id)
         .where(_B.id == lease.id, _B.generation == lease.generation, _B.state == BatchState.LEASED)
-        .with_for_update()
+        .with_for_update(key_share=True)
     ).one_or_none()
     if held is None:
         raise Fenced

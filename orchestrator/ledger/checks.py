@@ -39,7 +39,10 @@ class Evidence:
 
 
 def begin(connection: sa.Connection, job_id: int) -> int:
-    """Start checking each waiting target whose moves are all copied. Returns how many were started."""
+    """Start checking each waiting target whose moves are all copied. Returns how many were started.
+
+    Called under the job's row lock. Batches are locked before targets, as workers do.
+    """
     copied = (MoveState.COPIED, MoveState.VERIFIED, MoveState.CLEANED)
     unfinished = (
         sa.select(t.move.c.id)
@@ -50,7 +53,7 @@ def begin(connection: sa.Connection, job_id: int) -> int:
     ready = [
         row.id
         for row in connection.execute(
-            sa.select(_T.id).where(_T.job_id == job_id, _T.check_state == "waiting", ~unfinished).with_for_update()
+            sa.select(_T.id).where(_T.job_id == job_id, _T.check_state == "waiting", ~unfinished)
         )
     ]
     if not ready:
@@ -251,18 +254,16 @@ def _maybe_int(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def pronounce(connection: sa.Connection, target_id: int, *, verified: bool, verdict: dict[str, Any]) -> None:
+def pronounce(connection: sa.Connection, target_id: int, check_state: str, verdict: dict[str, Any]) -> None:
     connection.execute(
-        sa.update(t.target)
-        .where(_T.id == target_id)
-        .values(check_state="verified" if verified else "mismatched", verdict=verdict, verdict_at=_NOW)
+        sa.update(t.target).where(_T.id == target_id).values(check_state=check_state, verdict=verdict, verdict_at=_NOW)
     )
 
 
 def settle_moves(connection: sa.Connection, job_id: int) -> None:
     """A copied move is verified once each target it wrote to is; mismatched where one of them differs.
 
-    A move that wrote to no target (an empty source, or all of it parked) is verified: there is nothing to prove.
+    A move that wrote nothing (an empty source, or all of it parked) is verified too: there is nothing to prove.
     """
     states = (
         sa.select(t.move_target.c.move_id)
@@ -271,7 +272,7 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
         .correlate(t.move)
     )
     differing = states.where(_T.check_state == "mismatched").exists()
-    unverified = states.where(_T.check_state != "verified").exists()
+    unverified = states.where(_T.check_state.not_in(("verified", "empty"))).exists()
     M = t.move.c
     copied = sa.and_(M.job_id == job_id, M.state == MoveState.COPIED)
     connection.execute(
@@ -282,7 +283,7 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
     """Targets that were written to after their verdict: it names an older write sequence."""
-    judged = _T.check_state.in_(("verified", "mismatched"))
+    judged = _T.check_state.in_(("verified", "mismatched", "empty"))
     rows = connection.execute(sa.select(_T.id).where(_T.job_id == job_id, judged, _T.sequence != _T.check_sequence))
     return [row.id for row in rows]
 

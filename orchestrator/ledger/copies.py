@@ -30,7 +30,7 @@ def add_listed(
     A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
     """
     batches.require(connection, lease)
-    move = connection.execute(sa.select(t.move).where(_M.id == lease.move_id).with_for_update()).one()
+    move = connection.execute(sa.select(t.move).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
     rows = [
         {
             "job_id": lease.job_id,
@@ -168,7 +168,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
     batches.settle(
         connection, lease, BatchState.SPLIT, usage, busy_ms, error_class="TooLarge", error_text="split in two halves"
     )
-    move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update()).one()
+    move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
     connection.execute(
         sa.insert(t.batch),
         [

@@ -1,6 +1,8 @@
 """Jobs: made with their claims and moves in one transaction, changed by compare-and-set along the edges of `states`."""
 
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -105,14 +107,15 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     )
 
 
-def foreign_targets(connection: sa.Connection, job: Job) -> list[str]:
-    """Sources of this job that are another live job's target."""
+def claimed_elsewhere(connection: sa.Connection, job: Job) -> list[str]:
+    """Sources of this job that another live job reads or writes."""
     other = t.claim.alias()
     rows = connection.execute(
         sa.select(other.c.namespace)
         .join(t.claim, sa.and_(t.claim.c.namespace == other.c.namespace, t.claim.c.index_host == other.c.index_host))
         .where(t.claim.c.job_id == job.id, t.claim.c.role == "source")
-        .where(other.c.role == "target", other.c.job_id != job.id)
+        .where(other.c.job_id != job.id)
+        .distinct()
     )
     return [row.namespace for row in rows]
 
@@ -135,31 +138,58 @@ def ownership(connection: sa.Connection, job_id: int) -> Ownership:
     return Ownership(twins=found["twin"], sources=found["source"])
 
 
+_COLUMNS = [column for column in t.job.c if column is not t.job.c.plan]
+# A plan never changes and may have 12,000 moves: a process reads and checks it once.
+_PLANS_KEPT = 32
+_plans: OrderedDict[str, Plan] = OrderedDict()
+_plans_lock = threading.Lock()
+
+
 def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
     """The job. `lock` holds its row until the transaction ends, so that decisions on it happen one at a time."""
-    query = sa.select(t.job).where(t.job.c.id == job_id)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    query = sa.select(*_COLUMNS).where(t.job.c.id == job_id)
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
-    return _job(row)
+    return _job(connection, row)
 
 
 def every(connection: sa.Connection, states: Iterable[JobState] | None = None) -> list[Job]:
-    query = sa.select(t.job).order_by(t.job.c.id)
+    query = sa.select(*_COLUMNS).order_by(t.job.c.id)
     if states is not None:
         query = query.where(t.job.c.state.in_(list(states)))
-    return [_job(row) for row in connection.execute(query)]
+    return [_job(connection, row) for row in connection.execute(query).all()]
 
 
-def _job(row: sa.Row[Any]) -> Job:
+def live(connection: sa.Connection) -> list[int]:
+    """The jobs that have not ended."""
+    return list(
+        connection.execute(sa.select(t.job.c.id).where(t.job.c.state.not_in(JOB_ENDED)).order_by(t.job.c.id)).scalars()
+    )
+
+
+def _job(connection: sa.Connection, row: sa.Row[Any]) -> Job:
     body = dict(row._mapping)
-    del body["plan_digest"]
-    body["plan_body"] = body.pop("plan")
+    digest = body.pop("plan_digest")
+    body["plan"] = _plan(connection, body["id"], digest)
     body["state"] = JobState(body["state"])
     body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
     body["source"] = index_from_json(body["source"])
     body["target"] = index_from_json(body["target"])
     return Job(**body)
+
+
+def _plan(connection: sa.Connection, job_id: int, digest: str) -> Plan:
+    with _plans_lock:
+        if digest in _plans:
+            _plans.move_to_end(digest)
+            return _plans[digest]
+    plan = Plan.model_validate(connection.execute(sa.select(t.job.c.plan).where(t.job.c.id == job_id)).scalar_one())
+    with _plans_lock:
+        _plans[digest] = plan
+        while len(_plans) > _PLANS_KEPT:
+            _plans.popitem(last=False)
+    return plan
 
 
 def advance(

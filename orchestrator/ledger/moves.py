@@ -108,7 +108,7 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
             namespace=namespace,
             creator=owner.creator if owner else None,
             twin=owner.twin if owner else None,
-            checks_ids=_may_be_shared(job, namespace),
+            checks_ids=job.plan.may_share(namespace),
         )
         .on_conflict_do_nothing()
     )
@@ -117,11 +117,6 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
     ).one()
     connection.execute(insert(t.move_target).values(move_id=move.id, target_id=row.id).on_conflict_do_nothing())
     return _target(row)
-
-
-def _may_be_shared(job: Job, namespace: str) -> bool:
-    writers = sum(1 for move in job.plan.moves if move.by_owner or move.to == namespace)
-    return writers > 1
 
 
 def _target(row: sa.Row[Any]) -> Target:

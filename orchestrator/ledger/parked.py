@@ -1,5 +1,6 @@
 """Parked records and batches: set aside with their reason until a person retries them or lets them stay behind."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,27 +65,29 @@ def undecided(connection: sa.Connection, job_id: int) -> int:
 
 def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[str] | None) -> int:
     """These parked records (None: all) may stay behind: the move's counters change with them. Returns how many."""
-    query = sa.select(_P.id, _P.move_id, _P.batch_id).where(_P.job_id == job_id, _P.accepted_at.is_(None))
+    undecided_ones = sa.and_(_P.job_id == job_id, _P.accepted_at.is_(None))
     if record_ids is not None:
-        query = query.where(_P.record_id.in_(record_ids))
-    rows = connection.execute(query.with_for_update()).all()
-    for row in rows:
-        _shift(connection, row.move_id, row.batch_id)
-    connection.execute(
-        sa.update(t.parked_record).where(_P.id.in_([row.id for row in rows])).values(accepted_by=who, accepted_at=_NOW)
-    )
+        undecided_ones = sa.and_(undecided_ones, _P.record_id.in_(record_ids))
+    # Batches are locked before their parked records and moves, as workers do.
+    held = sa.select(_B.id).where(_B.id.in_(sa.select(_P.batch_id).where(undecided_ones))).order_by(_B.id)
+    connection.execute(held.with_for_update(key_share=True)).all()
+    rows = connection.execute(
+        sa.update(t.parked_record)
+        .where(undecided_ones)
+        .values(accepted_by=who, accepted_at=_NOW)
+        .returning(_P.move_id, _P.batch_id)
+    ).all()
+    for (move_id, batch_id), count in sorted(Counter((row.move_id, row.batch_id) for row in rows).items()):
+        _shift(connection, move_id, batch_id, count)
     return len(rows)
 
 
-def _shift(connection: sa.Connection, move_id: int, batch_id: int) -> None:
+def _shift(connection: sa.Connection, move_id: int, batch_id: int, count: int) -> None:
+    found = connection.execute(sa.select(_B.found).where(_B.id == batch_id)).scalar_one()
+    shifted = {"parked": found["parked"] - count, "left_behind": found["left_behind"] + count}
+    connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=found | shifted))
     connection.execute(
-        sa.update(t.move).where(_M.id == move_id).values(parked=_M.parked - 1, left_behind=_M.left_behind + 1)
-    )
-    found = connection.execute(sa.select(_B.found).where(_B.id == batch_id).with_for_update()).scalar_one()
-    connection.execute(
-        sa.update(t.batch)
-        .where(_B.id == batch_id)
-        .values(found=found | {"parked": found["parked"] - 1, "left_behind": found["left_behind"] + 1})
+        sa.update(t.move).where(_M.id == move_id).values(parked=_M.parked - count, left_behind=_M.left_behind + count)
     )
 
 

@@ -180,7 +180,8 @@ def upgrade() -> None:
         sa.Column("verdict_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("authority IN ('source', 'target')", name=op.f("ck_target_authority")),
         sa.CheckConstraint(
-            "check_state IN ('checking', 'mismatched', 'verified', 'waiting')", name=op.f("ck_target_check_state")
+            "check_state IN ('checking', 'empty', 'mismatched', 'verified', 'waiting')",
+            name=op.f("ck_target_check_state"),
         ),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_target_job_id_job")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_target")),
