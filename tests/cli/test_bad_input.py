@@ -1,0 +1,187 @@
+"""What bad input gets: a clear sentence, a next step, a non-zero exit; nothing written anywhere."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from terminal import Answer, Brain, Vecfleet, contents
+
+from orchestrator.ledger.database import Database
+
+
+@pytest.fixture
+def refused(vecfleet: Vecfleet, brain: Brain, database: Database) -> Callable[..., Answer]:
+    """Type it; it must fail with a sentence that holds these words, and change nothing."""
+
+    def check(*words: str, says: str, code: int, table: bool = True) -> Answer:
+        before = contents(database) if table else None
+        brain.forget_calls()
+        answer = vecfleet(*words)
+        assert answer.code == code, answer
+        assert re.search(says, answer.err), answer.err
+        assert "next: " in answer.err
+        assert "Traceback" not in answer.err + answer.out
+        assert brain.writes() == set()
+        assert before is None or contents(database) == before
+        return answer
+
+    return check
+
+
+@pytest.fixture
+def plan(vecfleet: Vecfleet, brain: Brain) -> str:
+    """A plan for both namespaces."""
+    answer = vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml")
+    assert answer.code == 0, answer.err
+    return "plan.yaml"
+
+
+Refused = Callable[..., Answer]
+
+
+def test_a_wrong_key(refused: Refused, brain: Brain) -> None:
+    brain.fault(operation="*", status=401)
+    refused("audit", says="(?s)401", code=1)
+
+
+def test_an_index_that_is_not_there(refused: Refused) -> None:
+    refused("plan", "creators", "brian", "--creator", "ana", says="no index 'brian'.*there are: brain", code=2)
+    refused("audit", "brian", says="no index 'brian'", code=2)
+
+
+def test_a_plan_file_that_is_missing(refused: Refused) -> None:
+    refused("apply", "nowhere.yaml", "--no-backup", says="no plan file nowhere.yaml", code=2)
+    refused("show", "nowhere.yaml", says="no plan file nowhere.yaml", code=2)
+
+
+def test_a_plan_file_that_is_malformed(refused: Refused) -> None:
+    Path("torn.yaml").write_text("moves: [")
+    Path("other.yaml").write_text("recipe: pancakes\n")
+    refused("apply", "torn.yaml", "--no-backup", says="torn.yaml is not YAML", code=2)
+    refused("apply", "other.yaml", "--no-backup", says="other.yaml is not a plan", code=2)
+
+
+def test_a_plan_edited_after_its_digest(refused: Refused, plan: str) -> None:
+    Path(plan).write_text(Path(plan).read_text().replace("creator_ana_twin_first", "creator_eve_twin_first"))
+    refused("apply", plan, "--no-backup", says="does not match its digest", code=2)
+
+
+def test_a_plan_made_for_another_index(refused: Refused, plan: str, brain: Brain) -> None:
+    # Given the index was replaced by one of another dimension
+    brain.drop()
+    brain.create(dimension=8)
+    refused("apply", plan, "--no-backup", says="made for an index 'brain' with dimension 4; it has 8", code=3)
+
+
+def test_a_source_namespace_gone_since_planning(refused: Refused, plan: str, brain: Brain) -> None:
+    brain.clear("second")
+    refused("apply", plan, "--no-backup", says="gone since the plan was made: 'second'", code=3)
+    refused("apply", plan, "--dry-run", says="gone since the plan was made: 'second'", code=3)
+
+
+def test_a_source_namespace_grown_since_planning(refused: Refused, plan: str, brain: Brain) -> None:
+    brain.write("second", "b-3")
+    refused("apply", plan, "--no-backup", says=r"changed since.*'second' \(2 when planned, 3 now\)", code=3)
+
+
+def test_a_target_that_is_not_empty(refused: Refused, plan: str, brain: Brain) -> None:
+    # Given somebody wrote to a target since
+    brain.write("creator_ana_twin_first", "z-1")
+    refused("apply", plan, "--no-backup", says="not empty .*creator_ana_twin_first", code=3)
+    # And the same is said when a plan is made
+    refused("plan", "creators", "brain", "--creator", "ana", says="not empty .*creator_ana_twin_first", code=2)
+
+
+def test_two_sources_with_a_common_id_into_one_target(refused: Refused, brain: Brain) -> None:
+    brain.write("second", "a-1")
+    Path("list.csv").write_text("namespace,creator,twin\nfirst,ana,one\nsecond,ana,one\n")
+    refused("plan", "creators", "brain", "--list", "list.csv", says="(?s)creator_ana_twin_one.*'a-1'", code=2)
+
+
+def test_an_owner_nobody_knows(refused: Refused) -> None:
+    Path("owners.csv").write_text("id,creator_id,name\nfirst,ana,one\n")
+    refused("plan", "creators", "brain", "--ownership", "owners.csv", says="nobody is known to own 'second'", code=2)
+
+
+def test_an_owner_named_twice(refused: Refused) -> None:
+    Path("owners.csv").write_text("id,creator_id,name\nfirst,ana,one\nfirst,eve,one\nsecond,ana,two\n")
+    words = ("plan", "creators", "brain", "--ownership", "owners.csv")
+    refused(*words, says="(?s)'first' is given as .*creator 'ana' and as .*creator 'eve'", code=2)
+
+
+def test_redis_down(refused: Refused, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    refused("apply", plan, "--no-backup", says="Redis does not answer", code=4)
+
+
+def test_postgres_down(refused: Refused, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
+    for words in (("apply", plan, "--no-backup"), ("jobs",), ("status", "1"), ("cleanup", "1", "--yes")):
+        refused(*words, says="the job table does not answer", code=4)
+
+
+def test_a_schema_that_is_behind(
+    refused: Refused, plan: str, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    answer = refused("apply", plan, "--no-backup", says="schema is at revision none", code=4)
+    assert "vecfleet migrate" in answer.err
+
+
+def test_nothing_set_at_all(refused: Refused, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "none")
+    answer = refused("jobs", says="DATABASE_URL is not set", code=2)
+    assert "vecfleet up" in answer.err
+
+
+def test_the_same_plan_applied_twice(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
+    assert vecfleet("apply", plan, "--no-backup").code == 0
+    refused("apply", plan, "--no-backup", says="this very plan is still live", code=3)
+
+
+def test_applying_without_a_way_back(refused: Refused, plan: str) -> None:
+    answer = refused("apply", plan, says="no backup", code=3)
+    assert "--no-backup" in answer.err
+
+
+def test_a_job_that_does_not_exist(refused: Refused) -> None:
+    for words in (
+        *(("status", "7"), ("report", "7"), ("park", "list", "7"), ("verify", "7"), ("retry", "7", "failed")),
+        *(("cleanup", "7", "--yes"), ("rollback", "7", "--yes"), ("cancel", "7", "--yes"), ("set", "7", "pace", "1")),
+        *(("pause", "7"), ("resume", "7"), ("reverse", "7"), ("cutover", "7", "--percent", "5")),
+    ):
+        refused(*words, says="there is no job 7", code=2)
+
+
+def test_a_destructive_command_without_a_yes(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
+    assert vecfleet("apply", plan, "--no-backup").code == 0
+    # When nobody is at the terminal
+    answer = refused("cancel", "1", says="needs a yes", code=3)
+    # Then what it would do was shown
+    assert "gives job 1 up for good" in answer.out
+
+
+def test_levers_out_of_range(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
+    assert vecfleet("apply", plan, "--no-backup").code == 0
+    refused("set", "1", "pace", "1.5", says="a pace of 1.5 is not possible", code=2)
+    refused("set", "1", "window", "0", says="a window of 0 is not possible", code=2)
+    refused("set", "1", "workers", "3", says="no stack of `vecfleet up` runs here", code=3)
+    refused("cutover", "1", "--percent", "120", says="120 % is not a share", code=2)
+
+
+def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(
+    vecfleet: Vecfleet, database: Database, environment: dict[str, str]
+) -> None:
+    # Given a job table that somebody broke
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE job RENAME COLUMN salt TO pepper")
+        connection.exec_driver_sql("ALTER TABLE job DROP COLUMN reason")
+    # When a job is looked at
+    answer = vecfleet("jobs")
+    # Then
+    assert answer.code == 70
+    assert "ProgrammingError" in answer.err and "Traceback" not in answer.err
+    log = Path(environment["VECFLEET_HOME"]) / "logs" / "cli.log"
+    assert str(log) in answer.err
+    assert "Traceback" in log.read_text()
