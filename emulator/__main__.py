@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--limits", default="off", metavar="off|documented|x0.1", help="per-second limits, or a share of them")
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
     add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
+    add("--backup-delay", type=float, default=0.5, metavar="S", help="seconds a backup and a restore take")
+    add("--backup-misses", type=float, default=0.0, metavar="S", help="backups lack younger writes; Pinecone: 900")
     add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
     add("--write-ownership", type=Path, metavar="FILE.yaml", help="write who owns the seeds' namespaces, and exit")
     return parser
@@ -60,6 +62,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         limits=arguments.limits,
         limit_shape=arguments.limit_shape,
         url_bytes=arguments.url_limit,
+        backup_delay_s=arguments.backup_delay,
+        backup_misses_s=arguments.backup_misses,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
     )

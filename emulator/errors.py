@@ -33,6 +33,7 @@ class Refusal(Exception):
         *,
         word: str | None = None,
         reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
@@ -41,7 +42,7 @@ class Refusal(Exception):
         self.grpc_code, default_word = _SPELLINGS.get(status, (2, "UNKNOWN"))
         self.word = word or default_word
         self.retry_after = retry_after
-        self.details = [{"reason": reason}] if reason else []
+        self.details: list[dict[str, object]] = [{"reason": reason, "metadata": metadata or {}}] if reason else []
 
     def data_plane(self) -> dict[str, object]:
         """The body the data plane sends (`rpcStatus` of the official description)."""

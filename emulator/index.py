@@ -3,10 +3,11 @@
 REST and gRPC both call these methods, so that the two transports cannot disagree.
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
+from emulator.aliases import Aliases
 from emulator.errors import Refusal, invalid, not_found
 from emulator.filters import compile_filter
 from emulator.keeper import Keeper
@@ -29,6 +30,7 @@ TOP_K_LIMIT = 10_000
 FETCH_BY_METADATA_LIMIT = 10_000
 RESPONSE_BYTES = 4 * 1024 * 1024
 NAMESPACES_PER_INDEX = 100_000
+POD_OPERATIONS = frozenset(("upsert", "fetch", "query", "delete", "update", "describe_index_stats"))
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Shape:
     dimension: int | None
     metric: str
     sparse: bool
+    text_field: str | None = None  # of an integrated index: the field that is embedded
 
     @property
     def vector_type(self) -> str:
@@ -53,27 +56,31 @@ class Index:
     port: int
     keeper: Keeper
     remember_s: Callable[[], float]
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = field(default_factory=lambda: str(uuid4()))
+    ready_at: float = 0.0  # Unix time; until then it is being restored from a backup
     namespaces: dict[str, Namespace] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
+    aliases: Aliases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.aliases = Aliases(self.namespaces)
+
+    def check_operation(self, operation: str) -> None:
+        """Not every kind of index has the whole of the vector API."""
+        if self.shape.kind == "document":
+            raise invalid(
+                "This index has a document schema; this operation is not supported on it. Use the documents API"
+            )
+        if self.shape.kind == "pod" and operation not in POD_OPERATIONS:
+            raise invalid(f"Operation {operation} is not supported for pod-based indexes")
 
     # -- namespaces ---------------------------------------------------------------------------------------------
 
-    def resolve(self, name: str) -> str:
-        """The namespace a read of this name reaches."""
-        return self.aliases.get(name, name)
-
-    def _refuse_alias(self, name: str) -> None:
-        if name in self.aliases:
-            raise Refusal(
-                400,
-                f"'{name}' is an alias of namespace '{self.aliases[name]}'; write to the namespace itself",
-                reason="WRITE_TO_ALIAS",
-            )
+    def save_aliases(self) -> None:
+        self.keeper.save_document("aliases", self.id, {"id": self.id, "aliases": self.aliases.by_name})
 
     def _written(self, name: str) -> Namespace:
         """The namespace of a write, made when it is new."""
-        self._refuse_alias(name)
+        self.aliases.refuse_write(name)
         namespace = self.namespaces.get(name)
         if namespace is None:
             namespace = self._make(name, None)
@@ -95,15 +102,18 @@ class Index:
     def create_namespace(self, name: str, filterable: frozenset[str] | None) -> Namespace:
         if name == DEFAULT_NAMESPACE:
             raise invalid(f"Namespace name '{DEFAULT_NAMESPACE}' is reserved and cannot be created")
-        if name in self.aliases:
-            raise Refusal(409, f"'{name}' is the name of an alias", reason="NAME_IN_USE_BY_ALIAS")
+        self.aliases.refuse_name(name)
         if name in self.namespaces:
             raise Refusal(409, f"Namespace '{name}' already exists")
         return self._make(name, filterable)
 
+    def restore_namespace(self, name: str, filterable: frozenset[str] | None, records: Sequence[Record]) -> None:
+        """A namespace out of a backup."""
+        self._put(self._make(name, filterable), records)
+
     def describe_namespace(self, name: str) -> Namespace:
         """`__default__` of a vector index exists before its first record."""
-        name = self.resolve(name)
+        name = self.aliases.resolve(name)
         if name == DEFAULT_NAMESPACE and name not in self.namespaces:
             return Namespace(name)
         return self._existing(name)
@@ -120,15 +130,9 @@ class Index:
         return [self.namespaces[name] for name in page], token, len(names)
 
     def delete_namespace(self, name: str) -> int:
-        self._refuse_alias(name)
+        self.aliases.refuse_write(name)
         lsn = self._existing(name).lsn + 1
-        pointing = sorted(alias for alias, target in self.aliases.items() if target == name)
-        if pointing:
-            raise Refusal(
-                400,
-                f"Namespace '{name}' is the target of alias '{pointing[0]}'; delete or repoint the alias first",
-                reason="NAMESPACE_HAS_ALIAS",
-            )
+        self.aliases.refuse_deletion(name)
         self.drop_namespace(name)
         return lsn
 
@@ -222,7 +226,7 @@ class Index:
         return lambda: self._remove(self._deletable(name), checked)
 
     def _deletable(self, name: str) -> Namespace:
-        self._refuse_alias(name)
+        self.aliases.refuse_write(name)
         return self._existing(name)
 
     def _delete_matching(self, namespace: Namespace, expression: Mapping[str, object]) -> int:
@@ -232,7 +236,7 @@ class Index:
         self, name: str, id: str, values: bytes, sparse: Sparse | None, fields: Mapping[str, object] | None
     ) -> int | None:
         """Changes one record; an id that is not there changes nothing and is no error."""
-        self._refuse_alias(name)
+        self.aliases.refuse_write(name)
         if values:
             self.check_values(values, f"Vector ID {id}")
         if sparse:
@@ -249,7 +253,7 @@ class Index:
         self, name: str, expression: Mapping[str, object], fields: Mapping[str, object], dry_run: bool
     ) -> tuple[int, int | None]:
         """How many records match, and the LSN if they were changed."""
-        self._refuse_alias(name)
+        self.aliases.refuse_write(name)
         namespace = self.namespaces.get(name)
         if namespace is None:
             return 0, None
@@ -265,7 +269,7 @@ class Index:
 
     def fetch(self, name: str, ids: Iterable[str], lag_s: float = 0) -> list[Record]:
         """The records there are; ids that are missing are left out without a word, as the service does."""
-        namespace = self.namespaces.get(self.resolve(name))
+        namespace = self.namespaces.get(self.aliases.resolve(name))
         if namespace is None:
             return []
         view = namespace.seen(lag_s)
@@ -277,7 +281,7 @@ class Index:
         if not 1 <= limit <= FETCH_BY_METADATA_LIMIT:
             raise invalid(f"limit must be between 1 and {FETCH_BY_METADATA_LIMIT}, got {limit}")
         after = read_token(token, "metadata")
-        namespace = self.namespaces.get(self.resolve(name))
+        namespace = self.namespaces.get(self.aliases.resolve(name))
         if namespace is None:
             return [], None
         matching = sorted(self._matching(namespace, expression, lag_s), key=lambda record: record.id)
@@ -298,7 +302,7 @@ class Index:
         if not 1 <= limit <= LIST_LIMIT:
             raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
         after = read_token(token, "ids")
-        namespace = self.namespaces.get(self.resolve(name))
+        namespace = self.namespaces.get(self.aliases.resolve(name))
         if namespace is None:
             return [], None
         page = namespace.page(prefix, after, limit, lag_s)
@@ -315,7 +319,7 @@ class Index:
         """The best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
         if not 1 <= top_k <= TOP_K_LIMIT:
             raise invalid(f"topK must be between 1 and {TOP_K_LIMIT}, got {top_k}")
-        namespace = self.namespaces.get(self.resolve(name))
+        namespace = self.namespaces.get(self.aliases.resolve(name))
         if namespace is None:
             if expression:
                 compile_filter(expression)

@@ -1,19 +1,25 @@
 """The project: its indexes, how they are made from a request, and the ports they live on."""
 
-import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import cast
+from uuid import uuid4
 
-from emulator.errors import Refusal, invalid, not_found
-from emulator.index import Index, Shape
+from emulator.aliases import Alias
+from emulator.errors import Refusal, not_found
+from emulator.index import Index
 from emulator.keeper import Disk, Keeper
 from emulator.namespaces import Namespace
+from emulator.shapes import shape_of
 
 INDEXES_PER_PROJECT = 200
-MAX_DIMENSION = 20_000
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
-_METRICS = ("cosine", "dotproduct", "euclidean")
+
+
+def timestamp(at: float | None = None) -> str:
+    """Unix time, or now, as the service spells it."""
+    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Ports:
@@ -70,11 +76,16 @@ class Project:
     def restore(self, disk: Disk) -> None:
         """What a former process kept."""
         for body in disk.documents("index"):
-            index = self._open(dict(body), int(str(body["port"])))
+            description = cast(dict[str, object], body["description"])
+            index = self._open(description, str(body["id"]), cast(int, body["port"]), cast(float, body["ready_at"]))
             for name, filterable, lsn in disk.namespaces(index.id):
                 index.namespaces[name] = Namespace(name, filterable, lsn)
             for name, record in disk.records(index.id):
                 index.namespaces[name].load(record)
+        for body in disk.documents("aliases"):
+            found = next((index for index in self.indexes.values() if index.id == body["id"]), None)
+            if found:
+                found.aliases.by_name = cast(dict[str, Alias], body["aliases"])
 
     def find(self, name: str) -> Index:
         index = self.indexes.get(name)
@@ -82,43 +93,36 @@ class Project:
             raise not_found(f"Resource {name} not found")
         return index
 
-    def create(self, body: Mapping[str, object]) -> Index:
-        name = check_index_name(body.get("name"))
-        if name in self.indexes:
+    def create(self, description: dict[str, object], ready_at: float = 0.0) -> Index:
+        """`description` comes from `emulator.shapes`."""
+        if description["name"] in self.indexes:
             raise Refusal(409, "Resource already exists")
         if len(self.indexes) >= INDEXES_PER_PROJECT:
             raise Refusal(403, f"The project has reached its {INDEXES_PER_PROJECT} indexes", word="QUOTA_EXCEEDED")
-        description = {
-            "name": name,
-            "schema": body.get("schema"),
-            "deployment": read_deployment(body.get("deployment")),
-            "deletion_protection": read_protection(body.get("deletion_protection")),
-            "tags": read_tags(body.get("tags")),
-            "read_capacity": {"mode": "OnDemand", "status": {"state": "Ready"}},
-            "created_at": datetime.now(UTC).isoformat(),
-        }
-        shape_of(description["schema"])
-        return self._open({"description": description}, None)
+        description |= {"created_at": timestamp()}
+        return self._open(description, str(uuid4()), None, ready_at)
 
-    def _open(self, kept: dict[str, object], port: int | None) -> Index:
-        description = kept["description"]
-        assert isinstance(description, dict)
+    def _open(self, description: dict[str, object], id: str, port: int | None, ready_at: float) -> Index:
+        name = str(description["name"])
         try:
             listener = self._ports.open(port)
         except OSError as error:
-            raise SystemExit(f"Index '{description['name']}' lives on port {port}, which is taken: {error}") from None
+            raise SystemExit(f"Index '{name}' lives on port {port}, which is taken: {error}") from None
+        shape = shape_of(description["schema"], description["deployment"])
         port = listener.getsockname()[1]
-        shape = shape_of(description["schema"])
-        index = Index(str(description["name"]), description, shape, port, self.keeper, self._remember_s)
-        if "id" in kept:
-            index.id = str(kept["id"])
-        self.indexes[index.name] = index
+        index = Index(name, description, shape, port, self.keeper, self._remember_s, id, ready_at=ready_at)
+        self.indexes[name] = index
         self.save(index)
         self._serve(index, listener)
         return index
 
     def save(self, index: Index) -> None:
-        body: dict[str, object] = {"description": index.description, "port": index.port, "id": index.id}
+        body: dict[str, object] = {
+            "description": index.description,
+            "id": index.id,
+            "port": index.port,
+            "ready_at": index.ready_at,
+        }
         self.keeper.save_document("index", index.name, body)
 
     def delete(self, name: str) -> None:
@@ -133,6 +137,7 @@ class Project:
     def _close(self, index: Index) -> None:
         del self.indexes[index.name]
         self.keeper.drop_document("index", index.name)
+        self.keeper.drop_document("aliases", index.id)
         self.keeper.drop_owner(index.id)
         self._unserve(index)
 
@@ -141,63 +146,3 @@ class Project:
         for index in list(self.indexes.values()):
             self._close(index)
         self.keeper.drop_all()
-
-
-def check_index_name(name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise invalid(
-            "The index name must have 1 to 45 lower-case letters, digits and hyphens, "
-            f"and may not start or end with a hyphen; got {str(name)[:80]!r}"
-        )
-    return name
-
-
-def shape_of(schema: object) -> Shape:
-    """What an index with this schema accepts; 400 when it is none."""
-    fields = schema.get("fields") if isinstance(schema, Mapping) else None
-    if not isinstance(fields, Mapping) or not fields:
-        raise invalid("schema.fields is required and must name at least one field")
-    if not all(isinstance(item, Mapping) for item in fields.values()):
-        raise invalid("Each field of the schema must be an object")
-    dense, sparse = fields.get("_values"), fields.get("_sparse_values")
-    if not dense and not sparse:
-        raise invalid("The schema must declare '_values' or '_sparse_values'")
-    if not dense:
-        return Shape("vector", None, "dotproduct", True)
-    dimension, metric = dense.get("dimension"), dense.get("metric", "cosine")
-    if type(dimension) is not int or not 1 <= dimension <= MAX_DIMENSION:
-        raise invalid(f"dimension must be an integer between 1 and {MAX_DIMENSION}, got {dimension!r}")
-    if metric not in _METRICS:
-        raise invalid(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
-    return Shape("vector", dimension, str(metric), bool(sparse))
-
-
-def read_deployment(deployment: object) -> dict[str, object]:
-    if deployment is None:
-        return {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
-    if not isinstance(deployment, dict):
-        raise invalid("deployment must be an object")
-    kind = deployment.get("deployment_type")
-    if kind != "managed":
-        raise invalid(f"deployment_type '{kind}' is not supported on this API version")
-    cloud, region = deployment.get("cloud"), deployment.get("region")
-    if not isinstance(cloud, str) or not isinstance(region, str):
-        raise invalid("deployment needs a cloud and a region")
-    return {"deployment_type": "managed", "cloud": cloud, "region": region}
-
-
-def read_protection(value: object) -> str:
-    if value not in (None, "enabled", "disabled"):
-        raise invalid(f"deletion_protection must be 'enabled' or 'disabled', got {value!r}")
-    return str(value or "disabled")
-
-
-def read_tags(tags: object) -> dict[str, str]:
-    """At most 20 short strings; an empty value removes a tag."""
-    if tags is None:
-        return {}
-    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        raise invalid("tags must be an object of strings")
-    if len(tags) > 20 or any(len(key) > 80 or len(value) > 120 for key, value in tags.items()):
-        raise invalid("An index may have at most 20 tags, with keys up to 80 and values up to 120 characters")
-    return {key: value for key, value in tags.items() if value}

@@ -13,6 +13,7 @@ from emulator.gate import Gate
 from emulator.http import Request, Response, json_response
 from emulator.project import Project
 from emulator.records import Record, canonical_namespace
+from emulator.shapes import pod_index
 
 DUMP_BYTES = 256 * 1024
 
@@ -41,6 +42,8 @@ class Admin:
                 case "DELETE", ["faults"]:
                     self._faults.rules.clear()
                     return self._show_faults()
+                case "POST", ["indexes"]:
+                    return self._make_pod(request)
                 case "POST", ["limits"]:
                     body = request.json()
                     self._limits.set(str(body.get("limits", "off")), str(body.get("shape", "window")))
@@ -95,6 +98,12 @@ class Admin:
         if not body.get("calls"):
             self._reset()
         return json_response({})
+
+    def _make_pod(self, request: Request) -> Response:
+        """A pod index, for tests: the service describes old ones and makes none."""
+        index = self._project.create(pod_index(request.json()))
+        self._project.keeper.commit()
+        return json_response({"name": index.name}, 201)
 
     def _show_faults(self) -> Response:
         return json_response({"faults": [rule.as_json() for rule in self._faults.rules]})

@@ -10,6 +10,8 @@ from emulator.http import Request, Response, json_response
 from emulator.index import LIST_LIMIT, Index
 from emulator.namespaces import Namespace, read_schema
 from emulator.records import canonical_namespace, check_batch, check_id, check_ids, pack_floats, too_large
+from emulator.rest_aliases import create_alias, delete_alias, describe_alias, list_aliases, update_alias
+from emulator.rest_text import search_records, upsert_records
 from emulator.scoring import Wanted
 from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
 
@@ -49,6 +51,7 @@ class DataPlane:
             raise too_large(len(request.body), self._request_bytes)
         if 0 < self._url_bytes() < request.url_length:
             raise Refusal(414, "Request-URI Too Large")
+        self._index.check_operation(call.operation)
         return prepare(self._index, request, call)
 
 
@@ -136,7 +139,7 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
         found = index.fetch(name, ids, weather.lag_s)
         answer = {
             "vectors": {record.id: record_json(record) for record in found},
-            "namespace": index.resolve(name),
+            "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": fetch_units(found)},
         }
         return Outcome(encode(answer))
@@ -156,7 +159,7 @@ def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
         found, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
         answer: dict[str, object] = {
             "vectors": {record.id: record_json(record) for record in found},
-            "namespace": index.resolve(name),
+            "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": fetch_units(found)},
         }
         return _with_next(answer, following, weather)
@@ -174,7 +177,7 @@ def _list(index: Index, request: Request, call: Call) -> Job:
         call.ids = ids
         answer: dict[str, object] = {
             "vectors": [{"id": id} for id in ids],
-            "namespace": index.resolve(name),
+            "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": 1},
         }
         return _with_next(answer, following, weather)
@@ -194,7 +197,7 @@ def _query(index: Index, request: Request, call: Call) -> Job:
         call.ids = [match.record.id for match in matches]
         answer = {
             "matches": [match_json(match, values, metadata) for match in matches],
-            "namespace": index.resolve(name),
+            "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": 1},
         }
         return Outcome(encode(answer), indexed_lsn=lsn)
@@ -326,4 +329,11 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, Prepare], ...] = (
     ("GET", ("namespaces",), "list_namespaces", _list_namespaces),
     ("GET", ("namespaces", "{}"), "describe_namespace", _describe_namespace),
     ("DELETE", ("namespaces", "{}"), "delete_namespace", _delete_namespace),
+    ("POST", ("namespace-aliases",), "create_alias", create_alias),
+    ("GET", ("namespace-aliases",), "list_aliases", list_aliases),
+    ("GET", ("namespace-aliases", "{}"), "describe_alias", describe_alias),
+    ("PATCH", ("namespace-aliases", "{}"), "update_alias", update_alias),
+    ("DELETE", ("namespace-aliases", "{}"), "delete_alias", delete_alias),
+    ("POST", ("records", "namespaces", "{}", "upsert"), "upsert_records", upsert_records),
+    ("POST", ("records", "namespaces", "{}", "search"), "search", search_records),
 )

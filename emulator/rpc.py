@@ -76,7 +76,7 @@ def _fetched(response: Message, index: Index, name: str, records: Iterable[Recor
     found = list(records)
     for record in found:
         _write(response.vectors[record.id], record)
-    response.namespace = index.resolve(name)
+    response.namespace = index.aliases.resolve(name)
     response.usage.read_units = fetch_units(found)
     return response
 
@@ -115,7 +115,7 @@ def _list(index: Index, request: Message, call: Call) -> Job:
         ids, token = index.list_ids(name, request.prefix, limit, request.pagination_token, weather.lag_s)
         call.ids = ids
         items = [pb.ListItem(id=id) for id in ids]
-        response = pb.ListResponse(vectors=items, namespace=index.resolve(name), usage=pb.Usage(read_units=1))
+        response = pb.ListResponse(vectors=items, namespace=index.aliases.resolve(name), usage=pb.Usage(read_units=1))
         return _with_next(response, token, weather)
 
     return _job(index, name, run, request.pagination_token)
@@ -130,7 +130,7 @@ def _query(index: Index, request: Message, call: Call) -> Job:
     def run(weather: Weather) -> Outcome:
         matches, lsn = index.query(name, wanted, request.top_k, expression, weather.lag_s)
         call.ids = [match.record.id for match in matches]
-        response = pb.QueryResponse(namespace=index.resolve(name), usage=pb.Usage(read_units=1))
+        response = pb.QueryResponse(namespace=index.aliases.resolve(name), usage=pb.Usage(read_units=1))
         for match in matches:
             _match(response.matches.add(), match, request.include_values, request.include_metadata)
         return _outcome(response, indexed_lsn=lsn)

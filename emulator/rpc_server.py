@@ -77,7 +77,9 @@ class RpcServer:
         self._check_key(headers)
         if self._request_bytes and len(body) > self._request_bytes:
             raise too_large(len(body), self._request_bytes)
-        return prepare(self._find(call.index or ""), request_class.FromString(body), call)
+        index = self._find(call.index or "")
+        index.check_operation(call.operation)
+        return prepare(index, request_class.FromString(body), call)
 
     async def _to_its_end(self, work: Any) -> Outcome:
         """A client that gives up cancels its call; what it asked for is carried out all the same."""

@@ -11,6 +11,7 @@ from emulator.index import Index
 from emulator.project import Project
 from emulator.records import DEFAULT_NAMESPACE, Record
 from emulator.seeds_ownership import Source, Twin, seed_uuid, sources, twins
+from emulator.shapes import plain_index
 
 INDEX = "digital-twin-brain"
 DIMENSION = 3072
@@ -37,11 +38,13 @@ def load_seeds(project: Project) -> None:
     if INDEX in project.indexes:
         return
     index = project.create(
-        {
-            "name": INDEX,
-            "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
-            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
-        }
+        plain_index(
+            {
+                "name": INDEX,
+                "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
+                "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
+            }
+        )
     )
     chance = np.random.default_rng(805)
     index.upsert(DEFAULT_NAMESPACE, list(_default(index, chance)))

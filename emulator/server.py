@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+from emulator.backups import Vault
 from emulator.calls import DEFAULT_CALLS, CallLog
 from emulator.errors import Refusal
 from emulator.faults import Faults
@@ -39,6 +40,8 @@ class Options:
     limits: str = "off"  # off | documented | x0.1 (any factor)
     limit_shape: str = "window"  # window | bucket
     url_bytes: int | None = None  # None: 16 KB when limits are on, unlimited when they are off
+    backup_delay_s: float = 0.5  # how long a backup and a restore take
+    backup_misses_s: float = 0.0  # writes younger than this are not in a backup; Pinecone: about 15 minutes
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
 
@@ -72,14 +75,16 @@ class Emulator:
         self._control_port = listener.getsockname()[1]
         first, last = options.index_ports or (options.port and options.port + 1, options.port + 100)
         self.project = Project(
-            self._keeper, Ports(options.bind, first, last), self._faults.longest_lag_s, self._serve, self._unserve
+            self._keeper, Ports(options.bind, first, last), self._remember_s, self._serve, self._unserve
         )
+        self._vault = Vault(self.project, options.backup_delay_s, options.backup_misses_s)
         if isinstance(self._keeper, Disk):
             self.project.restore(self._keeper)
+            self._vault.load(self._keeper)
         if options.seeds:
             load_seeds(self.project)
         self._keeper.commit()
-        control = ControlPlane(self.project, self._gate, self.host_of, self._check_key)
+        control = ControlPlane(self.project, self._vault, self._gate, self.host_of, self._check_key)
         admin = Admin(self.project, self._gate, self._reset)
 
         async def handle(request: Request) -> Response:
@@ -117,8 +122,13 @@ class Emulator:
     def _reset(self) -> None:
         self._faults.rules.clear()
         self._limits.set(self.options.limits, self.options.limit_shape)
+        self._vault.clear()
         self.project.clear()
         self._keeper.commit()
+
+    def _remember_s(self) -> float:
+        """How far back any reader, or a backup, may look."""
+        return max(self._faults.longest_lag_s(), self.options.backup_misses_s)
 
     def _url_bytes(self) -> int:
         """The longest URL let in; 0: any."""

@@ -1,0 +1,142 @@
+"""What an index is, read from the request that creates it."""
+
+import re
+from collections.abc import Mapping
+
+from emulator.errors import invalid
+from emulator.index import Shape
+from emulator.text import MODELS
+
+MAX_DIMENSION = 20_000
+VECTOR_FIELDS = frozenset(("_values", "_sparse_values"))
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
+_METRICS = ("cosine", "dotproduct", "euclidean")
+
+
+def shape_of(schema: object, deployment: object = None) -> Shape:
+    """What an index with this schema accepts; 400 when it is none."""
+    fields = schema.get("fields") if isinstance(schema, Mapping) else None
+    if not isinstance(fields, Mapping) or not fields:
+        raise invalid("schema.fields is required and must name at least one field")
+    if not all(isinstance(item, Mapping) for item in fields.values()):
+        raise invalid("Each field of the schema must be an object")
+    for name, config in fields.items():
+        if config.get("type") == "semantic_text":
+            return _integrated(name, config)
+    if not VECTOR_FIELDS.issuperset(fields):
+        return Shape("document", None, "cosine", False)
+    is_pod = isinstance(deployment, Mapping) and deployment.get("deployment_type") == "pod"
+    return _vector("pod" if is_pod else "vector", fields.get("_values"), "_sparse_values" in fields)
+
+
+def _vector(kind: str, dense: Mapping[str, object] | None, sparse: bool) -> Shape:
+    if dense is None:
+        return Shape(kind, None, "dotproduct", True)
+    dimension, metric = dense.get("dimension"), str(dense.get("metric", "cosine"))
+    if type(dimension) is not int or not 1 <= dimension <= MAX_DIMENSION:
+        raise invalid(f"dimension must be an integer between 1 and {MAX_DIMENSION}, got {dimension!r}")
+    if metric not in _METRICS:
+        raise invalid(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
+    return Shape(kind, dimension, metric, sparse)
+
+
+def _integrated(name: str, config: Mapping[str, object]) -> Shape:
+    dimension = MODELS[str(config["model"])]
+    if dimension is None:
+        return Shape("integrated", None, "dotproduct", True, name)
+    return Shape("integrated", dimension, str(config.get("metric") or "cosine"), False, name)
+
+
+def plain_index(body: Mapping[str, object]) -> dict[str, object]:
+    """A description from `POST /indexes`."""
+    if body.get("source_collection") or body.get("source_backup_id"):
+        raise invalid("Creating an index from collection or backup is not yet supported")
+    schema = body.get("schema")
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if isinstance(fields, dict) and any(
+        isinstance(f, dict) and f.get("type") == "semantic_text" for f in fields.values()
+    ):
+        raise invalid("A semantic_text field cannot be declared; create the index for its model")
+    shape_of(schema)
+    return _description(body, schema, read_deployment(body.get("deployment")))
+
+
+def model_index(body: Mapping[str, object]) -> dict[str, object]:
+    """A description from `POST /indexes/create-for-model`."""
+    embed = body.get("embed")
+    field_map = embed.get("field_map") if isinstance(embed, dict) else None
+    text_field = field_map.get("text") if isinstance(field_map, dict) else None
+    if not isinstance(embed, dict) or not isinstance(text_field, str) or not text_field:
+        raise invalid("embed must have a model and a field_map that names the text field")
+    if embed.get("model") not in MODELS:
+        raise invalid(f"embed.model must be one of {', '.join(MODELS)}, got {embed.get('model')!r}")
+    kept = ("model", "metric", "read_parameters", "write_parameters")
+    config = {"type": "semantic_text"} | {key: embed[key] for key in kept if embed.get(key) is not None}
+    deployment = {"deployment_type": "managed", "cloud": body.get("cloud"), "region": body.get("region")}
+    return _description(body, {"fields": {text_field: config}}, read_deployment(deployment))
+
+
+def pod_index(body: Mapping[str, object]) -> dict[str, object]:
+    """A legacy pod index, as an old project still has; the service itself makes no new ones."""
+    field = {"type": "dense_vector", "dimension": body.get("dimension"), "metric": body.get("metric", "cosine")}
+    deployment: dict[str, object] = {
+        "deployment_type": "pod",
+        "environment": "us-east1-gcp",
+        "pod_type": "p1.x1",
+        "replicas": 1,
+        "shards": 1,
+    }
+    schema = {"fields": {"_values": field}}
+    shape_of(schema, deployment)
+    return _description(body, schema, deployment)
+
+
+def _description(body: Mapping[str, object], schema: object, deployment: dict[str, object]) -> dict[str, object]:
+    return {
+        "name": read_name(body.get("name")),
+        "schema": schema,
+        "deployment": deployment,
+        "deletion_protection": read_protection(body.get("deletion_protection")),
+        "tags": read_tags(body.get("tags")),
+        "read_capacity": {"mode": "OnDemand", "status": {"state": "Ready"}},
+    }
+
+
+def read_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise invalid(
+            "The index name must have 1 to 45 lower-case letters, digits and hyphens, "
+            f"and may not start or end with a hyphen; got {str(name)[:80]!r}"
+        )
+    return name
+
+
+def read_deployment(deployment: object) -> dict[str, object]:
+    if deployment is None:
+        return {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
+    if not isinstance(deployment, dict):
+        raise invalid("deployment must be an object")
+    kind = deployment.get("deployment_type")
+    if kind != "managed":
+        raise invalid(f"deployment_type '{kind}' is not supported on this API version")
+    cloud, region = deployment.get("cloud"), deployment.get("region")
+    if not isinstance(cloud, str) or not isinstance(region, str):
+        raise invalid("deployment needs a cloud and a region")
+    return {"deployment_type": "managed", "cloud": cloud, "region": region}
+
+
+def read_protection(value: object) -> str:
+    if value not in (None, "enabled", "disabled"):
+        raise invalid(f"deletion_protection must be 'enabled' or 'disabled', got {value!r}")
+    return str(value or "disabled")
+
+
+def read_tags(tags: object) -> dict[str, str]:
+    """At most 20 short strings; an empty value removes a tag."""
+    if tags is None:
+        return {}
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise invalid("tags must be an object of strings")
+    if len(tags) > 20 or any(len(key) > 80 or len(value) > 120 for key, value in tags.items()):
+        raise invalid("An index may have at most 20 tags, with keys up to 80 and values up to 120 characters")
+    return {key: value for key, value in tags.items() if value}

@@ -1,0 +1,55 @@
+"""Stand-ins for hosted models: deterministic, and close enough that texts which share words score higher."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.records import Sparse
+
+_WORD = re.compile(r"\w+")
+# model -> dimensions; None: a sparse model
+MODELS: Mapping[str, int | None] = {
+    "multilingual-e5-large": 1024,
+    "llama-text-embed-v2": 1024,
+    "pinecone-sparse-english-v0": None,
+}
+RERANKERS = ("bge-reranker-v2-m3", "cohere-rerank-3.5", "pinecone-rerank-v0")
+
+
+def words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def embed_dense(text: str, dimension: int) -> bytes:
+    """The normalised sum of one fixed random direction a word; an empty text has a direction of its own."""
+    total = np.sum([_direction(word, dimension) for word in words(text) or [""]], axis=0, dtype="<f8")
+    return bytes((total / np.linalg.norm(total)).astype("<f4").tobytes())
+
+
+def embed_sparse(text: str) -> Sparse:
+    """One index a word, weighted by how often it occurs."""
+    counts = sorted((_hash(word), count) for word, count in Counter(words(text) or [""]).items())
+    indices, weights = zip(*dict(counts).items(), strict=True)
+    return Sparse(np.array(indices, "<u4").tobytes(), np.array(weights, "<f4").tobytes())
+
+
+def relevance(query: str, text: str) -> float:
+    """How well a text answers a query, from 0 to 1: the share of its words in the text, less a little for length."""
+    wanted, found = set(words(query)), words(text)
+    if not wanted or not found:
+        return 0.0
+    return len(wanted & set(found)) / len(wanted) * (1 - 1 / (2 + 100 / len(found)))
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "little")
+
+
+@lru_cache(maxsize=4096)
+def _direction(word: str, dimension: int) -> NDArray[np.float32]:
+    return np.random.default_rng(_hash(word)).standard_normal(dimension, dtype="<f4")
