@@ -19,6 +19,7 @@ from orchestrator.embedded.process import Process
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 30.0  # takes 1 s; a loaded two-core machine may need this
 PREVIOUS = "_vecfleet_prev"
+CREATOR = "sainath.no.1"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,30 @@ def assert_same(there: Rows, wanted: Rows, where: str) -> None:
     assert not different, f"{where}: {len(different)} differ: " + "; ".join(
         f"{there[id].metadata} instead of {wanted[id].metadata}" for id in different[:2]
     )
+
+
+def target_of(source: str) -> str:
+    """Where a namespace goes when it becomes one creator's twin."""
+    return f"creator_{CREATOR}_twin_{'default' if source == '__default__' else source}"
+
+
+def as_twins(before: Mapping[str, Rows]) -> dict[str, Rows]:
+    """What an index holds once every namespace of it has become one creator's twin."""
+    return {
+        target_of(source): {
+            id: row.enriched(source, CREATOR, "default" if source == "__default__" else source)
+            for id, row in rows.items()
+        }
+        for source, rows in before.items()
+    }
+
+
+def assert_same_index(there: Mapping[str, Rows], wanted: Mapping[str, Rows]) -> None:
+    """The same namespaces with the same records, every byte of them."""
+    missing, extra = sorted(wanted.keys() - there.keys()), sorted(there.keys() - wanted.keys())
+    assert not (missing or extra), f"{len(missing)} namespaces missing: {missing[:5]}; extra: {extra[:5]}"
+    for namespace, rows in wanted.items():
+        assert_same(there[namespace], rows, namespace)
 
 
 def _all(row: Row) -> Iterable[tuple[str, Any]]:
@@ -119,7 +144,7 @@ class Emulator:
     # What really happened
 
     def calls(self, **wanted: str | int) -> list[dict[str, Any]]:
-        """The calls of an `operation`, `index` or `namespace`, or `since` a number, in the order they were carried out."""
+        """Calls, by `operation`, `index`, `namespace`, `since` a number, in the order they were carried out."""
         return list(self._ask("calls", wanted).json()["calls"])
 
     def last_call(self) -> int:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from emulated import assert_same
-from world import CREATOR, SEEDS, WHO, World
+from emulated import as_twins, assert_same_index, target_of
+from world import SEEDS, WHO, World
 
 from orchestrator import services
 from orchestrator.states import JobState, MoveState
@@ -21,12 +21,12 @@ def test_all_namespaces_become_one_creators_twins_and_each_source_goes_only_afte
     seeds.start(workers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.reaches(job_id, JobState.VERIFIED)
-    assert_same_index(seeds.emulator.dump(SEEDS), {**before, **wanted(before)})
+    assert_same_index(seeds.emulator.dump(SEEDS), {**before, **as_twins(before)})
     services.cut_over(seeds.fleet.database, job_id, WHO, 100)
     services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
     # Then the index holds the new namespaces and nothing else, every record byte for byte
-    assert_same_index(seeds.emulator.dump(SEEDS), wanted(before))
+    assert_same_index(seeds.emulator.dump(SEEDS), as_twins(before))
     # And the books say so
     seeds.assert_accounts(job_id)
     every = seeds.moves(job_id)
@@ -36,26 +36,6 @@ def test_all_namespaces_become_one_creators_twins_and_each_source_goes_only_afte
     calls = seeds.emulator.calls(index=SEEDS)
     for source, rows in before.items():
         assert_deleted_after_proof(calls, source, target_of(source), set(rows))
-
-
-def target_of(source: str) -> str:
-    return f"creator_{CREATOR}_twin_{'default' if source == '__default__' else source}"
-
-
-def wanted(before: dict[str, Any]) -> dict[str, Any]:
-    return {
-        target_of(source): {
-            id: row.enriched(source, CREATOR, "default" if source == "__default__" else source)
-            for id, row in rows.items()
-        }
-        for source, rows in before.items()
-    }
-
-
-def assert_same_index(there: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert there.keys() == expected.keys()
-    for namespace, rows in expected.items():
-        assert_same(there[namespace], rows, namespace)
 
 
 def assert_deleted_after_proof(calls: list[dict[str, Any]], source: str, target: str, ids: set[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from emulated import REPOSITORY, Emulator
+from emulated import CREATOR, REPOSITORY, Emulator, Rows, row
 
 from migrations.creators import Grouping
 from migrations.plan import Plan, Policies
@@ -22,17 +22,18 @@ from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator import applying, manifests
 from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
+from orchestrator.cli.watching import look
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import jobs, moves, parked
-from orchestrator.model import Job, Move
+from orchestrator.model import Job, Move, Target
 from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.settings import Settings
 
 SEEDS = "digital-twin-brain"
-CREATOR = "sainath.no.1"
+SMALL = "small"
 WHO = "a person"
 
-PATIENCE_S = 60.0  # what stories wait for takes seconds; two busy cores may need this
+PATIENCE_S = 120.0  # what stories wait for takes seconds; two cores under a load of twenty need this
 POLL_S = 0.05
 
 
@@ -122,6 +123,14 @@ class World:
         )
         return plan_creators(self.fleet.store, options, now=datetime.now(UTC))
 
+    def fill(self, **namespaces: int) -> dict[str, Rows]:
+        """A small index, SMALL, with so many records in each namespace. Gives what it holds."""
+        self.emulator.create_index(SMALL)
+        for name, count in namespaces.items():
+            rows = [row(f"{name}-{n}", chunk_text=f"größer als {n} 🚀", page=n, tags=["a", "ö"]) for n in range(count)]
+            self.emulator.write(SMALL, name, rows)
+        return self.emulator.dump(SMALL)
+
     def apply(self, plan: Plan) -> int:
         return applying.apply(self.fleet, plan, who=WHO, no_backup=True)
 
@@ -137,6 +146,14 @@ class World:
 
     def move(self, job_id: int, source: str) -> Move:
         return next(move for move in self.moves(job_id) if move.source == source)
+
+    def waits(self, job_id: int) -> str:
+        """Why it waits, in the words a person sees."""
+        return "; ".join(look(self.fleet, job_id, namespaces=0).waits)
+
+    def targets(self, job_id: int) -> dict[str, Target]:
+        with self.fleet.database.begin() as connection:
+            return {target.namespace: target for target in moves.targets_of_job(connection, job_id)}
 
     def parked(self, job_id: int) -> dict[tuple[str, str], str]:
         """(source, record) → why, for every parked record."""

@@ -1,0 +1,84 @@
+"""Redis, Postgres or the vector store away for a while: the job waits, says why, and goes on by itself."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import OpenWorld
+from emulated import as_twins, assert_same_index
+from world import SEEDS
+
+from orchestrator.embedded import Redis
+from orchestrator.states import BatchState, JobState
+
+pytestmark = pytest.mark.story
+
+
+def test_a_redis_that_is_down_for_a_while_costs_nothing_but_time(open_world: OpenWorld, tmp_path: Path) -> None:
+    with Redis(tmp_path / "redis", durable=True) as server:
+        world = open_world("--load", "seeds", redis_url=server.url)
+        before = world.emulator.dump(SEEDS)
+        # Given a job half way
+        world.emulator.fault(operation="upsert", delay_ms=100)
+        world.start(workers=2)
+        job_id = world.apply(world.plan(conflicts="overwrite"))
+        world.until("some batches are copied", lambda: len(world.batches(job_id, BatchState.DONE)) > 10)
+        # When Redis goes away
+        server.stop()
+        # Then the job waits, and says why
+        world.until("it says so", lambda: "Redis does not answer" in world.waits(job_id))
+        assert world.job(job_id).state is JobState.RUNNING
+        # And when Redis is back it goes on to the end
+        server.start()
+        world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+
+
+def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: OpenWorld, database_url: str) -> None:
+    world = open_world("--load", "seeds")
+    before = world.emulator.dump(SEEDS)
+    # Given a job half way
+    world.start(workers=2)
+    job_id = world.apply(world.plan(conflicts="overwrite"))
+    # When Postgres cuts every connection again and again while it copies
+    for done in (5, 20, 35, 50):
+        world.until(f"{done} batches are done", lambda done=done: len(world.batches(job_id, BatchState.DONE)) > done)
+        assert cut_connections(database_url) > 0
+    # Then it goes on to the end, with the same processes
+    world.reaches(job_id, JobState.VERIFIED)
+    assert all(process.alive() for process in [*world.workers, *world.dispatchers])
+    assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+    assert sum(move.written for move in world.moves(job_id)) == 805
+
+
+def test_a_vector_store_that_dies_and_comes_back_is_waited_for(open_world: OpenWorld, tmp_path: Path) -> None:
+    world = open_world("--load", "seeds", "--data", str(tmp_path / "emulator"))
+    before = world.emulator.dump(SEEDS)
+    # Given a job half way
+    world.emulator.fault(operation="upsert", delay_ms=100)
+    world.start(workers=2)
+    job_id = world.apply(world.plan(conflicts="overwrite"))
+    world.until("some batches are copied", lambda: len(world.batches(job_id, BatchState.DONE)) > 35)
+    # When the service is killed
+    world.emulator.kill()
+    # Then the job waits, and says why, and parks nothing
+    world.until("it says so", lambda: "Unavailable: Pinecone could not" in world.waits(job_id))
+    assert world.job(job_id).state is JobState.RUNNING
+    # And when the service is back it goes on to the end
+    world.emulator.start()
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+
+
+def cut_connections(database_url: str) -> int:
+    """Terminate every other connection to this database; how many there were."""
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        row = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])

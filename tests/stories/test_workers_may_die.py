@@ -1,0 +1,101 @@
+"""Any process may die, or freeze, at any time: the job table is the truth, and every step may run twice."""
+
+from typing import Any
+
+import pytest
+import redis
+from conftest import OpenWorld
+from emulated import as_twins, assert_same_index, target_of
+from world import SEEDS, SMALL, World
+
+from orchestrator.states import BatchKind, BatchState, JobState
+
+pytestmark = pytest.mark.story
+
+
+def test_a_worker_killed_between_its_upsert_and_the_record_of_it_costs_nothing(
+    open_world: OpenWorld, redis_url: str
+) -> None:
+    world = open_world("--load", "seeds", lease_seconds=6, request_deadline_seconds=3)
+    before = world.emulator.dump(SEEDS)
+    # Given two workers, one of which waits for the answer to an upsert that the service has carried out
+    world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
+    world.emulator.fault(operation="upsert", delay_ms=150)
+    world.start(workers=2)
+    job_id = world.apply(world.plan(conflicts="overwrite"))
+    call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
+    batch = held_batch(world, job_id, call)
+    # When that worker is killed, holding its lease, and Redis loses everything while batches are on their way
+    world.kill(world.holder(batch))
+    assert world.batches(job_id, BatchState.DISPATCHED)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    [left] = [one for one in world.batches(job_id, BatchState.LEASED) if one["id"] == batch["id"]]
+    assert left["lease_owner"] == batch["lease_owner"], "the upsert was on record already: nothing was lost"
+    # Then the other worker finishes the job
+    world.reaches(job_id, JobState.VERIFIED)
+    # And every record is there, byte for byte, none extra, none counted twice
+    assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+    assert sum(move.written for move in world.moves(job_id)) == 805
+    # And the interrupted batch was the same upsert twice
+    again = [one["ids"] for one in world.emulator.calls(operation="upsert") if set(one["ids"]) & set(call["ids"])]
+    assert len([ids for ids in again if set(ids) == set(call["ids"])]) >= 2
+
+
+def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_late_is_checked_again(
+    open_world: OpenWorld,
+) -> None:
+    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    before = world.fill(alma=30, bruno=20)
+    target = target_of("alma")
+    # Given a worker whose upsert is slow to be carried out
+    world.emulator.fault(operation="upsert", namespace=target, delay_ms=1_800, count=1)
+    world.start(workers=2)
+    job_id = world.apply(world.plan(SMALL))
+    batch = world.until("a batch is at its upsert", lambda: writing(world, job_id, target))
+    # When it is frozen until its lease has run out, another worker has copied the batch, and all is verified
+    frozen = world.holder(batch)
+    world.freeze(frozen)
+    world.reaches(job_id, JobState.VERIFIED)
+    verdict = world.targets(job_id)[target]
+    # And it wakes up to an upsert that was carried out meanwhile
+    world.thaw(frozen)
+    # Then nothing it does is recorded, but the verdict on its target is made anew
+    world.until("its late write voided the verdict", lambda: world.targets(job_id)[target].sequence > verdict.sequence)
+    world.until("the target is verified again", lambda: verified_again(world, job_id, target))
+    world.reaches(job_id, JobState.VERIFIED)
+    # And nothing was lost, doubled or counted twice
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+    assert sum(move.written for move in world.moves(job_id)) == 50
+    [copied] = [one for one in world.batches(job_id, kind=BatchKind.COPY) if one["id"] == batch["id"]]
+    assert (copied["state"], copied["attempts"]) == (BatchState.DONE, 2)
+
+
+def unanswered(world: World) -> dict[str, Any] | None:
+    calls = world.emulator.calls(operation="upsert")
+    return next((call for call in calls if call["applied"] and call["status"] == 0), None)
+
+
+def held_batch(world: World, job_id: int, call: dict[str, Any]) -> dict[str, Any]:
+    """The leased batch that asked for this upsert."""
+    [batch] = [
+        batch
+        for batch in world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+        if target_of(batch["source"]) == call["namespace"] and set(call["ids"]) <= set(batch["ids"])
+    ]
+    return batch
+
+
+def writing(world: World, job_id: int, target: str) -> dict[str, Any] | None:
+    """A leased batch of a target whose upsert is on its way: the write sequence has been raised for it."""
+    if target not in (there := world.targets(job_id)) or not there[target].sequence:
+        return None
+    leased = world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+    return next((batch for batch in leased if target_of(batch["source"]) == target), None)
+
+
+def verified_again(world: World, job_id: int, namespace: str) -> bool:
+    target = world.targets(job_id)[namespace]
+    return target.check_state == "verified" and target.check_sequence == target.sequence
