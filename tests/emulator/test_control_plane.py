@@ -1,0 +1,172 @@
+"""Backups, kinds of indexes, and what the service refuses."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pinecone import Pinecone, PodSpec
+from pinecone.errors.exceptions import ApiError, ConflictError, FailedPreconditionError, PineconeError
+
+from emulator.server import start
+
+Make = Callable[..., Any]
+RECORDS = [{"id": f"r{n}", "values": [1.0, float(n), 2.0], "metadata": {"n": n}} for n in range(5)]
+
+
+@pytest.fixture
+def slow_backups() -> Iterator[Pinecone]:
+    """Backups and restores take a while, and miss the newest writes."""
+    emulator = start(port=0, backup_delay_s=0.4, backup_misses_s=0.3)
+    yield Pinecone(api_key="test", host=emulator.control)
+    emulator.stop()
+
+
+def test_a_backup_becomes_a_new_index_with_the_same_records(pc: Pinecone, make_index: Make, control: str) -> None:
+    index = make_index()
+    index.upsert(vectors=RECORDS, namespace="n")
+    index.create_namespace(name="empty", schema={"fields": {"n": {"filterable": True}}})
+    backup = pc.backups.create(index_name="things", name="before")
+    assert backup.status == "Initializing"
+    with pytest.raises(FailedPreconditionError):
+        pc.create_index_from_backup(backup_id=backup.backup_id, name="again", timeout=-1)
+    ready = eventually(lambda: pc.backups.describe(backup_id=backup.backup_id), lambda it: it.status == "Ready")
+    assert (ready.record_count, ready.namespace_count, ready.name) == (5, 2, "before")
+    index.delete(delete_all=True, namespace="n")
+    pc.create_index_from_backup(backup_id=backup.backup_id, name="again")
+    restored = pc.index("again")
+    assert pc.describe_index("again").status.ready
+    assert restored.fetch(ids=["r3"], namespace="n").vectors["r3"].values == [1.0, 3.0, 2.0]
+    assert list(restored.describe_namespace(name="empty").schema.fields) == ["n"]
+    jobs = pc.restore_jobs.list()
+    assert [(job.status, job.target_index_name) for job in jobs] == [("Completed", "again")]
+    assert pc.restore_jobs.describe(job_id=jobs[0].restore_job_id).percent_complete == 100
+    with pytest.raises(ConflictError):
+        pc.create_index_from_backup(backup_id=backup.backup_id, name="again")
+    assert [found.backup_id for found in pc.backups.list(index_name="things")] == [backup.backup_id]
+    pc.backups.delete(backup_id=backup.backup_id)
+    assert list(pc.backups.list()) == []
+
+
+def test_a_backup_misses_what_was_written_shortly_before_it(slow_backups: Pinecone) -> None:
+    pc = slow_backups
+    pc.create_index(name="things", dimension=3)
+    index = pc.index("things")
+    index.upsert(vectors=RECORDS[:2], namespace="n")
+    time.sleep(0.35)  # the age is the thing tested
+    index.upsert(vectors=RECORDS[2:], namespace="n")
+    backup = pc.backups.create(index_name="things")
+    ready = eventually(lambda: pc.backups.describe(backup_id=backup.backup_id), lambda it: it.status == "Ready")
+    assert ready.record_count == 2
+    started = pc.create_index_from_backup(backup_id=backup.backup_id, name="again", timeout=-1)
+    assert not pc.describe_index("again").status.ready
+    assert started is not None
+    with pytest.raises(FailedPreconditionError):
+        pc.backups.delete(backup_id=backup.backup_id)
+    eventually(lambda: pc.describe_index("again"), lambda it: it.status.ready)
+    pc.backups.delete(backup_id=backup.backup_id)
+
+
+def test_tags_are_merged_and_taken_away(pc: Pinecone) -> None:
+    pc.create_index(name="things", dimension=3, tags={"a": "1", "b": "2"})
+    pc.configure_index("things", tags={"b": "", "c": "3"})
+    assert pc.describe_index("things").tags == {"a": "1", "c": "3"}
+
+
+def test_new_pods_and_collections_are_refused(pc: Pinecone, control: str) -> None:
+    with pytest.raises(ApiError, match="deployment_type 'pod' is not supported on this API version"):
+        pc.create_index(name="old", dimension=3, spec=PodSpec(environment="us-east1-gcp", pod_type="p1.x1"))
+    refused = httpx.post(f"{control}/collections", json={"name": "c", "source": "things"})
+    assert refused.status_code == 400
+    assert httpx.get(f"{control}/collections").json() == {"collections": []}
+
+
+def test_an_old_pod_index_reads_and_writes_but_does_not_list(pc: Pinecone, control: str) -> None:
+    httpx.post(f"{control}/_emulator/indexes", json={"name": "old", "dimension": 3}).raise_for_status()
+    assert type(pc.describe_index("old").deployment).__name__ == "PodDeployment"
+    index = pc.index("old")
+    index.upsert(vectors=RECORDS)
+    assert len(index.fetch(ids=["r1", "r2"]).vectors) == 2
+    refused: list[Callable[[], object]] = [
+        lambda: list(index.list()),
+        lambda: list(index.list_namespaces()),
+        lambda: index.create_namespace(name="x"),
+        lambda: pc.backups.create(index_name="old"),
+    ]
+    for call in refused:
+        with pytest.raises(ApiError) as refusal:
+            call()
+        assert refusal.value.status_code == 400
+
+
+def test_a_document_index_exists_but_refuses_the_vector_api(pc: Pinecone) -> None:
+    fields = {
+        "embedding": {"type": "dense_vector", "dimension": 3, "metric": "cosine"},
+        "body": {"type": "string", "full_text_search": {}},
+    }
+    pc.indexes.create(name="docs", schema={"fields": fields})
+    assert set(pc.indexes.describe("docs").schema.fields) == {"embedding", "body"}
+    host = pc.indexes.describe("docs").host
+    for method, path, body in [
+        ("GET", "/vectors/list", None),
+        ("GET", "/namespaces", None),
+        ("POST", "/vectors/upsert", {"vectors": RECORDS}),
+    ]:
+        answer = httpx.request(method, f"{host}{path}", json=body)
+        assert (answer.status_code, "documents API" in answer.json()["message"]) == (400, True)
+    with pytest.raises(ApiError):
+        pc.backups.create(index_name="docs")
+
+
+@pytest.fixture
+def integrated(pc: Pinecone) -> Any:
+    pc.indexes.create_for_model(
+        name="texts",
+        cloud="aws",
+        region="us-east-1",
+        embed={"model": "multilingual-e5-large", "field_map": {"text": "chunk_text"}},
+    )
+    index = pc.index("texts")
+    records = [
+        {"_id": "moon", "chunk_text": "the moon circles the earth", "kind": "space"},
+        {"_id": "sun", "chunk_text": "the sun is a star", "kind": "space"},
+        {"_id": "bread", "chunk_text": "bread needs flour and time", "kind": "food"},
+    ]
+    index.upsert_records(namespace="n", records=records)
+    return index
+
+
+def test_text_is_embedded_found_filtered_and_reranked(pc: Pinecone, integrated: Any) -> None:
+    assert type(pc.indexes.describe("texts").schema.fields["chunk_text"]).__name__ == "SemanticTextField"
+    found = integrated.search(namespace="n", inputs={"text": "which star is the sun"}, top_k=3, fields=["kind"])
+    hits = found.result.hits
+    assert (hits[0].id, hits[0].fields) == ("sun", {"kind": "space"})
+    assert len(hits) == 3
+    food = integrated.search(namespace="n", inputs={"text": "sun"}, top_k=3, filter={"kind": "food"})
+    assert [hit.id for hit in food.result.hits] == ["bread"]
+    ranking = {"model": "bge-reranker-v2-m3", "rank_fields": ["chunk_text"], "top_n": 1, "query": "flour"}
+    ranked = integrated.search(namespace="n", inputs={"text": "sun"}, top_k=3, rerank=ranking)
+    assert [hit.id for hit in ranked.result.hits] == ["bread"]
+    assert ranked.usage.rerank_units == 1
+
+
+def test_an_integrated_index_is_copied_by_its_vectors(integrated: Any) -> None:
+    moon = integrated.fetch(ids=["moon"], namespace="n").vectors["moon"]
+    assert len(moon.values) == 1024
+    assert moon.metadata == {"chunk_text": "the moon circles the earth", "kind": "space"}
+    integrated.upsert(vectors=[moon], namespace="copy")
+    assert integrated.fetch(ids=["moon"], namespace="copy").vectors["moon"].values == moon.values
+
+
+def test_text_needs_an_integrated_index(make_index: Make) -> None:
+    with pytest.raises(PineconeError, match="Integrated inference is not configured"):
+        make_index().upsert_records(namespace="n", records=[{"_id": "a", "chunk_text": "x"}])
+
+
+def eventually(look: Callable[[], Any], condition: Callable[[Any], bool], within_s: float = 20) -> Any:
+    deadline = time.monotonic() + within_s
+    while not condition(seen := look()):
+        assert time.monotonic() < deadline, f"it never came true: {seen}"
+        time.sleep(0.02)
+    return seen
