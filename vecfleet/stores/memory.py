@@ -1,6 +1,5 @@
 """A store in memory that keeps its word: Pinecone's limits, refusals, billing and answers, for tests and rehearsals."""
 
-import base64
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
-from vecfleet.names import DEFAULT, MAX_CHARS, canonical
-from vecfleet.records import FLOAT32_BYTES, Record
-from vecfleet.stores import rules
+from vecfleet.names import DEFAULT, canonical
+from vecfleet.records import Record
+from vecfleet.stores import paging, rules
 from vecfleet.stores.base import (
     Fetched,
     IdPage,
@@ -104,7 +103,7 @@ class MemoryIndex:
             return self._describe(canonical(name)) if canonical(name) in self._namespaces else None
 
     def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
-        _check_name("a namespace name", name)
+        rules.check_name("a namespace name", name)
         with self._lock:
             if name == DEFAULT or name in self._namespaces:
                 return False
@@ -124,7 +123,7 @@ class MemoryIndex:
             raise BadRequest(f"a page holds 1 to {self.limits.list_ids} ids, not {limit}")
         if self.info.kind is Kind.POD:
             raise WrongKind("a pod index cannot list its ids")
-        after = _last_id(token) if token is not None else ""
+        after = paging.last_id(token) if token is not None else ""
         with self._lock:
             space = self._namespaces.get(canonical(namespace))
             ids = space.ids() if space is not None else []
@@ -132,7 +131,8 @@ class MemoryIndex:
             matching = (id for id in ids[start:] if prefix is None or id.startswith(prefix))
             page = [id for id, _ in zip(matching, range(limit + 1), strict=False)]
         more = len(page) > limit
-        return IdPage(page[:limit], _token(page[limit - 1]) if more else None, Usage(requests=1, read_units=1.0))
+        following = paging.token_after(page[limit - 1]) if more else None
+        return IdPage(page[:limit], following, Usage(requests=1, read_units=1.0))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
         if not ids:
@@ -149,14 +149,14 @@ class MemoryIndex:
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
         if not records:
             return Written(0)
-        _check_name("a namespace name", canonical(namespace))
+        rules.check_name("a namespace name", canonical(namespace))
         if len(records) > self.limits.upsert_records:
             raise TooLarge(f"an upsert takes {self.limits.upsert_records:,} records, not {len(records):,}")
         size = sum(map(self.request_bytes, records))
         if size > self.limits.upsert_bytes:
             raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
         for record in records:
-            self._check(record)
+            rules.check_record(record, self.info, self.limits)
         with self._lock:
             space = self._namespaces.setdefault(canonical(namespace), _Namespace())
             replaced = sum(rules.billed_bytes(space.records[one.id]) for one in records if one.id in space.records)
@@ -199,40 +199,6 @@ class MemoryIndex:
     def _describe(self, name: str) -> NamespaceInfo:
         space = self._namespaces[name]
         return NamespaceInfo(name, len(space.records), space.schema)
-
-    def _check(self, record: Record) -> None:
-        _check_name("an id", record.id)
-        dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
-        if not dense and not sparse:
-            raise BadRequest(f"the record {record.id!r} has neither values nor sparse values")
-        if dense and self.info.dimension is not None and len(record.values) != FLOAT32_BYTES * self.info.dimension:
-            raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {self.info.dimension}")
-        if dense == (self.info.kind is Kind.SPARSE):
-            raise BadRequest(f"the record {record.id!r} does not fit an index of kind {self.info.kind}")
-        if sparse and self.info.kind not in (Kind.SPARSE, Kind.HYBRID):
-            raise BadRequest(f"the record {record.id!r} has sparse values; the index takes none")
-        for key, value in record.metadata.items():
-            texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            if key.startswith("$") or not (value is None or texts or isinstance(value, str | bool | int | float)):
-                raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} cannot be stored")
-        if rules.metadata_bytes(record.metadata) > self.limits.metadata_bytes:
-            raise BadRequest(f"the metadata of the record {record.id!r} is over {self.limits.metadata_bytes:,} bytes")
-
-
-def _check_name(what: str, name: str) -> None:
-    if not 1 <= len(name) <= MAX_CHARS or not name.isascii() or "\0" in name:
-        raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
-
-
-def _token(last_id: str) -> str:
-    return base64.urlsafe_b64encode(last_id.encode()).decode()
-
-
-def _last_id(token: str) -> str:
-    try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
-    except ValueError as error:
-        raise BadRequest("the listing token is not one of ours") from error
 
 
 def _score(one: Record, other: Record, metric: str | None) -> float:

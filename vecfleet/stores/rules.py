@@ -1,15 +1,18 @@
-"""What Pinecone makes of a record: how it gives one back once stored, and what it bills for one.
+"""What Pinecone makes of a record: how it gives one back once stored, what it bills for one, which it refuses.
 
 Shared by the stores that behave like it. Facts: Pinecone's data-modeling and understanding-cost pages.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from vecfleet.errors import BadRequest
-from vecfleet.records import Metadata, MetadataValue, Record
+from vecfleet.names import MAX_CHARS
+from vecfleet.records import FLOAT32_BYTES, Metadata, MetadataValue, Record
+from vecfleet.stores.base import IndexInfo, Kind, Limits
 
 FETCHES_PER_READ_UNIT = 10  # records; a request costs one read unit at least
 BYTES_PER_WRITE_UNIT = 1_000
@@ -55,6 +58,34 @@ def fetch_units(records: int) -> float:
 def write_units(size: float) -> float:
     """The write units of one upsert or delete of records billed at so many bytes; overwritten records come on top."""
     return max(MIN_WRITE_UNITS, size / BYTES_PER_WRITE_UNIT)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises BadRequest for what can be no id and no namespace."""
+    if not 1 <= len(name) <= MAX_CHARS or not name.isascii() or "\0" in name:
+        raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
+
+
+def check_record(record: Record, info: IndexInfo, limits: Limits) -> None:
+    """Raises BadRequest for a record that does not fit the index."""
+    check_name("an id", record.id)
+    dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
+    if not dense and not sparse:
+        raise BadRequest(f"the record {record.id!r} has neither values nor sparse values")
+    if dense and info.dimension is not None and len(record.values) != FLOAT32_BYTES * info.dimension:
+        raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {info.dimension}")
+    if dense == (info.kind is Kind.SPARSE):
+        raise BadRequest(f"the record {record.id!r} does not fit an index of kind {info.kind}")
+    if sparse and info.kind not in (Kind.SPARSE, Kind.HYBRID):
+        raise BadRequest(f"the record {record.id!r} has sparse values; the index takes none")
+    for key, value in record.metadata.items():
+        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if key.startswith("$") or not (value is None or texts or isinstance(value, str | bool | int | float)):
+            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} cannot be stored")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
+    if metadata_bytes(record.metadata) > limits.metadata_bytes:
+        raise BadRequest(f"the metadata of the record {record.id!r} is over {limits.metadata_bytes:,} bytes")
 
 
 def _as_float(value: int) -> MetadataValue:

@@ -1,0 +1,16 @@
+"""A folder of Parquet files as a store: what is exported is listed, read back and verified like any other index.
+
+`store` finds and creates the folders, `index` is one of them, `parts` the files of one namespace, `columns` turns
+records into a table and back, `folders` names into paths, `files` what the file system refuses into our errors.
+
+    exports/brain/                           the index, described by `_index.json`
+        namespace=creator_a_twin_b/          a namespace, described by `_namespace.json`
+            part-0000000001-….parquet        records: id, values, sparse_indices, sparse_values, metadata, digest
+
+Readers of such folders take `namespace` for a column of its own, and skip files whose names begin with `_` or a dot.
+"""
+
+from vecfleet.stores.parquet.index import ParquetIndex
+from vecfleet.stores.parquet.store import ParquetStore
+
+__all__ = ["ParquetIndex", "ParquetStore"]

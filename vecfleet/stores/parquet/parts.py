@@ -1,0 +1,205 @@
+"""The files of one namespace. A part never changes: its name holds its place in the order, and the digest of its ids.
+
+    part-0000000012-9f….parquet      later numbers win for an id that is in several
+
+An id is in several parts only until the write that put it into the later one has taken it out of the others; after a
+crash in between, the repeated write does that. Writers take turns; readers look at the list of files in between, and
+look again where a file was replaced before they opened it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from vecfleet.errors import Unavailable
+from vecfleet.records import Record
+from vecfleet.stores.parquet import columns, files
+from vecfleet.stores.parquet.folders import DRAFT, NAMESPACE_FILE
+
+T = TypeVar("T")
+
+# A fetch reads whole groups: small ones, for ids that are asked for together lie together.
+GROUP_RECORDS = 100
+# Text is compressed; values are noise to a compressor.
+_COMPRESSION = {name: "zstd" if name in ("id", "metadata") else "none" for name in columns.SCHEMA.names}
+_COLUMN_PATHS = {name: f"{name}.list.element" for name in ("values", "sparse_indices", "sparse_values")}
+# A draft this old belongs to a process that died.
+_DRAFT_SECONDS = 3_600
+_LOOKS = 50
+_SPANS_KEPT = 100_000
+_ID_LISTS_KEPT = 256
+
+_NAME = re.compile(r"part-(\d{10})-[0-9a-f]{32}\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part in three words. Its records are sorted by id."""
+
+    first: str
+    last: str
+    records: int
+
+
+def looking_again(call: Callable[[], T]) -> T:
+    """What the call says, once no file was replaced under it. Raises Unavailable where that never ends."""
+    for _ in range(_LOOKS):
+        with suppress(files.Replaced):
+            return call()
+    raise Unavailable("the files of this namespace are replaced faster than they can be read")
+
+
+class Parts:
+    """The parts in one folder. Every method may raise `files.Replaced`: see `looking_again`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = folder / NAMESPACE_FILE
+
+    def count(self) -> int:
+        with files.translated(f"count the records in {self._folder.name}"):
+            return sum(_span(self._folder / name).records for name in self._names())
+
+    def ids_after(self, after: str, limit: int, prefix: str) -> list[str]:
+        """The first ids in byte order after this one that start with the prefix, each once."""
+        found: set[str] = set()
+        with files.translated(f"list the ids in {self._folder.name}"):
+            spans = sorted(((_span(self._folder / name), name) for name in self._names()), key=lambda one: one[0].first)
+            for span, name in spans:
+                if sum(id < span.first for id in found) >= limit:
+                    break  # whatever follows comes later
+                if span.last > after and span.last >= prefix:
+                    found.update(id for id in _ids(self._folder / name) if id > after and id.startswith(prefix))
+        return sorted(found)[:limit]
+
+    def read(self, ids: Collection[str]) -> dict[str, Record]:
+        """The records with these ids that are there."""
+        found: dict[str, Record] = {}
+        missing = set(ids)
+        with files.translated(f"read records from {self._folder.name}"):
+            for name in reversed(self._names()):
+                rows = self._rows(name, missing)
+                found |= {record.id: record for record in _read(self._folder / name, rows)}
+                missing -= found.keys()
+        return found
+
+    def write(self, records: Sequence[Record]) -> int:
+        """Add a part with these records, each once, and take them out of the others. Returns its number."""
+        with files.translated(f"write {len(records):,} records into {self._folder.name}"):
+            with files.draft_in(self._folder) as draft:
+                table = pa.table(columns.to_arrays(records), schema=columns.SCHEMA)
+                _write(table, draft)
+                with self._alone():
+                    others = self._listed()
+                    number = 1 + max(map(_number, others), default=0)
+                    files.publish(draft, self._folder / _name(number, table))
+                    self._take_out({record.id for record in records}, others)
+            return number
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Take these ids out."""
+        with files.translated(f"delete {len(ids):,} records from {self._folder.name}"), self._alone():
+            self._take_out(set(ids), self._listed())
+
+    def _take_out(self, ids: set[str], names: Sequence[str]) -> None:
+        """Oldest first: cut short at any point, no older record of an id has come to light again."""
+        for name in names:
+            rows = self._rows(name, ids)
+            if rows:
+                self._replace(name, set(rows))
+
+    def _replace(self, name: str, without: set[int]) -> None:
+        path = self._folder / name
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
+        kept = table.filter(pa.array([row not in without for row in range(table.num_rows)]))
+        if kept.num_rows:
+            with files.draft_in(self._folder) as draft:
+                _write(kept, draft)
+                files.publish(draft, self._folder / _name(_number(name), kept))
+        path.unlink()
+        files.sync_folder(self._folder)
+
+    def _rows(self, name: str, ids: set[str]) -> list[int]:
+        """The rows of a part that hold one of these ids."""
+        span = _span(self._folder / name)
+        if not any(span.first <= id <= span.last for id in ids):
+            return []
+        return [row for row, id in enumerate(_ids(self._folder / name)) if id in ids]
+
+    def _names(self) -> list[str]:
+        """The names of the parts, oldest first, as no writer is changing them. An absent folder has none."""
+        try:
+            with files.locked(self._lock, exclusive=False):
+                return self._listed()
+        except FileNotFoundError:
+            return []
+
+    def _listed(self) -> list[str]:
+        return sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process writes here; and clear what a dead one left."""
+        with files.locked(self._lock, exclusive=True):
+            for draft in self._folder.glob(f"{DRAFT}*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                        draft.unlink()
+            yield
+
+
+def _name(number: int, table: pa.Table) -> str:
+    ids = "\0".join(table.column("id").to_pylist()).encode()
+    return f"part-{number:010}-{xxhash.xxh3_128_hexdigest(ids)}.parquet"
+
+
+def _number(name: str) -> int:
+    found = _NAME.fullmatch(name)
+    assert found is not None, "only parts are listed"
+    return int(found[1])
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    compression = {_COLUMN_PATHS.get(name, name): how for name, how in _COMPRESSION.items()}
+    pq.write_table(
+        table,
+        path,
+        row_group_size=GROUP_RECORDS,
+        compression=compression,
+        use_dictionary=False,
+        write_statistics=["id"],
+    )
+
+
+def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
+    if not rows:
+        return
+    with pq.ParquetFile(path) as file:
+        groups = sorted({row // GROUP_RECORDS for row in rows})
+        table = file.read_row_groups(groups, use_threads=False)
+    starts = {group: place * GROUP_RECORDS for place, group in enumerate(groups)}
+    yield from columns.to_records(table.take([starts[row // GROUP_RECORDS] + row % GROUP_RECORDS for row in rows]))
+
+
+# A name holds the digest of the ids: whatever became of the file since, one of this name holds these.
+@lru_cache(maxsize=_SPANS_KEPT)
+def _span(path: Path) -> Span:
+    found = pq.read_metadata(path)
+    groups = [found.row_group(number).column(0).statistics for number in (0, found.num_row_groups - 1)]
+    return Span(groups[0].min, groups[1].max, found.num_rows)
+
+
+@lru_cache(maxsize=_ID_LISTS_KEPT)
+def _ids(path: Path) -> tuple[str, ...]:
+    with pq.ParquetFile(path) as file:
+        return tuple(file.read(columns=["id"], use_threads=False).column("id").to_pylist())

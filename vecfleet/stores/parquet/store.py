@@ -1,0 +1,88 @@
+"""The folders under one root: those with an `_index.json`, which says what their records are like."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from vecfleet.digests import DIGEST_VERSION
+from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.parquet import files
+from vecfleet.stores.parquet.folders import INDEX_FILE, host_of, index_path, is_index_name
+from vecfleet.stores.parquet.index import ParquetIndex
+
+FORMAT = 1
+
+
+class ParquetStore:
+    """Indexes as folders of Parquet files. Names are relative to the root: one folder, or one in another."""
+
+    name = "parquet"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def indexes(self) -> list[IndexInfo]:
+        with files.translated(f"list the folders under {self._root}"):
+            found = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
+        names = sorted(file.parent.relative_to(self._root).as_posix() for file in found)
+        return [self.describe(name) for name in names if is_index_name(name)]
+
+    def describe(self, index: str) -> IndexInfo:
+        """Raises Missing where there is no such folder, BadInput where it is not one that this version can read."""
+        file = index_path(self._root, index) / INDEX_FILE
+        try:
+            with files.translated(f"read the description of {index!r}"):
+                text = file.read_bytes()
+        except files.Replaced:
+            existing = ", ".join(info.name for info in self.indexes()) or "none"
+            raise Missing(f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}") from None
+        return _info(index, text)
+
+    def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
+        """Where the source lives, unless told otherwise, stays on record: an import creates its index there."""
+        if source.kind is Kind.DOCUMENT:
+            raise WrongKind(f"the index {source.name!r} holds documents, which cannot be read back unchanged")
+        kind = Kind.DENSE if source.kind is Kind.POD else source.kind
+        cloud, region = cloud or source.cloud, region or source.region
+        info = replace(source, name=name, kind=kind, host=host_of(name), ready=True, cloud=cloud, region=region)
+        with files.translated(f"create the folder {name!r}"):
+            created = files.create_folder(index_path(self._root, name), INDEX_FILE, _description(info))
+        if not created:
+            raise Conflict(f"the folder {name!r} exists and is not empty", next_step="name another folder")
+        return info
+
+    def open(self, info: IndexInfo) -> ParquetIndex:
+        return ParquetIndex(info, index_path(self._root, info.name))
+
+
+def _description(info: IndexInfo) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "digest_version": DIGEST_VERSION,
+        "kind": info.kind.value,
+        "dimension": info.dimension,
+        "metric": info.metric,
+        "cloud": info.cloud,
+        "region": info.region,
+        "tags": dict(info.tags),
+        "schema": dict(info.schema),
+    }
+
+
+def _info(name: str, text: bytes) -> IndexInfo:
+    try:
+        body: Mapping[str, Any] = orjson.loads(text)
+        versions = (body["format"], body["digest_version"])
+        described = {key: body[key] for key in ("dimension", "metric", "cloud", "region", "tags", "schema")}
+        info = IndexInfo(name=name, kind=Kind(body["kind"]), host=host_of(name), **described)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"the {INDEX_FILE} of {name!r} does not describe an index", next_step="export again") from error
+    if versions != (FORMAT, DIGEST_VERSION):
+        raise BadInput(
+            f"the folder {name!r} was written by another version of vecfleet", next_step="import it with that version"
+        )
+    return info
