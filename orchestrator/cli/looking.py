@@ -140,7 +140,7 @@ def _audit_json(found: IndexAudit) -> dict[str, Any]:
 
 
 def analyze_namespace(
-    index: Annotated[str, typer.Argument(metavar="INDEX")],
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index that holds it.")],
     namespace: Annotated[str, typer.Option(help="The namespace that several owners share.")] = names.DEFAULT,
     ownership: Ownership = None,
     twin_key: TwinKeyOption = "id",

@@ -34,7 +34,7 @@ def retry(job: JobId, what: Annotated[What, typer.Argument(help="Parked batches,
     """Run parked batches again, and only those; or copy parked records again."""
     with fleet() as parts:
         count = services.retry(parts.database, job, who(), what)
-        say(f"job {job}: {count:,} batches run again")
+        say(f"job {job}: {'1 batch runs' if count == 1 else f'{count:,} batches run'} again")
         _show_next(parts, job)
 
 
@@ -173,12 +173,13 @@ def cancel(job: JobId, yes: Yes = False) -> None:
 class Lever(StrEnum):
     WINDOW = "window"
     PACE = "pace"
+    BUDGET = "budget"
     WORKERS = "workers"
 
 
 def set_lever(
     job: JobId,
-    lever: Annotated[Lever, typer.Argument(help="Batches at once, share of the limits (0 to 1), or processes.")],
+    lever: Annotated[Lever, typer.Argument(help="Batches at once, share of the limits (0 to 1), times the estimate, or processes.")],
     value: Annotated[float, typer.Argument(metavar="N")],
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""

@@ -1,0 +1,52 @@
+"""Each command says what it does, and docs/commands.md says the same."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reference import PLACE, commands, help_of, reference
+
+import orchestrator.cli
+
+EXPECTED = """doctor audit analyze plan show apply jobs status retry verify cutover reverse cleanup rollback pause resume cancel
+set park report migrate dispatcher worker flower emulator up down demo""".split()
+READS = [("doctor",), ("audit",), ("analyze",), ("show",), ("jobs",), ("status",), ("park", "list"), ("report",)]
+
+
+def test_every_command_is_there() -> None:
+    assert {words[0] for words in commands()} == set(EXPECTED)
+    assert {words[1] for words in commands() if len(words) > 1} == {"creators", "index", "list", "accept"}
+
+
+@pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
+def test_each_says_what_it_does(words: tuple[str, ...]) -> None:
+    said = help_of(*words)
+    assert said.startswith(f"Usage: vecfleet {' '.join(words)}")
+    # A sentence, before the options
+    assert said.split("\n\n")[1].endswith("."), said
+
+
+@pytest.mark.parametrize("words", READS, ids=" ".join)
+def test_each_that_only_looks_speaks_json(words: tuple[str, ...]) -> None:
+    assert "--json" in help_of(*words)
+
+
+def test_the_documentation_is_what_the_commands_say() -> None:
+    assert PLACE.read_text(encoding="utf-8") == reference(), "write it anew: .venv/bin/python tests/cli/reference.py"
+
+
+def test_it_runs_as_a_module() -> None:
+    words = [sys.executable, "-P", "-m", "orchestrator", "--help"]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("Usage: vecfleet ")
+
+
+def test_the_command_line_starts_workers_and_the_emulator_as_processes() -> None:
+    """It never imports them."""
+    for file in Path(orchestrator.cli.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"workers", "emulator"}, file

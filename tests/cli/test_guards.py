@@ -1,0 +1,162 @@
+"""Clean-up and roll back: what they say before they destroy, and what they refuse."""
+
+import pytest
+import sqlalchemy as sa
+from job_table import JobTable, plan_of, planned
+from terminal import Vecfleet, contents
+
+from orchestrator import tables as t
+from orchestrator.ledger.database import Database
+from orchestrator.states import BatchKind, JobState
+
+
+def refuse(vecfleet: Vecfleet, database: Database, *words: str, says: str) -> None:
+    before = contents(database)
+    answer = vecfleet(*words)
+    assert answer.code == 3, answer
+    assert says in answer.err
+    assert "next: " in answer.err
+    assert contents(database) == before
+
+
+@pytest.fixture
+def verified(table: JobTable) -> JobTable:
+    """A job whose two moves are copied and verified."""
+    table.apply(plan_of(planned("s", "t", 2), planned("u", "v", 2), soak_seconds=0))
+    table.verified()
+    return table
+
+
+def test_clean_up_before_anything_is_verified(vecfleet: Vecfleet, database: Database, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t")))
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="its targets are not verified")
+
+
+def test_clean_up_before_the_cut_over(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="readers are cut over at 0 %, not 100 %")
+    # And a part of it is not enough
+    assert vecfleet("cutover", "1", "--percent", "50").code == 0
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="readers are cut over at 50 %, not 100 %")
+
+
+def test_clean_up_within_the_soak_time(vecfleet: Vecfleet, database: Database, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t", 2), soak_seconds=3_600))
+    table.verified()
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="the soak time lasts until")
+
+
+def test_clean_up_with_undecided_parked_records(vecfleet: Vecfleet, database: Database, table: JobTable) -> None:
+    # Given a job that stopped for a poisoned record
+    table.apply(plan_of(planned("s", "t", 2), soak_seconds=0))
+    table.listed({"s": [["a", "b"]]})
+    [lease] = table.take()
+    table.copy(lease, wrote=["a"], parked=["b"])
+    table.advance(2)
+    for check in table.take():
+        table.check(check)
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    # Then
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="1 parked records wait for a decision")
+    # And the way out is shown
+    listed = vecfleet("park", "list", "1", "--json").json
+    assert [(record["id"], record["source"], record["reason"]) for record in listed["records"]] == [
+        ("b", "s", "a poisoned record")
+    ]
+    assert listed["next_steps"] == ["vecfleet park accept 1 --all", "vecfleet retry 1 parked"]
+    assert vecfleet("park", "accept", "1", "--all").code == 0
+    table.advance(2)
+    assert table.job.state is JobState.VERIFIED
+
+
+def test_clean_up_with_a_void_verdict(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
+    # Given a target that was written to after its verdict
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    with database.begin() as connection:
+        connection.execute(sa.update(t.target).where(t.target.c.namespace == "t").values(sequence=99))
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="the verdict on t is void: it was written to since")
+
+
+def test_clean_up_with_a_stale_verdict(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
+    # Given verdicts of the day before yesterday
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    with database.begin() as connection:
+        connection.execute(sa.update(t.target).values(verdict_at=sa.text("clock_timestamp() - interval '2 days'")))
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="more than 24 hours old")
+
+
+def test_clean_up_shows_what_goes_and_asks(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    # When nobody says yes
+    answer = vecfleet("cleanup", "1")
+    # Then each namespace was shown with its records, and nothing was begun
+    assert answer.code == 3
+    assert "--yes" in answer.err
+    rows = [line.split()[:2] for line in answer.out.splitlines()]
+    assert ["s", "2"] in rows and ["u", "2"] in rows
+    assert verified.job.state is JobState.CUT_OVER
+    # When somebody does
+    assert vecfleet("cleanup", "1", "--yes").code == 0
+    assert verified.job.state is JobState.CLEANING
+    assert {row.kind for row in verified.rows() if row.state == "ready"} == {BatchKind.RECHECK}
+
+
+def test_readers_move_and_move_back(vecfleet: Vecfleet, verified: JobTable) -> None:
+    assert "2 of 2 routes lead to the new namespaces" in vecfleet("cutover", "1", "--percent", "100").out
+    assert "0 of 2 routes lead to the new namespaces" in vecfleet("reverse", "1").out
+    assert verified.job.state is JobState.VERIFIED
+
+
+def test_rolling_back_a_job_whose_readers_are_on_the_new_side(
+    vecfleet: Vecfleet, database: Database, verified: JobTable
+) -> None:
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    refuse(vecfleet, database, "rollback", "1", "--yes", says="readers are cut over at 100 %")
+
+
+def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTable) -> None:
+    answer = vecfleet("rollback", "1", "--yes")
+    assert answer.code == 0
+    assert "up to 4 records that job 1 wrote, each only if it still is what was written" in answer.out
+    assert verified.job.state is JobState.ROLLING_BACK
+
+
+def test_each_act_is_audited_with_the_person(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
+    for words in (("cutover", "1", "--percent", "100"), ("reverse", "1"), ("set", "1", "pace", "0.8")):
+        assert vecfleet(*words).code == 0
+    with database.begin() as connection:
+        rows = connection.execute(sa.select(t.audit.c.action, t.audit.c.who).order_by(t.audit.c.id)).all()
+    assert [row.action for row in rows] == ["cut over", "reverse", "set"]
+    assert all(row.who for row in rows)
+
+
+def test_pausing_resuming_and_cancelling(vecfleet: Vecfleet, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t")))
+    table.start()
+    assert vecfleet("pause", "1").code == 0
+    table.advance()
+    # Then the way on is shown
+    paused = vecfleet("status", "1", "--json").json
+    assert (paused["state"], paused["next_steps"][0]) == ("paused", "vecfleet resume 1")
+    assert vecfleet("resume", "1").code == 0
+    assert table.job.state is JobState.RUNNING
+    assert vecfleet("cancel", "1", "--yes").code == 0
+    table.advance()
+    assert table.job.state is JobState.CANCELLED
+
+
+def test_retrying_runs_failed_batches_and_only_those(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given two batches, one parked
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.listed({"s": [["a"], ["b"]]})
+    good, bad = table.take()
+    table.copy(good)
+    table.park(bad, "no retry helps")
+    table.advance()
+    assert vecfleet("status", "1", "--json").json["next_steps"] == ["vecfleet park list 1", "vecfleet retry 1 failed"]
+    # When
+    answer = vecfleet("retry", "1", "failed")
+    # Then
+    assert "1 batch runs again" in answer.out
+    assert {row.id: row.state for row in table.rows(BatchKind.COPY)} == {good.id: "done", bad.id: "ready"}
