@@ -27,8 +27,8 @@ DELETED_RECORDS_PER_SECOND = 5_000
 ENRICHED_BYTES = 150
 # What surrounds an id in the answer of a list request.
 LISTED_ID_BYTES = 12
-# How often a source is read until it is known to be copied, by what its writers do meanwhile.
-SOURCE_PASSES = {"freeze": 1, "dual": 2, "delta": 3}
+# Records read first to learn how many fit one request.
+SAMPLED_RECORDS = 10
 LIVE_SHARE = 0.5
 
 
@@ -131,19 +131,20 @@ class CostModel:
         )
 
     def _copy(self, move: PlannedMove) -> _Work:
-        passes = 1 if move.delete_only else SOURCE_PASSES[self.policies.writers]
+        sampled = min(move.records, SAMPLED_RECORDS)
+        sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
-        work = sum([reading] * passes, _Work())
-        return work if move.delete_only else work + self._write(move)
+        return (reading + sample if sampled else reading) + self._write(move)
 
     def _verify(self, move: PlannedMove) -> _Work:
-        level = self.policies.verify
-        if move.delete_only or level == "count":
-            return _Work()
-        return self._read(move.records, fetched=level != "ids")
+        return self._read(move.records)
 
     def _clean_up(self, move: PlannedMove) -> _Work:
-        again = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
+        """Both sides are read again right before the deletion, and the source is listed once more after it."""
+        can_list = move.ids_file is None
+        source = self._read(move.records, metered=self.metered_source, listed=can_list)
+        confirmed = self._read(0, metered=self.metered_source, listed=can_list, fetched=False)
+        again = source + self._read(move.records, listed=False) + confirmed
         if not move.by_owner:
             return again + _Work(deletes=1, write_units=rules.MIN_WRITE_UNITS)
         deletes = ceil(move.records / self.limits.delete_ids)

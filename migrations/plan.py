@@ -72,18 +72,16 @@ class PlannedMove(_Part):
 class Policies(_Part):
     """What to do where the plan meets the world. One answer for the whole job."""
 
-    writers: Literal["freeze", "dual", "delta"] = "freeze"
+    writers: Literal["freeze"] = "freeze"  # the operator stops writers until the cut-over
     conflicts: Literal["fail", "keep", "overwrite"] = "fail"
     collisions: Literal["fail", "skip", "prefix", "identical"] = "fail"
     orphans: Literal["park", "review"] = "park"
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
-    verify: Literal["count", "ids", "content", "content+query"] = "content"
     enrich: bool = True
     cut_over: Literal["operator", "auto", "none"] = "operator"
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
-    max_passes: int = Field(default=5, ge=1)
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
     exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours

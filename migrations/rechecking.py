@@ -59,7 +59,7 @@ def _source_changes(plan: Plan, namespaces: Mapping[str, Held]) -> list[str]:
         held = namespaces.get(move.source)
         if held is None or not held.records:
             gone.append(move.source)
-        elif held.records != move.records and plan.policies.writers == "freeze":
+        elif held.records != move.records:
             changed.append(f"{move.source!r} ({move.records:,} when planned, {held.records:,} now)")
     objections = [f"gone since the plan was made: {few(gone)}"] if gone else []
     if changed:

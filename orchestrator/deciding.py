@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from migrations.plan import Policies
 from orchestrator.ledger.removals import RollBackProgress
 from orchestrator.model import Job
-from orchestrator.states import JOB_WORKING, BatchKind, BatchState, JobState, MoveState
+from orchestrator.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Snapshot:
     targets: Mapping[str, int]
     void: tuple[int, ...]
     differing: int
+    over_budget: str | None = None
     roll_back: RollBackProgress | None = None
 
     def unsettled(self, *kinds: BatchKind) -> int:
@@ -101,6 +102,8 @@ _ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 
 def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
     """At most one change of state a time; the next tick sees its effect."""
+    if snapshot.over_budget is not None and JobState.PAUSING in JOB_EDGES[snapshot.job.state]:
+        return [To(JobState.PAUSING, snapshot.over_budget, snapshot.job.state)]
     match snapshot.job.state:
         case JobState.PLANNED:
             return [Start(), To(JobState.RUNNING)]

@@ -19,8 +19,9 @@ from celery import Celery
 
 from orchestrator import deciding as d
 from orchestrator import services
+from orchestrator.budgets import over_budget
 from orchestrator.deciding import Snapshot
-from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, removals
+from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, reads, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send
@@ -28,6 +29,7 @@ from orchestrator.retrying import MAX_ATTEMPTS
 from orchestrator.states import JOB_WORKING, JobState
 from orchestrator.verdicts import judge
 from vecfleet.errors import Refused, Unreachable
+from vecfleet.stores.base import Usage
 
 TICK_S = 0.1
 # A leader that died is replaced after this long; twice the longest tick seen with 12,000 moves.
@@ -36,6 +38,8 @@ LEAD_S = 5.0
 # one indexed UPDATE.
 RESEND_AFTER_S = 15.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
+# Adding up what every batch cost reads the whole job: every five seconds is soon enough for a budget.
+TICKS_PER_BUDGET_LOOK = 50
 
 log = structlog.get_logger("vecfleet.dispatcher")
 
@@ -48,6 +52,7 @@ class Dispatcher:
         self.celery = celery
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
+        self._ticks = 0
 
     def run(self) -> None:
         """Tick until stopped. An unreachable job table is waited out, never given up on."""
@@ -74,6 +79,7 @@ class Dispatcher:
             if not leadership.lead(connection, self.owner, LEAD_S):
                 return 0
             live = jobs.live(connection)
+            self._ticks += 1
             audit.seal(connection)
         if not live:
             return 0
@@ -91,8 +97,9 @@ class Dispatcher:
 
     def _tend(self, job_id: int) -> list[Wakeup]:
         """Let one job take its next step, then fill its window."""
+        look_at_budget = self._ticks % TICKS_PER_BUDGET_LOOK == 0
         with self.database.begin() as connection:
-            advance(connection, job_id)
+            advance(connection, job_id, look_at_budget=look_at_budget)
         with self.database.begin() as connection:
             job = jobs.get(connection, job_id)
             return batches.dispatch(connection, job_id, job.state, job.batch_window)
@@ -112,14 +119,14 @@ class Dispatcher:
         return len(wakeups) - len(unsent)
 
 
-def advance(connection: sa.Connection, job_id: int) -> None:
+def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:
     """Gather, decide, apply: one job, one transaction, under its row lock."""
     job = jobs.get(connection, job_id, lock=True)
     if job.state in JOB_WORKING:
         pronounce(connection, job)
         removals.settle_cleaned(connection, job_id)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    for command in d.decide(snapshot(connection, job), now):
+    for command in d.decide(snapshot(connection, job, look_at_budget=look_at_budget), now):
         apply(connection, job, command)
 
 
@@ -132,8 +139,9 @@ def pronounce(connection: sa.Connection, job: Job) -> None:
     checks.settle_moves(connection, job.id)
 
 
-def snapshot(connection: sa.Connection, job: Job) -> Snapshot:
+def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> Snapshot:
     """What `decide` needs to know."""
+    used = reads.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
     rolling = job.state is JobState.ROLLING_BACK
     return Snapshot(
         job=job,
@@ -144,6 +152,7 @@ def snapshot(connection: sa.Connection, job: Job) -> Snapshot:
         targets=checks.counts_by_state(connection, job.id),
         void=tuple(checks.void_targets(connection, job.id)),
         differing=len(checks.differing_copies(connection, job.id)) if job.state is JobState.COPIED else 0,
+        over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
     )
 

@@ -32,6 +32,7 @@ class Job:
     cut_over_percent: int
     batch_window: int
     pace_share: float
+    budget_factor: float
     repairs: int
     changed_records: str | None
 

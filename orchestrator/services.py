@@ -255,6 +255,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
     match lever:
         case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
             values = {"batch_window": int(value)}
+        case "budget" if value > 0:
+            values = {"budget_factor": value}
         case "pace" if 0 < value <= 1:
             values = {"pace_share": value}
         case "window":
@@ -266,7 +268,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
                 f"a pace of {value:g} is not possible", next_step="give a share of the limits above 0, up to 1.0"
             )
         case _:
-            raise BadInput(f"there is no lever {lever!r}", next_step="`window`, `pace` or `workers`")
+            raise BadInput(f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget` or `workers`")
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
         jobs.change(connection, job_id, **values)

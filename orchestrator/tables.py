@@ -93,6 +93,7 @@ job = Table(
     Column("cut_over_percent", SmallInteger, nullable=False, server_default=text("0")),
     Column("batch_window", Integer, nullable=False),  # batches on their way or leased at once
     Column("pace_share", Double, nullable=False),
+    Column("budget_factor", Double, nullable=False),  # how many times its estimate the job may spend
     Column("repairs", SmallInteger, nullable=False, server_default=text("0")),
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     _one_of("state", JobState),

@@ -179,7 +179,7 @@ class Lever(StrEnum):
 
 def set_lever(
     job: JobId,
-    lever: Annotated[Lever, typer.Argument(help="Batches at once, share of the limits (0 to 1), times the estimate, or processes.")],
+    lever: Annotated[Lever, typer.Argument(help="What to change.")],
     value: Annotated[float, typer.Argument(metavar="N")],
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""

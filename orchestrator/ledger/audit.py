@@ -5,6 +5,7 @@ sealer (the dispatcher) chains rows after their commit, in id order among those 
 """
 
 import hashlib
+from datetime import UTC
 from typing import Any
 
 import orjson
@@ -52,5 +53,6 @@ def head(connection: sa.Connection) -> str:
 
 
 def _hash(previous: str, row: Any) -> str:
-    fields = [previous, str(row.id), row.at.isoformat(), row.who, row.action, str(row.job_id), row.payload_digest]
+    at = row.at.astimezone(UTC).isoformat()  # whatever the session's time zone
+    fields = [previous, str(row.id), at, row.who, row.action, str(row.job_id), row.payload_digest]
     return hashlib.sha256("\0".join(fields).encode()).hexdigest()

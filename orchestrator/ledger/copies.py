@@ -66,7 +66,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
 
     Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it.
     """
-    before = connection.execute(sa.select(t.batch.c.found).where(t.batch.c.id == lease.id)).scalar_one() or {}
+    before = _recorded(connection, lease.id)
     counts = outcome.counts()
     batches.settle(
         connection,
@@ -78,7 +78,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
         error_class=None,
         error_text=None,
     )
-    connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == lease.id))
+    _take_back(connection, lease.id)
     if outcome.tallies:
         connection.execute(
             sa.insert(t.batch_tally),
@@ -94,7 +94,6 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
                 for tally in outcome.tallies
             ],
         )
-    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == lease.id))
     if outcome.parked:
         connection.execute(
             insert(t.parked_record),
@@ -112,11 +111,23 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 
+def _recorded(connection: sa.Connection, batch_id: int) -> dict[str, int]:
+    """What the batch counts for now. Its row stays locked, so that nobody accepts its parked records meanwhile."""
+    query = sa.select(t.batch.c.found).where(t.batch.c.id == batch_id).with_for_update(key_share=True)
+    return connection.execute(query).scalar_one() or {}
+
+
+def _take_back(connection: sa.Connection, batch_id: int) -> None:
+    """Tallies and parked records of an earlier time. Its counts are the caller's to take back."""
+    connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
+    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
+
+
 def park(
     connection: sa.Connection, lease: Lease, error_class: str, error_text: str, usage: Usage, busy_ms: int
 ) -> None:
     """Set the batch aside with its reason; its ids count as parked. Raises Fenced."""
-    before = connection.execute(sa.select(t.batch.c.found).where(t.batch.c.id == lease.id)).scalar_one() or {}
+    before = _recorded(connection, lease.id)
     parks_ids = lease.kind is BatchKind.COPY
     counts = dict.fromkeys(_COUNTS, 0) | {"parked": lease.size} if parks_ids else before
     batches.settle(
@@ -130,13 +141,14 @@ def park(
         error_text=error_text,
     )
     if parks_ids:
-        connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == lease.id))
-        connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == lease.id))
+        _take_back(connection, lease.id)
         _count(connection, _move_id(lease), before, counts, opened=-1)
     elif lease.kind is BatchKind.LIST:
-        connection.execute(
-            sa.update(t.move).where(_M.id == lease.move_id).values(state=MoveState.PARKED, reason=error_text)
-        )
+        _park_move(connection, _move_id(lease), error_text)
+
+
+def _park_move(connection: sa.Connection, move_id: int, reason: str) -> None:
+    connection.execute(sa.update(t.move).where(_M.id == move_id).values(state=MoveState.PARKED, reason=reason))
 
 
 def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
@@ -146,6 +158,7 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
     ).one_or_none()
     if row is None:
         return
+    reason = f"its worker stopped answering {row.attempts} times"
     connection.execute(
         sa.update(t.batch)
         .where(t.batch.c.id == batch_id)
@@ -153,21 +166,34 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
             state=BatchState.PARKED,
             found={"parked": row.size} if row.kind == BatchKind.COPY else row.found,
             error_class="LeaseExpired",
-            error_text=f"its worker stopped answering {row.attempts} times",
+            error_text=reason,
         )
     )
+    if row.kind == BatchKind.LIST:
+        _park_move(connection, row.move_id, reason)
     if row.kind == BatchKind.COPY:
-        connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
-        connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
+        _take_back(connection, batch_id)
         _count(connection, row.move_id, row.found or {}, {"parked": row.size}, opened=-1)
 
 
 def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
-    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises Fenced."""
+    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises Fenced.
+
+    What the whole recorded when it was copied before is taken back: its ids are the halves' to account for.
+    """
     middle = len(ids) // 2
+    before = _recorded(connection, lease.id)
     batches.settle(
-        connection, lease, BatchState.SPLIT, usage, busy_ms, error_class="TooLarge", error_text="split in two halves"
+        connection,
+        lease,
+        BatchState.SPLIT,
+        usage,
+        busy_ms,
+        found=None,
+        error_class="TooLarge",
+        error_text="split in two halves",
     )
+    _take_back(connection, lease.id)
     move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
     connection.execute(
         sa.insert(t.batch),
@@ -185,9 +211,8 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
             for position, half in enumerate((ids[:middle], ids[middle:]), start=1)
         ],
     )
-    connection.execute(
-        sa.update(t.move).where(_M.id == lease.move_id).values(batches=_M.batches + 2, open_batches=_M.open_batches + 1)
-    )
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(batches=_M.batches + 2))
+    _count(connection, _move_id(lease), before, {}, opened=1)
 
 
 def _move_id(lease: Lease) -> int:

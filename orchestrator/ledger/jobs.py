@@ -47,6 +47,7 @@ def insert_job(
                 created_by=created_by,
                 batch_window=batch_window,
                 pace_share=pace_share,
+                budget_factor=plan.policies.budget_factor,
             )
             .returning(t.job.c.id)
         ).scalar_one()
@@ -242,5 +243,5 @@ def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
 
 
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
-    """Set a lever or a mark of the job: batch_window, pace_share, cut_over_percent, repairs, changed_records."""
+    """Set a lever or a mark of the job."""
     connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))

@@ -17,6 +17,7 @@ from orchestrator.ledger import leadership, moves, parked
 from orchestrator.model import Move
 from orchestrator.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import NotFound
+from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
@@ -282,6 +283,14 @@ def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
         )
         for row in rows
     }
+
+
+def used(connection: sa.Connection, job_id: int) -> Usage:
+    """What the job has cost so far."""
+    usage = Usage()
+    for kind in spent(connection, job_id).values():
+        usage += Usage(kind.requests, kind.read_units, kind.write_units, kind.egress_bytes)
+    return usage
 
 
 def left_alone(connection: sa.Connection, job_id: int) -> list[str]:

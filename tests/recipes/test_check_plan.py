@@ -60,14 +60,6 @@ def test_a_source_that_is_gone_or_has_grown_is_an_objection(world: World) -> Non
     assert "'b' (1 when planned, 2 now)" in grown
 
 
-def test_growth_is_expected_where_writers_go_on(world: World) -> None:
-    index = world.index(INDEX)
-    fill(index, "a", ["1"])
-    plan = one_creator(world, Policies(writers="delta"))
-    fill(index, "a", ["2"])
-    assert objections(world, plan) == []
-
-
 def test_a_target_that_is_not_empty_any_more_is_an_objection(world: World) -> None:
     index = world.index(INDEX)
     fill(index, "a", ["1"])

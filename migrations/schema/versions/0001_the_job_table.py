@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("cut_over_percent", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("batch_window", sa.Integer(), nullable=False),
         sa.Column("pace_share", sa.Double(), nullable=False),
+        sa.Column("budget_factor", sa.Double(), nullable=False),
         sa.Column("repairs", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("changed_records", sa.Text(), nullable=True),
         sa.CheckConstraint(
