@@ -1,14 +1,13 @@
 """The fixture of every story: a world of its own, gone when the story ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from emulated import Emulator
-from world import World
 
-OpenWorld = Callable[..., World]
+from tests.stories.emulated import Emulator
+from tests.stories.world import OpenWorld, World
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """Redis, Postgres or the vector store away for a while: the job waits, says why, and goes on by itself."""
 
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import OpenWorld
-from emulated import as_twins, assert_same_index
-from world import SEEDS
 
 from orchestrator.embedded import Redis
 from orchestrator.states import BatchState, JobState
+from tests.stories.emulated import as_twins, assert_same_index
+from tests.stories.world import SEEDS, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
@@ -43,7 +43,7 @@ def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: Op
     job_id = world.apply(world.plan(conflicts="overwrite"))
     # When Postgres cuts every connection again and again while it copies
     for done in (5, 20, 35, 50):
-        world.until(f"{done} batches are done", lambda done=done: len(world.batches(job_id, BatchState.DONE)) > done)
+        world.until(f"{done} batches are done", partial(done_more_than, world, job_id, done))
         assert cut_connections(database_url) > 0
     # Then it goes on to the end, with the same processes
     world.reaches(job_id, JobState.VERIFIED)
@@ -71,6 +71,10 @@ def test_a_vector_store_that_dies_and_comes_back_is_waited_for(open_world: OpenW
     world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
     world.assert_accounts(job_id)
+
+
+def done_more_than(world: World, job_id: int, batches: int) -> bool:
+    return len(world.batches(job_id, BatchState.DONE)) > batches
 
 
 def cut_connections(database_url: str) -> int:

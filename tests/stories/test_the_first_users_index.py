@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from emulated import as_twins, assert_same_index, target_of
-from world import SEEDS, WHO, World
 
 from orchestrator import services
 from orchestrator.states import JobState, MoveState
+from tests.stories.emulated import as_twins, assert_same_index, target_of
+from tests.stories.world import SEEDS, WHO, World
 
 pytestmark = pytest.mark.story
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import OpenWorld
-from emulated import as_twins, assert_same_index, target_of
-from world import SEEDS, SMALL, World
 
 from orchestrator.states import BatchKind, BatchState, JobState
+from tests.stories.emulated import as_twins, assert_same_index, target_of
+from tests.stories.world import SEEDS, SMALL, OpenWorld, World
 
 pytestmark = pytest.mark.story
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from emulated import CREATOR, REPOSITORY, Emulator, Rows, row
 
 from migrations.creators import Grouping
 from migrations.plan import Plan, Policies
@@ -27,11 +26,14 @@ from orchestrator.embedded.process import Process
 from orchestrator.ledger import jobs, moves, parked
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import BatchKind, BatchState, JobState
+from tests.stories.emulated import CREATOR, REPOSITORY, Emulator, Rows, row
 from vecfleet.settings import Settings
 
 SEEDS = "digital-twin-brain"
 SMALL = "small"
 WHO = "a person"
+
+NOW = datetime.now(UTC)
 
 PATIENCE_S = 120.0  # what stories wait for takes seconds; two cores under a load of twenty need this
 POLL_S = 0.05
@@ -58,6 +60,7 @@ class World:
         self.fleet = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
         self.workers: list[Process] = []
         self.dispatchers: list[Process] = []
+        self.filled_at = 0
 
     # Processes
 
@@ -121,7 +124,7 @@ class World:
             grouping=grouping or Grouping(creator=CREATOR),
             common=Common(policies=Policies(**{"soak_seconds": 0, **policies}), skip=skip),
         )
-        return plan_creators(self.fleet.store, options, now=datetime.now(UTC))
+        return plan_creators(self.fleet.store, options, now=NOW)
 
     def fill(self, **namespaces: int) -> dict[str, Rows]:
         """A small index, SMALL, with so many records in each namespace. Gives what it holds."""
@@ -129,6 +132,7 @@ class World:
         for name, count in namespaces.items():
             rows = [row(f"{name}-{n}", chunk_text=f"größer als {n} 🚀", page=n, tags=["a", "ö"]) for n in range(count)]
             self.emulator.write(SMALL, name, rows)
+        self.filled_at = self.emulator.last_call()
         return self.emulator.dump(SMALL)
 
     def apply(self, plan: Plan) -> int:
@@ -181,6 +185,12 @@ class World:
         pid = int(str(batch["lease_owner"]).split(":")[1])
         return next(worker for worker in self.workers if worker.pid == pid)
 
+    def leader(self) -> Process:
+        """The dispatcher that leads."""
+        with self.fleet.database.begin() as connection:
+            owner: str = connection.execute(sa.select(t.leader.c.owner)).scalar_one()
+        return next(process for process in self.dispatchers if process.pid == int(owner.split(":")[1]))
+
     def assert_accounts(self, job_id: int) -> None:
         """listed = written + identical + gone + parked + left behind, move by move; the totals fit the plan."""
         for move in self.moves(job_id):
@@ -218,3 +228,7 @@ class World:
                     )
         lines += [process.log_tail() for process in [*self.workers, *self.dispatchers]]
         return "\n".join(lines)
+
+
+OpenWorld = Callable[..., World]
+"""`open_world(*options of the emulator, **settings)`."""

@@ -1,0 +1,108 @@
+"""Nothing is deleted before its time, and never what is not as it was when it was proven."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator import services
+from orchestrator import tables as t
+from orchestrator.ledger import moves
+from orchestrator.states import JobState, MoveState
+from tests.stories.emulated import as_twins, assert_same_index, row, target_of
+from tests.stories.world import SMALL, WHO, OpenWorld, World
+from vecfleet.errors import Refused
+
+pytestmark = pytest.mark.story
+
+
+def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=20, bruno=10)
+    world.emulator.write(SMALL, "alma", [row("claimed", creator_id="somebody else")])
+    # Given a job that has only been applied, then one whose parked record nobody has decided about
+    job_id = world.apply(world.plan(SMALL, conflicts="fail"))
+    with refused(world, job_id, "the job is planned: its targets are not verified"):
+        clean_up(world, job_id)
+    world.start(workers=1)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    with refused(world, job_id, "1 parked records wait for a decision"):
+        clean_up(world, job_id)
+    # When it is decided, and all is verified, but readers are not on the new side
+    services.accept_parked(world.fleet.database, job_id, WHO, None)
+    world.reaches(job_id, JobState.VERIFIED)
+    with refused(world, job_id, "readers are cut over at 0 %, not 100 %"):
+        clean_up(world, job_id)
+    # Or a verdict is void, or stale, with no dispatcher there to have it made anew
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    world.kill(world.dispatchers[0])
+    alma = world.targets(job_id)[target_of("alma")]
+    with world.fleet.database.begin() as connection:
+        moves.raise_sequence(connection, [alma.id])
+    with refused(world, job_id, f"the verdict on {alma.namespace} is void: it was written to since"):
+        clean_up(world, job_id)
+    age = sa.update(t.target).values(sequence=t.target.c.check_sequence, verdict_at=sa.text("now() - interval '25 h'"))
+    with world.fleet.database.begin() as connection:
+        connection.execute(age)
+    with refused(world, job_id, f"the verdict on {alma.namespace} is more than 24 hours old"):
+        clean_up(world, job_id)
+    # Then after a fresh verification and another cut-over it is done, and the accepted record stays
+    world.start_dispatcher()
+    services.verify(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.VERIFIED, JobState.CUT_OVER)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    clean_up(world, job_id)
+    world.reaches(job_id, JobState.CLEANED)
+    assert world.emulator.records(SMALL, "alma").keys() == {"claimed"}
+
+
+def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(changed=20, grown=20, shrunk=20, quiet=20)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    # Given sources in which, after the verification, a record was changed, added, removed
+    lost = before["shrunk"]["shrunk-3"]
+    world.emulator.write(SMALL, "changed", [row("changed-3", seed=1, note="changed by somebody")])
+    world.emulator.write(SMALL, "grown", [row("new", note="added by somebody")])
+    world.emulator.delete(SMALL, "shrunk", lost.id)
+    as_it_is = world.emulator.dump(SMALL)
+    since = world.emulator.last_call()
+    # When the old is to be deleted
+    clean_up(world, job_id)
+    job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    # Then only the source that is still what was proven is gone; the others say why they are not
+    assert job.reason == "3 sources were not deleted: a guard refused"
+    del as_it_is["quiet"]
+    assert_same_index(world.emulator.dump(SMALL), as_it_is)
+    assert {call["namespace"] for call in world.emulator.writes(since=since)} == {"quiet"}
+    assert {move.source: move.reason for move in world.moves(job_id) if move.state is MoveState.PARKED} == {
+        "changed": "1 records of changed are not equal at their target",
+        "grown": "grown lists 21 ids, which are not the 20 that were copied and proven",
+        "shrunk": "1 records of shrunk vanished since they were copied",
+    }
+    # And once they are as they were, a retry deletes them too
+    world.emulator.write(SMALL, "changed", [before["changed"]["changed-3"]])
+    world.emulator.delete(SMALL, "grown", "new")
+    world.emulator.write(SMALL, "shrunk", [lost])
+    services.retry(world.fleet.database, job_id, WHO, "failed")
+    world.reaches(job_id, JobState.CLEANED)
+    assert_same_index(world.emulator.dump(SMALL), as_twins(before))
+
+
+def clean_up(world: World, job_id: int) -> None:
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+
+
+@contextmanager
+def refused(world: World, job_id: int, why: str) -> Iterator[None]:
+    """What is done inside is refused with this sentence among others, and changes nothing anywhere."""
+    job, since = world.job(job_id), world.emulator.last_call()
+    with pytest.raises(Refused) as refusal:
+        yield
+    assert any(why in objection for objection in refusal.value.objections), refusal.value.objections
+    assert not world.emulator.writes(since=since)
+    assert world.job(job_id) == job
