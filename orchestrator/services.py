@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from orchestrator.guards import CleanUpFacts, against_clean_up
 from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
-from orchestrator.model import Job
+from orchestrator.model import Job, Lease
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
 from vecfleet.errors import BadInput, Refused
 
@@ -236,8 +237,25 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         audit.note(connection, who, "roll back", job_id, changed=changed)
 
 
+def take_back_late_write(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
+    """A worker without a lease wrote to these targets: their verdicts are void, and what was undone is undone again.
+
+    Called by that worker itself, for it alone knows. Dies before the commit: the write stays until the next check.
+    """
+    with database.begin() as connection:
+        moves.raise_sequence(connection, target_ids)
+        job = jobs.get(connection, lease.job_id, lock=True)
+        if job.state not in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
+            return
+        removals.take_back(connection, lease, target_ids)
+        if job.state is JobState.ROLLED_BACK:
+            _claim_again(connection, job)
+            jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")
+        audit.note(connection, "fleet", "take back", job.id, batch=lease.id, targets=list(target_ids))
+
+
 def _claim_again(connection: sa.Connection, job: Job) -> None:
-    """A cancelled job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
+    """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
     jobs.claim(connection, job.id, job.source.host, sources, "source")

@@ -134,7 +134,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
     },
     _J.CLEANED: {},
-    _J.ROLLED_BACK: {},
+    _J.ROLLED_BACK: {_J.ROLLING_BACK: "a frozen worker woke up and wrote: that is taken back too"},
 }
 
 MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {

@@ -314,7 +314,7 @@ audit = Table(
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("job_id", BigInteger),
-    Column("payload", JSONB, nullable=False),
+    Column("payload", JSONB),  # NULL: erased on a person's request; its digest stays, and with it the chain
     Column("payload_digest", Text, nullable=False),
     Column("previous_hash", Text),
     Column("hash", Text),

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator import retrying, services
-from orchestrator.ledger import batches, checks, copies, jobs, moves, removals
+from orchestrator.ledger import batches, checks, copies, jobs, removals
 from orchestrator.model import Finding, Job, Lease
 from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import BatchKind
-from vecfleet.errors import Unreachable
+from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import IndexInfo
 from workers import checking, cleaning, copying, listing, undoing
 from workers.holding import Held
@@ -111,9 +111,12 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
 
 
 def _note_late_writes(work: Work) -> None:
-    if work.wrote:
-        with work.database.begin() as connection:
-            moves.raise_sequence(connection, sorted(work.wrote))
+    if not work.wrote:
+        return
+    try:
+        services.take_back_late_write(work.database, work.lease, sorted(work.wrote))
+    except Refused as error:
+        log.error("a late write stays: another job has its namespaces by now", why=error.message)
 
 
 def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:

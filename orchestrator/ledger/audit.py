@@ -5,6 +5,7 @@ sealer (the dispatcher) chains rows after their commit, in id order among those 
 """
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
@@ -50,6 +51,31 @@ def head(connection: sa.Connection) -> str:
     sealed = sa.select(_A.hash).where(_A.hash.is_not(None))
     followed = sa.select(_A.previous_hash).where(_A.previous_hash.is_not(None))
     return connection.execute(sealed.where(_A.hash.not_in(followed))).scalar_one_or_none() or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What walking the chain found: how many rows hang together, and what is wrong with the first that does not."""
+
+    sealed: int
+    unsealed: int
+    head: str
+    broken: str | None
+
+
+def walk(connection: sa.Connection) -> Chain:
+    """Follow the chain from its first row. Read-only. An erased payload (NULL) breaks nothing; a changed one does."""
+    unsealed: int = connection.execute(sa.select(sa.func.count()).where(_A.hash.is_(None))).scalar_one()
+    rows = {row.previous_hash: row for row in connection.execute(sa.select(t.audit).where(_A.hash.is_not(None)))}
+    previous, walked = "", 0
+    while (row := rows.pop(previous, None)) is not None:
+        if row.payload is not None and _payload_digest(row.payload) != row.payload_digest:
+            return Chain(walked, unsealed, previous, f"the payload of row {row.id} is not the one that was recorded")
+        if _hash(previous, row) != row.hash:
+            return Chain(walked, unsealed, previous, f"row {row.id} is not the one that was recorded")
+        previous, walked = row.hash, walked + 1
+    broken = f"{len(rows)} rows do not hang on the chain: one before them is missing" if rows else None
+    return Chain(walked, unsealed, previous, broken)
 
 
 def _hash(previous: str, row: Any) -> str:

@@ -14,6 +14,7 @@ from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
+_NOT_LEASED = _B.state != BatchState.LEASED
 _ROLL_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 
 
@@ -152,9 +153,28 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "target_id", "kind", "seq"],
-            sa.select(_T.job_id, _T.id, sa.literal(str(BatchKind.DROP)), sa.literal(0)).where(
-                _T.job_id == job_id, _T.created_by_us
-            ),
+            sa.select(_T.job_id, _T.id, sa.literal(str(BatchKind.DROP)), sa.literal(0))
+            .where(_T.job_id == job_id, _T.created_by_us)
+            .where(~sa.select(_B.id).where(_B.target_id == _T.id, _B.kind == BatchKind.DROP).exists()),
+        )
+    )
+
+
+def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
+    """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back."""
+    connection.execute(
+        sa.insert(t.batch).values(
+            job_id=lease.job_id,
+            move_id=lease.move_id,
+            copy_id=lease.copy_id or lease.id,
+            kind=BatchKind.UNDO,
+            seq=lease.seq,
+            size=lease.size,
+        )
+    )
+    connection.execute(
+        sa.delete(t.batch).where(
+            _B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED
         )
     )
 
