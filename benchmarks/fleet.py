@@ -1,0 +1,126 @@
+"""The fleet under measurement: real processes on this machine, driven as an operator drives them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import sqlalchemy as sa
+
+from migrations.creators import Grouping
+from migrations.plan import Policies
+from migrations.recipes import Common, CreatorsOptions, plan_creators
+from orchestrator import applying, services
+from orchestrator.bootstrap import Fleet
+from orchestrator.embedded.record import Record
+from orchestrator.embedded.stack import Stack
+from orchestrator.ledger import jobs
+from orchestrator.states import JobState
+from vecfleet.settings import Settings
+
+WORKERS = 2
+WHO = "benchmark"
+_POLL_S = 0.02
+_PATIENCE_S = 600.0
+_FAILED = {JobState.NEEDS_ATTENTION, JobState.PAUSED, JobState.CANCELLED}
+_NOTHING_SET = {"database_url": None, "redis_url": None, "pinecone_api_key": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A fleet that runs, and where its processes are."""
+
+    fleet: Fleet
+    state_dir: Path
+
+    @property
+    def settings(self) -> Settings:
+        return self.fleet.settings
+
+    def cpu_seconds(self, role: str) -> float:
+        """User and system time so far of every process of this role (`worker`, `emulator`, …) and its children."""
+        record = Record.read(self.state_dir)
+        assert record is not None, "a stack that runs is on record"
+        every = [psutil.Process(one.pid) for one in record.processes if one.name.startswith(role)]
+        every += [child for one in every for child in one.children(recursive=True)]
+        return sum(sum(one.cpu_times()[:2]) for one in every)
+
+
+@dataclass(frozen=True, slots=True)
+class JobTimes:
+    """One job, by the database's clock. The first verification starts as soon as a namespace is copied."""
+
+    records: int
+    copied_s: float  # from the start of the job until its last batch is copied, listing included
+    verified_s: float  # from `apply` until every target has its verdict
+    verify_s: float  # a second verification, alone
+    cpu_s: float  # of the worker processes, from `apply` until verified
+    verify_cpu_s: float  # of the same, for the second verification
+    emulator_cpu_s: float  # from `apply` until verified
+
+
+@contextmanager
+def running(state_dir: Path) -> Iterator[Running]:
+    """Private Postgres and Redis, the emulator, a dispatcher and two workers; all gone afterwards."""
+    settings = Settings.model_validate(_NOTHING_SET)
+    stack = Stack(state_dir, workers=WORKERS, dispatcher=True, emulator=True, durable=False, settings=settings)
+    with stack:
+        ours = {name.lower(): value for name, value in stack.environment.items()}
+        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir)
+
+
+def migrate(running: Running, index: str, creator: str) -> JobTimes:
+    """Plan, apply, wait until verified, verify once more. Raises where the job ends otherwise."""
+    fleet = running.fleet
+    policies = Policies(exclusive=True)  # nobody else uses this index
+    options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=Common(policies=policies))
+    plan = plan_creators(fleet.store, options, now=datetime.now(UTC))
+    cpu, emulator_cpu, began = running.cpu_seconds("worker"), running.cpu_seconds("emulator"), time.monotonic()
+    job = applying.apply(fleet, plan, who=WHO, no_backup=True)
+    _wait_until_verified(fleet, job)
+    verified_s = time.monotonic() - began
+    cpu_s = running.cpu_seconds("worker") - cpu
+    emulator_cpu_s = running.cpu_seconds("emulator") - emulator_cpu
+    cpu, began = running.cpu_seconds("worker"), time.monotonic()
+    services.verify(fleet.database, job, WHO)
+    _wait_until_verified(fleet, job)
+    verify_s = time.monotonic() - began
+    records, copied_s = _copied(fleet, job)
+    return JobTimes(
+        records=records,
+        copied_s=copied_s,
+        verified_s=verified_s,
+        verify_s=verify_s,
+        cpu_s=cpu_s,
+        verify_cpu_s=running.cpu_seconds("worker") - cpu,
+        emulator_cpu_s=emulator_cpu_s,
+    )
+
+
+def _wait_until_verified(fleet: Fleet, job_id: int) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        with fleet.database.begin() as connection:
+            job = jobs.get(connection, job_id)
+        if job.state is JobState.VERIFIED:
+            return
+        if job.state in _FAILED:
+            raise RuntimeError(f"the job is {job.state}: {job.reason}")
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"the job was not verified within {_PATIENCE_S:g} s")
+
+
+def _copied(fleet: Fleet, job_id: int) -> tuple[int, float]:
+    with fleet.database.begin() as connection:
+        row = connection.execute(
+            sa.text(
+                "SELECT (SELECT sum(written) FROM move WHERE job_id = job.id) AS records,"
+                " extract(epoch FROM (SELECT max(done_at) FROM batch WHERE job_id = job.id AND kind = 'copy')"
+                " - started_at) AS seconds FROM job WHERE id = :job"
+            ),
+            {"job": job_id},
+        ).one()
+    return int(row.records), float(row.seconds)
