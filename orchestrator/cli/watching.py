@@ -175,15 +175,16 @@ def draw(seen: Progress, trouble: str | None = None) -> Group:
             Text(f"{view.settled:,}/{view.expected:,}", justify="right"),
             Text(str(view.state), style="red" if view.reason else ""),
         )
+    whole = Table.grid()
+    whole.add_row(ProgressBar(total=max(seen.total, 1), completed=seen.done, width=_BAR_COLUMNS + _NAME_COLUMNS))
     more = sum(seen.reading.totals.namespaces.values()) - len(seen.namespaces)
-    lines: list[Text | Table | ProgressBar] = [grid]
-    if more > 0:
-        lines.append(Text(f"… and {more:,} namespaces more", style="dim"))
-    lines.append(Text(headline(seen), style="bold"))
-    lines.append(ProgressBar(total=max(seen.total, 1), completed=seen.done, width=_BAR_COLUMNS + _NAME_COLUMNS))
-    for wait in (*seen.waits, *([trouble] if trouble else [])):
-        lines.append(Text(f"waits: {wait}", style="yellow"))
-    return Group(*lines)
+    return Group(
+        grid,
+        *([Text(f"… and {more:,} more", style="dim")] if more > 0 else []),
+        Text(headline(seen), style="bold"),
+        whole,
+        *(Text(f"waits: {wait}", style="yellow") for wait in (*seen.waits, *([trouble] if trouble else []))),
+    )
 
 
 def _shortened(name: str) -> str:

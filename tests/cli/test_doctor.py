@@ -1,0 +1,67 @@
+"""`doctor`: each fault with its remedy, and a non-zero exit for any."""
+
+import pytest
+from terminal import Brain, Vecfleet
+
+from orchestrator.doctor import breaks_sessions
+from orchestrator.ledger import leadership
+from orchestrator.ledger.database import Database
+
+
+def checks(vecfleet: Vecfleet) -> dict[str, tuple[bool, str | None]]:
+    answer = vecfleet("doctor", "--json")
+    found = answer.json
+    assert answer.code == (0 if found["ok"] else 1)
+    return {check["name"]: (check["ok"], check["remedy"]) for check in found["checks"]}
+
+
+def test_what_runs_is_ok_and_what_does_not_has_a_remedy(vecfleet: Vecfleet, brain: Brain, database: Database) -> None:
+    # Given everything but a dispatcher and a worker
+    found = checks(vecfleet)
+    assert {name for name, (ok, _) in found.items() if ok} == {
+        *("settings", "Postgres", "schema", "sessions", "clock", "Redis", "Pinecone")
+    }
+    assert found["dispatcher"] == (False, "start one: `vecfleet dispatcher`")
+    assert found["workers"] == (False, "start one: `vecfleet worker`")
+    # When a dispatcher leads
+    with database.begin() as connection:
+        assert leadership.lead(connection, "somebody", 30.0)
+    assert checks(vecfleet)["dispatcher"][0]
+
+
+def test_a_fault_in_each_service(
+    vecfleet: Vecfleet, brain: Brain, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    brain.fault(operation="*", status=401)
+    found = checks(vecfleet)
+    assert found["schema"] == (False, "run `vecfleet migrate`")
+    for name in ("Redis", "Pinecone", "dispatcher", "workers"):
+        ok, remedy = found[name]
+        assert not ok and remedy
+    # And the schema can be mended as it says
+    assert vecfleet("migrate").code == 0
+    assert checks(vecfleet)["schema"][0]
+
+
+def test_nothing_is_set(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY"):
+        monkeypatch.setenv(name, "none")
+    answer = vecfleet("doctor")
+    assert answer.code == 1
+    assert "not set: DATABASE_URL, REDIS_URL, PINECONE_API_KEY" in answer.out
+    assert "vecfleet up" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("first", "lent", "again", "broken"),
+    [
+        (1, 2, 1, False),  # a connection each
+        (1, 1, 2, True),  # ours was lent out, and we got another
+        (1, 2, 3, True),  # we got another
+        (1, 1, 1, True),  # one process serves both
+    ],
+)
+def test_a_pooler_in_transaction_mode_gives_itself_away(first: int, lent: int, again: int, broken: bool) -> None:
+    assert breaks_sessions(first, lent, again) is broken

@@ -1,0 +1,197 @@
+"""What the commands that only look show, as text and as JSON; and that they only look."""
+
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from job_table import JobTable, plan_of, planned
+from terminal import Brain, Vecfleet, contents
+
+from orchestrator.ledger import audit, reads
+from orchestrator.ledger.database import Database
+from orchestrator.progress import progress
+
+
+def test_an_audit_lists_indexes_and_looks_into_one(vecfleet: Vecfleet, brain: Brain) -> None:
+    # Given a namespace whose name reads as a tenant's
+    brain.write("creator_ana_twin_coach", "c-1", tags="x")
+    # When
+    found = vecfleet("audit", "brain", "--json").json
+    # Then
+    [info] = found["indexes"]
+    assert (info["name"], info["kind"], info["dimension"], info["metric"]) == ("brain", "dense", 4, "cosine")
+    assert info["host"].startswith("http://127.0.0.1:")
+    held = {each["name"]: each for each in found["index"]["namespaces"]}
+    assert {name: each["records"] for name, each in held.items()} == {
+        "creator_ana_twin_coach": 1,
+        "first": 2,
+        "second": 2,
+    }
+    assert held["first"]["share"] == pytest.approx(0.4)
+    assert held["first"]["metadata"] == {"title": {"string": 2}}
+    assert (held["creator_ana_twin_coach"]["creator"], held["creator_ana_twin_coach"]["twin"]) == ("ana", "coach")
+    assert found["index"]["unparsed"] == ["first", "second"]
+    assert found["index"]["room"] == found["index"]["quota"] - 3
+    assert found["next_steps"] == ["vecfleet plan creators brain --creator CREATOR"]
+
+
+def test_an_audit_as_text(vecfleet: Vecfleet, brain: Brain) -> None:
+    said = vecfleet("audit", "brain").out
+    assert "brain: 4 records in 2 namespaces" in said
+    assert "2 names are no tenant's" in said
+    assert said.splitlines()[-1] == "next: vecfleet plan creators brain --creator CREATOR"
+
+
+def test_an_audit_writes_a_sample(vecfleet: Vecfleet, brain: Brain) -> None:
+    answer = vecfleet("audit", "brain", "--export-sample", "3", "sample.parquet")
+    assert "wrote 3 records to sample.parquet" in answer.out
+    assert pq.read_table("sample.parquet").num_rows == 3
+
+
+def test_analyzing_a_shared_namespace(vecfleet: Vecfleet, brain: Brain) -> None:
+    # Given records of two owners and an orphan in one namespace
+    brain.write("__default__", "d-1", creator_id="ana", twin_id="one")
+    brain.write("__default__", "d-2", twin_id="two")
+    brain.write("__default__", "d-3")
+    Path("owners.csv").write_text("id,creator_id,name\ntwo,eve,Two\n")
+    # When
+    found = vecfleet("analyze", "brain", "--ownership", "owners.csv", "--json").json
+    # Then
+    assert found["targets"] == {"creator_ana_twin_one": 1, "creator_eve_twin_two": 1}
+    assert found["rules"] == {"metadata": 1, "twin": 1}
+    assert list(found["orphans"].values()) == [1]
+    assert found["orphan_ids"] == ["d-3"]
+
+
+def test_a_plan_its_text_and_a_dry_run_write_nothing(vecfleet: Vecfleet, brain: Brain, database: Database) -> None:
+    before = contents(database)
+    brain.forget_calls()
+    # When a plan is made, shown, and tried
+    made = vecfleet("plan", "creators", "brain", "--creator", "ana")
+    assert made.code == 0, made.err
+    assert Path("plans/creators-brain.yaml").exists()
+    shown = vecfleet("show", "plans/creators-brain.yaml")
+    dry = vecfleet("apply", "plans/creators-brain.yaml", "--dry-run")
+    # Then each move was printed with its old and new namespace, count and estimate
+    for said in (made.out, shown.out, dry.out):
+        rows = [line.split()[:3] for line in said.splitlines()]
+        assert ["first", "creator_ana_twin_first", "2"] in rows
+        assert ["second", "creator_ana_twin_second", "2"] in rows
+        assert "estimate: 4 records in 2 namespaces" in said
+    assert "nothing was written" in dry.out
+    # And nothing was
+    assert brain.writes() == set()
+    assert contents(database) == before
+
+
+def test_a_dry_run_needs_no_postgres_and_no_redis(
+    vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
+    monkeypatch.setenv("DATABASE_URL", "none")
+    monkeypatch.setenv("REDIS_URL", "none")
+    found = vecfleet("apply", "plan.yaml", "--dry-run", "--json").json
+    assert [move["to"] for move in found["moves"]] == ["creator_ana_twin_first", "creator_ana_twin_second"]
+    assert found["estimate"]["records"] == 4
+
+
+def test_the_recipe_index_plans_into_another_index(vecfleet: Vecfleet, brain: Brain) -> None:
+    answer = vecfleet("plan", "index", "brain", "mind", "--cut-over", "none", "--exclusive", "--json")
+    plan = answer.json["plan"]
+    assert (plan["recipe"], plan["target"]["index"]) == ("index", "mind")
+    assert (plan["policies"]["cut_over"], plan["policies"]["exclusive"]) == ("none", True)
+    assert [(move["source"], move["to"]) for move in plan["moves"]] == [("first", "first"), ("second", "second")]
+
+
+def test_applying_states_the_way_back(vecfleet: Vecfleet, brain: Brain) -> None:
+    assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
+    answer = vecfleet("apply", "plan.yaml", "--no-backup")
+    assert answer.code == 0, answer.err
+    assert "way back: until clean-up `vecfleet rollback`" in answer.out
+    assert answer.out.splitlines()[-1] == "next: vecfleet status 1 --watch"
+
+
+def test_jobs_before_and_after_there_is_one(vecfleet: Vecfleet, table: JobTable) -> None:
+    assert vecfleet("jobs", "--json").json == {"jobs": [], "next_steps": ["vecfleet audit"]}
+    table.apply(plan_of(planned("s", "t", 5)))
+    found = vecfleet("jobs", "--json").json
+    assert [(job["job"], job["state"], job["records"]) for job in found["jobs"]] == [(1, "planned", 5)]
+    assert found["next_steps"] == ["vecfleet status 1"]
+    assert "digital-twin-brain" in vecfleet("jobs").out
+
+
+def test_a_status_says_how_far_why_it_waits_and_what_to_type(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given a job with a batch copied, and one that waits for the store
+    table.apply(plan_of(planned("s", "t", 3)))
+    table.listed({"s": [["a", "b"], ["c"]]})
+    first, second = table.take()
+    table.copy(first)
+    table.again(second, after=60.0)
+    # When
+    found = vecfleet("status", "1", "--json").json
+    # Then
+    assert (found["state"], found["step"], found["done"], found["total"]) == ("running", "copying", 2, 3)
+    assert found["records"]["written"] == 2
+    assert [(each["source"], each["settled"], each["listed"]) for each in found["namespaces"]] == [("s", 2, 3)]
+    assert found["waits"][0] == "no dispatcher is running: nothing new starts"
+    assert "1 batch waits" in found["waits"][1] and "Unavailable: 503" in found["waits"][1]
+    assert found["next_steps"][0] == "vecfleet dispatcher"
+    # And the text says the same
+    said = vecfleet("status", "1").out
+    assert "job 1 running: copying 2 of 3 records (67 %)" in said
+    assert "waits: no dispatcher is running" in said
+    assert "next: vecfleet dispatcher" in said
+
+
+def test_a_status_says_that_redis_is_down(vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.apply(plan_of(planned("s", "t", 3)))
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert "Redis does not answer: workers cannot be woken" in vecfleet("status", "1", "--json").json["waits"]
+
+
+def test_a_report_in_all_its_formats(vecfleet: Vecfleet, brain: Brain, table: JobTable, database: Database) -> None:
+    # Given a verified job, and a test run on record
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.verified()
+    with database.begin() as connection:
+        audit.note(connection, "ana", "test", 1, test="twin_deletion", result="PASSED")
+    # When it is asked for as JSON
+    found = vecfleet("report", "1", "--json").json
+    # Then
+    assert found["records"]["moved_and_verified"] == found["records"]["listed"] == 2
+    assert found["verdicts"] == {"verified": 1, "mismatched": 0, "unverified": 0}
+    assert found["tests"]["twin_deletion"] == "PASSED"
+    # And the index that cannot be read is said to be so
+    assert found["vectors"]["after"] is None
+    assert any("could not be read" in issue for issue in found["issues"])
+    # And as text
+    assert "moved and verified  2 of 2 records" in vecfleet("report", "1").out
+    # And as the log of seed 001
+    log = yaml.safe_load(vecfleet("report", "1", "--format", "yaml").out)["migration"]
+    assert log["before"] == {"total_vectors": 2, "total_namespaces": 1}
+    assert log["tests"]["twin_deletion"] == "PASSED"
+    assert log["tests"]["gdpr_compliance"] == "not run"
+
+
+def test_a_job_of_12_000_namespaces_is_looked_at_at_once(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given 12,000 namespaces, each with its listing batch, some listed and dispatched
+    table.apply(plan_of(*(planned(f"s{n}", f"t{n}", 10) for n in range(12_000))))
+    table.start()
+    for lease in table.take(window=200):
+        table.list_ids(lease, [f"{lease.id}-{n}" for n in range(10)])
+    table.dispatch(window=200)
+    # When it is looked at, the best of five times (others use this machine too)
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        with table.begin() as connection:
+            seen = progress(reads.reading(connection, 1, namespaces=50)).to_json()
+        took.append(time.perf_counter() - began)
+    # Then it answers within 200 ms: a page is shown, and the totals are of all
+    assert min(took) <= 0.2
+    assert len(seen["namespaces"]) == 50
+    assert sum(seen["namespaces_by_state"].values()) == 12_000
+    assert seen["records"]["planned"] == 120_000
+    assert "… and 11,950 more" in vecfleet("status", "1").out
