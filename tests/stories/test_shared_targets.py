@@ -1,0 +1,75 @@
+"""Several sources into one target: ids that meet there overwrite nothing, whatever the policy says of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from migrations.creators import Grouping, Row
+from orchestrator import services
+from orchestrator.states import JobState
+from tests.stories.emulated import assert_same, row
+from tests.stories.world import CREATOR, SMALL, WHO, OpenWorld
+
+pytestmark = pytest.mark.story
+
+TARGET = f"creator_{CREATOR}"
+SOURCES = ("alma", "bruno")
+GROUPING = Grouping(rows=tuple(Row(source, CREATOR) for source in SOURCES))
+
+
+def test_ids_that_meet_in_a_target_are_all_kept_under_prefixes(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=30, bruno=20)
+    for seed, source in enumerate(SOURCES):
+        world.emulator.write(SMALL, source, [row("welcome", seed=seed, title=source)])
+    before = world.emulator.dump(SMALL)
+    # When both are moved into one namespace, every id with its source before it
+    world.start(workers=2)
+    job_id = world.apply(world.plan(SMALL, grouping=GROUPING, collisions="prefix"))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    # Then the target holds all of them, and the sources are gone
+    wanted = {
+        f"{source}:{id}": replace(one.enriched(source, CREATOR, None), id=f"{source}:{id}")
+        for source, rows in before.items()
+        for id, one in rows.items()
+    }
+    after = world.emulator.dump(SMALL)
+    assert_same(after.pop(TARGET), wanted, TARGET)
+    assert after == {}
+
+
+@pytest.mark.parametrize("collisions", ["skip", "identical"])
+def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not_lost(
+    open_world: OpenWorld, collisions: str
+) -> None:
+    world = open_world()
+    world.fill(alma=30, bruno=20)
+    # Given an id that both sources hold with other content, and one that they hold with the same
+    for seed, source in enumerate(SOURCES):
+        world.emulator.write(SMALL, source, [row("welcome", seed=seed, title=source), row("same", title="the same")])
+    before = world.emulator.dump(SMALL)
+    # When both are moved into one namespace and cleaned up
+    world.start(workers=2)
+    job_id = world.apply(world.plan(SMALL, grouping=GROUPING, collisions=collisions))
+    if collisions == "identical":
+        world.reaches(job_id, JobState.NEEDS_ATTENTION)
+        assert [id for _, id in world.parked(job_id)] == ["welcome"]
+        services.accept_parked(world.fleet.database, job_id, WHO, None)
+    world.reaches(job_id, JobState.VERIFIED)
+    world.assert_accounts(job_id)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    # Then the target holds one of each, untouched by the other
+    after = world.emulator.dump(SMALL)
+    target = after.pop(TARGET)
+    assert len(target) == 30 + 20 + 2
+    for source, rows in before.items():
+        for id, one in rows.items():
+            arrived = one.enriched(source, CREATOR, None).face() == target[id].face()
+            # And whatever did not arrive is in its source still
+            assert arrived or after[source][id].face() == one.face(), f"{id} of {source} is nowhere"
+    assert {id for rows in after.values() for id in rows} <= {"welcome", "same"}
