@@ -136,15 +136,14 @@ def _chains(moves: Sequence[PlannedMove], targets: Collection[str]) -> list[str]
     return []
 
 
-def check_schemas(moves: Iterable[PlannedMove], survey: Survey, schema_from: str | None) -> Findings:
+def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str | None) -> Findings:
     """Do sources that share a target agree on its filterable fields?"""
     findings = Findings()
     if schema_from is not None and schema_from not in survey.namespaces:
         findings.problems.append(f"the filterable fields are to be those of {schema_from!r}, which is no source")
-    copied = [move for move in moves if not move.delete_only]
-    anywhere = [move.source for move in copied if move.by_owner]
+    anywhere = [move.source for move in moves if move.by_owner]
     by_target: dict[str, list[str]] = defaultdict(lambda: list(anywhere))
-    for move in copied:
+    for move in moves:
         if move.to is not None:
             by_target[move.to].append(move.source)
     groups = list(by_target.values()) or [anywhere]

@@ -39,7 +39,8 @@ class Grouping:
     """How namespaces become tenants'. One of `creator`, `snapshot` and `rows` is given; rows go with a snapshot too.
 
     `default` says what becomes of `__default__`: one twin of the creator, nothing (skip), every record its own owner's
-    (split), or exported and deleted. Left open, it is a twin where one creator has all, and has to be said otherwise.
+    (split), or nothing but a warning that names the export whose clean-up deletes it (delete). Left open, it is a twin
+    where one creator has all, and has to be said otherwise.
     `unowned`: fail, skip, or review (each record to its own owner, the rest to the review namespace).
 
     Raises BadInput where these contradict each other, BadName where the creator's id cannot be in a name.
@@ -185,9 +186,10 @@ def _assign_default(
     elif rule == "split":
         result.moves.append(move)
     elif rule == "delete":
-        result.moves.append(move.model_copy(update={"delete_only": True}))
+        result.left_alone.append(names.DEFAULT)
         result.findings.warnings.append(
-            f"__default__ ({held.records:,} records) is exported and deleted, and copied nowhere, as requested"
+            f"__default__ ({held.records:,} records) is left alone by this plan: to have it exported and deleted, "
+            "type `vecfleet plan export INDEX --namespace __default__`, apply that plan, and clean up its job"
         )
     else:
         creator = grouping.creator or ""

@@ -6,7 +6,7 @@ namespace is 5. What an answer holds leaves the service and counts as egress.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from statistics import fmean
 
@@ -98,6 +98,8 @@ class CostModel:
     prices: Prices = field(default_factory=Prices)
     owners: int = 1
     metered_source: bool = True  # pods are paid by the hour, not by the read
+    free_source: bool = False  # a folder costs nothing, and nothing leaves it
+    free_target: bool = False
 
     @property
     def batch_records(self) -> int:
@@ -134,22 +136,31 @@ class CostModel:
         sampled = min(move.records, SAMPLED_RECORDS)
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
-        return (reading + sample if sampled else reading) + self._write(move)
+        return self._at_source(reading + sample if sampled else reading) + self._at_target(self._write(move))
 
     def _verify(self, move: PlannedMove) -> _Work:
-        return self._read(move.records)
+        return self._at_target(self._read(move.records))
 
     def _clean_up(self, move: PlannedMove) -> _Work:
         """Both sides are read again right before the deletion, and the source is listed once more after it."""
         can_list = move.ids_file is None
         source = self._read(move.records, metered=self.metered_source, listed=can_list)
         confirmed = self._read(0, metered=self.metered_source, listed=can_list, fetched=False)
-        again = source + self._read(move.records, listed=False) + confirmed
+        target = self._read(move.records, listed=False)
+        return self._at_source(source + self._delete(move) + confirmed) + self._at_target(target)
+
+    def _delete(self, move: PlannedMove) -> _Work:
         if not move.by_owner:
-            return again + _Work(deletes=1, write_units=rules.MIN_WRITE_UNITS)
+            return _Work(deletes=1, write_units=rules.MIN_WRITE_UNITS)
         deletes = ceil(move.records / self.limits.delete_ids)
         units = max(move.records * self.shape.record / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * deletes)
-        return again + _Work(deletes=deletes, deleted_records=move.records, write_units=units)
+        return _Work(deletes=deletes, deleted_records=move.records, write_units=units)
+
+    def _at_source(self, work: _Work) -> _Work:
+        return _free(work) if self.free_source else work
+
+    def _at_target(self, work: _Work) -> _Work:
+        return _free(work) if self.free_target else work
 
     def _read(self, records: int, *, metered: bool = True, listed: bool = True, fetched: bool = True) -> _Work:
         lists = max(1, ceil(records / self.limits.list_ids)) if listed else 0
@@ -168,6 +179,10 @@ class CostModel:
         )
         written = move.records * (self.shape.request + added)
         return _Work(upserts=upserts, written_bytes=written, write_units=units)
+
+
+def _free(work: _Work) -> _Work:
+    return replace(work, read_units=0.0, write_units=0.0, egress=0.0)
 
 
 def _seconds(phase: Sequence[_Work]) -> float:

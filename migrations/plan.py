@@ -39,7 +39,7 @@ class _Part(BaseModel):
 class IndexRef(_Part):
     """An index by store and name, with what must still be true of it when the plan is applied."""
 
-    store: Literal["pinecone", "memory"] = "pinecone"
+    store: Literal["pinecone", "parquet", "memory"] = "pinecone"
     index: str
     kind: Kind
     dimension: int | None
@@ -47,10 +47,10 @@ class IndexRef(_Part):
 
 
 class NewIndex(_Part):
-    """Where `apply` creates the target index if it is absent, from the source's schema and tags."""
+    """Where `apply` creates the target if it is absent, from the source's schema and tags. A folder says neither."""
 
-    cloud: str
-    region: str
+    cloud: str | None = None
+    region: str | None = None
 
 
 class PlannedMove(_Part):
@@ -61,12 +61,11 @@ class PlannedMove(_Part):
     to: str | None = None
     creator: str | None = None
     twin: str | None = None
-    delete_only: bool = False  # exported and deleted on explicit request, copied nowhere
     ids_file: str | None = None  # an id source, for a store that cannot list
 
     @property
     def by_owner(self) -> bool:
-        return self.to is None and not self.delete_only
+        return self.to is None
 
 
 class Policies(_Part):
@@ -147,6 +146,11 @@ class Plan(_Part):
         return (self.source.store, self.source.index) == (self.target.store, self.target.index)
 
     @property
+    def keeps_files(self) -> bool:
+        """Whether what is copied stays at hand as files, which can be imported again: it is its own backup."""
+        return self.target.store == "parquet"
+
+    @property
     def records(self) -> int:
         return sum(move.records for move in self.moves)
 
@@ -161,7 +165,7 @@ class Plan(_Part):
     @cached_property
     def _writers(self) -> Counter[str | None]:
         """How many moves write to each target; under None those that may write to any."""
-        return Counter(move.to for move in self.moves if not move.delete_only)
+        return Counter(move.to for move in self.moves)
 
     def sealed(self) -> Self:
         """The same plan with its digest."""

@@ -12,10 +12,14 @@ from migrations.survey import Held, Survey, Surveyor
 from vecfleet.stores.base import IndexInfo, Store
 
 
-def survey_again(store: Store, plan: Plan, *, root: Path) -> Survey:
-    """The world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone."""
+def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = None) -> Survey:
+    """The world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone.
+
+    `into` is the target's store, where it is not the source's.
+    """
     files = {move.source: move.ids_file for move in plan.moves if move.ids_file is not None}
-    return Surveyor(store).survey(plan.source.index, plan.target.index, count_ids(root, files) if files else None)
+    surveyor = Surveyor(store, Surveyor(into) if into is not None else None)
+    return surveyor.survey(plan.source.index, plan.target.index, count_ids(root, files) if files else None)
 
 
 def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) -> list[str]:

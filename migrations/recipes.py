@@ -24,13 +24,19 @@ from vecfleet.stores.base import IndexInfo, Kind, Store
 __all__ = [
     "Common",
     "CreatorsOptions",
+    "ExportOptions",
+    "ImportOptions",
     "IndexOptions",
     "check_plan",
     "plan_creators",
+    "plan_export",
+    "plan_import",
     "plan_index",
     "survey_again",
 ]
 
+# The store whose indexes are folders of files.
+FOLDERS = "parquet"
 # How many namespaces records are thought to spread over where no look-up tells.
 GUESSED_OWNERS = 10
 # Up to here a namespace that is to be split is read when planning, for at most 1,100 read units.
@@ -39,11 +45,12 @@ ANALYZE_UP_TO = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """Options that every recipe takes. `skip`: source namespaces to leave alone."""
+    """Options that every recipe takes. `skip`: source namespaces to leave alone; `only`: leave all others alone."""
 
     policies: Policies = field(default_factory=Policies)
     prices: Prices = field(default_factory=Prices)
     skip: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     lookup_key: str = "source_id"
     schema_from: str | None = None
     namespace_quota: int = checks.NAMESPACE_QUOTA
@@ -75,6 +82,30 @@ class IndexOptions:
     common: Common = field(default_factory=Common)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Recipe `export`: an index into a folder of Parquet files, under its own names. `ids`: as for `IndexOptions`."""
+
+    index: str
+    folder: str
+    ids: IdSources | None = None
+    common: Common = field(default_factory=Common)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """Recipe `import`: such a folder into an index, which is created where it is absent: as the exported one was.
+
+    At `cloud` and `region`, or (None) where that one was.
+    """
+
+    folder: str
+    index: str
+    cloud: str | None = None
+    region: str | None = None
+    common: Common = field(default_factory=Common)
+
+
 def plan_creators(store: Store, options: CreatorsOptions, *, now: datetime) -> Plan:
     """Plan the recipe `creators`. Raises BadPlan with every problem found, NotFound where there is no such index."""
     surveyor = Surveyor(store)
@@ -88,6 +119,27 @@ def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
     survey = surveyor.survey(options.source, options.target, options.ids)
     create = new_index(survey, options.cloud, options.region)
     return _plan("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
+
+
+def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `export`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+    surveyor = Surveyor(store, Surveyor(folders))
+    survey = surveyor.survey(options.index, options.folder, options.ids)
+    create = NewIndex() if survey.target is None else None
+    return _plan("export", surveyor, survey, None, _unread(options.common), now, options.folder, create)
+
+
+def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `import`. Raises BadPlan with every problem found, NotFound where there is no such folder."""
+    surveyor = Surveyor(folders, Surveyor(store))
+    survey = surveyor.survey(options.folder, options.index)
+    create = new_index(survey, options.cloud, options.region)
+    return _plan("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
+
+
+def _unread(common: Common) -> Common:
+    """Nobody reads from a folder, so there are no readers to cut over."""
+    return replace(common, policies=common.policies.model_copy(update={"cut_over": "none"}))
 
 
 def _plan(
@@ -104,7 +156,7 @@ def _plan(
     if not survey.namespaces:
         findings.raise_problems()  # it cannot be read: nothing else can be known
     policies = _settled(common.policies, grouping)
-    candidates, left_alone = _candidates(survey, common.skip, findings)
+    candidates, left_alone = _candidates(survey, common, findings)
     if grouping is None:
         assignment = keep_names(candidates)
     else:
@@ -139,12 +191,14 @@ def _plan(
         prices=common.prices,
         owners=len(reachable) or GUESSED_OWNERS,
         metered_source=survey.source.kind is not Kind.POD,
+        free_source=surveyor.store.name == FOLDERS,
+        free_target=surveyor.at_target.store.name == FOLDERS,
     )
     return Plan(
         recipe=recipe,
         made_at=now,
         source=_ref(surveyor.store, survey.source),
-        target=_target_ref(surveyor.store, survey, target),
+        target=_target_ref(surveyor.at_target.store, survey, target),
         create_target=create,
         policies=policies,
         ownership=snapshot.ref if snapshot else None,
@@ -171,12 +225,15 @@ def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
     return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
 
 
-def _candidates(survey: Survey, skip: Sequence[str], findings: Findings) -> tuple[dict[str, Held], list[str]]:
-    """The namespaces to decide about, and those that are not to be moved: skipped or empty."""
-    skipped = {names.canonical(name) for name in skip}
-    absent = skipped - set(survey.namespaces)
-    if absent:
-        findings.problems.append(f"to be skipped, but not in the index {survey.source.name!r}: {few(absent)}")
+def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, Held], list[str]]:
+    """The namespaces to decide about, and those that are not to be moved: skipped, not chosen, or empty."""
+    skipped, chosen = ({names.canonical(name) for name in given} for given in (common.skip, common.only))
+    for asked, what in ((skipped, "skipped"), (chosen, "chosen")):
+        absent = asked - set(survey.namespaces)
+        if absent:
+            findings.problems.append(f"to be {what}, but not in the index {survey.source.name!r}: {few(absent)}")
+    if chosen:
+        skipped |= set(survey.namespaces) - chosen
     empty = {name for name, held in survey.namespaces.items() if not held.records} - skipped
     if empty:
         findings.warnings.append(f"left alone, for they are empty: {few(empty)}")
@@ -195,7 +252,7 @@ def _compare_ids(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove
             continue
         streams = [surveyor.ids(survey, source) for source in sources]
         if there is not None and survey.target is not None:
-            streams.append(surveyor.reader(survey.target).ids(name))
+            streams.append(surveyor.at_target.reader(survey.target).ids(name))
         common[name] = common_ids(streams)
     findings = checks.check_common_ids(common, policies)
     if unread:

@@ -43,7 +43,8 @@ class Survey:
 
     @property
     def same_index(self) -> bool:
-        return self.target is not None and self.target.name == self.source.name
+        target = self.target
+        return target is not None and (target.name, target.host) == (self.source.name, self.source.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,18 @@ class CommonIds:
 
 @dataclass(slots=True)
 class Surveyor:
-    """Looks at a store for a plan. Reads only; `readers` remember what it cost."""
+    """Looks at a store for a plan, and through `into` at the target's, where that is another one.
+
+    Reads only; `readers` remember what it cost.
+    """
 
     store: Store
+    into: "Surveyor | None" = None
     readers: dict[str, Reader] = field(default_factory=dict)
+
+    @property
+    def at_target(self) -> "Surveyor":
+        return self.into or self
 
     def survey(self, source: str, target: str | None = None, ids: IdSources | None = None) -> Survey:
         """Survey the index `source` as a source for `target` (None: for itself). Raises NotFound, KeyRefused, …
@@ -67,14 +76,16 @@ class Surveyor:
         An index whose records cannot be listed or read counts as holding none: `check_indexes` says why.
         """
         info = self.describe(source)
-        into = info if target in (None, source) else self._describe_or_none(target or source)
+        itself = self.into is None and target in (None, source)
+        into = info if itself else self.at_target._describe_or_none(target or source)
         if info.kind is Kind.DOCUMENT or (info.kind is Kind.POD and ids is None):
             return Survey(info, into, namespaces={}, occupied={})
         namespaces = self.namespaces(info, ids)
         if into is info:
             occupied = namespaces
         else:
-            occupied = self.namespaces(into) if into is not None and into.kind not in _UNLISTABLE else {}
+            listable = into is not None and into.kind not in _UNLISTABLE
+            occupied = self.at_target.namespaces(into) if into is not None and listable else {}
         return Survey(info, into, namespaces, occupied, ids)
 
     def describe(self, index: str) -> IndexInfo:

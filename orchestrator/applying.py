@@ -36,12 +36,21 @@ class Checked:
         return self.plan.moves
 
 
+def way_back(plan: Plan) -> str:
+    """How a person undoes the plan's job, before its clean-up and after."""
+    if plan.keeps_files:
+        again = f"`vecfleet plan import {plan.target.index} {plan.source.index}`"
+        return f"until clean-up `vecfleet rollback`; after it {again}"
+    return "until clean-up `vecfleet rollback`; after it the reverse plan only, for no backup was taken"
+
+
 def check(fleet: Fleet, plan: Plan) -> Checked:
     """Read-only. Raises Refused with everything that speaks against applying the plan now."""
     snapshot: Snapshot | None = None
     if plan.ownership is not None:
         snapshot = look_up_again(plan.ownership, fleet.settings)
-    survey = survey_again(fleet.store, plan, root=fleet.settings.vecfleet_root)
+    into = fleet.store_named(plan.target.store) if plan.target.store != plan.source.store else None
+    survey = survey_again(fleet.store_named(plan.source.store), plan, root=fleet.settings.vecfleet_root, into=into)
     objections = check_plan(plan, survey, snapshot)
     if objections:
         raise Refused(
@@ -59,7 +68,7 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
 
 def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
     """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
-    if not no_backup:
+    if not no_backup and not plan.keeps_files:
         raise Refused(
             "there is no backup: after clean-up the only way back is the reverse plan",
             next_step="take one, then say so: `vecfleet apply PLAN --no-backup`",
@@ -74,7 +83,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
             plan,
             source=checked.source,
             target=target,
-            way_back="roll back until clean-up; after it the reverse plan (no backup was taken)",
+            way_back=way_back(plan),
             ownership=checked.ownership,
             created_by=who,
             batch_window=DEFAULT_WINDOW,
@@ -86,4 +95,5 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
 
 def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
     assert plan.create_target is not None, "check_plan refuses a plan whose target is gone and not to be created"
-    return fleet.store.create_like(plan.target.index, source, plan.create_target.cloud, plan.create_target.region)
+    store = fleet.store_named(plan.target.store)
+    return store.create_like(plan.target.index, source, plan.create_target.cloud, plan.create_target.region)

@@ -39,11 +39,24 @@ class Fleet:
         """The vector database of this environment."""
         return PineconeStore(self.settings)
 
+    @cached_property
+    def folders(self) -> Store:
+        """The folders of Parquet files under the root. Its library is loaded only where one is used."""
+        from vecfleet.stores.parquet import ParquetStore
+
+        return ParquetStore(self.settings.vecfleet_root)
+
     def store_named(self, name: str) -> Store:
         """The store that a plan names."""
-        if name != "pinecone":
-            raise BadInput(f"there is no store {name!r} here", next_step="a plan's store is `pinecone`")
-        return self.store
+        match name:
+            case "pinecone":
+                return self.store
+            case "parquet":
+                return self.folders
+            case _:
+                raise BadInput(
+                    f"there is no store {name!r} here", next_step="a plan's store is `pinecone` or `parquet`"
+                )
 
 
 _JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"

@@ -20,6 +20,9 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "operator":
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
+        case _S.VERIFIED if job.recipe in ("export", "import"):
+            # Most want a copy, not a move: giving the job up keeps both sides, and lets go of their names.
+            return (f"vecfleet cancel {job.id}", f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
         case _S.CUT_OVER if job.policies.clean_up == "operator":

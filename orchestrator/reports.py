@@ -3,7 +3,7 @@
 Figures come from the job table, what is in the index now from the index itself. What was not proven is said so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,11 +70,12 @@ class Report:
         return self.reading.job
 
 
-def build(database: Database, store: Store, prices: Prices, job_id: int) -> Report:
+def build(database: Database, store_named: Callable[[str], Store], prices: Prices, job_id: int) -> Report:
     """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
     with database.begin() as connection:
-        target_index = reads.reading(connection, job_id, namespaces=0).job.target
-    now, unread = _read_index(store, target_index)  # outside the transactions: it may take minutes
+        job = reads.reading(connection, job_id, namespaces=0).job
+    # Outside the transactions: it may take minutes.
+    now, unread = _read_index(store_named(job.target_store), job.target)
     with database.begin() as connection:
         reading = reads.reading(connection, job_id, namespaces=0)
         totals, kept = reading.totals, reads.left_alone(connection, job_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import demo, looking, planning, running, steering
+from orchestrator.cli import demo, exports, looking, planning, running, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -34,6 +34,8 @@ app.command("analyze")(looking.analyze_namespace)
 app.add_typer(plan, name="plan")
 plan.command()(planning.creators)
 plan.command()(planning.index)
+plan.command()(exports.export)
+plan.command("import")(exports.import_)
 app.command()(looking.show)
 app.command()(planning.apply)
 app.command()(looking.jobs)

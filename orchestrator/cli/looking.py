@@ -266,7 +266,7 @@ def report(
 ) -> None:
     """Sum a job up: moved and verified, before and after, cost against estimate, issues, the way back. Read-only."""
     with fleet() as parts:
-        found = reports.build(parts.database, parts.store, Prices.of(parts.settings), job)
+        found = reports.build(parts.database, parts.store_named, Prices.of(parts.settings), job)
     if format is ReportFormat.YAML:
         typer.echo(yaml.safe_dump(reports.migration_log(found), sort_keys=False, allow_unicode=True), nl=False)
     elif as_json or format is ReportFormat.JSON:

@@ -37,7 +37,7 @@ def creators(
         recipe = CreatorsOptions(
             index=chosen, grouping=options.grouping(parts.settings), common=options.common(parts.settings)
         )
-        _write(parts, plan_creators(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+        write(parts, plan_creators(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
 
 
 @with_plan_options
@@ -64,10 +64,11 @@ def index(
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,
             common=options.common(settings),
         )
-        _write(parts, plan_index(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+        write(parts, plan_index(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
 
 
-def _write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
+def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
+    """Write a plan file, and show what it says and what to type next."""
     name = re.sub(r"[^\w.-]+", "-", f"{found.recipe}-{found.source.index}")
     path = out or parts.settings.vecfleet_root / "plans" / f"{name}.yaml"
     sealed = write_plan(found, path)
@@ -100,22 +101,20 @@ def apply(
         job_id = applying.apply(parts, found, who=who(), no_backup=no_backup)
         steps = [f"vecfleet status {job_id} --watch"]
         if as_json:
-            say_json({"job": job_id, "plan_digest": found.digest, "way_back": _WAY_BACK, "next_steps": steps})
+            way_back = applying.way_back(found)
+            say_json({"job": job_id, "plan_digest": found.digest, "way_back": way_back, "next_steps": steps})
         else:
             say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
-            say(f"way back: {_WAY_BACK}")
+            say(f"way back: {applying.way_back(found)}")
         if watching:
             watch(parts, job_id, PROVEN)
         elif not as_json:
             say_next(steps)
 
 
-_WAY_BACK = "until clean-up `vecfleet rollback`; after it the reverse plan only, for no backup was taken"
-
-
 def _show_dry_run(parts: Fleet, found: Plan, path: Path, *, as_json: bool) -> None:
     checked = applying.check(parts, found)
-    steps = [f"vecfleet apply {path} --no-backup --watch"]
+    steps = [f"vecfleet apply {path}{'' if found.keeps_files else ' --no-backup'} --watch"]
     if as_json:
         moves = [move.model_dump(mode="json") for move in checked.moves]
         say_json({"moves": moves, "estimate": found.estimate.model_dump(mode="json"), "next_steps": steps})

@@ -83,7 +83,8 @@ def plan(found: Plan) -> None:
     policies = found.policies
     say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
     if found.create_target:
-        say(f"the target index is created in {found.create_target.cloud} {found.create_target.region} if it is absent")
+        place = " ".join(filter(None, (found.create_target.cloud, found.create_target.region)))
+        say(f"the target is created{f' in {place}' if place else ''} if it is absent")
     moves(found)
     if found.left_alone:
         say(f"left alone: {', '.join(found.left_alone)}")
@@ -106,8 +107,6 @@ def moves(found: Plan) -> None:
 
 
 def _target(move: PlannedMove) -> str:
-    if move.delete_only:
-        return "(exported and deleted)"
     return move.to or "(each record's owner)"
 
 
@@ -161,7 +160,7 @@ def status(seen: Progress) -> None:
     )
     more = sum(totals.namespaces.values()) - len(seen.namespaces)
     if more > 0:
-        say(f"… and {more:,} namespaces more")
+        say(f"… and {more:,} more")
 
 
 def report(found: Report) -> None:

@@ -95,7 +95,7 @@ def clean_up(
                 for move in sources
             ),
         )
-        say("Afterwards the way back is the reverse plan only: no backup was taken.")
+        say(f"way back: {found.way_back}")
         confirm("Delete them?", yes=yes)
         services.clean_up(parts.database, job, who(), by_ids=by_ids)
         say(f"job {job}: clean-up has begun")

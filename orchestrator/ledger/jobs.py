@@ -56,9 +56,8 @@ def insert_job(
             "a job with this very plan is still live",
             next_step="see it with `vecfleet jobs`; a plan runs once at a time",
         ) from error
-    copies = [move for move in plan.moves if not move.delete_only]
     claim(connection, job_id, source.host, [move.source for move in plan.moves], "source")
-    claim(connection, job_id, target.host, sorted({move.to for move in copies if move.to is not None}), "target")
+    claim(connection, job_id, target.host, sorted({move.to for move in plan.moves if move.to is not None}), "target")
     connection.execute(
         sa.insert(t.move),
         [
@@ -72,7 +71,7 @@ def insert_job(
                 "prefix": f"{move.source}:" if plan.policies.collisions == "prefix" else "",
                 "planned": move.records,
             }
-            for seq, move in enumerate(copies, start=1)
+            for seq, move in enumerate(plan.moves, start=1)
         ],
     )
     _insert_ownership(connection, job_id, ownership)

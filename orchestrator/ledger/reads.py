@@ -37,6 +37,7 @@ class JobRow:
     reason: str | None
     source: str
     target: str
+    target_store: str
     recipe: str
     policies: Policies
     estimate: Estimate
@@ -167,6 +168,7 @@ def _job_columns() -> sa.Select[Any]:
         *plain,
         _J.source["name"].astext.label("source"),
         _J.target["name"].astext.label("target"),
+        _J.plan["target"]["store"].astext.label("target_store"),
         _J.plan["recipe"].astext.label("recipe"),
         _J.plan["policies"].label("policies"),
         _J.plan["estimate"].label("estimate"),

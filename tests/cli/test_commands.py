@@ -20,7 +20,14 @@ READS = [("doctor",), ("audit",), ("analyze",), ("show",), ("jobs",), ("status",
 
 def test_every_command_is_there() -> None:
     assert {words[0] for words in commands()} == EXPECTED
-    assert {words[1] for words in commands() if len(words) > 1} == {"creators", "index", "list", "accept"}
+    assert {words[1] for words in commands() if len(words) > 1} == {
+        "creators",
+        "index",
+        "export",
+        "import",
+        "list",
+        "accept",
+    }
 
 
 @pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)

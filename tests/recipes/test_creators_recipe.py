@@ -113,17 +113,17 @@ def test_tenant_namespaces_public_empty_and_skipped_ones_are_left_alone(world: W
     ("rule", "expected"),
     [
         ("split", [PlannedMove(source="__default__", records=2)]),
-        ("delete", [PlannedMove(source="__default__", records=2, delete_only=True)]),
+        ("delete", []),
         ("skip", []),
     ],
 )
-def test_the_default_namespace_is_split_or_deleted_or_skipped(world: World, rule: Any, expected: Any) -> None:
+def test_the_default_namespace_is_split_or_left_alone(world: World, rule: Any, expected: Any) -> None:
     index = world.index(INDEX)
     fill(index, "", ["a", "b"])
     fill(index, "t-1", ["a"])
     made = plan(world, Grouping(snapshot=look_up(("t-1", "ana")), default=rule))
     assert [move for move in made.moves if move.source == "__default__"] == expected
-    assert ("__default__" in made.left_alone) is (rule == "skip")
+    assert ("__default__" in made.left_alone) is (rule != "split")
 
 
 def test_a_split_is_looked_into_before_it_is_planned(world: World) -> None:
@@ -150,11 +150,14 @@ def test_a_split_is_looked_into_before_it_is_planned(world: World) -> None:
         plan(world, grouping)
 
 
-def test_deleting_the_default_namespace_is_said_in_a_warning(world: World) -> None:
-    fill(world.index(INDEX), "", ["a", "b"])
+def test_to_have_the_default_namespace_deleted_takes_a_command_of_its_own(world: World) -> None:
+    index = world.index(INDEX)
+    fill(index, "", ["a", "b"])
+    fill(index, "t-1", ["a"])
     made = plan(world, Grouping(creator="ana", default="delete"))
-    assert made.moves[0].delete_only
-    assert "exported and deleted" in made.warnings[0]
+    assert made.left_alone == ("__default__",)
+    assert "__default__ (2 records) is left alone" in made.warnings[0]
+    assert "`vecfleet plan export INDEX --namespace __default__`" in made.warnings[0]
 
 
 def test_what_becomes_of_the_default_namespace_must_be_said_where_there_are_several_owners(world: World) -> None:
