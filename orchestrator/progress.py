@@ -138,7 +138,7 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
     namespaces = sum(totals.namespaces.values())
     match doing:
         case _S.COPIED | _S.VERIFIED | _S.CUT_OVER:
-            judged = targets.get("verified", 0) + targets.get("mismatched", 0)
+            judged = sum(n for state, n in targets.items() if state not in ("waiting", "checking"))
             return "verifying", "namespaces", judged, sum(targets.values())
         case _S.CLEANING | _S.CLEANED:
             return "cleaning up", "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
