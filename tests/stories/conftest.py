@@ -15,7 +15,9 @@ def open_world(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Op
     """`open_world(*options of the emulator, **settings)`: nothing is started yet but the emulator."""
     with ExitStack() as ending:
 
-        def make(*options: str, redis_url: str = redis_url, **settings: float) -> World:
+        def make(
+            *options: str, database_url: str = database_url, redis_url: str = redis_url, **settings: float
+        ) -> World:
             world = World(tmp_path, Emulator(tmp_path, *options), database_url, redis_url, **settings)
             ending.callback(world.close)
             return world

@@ -117,3 +117,39 @@ def test_a_spent_quota_or_a_refused_key_pauses_the_job_with_the_sentence_that_he
     services.resume(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+
+
+@pytest.mark.parametrize("step", [JobState.COPIED, JobState.CLEANING, JobState.ROLLING_BACK])
+def test_a_key_that_is_refused_later_pauses_the_job_where_it_is_and_it_goes_on_from_there(
+    open_world: OpenWorld, step: JobState
+) -> None:
+    world = open_world()
+    before = world.fill(alma=20, bruno=30)
+    world.start(workers=1)
+    # Given a job that was copied, whose key is then revoked
+    if step is JobState.COPIED:
+        world.emulator.fault(operation="fetch", namespace=target_of("alma"), status=401, message="Invalid API key")
+    job_id = world.apply(world.plan(SMALL))
+    if step is not JobState.COPIED:
+        world.reaches(job_id, JobState.VERIFIED)
+        world.emulator.fault(operation="fetch", namespace=target_of("alma"), status=401, message="Invalid API key")
+    if step is JobState.CLEANING:
+        services.cut_over(world.fleet.database, job_id, WHO, 100)
+        services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    elif step is JobState.ROLLING_BACK:
+        services.roll_back(world.fleet.database, job_id, WHO, None)
+    # When the fleet meets it, the job pauses there
+    job = world.reaches(job_id, JobState.PAUSED)
+    assert "Invalid API key" in str(job.reason)
+    assert world.emulator.records(SMALL, "alma") == before["alma"]
+    # Then with the key mended it goes on from there, to the end
+    world.emulator.no_faults()
+    services.resume(world.fleet.database, job_id, WHO)
+    ends = {JobState.COPIED: JobState.VERIFIED, JobState.CLEANING: JobState.CLEANED}
+    world.reaches(job_id, ends.get(step, JobState.ROLLED_BACK))
+    left = {
+        JobState.COPIED: {**before, **as_twins(before)},
+        JobState.CLEANING: as_twins(before),
+        JobState.ROLLING_BACK: before,
+    }
+    assert_same_index(world.emulator.dump(SMALL), left[step])

@@ -6,7 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from orchestrator.embedded import Redis
+from orchestrator import schema
+from orchestrator.embedded import Postgres, Redis
 from orchestrator.states import BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index
 from tests.stories.world import SEEDS, OpenWorld, World
@@ -51,6 +52,29 @@ def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: Op
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
     world.assert_accounts(job_id)
     assert sum(move.written for move in world.moves(job_id)) == 805
+
+
+def test_a_job_table_that_is_down_for_a_while_is_waited_for(open_world: OpenWorld, tmp_path: Path) -> None:
+    with Postgres(tmp_path / "postgres", durable=True) as server:
+        schema.upgrade(server.url)
+        world = open_world("--load", "seeds", database_url=server.url)
+        before = world.emulator.dump(SEEDS)
+        # Given a job half way
+        world.emulator.fault(operation="upsert", delay_ms=100)
+        world.start(workers=2)
+        job_id = world.apply(world.plan(conflicts="overwrite"))
+        world.until("some batches are done", partial(done_more_than, world, job_id, 35))
+        # When Postgres goes away, and comes back once the fleet has noticed
+        server.stop()
+        dispatcher = world.dispatchers[0]
+        world.until("the dispatcher says so", lambda: "job table unreachable" in dispatcher.log.read_text())
+        server.start()
+        # Then it goes on to the end, with the same processes
+        world.reaches(job_id, JobState.VERIFIED)
+        assert all(process.alive() for process in [*world.workers, *world.dispatchers])
+        assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+        world.assert_accounts(job_id)
+        world.close()
 
 
 def test_a_vector_store_that_dies_and_comes_back_is_waited_for(open_world: OpenWorld, tmp_path: Path) -> None:

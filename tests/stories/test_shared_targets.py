@@ -7,7 +7,7 @@ import pytest
 from migrations.creators import Grouping, Row
 from orchestrator import services
 from orchestrator.states import JobState
-from tests.stories.emulated import assert_same, row
+from tests.stories.emulated import assert_same, assert_same_index, row, target_of
 from tests.stories.world import CREATOR, SMALL, WHO, OpenWorld
 
 pytestmark = pytest.mark.story
@@ -73,3 +73,32 @@ def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not
             # And whatever did not arrive is in its source still
             assert arrived or after[source][id].face() == one.face(), f"{id} of {source} is nowhere"
     assert {id for rows in after.values() for id in rows} <= {"welcome", "same"}
+
+
+@pytest.mark.parametrize("collisions", ["skip", "identical"])
+def test_what_a_target_held_before_is_neither_overwritten_nor_rolled_back(
+    open_world: OpenWorld, collisions: str
+) -> None:
+    world = open_world()
+    source = world.fill(alma=30)["alma"]
+    # Given a target that holds another record under an id of the source, the very record that is to come, and a third
+    held = [row("alma-1", seed=9, note="here first"), source["alma-2"].enriched("alma", CREATOR, "alma"), row("third")]
+    world.emulator.write(SMALL, target_of("alma"), held)
+    before = world.emulator.dump(SMALL)
+    # When the source is moved there
+    world.start(workers=2)
+    grouping = Grouping(rows=(Row("alma", CREATOR, "alma"),))
+    job_id = world.apply(world.plan(SMALL, grouping=grouping, collisions=collisions))
+    if collisions == "identical":
+        world.reaches(job_id, JobState.NEEDS_ATTENTION)
+        assert [id for _, id in world.parked(job_id)] == ["alma-1"]
+        services.accept_parked(world.fleet.database, job_id, WHO, None)
+    world.reaches(job_id, JobState.VERIFIED)
+    world.assert_accounts(job_id)
+    # Then the others joined what was there
+    wanted = {id: one.enriched("alma", CREATOR, "alma") for id, one in source.items()}
+    assert_same(world.emulator.records(SMALL, target_of("alma")), wanted | {one.id: one for one in held}, "the target")
+    # And rolled back, the index is what it was
+    services.roll_back(world.fleet.database, job_id, WHO, None)
+    world.reaches(job_id, JobState.ROLLED_BACK)
+    assert_same_index(world.emulator.dump(SMALL), before)

@@ -53,6 +53,26 @@ def test_a_plan_runs_once_at_a_time(open_world: OpenWorld) -> None:
     assert not world.emulator.writes(since=world.filled_at)
 
 
+def test_two_jobs_on_one_index_do_not_disturb_each_other(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=30, bruno=20, chiara=10)
+    world.start(workers=2)
+    # Given a job for some namespaces and, while it runs, another for the rest
+    plans = [world.plan(SMALL, skip=("chiara",)), world.plan(SMALL, skip=("alma", "bruno"))]
+    ids = [world.apply(plan) for plan in plans]
+    # When both end, and one is rolled back while the other is cleaned up
+    for job_id in ids:
+        world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, ids[0], WHO, 100)
+    services.clean_up(world.fleet.database, ids[0], WHO, by_ids=False)
+    services.roll_back(world.fleet.database, ids[1], WHO, None)
+    world.reaches(ids[0], JobState.CLEANED)
+    world.reaches(ids[1], JobState.ROLLED_BACK)
+    # Then each did its own
+    chiara = {"chiara": before.pop("chiara")}
+    assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), **chiara})
+
+
 def test_hybrid_records_move_to_another_index_with_their_sparse_values(open_world: OpenWorld) -> None:
     world = open_world()
     # Given a hybrid index, made with the SDK, whose records have sparse values, or none

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import redis
 
+from orchestrator import services
 from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index, target_of
-from tests.stories.world import SEEDS, SMALL, OpenWorld, World
+from tests.stories.world import SEEDS, SMALL, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
@@ -72,8 +73,72 @@ def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_l
     assert (copied["state"], copied["attempts"]) == (BatchState.DONE, 2)
 
 
-def unanswered(world: World) -> dict[str, Any] | None:
-    calls = world.emulator.calls(operation="upsert")
+def test_a_cancelled_job_whose_worker_died_after_its_upsert_is_rolled_back_to_the_byte(open_world: OpenWorld) -> None:
+    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    before = world.fill(alma=30, bruno=20)
+    # Given a worker that died after an upsert was carried out and before it was on record
+    world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL))
+    call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
+    world.kill(world.holder(held_batch(world, job_id, call)))
+    # When a person cancels the job and rolls it back
+    services.cancel(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.CANCELLED)
+    assert world.emulator.records(SMALL, call["namespace"])
+    services.roll_back(world.fleet.database, job_id, WHO, None)
+    world.start_worker()
+    world.reaches(job_id, JobState.ROLLED_BACK)
+    # Then what nobody had on record is gone too
+    assert_same_index(world.emulator.dump(SMALL), before)
+
+
+@pytest.mark.parametrize(("by_ids", "operation"), [(False, "delete_namespace"), (True, "delete")])
+def test_a_worker_killed_between_a_deletion_and_the_record_of_it_costs_nothing(
+    open_world: OpenWorld, by_ids: bool, operation: str
+) -> None:
+    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    before = world.fill(alma=30, bruno=20, chiara=10)
+    world.start(workers=2)
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    # Given a worker that waits for the answer to a deletion that the service has carried out
+    world.emulator.fault(operation=operation, apply_first=True, hang=True, count=1)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=by_ids)
+    call = world.until("a deletion is carried out and not answered", lambda: unanswered(world, operation))
+    [batch] = [one for one in world.batches(job_id, BatchState.LEASED) if one["source"] == call["namespace"]]
+    # When it is killed
+    world.kill(world.holder(batch))
+    # Then the other worker ends the clean-up, and every record is where it should be
+    world.reaches(job_id, JobState.CLEANED)
+    there = world.emulator.dump(SMALL)
+    assert_same_index({name: rows for name, rows in there.items() if rows}, as_twins(before))
+    assert sum(move.written for move in world.moves(job_id)) == 60
+
+
+def test_a_worker_that_is_asked_to_stop_ends_what_it_has_begun(seeds: World) -> None:
+    # Given two workers in the middle of a job
+    before = seeds.emulator.dump(SEEDS)
+    seeds.emulator.fault(operation="upsert", delay_ms=200)
+    seeds.start(workers=2)
+    job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
+    held = seeds.until("both work", lambda: len({one["lease_owner"] for one in copying(seeds, job_id)}) == 2)
+    assert held
+    # When one is asked to stop
+    seeds.workers[0].stop(patience_s=30)
+    # Then nothing it had begun was begun again by the other, which ends the job
+    seeds.reaches(job_id, JobState.VERIFIED)
+    assert {batch["attempts"] for batch in seeds.batches(job_id, kind=BatchKind.COPY)} == {1}
+    assert_same_index(seeds.emulator.dump(SEEDS), {**before, **as_twins(before)})
+
+
+def copying(world: World, job_id: int) -> list[dict[str, Any]]:
+    return world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+
+
+def unanswered(world: World, operation: str = "upsert") -> dict[str, Any] | None:
+    calls = world.emulator.calls(operation=operation)
     return next((call for call in calls if call["applied"] and call["status"] == 0), None)
 
 
