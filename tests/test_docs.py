@@ -1,0 +1,176 @@
+"""What the pages say is so: links lead somewhere, commands and settings exist, diagrams are those of the code."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from orchestrator.cli.app import app
+from vecfleet.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
+SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
+LATER = ("→ *", "out of scope")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+COMMAND_LINE = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?vecfleet ([a-z].*)$", re.MULTILINE)
+OUR_FILE = re.compile(r"((?:tests|vecfleet|migrations|orchestrator|workers|emulator|docs)/[\w/.-]+)(?:::(\w+))?")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for address in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", page.read_text())):
+        if address.startswith("https://"):
+            continue
+        path, _, heading = address.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{address} leads nowhere"
+        assert target.is_relative_to(REPOSITORY), f"{address} leads out of the repository"
+        if heading:
+            assert heading in headings(target), f"{address}: there is no such heading"
+
+
+@each_page
+def test_commands_exist_with_their_options(page: Path) -> None:
+    for line in commands_in(page.read_text()):
+        words = line.split()
+        command = find(words)
+        assert command is not None, f"there is no command: vecfleet {line}"
+        unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - options_of(command)
+        assert not unknown, f"vecfleet {line}: there is no {unknown}"
+
+
+@each_page
+def test_options_named_alone_belong_to_a_command(page: Path) -> None:
+    if page.parent.name == "adr":
+        return  # decisions speak of other programs' options too
+    known = set[str]().union(*(options_of(command) for command in every_command()), *(other_options(page),))
+    for row, code in coded(ours(page)):
+        if code.startswith("--") and not any(mark in row for mark in LATER):
+            assert code.split()[0].partition("=")[0] in known, f"no command takes {code}"
+
+
+@each_page
+def test_settings_exist(page: Path) -> None:
+    known = {variable for spellings in Settings.variables().values() for variable in spellings}
+    for row, code in coded(page.read_text()):
+        for name in re.findall(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?==|$)", code):
+            said = name in known or any(mark in row for mark in LATER) or name in names_in_code()
+            assert said, f"{name} is no setting"
+
+
+def test_the_state_diagrams_are_those_of_the_code() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    assert generator().generated(page) == page, "run `python docs/generate.py`"
+
+
+def test_a_table_that_is_not_of_the_code_is_noticed() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    changed = page.replace("    ready --> dispatched", "    ready --> done")
+    assert changed != page and generator().generated(changed) == page
+
+
+@each_page
+def test_tests_and_files_named_in_the_pages_exist(page: Path) -> None:
+    for _, code in coded(ours(page)):
+        match = OUR_FILE.fullmatch(code)
+        if match is None:
+            continue
+        path = REPOSITORY / match[1]
+        assert path.exists(), f"there is no {match[1]}"
+        if match[2]:
+            assert f"def {match[2]}(" in path.read_text(), f"there is no {code}"
+
+
+def test_every_row_of_the_seeds_says_where_it_is() -> None:
+    for row in SEEDS.read_text().splitlines():
+        if row.startswith("| ") and not row.startswith("| there") and not row.startswith("| fault"):
+            there, here = row.strip("| ").split(" | ")
+            assert there and here
+
+
+@each_page
+def test_no_page_names_a_machine(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"/(?:work|home|Users|root)/\w", text)
+    assert "index-url" not in text and "pypi.org" not in text
+
+
+def ours(page: Path) -> str:
+    """The text of a page; of the one about the seeds, without the columns that speak of theirs."""
+    text = page.read_text()
+    return re.sub(r"^\| .+? \| ", "| ", text, flags=re.MULTILINE) if page == SEEDS else text
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """Every `vecfleet …` of a page: a line of a terminal, or code between backticks."""
+    for match in COMMAND_LINE.finditer("\n".join(BLOCK.findall(text)) + "\n" + indented(text)):
+        yield re.split(r"\s{2,}|\s#|\s\|\s", match[1])[0]
+    for _, code in coded(text):
+        match_one = re.match(r"(?:\.venv/bin/)?vecfleet ([a-z].*)", code)
+        if match_one:
+            yield match_one[1]
+
+
+def indented(text: str) -> str:
+    return "\n".join(line for line in BLOCK.sub("", text).splitlines() if line.startswith("    "))
+
+
+def coded(text: str) -> Iterator[tuple[str, str]]:
+    """Code between backticks, each with the table row or paragraph that it stands in."""
+    for paragraph in re.split(r"\n(?=\||\s*\n|- |\d\. )", BLOCK.sub("", text)):
+        prose = re.sub(r"\n\s*", " ", paragraph)
+        for code in re.findall(r"`([^`]+)`", prose):
+            yield prose, code
+
+
+def headings(page: Path) -> set[str]:
+    found = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def find(words: list[str]) -> Any:
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    command = commands.get(words[0].rstrip(".,;:"))
+    inner = getattr(command, "commands", None)
+    return inner.get(words[1]) if inner and len(words) > 1 else command
+
+
+def every_command() -> Iterator[Any]:
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+        yield from getattr(command, "commands", {None: command}).values()
+
+
+def options_of(command: Any) -> set[str]:
+    inner = getattr(command, "commands", {}).values()
+    return {"--help"}.union(*(param.opts + param.secondary_opts for param in command.params), *map(options_of, inner))
+
+
+def other_options(page: Path) -> set[str]:
+    """Options of other programs that this page is about."""
+    if page.name in ("emulator.md", "running.md"):
+        return set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / "emulator" / "__main__.py").read_text())) | {"--scale"}
+    return {"--share"}
+
+
+def names_in_code() -> set[str]:
+    folders = ("orchestrator", "workers", "emulator")
+    texts = (path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+    return {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]+)\b", text, re.MULTILINE)}
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", REPOSITORY / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
