@@ -65,6 +65,11 @@ class Gate:
         except Refusal as refusal:
             call.status = refusal.status
             raise
+        except (Hang, Reset):
+            raise
+        except Exception:
+            call.status = 500
+            raise
         finally:
             self.calls.add(call)
 

@@ -1,6 +1,7 @@
 """HTTP/1.1 on asyncio: one protocol object a connection, requests answered in the order they came."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import orjson
 
 from emulator.errors import Hang, Refusal, Reset, invalid
 
+_log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024 * 1024  # what is read at all; the service's own limits are far below
 
 
@@ -24,6 +26,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     url_length: int
+    last: bool = False  # the client wants the connection closed after the answer
 
     def argument(self, name: str) -> str | None:
         return next((value for key, value in self.query if key == name), None)
@@ -144,6 +147,7 @@ class HttpConnection(asyncio.Protocol):
                 headers=self._headers,
                 body=b"".join(self._body),
                 url_length=len(self._url),
+                last=not self._parser.should_keep_alive(),
             )
         )
         if self._worker is None:
@@ -163,8 +167,10 @@ class HttpConnection(asyncio.Protocol):
             except Hang:
                 await self._gone.wait()
                 break
-            close = request.headers.get("connection", "").lower() == "close"
-            await self._send(response, close)
+            except Exception:  # noqa: BLE001 - one bad request must not take the connection's others with it
+                _log.exception("%s /%s failed", request.method, "/".join(request.segments))
+                response = json_response(Refusal(500, "Internal error; the emulator's log says more").data_plane(), 500)
+            await self._send(response, request.last)
         self._worker = None
 
     async def _send(self, response: Response, close: bool) -> None:

@@ -9,6 +9,8 @@ from pinecone import Pinecone, ServerlessSpec
 
 from emulator.server import Running, start
 
+HTTP = httpx.Client(timeout=30)  # one for all: making one costs more than a request
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
@@ -20,7 +22,7 @@ def running() -> Iterator[Running]:
 @pytest.fixture
 def control(running: Running) -> str:
     """The control plane's address of an emulator that holds nothing."""
-    httpx.post(f"{running.control}/_emulator/reset").raise_for_status()
+    HTTP.post(f"{running.control}/_emulator/reset").raise_for_status()
     return running.control
 
 
@@ -48,7 +50,7 @@ def calls(control: str) -> Callable[..., list[dict[str, object]]]:
 
 
 def _calls(control: str, **where: object) -> list[dict[str, object]]:
-    answer = httpx.get(f"{control}/_emulator/calls", params={k: str(v) for k, v in where.items()})
+    answer = HTTP.get(f"{control}/_emulator/calls", params={k: str(v) for k, v in where.items()})
     return list(answer.raise_for_status().json()["calls"])
 
 
@@ -57,6 +59,6 @@ def fault(control: str) -> Callable[..., None]:
     """Adds one fault rule."""
 
     def add(**rule: object) -> None:
-        httpx.post(f"{control}/_emulator/faults", json=rule).raise_for_status()
+        HTTP.post(f"{control}/_emulator/faults", json=rule).raise_for_status()
 
     return add

@@ -18,7 +18,7 @@ RECORDS = [{"id": f"r{n}", "values": [1.0, float(n), 2.0], "metadata": {"n": n}}
 @pytest.fixture
 def slow_backups() -> Iterator[Pinecone]:
     """Backups and restores take a while, and miss the newest writes."""
-    emulator = start(port=0, backup_delay_s=0.4, backup_misses_s=0.3)
+    emulator = start(port=0, backup_delay_s=1.5, backup_misses_s=2.0)
     yield Pinecone(api_key="test", host=emulator.control)
     emulator.stop()
 
@@ -54,7 +54,7 @@ def test_a_backup_misses_what_was_written_shortly_before_it(slow_backups: Pineco
     pc.create_index(name="things", dimension=3)
     index = pc.index("things")
     index.upsert(vectors=RECORDS[:2], namespace="n")
-    time.sleep(0.35)  # the age is the thing tested
+    time.sleep(2.2)  # the age is the thing tested
     index.upsert(vectors=RECORDS[2:], namespace="n")
     backup = pc.backups.create(index_name="things")
     ready = eventually(lambda: pc.backups.describe(backup_id=backup.backup_id), lambda it: it.status == "Ready")

@@ -9,6 +9,7 @@ import pytest
 from pinecone import Pinecone
 
 Make = Callable[..., Any]
+HTTP = httpx.Client(timeout=30)
 RECORD = {"id": "a", "values": [1.0, 2.0, 3.0]}
 
 
@@ -20,11 +21,11 @@ def host(pc: Pinecone, make_index: Make) -> str:
 
 def upsert(host: str, namespace: str = "n", records: int = 1) -> httpx.Response:
     vectors = [RECORD | {"id": f"{n}"} for n in range(records)]
-    return httpx.post(f"{host}/vectors/upsert", json={"vectors": vectors, "namespace": namespace}, timeout=5)
+    return HTTP.post(f"{host}/vectors/upsert", json={"vectors": vectors, "namespace": namespace}, timeout=5)
 
 
 def listed(host: str, namespace: str = "n") -> list[str]:
-    answer = httpx.get(f"{host}/vectors/list", params={"namespace": namespace}).json()
+    answer = HTTP.get(f"{host}/vectors/list", params={"namespace": namespace}).json()
     return [item["id"] for item in answer["vectors"]]
 
 
@@ -48,7 +49,7 @@ def test_a_probable_fault_strikes_the_same_calls_for_the_same_seed(
 ) -> None:
     runs = []
     for _ in range(2):
-        httpx.delete(f"{control}/_emulator/faults")
+        HTTP.delete(f"{control}/_emulator/faults")
         fault(operation="upsert", probability=0.5, seed=7, status=500)
         runs.append([upsert(host).status_code for _ in range(20)])
     assert runs[0] == runs[1]
@@ -69,7 +70,7 @@ def test_a_write_may_be_applied_and_its_answer_lost(
 def test_a_write_may_be_applied_and_never_answered(host: str, fault: Callable[..., None]) -> None:
     fault(operation="upsert", count=1, apply_first=True, hang=True)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{host}/vectors/upsert", json={"vectors": [RECORD]}, timeout=0.3)
+        HTTP.post(f"{host}/vectors/upsert", json={"vectors": [RECORD]}, timeout=0.3)
     assert listed(host, "") == ["a"]
 
 
@@ -91,8 +92,91 @@ def test_faults_can_be_cleared_and_unknown_fields_are_refused(
     control: str, host: str, fault: Callable[..., None]
 ) -> None:
     fault(operation="*", status=500)
-    httpx.delete(f"{control}/_emulator/faults").raise_for_status()
+    HTTP.delete(f"{control}/_emulator/faults").raise_for_status()
     assert upsert(host).status_code == 200
-    refused = httpx.post(f"{control}/_emulator/faults", json={"operation": "upsert", "statsu": 500})
+    refused = HTTP.post(f"{control}/_emulator/faults", json={"operation": "upsert", "statsu": 500})
     assert refused.status_code == 400
     assert "statsu" in refused.json()["error"]["message"]
+
+
+def records_of(host: str, namespace: str = "n") -> list[str]:
+    ids = [("ids", str(n)) for n in range(4)]
+    answer = HTTP.get(f"{host}/vectors/fetch", params=[*ids, ("namespace", namespace)]).json()
+    return sorted(answer["vectors"])
+
+
+def stats_of(host: str) -> int:
+    return int(HTTP.post(f"{host}/describe_index_stats").json()["totalVectorCount"])
+
+
+def test_each_kind_of_read_may_lag_on_its_own(host: str, fault: Callable[..., None], control: str) -> None:
+    for kept, kind in enumerate(("fetch", "list", "query", "describe_index_stats")):
+        HTTP.delete(f"{control}/_emulator/faults")
+        fault(operation=kind, lag_ms=60_000)
+        namespace = f"n{kept}"
+        upsert(host, namespace, 4)
+        query = HTTP.post(f"{host}/query", json={"vector": [1, 2, 3], "topK": 9, "namespace": namespace})
+        seen = {
+            "fetch": len(records_of(host, namespace)),
+            "list": len(listed(host, namespace)),
+            "query": len(query.json()["matches"]),
+            "describe_index_stats": stats_of(host) // (kept + 1),
+        }
+        assert seen == {other: 0 if other == kind else 4 for other in seen}
+        assert query.headers["x-pinecone-max-indexed-lsn"] == ("0" if kind == "query" else "1")
+
+
+def test_a_reader_that_lags_still_sees_what_was_deleted_or_replaced(
+    host: str, fault: Callable[..., None], control: str
+) -> None:
+    upsert(host, records=2)
+    fault(operation="reads", lag_ms=60_000)
+    HTTP.post(f"{host}/vectors/delete", json={"ids": ["0"], "namespace": "n"})
+    HTTP.post(f"{host}/vectors/update", json={"id": "1", "values": [9, 9, 9], "namespace": "n"})
+    before = HTTP.get(f"{host}/vectors/fetch", params=[("ids", "0"), ("ids", "1"), ("namespace", "n")]).json()
+    assert before["vectors"]["1"]["values"] == [1, 2, 3]
+    assert listed(host) == ["0", "1"]
+    HTTP.delete(f"{control}/_emulator/faults")
+    assert listed(host) == ["1"]
+
+
+def test_a_lag_ends_by_itself(host: str, fault: Callable[..., None]) -> None:
+    fault(operation="reads", lag_ms=200)
+    upsert(host, records=2)
+    deadline = time.monotonic() + 20
+    while records_of(host) != ["0", "1"]:
+        assert time.monotonic() < deadline, "the records never came into sight"
+
+
+def test_an_upsert_may_get_through_in_part(host: str, fault: Callable[..., None]) -> None:
+    fault(operation="upsert", partial=0.5, status=500, count=1)
+    assert upsert(host, records=4).status_code == 500
+    assert listed(host) == ["0", "1"]
+    assert upsert(host, records=4).status_code == 200
+    assert len(listed(host)) == 4
+
+
+def test_a_pagination_token_may_be_lost_or_refused(host: str, fault: Callable[..., None], control: str) -> None:
+    upsert(host, records=4)
+    page = {"namespace": "n", "limit": "2"}
+    fault(operation="list", lose_token=True, count=1)
+    assert "pagination" not in HTTP.get(f"{host}/vectors/list", params=page).json()
+    token = HTTP.get(f"{host}/vectors/list", params=page).json()["pagination"]["next"]
+    fault(operation="list", refuse_token=True, count=1)
+    refused = HTTP.get(f"{host}/vectors/list", params=page | {"paginationToken": token})
+    assert (refused.status_code, refused.json()["message"]) == (400, "Invalid pagination token")
+
+
+def test_a_namespace_may_vanish(host: str, fault: Callable[..., None]) -> None:
+    upsert(host, records=2)
+    fault(operation="fetch", namespace="n", vanish=True, count=1)
+    assert records_of(host) == []
+    assert HTTP.get(f"{host}/namespaces/n").status_code == 404
+
+
+def test_read_only_mode_refuses_writes_and_answers_reads(host: str, fault: Callable[..., None]) -> None:
+    upsert(host, records=2)
+    fault(operation="writes", status=403, message="The index is read-only")
+    assert upsert(host).status_code == 403
+    assert HTTP.post(f"{host}/vectors/delete", json={"ids": ["0"], "namespace": "n"}).status_code == 403
+    assert listed(host) == ["0", "1"]
