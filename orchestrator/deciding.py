@@ -23,6 +23,7 @@ class Snapshot:
     void: tuple[int, ...]
     differing: int
     over_budget: str | None = None
+    readers_moved: bool = False  # some of them, now or before: what the target holds may be nowhere else
     roll_back: RollBackProgress | None = None
 
     def unsettled(self, *kinds: BatchKind) -> int:
@@ -113,8 +114,11 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
             return _copied(snapshot)
         case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
             return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
+        case JobState.VERIFIED if snapshot.job.cut_over_percent == 100:
+            return [CutOver()]  # a verdict was made again meanwhile: the readers are there already
         case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
-            return [CutOver()]
+            # Once a person moved readers by hand, or back, the policy leaves them where they are.
+            return [] if snapshot.readers_moved else [CutOver()]
         case JobState.VERIFIED if snapshot.policies.cut_over == "none":
             return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
         case JobState.CUT_OVER:
@@ -136,11 +140,15 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
 def _running(snapshot: Snapshot) -> list[Command]:
     if snapshot.unsettled(*_COPYING):
         return [Check()]
+    return _parked_copies(snapshot) or [To(JobState.COPIED)]
+
+
+def _parked_copies(snapshot: Snapshot) -> list[Command]:
     parked = snapshot.parked(*_COPYING)
-    if parked:
-        reason = f"{parked} {'batch is' if parked == 1 else 'batches are'} parked"
-        return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
-    return [To(JobState.COPIED)]
+    if not parked:
+        return []
+    reason = f"{parked} {'batch is' if parked == 1 else 'batches are'} parked"
+    return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
 
 
 def _copied(snapshot: Snapshot) -> list[Command]:
@@ -148,6 +156,8 @@ def _copied(snapshot: Snapshot) -> list[Command]:
         return [To(JobState.RUNNING, "batches are open again")]
     if snapshot.void:
         return [CheckAgain(snapshot.void)]
+    if snapshot.parked(*_COPYING):
+        return _parked_copies(snapshot)
     if snapshot.targets.get("waiting"):
         return [Check()]
     if snapshot.targets.get("checking"):
@@ -157,7 +167,8 @@ def _copied(snapshot: Snapshot) -> list[Command]:
         return []
     differing = snapshot.targets.get("mismatched", 0)
     if differing:
-        if snapshot.differing and snapshot.job.repairs < snapshot.policies.repair_rounds:
+        rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
+        if snapshot.differing and rounds_left and not snapshot.readers_moved:
             return [Repair(), To(JobState.RUNNING, f"repairing {differing} targets that differ")]
         return [To(JobState.NEEDS_ATTENTION, f"{differing} targets differ from their sources", JobState.COPIED)]
     if snapshot.undecided:

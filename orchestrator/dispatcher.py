@@ -21,7 +21,7 @@ from orchestrator import deciding as d
 from orchestrator import services
 from orchestrator.budgets import over_budget
 from orchestrator.deciding import Snapshot
-from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, reads, removals
+from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, reads, removals, routes
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send
@@ -40,6 +40,9 @@ RESEND_AFTER_S = 15.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
 # Adding up what every batch cost reads the whole job: every five seconds is soon enough for a budget.
 TICKS_PER_BUDGET_LOOK = 50
+
+# Where it is decided whether to cut over or to repair.
+_READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
 
 log = structlog.get_logger("vecfleet.dispatcher")
 
@@ -153,6 +156,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         void=tuple(checks.void_targets(connection, job.id)),
         differing=len(checks.differing_copies(connection, job.id)) if job.state is JobState.COPIED else 0,
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
+        readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
         roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
     )
 

@@ -1,7 +1,8 @@
 """What to do after a failure: a pure table from (error, attempts) to a decision. Nothing here sleeps.
 
 what failed                               what happens
-RateLimited, Unavailable, TimedOut        again after a wait that doubles; parked after `MAX_ATTEMPTS`
+RateLimited, Unavailable                  again after a wait, for as long as it lasts; no attempt is spent
+TimedOut, any other Transient             again after a wait that doubles; parked after `MAX_ATTEMPTS`
 TooLarge                                  the batch is split in two; a single record is parked
 NeedsOperator (key, quota)                the job pauses with the sentence that helps; no attempt is spent
 Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent

@@ -47,6 +47,8 @@ def resume(database: Database, job_id: int, who: str) -> None:
         job = jobs.get(connection, job_id, lock=True)
         if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
             raise Refused(f"job {job_id} is {job.state}, not paused", next_step=_status(job_id))
+        if job.resume_to is JobState.CLEANING:
+            removals.prove_again(connection, job_id)
         jobs.advance(connection, job_id, job.state, job.resume_to)
         audit.note(connection, who, "resume", job_id)
 
@@ -70,6 +72,7 @@ def retry(database: Database, job_id: int, who: str, what: str) -> int:
         count = 0
         if what in ("failed", "all"):
             count += parked.retry_batches(connection, job_id)
+            removals.prove_again(connection, job_id)
         if what in ("parked", "all"):
             count += parked.retry_records(connection, job_id)
         if count == 0:
@@ -94,7 +97,8 @@ def verify(database: Database, job_id: int, who: str) -> int:
     """Read every target back again, whatever its verdict says. Returns how many targets."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if job.state not in (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER):
+        verifiable = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
+        if job.state not in verifiable or job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
             raise Refused(
                 f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
                 next_step=_status(job_id),
@@ -136,7 +140,9 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
-    jobs.change(connection, job.id, cut_over_percent=percent)
+    # The soak time counts from the moment from which all readers are on the new side.
+    soaking = {} if percent == 100 else {"cut_over_at": None}
+    jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
     if percent == 100 and job.state is JobState.VERIFIED:
         jobs.advance(connection, job.id, job.state, JobState.CUT_OVER)
     elif percent < 100 and job.state is JobState.CUT_OVER:
@@ -220,7 +226,9 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if JobState.ROLLING_BACK not in JOB_EDGES[job.state] or _cleaned_any(connection, job):
+        # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
+        paused = job.state in (JobState.PAUSING, JobState.PAUSED)
+        if paused or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or _cleaned_any(connection, job):
             raise Refused(
                 f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
                 next_step=f"cancel it first, or see {_status(job_id)}",
@@ -258,6 +266,7 @@ def _claim_again(connection: sa.Connection, job: Job) -> None:
     """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
+    jobs.require_alone(connection, job)
     jobs.claim(connection, job.id, job.source.host, sources, "source")
     jobs.claim(connection, job.id, job.target.host, targets, "target")
 

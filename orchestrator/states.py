@@ -198,7 +198,7 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
         _B.SPLIT: "it was too large: its halves are ready",
         _B.PARKED: "it is beyond retry",
     },
-    _B.DONE: {_B.READY: "a repair copies it again"},
+    _B.DONE: {_B.READY: "a repair copies it again, or a stopped clean-up proves it again"},
     _B.PARKED: {_B.READY: "a person retries it"},
     _B.SPLIT: {},
 }

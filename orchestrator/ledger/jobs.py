@@ -15,6 +15,7 @@ from migrations.routing import Owner, Ownership
 from orchestrator import tables as t
 from orchestrator.model import Job, index_from_json, index_to_json
 from orchestrator.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
+from vecfleet import names
 from vecfleet.errors import NotFound, Refused
 from vecfleet.stores.base import IndexInfo
 
@@ -83,6 +84,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
 
     Safe to repeat. The table lock makes the two checks and the insert one step for concurrent jobs.
     """
+    namespaces = sorted({names.canonical(namespace) for namespace in namespaces})
     if not namespaces:
         return
     connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
@@ -105,6 +107,19 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         .values([{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces])
         .on_conflict_do_nothing()
     )
+
+
+def require_alone(connection: sa.Connection, job: Job) -> None:
+    """Raises Refused where another live job runs the very plan of this one."""
+    other = connection.execute(
+        sa.select(t.job.c.id)
+        .where(t.job.c.plan_digest == job.plan.digest, t.job.c.id != job.id, t.job.c.state.not_in(JOB_ENDED))
+        .limit(1)
+    ).scalar_one_or_none()
+    if other is not None:
+        raise Refused(
+            f"job {other} runs this very plan now", next_step=f"wait for it or end it: `vecfleet status {other}`"
+        )
 
 
 def claimed_elsewhere(connection: sa.Connection, job: Job) -> list[str]:

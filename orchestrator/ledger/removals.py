@@ -75,6 +75,34 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
     ).rowcount
 
 
+def prove_again(connection: sa.Connection, job_id: int) -> None:
+    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
+
+    Except where a deletion was asked for already: its `clear` finds out how far it came.
+    """
+    begun = (
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR)
+        .where(sa.or_(_B.intent_at.is_not(None), _B.state.in_((BatchState.LEASED, BatchState.DONE))))
+        .correlate(t.move)
+        .exists()
+    )
+    affected = [
+        row.id
+        for row in connection.execute(
+            sa.select(_M.id)
+            .where(_M.job_id == job_id, _M.clean_mode == "whole")
+            .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~begun)
+        )
+    ]
+    connection.execute(sa.delete(t.batch).where(_B.move_id.in_(affected), _B.kind == BatchKind.CLEAR))
+    connection.execute(
+        sa.update(t.batch)
+        .where(_B.move_id.in_(affected), _B.kind == BatchKind.RECHECK, _B.state == BatchState.DONE)
+        .values(state=BatchState.READY, generation=_B.generation + 1, attempts=0, run_after=None, first_leased_at=None)
+    )
+
+
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
     """Cleaned once its `clear`, or its last `remove`, has landed; parked where one of its batches is."""
     kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)

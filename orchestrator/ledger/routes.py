@@ -57,6 +57,11 @@ def of_job(connection: sa.Connection, job_id: int) -> list[Route]:
     return [_route(row) for row in rows]
 
 
+def any_moved(connection: sa.Connection, job_id: int) -> bool:
+    """Whether readers of this job were ever moved, be it back since: its routes are made when they first are."""
+    return bool(connection.execute(sa.select(sa.select(_R.id).where(_R.job_id == job_id).exists())).scalar_one())
+
+
 def _route(row: sa.Row[Any]) -> Route:
     return Route(
         row.id,
