@@ -1,0 +1,503 @@
+"""What a job does next: tables of (what the job table says, the time) → commands. No database, no clock, no wait."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from job_table import INDEX, plan_of, planned
+
+from migrations.plan import Policies
+from orchestrator.deciding import (
+    AddClears,
+    AddDrops,
+    AddUndos,
+    Check,
+    CheckAgain,
+    CleanUp,
+    Command,
+    CutOver,
+    Repair,
+    Snapshot,
+    Start,
+    To,
+    decide,
+)
+from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.model import Job
+from orchestrator.states import (
+    BATCH_OPEN,
+    JOB_EDGES,
+    JOB_ENDED,
+    JOB_PAUSABLE,
+    JOB_WORKING,
+    BatchKind,
+    BatchState,
+    JobState,
+    MoveState,
+)
+
+J, K, B, M = JobState, BatchKind, BatchState, MoveState
+NOW = datetime(2026, 2, 11, 12, tzinfo=UTC)
+JOB = Job(
+    id=1,
+    state=J.RUNNING,
+    resume_to=None,
+    reason=None,
+    plan=plan_of(planned("s", "t")),
+    source=INDEX,
+    target=INDEX,
+    way_back="roll back",
+    salt="salt",
+    created_by="ana",
+    created_at=NOW,
+    started_at=NOW,
+    verified_at=None,
+    cut_over_at=None,
+    ended_at=None,
+    cut_over_percent=0,
+    batch_window=48,
+    pace_share=0.5,
+    budget_factor=1.5,
+    repairs=0,
+    changed_records=None,
+)
+NOTHING_TO_UNDO = RollBackProgress(compares=0, undos=0, drops=0, droppable=0, changed=0)
+Batches = Mapping[tuple[BatchKind, BatchState], int]
+
+
+def snapshot(
+    state: JobState,
+    *,
+    batches: Batches | None = None,
+    moves: Mapping[MoveState, int] | None = None,
+    targets: Mapping[str, int] | None = None,
+    policies: Policies | None = None,
+    roll_back: RollBackProgress | None = NOTHING_TO_UNDO,
+    undecided: int = 0,
+    void: tuple[int, ...] = (),
+    differing: int = 0,
+    over_budget: str | None = None,
+    readers_moved: bool = False,
+    **job: Any,
+) -> Snapshot:
+    return Snapshot(
+        job=replace(JOB, state=state, **job),
+        policies=policies or Policies(),
+        moves=moves or {},
+        batches=batches or {},
+        undecided=undecided,
+        targets=targets or {},
+        void=void,
+        differing=differing,
+        over_budget=over_budget,
+        readers_moved=readers_moved,
+        roll_back=roll_back,
+    )
+
+
+def attention(commands: list[Command]) -> To:
+    """The one command: the job needs a person. Its reason is the sentence that a person reads."""
+    (command,) = commands
+    assert isinstance(command, To) and command.state is J.NEEDS_ATTENTION
+    assert command.reason
+    return command
+
+
+AUTO = Policies(cut_over="auto", clean_up="auto", soak_seconds=3_600)
+NO_READERS = Policies(cut_over="none", clean_up="auto", soak_seconds=3_600)
+BY_HAND = Policies()
+
+
+@pytest.mark.parametrize(
+    ("given_snapshot", "expected"),
+    [
+        pytest.param(snapshot(J.PLANNED), [Start(), To(J.RUNNING)], id="a planned job starts"),
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.LIST, B.LEASED): 1}),
+            [Check()],
+            id="while it lists, what is copied is checked",
+        ),
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.COPY, B.READY): 1}), [Check()], id="a waiting batch is not landed"
+        ),
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.COPY, B.READY): 1, (K.COPY, B.PARKED): 1}),
+            [Check()],
+            id="a parked batch does not stop the others",
+        ),
+        pytest.param(snapshot(J.RUNNING), [To(J.COPIED)], id="with nothing left to copy it is copied"),
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.VERIFY, B.READY): 3}), [To(J.COPIED)], id="checks go on while it is copied"
+        ),
+        pytest.param(
+            snapshot(J.COPIED, batches={(K.COPY, B.READY): 1}),
+            [To(J.RUNNING, "batches are open again")],
+            id="a copied job with an open batch runs again",
+        ),
+        pytest.param(snapshot(J.COPIED, void=(7,)), [CheckAgain((7,))], id="a void verdict is made again"),
+        pytest.param(
+            snapshot(J.COPIED, targets={"waiting": 1, "verified": 5}), [Check()], id="a target that waits is checked"
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"checking": 1}, batches={(K.VERIFY, B.LEASED): 1}),
+            [],
+            id="a check that is under way is waited for",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"checking": 1}, batches={(K.VERIFY, B.PARKED): 1, (K.SURVEY, B.READY): 1}),
+            [],
+            id="a parked check does not stop the others",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"mismatched": 2}, differing=3),
+            [Repair(), To(J.RUNNING, "repairing 2 targets that differ")],
+            id="differences are repaired",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"verified": 30}), [To(J.VERIFIED)], id="all targets verified: verified"
+        ),
+        pytest.param(snapshot(J.VERIFIED), [], id="a verified job waits for its operator"),
+        pytest.param(
+            snapshot(J.VERIFIED, void=(7, 8)),
+            [CheckAgain((7, 8)), To(J.COPIED, "a target was written to after its verdict")],
+            id="a late write takes the verdict back",
+        ),
+        pytest.param(
+            snapshot(J.CUT_OVER, void=(7,), policies=AUTO, cut_over_at=NOW - timedelta(days=9)),
+            [CheckAgain((7,)), To(J.COPIED, "a target was written to after its verdict")],
+            id="a late write comes before clean-up",
+        ),
+        pytest.param(snapshot(J.VERIFIED, policies=AUTO), [CutOver()], id="the policy cuts over"),
+        pytest.param(snapshot(J.CLEANING, moves={M.CLEANING: 1}), [AddClears()], id="cleaning goes on"),
+        pytest.param(
+            snapshot(J.CLEANING, moves={M.CLEANED: 30}, batches={(K.REMOVE, B.LEASED): 1}),
+            [AddClears()],
+            id="cleaning waits for the last deletion",
+        ),
+        pytest.param(snapshot(J.CLEANING, moves={M.CLEANED: 30}), [To(J.CLEANED)], id="all sources gone: cleaned"),
+        pytest.param(
+            snapshot(J.PAUSING, batches={(K.COPY, B.LEASED): 1}), [], id="a pause waits for what is in flight"
+        ),
+        pytest.param(
+            snapshot(J.PAUSING, batches={(K.COPY, B.READY): 9}, reason="lunch", resume_to=J.CLEANING),
+            [To(J.PAUSED, "lunch", J.CLEANING)],
+            id="with nothing in flight the pause is so, and remembers why and what it interrupted",
+        ),
+        pytest.param(snapshot(J.PAUSED, batches={(K.COPY, B.READY): 9}), [], id="a paused job stays paused"),
+        pytest.param(
+            snapshot(J.CANCELLING, batches={(K.COPY, B.LEASED): 1}), [], id="cancelling waits for what is in flight"
+        ),
+        pytest.param(
+            snapshot(J.CANCELLING, batches={(K.COPY, B.READY): 9}, reason="cancelled by ana"),
+            [To(J.CANCELLED, "cancelled by ana")],
+            id="with nothing in flight it is cancelled",
+        ),
+        *(pytest.param(snapshot(state, policies=AUTO), [], id=f"{state} is the end") for state in sorted(JOB_ENDED)),
+    ],
+)
+def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> None:
+    assert decide(given_snapshot, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_snapshot", "says", "then"),
+    [
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.COPY, B.PARKED): 2}), "2 batches are parked", J.RUNNING, id="parked batches"
+        ),
+        pytest.param(
+            snapshot(J.RUNNING, batches={(K.LIST, B.PARKED): 1}), "1 batch is parked", J.RUNNING, id="a parked listing"
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"checking": 1}, batches={(K.VERIFY, B.PARKED): 1}),
+            "1 checks are parked",
+            J.COPIED,
+            id="a parked check",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"waiting": 1}, batches={(K.COPY, B.PARKED): 1}, moves={M.PARKED: 1}),
+            "1 batch is parked",
+            J.RUNNING,
+            id="a target that cannot be checked because a batch into it is parked",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"mismatched": 1, "verified": 4}, differing=1, repairs=2),
+            "1 targets differ from their sources",
+            J.COPIED,
+            id="repair rounds exhausted",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"mismatched": 1}, differing=1, policies=Policies(repair_rounds=0)),
+            "differ",
+            J.COPIED,
+            id="a plan without repairs",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"mismatched": 1}, differing=0),
+            "differ",
+            J.COPIED,
+            id="a difference that no batch explains",
+        ),
+        pytest.param(
+            snapshot(J.COPIED, targets={"verified": 3}, undecided=4),
+            "4 parked records wait for a decision",
+            J.COPIED,
+            id="undecided records",
+        ),
+        pytest.param(snapshot(J.COPIED), "nothing was copied", J.COPIED, id="zero targets are no proof"),
+        pytest.param(
+            snapshot(J.COPIED, targets={"empty": 3}), "nothing was copied", J.COPIED, id="empty targets are no proof"
+        ),
+        pytest.param(
+            snapshot(J.CLEANING, moves={M.CLEANED: 29, M.PARKED: 1}),
+            "1 sources were not deleted",
+            J.CLEANING,
+            id="a source that a guard kept",
+        ),
+        pytest.param(
+            snapshot(J.ROLLING_BACK, batches={(K.UNDO, B.PARKED): 1}),
+            "1 batches of the roll back are parked",
+            J.ROLLING_BACK,
+            id="a parked undo",
+        ),
+        pytest.param(
+            snapshot(J.ROLLING_BACK, roll_back=RollBackProgress(compares=5, undos=0, drops=0, droppable=1, changed=2)),
+            "refused: 2 records",
+            J.ROLLING_BACK,
+            id="changed records stand against rolling back",
+        ),
+    ],
+)
+def test_where_no_step_helps_a_person_is_asked_with_a_sentence(
+    given_snapshot: Snapshot, says: str, then: JobState
+) -> None:
+    asked = attention(decide(given_snapshot, NOW))
+    assert asked.reason is not None and says in asked.reason
+    assert asked.resume_to is then
+
+
+@pytest.mark.parametrize("targets", [{}, {"empty": 9}, {"waiting": 1}, {"checking": 1}, {"mismatched": 1}])
+def test_without_a_verified_target_no_job_is_verified(targets: Mapping[str, int]) -> None:
+    commands = decide(snapshot(J.COPIED, targets=targets), NOW)
+    assert To(J.VERIFIED) not in commands
+
+
+@pytest.mark.parametrize("beside", ["waiting", "checking", "mismatched"])
+def test_one_target_without_a_verdict_keeps_the_job_from_being_verified(beside: str) -> None:
+    for differing in (0, 1):
+        commands = decide(snapshot(J.COPIED, targets={"verified": 1_000, beside: 1}, differing=differing), NOW)
+        assert To(J.VERIFIED) not in commands
+
+
+# A person acted
+
+
+@pytest.mark.parametrize(
+    ("stuck", "freed", "then"),
+    [
+        pytest.param(
+            snapshot(J.NEEDS_ATTENTION, targets={"verified": 1}, undecided=1, resume_to=J.COPIED),
+            snapshot(J.NEEDS_ATTENTION, targets={"verified": 1}, undecided=0, resume_to=J.COPIED),
+            J.COPIED,
+            id="the parked records are accepted",
+        ),
+        pytest.param(
+            snapshot(J.NEEDS_ATTENTION, batches={(K.COPY, B.PARKED): 1}, resume_to=J.RUNNING),
+            snapshot(J.NEEDS_ATTENTION, batches={(K.COPY, B.READY): 1}, resume_to=J.RUNNING),
+            J.RUNNING,
+            id="the parked batch is released",
+        ),
+        pytest.param(
+            snapshot(J.NEEDS_ATTENTION, moves={M.PARKED: 1}, resume_to=J.CLEANING),
+            snapshot(J.NEEDS_ATTENTION, moves={M.CLEANING: 1}, resume_to=J.CLEANING),
+            J.CLEANING,
+            id="the clean-up of the parked source is released",
+        ),
+    ],
+)
+def test_a_job_that_needed_attention_goes_on_by_itself_once_what_stopped_it_is_gone(
+    stuck: Snapshot, freed: Snapshot, then: JobState
+) -> None:
+    assert decide(stuck, NOW) == []
+    assert decide(freed, NOW) == [To(then)]
+
+
+def test_a_roll_back_that_was_refused_is_never_taken_up_without_a_person() -> None:
+    assert decide(snapshot(J.NEEDS_ATTENTION, resume_to=J.ROLLING_BACK), NOW) == []
+
+
+def test_a_job_whose_targets_differ_beyond_repair_stays_where_it_is() -> None:
+    stuck = snapshot(J.NEEDS_ATTENTION, targets={"mismatched": 1}, differing=1, repairs=2, resume_to=J.COPIED)
+    assert decide(stuck, NOW) == []
+
+
+# Repairs, and who has the say
+
+
+def test_repairs_are_counted() -> None:
+    rounds = [
+        decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=1, repairs=repairs), NOW) for repairs in range(4)
+    ]
+    assert [Repair() in commands for commands in rounds] == [True, True, False, False]
+
+
+def test_once_readers_were_moved_nothing_at_the_target_is_repaired() -> None:
+    """From then on the target may hold what was written there alone: the old source must not overwrite it."""
+    attention(decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=1, readers_moved=True), NOW))
+
+
+@pytest.mark.parametrize(
+    ("policies", "percent", "moved", "cuts"),
+    [
+        (AUTO, 0, False, True),
+        (AUTO, 0, True, False),  # a person reversed it
+        (AUTO, 25, True, False),  # a person goes step by step
+        (AUTO, 100, True, True),  # a verdict was made again meanwhile
+        (BY_HAND, 100, True, True),
+        (BY_HAND, 0, False, False),
+        (BY_HAND, 25, True, False),
+    ],
+)
+def test_the_policy_cuts_over_once_and_never_against_a_person(
+    policies: Policies, percent: int, moved: bool, cuts: bool
+) -> None:
+    verified = snapshot(J.VERIFIED, policies=policies, cut_over_percent=percent, readers_moved=moved)
+    assert decide(verified, NOW) == ([CutOver()] if cuts else [])
+
+
+@pytest.mark.parametrize("state", list(J))
+def test_a_used_up_budget_pauses_a_job_wherever_it_can_be_paused(state: JobState) -> None:
+    commands = decide(snapshot(state, over_budget="the budget is used up"), NOW)
+    paused = commands == [To(J.PAUSING, "the budget is used up", state)]
+    assert paused is (state in JOB_PAUSABLE)
+
+
+# Policies and the clock
+
+
+@pytest.mark.parametrize(
+    ("policies", "state", "since", "cleans"),
+    [
+        (AUTO, J.CUT_OVER, timedelta(minutes=59, seconds=59), False),
+        (AUTO, J.CUT_OVER, timedelta(hours=1), True),
+        (AUTO, J.CUT_OVER, timedelta(days=30), True),
+        (AUTO.model_copy(update={"soak_seconds": 0}), J.CUT_OVER, timedelta(0), True),
+        (BY_HAND, J.CUT_OVER, timedelta(days=30), False),
+        (NO_READERS, J.VERIFIED, timedelta(minutes=59), False),
+        (NO_READERS, J.VERIFIED, timedelta(hours=1), True),
+        (NO_READERS.model_copy(update={"clean_up": "operator"}), J.VERIFIED, timedelta(days=30), False),
+    ],
+)
+def test_the_policy_cleans_up_after_the_soak_time_and_not_before(
+    policies: Policies, state: JobState, since: timedelta, cleans: bool
+) -> None:
+    stamp = {"verified_at": NOW - since} if state is J.VERIFIED else {"cut_over_at": NOW - since}
+    stamp |= {"cut_over_percent": 0 if state is J.VERIFIED else 100}
+    assert decide(snapshot(state, policies=policies, **stamp), NOW) == ([CleanUp()] if cleans else [])
+
+
+def test_without_the_time_of_the_cut_over_nothing_is_cleaned() -> None:
+    assert decide(snapshot(J.CUT_OVER, policies=AUTO, cut_over_at=None, cut_over_percent=100), NOW) == []
+
+
+# Rolling back
+
+
+@pytest.mark.parametrize(
+    ("progress", "batches", "expected"),
+    [
+        (RollBackProgress(5, 0, 0, 2, 0), {(K.COMPARE, B.LEASED): 1}, []),
+        (RollBackProgress(5, 0, 0, 2, 0), {}, [AddUndos()]),
+        (RollBackProgress(5, 5, 0, 2, 0), {(K.UNDO, B.READY): 1}, []),
+        (RollBackProgress(5, 5, 0, 2, 0), {}, [AddDrops()]),
+        (RollBackProgress(5, 5, 2, 2, 0), {(K.DROP, B.DISPATCHED): 1}, []),
+        (RollBackProgress(5, 5, 2, 2, 0), {}, [To(J.ROLLED_BACK)]),
+        (RollBackProgress(5, 5, 0, 0, 0), {}, [To(J.ROLLED_BACK)]),
+        (RollBackProgress(0, 0, 0, 0, 0), {}, [To(J.ROLLED_BACK)]),
+    ],
+    ids=["comparing", "compared", "undoing", "undone", "dropping", "dropped", "nothing to drop", "nothing written"],
+)
+def test_a_roll_back_compares_then_removes_then_drops(
+    progress: RollBackProgress, batches: Batches, expected: list[Command]
+) -> None:
+    assert decide(snapshot(J.ROLLING_BACK, roll_back=progress, batches=batches), NOW) == expected
+
+
+def test_nothing_is_removed_while_changed_records_are_undecided() -> None:
+    progress = RollBackProgress(compares=5, undos=0, drops=0, droppable=1, changed=1)
+    attention(decide(snapshot(J.ROLLING_BACK, roll_back=progress), NOW))
+    assert decide(snapshot(J.ROLLING_BACK, roll_back=progress, changed_records="keep"), NOW) == [AddUndos()]
+
+
+# Whatever the job table says
+
+_COUNT = st.integers(0, 2)
+SNAPSHOTS = st.builds(
+    snapshot,
+    st.sampled_from(JobState),
+    batches=st.dictionaries(
+        st.tuples(st.sampled_from(BatchKind), st.sampled_from(sorted({*BATCH_OPEN, BatchState.PARKED}))), _COUNT
+    ),
+    moves=st.dictionaries(st.sampled_from(MoveState), _COUNT),
+    targets=st.dictionaries(st.sampled_from(["waiting", "checking", "verified", "mismatched", "empty"]), _COUNT),
+    policies=st.builds(
+        Policies,
+        cut_over=st.sampled_from(["operator", "auto", "none"]),
+        clean_up=st.sampled_from(["operator", "auto"]),
+        repair_rounds=_COUNT,
+        soak_seconds=_COUNT,
+    ),
+    roll_back=st.builds(RollBackProgress, _COUNT, _COUNT, _COUNT, _COUNT, _COUNT),
+    undecided=_COUNT,
+    void=st.lists(_COUNT, max_size=2).map(tuple),
+    differing=_COUNT,
+    over_budget=st.sampled_from([None, "the budget is used up"]),
+    readers_moved=st.booleans(),
+    resume_to=st.one_of(st.none(), st.sampled_from(sorted(JOB_WORKING))),
+    repairs=_COUNT,
+    verified_at=st.one_of(st.none(), st.just(NOW)),
+    cut_over_at=st.one_of(st.none(), st.just(NOW)),
+    cut_over_percent=st.sampled_from([0, 5, 100]),
+    changed_records=st.sampled_from([None, "keep"]),
+)
+
+
+@given(SNAPSHOTS)
+def test_whatever_the_job_table_says_every_change_of_state_is_an_edge_of_the_table(given_snapshot: Snapshot) -> None:
+    changes = [command.state for command in decide(given_snapshot, NOW) if isinstance(command, To)]
+    assert len(changes) <= 1
+    assert set(changes) <= set(JOB_EDGES[given_snapshot.job.state])
+
+
+@given(SNAPSHOTS)
+def test_whatever_the_job_table_says_a_job_that_asks_for_attention_says_why_and_where_it_stopped(
+    given_snapshot: Snapshot,
+) -> None:
+    for command in decide(given_snapshot, NOW):
+        if isinstance(command, To) and command.state is J.NEEDS_ATTENTION:
+            assert command.reason
+            assert command.resume_to in JOB_WORKING
+
+
+@given(SNAPSHOTS)
+def test_whatever_the_job_table_says_no_batch_in_flight_is_left_behind_by_a_pause_or_an_end(
+    given_snapshot: Snapshot,
+) -> None:
+    for command in decide(given_snapshot, NOW):
+        if isinstance(command, To) and command.state in {J.PAUSED, J.CANCELLED}:
+            assert given_snapshot.leased == 0
+
+
+@given(SNAPSHOTS)
+def test_whatever_the_job_table_says_a_job_is_verified_only_with_every_target_proven_and_every_record_decided(
+    given_snapshot: Snapshot,
+) -> None:
+    if To(J.VERIFIED) in decide(given_snapshot, NOW):
+        counts = {state: number for state, number in given_snapshot.targets.items() if number}
+        assert counts.get("verified") and set(counts) <= {"verified", "empty"}
+        assert not given_snapshot.undecided and not given_snapshot.void
+        assert not given_snapshot.unsettled(K.LIST, K.COPY)

@@ -1,0 +1,67 @@
+"""Jobs at the stages of their life, for the tests of what may happen there."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+from job_table import JobTable, plan_of, planned
+
+from orchestrator import services
+from orchestrator.ledger import moves
+from orchestrator.ledger.database import Database
+from orchestrator.model import Target
+from orchestrator.states import JobState
+
+AUTO = {"cut_over": "auto", "clean_up": "auto", "soak_seconds": 3_600}
+
+
+def a_job(database: Database, *sources: str, **policies: object) -> JobTable:
+    table = JobTable(database)
+    table.apply(plan_of(*(planned(source, f"t-{source}") for source in sources or ("s",)), **policies))
+    return table
+
+
+def verified(database: Database, *sources: str, **policies: object) -> JobTable:
+    table = a_job(database, *sources, **policies)
+    table.verified()
+    return table
+
+
+def copied(database: Database, **policies: object) -> JobTable:
+    """Copied, with the checks of its one target on their way."""
+    table = a_job(database, **policies)
+    table.listed({"s": [["a", "b"], ["c"]]})
+    for lease in table.take():
+        table.copy(lease, "t-s")
+    table.advance(2)
+    assert table.job.state is JobState.COPIED
+    return table
+
+
+def target_of(table: JobTable) -> Target:
+    (target,) = table.targets.values()
+    return target
+
+
+def soaked(table: JobTable) -> None:
+    """The soak time is over."""
+    table.put(cut_over_at=sa.func.clock_timestamp() - timedelta(days=3))
+
+
+def late_write(table: JobTable) -> None:
+    """A worker that had lost its lease finds that it may have written after all."""
+    with table.begin() as connection:
+        moves.raise_sequence(connection, [target.id for target in table.targets.values()])
+
+
+def cleaning(database: Database, *sources: str, by_ids: bool = False) -> JobTable:
+    table = verified(database, *sources, cut_over="none")
+    services.clean_up(table.database, table.job_id, "ana", by_ids=by_ids)
+    return table
+
+
+def rolling_back(database: Database, changed: str | None = None) -> JobTable:
+    table = verified(database)
+    with table.begin() as connection:
+        connection.execute(sa.text("UPDATE target SET created_by_us = true"))
+    services.roll_back(table.database, table.job_id, "ana", changed)
+    return table

@@ -1,0 +1,172 @@
+"""Clean-up: a source goes only after its soak time, read again right before, and never on an old proof."""
+
+import pytest
+import sqlalchemy as sa
+from stages import AUTO, cleaning, soaked, verified
+
+from orchestrator import services
+from orchestrator.ledger import removals
+from orchestrator.ledger.database import Database
+from orchestrator.states import BatchKind, JobState, MoveState
+from vecfleet.errors import Refused
+
+
+def test_nothing_is_cleaned_up_before_the_soak_time(database: Database) -> None:
+    table = verified(database)
+    with pytest.raises(Refused, match="cut over at 0 %"):
+        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    services.cut_over(table.database, table.job_id, "ana", 50)
+    with pytest.raises(Refused, match="cut over at 50 %"):
+        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    with pytest.raises(Refused, match="soak time lasts until"):
+        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    soaked(table)
+    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    assert (table.job.state, table.move.state) == (JobState.CLEANING, MoveState.CLEANING)
+
+
+def test_the_soak_time_starts_anew_when_some_readers_went_back(database: Database) -> None:
+    # Given readers that were on the new side for days, and then some were moved back
+    table = verified(database)
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    soaked(table)
+    services.cut_over(table.database, table.job_id, "ana", 5)
+
+    # When all of them are moved again, then the days before do not count
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    with pytest.raises(Refused, match="soak time lasts until"):
+        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+
+
+def test_the_policy_cleans_up_by_itself_through_the_same_guards(database: Database) -> None:
+    # Given a job on its own whose verdict is two days old
+    table = verified(database, **AUTO)
+    table.advance()
+    soaked(table)
+    with table.begin() as connection:
+        connection.execute(sa.text("UPDATE target SET verdict_at = verdict_at - interval '2 days'"))
+
+    # When the soak time is over, then the guard stands in the policy's way and says so
+    table.advance()
+    assert table.job.state is JobState.CUT_OVER
+    assert table.job.reason is not None and "more than 24 hours old" in table.job.reason
+
+    # And with a fresh verdict the clean-up begins
+    with table.begin() as connection:
+        connection.execute(sa.text("UPDATE target SET verdict_at = clock_timestamp()"))
+    table.advance()
+    assert table.job.state is JobState.CLEANING
+
+
+def test_a_namespace_is_deleted_whole_only_after_each_of_its_batches_was_read_again(database: Database) -> None:
+    table = cleaning(database)
+    (recheck,) = table.take()
+    assert recheck.kind is BatchKind.RECHECK
+    table.advance()
+    assert table.rows(BatchKind.CLEAR) == []
+    table.finish(recheck, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    assert clear.kind is BatchKind.CLEAR
+    table.finish(clear, deleted=2)
+    table.advance()
+    assert (table.job.state, table.move.state, table.move.deleted) == (JobState.CLEANED, MoveState.CLEANED, 2)
+
+
+def test_a_source_whose_recheck_fails_stays_and_the_others_go(database: Database) -> None:
+    table = cleaning(database, "s1", "s2")
+    failing, proven = table.take()
+    table.park(failing, why="1 records of s1 changed since they were copied")
+    table.finish(proven, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    table.finish(clear, deleted=2)
+    table.advance(2)
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    states = {source: move.state for source, move in table.moves.items()}
+    assert states == {"s1": MoveState.PARKED, "s2": MoveState.CLEANED}
+    assert table.moves["s1"].reason == "1 records of s1 changed since they were copied"
+
+
+def test_a_clean_up_that_stopped_before_the_deletion_reads_everything_again(database: Database) -> None:
+    # Given a source that was proven, but whose deletion was parked: somebody had added a record
+    table = cleaning(database)
+    (recheck,) = table.take()
+    table.finish(recheck, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    table.park(clear, why="s lists 3 ids, which are not the 2 that were copied and proven")
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+
+    # When, days later, a person retries it
+    assert services.retry(table.database, table.job_id, "ana", "failed") == 1
+
+    # Then the old proof does not count: every batch is read again before the deletion
+    assert table.job.state is JobState.CLEANING
+    (again,) = table.take()
+    assert (again.kind, again.id) == (BatchKind.RECHECK, recheck.id)
+    table.advance()
+    assert table.rows(BatchKind.CLEAR) == []
+    table.finish(again, proven=2)
+    table.advance()
+    assert [lease.kind for lease in table.take()] == [BatchKind.CLEAR]
+
+
+def test_a_clean_up_that_was_paused_before_the_deletion_reads_everything_again(database: Database) -> None:
+    table = cleaning(database)
+    (recheck,) = table.take()
+    table.finish(recheck, proven=2)
+    table.advance()
+    services.pause(table.database, table.job_id, "ana")
+    table.advance()
+    assert table.job.state is JobState.PAUSED
+    services.resume(table.database, table.job_id, "ana")
+    assert [lease.kind for lease in table.take()] == [BatchKind.RECHECK]
+
+
+def test_a_deletion_that_may_have_happened_is_looked_into_and_not_proven_again(database: Database) -> None:
+    # Given a deletion that was asked for, and whose confirmation failed
+    table = cleaning(database)
+    (recheck,) = table.take()
+    table.finish(recheck, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    with table.begin() as connection:
+        removals.intend(connection, clear)
+    table.park(clear, why="s still lists ids after its deletion")
+    table.advance()
+
+    # When a person retries it, then the same batch goes on: there may be nothing left to read again
+    services.retry(table.database, table.job_id, "ana", "failed")
+    (again,) = table.take()
+    assert (again.id, again.intended) == (clear.id, True)
+
+
+def test_by_ids_each_batch_is_deleted_by_itself(database: Database) -> None:
+    table = cleaning(database, by_ids=True)
+    (remove,) = table.take()
+    assert (remove.kind, table.move.clean_mode) == (BatchKind.REMOVE, "by_ids")
+    table.finish(remove, deleted=2)
+    table.advance()
+    table.advance()
+    assert (table.job.state, table.move.deleted) == (JobState.CLEANED, 2)
+
+
+def test_a_half_cleaned_job_is_neither_verified_nor_rolled_back(database: Database) -> None:
+    """Its sources are not all there any more: nothing could be compared with them."""
+    table = cleaning(database, "s1", "s2")
+    failing, proven = table.take()
+    table.park(failing)
+    table.finish(proven, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    table.finish(clear, deleted=2)
+    table.advance(2)
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    with pytest.raises(Refused, match="not yet cleaned up"):
+        services.verify(table.database, table.job_id, "ana")
+    with pytest.raises(Refused, match="before clean-up"):
+        services.roll_back(table.database, table.job_id, "ana", None)
+    assert table.job.state is JobState.NEEDS_ATTENTION

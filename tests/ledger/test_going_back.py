@@ -1,0 +1,133 @@
+"""Rolling back: everything is compared before anything is removed, and what changed is a person's to decide."""
+
+import pytest
+import sqlalchemy as sa
+from stages import a_job, cleaning, copied, rolling_back, target_of, verified
+
+from orchestrator import services
+from orchestrator.ledger import checks, removals
+from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.database import Database
+from orchestrator.states import BatchKind, JobState, MoveState
+from vecfleet.errors import Refused
+
+
+def test_a_roll_back_compares_everything_before_it_removes_anything(database: Database) -> None:
+    table = rolling_back(database)
+    (compare,) = table.take()
+    assert compare.kind is BatchKind.COMPARE
+    table.advance(2)
+    assert table.rows(BatchKind.UNDO) == []
+    table.finish(compare, changed=0)
+    table.advance()
+    (undo,) = table.take()
+    assert undo.kind is BatchKind.UNDO
+    table.finish(undo, removed=2)
+    table.advance()
+    (drop,) = table.take()
+    assert drop.kind is BatchKind.DROP
+    table.finish(drop, dropped=True)
+    table.advance()
+    assert (table.job.state, table.move.state) == (JobState.ROLLED_BACK, MoveState.ROLLED_BACK)
+
+
+def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_them(database: Database) -> None:
+    table = rolling_back(database)
+    (compare,) = table.take()
+    with table.begin() as connection:
+        removals.note_changed(connection, compare, {target_of(table).id: ["s-1"]})
+    table.finish(compare, changed=1)
+    table.advance(3)
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    assert table.job.reason == "refused: 1 records at the targets are no longer what the job wrote"
+    assert table.rows(BatchKind.UNDO) == []
+
+    services.roll_back(table.database, table.job_id, "ana", "keep")
+    (compare,) = table.take()
+    table.finish(compare, changed=1)
+    table.advance()
+    assert [lease.kind for lease in table.take()] == [BatchKind.UNDO]
+
+
+def test_nothing_is_rolled_back_while_readers_are_on_the_new_side(database: Database) -> None:
+    table = verified(database)
+    services.cut_over(table.database, table.job_id, "ana", 5)
+    with pytest.raises(Refused, match="readers are cut over at 5 %"):
+        services.roll_back(table.database, table.job_id, "ana", None)
+    services.reverse(table.database, table.job_id, "ana")
+    services.roll_back(table.database, table.job_id, "ana", None)
+    assert table.job.state is JobState.ROLLING_BACK
+
+
+def test_an_undo_never_races_a_copy(database: Database) -> None:
+    # Given a job that is being paused while a worker still copies
+    table = a_job(database)
+    table.listed({"s": [["a"]]})
+    (copying,) = table.take()
+    services.pause(table.database, table.job_id, "ana")
+
+    # When somebody rolls it back, then it is refused, pausing and paused: what is in flight must land first
+    with pytest.raises(Refused, match="job 1 is pausing"):
+        services.roll_back(table.database, table.job_id, "ana", None)
+    table.copy(copying, "t-s")
+    table.advance()
+    with pytest.raises(Refused, match="job 1 is paused"):
+        services.roll_back(table.database, table.job_id, "ana", None)
+
+    # And cancelled it may
+    services.cancel(table.database, table.job_id, "ana")
+    table.advance()
+    services.roll_back(table.database, table.job_id, "ana", None)
+    assert [lease.kind for lease in table.take()] == [BatchKind.COMPARE]
+
+
+def test_what_an_unfinished_batch_may_have_written_is_compared_too(database: Database) -> None:
+    # Given a batch that noted its target and died
+    table = a_job(database)
+    table.listed({"s": [["a"], ["b"]]})
+    died, untouched = table.take()
+    table.target(died, "t-s")
+    for lease in (died, untouched):
+        table.again(lease)
+    services.cancel(table.database, table.job_id, "ana")
+    table.advance()
+
+    # When the job is rolled back, then that batch is compared; the one that never wrote is not
+    services.roll_back(table.database, table.job_id, "ana", None)
+    assert [lease.copy_id for lease in table.take()] == [died.id]
+
+
+def test_removing_from_a_target_raises_its_write_sequence_before_the_call(database: Database) -> None:
+    table = rolling_back(database)
+    (compare,) = table.take()
+    table.finish(compare, changed=0)
+    table.advance()
+    (undo,) = table.take()
+    before = target_of(table).sequence
+    with table.begin() as connection:
+        removals.intend(connection, undo, [target_of(table).id])
+    assert target_of(table).sequence == before + 1
+    assert table.row(undo.id).intent_at is not None
+
+
+def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) -> None:
+    table = cleaning(database, by_ids=True)
+    (remove,) = table.take()
+    table.expire(remove)
+    table.reap()
+    with pytest.raises(Fenced), table.begin() as connection:
+        removals.intend(connection, remove)
+    assert table.row(remove.id).intent_at is None
+
+
+def test_findings_keep_a_sample_and_exact_counts(database: Database) -> None:
+    table = copied(database)
+    (lease, *_) = [lease for lease in table.take() if lease.kind is BatchKind.SURVEY]
+    with table.begin() as connection:
+        missing = [checks.Finding("missing", f"r{number:03d}") for number in range(100)]
+        found = {"count": 0, "ids_digest": "0", "missing": 100, "extra": 0}
+        checks.finish(connection, lease, found, missing, checks.Usage(), 1)
+    with table.begin() as connection:
+        kept = connection.execute(sa.text("SELECT count(*) FROM finding")).scalar_one()
+    assert kept == checks.SAMPLE_IDS
+    assert table.row(lease.id).found["missing"] == 100
