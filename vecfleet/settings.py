@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     pinecone_controller_host: str | None = None
     pinecone_index_name: str | None = None
     pinecone_host: str | None = None
+    pinecone_transport: Literal["grpc", "rest"] = "grpc"
 
     supabase_url: str | None = None
     supabase_service_role_key: SecretStr | None = Field(

@@ -70,16 +70,14 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
     """A claimed, noted and existing namespace for each group; records whose target another job holds are parked."""
     targets: dict[str, Target] = {}
     parked: list[ParkedRecord] = []
-    for namespace in sorted(groups):
-        try:
-            with work.database.begin() as connection:
-                batches.require(connection, work.lease)
-                owner = groups[namespace][0].owner
-                targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
-        except Refused as error:
-            parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
+        for namespace in sorted(groups):
+            try:
+                owner = groups[namespace][0].owner
+                targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
+            except Refused as error:
+                parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
         moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
     for namespace, target in targets.items():
         if not target.prepared:

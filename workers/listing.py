@@ -13,8 +13,9 @@ from orchestrator.ledger import copies
 from vecfleet.errors import BadRequest
 from workers.work import Work
 
-# A request holds 2 MB and 1,000 records at most; ids that fill one request make one batch.
-_REQUEST_SHARE = 0.9
+# A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
+# make a lost lease dear. A request is filled to nine tenths, for records are not all of the mean size.
+_REQUESTS, _REQUEST_SHARE = 4, 0.9
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
 _SAMPLE = 10
 
@@ -69,13 +70,14 @@ def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list
 
 
 def _batch_size(work: Work, ids: Sequence[str]) -> int:
-    """How many records of the size of these fill one request."""
+    """How many records of the size of these fill a batch."""
     limits = work.target.index.limits
     sample = work.source.fetch(work.move.source, ids[:_SAMPLE])
     if not sample:
         return limits.fetch_ids
     mean = sum(work.target.index.request_bytes(record) for record in sample.values()) / len(sample)
-    return max(1, min(int(limits.upsert_bytes * _REQUEST_SHARE / mean), limits.upsert_records))
+    fitting = int(limits.upsert_bytes * _REQUEST_SHARE / mean)
+    return max(1, min(_REQUESTS * fitting, limits.upsert_records))
 
 
 def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -28,7 +28,6 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": options},
         )
 

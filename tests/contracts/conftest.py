@@ -9,7 +9,7 @@ from vecfleet.stores.base import Index, Kind, Store
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 
-SERVICES = ("memory", "pinecone")
+SERVICES = ("memory", "pinecone", "pinecone over REST")
 
 
 @pytest.fixture(params=[*SERVICES, "parquet"])
@@ -33,7 +33,8 @@ def _store(request: pytest.FixtureRequest) -> Store:
         return MemoryStore()
     if request.param == "parquet":
         return ParquetStore(request.getfixturevalue("tmp_path"))
-    return pinecone_store(request.getfixturevalue("emulator"))
+    transport = "rest" if request.param == "pinecone over REST" else "grpc"
+    return pinecone_store(request.getfixturevalue("emulator"), pinecone_transport=transport)
 
 
 def _new_index(store: Store) -> NewIndex:

@@ -39,6 +39,7 @@ def start() -> Iterator[Start]:
 
 
 def index_at(address: str, kind: Kind = Kind.DENSE, **settings: object) -> Index:
+    settings = {"pinecone_transport": "rest", **settings}
     return pinecone_store(address, **settings).open(IndexInfo("an-index", kind, 2, "cosine", address))
 
 

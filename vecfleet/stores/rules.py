@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 
 from vecfleet.errors import BadRequest
@@ -23,6 +24,15 @@ def normalise(record: Record) -> Record:
     """The record as it comes back: nulls dropped, numbers as float64, empty sparse values as none."""
     sparse = record.sparse if record.sparse is not None and len(record.sparse) else None
     return Record(record.id, record.values, sparse, normal_metadata(record.metadata))
+
+
+def check_numbers(record: Record) -> None:
+    """Raises BadRequest for numbers that no JSON can hold: NaN and the infinities."""
+    if record.values and not np.isfinite(np.frombuffer(record.values, "<f4")).all():
+        raise BadRequest(f"the record {record.id!r} has values that are no finite numbers")
+    for key, value in record.metadata.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
 
 
 def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:

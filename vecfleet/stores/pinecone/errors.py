@@ -99,13 +99,25 @@ def translated(doing: str) -> Iterator[None]:
 
 def understood(error: Exception, doing: str) -> StoreError:
     """The `StoreError` that stands for this error of the SDK."""
-    said = _QUOTED_METADATA.sub("got another for field", str(getattr(error, "message", error)))
-    status = error.status_code if isinstance(error, ApiError) else None
-    ours = _by_class(error) if status is None else _by_status(status, said, getattr(error, "error_code", None))
-    shown = said[:_SHOWN_CHARS] or type(error).__name__
-    message = f"Pinecone could not {doing}: {shown}" + (f" (status {status})" if status is not None else "")
+    said = str(getattr(error, "message", error))
+    retry_after = getattr(error, "retry_after", None)
+    if isinstance(error, ApiError) and error.status_code is not None:
+        return of_status(error.status_code, said, doing, retry_after, error.error_code)
+    return _made(_by_class(error), said or type(error).__name__, doing, "", retry_after)
+
+
+def of_status(
+    status: int, said: str, doing: str, retry_after: float | None = None, code: str | None = None
+) -> StoreError:
+    """The `StoreError` that stands for this status and the words beside it."""
+    return _made(_by_status(status, said, code), said, doing, f" (status {status})", retry_after)
+
+
+def _made(ours: type[StoreError], said: str, doing: str, suffix: str, retry_after: float | None) -> StoreError:
+    shown = _QUOTED_METADATA.sub("got another for field", said)[:_SHOWN_CHARS]
+    message = f"Pinecone could not {doing}: {shown}{suffix}"
     if issubclass(ours, Transient):
-        return ours(message, retry_after=getattr(error, "retry_after", None))
+        return ours(message, retry_after=retry_after)
     return ours(message, next_step=NEXT_STEPS.get(ours))
 
 

@@ -1,9 +1,14 @@
-"""Pinecone's data plane: one index, over REST. Each call is one attempt; waiting and retrying is the caller's."""
+"""Pinecone's data plane: one index. Each call is one attempt; waiting and retrying is the caller's.
+
+Records are read and written over the bytes lane where there is one; all else, and what that lane cannot read, goes
+through the SDK over REST.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from pinecone import Index
 from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
@@ -13,10 +18,16 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.pinecone import bytes_lane
 from vecfleet.stores.pinecone import records as wire
+from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
 
+log = structlog.get_logger("vecfleet.pinecone")
+
+# A fetch over the bytes lane has no URL to keep short; this many of 3,072 dimensions answer with 3 MB.
+LANE_FETCH_IDS = 250
 NAMESPACES_PER_PAGE = 100  # the most that the service gives at once
 MIN_QUERY_UNITS = 0.25
 
@@ -24,11 +35,11 @@ MIN_QUERY_UNITS = 0.25
 class PineconeIndex:
     """One open index. Clients are made per process, so an instance may be carried across a fork."""
 
-    limits = Limits()
-
-    def __init__(self, info: IndexInfo, client: PerProcess[Index]) -> None:
+    def __init__(self, info: IndexInfo, client: PerProcess[Index], lane: BytesLane | None = None) -> None:
         self.info = info
+        self.limits = Limits() if lane is None else Limits(fetch_ids=LANE_FETCH_IDS)
         self._client = client
+        self._lane = lane
         self._seen_records = 0
         self._seen_bytes = 0
 
@@ -97,7 +108,32 @@ class PineconeIndex:
         return IdPage(ids, following or None, Usage(1, read_units=1.0 if units is None else units, egress_bytes=egress))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        """As many requests as the length of a URL asks for; `usage.requests` says how many."""
+        """As many requests as the limit on ids asks for, and over REST the length of a URL."""
+        if self._lane is None:
+            return self._fetch_text(namespace, ids)
+        found: dict[str, Record] = {}
+        usage = Usage()
+        for start in range(0, len(ids), self.limits.fetch_ids):
+            part = self._fetch_bytes(self._lane, namespace, ids[start : start + self.limits.fetch_ids])
+            found |= part.records
+            usage += part.usage
+        return Fetched(found, usage)
+
+    def _fetch_bytes(self, lane: BytesLane, namespace: str, ids: Sequence[str]) -> Fetched:
+        try:
+            answer = lane.fetch(_wire(namespace), ids)
+        except AbsentNamespace:
+            return Fetched({}, Usage(requests=1))
+        self._billed(list(answer.records.values()))
+        units = rules.fetch_units(len(answer.records)) if answer.read_units is None else answer.read_units
+        fetched = Fetched(answer.records, Usage(1, read_units=units, egress_bytes=answer.answer_bytes))
+        if not answer.unreadable:
+            return fetched
+        log.info("read through the SDK instead", records=len(answer.unreadable), why="not plain packed values")
+        others = self._fetch_text(namespace, answer.unreadable)
+        return Fetched(answer.records | others.records, fetched.usage + others.usage)
+
+    def _fetch_text(self, namespace: str, ids: Sequence[str]) -> Fetched:
         found: dict[str, Record] = {}
         usage = Usage()
         for some in wire.query_sized(ids, self.limits.fetch_ids):
@@ -111,9 +147,9 @@ class PineconeIndex:
             return Written(0)
         doing = f"upsert {len(records):,} records into {namespace!r}"
         self._check_count(doing, len(records), self.limits.upsert_records)
-        size = wire.body_bytes(records)
-        if size > self.limits.upsert_bytes:
-            raise TooLarge(f"will not {doing}: {size:,} bytes are over the {self.limits.upsert_bytes:,} of a request")
+        if self._lane is not None:
+            return self._upsert_bytes(self._lane, doing, namespace, records)
+        self._check_size(doing, wire.body_bytes(records))
         vectors = [wire.to_vector(record) for record in records]
         with translated(doing):
             answer = self._client.get().upsert(vectors=vectors, namespace=_wire(namespace))
@@ -123,6 +159,13 @@ class PineconeIndex:
             info.lsn_committed if info is not None else None,
             Usage(requests=1, write_units=rules.write_units(self._billed(records))),
         )
+
+    def _upsert_bytes(self, lane: BytesLane, doing: str, namespace: str, records: Sequence[Record]) -> Written:
+        self._check_size(doing, sum(map(self.request_bytes, records)))
+        for record in records:
+            rules.check_numbers(record)
+        count = lane.upsert(_wire(namespace), records)
+        return Written(count, usage=Usage(requests=1, write_units=rules.write_units(self._billed(records))))
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         """Its write units are an estimate, from the mean size of the records seen: the service tells neither."""
@@ -155,7 +198,7 @@ class PineconeIndex:
         return [Match(match.id, match.score) for match in answer.matches], usage
 
     def request_bytes(self, record: Record) -> int:
-        return wire.request_bytes(record)
+        return wire.request_bytes(record) if self._lane is None else bytes_lane.request_bytes(record)
 
     def normalise(self, record: Record) -> Record:
         return rules.normalise(record)
@@ -203,6 +246,10 @@ class PineconeIndex:
         self._seen_records += len(records)
         self._seen_bytes += size
         return size
+
+    def _check_size(self, doing: str, size: int) -> None:
+        if size > self.limits.upsert_bytes:
+            raise TooLarge(f"will not {doing}: {size:,} bytes are over the {self.limits.upsert_bytes:,} of a request")
 
     @staticmethod
     def _check_count(doing: str, count: int, most: int) -> None:

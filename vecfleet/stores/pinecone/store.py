@@ -8,6 +8,7 @@ from vecfleet.errors import Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import kinds
+from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
@@ -72,7 +73,13 @@ class PineconeStore:
         """Raises WrongKind for an index of documents."""
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info))
-        return PineconeIndex(info, PerProcess(lambda: data_plane(self._client.get(), info.host)))
+        return PineconeIndex(info, PerProcess(lambda: data_plane(self._client.get(), info.host)), self._lane(info))
+
+    def _lane(self, info: IndexInfo) -> BytesLane | None:
+        key = self._settings.pinecone_api_key
+        if self._settings.pinecone_transport == "rest" or info.kind is Kind.POD or key is None:
+            return None
+        return BytesLane(info, key.get_secret_value(), self._settings.request_deadline_seconds)
 
     def _info(self, model: IndexModel) -> IndexInfo:
         info = kinds.info_of(model)

@@ -1,0 +1,184 @@
+"""Fetch and upsert over gRPC without decoding a value: vectors pass through as the float32 bytes they are on the wire.
+
+A message that is wire-compatible with the service's own declares `values` as bytes. What does not look as expected (a
+field we do not know, values that are not 4 bytes each of the index's dimension) is reported back by id, and the caller
+reads it through the SDK instead. One channel per process, made on first use, never before a fork.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from vecfleet.errors import BadRequest, StoreError
+from vecfleet.records import FLOAT32_BYTES, Metadata, MetadataValue, Record, Sparse
+from vecfleet.stores import rules
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.errors import of_status
+
+API_VERSION = "2026-07"
+# As much as the service's own channel accepts; an answer of 1,000 records of 20,000 dimensions is 80 MB.
+MESSAGE_BYTES = 128 * 1024 * 1024
+_SERVICE = "/VectorService/"
+_TLS_PORT = 443
+
+# What surrounds a record, a metadata field and a list item in an upsert, at most.
+_RECORD_BYTES, _FIELD_BYTES, _ITEM_BYTES = 32, 24, 8
+
+HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: 503,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 412,
+    grpc.StatusCode.ABORTED: 503,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+"""gRPC's codes as the statuses REST would have answered, so that one table of errors serves both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The records read, the ids that must be read another way, what it cost."""
+
+    records: dict[str, Record]
+    unreadable: list[str]
+    read_units: float | None
+    answer_bytes: int
+
+
+class BytesLane:
+    """One index's fetch and upsert. Safe between threads; each call is one attempt inside its deadline."""
+
+    def __init__(self, info: IndexInfo, api_key: str, deadline_s: float) -> None:
+        self._info = info
+        self._deadline_s = deadline_s
+        self._metadata = (("api-key", api_key), ("x-pinecone-api-version", API_VERSION))
+        self._channel = PerProcess(lambda: _channel(info.host))
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
+        request = pb.FetchRequest(ids=ids, namespace=namespace)
+        answer = self._call("Fetch", request, pb.FetchResponse, f"fetch {len(ids):,} records of {namespace!r}")
+        records: dict[str, Record] = {}
+        unreadable: list[str] = []
+        for record_id, vector in answer.vectors.items():
+            if self._as_expected(vector):
+                records[record_id] = _record(record_id, vector)
+            else:
+                unreadable.append(record_id)
+        units = float(answer.usage.read_units) if answer.HasField("usage") else None
+        return Answer(records, unreadable, units, answer.ByteSize())
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> int:
+        """Write all records or raise. Returns the number that the service acknowledges."""
+        request = pb.UpsertRequest(namespace=namespace)
+        for record in records:
+            _fill(request.vectors.add(), record)
+        doing = f"upsert {len(records):,} records into {namespace!r}"
+        return int(self._call("Upsert", request, pb.UpsertResponse, doing).upserted_count)
+
+    def _as_expected(self, vector: Any) -> bool:
+        if len(UnknownFieldSet(vector)):
+            return False
+        sparse = len(vector.sparse_values.indices)
+        if len(vector.sparse_values.values) != FLOAT32_BYTES * sparse:
+            return False
+        if self._info.kind is Kind.SPARSE:
+            return not vector.values and sparse > 0
+        return len(vector.values) == FLOAT32_BYTES * (self._info.dimension or 0) > 0
+
+    def _call(self, name: str, request: Any, answer: Any, doing: str) -> Any:
+        call = self._channel.get().unary_unary(
+            _SERVICE + name, request_serializer=_serialize, response_deserializer=answer.FromString
+        )
+        try:
+            return call(request, timeout=self._deadline_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _understood(error, doing) from error
+
+
+def request_bytes(record: Record) -> int:
+    """The bytes this record takes in an upsert, at most."""
+    size = _RECORD_BYTES + rules.billed_bytes(record) + _FIELD_BYTES * len(record.metadata)
+    return size + sum(_ITEM_BYTES * len(value) for value in record.metadata.values() if isinstance(value, list))
+
+
+def _channel(host: str) -> grpc.Channel:
+    place = urlsplit(host if "://" in host else f"https://{host}")
+    options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+    if place.scheme == "http":
+        return grpc.insecure_channel(place.netloc, options)
+    certificates = os.environ.get("SSL_CERT_FILE")
+    roots = Path(certificates).read_bytes() if certificates else None
+    address = f"{place.hostname}:{place.port or _TLS_PORT}"
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
+
+
+def _serialize(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _understood(error: grpc.RpcError, doing: str) -> StoreError:
+    trailers = dict(error.trailing_metadata() or ())
+    hint = str(trailers.get("retry-after", ""))
+    retry_after = float(hint) if hint.replace(".", "", 1).isdecimal() else None
+    return of_status(HTTP_STATUS.get(error.code(), 500), error.details() or str(error.code()), doing, retry_after)
+
+
+def _record(record_id: str, vector: Any) -> Record:
+    sparse = None
+    if vector.sparse_values.indices:
+        indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
+        sparse = Sparse(indices, vector.sparse_values.values)
+    metadata: dict[str, MetadataValue] = {}
+    for key, value in vector.metadata.fields.items():
+        kind = value.WhichOneof("kind")
+        if kind == "list_value":
+            metadata[key] = [item.string_value for item in value.list_value.values]
+        elif kind != "null_value":
+            metadata[key] = getattr(value, kind)
+    return Record(record_id, vector.values, sparse, metadata)
+
+
+def _fill(vector: Any, record: Record) -> None:
+    vector.id = record.id
+    vector.values = record.values
+    if record.sparse is not None and len(record.sparse):
+        vector.sparse_values.indices.extend(np.frombuffer(record.sparse.indices, "<u4").tolist())
+        vector.sparse_values.values = record.sparse.values
+    _fill_metadata(vector.metadata.fields, record.metadata)
+
+
+def _fill_metadata(fields: Any, metadata: Metadata) -> None:
+    for key, value in metadata.items():
+        if isinstance(value, str):
+            fields[key].string_value = value
+        elif isinstance(value, bool):
+            fields[key].bool_value = value
+        elif isinstance(value, int | float):
+            fields[key].number_value = value
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            texts = fields[key].list_value
+            texts.SetInParent()  # an empty list is a value too
+            for item in value:
+                texts.values.add().string_value = item
+        elif value is not None:  # the service drops nulls
+            raise BadRequest(f"the metadata field {key!r} is neither text, number, true or false, nor a list of texts")
