@@ -1,0 +1,134 @@
+"""`up`, `set JOB workers`, `down` and the demo: everything on one machine, and nothing left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.embedded.process import Process
+from orchestrator.embedded.record import Record
+from orchestrator.embedded.stack import down
+
+pytestmark = pytest.mark.story
+
+PATIENCE_S = 300.0  # takes about 20 s; two cores that others keep busy may need this
+# Addresses that lead nowhere: whoever asked them would fail.
+ELSEWHERE = {
+    "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "PINECONE_API_KEY": "a real key",
+    "PINECONE_CONTROLLER_HOST": "http://127.0.0.1:1",
+    "PINECONE_INDEX_NAME": "digital-twin-brain",
+    "PINECONE_HOST": "http://127.0.0.1:1",
+}
+NOTHING = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST"), "none")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "home"
+    yield place
+    for folder in (place, place / "demo"):
+        down(folder, erase=True)
+
+
+def words(*command: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "orchestrator", *command]
+
+
+def run(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "VECFLEET_HOME": str(home), **environment}
+    return subprocess.run(
+        words(*command), capture_output=True, text=True, env=env, cwd=home.parent, timeout=PATIENCE_S, check=False
+    )
+
+
+def running_from(home: Path) -> list[str]:
+    """Processes that were told of this folder, by name."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("VECFLEET_HOME", "").startswith(
+                str(home)
+            ):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_the_demo_migrates_the_seeds_index_and_leaves_nothing_behind(home: Path) -> None:
+    # Given an environment that names other services, and a real key
+    answer = run(home, "demo", **ELSEWHERE)
+    # Then 805 of 805 are moved and verified, on private servers only
+    assert answer.returncode == 0, answer.stdout[-2_000:] + answer.stderr
+    assert re.search(r"moved and verified +805 of 805 records", answer.stdout)
+    assert re.search(r"namespaces +30 → 30", answer.stdout)
+    assert "parked 0 · left behind 0 · gone 0 · deleted from the source 805" in answer.stdout
+    assert re.search(r"requests +[\d,]+ +[\d,]+", answer.stdout)
+    # And each command was typed as a user would
+    typed = re.findall(r"^\$ vecfleet (\w+)", answer.stdout, flags=re.MULTILINE)
+    assert typed == ["audit", "plan", "apply", "cutover", "cleanup", "report"]
+    # And no process and no file is left
+    assert running_from(home) == []
+    assert not home.exists()
+
+
+def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    env = {**os.environ, "VECFLEET_HOME": str(home)}
+    process = Process.launch("demo", words("demo"), log=log, cwd=tmp_path, env=env)
+    process.wait_until(lambda: "$ vecfleet apply" in log.read_text(), PATIENCE_S)
+    # When it is terminated in the middle
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.child is not None
+    assert process.child.wait(PATIENCE_S) == 130
+    # Then
+    assert running_from(home) == []
+    assert not list(home.glob("demo/*"))
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
+    # Given a stack in the background
+    answer = run(home, "up", "--detach", "--workers", "1", **NOTHING)
+    assert answer.returncode == 0, answer.stderr
+    joined = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", answer.stdout, flags=re.MULTILINE))
+    assert {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "FLOWER_URL", "FLOWER_PASSWORD"} <= set(joined)
+    # When another shell joins it, and a job is started
+    assert "digital-twin-brain" in run(home, "audit", **joined).stdout
+    plan = ("plan", "creators", "digital-twin-brain", "--creator", "ana", "--conflicts", "keep", "--out", "plan.yaml")
+    assert run(home, *plan, **joined).returncode == 0
+    assert run(home, "apply", "plan.yaml", "--no-backup", **joined).returncode == 0
+    # Then the number of workers can be changed while it runs
+    assert run(home, "set", "1", "workers", "2", **joined).returncode == 0
+    until(lambda: _workers(home) == 2)
+    assert run(home, "set", "1", "workers", "1", **joined).returncode == 0
+    until(lambda: _workers(home) == 1)
+    # And the job arrives all the same
+    assert run(home, "status", "1", "--watch", **joined).returncode == 0
+    assert run(home, "doctor", **joined).returncode == 0
+    # When it is taken down, nothing is left
+    assert run(home, "down", "--erase").returncode == 0
+    assert running_from(home) == []
+    assert "nothing was running here" in run(home, "down").stdout
+
+
+def _workers(home: Path) -> int:
+    record = Record.read(home)
+    assert record is not None
+    return sum(process.name.startswith("worker-") and process.alive() for process in record.processes)
