@@ -153,7 +153,9 @@ def test_a_status_says_that_redis_is_down(vecfleet: Vecfleet, table: JobTable, m
 
 def test_a_report_in_all_its_formats(vecfleet: Vecfleet, brain: Brain, table: JobTable, database: Database) -> None:
     # Given a verified job, and a test run on record
-    table.apply(plan_of(planned("s", "t", 2)))
+    plan = plan_of(planned("s", "t", 2))
+    in_pinecone = plan.target.model_copy(update={"store": "pinecone"})
+    table.apply(plan.model_copy(update={"target": in_pinecone}).sealed())
     table.verified()
     with database.begin() as connection:
         audit.note(connection, "ana", "test", 1, test="twin_deletion", result="PASSED")

@@ -1,0 +1,90 @@
+"""What a report adds up, and what it does not claim."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from migrations.estimating import Prices
+from orchestrator.ledger.reads import Spent
+from orchestrator.model import Target
+from orchestrator.reports import add_up, busy_seconds, dollars, holding, verdicts
+from orchestrator.states import BatchKind
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def spent(began: float | None = None, ended: float | None = None, **given: Any) -> Spent:
+    usual = {"requests": 0, "read_units": 0.0, "write_units": 0.0, "egress_bytes": 0}
+    return Spent(
+        **{**usual, **given},
+        began=None if began is None else at(began),
+        ended=None if ended is None else at(ended),
+    )
+
+
+def target(state: str, *, sequence: int = 3, checked: int | None = 3, expected: int = 10) -> Target:
+    rest = dict.fromkeys(Target.__dataclass_fields__)
+    what = {"sequence": sequence, "check_state": state, "check_sequence": checked, "verdict": {"expected": expected}}
+    return Target(**{**rest, **what})
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "creator_based"),
+    [
+        ({"creator_ana_twin_one": 5, "creator_ana": 1}, True),
+        ({"creator_ana_twin_one": 5, "public": 2}, True),  # public is nobody's, and belongs there
+        ({"creator_ana_twin_one": 5, "__default__": 2}, False),
+        ({"creator_": 5}, False),  # begins like a tenant's, and is none
+        ({"creator_ana_twin_": 5}, False),
+    ],
+)
+def test_creator_based_is_what_the_codec_says(namespaces: dict[str, int], creator_based: bool) -> None:
+    assert holding(namespaces).creator_based is creator_based
+
+
+def test_only_a_verdict_on_what_is_there_now_counts_as_verified() -> None:
+    found = verdicts(
+        [
+            target("verified"),
+            target("verified", sequence=4),  # written to since
+            target("mismatched"),
+            target("checking", checked=None),
+        ]
+    )
+    assert (found.verified, found.mismatched, found.unverified, found.records) == (1, 1, 2, 10)
+
+
+def test_what_steps_spent_adds_up() -> None:
+    total = add_up(
+        [
+            spent(0, 4, requests=2, read_units=1.5, egress_bytes=10),
+            spent(2, 9, requests=3, write_units=5.0),
+            spent(),
+        ]
+    )
+    assert total == spent(0, 9, requests=5, read_units=1.5, write_units=5.0, egress_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0.0),
+        ([(0, 4)], 4.0),
+        ([(0, 4), (2, 6)], 6.0),  # a verification that begins while others still copy
+        ([(0, 10), (2, 6)], 10.0),
+        ([(0, 4), (100, 103)], 7.0),  # a person slept on the clean-up
+    ],
+)
+def test_time_counts_where_something_was_at_work(spans: list[tuple[float, float]], seconds: float) -> None:
+    kinds = dict(zip(BatchKind, (spent(*span) for span in spans), strict=False))
+    assert busy_seconds(kinds) == seconds
+
+
+def test_dollars_are_units_and_egress_at_their_prices() -> None:
+    cost = spent(read_units=1_000_000.0, write_units=2_000_000.0, egress_bytes=3_000_000_000)
+    assert dollars(cost, Prices(read_million=16.0, write_million=4.0, egress_gb=0.1)) == pytest.approx(24.3)
