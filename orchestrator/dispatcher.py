@@ -32,6 +32,8 @@ from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
 TICK_S = 0.1
+# Between ticks that had nothing to send: a person's act is seen this soon, and an idle fleet costs little.
+IDLE_TICK_S = 0.3
 # A leader that died is replaced after this long; twice the longest tick seen with 12,000 moves.
 LEAD_S = 5.0
 # A wake-up nobody took by then is sent again. Longer than a window takes to drain on a busy fleet: a duplicate costs
@@ -62,8 +64,7 @@ class Dispatcher:
         wait = TICK_S
         while not self.stopping.wait(wait):
             try:
-                self.tick()
-                wait = TICK_S
+                wait = TICK_S if self.tick() else min(wait * 1.5, IDLE_TICK_S)
             except Unreachable as error:
                 wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
                 log.warning("job table unreachable", why=error.message, again_in_s=wait)
@@ -103,7 +104,6 @@ class Dispatcher:
         look_at_budget = self._ticks % TICKS_PER_BUDGET_LOOK == 0
         with self.database.begin() as connection:
             advance(connection, job_id, look_at_budget=look_at_budget)
-        with self.database.begin() as connection:
             job = jobs.get(connection, job_id)
             return batches.dispatch(connection, job_id, job.state, job.batch_window)
 
@@ -125,8 +125,9 @@ class Dispatcher:
 def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:
     """Gather, decide, apply: one job, one transaction, under its row lock."""
     job = jobs.get(connection, job_id, lock=True)
-    if job.state in JOB_WORKING:
+    if job.state in (JobState.RUNNING, JobState.COPIED):
         pronounce(connection, job)
+    elif job.state is JobState.CLEANING:
         removals.settle_cleaned(connection, job_id)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     for command in d.decide(snapshot(connection, job, look_at_budget=look_at_budget), now):

@@ -193,11 +193,7 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
 
 def judgeable(connection: sa.Connection, job_id: int) -> list[Evidence]:
     """The evidence of every target whose last check batch has landed."""
-    targets = [
-        target
-        for target in moves.targets_of_job(connection, job_id)
-        if target.check_state == "checking" and target.open_checks == 0
-    ]
+    targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
     ids = [target.id for target in targets]
     if not ids:
         return []

@@ -128,8 +128,10 @@ def target(connection: sa.Connection, target_id: int) -> Target:
     return _target(connection.execute(sa.select(t.target).where(t.target.c.id == target_id)).one())
 
 
-def targets_of_job(connection: sa.Connection, job_id: int) -> list[Target]:
-    rows = connection.execute(sa.select(t.target).where(t.target.c.job_id == job_id).order_by(t.target.c.namespace))
+def targets_of_job(connection: sa.Connection, job_id: int, *where: Any) -> list[Target]:
+    """The job's targets (those `where` holds for), by name."""
+    query = sa.select(t.target).where(t.target.c.job_id == job_id, *where)
+    rows = connection.execute(query.order_by(t.target.c.namespace))
     return [_target(row) for row in rows]
 
 
