@@ -19,7 +19,7 @@ from migrations.rechecking import check_plan, survey_again
 from migrations.routing import Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, Held, Survey, Surveyor, common_ids
 from vecfleet import names
-from vecfleet.stores.base import IndexInfo, Kind, Store
+from vecfleet.stores.base import IndexInfo, Kind, Limits, Store
 
 __all__ = [
     "Common",
@@ -138,8 +138,8 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
 
 
 def _unread(common: Common) -> Common:
-    """Nobody reads from a folder, so there are no readers to cut over."""
-    return replace(common, policies=common.policies.model_copy(update={"cut_over": "none"}))
+    """Nobody reads from a folder, so there are no readers to cut over and nothing to soak."""
+    return replace(common, policies=common.policies.model_copy(update={"cut_over": "none", "soak_seconds": 0}))
 
 
 def _plan(
@@ -184,14 +184,16 @@ def _plan(
     findings.raise_problems()
     if survey.ids is not None:
         moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
+    from_folder = surveyor.store.name == FOLDERS
     costs = CostModel(
         shape=surveyor.shape(survey),
         policies=policies,
-        limits=surveyor.reader(survey.source).index.limits,
+        # Whichever side takes less at once sets the size of a batch; a folder takes the most.
+        limits=Limits() if from_folder else surveyor.reader(survey.source).index.limits,
         prices=common.prices,
         owners=len(reachable) or GUESSED_OWNERS,
         metered_source=survey.source.kind is not Kind.POD,
-        free_source=surveyor.store.name == FOLDERS,
+        free_source=from_folder,
         free_target=surveyor.at_target.store.name == FOLDERS,
     )
     return Plan(

@@ -234,7 +234,8 @@ def to_json(report: Report) -> dict[str, Any]:
 def steps_after(report: Report) -> list[str]:
     """What to type once the report was read."""
     itself = f"vecfleet report {report.job.id}"
-    return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {report.job.target}"]
+    index = report.job.source if report.job.target_store == "parquet" else report.job.target
+    return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {index}"]
 
 
 def migration_log(report: Report) -> dict[str, Any]:

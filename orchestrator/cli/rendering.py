@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
+from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration, headline
@@ -87,7 +88,7 @@ def plan(found: Plan) -> None:
         say(f"the target is created{f' in {place}' if place else ''} if it is absent")
     moves(found)
     if found.left_alone:
-        say(f"left alone: {', '.join(found.left_alone)}")
+        say(f"left alone: {few(found.left_alone, quoted=False)}")
     for warning in found.warnings:
         say(f"warning: {warning}", style="yellow")
     say(
