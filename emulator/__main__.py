@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limits", default="off", metavar="off|documented|x0.1", help="per-second limits, or a share of them")
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
     add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
+    add("--faults", type=Path, metavar="FILE", help="fault rules in force from the start: a JSON list of objects")
     add("--backup-delay", type=float, default=0.5, metavar="S", help="seconds a backup and a restore take")
     add("--backup-misses", type=float, default=0.0, metavar="S", help="backups lack younger writes; Pinecone: 900")
     add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
@@ -66,7 +67,18 @@ def _options(arguments: argparse.Namespace) -> Options:
         backup_misses_s=arguments.backup_misses,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
+        faults=_rules(arguments.faults) if arguments.faults else (),
     )
+
+
+def _rules(file: Path) -> list[dict[str, object]]:
+    try:
+        rules = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--faults: {file} cannot be read: {error}") from None
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise SystemExit(f"--faults: {file} must hold a JSON list of objects")
+    return rules
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import asyncio
 from typing import cast
 
 from emulator.http import Handler, HttpConnection
+from emulator.index import Index
 
 PREFACE = b"PRI * HTTP/2.0"
 HIGH_WATER = 1024 * 1024
@@ -16,7 +17,7 @@ HIGH_WATER = 1024 * 1024
 class Front(asyncio.Protocol):
     """Waits for enough bytes to tell, then hands the connection over."""
 
-    def __init__(self, handler: Handler, backend: "Backend", index: str) -> None:
+    def __init__(self, handler: Handler, backend: "Backend", index: Index) -> None:
         self._handler, self._backend, self._index = handler, backend, index
         self._head = b""
 
@@ -45,7 +46,7 @@ class Backend:
 class Passage(asyncio.Protocol):
     """The client's side of a connection that is passed through."""
 
-    def __init__(self, backend: Backend, index: str) -> None:
+    def __init__(self, backend: Backend, index: Index) -> None:
         self.index = index
         self._backend = backend
         self._waiting: list[bytes] | None = []  # what came before the other side was there

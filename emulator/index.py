@@ -60,12 +60,15 @@ class Index:
     ready_at: float = 0.0  # Unix time; until then it is being restored from a backup
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     aliases: Aliases = field(init=False)
+    deleted: bool = False
 
     def __post_init__(self) -> None:
         self.aliases = Aliases(self.namespaces)
 
     def check_operation(self, operation: str) -> None:
-        """Not every kind of index has the whole of the vector API."""
+        """Not every kind of index has the whole of the vector API; a connection may outlive its index."""
+        if self.deleted:
+            raise not_found(f"Index {self.name} not found")
         if self.shape.kind == "document":
             raise invalid(
                 "This index has a document schema; this operation is not supported on it. Use the documents API"

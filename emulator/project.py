@@ -135,6 +135,7 @@ class Project:
         self._close(index)
 
     def _close(self, index: Index) -> None:
+        index.deleted = True
         del self.indexes[index.name]
         self.keeper.drop_document("index", index.name)
         self.keeper.drop_document("aliases", index.id)

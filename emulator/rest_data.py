@@ -42,7 +42,9 @@ class DataPlane:
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
-            return json_response(refusal.data_plane(), refusal.status, headers)
+            # As the service does it: a refused key gets a bare string.
+            body = refusal.message if refusal.status == 401 else refusal.data_plane()
+            return json_response(body, refusal.status, headers)
         return Response(outcome.status, outcome.body, lsn_headers(outcome))
 
     def _prepare(self, request: Request, call: Call, prepare: Prepare) -> Job:

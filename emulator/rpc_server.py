@@ -23,11 +23,10 @@ class RpcServer:
     def __init__(
         self,
         gate: Gate,
-        find: Callable[[str], Index],
         request_bytes: int,
         check_key: Callable[[Mapping[str, str]], None],
     ) -> None:
-        self._gate, self._find, self._request_bytes, self._check_key = gate, find, request_bytes, check_key
+        self._gate, self._request_bytes, self._check_key = gate, request_bytes, check_key
         self._under_way: set[asyncio.Task[Outcome]] = set()
 
     async def start(self) -> Backend:
@@ -54,9 +53,13 @@ class RpcServer:
             try:
                 if passage is None:
                     raise not_found("The connection is closed")
-                call = Call(operation, passage.index, transport="grpc", bytes_in=len(body))
-                headers = dict(context.invocation_metadata())
-                work = self._gate.serve(call, lambda call: self._prepare(call, body, request_class, prepare, headers))
+                index, headers = passage.index, dict(context.invocation_metadata())
+
+                def read(call: Call) -> Job:
+                    self._check(index, call, headers)
+                    return prepare(index, request_class.FromString(body), call)
+
+                work = self._gate.serve(Call(operation, index.name, transport="grpc", bytes_in=len(body)), read)
                 return (await self._to_its_end(work)).body
             except Refusal as refusal:
                 trailers = () if refusal.retry_after is None else (("retry-after", f"{refusal.retry_after:g}"),)
@@ -71,15 +74,11 @@ class RpcServer:
 
         return handle
 
-    def _prepare(
-        self, call: Call, body: bytes, request_class: Any, prepare: Prepare, headers: Mapping[str, str]
-    ) -> Job:
+    def _check(self, index: Index, call: Call, headers: Mapping[str, str]) -> None:
         self._check_key(headers)
-        if self._request_bytes and len(body) > self._request_bytes:
-            raise too_large(len(body), self._request_bytes)
-        index = self._find(call.index or "")
+        if self._request_bytes and call.bytes_in > self._request_bytes:
+            raise too_large(call.bytes_in, self._request_bytes)
         index.check_operation(call.operation)
-        return prepare(index, request_class.FromString(body), call)
 
     async def _to_its_end(self, work: Any) -> Outcome:
         """A client that gives up cancels its call; what it asked for is carried out all the same."""

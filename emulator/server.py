@@ -13,7 +13,7 @@ import uvloop
 from emulator.backups import Vault
 from emulator.calls import DEFAULT_CALLS, CallLog
 from emulator.errors import Refusal
-from emulator.faults import Faults
+from emulator.faults import Fault, Faults
 from emulator.front import Front
 from emulator.gate import Gate
 from emulator.http import HttpConnection, Request, Response
@@ -44,6 +44,7 @@ class Options:
     backup_misses_s: float = 0.0  # writes younger than this are not in a backup; Pinecone: about 15 minutes
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
+    faults: Sequence[Mapping[str, object]] = ()  # rules in force from the start, and again after a reset
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Emulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = CallLog(options.max_calls)
         self._faults = Faults()
+        self._faults.rules = [Fault.parse(rule) for rule in options.faults]
         self._keeper: Keeper = Disk(options.data) if options.data else Nowhere()
         self._limits = Limits(options.limits, options.limit_shape)
         self._gate = Gate(self.calls, self._faults, self._limits, self._keeper)
@@ -70,7 +72,7 @@ class Emulator:
     async def start(self) -> None:
         options = self.options
         listener = listen(options.bind, options.port)
-        self._rpc = RpcServer(self._gate, lambda name: self.project.find(name), options.request_bytes, self._check_key)
+        self._rpc = RpcServer(self._gate, options.request_bytes, self._check_key)
         self._backend = await self._rpc.start()
         self._control_port = listener.getsockname()[1]
         first, last = options.index_ports or (options.port and options.port + 1, options.port + 100)
@@ -106,7 +108,7 @@ class Emulator:
     def _serve(self, index: Index, listener: socket.socket) -> None:
         plane = DataPlane(index, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
         # The socket listens already, so whoever comes before the task has run waits in its backlog.
-        front = functools.partial(Front, plane.handle, self._backend, index.name)
+        front = functools.partial(Front, plane.handle, self._backend, index)
         task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -120,7 +122,7 @@ class Emulator:
             server.close()
 
     def _reset(self) -> None:
-        self._faults.rules.clear()
+        self._faults.rules = [Fault.parse(rule) for rule in self.options.faults]
         self._limits.set(self.options.limits, self.options.limit_shape)
         self._vault.clear()
         self.project.clear()

@@ -78,7 +78,27 @@ def test_a_wrong_key_is_refused_on_both_planes() -> None:
         host = pc.describe_index("things").host
         with pytest.raises(UnauthorizedError):
             Pinecone(api_key="wrong", host=ready["control"]).list_indexes()
-        assert httpx.post(f"{host}/describe_index_stats").status_code == 401
+        refused = httpx.post(f"{host}/describe_index_stats")
+        assert (refused.status_code, refused.json()) == (401, "Missing API key")
+
+
+def test_faults_may_be_there_from_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "faults.json"
+    file.write_text('[{"operation": "list_indexes", "status": 503, "count": 1}]', "utf-8")
+    with emulator("--faults", str(file)) as (ready, _):
+        statuses = [httpx.get(f"{ready['control']}/indexes").status_code for _ in range(2)]
+    assert statuses == [503, 200]
+
+
+def test_wrong_options_get_a_sentence(tmp_path: Path) -> None:
+    for options, words in [
+        (["--limits", "many"], "limits are 'off', 'documented' or a factor"),
+        (["--index-ports", "x"], "--index-ports must look like"),
+        (["--faults", str(tmp_path / "absent")], "cannot be read"),
+    ]:
+        command = [sys.executable, "-m", "emulator", "--port", "0", *options]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert (done.returncode, words in done.stderr) == (1, True), done.stderr
 
 
 def test_it_imports_nothing_of_the_fleet() -> None:

@@ -289,3 +289,21 @@ def test_the_dump_is_readable_without_any_library_of_ours(make_index: Make, cont
     (line,) = [orjson.loads(line) for line in text.splitlines()]
     assert struct.unpack("<3f", base64.b64decode(line["values"])) == struct.unpack("<3f", struct.pack("<3f", 0.1, 2, 3))
     assert (line["id"], line["metadata"], line["sparse"]) == ("a", {"k": "v"}, None)
+
+
+def test_a_query_over_namespaces_merges_their_matches(make_index: Make) -> None:
+    index = make_index()
+    for number, name in enumerate(("a", "b", "c")):
+        index.upsert(vectors=[vector(name, 1, number, 0)], namespace=name)
+    answer = index.query_namespaces(
+        vector=[1.0, 0.0, 0.0], namespaces=["a", "b", "c", "absent"], metric="cosine", top_k=2
+    )
+    assert [match.id for match in answer.matches] == ["a", "b"]
+
+
+def test_a_connection_that_outlives_its_index_finds_nothing(pc: Pinecone, make_index: Make) -> None:
+    index = make_index()
+    index.upsert(vectors=[vector("a", 1, 2, 3)])
+    pc.delete_index("things")
+    with pytest.raises(NotFoundError):
+        index.fetch(ids=["a"])
