@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import demo, exports, looking, planning, running, steering
+from orchestrator.cli import audit_log, demo, exports, looking, planning, running, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 plan = typer.Typer(help="Make a plan file: which namespace becomes which, at what cost.", no_args_is_help=True)
 park = typer.Typer(help="What is set aside, for a person to decide.", no_args_is_help=True)
+audit_log_commands = typer.Typer(help="The record of what people did.", no_args_is_help=True)
 
 app.command()(looking.doctor)
 app.command()(looking.audit)
@@ -54,6 +55,8 @@ app.add_typer(park, name="park")
 park.command("list")(steering.park_list)
 park.command("accept")(steering.park_accept)
 app.command()(looking.report)
+app.add_typer(audit_log_commands, name="audit-log")
+audit_log_commands.command()(audit_log.verify)
 app.command()(running.migrate)
 app.command()(running.dispatcher)
 app.command()(running.worker)
