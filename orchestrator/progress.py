@@ -139,11 +139,13 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
     match doing:
         case _S.COPIED | _S.VERIFIED | _S.CUT_OVER:
             judged = sum(n for state, n in targets.items() if state not in ("waiting", "checking"))
-            return "verifying", "namespaces", judged, sum(targets.values())
+            return "verifying" if doing is _S.COPIED else "verified", "namespaces", judged, sum(targets.values())
         case _S.CLEANING | _S.CLEANED:
-            return "cleaning up", "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
+            step = "cleaning up" if doing is _S.CLEANING else "cleaned up"
+            return step, "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
         case _S.ROLLING_BACK | _S.ROLLED_BACK:
-            return "rolling back", "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
+            step = "rolling back" if doing is _S.ROLLING_BACK else "rolled back"
+            return step, "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
         case _:
             return "copying", "records", totals.settled, totals.expected
 

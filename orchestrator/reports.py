@@ -3,6 +3,7 @@
 Figures come from the job table, what is in the index now from the index itself. What was not proven is said so.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,8 +42,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
+    """How many targets have which verdict (`empty`: nothing was written, so nothing is to prove), and the `records` of
+    those that are verified.
+    """
+
     verified: int
     mismatched: int
+    empty: int
     unverified: int
     records: int
 
@@ -126,16 +132,15 @@ def holding(namespaces: Mapping[str, int]) -> Holding:
 
 def verdicts(targets: Iterable[Target]) -> Verdicts:
     """Count targets by verdict. A verdict that names an older write sequence is none."""
-    verified = mismatched = unverified = records = 0
+    states: Counter[str] = Counter()
+    records = 0
     for target in targets:
-        if target.check_state == "verified" and target.verdict and target.sequence == target.check_sequence:
-            verified += 1
+        void = target.sequence != target.check_sequence
+        states["void" if void else target.check_state] += 1
+        if target.check_state == "verified" and not void and target.verdict:
             records += target.verdict["expected"]
-        elif target.check_state == "mismatched":
-            mismatched += 1
-        else:
-            unverified += 1
-    return Verdicts(verified, mismatched, unverified, records)
+    verified, mismatched, empty = states["verified"], states["mismatched"], states["empty"]
+    return Verdicts(verified, mismatched, empty, states.total() - verified - mismatched - empty, records)
 
 
 def add_up(parts: Iterable[Spent]) -> Spent:
@@ -215,6 +220,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "verdicts": {
             "verified": report.verdicts.verified,
             "mismatched": report.verdicts.mismatched,
+            "empty": report.verdicts.empty,
             "unverified": report.verdicts.unverified,
         },
         "seconds": {"estimated": estimate.seconds, "actual": round(report.seconds, 1)},

@@ -22,5 +22,5 @@ def verify(as_json: Json = False) -> None:
     if chain.broken is not None:
         raise Refused(
             f"the audit trail is broken after {chain.sealed} rows: {chain.broken}",
-            next_step="compare with the head hashes printed in earlier reports, and find out who writes to the job table",
+            next_step="compare with the head hashes in earlier reports, and find out who writes to the job table",
         )

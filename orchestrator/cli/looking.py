@@ -233,7 +233,7 @@ def status(
     with fleet() as parts:
         if watching:
             state = look(parts, job, namespaces=0).reading.job.state
-            watch(parts, job, _hoped_for(state))
+            watch(parts, job, _hoped_for(state), as_json=as_json)
             return
         seen = look(parts, job, namespaces=limit)
     if as_json:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vecfleet.errors import Refused, VecfleetError
+from vecfleet.errors import Refused, StoreError, Unreachable, VecfleetError
 
 # Wider than any name of a namespace with its neighbours: what is piped into a file is not folded.
 _UNFOLDED_COLUMNS = 2_000
@@ -49,8 +49,8 @@ def say_error(error: VecfleetError) -> None:
     else:
         message = error.message
     err.print(Text(message, style="red"), soft_wrap=True)
-    if error.next_step:
-        err.print(f"next: {error.next_step}", soft_wrap=True)
+    elsewhere = "vecfleet doctor" if isinstance(error, StoreError | Unreachable) else "vecfleet --help"
+    err.print(f"next: {error.next_step or elsewhere}", soft_wrap=True)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

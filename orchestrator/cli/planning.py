@@ -99,16 +99,15 @@ def apply(
             _show_dry_run(parts, found, plan, as_json=as_json)
             return
         job_id = applying.apply(parts, found, who=who(), no_backup=no_backup)
-        steps = [f"vecfleet status {job_id} --watch"]
-        if as_json:
-            way_back = applying.way_back(found)
+        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(found)
+        if not as_json:
+            say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
+            say(f"way back: {way_back}")
+        if watching:
+            watch(parts, job_id, PROVEN, as_json=as_json)
+        elif as_json:
             say_json({"job": job_id, "plan_digest": found.digest, "way_back": way_back, "next_steps": steps})
         else:
-            say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
-            say(f"way back: {applying.way_back(found)}")
-        if watching:
-            watch(parts, job_id, PROVEN)
-        elif not as_json:
             say_next(steps)
 
 

@@ -178,6 +178,7 @@ def report(found: Report) -> None:
     say(
         f"  verdicts            {found.verdicts.verified:,} verified · {found.verdicts.mismatched:,} differ · "
         f"{found.verdicts.unverified:,} not verified"
+        + (f" · {found.verdicts.empty:,} empty" if found.verdicts.empty else "")
     )
     say_table(
         ("  ", ">estimated", ">actual"),

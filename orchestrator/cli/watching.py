@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli.output import err, out, say, say_next
+from orchestrator.cli.output import err, out, say, say_json, say_next
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import Reading
 from orchestrator.progress import Progress, progress, rests
@@ -58,17 +58,19 @@ def _broker_answers(fleet: Fleet) -> bool:
     return True
 
 
-def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState]) -> None:
+def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState], *, as_json: bool = False) -> None:
     """Show the job until it rests. Raises NotReached where that is not one of the `wanted` states.
 
-    Ctrl-C ends the watching only: the job goes on.
+    Ctrl-C ends the watching only: the job goes on. `as_json` is silent until then, and prints one document.
     """
     try:
-        last = _until_it_rests(fleet, job_id)
+        last = _until_it_rests(fleet, job_id, silent=as_json)
     except KeyboardInterrupt:
         err.print(f"\nThe job goes on without this terminal.\nnext: vecfleet status {job_id} --watch", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     job = last.reading.job
+    if as_json:
+        say_json(last.to_json())
     if job.state not in wanted:
         hoped = next(state for state in JobState if state in wanted)
         found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {_spoken(job.state)}"
@@ -76,14 +78,15 @@ def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState]) -> None:
             f"job {job.id} is not {_spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
             next_step="; or ".join(last.next_steps),
         )
-    say_next(last.next_steps)
+    if not as_json:
+        say_next(last.next_steps)
 
 
-def _until_it_rests(fleet: Fleet, job_id: int) -> Progress:
+def _until_it_rests(fleet: Fleet, job_id: int, *, silent: bool) -> Progress:
     seen = look(fleet, job_id, namespaces=_room())
     history = deque([seen.reading])
     with ExitStack() as stack:
-        show = _drawn(stack).show if out.is_terminal else _Lines().show
+        show = _say_nothing if silent else _drawn(stack).show if out.is_terminal else _Lines().show
         show(seen, None)
         while not rests(seen.reading):
             time.sleep(_LOOK_EVERY_S)
@@ -101,6 +104,10 @@ def _until_it_rests(fleet: Fleet, job_id: int) -> Progress:
 
 def _room() -> int:
     return max(out.size.height - _LINES_AROUND_BARS, 3)
+
+
+def _say_nothing(seen: Progress, trouble: str | None) -> None:
+    pass
 
 
 class _Drawn:

@@ -11,11 +11,21 @@ from reference import PLACE, commands, help_of, reference
 import orchestrator.cli
 
 EXPECTED = {
-    *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report"),
+    *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo"),
 }
-READS = [("doctor",), ("audit",), ("analyze",), ("show",), ("jobs",), ("status",), ("park", "list"), ("report",)]
+READS = [
+    ("doctor",),
+    ("audit",),
+    ("analyze",),
+    ("show",),
+    ("jobs",),
+    ("status",),
+    ("park", "list"),
+    ("report",),
+    ("audit-log", "verify"),
+]
 
 
 def test_every_command_is_there() -> None:
@@ -27,6 +37,7 @@ def test_every_command_is_there() -> None:
         "import",
         "list",
         "accept",
+        "verify",
     }
 
 

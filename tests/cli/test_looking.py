@@ -163,7 +163,7 @@ def test_a_report_in_all_its_formats(vecfleet: Vecfleet, brain: Brain, table: Jo
     found = vecfleet("report", "1", "--json").json
     # Then
     assert found["records"]["moved_and_verified"] == found["records"]["listed"] == 2
-    assert found["verdicts"] == {"verified": 1, "mismatched": 0, "unverified": 0}
+    assert found["verdicts"] == {"verified": 1, "mismatched": 0, "empty": 0, "unverified": 0}
     assert found["tests"]["twin_deletion"] == "PASSED"
     # And the index that cannot be read is said to be so
     assert found["vectors"]["after"] is None

@@ -31,6 +31,17 @@ def test_watching_a_verified_job_ends_well(vecfleet: Vecfleet, table: JobTable) 
     assert "next: vecfleet cutover 1 --percent 100" in answer.out
 
 
+def test_watching_as_json_is_one_document_when_it_rests(vecfleet: Vecfleet, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.verified()
+    answer = vecfleet("status", "1", "--watch", "--json")
+    assert (answer.code, answer.json["state"]) == (0, "verified")
+    # And where it rests elsewhere too, with its exit code
+    table.put(state=JobState.PAUSED, resume_to=JobState.COPIED)
+    answer = vecfleet("status", "1", "--watch", "--json")
+    assert (answer.code, answer.json["state"]) == (1, "paused")
+
+
 @pytest.mark.parametrize(
     ("state", "resume_to", "says"),
     [

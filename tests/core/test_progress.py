@@ -113,7 +113,7 @@ def test_the_eta_of_a_verification_follows_its_batches() -> None:
     ("state", "resume_to", "step", "done"),
     [
         (JobState.CLEANING, None, "cleaning up", 2),
-        (JobState.CLEANED, None, "cleaning up", 2),
+        (JobState.CLEANED, None, "cleaned up", 2),
         (JobState.ROLLING_BACK, None, "rolling back", 1),
         (JobState.PAUSED, JobState.CLEANING, "cleaning up", 2),
         (JobState.NEEDS_ATTENTION, JobState.COPIED, "verifying", 5),

@@ -54,9 +54,10 @@ def test_only_a_verdict_on_what_is_there_now_counts_as_verified() -> None:
             target("verified", sequence=4),  # written to since
             target("mismatched"),
             target("checking", checked=None),
+            target("empty", expected=0),
         ]
     )
-    assert (found.verified, found.mismatched, found.unverified, found.records) == (1, 1, 2, 10)
+    assert (found.verified, found.mismatched, found.empty, found.unverified, found.records) == (1, 1, 1, 2, 10)
 
 
 def test_what_steps_spent_adds_up() -> None:
