@@ -19,7 +19,7 @@ _MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
 
 @dataclass(frozen=True, slots=True)
 class NamespaceView:
-    """One move: `settled` of `expected` records are accounted for."""
+    """One move: `settled` of `expected` records are accounted for, `deleted` of them are gone from the source."""
 
     source: str
     target: str
@@ -28,6 +28,7 @@ class NamespaceView:
     expected: int
     settled: int
     parked: int
+    deleted: int
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +39,7 @@ class NamespaceView:
             "listed": self.expected,
             "settled": self.settled,
             "parked": self.parked,
+            "deleted": self.deleted,
         }
 
 
@@ -214,6 +216,7 @@ def _namespace(move: Move) -> NamespaceView:
         expected=move.listed if move.listed_all else max(move.listed, move.planned),
         settled=move.settled,
         parked=move.parked,
+        deleted=move.deleted,
     )
 
 

@@ -176,10 +176,11 @@ def draw(seen: Progress, trouble: str | None = None) -> Group:
     """The whole view: a bar for each of the most telling namespaces, totals, and why anything waits."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     for view in seen.namespaces:
+        done = view.deleted if seen.step == "cleaning up" else view.settled
         grid.add_row(
             Text(_shortened(view.source)),
-            ProgressBar(total=max(view.expected, 1), completed=view.settled, width=_BAR_COLUMNS),
-            Text(f"{view.settled:,}/{view.expected:,}", justify="right"),
+            ProgressBar(total=max(view.expected, 1), completed=done, width=_BAR_COLUMNS),
+            Text(f"{done:,}/{view.expected:,}", justify="right"),
             Text(str(view.state), style="red" if view.reason else ""),
         )
     whole = Table.grid()
