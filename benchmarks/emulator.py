@@ -26,7 +26,7 @@ from emulator import vector_service_pb2 as pb
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 METADATA = {"chunk_text": "x" * 300, "source_id": "abc", "page": 7.0, "is_public": True, "tags": ["a", "b"]}
-ROUNDS = 40
+ROUNDS, ACTS = 5, 30
 
 
 @dataclass
@@ -64,12 +64,15 @@ class Server:
         return int(self._usage.memory_info().rss)
 
     def cost(self, act: Callable[[], object]) -> float:
-        """CPU milliseconds of one act, averaged over many."""
+        """CPU milliseconds of one act: the least of a few averages, since neighbours on the machine only ever add."""
         act()
-        before = self.cpu_ms()
+        averages = []
         for _ in range(ROUNDS):
-            act()
-        return (self.cpu_ms() - before) / ROUNDS
+            before = self.cpu_ms()
+            for _ in range(ACTS):
+                act()
+            averages.append((self.cpu_ms() - before) / ACTS)
+        return min(averages)
 
 
 @contextmanager

@@ -64,7 +64,6 @@ class Vault:
         if len(self._backups) >= BACKUPS_PER_PROJECT:
             raise Refusal(403, f"The project has reached its {BACKUPS_PER_PROJECT} backups", word="QUOTA_EXCEEDED")
         namespaces = {name: self._copy(namespace) for name, namespace in index.namespaces.items()}
-        records = [record for namespace in namespaces.values() for record in namespace.records.values()]
         deployment = cast(Document, index.description["deployment"])
         answer: Document = {
             "backup_id": str(uuid4()),
@@ -74,9 +73,9 @@ class Vault:
             "region": deployment["region"],
             "schema": index.description["schema"],
             "tags": index.description["tags"],
-            "record_count": len(records),
+            "record_count": sum(len(namespace.records) for namespace in namespaces.values()),
             "namespace_count": len(namespaces),
-            "size_bytes": sum(record.billed_bytes() for record in records),
+            "size_bytes": sum(namespace.size_bytes for namespace in namespaces.values()),
             "created_at": timestamp(),
         }
         answer |= {key: body[key] for key in ("name", "description") if body.get(key) is not None}
@@ -87,7 +86,8 @@ class Vault:
 
     def _copy(self, namespace: Namespace) -> Namespace:
         copy = Namespace(namespace.name, namespace.filterable)
-        copy.records = dict(namespace.seen(self.misses_s))
+        for record in namespace.seen(self.misses_s).values():
+            copy.load(record)
         return copy
 
     def _keep(self, backup: Backup) -> None:

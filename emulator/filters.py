@@ -14,6 +14,7 @@ Predicate = Callable[[Fields], bool]
 Filter = Callable[[Record], bool]
 
 SET_VALUES = 10_000
+MAX_DEPTH = 50  # ours, against the interpreter's stack
 _ORDERED: Mapping[str, Callable[[float, float], bool]] = {
     "$gt": operator.gt,
     "$gte": operator.ge,
@@ -28,18 +29,20 @@ def compile_filter(expression: object, filterable: frozenset[str] | None = None)
     return lambda record: predicate(record.fields())
 
 
-def _expression(expression: object, filterable: frozenset[str] | None) -> Predicate:
+def _expression(expression: object, filterable: frozenset[str] | None, depth: int = 0) -> Predicate:
     if not isinstance(expression, Mapping):
         raise invalid("The filter must be an object")
-    tests = [_clause(key, value, filterable) for key, value in expression.items()]
+    if depth > MAX_DEPTH:
+        raise invalid(f"The filter is nested more than {MAX_DEPTH} levels deep")
+    tests = [_clause(key, value, filterable, depth) for key, value in expression.items()]
     return lambda fields: all(test(fields) for test in tests)
 
 
-def _clause(key: str, value: object, filterable: frozenset[str] | None) -> Predicate:
+def _clause(key: str, value: object, filterable: frozenset[str] | None, depth: int) -> Predicate:
     if key in ("$and", "$or"):
         if not isinstance(value, list) or not value:
             raise invalid(f"the {key} operator must be followed by a non-empty list of filters")
-        tests = [_expression(part, filterable) for part in value]
+        tests = [_expression(part, filterable, depth + 1) for part in value]
         if key == "$and":
             return lambda fields: all(test(fields) for test in tests)
         return lambda fields: any(test(fields) for test in tests)

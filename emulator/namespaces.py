@@ -28,13 +28,13 @@ class Namespace:
         self.filterable = filterable  # None: every field
         self.lsn = lsn
         self.records: dict[str, Record] = {}
+        self.size_bytes = 0  # as billed; kept along, so that describing a large namespace costs nothing
         self._order: list[str] | None = []
         self._changes: deque[Change] = deque()
 
     def load(self, record: Record) -> None:
         """Puts back what was kept; not a write."""
-        self.records[record.id] = record
-        self._order = None
+        self._store(record, self.records.get(record.id))
 
     def put(self, records: Iterable[Record], remember_s: float) -> None:
         """One write. `remember_s`: how long a reader may lag, hence how long the state before is kept."""
@@ -43,9 +43,7 @@ class Namespace:
             before = self.records.get(record.id)
             if remember_s:
                 self._changes.append(Change(time.monotonic(), self.lsn, record.id, before))
-            if before is None:
-                self._order = None
-            self.records[record.id] = record
+            self._store(record, before)
 
     def remove(self, ids: Iterable[str], remember_s: float) -> None:
         """One write; ids that are not there do not matter."""
@@ -54,8 +52,17 @@ class Namespace:
             before = self.records.pop(id, None)
             if before is not None:
                 self._order = None
+                self.size_bytes -= before.billed_bytes()
                 if remember_s:
                     self._changes.append(Change(time.monotonic(), self.lsn, id, before))
+
+    def _store(self, record: Record, before: Record | None) -> None:
+        if before is None:
+            self._order = None
+        else:
+            self.size_bytes -= before.billed_bytes()
+        self.size_bytes += record.billed_bytes()
+        self.records[record.id] = record
 
     def _begin(self, remember_s: float) -> None:
         self.lsn += 1

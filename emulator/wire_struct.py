@@ -5,6 +5,7 @@ Encoding is written out by hand: the library builds a message object for every v
 
 import struct as packing
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 
@@ -31,29 +32,40 @@ def encode_struct(fields: Mapping[str, object]) -> bytes:
     """Flat metadata (strings, numbers, booleans, lists of strings) as a Struct's wire bytes."""
     parts: list[bytes] = []
     for key, value in fields.items():
-        entry = _block(0x0A, key.encode()) + _block(0x12, _encode_value(value))
-        parts.append(_block(0x0A, entry))
+        parts.append(_block(b"\x0a", _key(key) + _block(b"\x12", _encode_value(value))))
     return b"".join(parts)
 
 
+@lru_cache(maxsize=1024)
+def _key(key: str) -> bytes:
+    return _block(b"\x0a", key.encode())
+
+
 def _encode_value(value: object) -> bytes:
-    match value:
-        case str():
-            return _block(0x1A, value.encode())
-        case bool():
-            return b"\x20\x01" if value else b"\x20\x00"
-        case int() | float():
-            return b"\x11" + packing.pack("<d", value)
-        case list():
-            return _block(0x32, b"".join(_block(0x0A, _encode_value(item)) for item in value))
+    if isinstance(value, str):
+        return _block(b"\x1a", value.encode())
+    if isinstance(value, bool):
+        return b"\x20\x01" if value else b"\x20\x00"
+    if isinstance(value, (int, float)):
+        return b"\x11" + packing.pack("<d", value)
+    if isinstance(value, list):
+        return _block(b"\x32", b"".join([_block(b"\x0a", _encode_value(item)) for item in value]))
     raise TypeError(f"metadata does not hold values of type {type(value).__name__}")
 
 
-def _block(tag: int, content: bytes) -> bytes:
+def _block(tag: bytes, content: bytes) -> bytes:
     """A length-delimited field."""
-    size, head = len(content), bytearray([tag])
-    while size > 0x7F:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head) + content
+    size = len(content)
+    return tag + (_SHORT[size] if size < 0x80 else _varint(size)) + content
+
+
+def _varint(number: int) -> bytes:
+    head = bytearray()
+    while number > 0x7F:
+        head.append(number & 0x7F | 0x80)
+        number >>= 7
+    head.append(number)
+    return bytes(head)
+
+
+_SHORT = [bytes([number]) for number in range(0x80)]

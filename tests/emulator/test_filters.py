@@ -1,5 +1,7 @@
 """The filter language as a table."""
 
+import functools
+
 import pytest
 
 from emulator.errors import Refusal
@@ -58,6 +60,7 @@ def test_what_matches(expression: dict[str, object], expected: bool) -> None:
         {"a": {"$exists": 1}},
         {"a": {}},
         {"a": None},
+        functools.reduce(lambda inner, _: {"$and": [inner]}, range(400), dict[str, object](a=1)),
     ],
 )
 def test_what_is_no_filter(expression: object) -> None:
