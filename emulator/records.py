@@ -116,7 +116,7 @@ def sparse_of(indices: Sequence[int], weights: bytes, what: str) -> Sparse | Non
 
 def clean_fields(fields: object, id: str) -> dict[str, object]:
     """Metadata as the service keeps it: nulls dropped, numbers as float64, only flat values."""
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise invalid(f"Vector ID {id}: metadata must be an object")
     clean: dict[str, object] = {}
     for key, value in fields.items():

@@ -1,6 +1,6 @@
 """The REST surface against descriptions of it: always our own table, and the vendor's own file when it is at hand.
 
-    PINECONE_DATA_DESCRIPTION=/path/to/db_data_2026-04.oas.yaml pytest tests/emulator/test_description.py
+    PINECONE_DATA_DESCRIPTION=/path/to/db_data_2026-04.oas.yaml pytest tests/emulator/test_emulator_description.py
 
 Intended differences from that file are named in docs/emulator.md.
 """
