@@ -65,10 +65,16 @@ def _none_left(kinds: Sequence[BatchKind]) -> Any:
 def add_clears(connection: sa.Connection, job_id: int) -> int:
     """Moves to be deleted whole whose every record was re-read and found unchanged get their one `clear` batch."""
     has_clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move).exists()
+    intent = (
+        sa.select(sa.func.max(_B.intent_at))
+        .where(_B.move_id == _M.id, _B.kind == BatchKind.RECHECK)
+        .correlate(t.move)
+        .scalar_subquery()
+    )
     return connection.execute(
         sa.insert(t.batch).from_select(
-            ["job_id", "move_id", "kind", "seq"],
-            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.CLEAR)), sa.literal(0))
+            ["job_id", "move_id", "kind", "seq", "intent_at"],
+            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.CLEAR)), sa.literal(0), intent)
             .where(_M.job_id == job_id, _M.state == MoveState.CLEANING, _M.clean_mode == "whole")
             .where(_none_left((BatchKind.RECHECK,)), ~has_clear),
         )
@@ -78,12 +84,14 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 def prove_again(connection: sa.Connection, job_id: int) -> None:
     """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
 
-    Except where a deletion was asked for already: its `clear` finds out how far it came.
+    A deletion that was asked for already may have been refused or carried out. Its intent passes to the re-reading,
+    which then misses no record that is gone, and from there to the next `clear`, which finds out how far it came.
     """
-    begun = (
+    clear = t.batch.alias("clear")
+    under_way = (
         sa.select(_B.id)
         .where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR)
-        .where(sa.or_(_B.intent_at.is_not(None), _B.state.in_((BatchState.LEASED, BatchState.DONE))))
+        .where(_B.state.in_((BatchState.LEASED, BatchState.DONE)))
         .correlate(t.move)
         .exists()
     )
@@ -92,15 +100,28 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
         for row in connection.execute(
             sa.select(_M.id)
             .where(_M.job_id == job_id, _M.clean_mode == "whole")
-            .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~begun)
+            .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~under_way)
         )
     ]
-    connection.execute(sa.delete(t.batch).where(_B.move_id.in_(affected), _B.kind == BatchKind.CLEAR))
+    intent = (
+        sa.select(sa.func.max(clear.c.intent_at))
+        .where(clear.c.move_id == _B.move_id, clear.c.kind == BatchKind.CLEAR)
+        .correlate(t.batch)
+        .scalar_subquery()
+    )
     connection.execute(
         sa.update(t.batch)
         .where(_B.move_id.in_(affected), _B.kind == BatchKind.RECHECK, _B.state == BatchState.DONE)
-        .values(state=BatchState.READY, generation=_B.generation + 1, attempts=0, run_after=None, first_leased_at=None)
+        .values(
+            state=BatchState.READY,
+            generation=_B.generation + 1,
+            attempts=0,
+            run_after=None,
+            first_leased_at=None,
+            intent_at=sa.func.coalesce(intent, _B.intent_at),
+        )
     )
+    connection.execute(sa.delete(t.batch).where(_B.move_id.in_(affected), _B.kind == BatchKind.CLEAR))
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
