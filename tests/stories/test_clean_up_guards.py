@@ -84,13 +84,41 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
         "grown": "grown lists 21 ids, which are not the 20 that were copied and proven",
         "shrunk": "1 records of shrunk vanished since they were copied",
     }
-    # And once they are as they were, a retry deletes them too
+    # And once two are as they were, a retry deletes them, but not the third, in which another record has changed
     world.emulator.write(SMALL, "changed", [before["changed"]["changed-3"]])
-    world.emulator.delete(SMALL, "grown", "new")
     world.emulator.write(SMALL, "shrunk", [lost])
+    world.emulator.delete(SMALL, "grown", "new")
+    world.emulator.write(SMALL, "grown", [row("grown-5", seed=1, note="changed by somebody")])
+    grown = world.emulator.records(SMALL, "grown")
     services.retry(world.fleet.database, job_id, WHO, "failed")
-    world.reaches(job_id, JobState.CLEANED)
-    assert_same_index(world.emulator.dump(SMALL), as_twins(before))
+    job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    assert job.reason == "1 sources were not deleted: a guard refused"
+    assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "grown": grown})
+
+
+def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=20, bruno=20)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    # Given a clean-up that stopped at its very last calls: one was refused, one carried out and answered alike
+    world.emulator.fault(operation="delete_namespace", namespace="alma", status=403, message="Forbidden")
+    world.emulator.fault(operation="delete_namespace", status=403, message="Forbidden", apply_first=True)
+    clean_up(world, job_id)
+    world.reaches(job_id, JobState.PAUSED)
+    world.until("both were asked for", lambda: len(world.emulator.calls(operation="delete_namespace")) >= 2)
+    # When a record is changed meanwhile, the key is mended, and the job resumed
+    changed = row("alma-3", seed=1, note="changed by somebody")
+    world.emulator.write(SMALL, "alma", [changed])
+    world.emulator.no_faults()
+    services.resume(world.fleet.database, job_id, WHO)
+    # Then that source is proven again, found changed, and not deleted; the other one is found gone
+    job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    assert job.reason == "1 sources were not deleted: a guard refused"
+    alma = before["alma"] | {changed.id: changed}
+    assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "alma": alma})
 
 
 def clean_up(world: World, job_id: int) -> None:
