@@ -47,20 +47,20 @@ class Holder:
         self.lease_s = lease_s
         self._beat_s = beat_s
         self._database = database
-        self._held: dict[int, Held] = {}
+        self._held: dict[tuple[int, int], Held] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Held]:
-        held = Held(lease)
+        held, key = Held(lease), _key(lease)
         with self._lock:
-            self._held[lease.id] = held
+            self._held[key] = held
         try:
             yield held
         finally:
             with self._lock:
-                self._held.pop(lease.id, None)
+                self._held.pop(key, None)
 
     def _beat(self) -> None:
         while True:
@@ -74,14 +74,17 @@ class Holder:
         asked = time.monotonic()
         try:
             with self._database.begin() as connection:
-                kept = batches.renew(
-                    connection, [(held.lease.id, held.lease.generation) for held in mine], self.owner, self.lease_s
-                )
+                kept = batches.renew(connection, [_key(held.lease) for held in mine], self.owner, self.lease_s)
         except Unreachable as error:
             log.warning("leases not renewed", leases=len(mine), why=error.message)
             return
         for held in mine:
-            if held.lease.id in kept:
+            if _key(held.lease) in kept:
                 held.extend(asked + self.lease_s)
             else:
                 held.lose()
+
+
+def _key(lease: Lease) -> tuple[int, int]:
+    """A batch may be here twice: a thread that lost its lease, and another one at work on its next generation."""
+    return lease.id, lease.generation

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from vecfleet.errors import BadRequest, RateLimited, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IdPage, Index, Usage
 from workers.holding import Held
-from workers.pace import Limit, Pace
+from workers.pace import LONGEST_WAIT_S, Limit, Pace
 
 T = TypeVar("T")
 
@@ -23,8 +23,6 @@ T = TypeVar("T")
 _TRIES = 4
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
-# A slot further away than this is not waited for in the task: the batch goes back and is sent again.
-_LONGEST_PACE_WAIT_S = 15.0
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
 
@@ -32,6 +30,10 @@ _REQUEST_SLACK = 0.95
 FETCHES, LISTS = 100.0, 200.0
 UPSERTS, UPSERT_BYTES = 100.0, 50_000_000.0
 DELETES, DELETED_RECORDS = 100.0, 5_000.0
+
+
+class NoSlotSoon(RateLimited):
+    """The fleet's pace has no slot soon."""
 
 
 class Lane:
@@ -155,7 +157,7 @@ class Lane:
                 raise
 
         tries = Retrying(
-            retry=retry_if_exception_type(Transient),
+            retry=retry_if_exception(lambda error: isinstance(error, Transient) and not isinstance(error, NoSlotSoon)),
             wait=_wait,
             stop=stop_after_attempt(_TRIES),
             reraise=True,
@@ -164,8 +166,8 @@ class Lane:
 
     def _wait_for_pace(self, limits: Sequence[tuple[Limit, float]]) -> None:
         wait = max(self._pace.reserve(limit, cost, self._share) for limit, cost in limits)
-        if wait > _LONGEST_PACE_WAIT_S:
-            raise RateLimited("the fleet's pace has no slot soon", retry_after=wait)
+        if wait > LONGEST_WAIT_S:
+            raise NoSlotSoon(retry_after=wait)
         if wait > 0:
             time.sleep(wait)
 

@@ -23,13 +23,15 @@ _LOWEST = 0.05
 _FLIGHT_S = 1.0
 # How many calls may go out back to back after an idle moment: a tenth of a second's worth.
 _BURST_S = 0.1
+# A slot further away than this is not booked, and not waited for in a task: the batch goes back and is sent again.
+LONGEST_WAIT_S = 15.0
 # Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
 _SHARE_ALONE = 0.25
 
 _RESERVE = """
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
 local interval, cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local climb = tonumber(ARGV[4])
+local climb, longest = tonumber(ARGV[4]), tonumber(ARGV[5])
 local state = redis.call('HMGET', KEYS[1], 'tat', 'factor', 'since', 'hold')
 local factor, since = tonumber(state[2]), tonumber(state[3])
 if not factor then
@@ -40,7 +42,9 @@ factor = math.min(1, factor + (now - since) / 1000000 * climb)
 local tat, hold = tonumber(state[1]) or now, tonumber(state[4]) or 0
 if tat < now then tat = now end
 local start = math.max(tat - burst, now, hold)
-redis.call('HSET', KEYS[1], 'tat', string.format('%.0f', math.max(tat, hold) + interval * cost / factor))
+if start - now <= longest then
+  redis.call('HSET', KEYS[1], 'tat', string.format('%.0f', math.max(tat, hold) + interval * cost / factor))
+end
 redis.call('PEXPIRE', KEYS[1], 86400000)
 return math.floor(start - now)
 """
@@ -49,7 +53,8 @@ _THROTTLED = """
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
 local flight, cut, climb, lowest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local state = redis.call('HMGET', KEYS[1], 'factor', 'since', 'hold')
-local factor, since = tonumber(state[1]) or 0.5, tonumber(state[2]) or 0
+local factor, since = tonumber(state[1]), tonumber(state[2])
+if not factor then factor, since = 0.5, now - flight end
 if now - since >= flight then
   factor = math.min(1, factor + (now - since) / 1000000 * climb)
   redis.call('HSET', KEYS[1], 'factor', math.max(lowest, factor * cut), 'since', string.format('%.0f', now))
@@ -86,11 +91,14 @@ class Pace:
         self._lock = threading.Lock()
 
     def reserve(self, limit: Limit, cost: float, share: float) -> float:
-        """Book `cost` of the limit at `share` of its documented rate. Returns the seconds to wait before the call."""
+        """Book `cost` of the limit at `share` of its documented rate. Returns the seconds to wait before the call.
+
+        Nothing is booked where that is more than `LONGEST_WAIT_S`.
+        """
         interval_us = 1_000_000 / (limit.per_second * share)
-        burst_us = _BURST_S * 1_000_000
+        arguments = [interval_us, cost, _BURST_S * 1_000_000, _CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000]
         try:
-            return int(self._reserve(keys=[limit.key], args=[interval_us, cost, burst_us, _CLIMB_PER_S])) / 1_000_000
+            return int(self._reserve(keys=[limit.key], args=arguments)) / 1_000_000
         except RedisError as error:
             log.warning("no Redis: keeping a small pace alone", why=type(error).__name__)
             return self._reserve_alone(limit, cost, share)
@@ -108,5 +116,6 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             start = max(self._alone.get(limit.key, now), now)
-            self._alone[limit.key] = start + cost / (limit.per_second * share * _SHARE_ALONE)
+            if start - now <= LONGEST_WAIT_S:
+                self._alone[limit.key] = start + cost / (limit.per_second * share * _SHARE_ALONE)
             return start - now

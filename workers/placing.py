@@ -53,7 +53,11 @@ class Placer:
         enriched = self._enrich(record, routed)
         if isinstance(enriched, Conflict):
             return ParkedRecord(record.id, enriched.reason)
-        if len(orjson.dumps(enriched.metadata)) > self.target.limits.metadata_bytes:
+        try:
+            metadata_bytes = len(orjson.dumps(enriched.metadata))
+        except orjson.JSONEncodeError as error:
+            return ParkedRecord(record.id, f"its metadata cannot be written as JSON: {error}")
+        if metadata_bytes > self.target.limits.metadata_bytes:
             return ParkedRecord(record.id, f"its metadata would be over {self.target.limits.metadata_bytes:,} bytes")
         if self.prefix:
             enriched = replace(enriched, id=self.target_id(record.id))

@@ -14,7 +14,7 @@ from orchestrator import retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, removals
 from orchestrator.model import Finding, Job, Lease
 from orchestrator.retrying import Again, Park, PauseJob, Split
-from orchestrator.states import BatchKind
+from orchestrator.states import JOB_PAUSABLE, BatchKind
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import IndexInfo
 from workers import checking, cleaning, copying, listing, undoing
@@ -161,7 +161,9 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             log.error("the job pauses", error=name, why=text)
             again(0, name, text, spend_attempt=False)
             with work.database.begin() as connection:
-                services.pause_in(connection, jobs.get(connection, lease.job_id, lock=True), "fleet", reason)
+                job = jobs.get(connection, lease.job_id, lock=True)
+                if job.state in JOB_PAUSABLE:  # one that is being ended meanwhile is not paused
+                    services.pause_in(connection, job, "fleet", reason)
         case Park():
             log.error("batch parked", error=name, why=text, exc_info=error)
             with work.database.begin() as connection:

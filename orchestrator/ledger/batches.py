@@ -118,15 +118,17 @@ def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str,
     )
 
 
-def renew(connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float) -> set[int]:
-    """Extend the leases this process holds; returns the batches that are still its own."""
+def renew(
+    connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float
+) -> set[tuple[int, int]]:
+    """Extend the leases this process holds, each a batch and its generation; returns those that are still its own."""
     rows = connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
         .values(lease_until=_NOW + _seconds(seconds))
-        .returning(_B.id)
+        .returning(_B.id, _B.generation)
     )
-    return {row.id for row in rows}
+    return {(row.id, row.generation) for row in rows}
 
 
 def settle(
