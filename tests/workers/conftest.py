@@ -1,0 +1,49 @@
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.model import Lease
+from orchestrator.states import BatchKind
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], None]:
+    """Wait for a condition, and fail where it does not come true."""
+
+    def eventually(holds: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, "this never came true"
+            time.sleep(0.005)
+
+    return eventually
+
+
+@pytest.fixture
+def lease_of() -> Callable[..., Lease]:
+    """A lease for so many seconds."""
+
+    def lease_of(seconds: float = 60.0) -> Lease:
+        return Lease(
+            id=1,
+            job_id=1,
+            move_id=1,
+            target_id=None,
+            copy_id=None,
+            kind=BatchKind.COPY,
+            seq=1,
+            generation=0,
+            attempts=1,
+            size=1,
+            manifest=None,
+            targets=(),
+            intended=False,
+            age_seconds=0.0,
+            until_monotonic=time.monotonic() + seconds,
+        )
+
+    return lease_of

@@ -1,0 +1,310 @@
+"""The lane: calls that are paced, tried a few times, split where they must be, and never made without a lease."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from orchestrator.ledger.batches import Fenced
+from orchestrator.model import Lease
+from vecfleet import errors as e
+from vecfleet.records import Record
+from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written
+from vecfleet.stores.memory import MemoryIndex
+from workers import lane as lanes
+from workers.holding import Held
+from workers.lane import Lane
+from workers.pace import Limit, Pace
+
+DIMENSION = 8
+INFO = IndexInfo("brain", Kind.DENSE, DIMENSION, "cosine", host="brain.local")
+DEADLINE_S = 5.0
+VALUES = np.ones(DIMENSION, "<f4").tobytes()
+
+
+@dataclass
+class Index(MemoryIndex):
+    """A store in memory that fails as planned: `faults` are raised one a call; `poisoned` ids are refused always."""
+
+    faults: list[Exception] = field(default_factory=list)
+    poisoned: set[str] = field(default_factory=set)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        super().__init__(INFO, limits or Limits())
+        self.faults, self.poisoned, self.calls = [], set(), []
+
+    def _called(self, name: str, count: int) -> None:
+        self.calls.append((name, count))
+        if self.faults:
+            raise self.faults.pop(0)
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        self._called("fetch", len(ids))
+        return super().fetch(namespace, ids)
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        self._called("upsert", len(records))
+        if any(record.id in self.poisoned for record in records):
+            raise e.BadRequest("a record is refused")
+        return super().upsert(namespace, records)
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        self._called("delete", len(ids))
+        return super().delete(namespace, ids)
+
+    def delete_namespace(self, name: str) -> Usage:
+        self._called("delete_namespace", 1)
+        return super().delete_namespace(name)
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(lanes, "_LONGEST_WAIT_S", 0.01)
+
+
+class CountedPace(Pace):
+    """The pace, and how often a slot was asked for."""
+
+    asked = 0
+
+    def reserve(self, limit: Limit, cost: float, share: float) -> float:
+        self.asked += 1
+        return super().reserve(limit, cost, share)
+
+
+@pytest.fixture
+def pace(redis_url: str) -> CountedPace:
+    return CountedPace(redis_url)
+
+
+@pytest.fixture
+def lane_to(pace: Pace, lease_of: Callable[..., Lease]) -> Callable[..., Lane]:
+    def lane_to(index: Index, seconds: float = 60.0) -> Lane:
+        return Lane(index, pace, 1.0, Held(lease_of(seconds)), DEADLINE_S)
+
+    return lane_to
+
+
+def records(count: int) -> list[Record]:
+    return [Record(f"r{number:03d}", VALUES, metadata={"text": "hello"}) for number in range(count)]
+
+
+def nothing() -> None:
+    """What runs before each write, where a test does not care."""
+
+
+def sizes(index: Index, name: str = "upsert") -> list[int]:
+    return [count for called, count in index.calls if called == name]
+
+
+# Splitting and poison
+
+
+def test_one_poisoned_record_comes_back_alone_with_its_reason(lane_to: Callable[..., Lane]) -> None:
+    # Given a hundred records of which the service refuses one
+    index = Index()
+    index.poisoned = {"r042"}
+
+    # When they are written
+    refused = lane_to(index).upsert("t", records(100), nothing)
+
+    # Then its neighbours are there, and it is told apart in a few requests
+    assert [(record.id, why) for record, why in refused] == [("r042", "BadRequest: a record is refused")]
+    assert index.namespace("t").count == 99  # type: ignore[union-attr]
+    assert len(sizes(index)) <= 2 * 7 + 1
+
+
+def test_every_poisoned_record_is_told_apart(lane_to: Callable[..., Lane]) -> None:
+    index = Index()
+    index.poisoned = {"r000", "r031", "r063"}
+    refused = lane_to(index).upsert("t", records(64), nothing)
+    assert {record.id for record, _ in refused} == index.poisoned
+    assert index.namespace("t").count == 61  # type: ignore[union-attr]
+
+
+def test_what_is_too_large_is_halved(lane_to: Callable[..., Lane]) -> None:
+    # Given a service that takes less at once than it says
+    index = Index()
+    index.faults = [e.TooLarge("413")]
+    assert lane_to(index).upsert("t", records(10), nothing) == []
+    assert sizes(index) == [10, 5, 5]
+    assert index.namespace("t").count == 10  # type: ignore[union-attr]
+
+
+def test_a_single_record_that_is_too_large_comes_back_with_its_reason(lane_to: Callable[..., Lane]) -> None:
+    index = Index(Limits(upsert_bytes=10))
+    ((record, why),) = lane_to(index).upsert("t", records(1), nothing)
+    assert record.id == "r000"
+    assert why.startswith("TooLarge: ")
+
+
+def test_requests_are_filled_up_to_the_limits_and_no_further(lane_to: Callable[..., Lane]) -> None:
+    # Given a service that takes seven records, or three by their size
+    one = Index().request_bytes(records(1)[0])
+    by_count, by_size = Index(Limits(upsert_records=7)), Index(Limits(upsert_bytes=one * 4 - 1))
+
+    # When twenty are written, then no request is refused, and none is smaller than it need be
+    lane_to(by_count).upsert("t", records(20), nothing)
+    lane_to(by_size).upsert("t", records(20), nothing)
+    assert sizes(by_count) == [7, 7, 6]
+    assert sizes(by_size) == [3] * 6 + [2]
+
+
+def test_a_fetch_asks_for_as_many_ids_as_the_store_takes(lane_to: Callable[..., Lane]) -> None:
+    index = Index()
+    lane = lane_to(index)
+    lane.upsert("s", records(250), nothing)
+    found = lane.fetch("s", [record.id for record in records(250)] + ["absent"])
+    assert len(found) == 250 and "absent" not in found
+    assert sizes(index, "fetch") == [100, 100, 51]
+
+
+def test_a_delete_asks_for_as_many_ids_as_the_store_takes(lane_to: Callable[..., Lane]) -> None:
+    index = Index(Limits(delete_ids=4))
+    lane = lane_to(index)
+    lane.upsert("s", records(10), nothing)
+    lane.delete("s", [record.id for record in records(10)], nothing)
+    assert sizes(index, "delete") == [4, 4, 2]
+    assert lane.fetch("s", ["r000", "r009"]) == {}
+
+
+# Trying again
+
+
+@pytest.mark.parametrize("error", [e.Unavailable("503"), e.TimedOut(), e.RateLimited("429", retry_after=0.001)])
+def test_a_hiccup_is_tried_again(lane_to: Callable[..., Lane], error: e.Transient) -> None:
+    index = Index()
+    lane = lane_to(index)
+    lane.upsert("s", records(1), nothing)
+    index.faults = [error] * 3
+    assert list(lane.fetch("s", ["r000"])) == ["r000"]
+    assert len(sizes(index, "fetch")) == 4
+    assert lane.usage.requests == 5
+
+
+@pytest.mark.parametrize("error", [e.Unavailable("503"), e.TimedOut(), e.RateLimited("429")])
+def test_what_does_not_pass_is_given_up_after_four_tries(lane_to: Callable[..., Lane], error: e.Transient) -> None:
+    index = Index()
+    index.faults = [error] * 100
+    with pytest.raises(type(error)):
+        lane_to(index).fetch("s", ["a"])
+    assert len(sizes(index, "fetch")) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [e.KeyRefused("401"), e.QuotaExhausted("the month's"), e.Missing("404"), e.WrongKind(), e.BadRequest()]
+)
+def test_what_no_retry_helps_is_not_tried_again(lane_to: Callable[..., Lane], error: Exception) -> None:
+    index = Index()
+    index.faults = [error]
+    with pytest.raises(type(error)):
+        lane_to(index).fetch("s", ["a"])
+    assert len(index.calls) == 1
+
+
+def test_a_429_holds_the_fleet_and_sends_the_batch_back(lane_to: Callable[..., Lane], pace: Pace) -> None:
+    # Given a 429 that asks everybody to wait for a minute
+    index = Index()
+    index.faults = [e.RateLimited("429", retry_after=60.0)]
+
+    # When a worker meets it, then it asks no second time, and gives the batch back with the time to come again
+    with pytest.raises(e.RateLimited) as sent_away:
+        lane_to(index).fetch("s", ["a"])
+    assert sizes(index, "fetch") == [1]
+    assert sent_away.value.retry_after == pytest.approx(60, abs=2)
+
+    # And every other worker waits as well, for this limit alone
+    assert pace.reserve(Limit("fetch", INFO.host, lanes.FETCHES), 1, 1.0) > 55
+    assert pace.reserve(Limit("list", INFO.host, lanes.LISTS), 1, 1.0) == 0
+
+
+def test_a_slot_too_far_away_is_not_waited_for(lane_to: Callable[..., Lane], pace: CountedPace) -> None:
+    # Given a fleet that is held for a minute
+    index = Index()
+    pace.throttled(Limit("fetch", INFO.host, lanes.FETCHES), 60.0)
+
+    # When a worker would fetch, then it is told when to come back, and neither calls nor asks a second time
+    with pytest.raises(e.RateLimited) as sent_away:
+        lane_to(index).fetch("s", ["a"])
+    assert sent_away.value.retry_after == pytest.approx(60, abs=2)
+    assert (index.calls, pace.asked) == ([], 1)
+
+
+# The lease
+
+
+def test_without_time_left_on_the_lease_no_call_is_made(lane_to: Callable[..., Lane]) -> None:
+    # Given a lease that ends before a request's deadline would
+    index = Index()
+    index.create_namespace("s", None)
+    lane = lane_to(index, seconds=DEADLINE_S - 0.5)
+
+    # When anything is asked for, then nothing is
+    for call in (
+        lambda: lane.fetch("s", ["a"]),
+        lambda: lane.page("s"),
+        lambda: lane.upsert("s", records(1), nothing),
+        lambda: lane.delete("s", ["a"], nothing),
+        lambda: lane.delete_namespace("s", nothing),
+    ):
+        with pytest.raises(Fenced):
+            call()
+    assert index.calls == []
+    assert index.namespace("s") is not None
+
+
+def test_the_lease_is_looked_at_before_each_try(lane_to: Callable[..., Lane]) -> None:
+    # Given a call that fails, and a lease that is lost meanwhile
+    index = Index()
+    lane = lane_to(index)
+
+    def lose() -> None:
+        if index.calls:
+            lane._held.lose()
+
+    index.faults = [e.Unavailable("503")]
+    with pytest.raises(Fenced):
+        lane.upsert("t", records(1), lose)
+    assert sizes(index) == [1]
+
+
+def test_what_must_be_on_record_before_a_write_is_so_before_each_request_and_each_try(
+    lane_to: Callable[..., Lane],
+) -> None:
+    # Given a batch that needs three requests, one of which fails at first
+    index = Index(Limits(upsert_records=4))
+    index.faults = [e.Unavailable("503")]
+    noted: list[int] = []
+
+    # When it is written
+    lane_to(index).upsert("t", records(12), lambda: noted.append(len(index.calls)))
+
+    # Then the note came right before each of the four calls
+    assert noted == [0, 1, 2, 3]
+
+
+def test_where_the_note_cannot_be_made_nothing_is_written(lane_to: Callable[..., Lane]) -> None:
+    index = Index()
+
+    def job_table_away() -> None:
+        raise e.Unreachable
+
+    with pytest.raises(e.Unreachable):
+        lane_to(index).upsert("t", records(1), job_table_away)
+    assert index.calls == []
+
+
+# Listing
+
+
+def test_all_pages_are_read_and_an_id_is_found_among_its_like(lane_to: Callable[..., Lane]) -> None:
+    index = Index(Limits(list_ids=3))
+    lane = lane_to(index)
+    lane.upsert("s", records(10), nothing)
+    assert [record_id for page in lane.ids("s") for record_id in page] == [record.id for record in records(10)]
+    assert lane.is_listed("s", "r001")
+    assert not lane.is_listed("s", "r00")
+    assert not lane.is_listed("s", "r0010")

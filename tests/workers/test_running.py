@@ -1,0 +1,346 @@
+"""The life of a batch in a worker: every error becomes a decision on record, and every wake-up may come twice."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from job_table import INDEX, JobTable, plan_of, planned
+from pydantic import SecretStr
+
+from orchestrator import services
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import parked
+from orchestrator.ledger.database import Database
+from orchestrator.model import Lease
+from orchestrator.states import BatchKind, BatchState, JobState
+from vecfleet import errors as e
+from vecfleet.digests import Tally
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Fetched, Limits, Store
+from vecfleet.stores.memory import MemoryIndex, MemoryStore
+from workers import running
+from workers.process import Process
+from workers.work import Later, NotProven
+
+COUNT = 23
+
+
+@dataclass(frozen=True)
+class InMemory(Fleet):
+    """A fleet whose vector database is in memory."""
+
+    memory: MemoryStore
+
+    def store_named(self, name: str) -> Store:
+        return self.memory
+
+
+@dataclass
+class One:
+    """A fleet in one process: the job table is real, the index is in memory, and tests deliver the wake-ups."""
+
+    table: JobTable
+    process: Process
+    index: MemoryIndex
+
+    def deliver(self, times: int = 1) -> int:
+        """Dispatch what is due and work each wake-up so many times. Returns how many there were."""
+        wakeups = self.table.dispatch()
+        for _ in range(times):
+            for wakeup in wakeups:
+                running.run(self.process, wakeup.batch_id, wakeup.generation)
+        return len(wakeups)
+
+    def until(self, *states: JobState, times: int = 1) -> None:
+        for _ in range(60):
+            self.table.advance()
+            if self.table.job.state in states:
+                return
+            self.deliver(times)
+        raise AssertionError(f"the job stays {self.table.job.state}: {self.table.job.reason}")
+
+    def ids(self, namespace: str) -> list[str]:
+        return self.index.list_ids(namespace).ids
+
+
+@pytest.fixture
+def one(database_url: str, redis_url: str) -> Iterator[One]:
+    """A job s → t over 23 records, in batches of at most ten."""
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
+        freshness_wait_seconds=0.01,
+        _env_file=None,  # type: ignore[call-arg]
+    )
+    store = MemoryStore()
+    index = store.create(INDEX, Limits(upsert_records=10))
+    values = np.arange(1, 3_073, dtype="<f4").tobytes()
+    for start in range(0, COUNT, 10):
+        some = range(start, min(start + 10, COUNT))
+        index.upsert("s", [Record(f"r{number:02d}", values, metadata={"text": f"text {number}"}) for number in some])
+    fleet = InMemory(settings, store)
+    table = JobTable(Database(database_url, pool_size=4))
+    table.apply(plan_of(planned("s", "creator_ana_twin_s", COUNT), cut_over="none"))
+    yield One(table, Process(fleet), index)
+    table.database.dispose()
+    fleet.database.dispose()
+
+
+TARGET = "creator_ana_twin_s"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_job_runs_from_its_plan_to_its_end_however_often_each_wake_up_is_delivered(one: One, times: int) -> None:
+    # Given a job, every wake-up of which is delivered once (twice)
+    before = Tally.of_ids(one.ids("s"))
+
+    # When it runs
+    one.until(JobState.VERIFIED, times=times)
+
+    # Then every record is at the target, each counted once, and the source is untouched
+    assert Tally.of_ids(one.ids(TARGET)) == before == Tally.of_ids(one.ids("s"))
+    move = one.table.move
+    assert (move.listed, move.written, move.settled, move.batches) == (COUNT, COUNT, COUNT, 3)
+    assert all(row.attempts == 1 for row in one.table.rows())
+
+    # And after clean-up the source is gone, the target is as it was
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=times == 2)
+    one.until(JobState.CLEANED, times=times)
+    assert one.ids("s") == []
+    assert Tally.of_ids(one.ids(TARGET)) == before
+
+
+def test_a_job_is_rolled_back_to_where_it_began(one: One) -> None:
+    one.until(JobState.VERIFIED)
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.ROLLED_BACK, times=2)
+    assert one.index.namespace(TARGET) is None
+    assert len(one.ids("s")) == COUNT
+
+
+def test_a_record_that_somebody_changed_at_the_target_stops_the_roll_back(one: One) -> None:
+    one.until(JobState.VERIFIED)
+    (changed,) = one.index.fetch(TARGET, ["r07"]).records.values()
+    one.index.upsert(TARGET, [changed.with_metadata({"text": "somebody's own"})])
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert len(one.ids(TARGET)) == COUNT
+
+    services.roll_back(one.table.database, one.table.job_id, "ana", "keep")
+    one.until(JobState.ROLLED_BACK)
+    assert one.ids(TARGET) == ["r07"]
+
+
+def test_a_source_that_changed_since_it_was_copied_is_not_deleted(one: One) -> None:
+    # Given a verified job, and then somebody changes a record at the source
+    one.until(JobState.VERIFIED)
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [record.with_metadata({"text": "newer"})])
+
+    # When it is cleaned up, then nothing is deleted, and the reason is said
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert len(one.ids("s")) == COUNT
+    assert one.table.move.reason == "1 records of s are not equal at their target"
+
+
+def test_a_record_that_came_to_the_source_later_is_not_deleted_with_the_rest(one: One) -> None:
+    one.until(JobState.VERIFIED)
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [Record("later", record.values)])
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert len(one.ids("s")) == COUNT + 1
+    assert one.table.move.reason == "s lists 24 ids, which are not the 23 that were copied and proven"
+
+
+def test_a_loss_at_the_target_is_found_named_and_repaired(one: One) -> None:
+    # Given a copied job, one of whose records is lost at the target and another one damaged
+    one.until(JobState.COPIED)
+    (damaged,) = one.index.fetch(TARGET, ["r11"]).records.values()
+    one.index.delete(TARGET, ["r07"])
+    one.index.upsert(TARGET, [Record("r11", bytes(len(damaged.values)), metadata=damaged.metadata)])
+
+    # When it is verified, then both are found and copied again
+    one.until(JobState.VERIFIED)
+    assert one.table.job.repairs == 1
+    assert one.index.fetch(TARGET, ["r11"]).records["r11"] == damaged
+    assert len(one.ids(TARGET)) == COUNT
+
+
+def test_an_insert_and_a_delete_do_not_hide_each_other(one: One) -> None:
+    """Equal counts prove nothing."""
+    one.until(JobState.COPIED)
+    (record,) = one.index.fetch(TARGET, ["r07"]).records.values()
+    one.index.delete(TARGET, ["r07"])
+    one.index.upsert(TARGET, [Record("intruder", record.values, metadata=record.metadata)])
+    one.until(JobState.NEEDS_ATTENTION)
+    (target,) = one.table.targets.values()
+    assert target.verdict is not None and target.verdict["extra"] == 1
+    assert {"kind": "extra", "id": "intruder"} in target.verdict["samples"]
+    assert "intruder" in one.ids(TARGET)
+
+
+def test_a_record_that_cannot_be_sent_is_parked_and_its_batch_goes_on(one: One) -> None:
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [record.with_metadata({"text": "a", "creator_id": "somebody else"})])
+    one.until(JobState.NEEDS_ATTENTION)
+    with one.table.begin() as connection:
+        (only,) = parked.records(connection, one.table.job_id)
+    assert (only.record_id, only.source) == ("r07", "s")
+    assert one.table.move.written == COUNT - 1
+    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.VERIFIED)
+
+
+# Errors
+
+
+@pytest.fixture
+def fail(one: One) -> Callable[[Exception], Lease]:
+    """Lease the first copy batch and let its work end with this error."""
+
+    def fail(error: Exception) -> Lease:
+        one.table.advance()
+        one.deliver()
+        lease = one.table.take(window=1)[0]
+        with one.process.holder.holding(lease) as held:
+            running._settle_failure(running._work(one.process, held, one.table.job), error, 1)
+        return lease
+
+    return fail
+
+
+def test_a_refused_key_pauses_the_job_with_the_sentence_that_helps(one: One, fail: Callable[..., Lease]) -> None:
+    lease = fail(e.KeyRefused("the key is refused", next_step="set PINECONE_API_KEY"))
+    assert one.table.job.state is JobState.PAUSING
+    assert one.table.job.reason == "the key is refused; set PINECONE_API_KEY"
+    assert (one.table.row(lease.id).state, one.table.row(lease.id).attempts) == (BatchState.READY, 0)
+
+
+def test_a_refused_key_does_not_stop_a_job_from_being_cancelled(one: One, fail: Callable[..., Lease]) -> None:
+    # Given a job that is being cancelled while a worker is at its last call
+    one.table.advance()
+    one.deliver()
+    (lease, *_) = one.table.take(window=1)
+    services.cancel(one.table.database, one.table.job_id, "ana")
+
+    # When that call is refused, then the batch lands, and the job is cancelled
+    with one.process.holder.holding(lease) as held:
+        running._settle_failure(running._work(one.process, held, one.table.job), e.KeyRefused(), 1)
+    assert one.table.row(lease.id).state == BatchState.READY
+    one.table.advance()
+    assert one.table.job.state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "attempts", "kept"),
+    [
+        (Later(5, "not answered yet"), BatchState.READY, 0, ("Waiting", "not answered yet")),
+        (e.Unavailable("503"), BatchState.READY, 0, ("Unavailable", "503")),
+        (e.TimedOut("no answer"), BatchState.READY, 1, ("TimedOut", "no answer")),
+        (e.Unreachable("Redis is away"), BatchState.READY, 0, ("Unreachable", "Redis is away")),
+        (e.BadRequest("refused"), BatchState.PARKED, 1, ("BadRequest", "refused")),
+        (NotProven("it vanished"), BatchState.PARKED, 1, ("NotProven", "it vanished")),
+        (e.TooLarge("413"), BatchState.SPLIT, 1, ("TooLarge", "split in two halves")),
+        (
+            KeyError("what a record says"),
+            BatchState.PARKED,
+            1,
+            ("KeyError", "an unexpected KeyError; the worker's log has the traceback"),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_each_failure_is_on_record_with_its_reason(
+    one: One, fail: Callable[..., Lease], error: Exception, state: BatchState, attempts: int, kept: tuple[str, str]
+) -> None:
+    row = one.table.row(fail(error).id)
+    assert (row.state, row.attempts) == (state, attempts)
+    assert (row.error_class, row.error_text) == kept
+
+
+def test_a_check_that_is_too_large_is_parked_and_not_split(one: One) -> None:
+    one.until(JobState.COPIED)
+    one.table.advance()
+    (lease, *_) = [lease for lease in one.table.take() if lease.kind is BatchKind.VERIFY]
+    with one.process.holder.holding(lease) as held:
+        running._settle_failure(running._work(one.process, held, one.table.job), e.TooLarge("414"), 1)
+    assert one.table.row(lease.id).state == BatchState.PARKED
+
+
+def test_a_finish_that_came_too_late_voids_what_was_concluded_meanwhile(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that freezes right after an upsert, so long that others copy its batch again and verify it
+    one.table.advance()
+    one.deliver()
+    (wakeup, *_) = one.table.dispatch(window=1)
+    original = MemoryIndex.upsert
+
+    def freeze(index: MemoryIndex, namespace: str, records: list[Record]) -> object:
+        written = original(index, namespace, records)
+        monkeypatch.setattr(MemoryIndex, "upsert", original)
+        with one.table.begin() as connection:
+            connection.execute(sa.text("UPDATE batch SET lease_until = clock_timestamp() WHERE state = 'leased'"))
+        one.table.reap()
+        one.until(JobState.VERIFIED)
+        return written
+
+    monkeypatch.setattr(MemoryIndex, "upsert", freeze)
+
+    # When it wakes up and its upsert may have landed at any time
+    running.run(one.process, wakeup.batch_id, wakeup.generation)
+
+    # Then it recorded nothing, and the verdict is void: the target is read back again
+    assert one.table.move.written == COUNT
+    one.table.advance()
+    assert one.table.job.state is JobState.COPIED
+    one.until(JobState.VERIFIED)
+
+
+def test_when_the_job_table_is_away_the_lease_runs_out_and_nothing_else_happens(one: One) -> None:
+    # Given a worker whose work failed while the job table does not answer
+    one.table.advance()
+    one.deliver()
+    (lease,) = one.table.take(window=1)
+    with one.process.holder.holding(lease) as held:
+        work = running._work(one.process, held, one.table.job)
+        work.database = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+        # When it would record that, then it gives up quietly, and the batch comes back by itself
+        running._settle_failure(work, e.BadRequest("refused"), 1)
+    assert one.table.row(lease.id).state == BatchState.LEASED
+    one.table.expire(lease)
+    one.table.reap()
+    assert one.table.row(lease.id).state == BatchState.READY
+
+
+def test_a_record_that_vanished_before_it_was_fetched_is_gone(one: One) -> None:
+    one.table.advance()
+    one.deliver()
+    one.index.delete("s", ["r00", "r22"])
+    one.until(JobState.VERIFIED)
+    move = one.table.move
+    assert (move.listed, move.written, move.gone) == (COUNT, COUNT - 2, 2)
+
+
+def test_a_record_that_is_listed_but_not_answered_is_no_goner(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a service that lists a record it does not give
+    original = MemoryIndex.fetch
+
+    def withhold(index: MemoryIndex, namespace: str, ids: list[str]) -> Fetched:
+        fetched = original(index, namespace, ids)
+        fetched.records.pop("r00", None)
+        return fetched
+
+    monkeypatch.setattr(MemoryIndex, "fetch", withhold)
+
+    # When the job runs, then it counts nothing as gone, and asks a person
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.move.gone == 0
+    (row,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
+    assert row.error_text == "1 ids are listed, but the service does not give their records"
