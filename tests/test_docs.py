@@ -17,6 +17,8 @@ from vecfleet.settings import Settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
 SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
+# Variables that other programs read: the SDK and OpenSSL, a test that is given a file.
+FOREIGN = {"SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION"}
 LATER = ("→ *", "out of scope")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?vecfleet ([a-z].*)$", re.MULTILINE)
@@ -164,7 +166,8 @@ def other_options(page: Path) -> set[str]:
 def names_in_code() -> set[str]:
     folders = ("orchestrator", "workers", "emulator")
     texts = (path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
-    return {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]+)\b", text, re.MULTILINE)}
+    found = {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]+)\b", text, re.MULTILINE)}
+    return found | FOREIGN
 
 
 def generator() -> ModuleType:
