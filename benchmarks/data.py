@@ -12,7 +12,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 METADATA_BYTES = 500
-NAMESPACES = 5
+NAMESPACES = 10
 _WRITTEN_AT_ONCE = 40  # 1.6 MB of request at 3,072 dimensions
 
 

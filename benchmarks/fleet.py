@@ -15,6 +15,7 @@ from migrations.plan import Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator import applying, services
 from orchestrator.bootstrap import Fleet
+from orchestrator.embedded.foreground import endings_interrupt
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import Stack
 from orchestrator.ledger import jobs
@@ -67,7 +68,7 @@ def running(state_dir: Path) -> Iterator[Running]:
     """Private Postgres and Redis, the emulator, a dispatcher and two workers; all gone afterwards."""
     settings = Settings.model_validate(_NOTHING_SET)
     stack = Stack(state_dir, workers=WORKERS, dispatcher=True, emulator=True, durable=False, settings=settings)
-    with stack:
+    with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
         yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir)
 
