@@ -63,9 +63,7 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
 def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
     objections = []
     for target in facts.targets:
-        if target.check_state == "empty":
-            continue
-        if target.check_state != "verified" or target.verdict_at is None:
+        if target.check_state not in ("verified", "empty") or target.verdict_at is None:
             objections.append(f"{target.namespace} has no verdict that it holds everything")
         elif target.sequence != target.check_sequence:
             objections.append(f"the verdict on {target.namespace} is void: it was written to since")
