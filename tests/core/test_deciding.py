@@ -1,14 +1,10 @@
 """What a job does next: tables of (what the job table says, the time) → commands. No database, no clock, no wait."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from job_table import INDEX, plan_of, planned
+from snapshots import NOW, Batches, snapshot
 
 from migrations.plan import Policies
 from orchestrator.deciding import (
@@ -27,13 +23,9 @@ from orchestrator.deciding import (
     decide,
 )
 from orchestrator.ledger.removals import RollBackProgress
-from orchestrator.model import Job
 from orchestrator.states import (
-    BATCH_OPEN,
-    JOB_EDGES,
     JOB_ENDED,
     JOB_PAUSABLE,
-    JOB_WORKING,
     BatchKind,
     BatchState,
     JobState,
@@ -41,62 +33,6 @@ from orchestrator.states import (
 )
 
 J, K, B, M = JobState, BatchKind, BatchState, MoveState
-NOW = datetime(2026, 2, 11, 12, tzinfo=UTC)
-JOB = Job(
-    id=1,
-    state=J.RUNNING,
-    resume_to=None,
-    reason=None,
-    plan=plan_of(planned("s", "t")),
-    source=INDEX,
-    target=INDEX,
-    way_back="roll back",
-    salt="salt",
-    created_by="ana",
-    created_at=NOW,
-    started_at=NOW,
-    verified_at=None,
-    cut_over_at=None,
-    ended_at=None,
-    cut_over_percent=0,
-    batch_window=48,
-    pace_share=0.5,
-    budget_factor=1.5,
-    repairs=0,
-    changed_records=None,
-)
-NOTHING_TO_UNDO = RollBackProgress(compares=0, undos=0, drops=0, droppable=0, changed=0)
-Batches = Mapping[tuple[BatchKind, BatchState], int]
-
-
-def snapshot(
-    state: JobState,
-    *,
-    batches: Batches | None = None,
-    moves: Mapping[MoveState, int] | None = None,
-    targets: Mapping[str, int] | None = None,
-    policies: Policies | None = None,
-    roll_back: RollBackProgress | None = NOTHING_TO_UNDO,
-    undecided: int = 0,
-    void: tuple[int, ...] = (),
-    differing: int = 0,
-    over_budget: str | None = None,
-    readers_moved: bool = False,
-    **job: Any,
-) -> Snapshot:
-    return Snapshot(
-        job=replace(JOB, state=state, **job),
-        policies=policies or Policies(),
-        moves=moves or {},
-        batches=batches or {},
-        undecided=undecided,
-        targets=targets or {},
-        void=void,
-        differing=differing,
-        over_budget=over_budget,
-        readers_moved=readers_moved,
-        roll_back=roll_back,
-    )
 
 
 def attention(commands: list[Command]) -> To:
@@ -431,73 +367,3 @@ def test_nothing_is_removed_while_changed_records_are_undecided() -> None:
     progress = RollBackProgress(compares=5, undos=0, drops=0, droppable=1, changed=1)
     attention(decide(snapshot(J.ROLLING_BACK, roll_back=progress), NOW))
     assert decide(snapshot(J.ROLLING_BACK, roll_back=progress, changed_records="keep"), NOW) == [AddUndos()]
-
-
-# Whatever the job table says
-
-_COUNT = st.integers(0, 2)
-SNAPSHOTS = st.builds(
-    snapshot,
-    st.sampled_from(JobState),
-    batches=st.dictionaries(
-        st.tuples(st.sampled_from(BatchKind), st.sampled_from(sorted({*BATCH_OPEN, BatchState.PARKED}))), _COUNT
-    ),
-    moves=st.dictionaries(st.sampled_from(MoveState), _COUNT),
-    targets=st.dictionaries(st.sampled_from(["waiting", "checking", "verified", "mismatched", "empty"]), _COUNT),
-    policies=st.builds(
-        Policies,
-        cut_over=st.sampled_from(["operator", "auto", "none"]),
-        clean_up=st.sampled_from(["operator", "auto"]),
-        repair_rounds=_COUNT,
-        soak_seconds=_COUNT,
-    ),
-    roll_back=st.builds(RollBackProgress, _COUNT, _COUNT, _COUNT, _COUNT, _COUNT),
-    undecided=_COUNT,
-    void=st.lists(_COUNT, max_size=2).map(tuple),
-    differing=_COUNT,
-    over_budget=st.sampled_from([None, "the budget is used up"]),
-    readers_moved=st.booleans(),
-    resume_to=st.one_of(st.none(), st.sampled_from(sorted(JOB_WORKING))),
-    repairs=_COUNT,
-    verified_at=st.one_of(st.none(), st.just(NOW)),
-    cut_over_at=st.one_of(st.none(), st.just(NOW)),
-    cut_over_percent=st.sampled_from([0, 5, 100]),
-    changed_records=st.sampled_from([None, "keep"]),
-)
-
-
-@given(SNAPSHOTS)
-def test_whatever_the_job_table_says_every_change_of_state_is_an_edge_of_the_table(given_snapshot: Snapshot) -> None:
-    changes = [command.state for command in decide(given_snapshot, NOW) if isinstance(command, To)]
-    assert len(changes) <= 1
-    assert set(changes) <= set(JOB_EDGES[given_snapshot.job.state])
-
-
-@given(SNAPSHOTS)
-def test_whatever_the_job_table_says_a_job_that_asks_for_attention_says_why_and_where_it_stopped(
-    given_snapshot: Snapshot,
-) -> None:
-    for command in decide(given_snapshot, NOW):
-        if isinstance(command, To) and command.state is J.NEEDS_ATTENTION:
-            assert command.reason
-            assert command.resume_to in JOB_WORKING
-
-
-@given(SNAPSHOTS)
-def test_whatever_the_job_table_says_no_batch_in_flight_is_left_behind_by_a_pause_or_an_end(
-    given_snapshot: Snapshot,
-) -> None:
-    for command in decide(given_snapshot, NOW):
-        if isinstance(command, To) and command.state in {J.PAUSED, J.CANCELLED}:
-            assert given_snapshot.leased == 0
-
-
-@given(SNAPSHOTS)
-def test_whatever_the_job_table_says_a_job_is_verified_only_with_every_target_proven_and_every_record_decided(
-    given_snapshot: Snapshot,
-) -> None:
-    if To(J.VERIFIED) in decide(given_snapshot, NOW):
-        counts = {state: number for state, number in given_snapshot.targets.items() if number}
-        assert counts.get("verified") and set(counts) <= {"verified", "empty"}
-        assert not given_snapshot.undecided and not given_snapshot.void
-        assert not given_snapshot.unsettled(K.LIST, K.COPY)

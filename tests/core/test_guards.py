@@ -1,0 +1,103 @@
+"""Before anything is deleted: each objection is enough by itself, and without one the way is free."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from snapshots import HOUR, JOB, MOVE, NOW, TARGET
+
+from migrations.plan import Policies
+from orchestrator.guards import CleanUpFacts, against_clean_up
+from orchestrator.states import JobState, MoveState
+
+READY = CleanUpFacts(
+    job=replace(JOB, state=JobState.CUT_OVER, cut_over_percent=100, cut_over_at=NOW - 25 * HOUR),
+    policies=Policies(soak_seconds=86_400),
+    moves=[MOVE, replace(MOVE, id=2, source="s2")],
+    targets=[TARGET, replace(TARGET, id=2, namespace="t2")],
+    undecided=0,
+    parked_batches=0,
+    claimed_elsewhere=[],
+)
+
+
+def with_job(**values: Any) -> CleanUpFacts:
+    return replace(READY, job=replace(READY.job, **values))
+
+
+def with_move(**values: Any) -> CleanUpFacts:
+    return replace(READY, moves=[MOVE, replace(MOVE, source="s2", **values)])
+
+
+def with_target(**values: Any) -> CleanUpFacts:
+    return replace(READY, targets=[TARGET, replace(TARGET, namespace="t2", **values)])
+
+
+def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> None:
+    assert against_clean_up(READY, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "objection"),
+    [
+        *((with_job(state=state), f"the job is {state}") for state in ("planned", "running", "copied")),
+        (with_job(state=JobState.NEEDS_ATTENTION, reason="2 targets differ"), "needs attention: 2 targets differ"),
+        (
+            with_job(state=JobState.NEEDS_ATTENTION, reason="1 batch is parked", resume_to=JobState.RUNNING),
+            "needs attention: 1 batch is parked",
+        ),
+        (with_job(cut_over_percent=0, cut_over_at=None), "cut over at 0 %, not 100 %"),
+        (with_job(cut_over_percent=99), "cut over at 99 %, not 100 %"),
+        (with_job(cut_over_at=None), "not 100 %"),
+        (with_job(cut_over_at=NOW - 24 * HOUR + timedelta(seconds=1)), "the soak time lasts until 2026-02-11 12:00:01"),
+        *(
+            (with_move(state=state), f"s2 is {state}, not verified")
+            for state in ("pending", "listing", "copying", "copied", "mismatched", "repairing", "rolled_back")
+        ),
+        (with_move(written=5), "s2: 10 listed but 9 accounted for"),
+        (with_move(written=7), "s2: 10 listed but 11 accounted for"),
+        (with_move(listed=11), "s2: 11 listed but 10 accounted for"),
+        *((with_target(check_state=state), "t2 has no verdict") for state in ("waiting", "checking", "mismatched")),
+        (with_target(verdict_at=None), "t2 has no verdict"),
+        (with_target(sequence=4), "the verdict on t2 is void"),
+        (with_target(check_sequence=None), "the verdict on t2 is void"),
+        (with_target(check_state="empty", sequence=4), "the verdict on t2 is void"),
+        (with_target(verdict_at=NOW - 24 * HOUR - timedelta(seconds=1)), "the verdict on t2 is more than 24 hours old"),
+        (replace(READY, undecided=1), "1 parked records wait for a decision"),
+        (replace(READY, parked_batches=2), "2 batches are parked"),
+        (replace(READY, claimed_elsewhere=["s"]), "another live job works on s"),
+    ],
+)
+def test_each_objection_alone_is_enough(facts: CleanUpFacts, objection: str) -> None:
+    (only,) = against_clean_up(facts, NOW)
+    assert objection in only
+
+
+def test_all_objections_are_told_at_once() -> None:
+    facts = replace(with_job(cut_over_percent=5), undecided=1, parked_batches=1, claimed_elsewhere=["s", "s2"])
+    assert len(against_clean_up(facts, NOW)) == 5
+
+
+def test_at_the_very_end_of_the_soak_time_it_is_over() -> None:
+    assert against_clean_up(with_job(cut_over_at=NOW - 24 * HOUR), NOW) == []
+
+
+def test_a_verdict_of_a_day_is_still_good() -> None:
+    assert against_clean_up(with_target(verdict_at=NOW - 24 * HOUR), NOW) == []
+
+
+def test_a_plan_without_readers_needs_no_cut_over() -> None:
+    facts = with_job(state=JobState.VERIFIED, cut_over_percent=0, cut_over_at=None)
+    assert against_clean_up(replace(facts, policies=Policies(cut_over="none")), NOW) == []
+    assert against_clean_up(facts, NOW) != []
+
+
+def test_a_target_to_which_nothing_was_written_needs_no_proof() -> None:
+    assert against_clean_up(with_target(check_state="empty"), NOW) == []
+
+
+def test_a_clean_up_that_was_stopped_may_go_on() -> None:
+    stopped = with_job(state=JobState.NEEDS_ATTENTION, resume_to=JobState.CLEANING, reason="a guard refused")
+    cleaned = [replace(MOVE, state=MoveState.CLEANED), replace(MOVE, source="s2", state=MoveState.PARKED)]
+    assert against_clean_up(replace(stopped, moves=cleaned), NOW) == []
