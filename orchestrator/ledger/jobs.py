@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
 
 from migrations.plan import Plan
@@ -91,7 +91,8 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     other = t.claim.alias()
     in_the_way = connection.execute(
         sa.select(other.c.namespace, other.c.role, other.c.job_id)
-        .where(other.c.index_host == host, other.c.namespace.in_(namespaces), other.c.job_id != job_id)
+        .where(other.c.index_host == host, other.c.job_id != job_id)
+        .where(other.c.namespace == sa.any_(sa.cast(namespaces, ARRAY(sa.Text))))
         .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
         .order_by(other.c.namespace)
         .limit(5)
@@ -103,9 +104,8 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
             next_step=f"wait for it or end it: `vecfleet status {in_the_way[0].job_id}`",
         )
     connection.execute(
-        insert(t.claim)
-        .values([{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces])
-        .on_conflict_do_nothing()
+        insert(t.claim).on_conflict_do_nothing(),
+        [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],
     )
 
 

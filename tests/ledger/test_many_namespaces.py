@@ -1,0 +1,39 @@
+"""What the dispatcher asks at every tick is answered soon, however many namespaces a job has."""
+
+import time
+
+import sqlalchemy as sa
+from job_table import INDEX, JobTable, plan_of, planned
+
+from orchestrator.ledger import checks, jobs
+from orchestrator.ledger.database import Database
+
+NAMESPACES = 12_000
+
+
+def test_which_targets_can_be_checked_is_known_soon_while_12000_sources_are_copied(database: Database) -> None:
+    # Given a job of 12,000 namespaces, all of them halfway, one of them done
+    table = JobTable(database)
+    table.apply(plan_of(*(planned(f"s{number}", f"t{number}") for number in range(NAMESPACES))))
+    with table.begin() as connection:
+        connection.execute(sa.text("UPDATE move SET state = 'copying'"))
+        connection.execute(sa.text("UPDATE move SET state = 'copied' WHERE source = 's7'"))
+        connection.execute(sa.text('INSERT INTO target (job_id, namespace) SELECT job_id, "to" FROM move'))
+        connection.execute(sa.text("ANALYZE move, target"))
+
+    # When the dispatcher looks for targets to be checked, then it finds that one in a fraction of a second
+    with table.begin() as connection:
+        started = time.perf_counter()
+        assert checks.begin(connection, table.job_id) == 1
+        assert time.perf_counter() - started < 1.0
+
+
+def test_more_namespaces_than_a_statement_has_parameters_can_be_claimed(database: Database) -> None:
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t")))
+    names = [f"n{number}" for number in range(70_000)]
+    with table.begin() as connection:
+        jobs.claim(connection, table.job_id, INDEX.host, names, "source")
+        jobs.claim(connection, table.job_id, INDEX.host, names, "source")
+        claimed = connection.execute(sa.text("SELECT count(*) FROM claim WHERE role = 'source'")).scalar_one()
+    assert claimed == len(names) + 1
