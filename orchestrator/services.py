@@ -166,10 +166,11 @@ def place_of(route: Route, salt: str) -> float:
 
 
 def reverse(database: Database, job_id: int, who: str) -> list[Route]:
-    """Move all readers back to the old side."""
+    """Move all readers back to the old side: from wherever the job stands since, while no source was to be deleted."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+        moved = bool(job.cut_over_percent) and not _cleaned_any(connection, job)
+        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
             raise Refused(
                 f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
             )
@@ -251,8 +252,8 @@ def take_back_late_write(database: Database, lease: Lease, target_ids: Sequence[
     Called by that worker itself, for it alone knows. Dies before the commit: the write stays until the next check.
     """
     with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
         moves.raise_sequence(connection, target_ids)
-        job = jobs.get(connection, lease.job_id, lock=True)
         if job.state not in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
             return
         removals.take_back(connection, lease, target_ids)
@@ -272,8 +273,10 @@ def _claim_again(connection: sa.Connection, job: Job) -> None:
 
 
 def _cleaned_any(connection: sa.Connection, job: Job) -> bool:
+    """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
     states = moves.counts_by_state(connection, job.id)
-    return bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED)) or job.resume_to is JobState.CLEANING
+    begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
+    return begun or job.resume_to is JobState.CLEANING or removals.any_intended(connection, job.id)
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:

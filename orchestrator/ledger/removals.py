@@ -177,6 +177,13 @@ def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = 
         )
 
 
+def any_intended(connection: sa.Connection, job_id: int) -> bool:
+    """Whether the deletion of anything in a source of this job was ever intended."""
+    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    intended = sa.select(_B.id).where(_B.job_id == job_id, cleaning, _B.intent_at.is_not(None))
+    return bool(connection.execute(sa.select(intended.exists())).scalar_one())
+
+
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
     """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
     batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)

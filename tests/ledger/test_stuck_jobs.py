@@ -1,0 +1,107 @@
+"""No job waits for ever without saying why, and from wherever it stops there is a way back."""
+
+import pytest
+from job_table import JobTable, plan_of, planned
+from stages import cleaning, verified
+
+from orchestrator import services
+from orchestrator.ledger import removals
+from orchestrator.ledger.database import Database
+from orchestrator.states import BatchKind, JobState
+from vecfleet.errors import Refused
+
+
+def test_a_target_written_to_again_is_checked_although_another_one_of_its_source_differs(database: Database) -> None:
+    # Given a source split over two owners; at one target is a record of somebody else's, and one record is parked
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    table.listed({"s": [["a"], ["b", "c"]]})
+    first, second = table.take()
+    table.copy(first, "t-a")
+    table.copy(second, "t-b", wrote=["b"], parked=["c"])
+    table.advance(2)
+    strange = table.targets["t-a"].id
+    for lease in table.take():
+        intruder = lease.kind is BatchKind.SURVEY and lease.target_id == strange
+        table.check(lease, **({"extra": 1} if intruder else {}))
+    table.advance(2)
+    assert table.job.state is JobState.NEEDS_ATTENTION
+
+    # When the parked record is tried again, and now arrives
+    services.retry(table.database, table.job_id, "ana", "parked")
+    (again,) = table.take()
+    table.copy(again, "t-b")
+    table.advance(4)
+
+    # Then its target is read back, and the job says again what it waits for
+    for lease in table.take():
+        table.check(lease)
+    table.advance(3)
+    assert table.targets["t-b"].check_state == "verified"
+    assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 targets differ from their sources")
+
+
+def differs_after_cut_over(database: Database) -> JobTable:
+    table = verified(database)
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    services.verify(table.database, table.job_id, "ana")
+    table.advance()
+    for lease in table.take():
+        table.check(lease, **({"different": 1} if lease.kind is BatchKind.VERIFY else {}))
+    table.advance(2)
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    return table
+
+
+def test_readers_can_be_moved_back_when_their_new_side_turns_out_to_differ(database: Database) -> None:
+    # Given readers that were moved, and a target that differs since
+    table = differs_after_cut_over(database)
+
+    # When a person reverses the cut-over, then all readers are on the old side, and the job can be rolled back
+    assert {route.side for route in services.reverse(table.database, table.job_id, "ana")} == {"old"}
+    services.roll_back(table.database, table.job_id, "ana", None)
+    assert table.job.state is JobState.ROLLING_BACK
+
+
+def test_readers_can_be_moved_back_after_their_job_was_cancelled(database: Database) -> None:
+    table = differs_after_cut_over(database)
+    services.cancel(table.database, table.job_id, "ana")
+    table.advance()
+    assert table.job.state is JobState.CANCELLED
+    assert {route.side for route in services.reverse(table.database, table.job_id, "ana")} == {"old"}
+    services.roll_back(table.database, table.job_id, "ana", None)
+
+
+def test_readers_are_not_moved_back_to_a_source_that_is_being_deleted(database: Database) -> None:
+    table = verified(database, soak_seconds=0)
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    services.clean_up(table.database, table.job_id, "ana", by_ids=True)
+    with pytest.raises(Refused, match="before clean-up"):
+        services.reverse(table.database, table.job_id, "ana")
+    (remove,) = table.take()
+    table.park(remove, "a record changed")
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+    with pytest.raises(Refused, match="before clean-up"):
+        services.reverse(table.database, table.job_id, "ana")
+
+
+def test_what_was_copied_is_not_rolled_back_once_its_source_may_be_deleted(database: Database) -> None:
+    # Given a deletion that was asked for and not confirmed: it may take effect later
+    table = cleaning(database)
+    (recheck,) = table.take()
+    table.finish(recheck, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    with table.begin() as connection:
+        removals.intend(connection, clear)
+    table.park(clear, why="s still lists ids after its deletion")
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+
+    # When the job is cancelled and rolled back, then that is refused: the copy may soon be the only one
+    services.cancel(table.database, table.job_id, "ana")
+    table.advance()
+    assert table.job.state is JobState.CANCELLED
+    with pytest.raises(Refused, match="before clean-up"):
+        services.roll_back(table.database, table.job_id, "ana", None)
