@@ -127,6 +127,8 @@ class Plan(_Part):
     lookup_key: str = "source_id"  # the metadata key by which a record names its source
     # Where the sources of a target disagree on filterable fields: the source namespace whose fields every target gets.
     schema_from: str | None = None
+    # Of a reverse plan: the namespaces to which records go back, each to the one that it came from.
+    takes_back: tuple[str, ...] = ()
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
     estimate: Estimate
@@ -161,6 +163,10 @@ class Plan(_Part):
         """
         writers: int = self._writers[None] + self._writers[target]
         return writers > 1
+
+    @cached_property
+    def old_namespaces(self) -> frozenset[str]:
+        return frozenset(self.takes_back)
 
     @cached_property
     def _writers(self) -> Counter[str | None]:

@@ -40,7 +40,7 @@ def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) ->
             objections.append(
                 f"the ownership look-up ({plan.ownership.origin}) answers otherwise than when the plan was made"
             )
-    reachable = checks.reachable_targets(ownership, plan.policies)
+    reachable = plan.old_namespaces or checks.reachable_targets(ownership, plan.policies)
     objections += checks.check_targets(plan.moves, survey, plan.policies, reachable).problems
     return objections
 

@@ -41,7 +41,7 @@ def way_back(plan: Plan) -> str:
     if plan.keeps_files:
         again = f"`vecfleet plan import {plan.target.index} {plan.source.index}`"
         return f"until clean-up `vecfleet rollback`; after it {again}"
-    return "until clean-up `vecfleet rollback`; after it the reverse plan only, for no backup was taken"
+    return "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`, for no backup was taken"
 
 
 def check(fleet: Fleet, plan: Plan) -> Checked:
@@ -70,7 +70,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
     """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
     if not no_backup and not plan.keeps_files:
         raise Refused(
-            "there is no backup: after clean-up the only way back is the reverse plan",
+            "there is no backup: after clean-up the only way back is `vecfleet plan reverse`",
             next_step="take one, then say so: `vecfleet apply PLAN --no-backup`",
         )
     database = fleet.database

@@ -8,6 +8,7 @@ import orjson
 
 from migrations.enriching import Conflict, enrich
 from migrations.plan import Policies
+from migrations.reversing import Backward
 from migrations.routing import Fixed, Owner, Routed, Router, Unrouted
 from orchestrator.model import ParkedRecord
 from vecfleet.digests import record_digest
@@ -42,17 +43,26 @@ class Placer:
     policies: Policies
     target: Index
     prefix: str = ""
+    backward: Backward | None = None
 
     def place(self, record: Record) -> Placed | ParkedRecord:
         problem = self._unsendable(record)
         if problem is not None:
             return ParkedRecord(record.id, problem)
+        if self.backward is not None:
+            answer = self.backward.take_back(record, self.source)
+            if isinstance(answer, Unrouted):
+                return ParkedRecord(record.id, answer.reason)
+            return self._placed(record, answer[0], None, answer[1])
         routed = self.router.route(record, self.move)
         if isinstance(routed, Unrouted):
             return ParkedRecord(record.id, routed.reason)
         enriched = self._enrich(record, routed)
         if isinstance(enriched, Conflict):
             return ParkedRecord(record.id, enriched.reason)
+        return self._placed(record, routed.target, routed.owner, enriched)
+
+    def _placed(self, record: Record, target: str, owner: Owner | None, enriched: Record) -> Placed | ParkedRecord:
         try:
             metadata_bytes = len(orjson.dumps(enriched.metadata))
         except orjson.JSONEncodeError as error:
@@ -66,7 +76,7 @@ class Placer:
                     record.id, f"its prefixed id would be over {self.target.limits.id_chars} characters"
                 )
         digest = record_digest(self.target.normalise(enriched))
-        return Placed(record.id, routed.target, routed.owner, enriched, digest)
+        return Placed(record.id, target, owner, enriched, digest)
 
     def target_id(self, source_id: str) -> str:
         return self.prefix + source_id

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from migrations.reversing import Backward
 from migrations.routing import Router
 from orchestrator import manifests
 from orchestrator.ledger import batches, checks, moves
@@ -79,8 +80,10 @@ class Work:
 
     @cached_property
     def placer(self) -> Placer:
+        plan = self.job.plan
+        backward = Backward(plan.old_namespaces) if plan.takes_back else None
         return Placer(
-            self.move.source, self.move, self.router, self.job.plan.policies, self.target.index, self.move.prefix
+            self.move.source, self.move, self.router, plan.policies, self.target.index, self.move.prefix, backward
         )
 
     @cached_property

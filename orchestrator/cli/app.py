@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import audit_log, demo, exports, looking, planning, running, steering
+from orchestrator.cli import audit_log, demo, exports, looking, planning, reversing, running, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -37,6 +37,7 @@ plan.command()(planning.creators)
 plan.command()(planning.index)
 plan.command()(exports.export)
 plan.command("import")(exports.import_)
+plan.command()(reversing.reverse)
 app.command()(looking.show)
 app.command()(planning.apply)
 app.command()(looking.jobs)

@@ -87,7 +87,7 @@ def apply(
         bool, typer.Option("--dry-run", help="Check the plan against the world, print each move, write nothing.")
     ] = False,
     no_backup: Annotated[
-        bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only the reverse plan is left.")
+        bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only `plan reverse` is left.")
     ] = False,
     watching: Annotated[bool, typer.Option("--watch", help="Stay until the job rests; 0 only if verified.")] = False,
     as_json: Json = False,

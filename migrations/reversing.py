@@ -1,0 +1,96 @@
+"""Recipe `reverse`: the way back after clean-up. Every record returns to the namespace it came from, as it was.
+
+What a record needs for it travels in the record: `migrated_from`, and `_vecfleet_prev` where an enriched key had been
+there before. So the way back needs neither the old job's manifests nor its ownership look-up.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrations import checks
+from migrations.enriching import restore
+from migrations.estimating import CostModel, Prices
+from migrations.plan import NewIndex, Plan, PlannedMove, Policies
+from migrations.routing import Owner, Routed, Unrouted
+from migrations.survey import Surveyor
+from vecfleet import names
+from vecfleet.errors import BadPlan
+from vecfleet.records import Record
+from vecfleet.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """The rule of a reverse plan: `sources` are the namespaces that the plan it takes back had emptied."""
+
+    sources: Collection[str]
+
+    def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
+        """Where the record came from and what it was there, or why it cannot be told. Pure."""
+        came_from = record.metadata.get("migrated_from")
+        if not isinstance(came_from, str) or came_from not in self.sources:
+            return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
+        tenant = names.parse(namespace)
+        owner = Owner(tenant.creator, tenant.twin) if tenant is not None else None
+        reviewed = record.metadata.get("needs_review") is True
+        return came_from, restore(record, came_from, Routed(namespace, owner, "review" if reviewed else "move"))
+
+
+def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, prices: Prices, now: datetime) -> Plan:
+    """Plan to take a plan's effect back, `targets` being what its job wrote to. Read-only.
+
+    Raises BadPlan with every problem found: names that were never changed, prefixed ids, nothing there to take back.
+    """
+    _check_reversible(original)
+    surveyor = Surveyor(store)
+    into = None if original.same_index else original.source.index
+    survey = surveyor.survey(original.target.index, into)
+    findings = checks.check_indexes(survey)
+    # Ids are checked one by one against what is in the old namespaces by now: nothing there is overwritten.
+    policies = Policies(collisions="identical", enrich=False, cut_over="none", soak_seconds=0)
+    written = [name for name in sorted(targets) if name in survey.namespaces and survey.namespaces[name].records]
+    moves = [PlannedMove(source=name, records=survey.namespaces[name].records) for name in written]
+    sources = tuple(sorted(move.source for move in original.moves))
+    if not moves:
+        findings.problems.append(
+            "the namespaces that the job wrote to are empty or gone: there is nothing to take back"
+        )
+    findings.add(checks.check_targets(moves, survey, policies, sources))
+    findings.raise_problems()
+    costs = CostModel(
+        shape=surveyor.shape(survey),
+        policies=policies,
+        limits=surveyor.reader(survey.source).index.limits,
+        prices=prices,
+        owners=len(sources),
+    )
+    return Plan(
+        recipe="reverse",
+        made_at=now,
+        source=original.target,
+        target=original.source,
+        create_target=None if survey.target or original.same_index else NewIndex(),
+        policies=policies,
+        takes_back=sources,
+        moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
+        left_alone=tuple(sorted(set(survey.namespaces) - set(written))),
+        estimate=costs.estimate(moves),
+        warnings=tuple(findings.warnings),
+    ).sealed()
+
+
+def _check_reversible(original: Plan) -> None:
+    if original.takes_back:
+        raise BadPlan("this job is itself a way back", next_step="apply the plan it took back once more")
+    if not original.policies.enrich:
+        raise BadPlan(
+            "this job kept all names and metadata: its records do not say where they came from",
+            next_step=f"`vecfleet plan {'import' if original.keeps_files else 'index'} "
+            f"{original.target.index} {original.source.index}` brings them back",
+        )
+    if original.policies.collisions == "prefix":
+        raise BadPlan(
+            "this job prefixed the ids: a reverse plan does not take that off",
+            next_step="bring the records back from an export: `vecfleet plan import`",
+        )

@@ -1,0 +1,31 @@
+"""`plan reverse`: the way back after clean-up, as a plan like any other."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migrations.estimating import Prices
+from migrations.reversing import plan_reverse
+from orchestrator.cli.output import JobId, Json
+from orchestrator.cli.planning import write
+from orchestrator.cli.session import fleet
+from orchestrator.ledger import jobs, moves
+
+
+def reverse(
+    job: JobId,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan that a cleaned-up job's records go back to where they came from, as they were. Writes the plan file only."""
+    with fleet() as parts:
+        with parts.database.begin() as connection:
+            original = jobs.get(connection, job).plan
+            targets = [target.namespace for target in moves.targets_of_job(connection, job)]
+        store = parts.store_named(original.target.store)
+        plan = plan_reverse(store, original, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
+        write(parts, plan, out, as_json=as_json)
