@@ -78,6 +78,9 @@ class Holder:
         except Unreachable as error:
             log.warning("leases not renewed", leases=len(mine), why=error.message)
             return
+        except Exception:  # the only thread that renews: whatever it is, the next beat tries again
+            log.exception("leases not renewed", leases=len(mine))
+            return
         for held in mine:
             if _key(held.lease) in kept:
                 held.extend(asked + self.lease_s)

@@ -1,11 +1,13 @@
 """Leases in the process that holds them: kept alive while it works, given up when they cannot be."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
+from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
@@ -115,3 +117,23 @@ def test_a_batch_that_is_back_in_the_same_process_does_not_confuse_it(
         nearly_over(table, again.id)
         eventually(lambda: seconds_left(table, again.id) > 30)
         assert not lost(new)
+
+
+def test_one_failed_beat_is_not_the_last(
+    table: JobTable, lease: Lease, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a heartbeat that fails once in a way nobody thought of (a pool without a free connection)
+    original, failed = batches.renew, []
+
+    def renew(*arguments: Any) -> set[tuple[int, int]]:
+        if not failed:
+            failed.append(True)
+            raise sa.exc.TimeoutError("QueuePool limit reached")
+        return original(*arguments)
+
+    monkeypatch.setattr(batches, "renew", renew)
+
+    # When the lease is nearly over, then a later beat renews it
+    nearly_over(table, lease.id)
+    with holder(table).holding(lease):
+        eventually(lambda: failed and seconds_left(table, lease.id) > 30)
