@@ -12,10 +12,12 @@ from orchestrator import manifests
 from orchestrator.ledger import checks, removals
 from vecfleet.digests import Tally, record_digest
 from workers.placing import Placed, place_all
-from workers.work import NotProven, Work
+from workers.work import Later, NotProven, Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
 _PAGE = 50
+# Most lag is short: the first look after a deletion comes soon.
+_FIRST_LOOK_S = 0.5
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
@@ -28,11 +30,12 @@ def remove_batch(work: Work) -> dict[str, Any]:
     ids = sorted(_prove(work), key=str.encode)
     if ids:
         work.source.delete(work.move.source, ids, before=lambda: _intend(work))
-    left = work.source.fetch(work.move.source, _written_ids(work))
+    written = _written_ids(work)
+    left = work.source.fetch(work.move.source, written)
     if left:
-        work.look_again(f"{len(left)} deleted records are still answered")
+        look_after_deletion(work, f"{len(left)} deleted records are still answered")
         raise NotProven(f"{len(left)} records of {work.move.source} are still there after their deletion")
-    return {"deleted": len(ids)}
+    return {"deleted": len(written)}  # by this attempt and those before it
 
 
 def clear_namespace(work: Work) -> dict[str, Any]:
@@ -49,9 +52,16 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             )
         work.source.delete_namespace(namespace, before=lambda: _intend(work))
         if _list(work, namespace).count:
-            work.look_again(f"{namespace} is deleted but still lists ids")
+            look_after_deletion(work, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
     return {"deleted": expected.count}
+
+
+def look_after_deletion(work: Work, why: str) -> None:
+    """Raise Later until the freshness wait since the deletion is over: the batch may have waited long before it."""
+    if not work.lease.intended:
+        raise Later(_FIRST_LOOK_S, why)
+    work.look_again(why)
 
 
 def _copied(work: Work) -> Tally:

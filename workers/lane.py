@@ -87,7 +87,7 @@ class Lane:
         Returns those the service refuses, each with why: one bad record does not stop its neighbours.
         """
         refused: list[tuple[Record, str]] = []
-        for some in self._requests(records):
+        for some in self._requests(records, refused):
             refused += self._upsert(namespace, some, before)
         return refused
 
@@ -108,13 +108,17 @@ class Lane:
         self.usage += written.usage
         return []
 
-    def _requests(self, records: Sequence[Record]) -> Iterator[list[Record]]:
+    def _requests(self, records: Sequence[Record], refused: list[tuple[Record, str]]) -> Iterator[list[Record]]:
         limits = self.index.limits
         room = limits.upsert_bytes * _REQUEST_SLACK
         some: list[Record] = []
         size = 0
         for record in records:
-            needed = self.index.request_bytes(record)
+            try:
+                needed = self.index.request_bytes(record)
+            except BadRequest as error:  # it cannot even be written down
+                refused.append((record, f"{type(error).__name__}: {error.message}"))
+                continue
             if some and (size + needed > room or len(some) >= limits.upsert_records):
                 yield some
                 some, size = [], 0

@@ -6,11 +6,12 @@ bookmark. A namespace that cannot be listed (a pod's) is read from its id source
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from migrations.idsources import read_ids
 from orchestrator.ledger import copies
-from vecfleet.errors import BadRequest
+from vecfleet.errors import BadRequest, Refused
 from workers.work import Work
 
 # A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
@@ -39,6 +40,9 @@ def list_namespace(work: Work) -> None:
         _record(work, _runs(waiting[:full], size), token, complete=False)
         waiting = waiting[full:]
         token = page_token
+    if size is None and last_id is None and move.planned:
+        work.look_again(f"{move.source} lists no ids yet")
+        raise Refused(f"{move.source} lists no ids, though it held {move.planned} records when it was planned")
     _record(work, _runs(waiting, size or 1), None, complete=True)
 
 
@@ -72,10 +76,13 @@ def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list
 def _batch_size(work: Work, ids: Sequence[str]) -> int:
     """How many records of the size of these fill a batch."""
     limits = work.target.index.limits
-    sample = work.source.fetch(work.move.source, ids[:_SAMPLE])
-    if not sample:
+    sizes = []
+    for record in work.source.fetch(work.move.source, ids[:_SAMPLE]).values():
+        with suppress(BadRequest):  # one that cannot be written: its copying parks it
+            sizes.append(work.target.index.request_bytes(record))
+    if not sizes:
         return limits.fetch_ids
-    mean = sum(work.target.index.request_bytes(record) for record in sample.values()) / len(sample)
+    mean = sum(sizes) / len(sizes)
     fitting = int(limits.upsert_bytes * _REQUEST_SHARE / mean)
     return max(1, min(_REQUESTS * fitting, limits.upsert_records))
 

@@ -12,11 +12,12 @@ import structlog
 
 from orchestrator import retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, removals
+from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
 from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, BatchKind
-from vecfleet.errors import Refused, Unreachable
-from vecfleet.stores.base import IndexInfo
+from vecfleet.errors import BadInput, Refused, StoreError, Unreachable
+from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, listing, undoing
 from workers.holding import Held
 from workers.lane import Lane
@@ -35,7 +36,11 @@ def run(process: Process, batch_id: int, generation: int) -> None:
         return
     structlog.contextvars.bind_contextvars(job=job.id, batch=batch_id, kind=str(lease.kind), attempt=lease.attempts)
     with process.holder.holding(lease) as held:
-        work = _work(process, held, job)
+        try:
+            work = _work(process, held, job)
+        except (BadInput, StoreError) as error:
+            _cannot_begin(process, lease, error)
+            return
         started = time.monotonic()
         try:
             _STEPS[lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
@@ -61,6 +66,24 @@ def _work(process: Process, held: Held, job: Job) -> Work:
         target=lane(job.plan.target.store, job.target),
         router=process.router(job),
     )
+
+
+def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) -> None:
+    """This worker lacks a key or an index: no fault of the batch, which goes back. The job pauses and says why."""
+    name, text = retrying.explain(error)
+    log.error("this worker cannot begin; the job pauses", error=name, why=text)
+    with process.database.begin() as connection:
+        batches.again(
+            connection,
+            lease,
+            after_seconds=0,
+            error_class=name,
+            error_text=text,
+            usage=Usage(),
+            busy_ms=0,
+            spend_attempt=False,
+        )
+    _pause_job(process.database, lease, f"{text}; {error.next_step}" if error.next_step else text)
 
 
 Busy = Callable[[], int]
@@ -160,14 +183,18 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=text)
             again(0, name, text, spend_attempt=False)
-            with work.database.begin() as connection:
-                job = jobs.get(connection, lease.job_id, lock=True)
-                if job.state in JOB_PAUSABLE:  # one that is being ended meanwhile is not paused
-                    services.pause_in(connection, job, "fleet", reason)
+            _pause_job(work.database, lease, reason)
         case Park():
             log.error("batch parked", error=name, why=text, exc_info=error)
             with work.database.begin() as connection:
                 copies.park(connection, lease, name, text, usage, busy_ms)
+
+
+def _pause_job(database: Database, lease: Lease, reason: str) -> None:
+    with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)
+        if job.state in JOB_PAUSABLE:  # one that is being ended meanwhile is not paused
+            services.pause_in(connection, job, "fleet", reason)
 
 
 def _splittable(lease: Lease) -> int:

@@ -12,6 +12,7 @@ from orchestrator import manifests
 from orchestrator.ledger import batches, moves, removals
 from orchestrator.states import BatchState
 from vecfleet.digests import record_digest
+from workers.cleaning import look_after_deletion
 from workers.placing import place_all
 from workers.work import NotProven, Work
 
@@ -48,7 +49,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
         work.target.delete(namespace, ids, before)
         left = work.target.fetch(namespace, ids)
         if left:
-            work.look_again(f"{len(left)} removed records are still answered")
+            look_after_deletion(work, f"{len(left)} removed records are still answered")
             raise NotProven(f"{len(left)} records of {namespace} are still there after their removal")
         removed += len(ids)
     return {"removed": removed}

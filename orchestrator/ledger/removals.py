@@ -164,10 +164,18 @@ def _none_open(kinds: Sequence[BatchKind]) -> Any:
 
 
 def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = ()) -> None:
-    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced."""
+    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced.
+
+    The freshness wait of the batch begins anew at its first intent: reads lag behind deletions too.
+    """
     batches.require(connection, lease)
     connection.execute(
-        sa.update(t.batch).where(_B.id == lease.id).values(intent_at=sa.func.coalesce(_B.intent_at, _NOW))
+        sa.update(t.batch)
+        .where(_B.id == lease.id)
+        .values(
+            intent_at=sa.func.coalesce(_B.intent_at, _NOW),
+            first_leased_at=sa.case((_B.intent_at.is_(None), _NOW), else_=_B.first_leased_at),
+        )
     )
     if target_ids:
         connection.execute(

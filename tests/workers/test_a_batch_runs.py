@@ -344,3 +344,85 @@ def test_a_record_that_is_listed_but_not_answered_is_no_goner(one: One, monkeypa
     assert one.table.move.gone == 0
     (row,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
     assert row.error_text == "1 ids are listed, but the service does not give their records"
+
+
+# Steps that go wrong
+
+
+def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It used to keep the lease until it ran out, eight times, and the batch then said that its worker had died."""
+    one.table.advance()
+    (wakeup,) = one.table.dispatch()
+    refuse = e.BadInput("PINECONE_API_KEY is not set", next_step="set it where the worker starts")
+    monkeypatch.setattr(Process, "index", lambda *_: (_ for _ in ()).throw(refuse))
+    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    assert one.table.row(wakeup.batch_id).state == BatchState.READY
+    assert one.table.job.state is JobState.PAUSING
+    assert one.table.job.reason == "PINECONE_API_KEY is not set; set it where the worker starts"
+
+
+def test_a_poisoned_record_among_the_first_stops_neither_the_listing_nor_its_batch(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a record that cannot even be measured: a value that is no number has no JSON
+    original = MemoryIndex.request_bytes
+
+    def measure(index: MemoryIndex, record: Record) -> int:
+        if record.id == "r00":
+            raise e.BadRequest("a record has values that are no finite numbers")
+        return original(index, record)
+
+    monkeypatch.setattr(MemoryIndex, "request_bytes", measure)
+
+    # When its namespace is listed and copied, then it alone is parked
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.parked_ids() == ["r00"]
+    assert one.table.move.written == COUNT - 1
+
+
+@pytest.mark.parametrize("by_ids", [True, False])
+def test_deleted_records_that_are_still_answered_for_a_while_are_waited_for(
+    one: One, monkeypatch: pytest.MonkeyPatch, by_ids: bool
+) -> None:
+    # Given a clean-up whose batches were first taken long ago (an outage), and reads that lag behind deletions
+    one.until(JobState.VERIFIED)
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    kind = BatchKind.REMOVE if by_ids else BatchKind.CLEAR
+    if not by_ids:
+        one.deliver()
+        one.table.advance()
+    for row in one.table.rows(kind):
+        one.table.set_batch(row.id, first_leased_at=sa.func.clock_timestamp() - sa.text("interval '1 hour'"))
+    held = one.index._namespaces["s"]
+    lagging = {"delete": MemoryIndex.delete, "delete_namespace": MemoryIndex.delete_namespace}
+
+    def later(name: str) -> Callable[..., object]:
+        def delete(index: MemoryIndex, namespace: str, *ids: object) -> object:
+            before = dict(held.records)
+            usage = lagging[name](index, namespace, *ids)  # type: ignore[operator]
+            monkeypatch.setattr(MemoryIndex, name, lagging[name])
+            index._namespaces.setdefault("s", held).records.update(before)
+            held.changed()
+            return usage
+
+        return delete
+
+    for name in lagging:
+        monkeypatch.setattr(MemoryIndex, name, later(name))
+
+    # When the deletion is not seen at once, then it is waited for, and every record counts as deleted once
+    one.deliver()
+    assert {row.error_class for row in one.table.rows(kind)} <= {"Waiting", None}
+    for row in one.table.rows(kind):
+        one.table.set_batch(row.id, run_after=None)
+    one.index.delete("s", one.ids("s"))
+    one.until(JobState.CLEANED)
+    assert one.table.move.deleted == COUNT
+
+
+def test_a_source_that_lists_nothing_though_it_held_records_is_not_verified(one: One) -> None:
+    one.table.advance()
+    one.index.delete_namespace("s")
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.move.state == "parked"
+    assert one.table.move.reason == f"s lists no ids, though it held {COUNT} records when it was planned"
