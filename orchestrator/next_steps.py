@@ -18,6 +18,8 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return _attention(reading)
         case _S.PAUSED:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+        case _S.VERIFIED if job.cut_over_percent:
+            return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "operator":
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.recipe in ("export", "import"):

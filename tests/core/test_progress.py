@@ -202,6 +202,7 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
         (reading(JobState.CANCELLING), (WATCH,)),
         (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
+        (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), ("vecfleet cleanup 7", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
         (reading(JobState.CUT_OVER), ("vecfleet cleanup 7", "vecfleet reverse 7")),
