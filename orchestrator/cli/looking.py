@@ -157,8 +157,7 @@ def analyze_namespace(
         if snapshot is not None:
             router = Router(snapshot.ownership, lookup_key, review_namespace)
         found = analyze(reader, namespace, router)
-    owner = f"--ownership {ownership} " if ownership else ""
-    steps = [f"vecfleet plan creators {index} {owner}--default split"]
+    steps = [f"vecfleet plan creators {index} --ownership {ownership or 'FILE'} --default split"]
     if as_json:
         say_json(_breakdown_json(found) | {"next_steps": steps})
         return

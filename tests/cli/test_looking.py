@@ -63,6 +63,10 @@ def test_analyzing_a_shared_namespace(vecfleet: Vecfleet, brain: Brain) -> None:
     assert found["rules"] == {"metadata": 1, "twin": 1}
     assert list(found["orphans"].values()) == [1]
     assert found["orphan_ids"] == ["d-3"]
+    assert found["next_steps"] == ["vecfleet plan creators brain --ownership owners.csv --default split"]
+    # And without a look-up the next step asks for one: nothing can be split for nobody
+    found = vecfleet("analyze", "brain", "--json").json
+    assert found["next_steps"] == ["vecfleet plan creators brain --ownership FILE --default split"]
 
 
 def test_a_plan_its_text_and_a_dry_run_write_nothing(vecfleet: Vecfleet, brain: Brain, database: Database) -> None:
