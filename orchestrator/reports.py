@@ -181,9 +181,12 @@ def _issues(connection: sa.Connection, reading: Reading, targets: list[Target], 
         yield f"{totals.gone:,} records were gone from their source before they were copied"
     for target in [target for target in targets if target.check_state == "mismatched"][:SHOWN_ISSUES]:
         yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
-    for record in parked.records(connection, reading.job.id, SHOWN_ISSUES):
+    shown = parked.records(connection, reading.job.id, SHOWN_ISSUES)
+    for record in shown:
         by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
         yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
+    if (more := totals.parked + totals.left_behind - len(shown)) > 0:
+        yield f"parked: {more:,} more: `vecfleet park list {reading.job.id}`"
     for batch in parked.batches(connection, reading.job.id)[:SHOWN_ISSUES]:
         yield f"parked: {batch.kind} batch {batch.seq} of {batch.source or 'a target'}: {batch.error_text}"
 
