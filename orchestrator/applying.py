@@ -75,6 +75,9 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
         )
     database = fleet.database
     require_broker(fleet.celery)
+    with database.begin() as connection:
+        # First, for what a live job has written would look like targets that are not empty.
+        jobs.require_alone(connection, plan.digest)
     checked = check(fleet, plan)
     target = checked.target or _create_target(fleet, plan, checked.source)
     with database.begin() as connection:

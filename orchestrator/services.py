@@ -230,9 +230,10 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
         paused = job.state in (JobState.PAUSING, JobState.PAUSED)
         if paused or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or _cleaned_any(connection, job):
+            ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
             raise Refused(
                 f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
-                next_step=f"cancel it first, or see {_status(job_id)}",
+                next_step=f"`vecfleet report {job_id}`" if ended else f"cancel it first, or see {_status(job_id)}",
             )
         if job.cut_over_percent:
             raise Refused(
@@ -267,7 +268,7 @@ def _claim_again(connection: sa.Connection, job: Job) -> None:
     """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
-    jobs.require_alone(connection, job)
+    jobs.require_alone(connection, job.plan.digest, but=job.id)
     jobs.claim(connection, job.id, job.source.host, sources, "source")
     jobs.claim(connection, job.id, job.target.host, targets, "target")
 

@@ -109,11 +109,11 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     )
 
 
-def require_alone(connection: sa.Connection, job: Job) -> None:
-    """Raises Refused where another live job runs the very plan of this one."""
+def require_alone(connection: sa.Connection, digest: str, *, but: int | None = None) -> None:
+    """Raises Refused where a live job, `but` for this one, runs the plan of this digest."""
     other = connection.execute(
         sa.select(t.job.c.id)
-        .where(t.job.c.plan_digest == job.plan.digest, t.job.c.id != job.id, t.job.c.state.not_in(JOB_ENDED))
+        .where(t.job.c.plan_digest == digest, t.job.c.id.is_distinct_from(but), t.job.c.state.not_in(JOB_ENDED))
         .limit(1)
     ).scalar_one_or_none()
     if other is not None:

@@ -137,7 +137,7 @@ def test_nothing_set_at_all(refused: Refused, plan: str, monkeypatch: pytest.Mon
 
 def test_the_same_plan_applied_twice(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
     assert vecfleet("apply", plan, "--no-backup").code == 0
-    refused("apply", plan, "--no-backup", says="this very plan is still live", code=3)
+    refused("apply", plan, "--no-backup", says="job 1 runs this very plan now", code=3)
 
 
 def test_applying_without_a_way_back(refused: Refused, plan: str) -> None:
