@@ -100,6 +100,8 @@ class BytesLane:
         sparse = len(vector.sparse_values.indices)
         if len(vector.sparse_values.values) != FLOAT32_BYTES * sparse:
             return False
+        if not all(map(_is_plain, vector.metadata.fields.values())):
+            return False
         if self._info.kind is Kind.SPARSE:
             return not vector.values and sparse > 0
         return len(vector.values) == FLOAT32_BYTES * (self._info.dimension or 0) > 0
@@ -112,6 +114,14 @@ class BytesLane:
             return call(request, timeout=self._deadline_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _understood(error, doing) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether we can hold it. A number in a list would read as an empty text, at the target too: equal, and lost."""
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        return all(item.HasField("string_value") for item in value.list_value.values)
+    return bool(kind != "struct_value")
 
 
 def request_bytes(record: Record) -> int:

@@ -1,0 +1,19 @@
+"""What the bytes lane cannot hold it does not read: the SDK does, and says what it is."""
+
+import pytest
+
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
+from vecfleet.stores.pinecone.bytes_lane import BytesLane
+
+INFO = IndexInfo("i", Kind.DENSE, 2, "cosine", host="i.local")
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(["a", ""], True), ([], True), (1.0, True), (None, True), ([1.0], False), (["a", None], False), ({}, False)],
+)
+def test_metadata_that_would_read_as_something_else_is_not_read(value: object, read: bool) -> None:
+    vector = pb.Vector(id="r", values=bytes(8))
+    vector.metadata.update({"key": value})
+    assert BytesLane(INFO, "key", 1.0)._as_expected(vector) is read
