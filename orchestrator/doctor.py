@@ -53,7 +53,8 @@ def _try(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except VecfleetError as error:
-        return Check(name, False, error.message, error.next_step)
+        # Other commands point here; here that would lead nowhere.
+        return Check(name, False, error.message, (error.next_step or "").removesuffix(": `vecfleet doctor`") or None)
 
 
 def _settings(settings: Settings) -> Check:
