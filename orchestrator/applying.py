@@ -71,7 +71,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
     if not no_backup and not plan.keeps_files:
         raise Refused(
             "there is no backup: after clean-up the only way back is `vecfleet plan reverse`",
-            next_step="take one, then say so: `vecfleet apply PLAN --no-backup`",
+            next_step="`vecfleet plan export` makes one; without it: `vecfleet apply PLAN --no-backup`",
         )
     database = fleet.database
     require_broker(fleet.celery)
