@@ -48,7 +48,7 @@ def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: Op
         assert cut_connections(database_url) > 0
     # Then it goes on to the end, with the same processes
     world.reaches(job_id, JobState.VERIFIED)
-    assert all(process.alive() for process in [*world.workers, *world.dispatchers])
+    world.assert_all_alive()
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
     world.assert_accounts(job_id)
     assert sum(move.written for move in world.moves(job_id)) == 805
@@ -71,7 +71,7 @@ def test_a_job_table_that_is_down_for_a_while_is_waited_for(open_world: OpenWorl
         server.start()
         # Then it goes on to the end, with the same processes
         world.reaches(job_id, JobState.VERIFIED)
-        assert all(process.alive() for process in [*world.workers, *world.dispatchers])
+        world.assert_all_alive()
         assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
         world.assert_accounts(job_id)
         world.close()

@@ -27,6 +27,7 @@ from orchestrator.ledger import jobs, moves, parked
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import CREATOR, REPOSITORY, Emulator, Rows, row
+from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 
 SEEDS = "digital-twin-brain"
@@ -191,6 +192,11 @@ class World:
             owner: str = connection.execute(sa.select(t.leader.c.owner)).scalar_one()
         return next(process for process in self.dispatchers if process.pid == int(owner.split(":")[1]))
 
+    def assert_all_alive(self) -> None:
+        """No process that was started has ended."""
+        ended = [process for process in [*self.workers, *self.dispatchers] if not process.alive()]
+        assert not ended, "\n".join(f"{one.name} ended {one.ending()}. {one.log_tail()}" for one in ended)
+
     def assert_accounts(self, job_id: int) -> None:
         """listed = written + identical + gone + parked + left behind, move by move; the totals fit the plan."""
         for move in self.moves(job_id):
@@ -199,12 +205,22 @@ class World:
     # Waiting
 
     def until(self, what: str, holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-        """What `holds` gives as soon as it is true. Fails with what every job says of itself when it never is."""
+        """What `holds` gives as soon as it is true. Fails with what every job says of itself when it never is.
+
+        A story that stops Postgres cuts the story's own connections too: an unanswered look is no answer yet.
+        """
         deadline = time.monotonic() + patience_s
-        while not (answer := holds()):
+        while not (answer := self._unless_cut(holds)):
             assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}\n{self.explain()}"
             time.sleep(POLL_S)
         return answer
+
+    @staticmethod
+    def _unless_cut(holds: Callable[[], Any]) -> Any:
+        try:
+            return holds()
+        except Unreachable:
+            return None
 
     def reaches(self, job_id: int, *states: JobState, patience_s: float = PATIENCE_S) -> Job:
         """The job, once it is in one of these states."""
