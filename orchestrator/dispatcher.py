@@ -24,7 +24,7 @@ from orchestrator.deciding import Snapshot
 from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, reads, removals, routes
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
-from orchestrator.queue import send
+from orchestrator.queue import send, waiting
 from orchestrator.retrying import MAX_ATTEMPTS
 from orchestrator.states import JOB_WORKING, JobState
 from orchestrator.verdicts import judge
@@ -111,7 +111,11 @@ class Dispatcher:
         with self.database.begin() as connection:
             for batch_id in batches.expired(connection, live, MAX_ATTEMPTS):
                 copies.park_exhausted(connection, batch_id)
-            batches.resend(connection, live, RESEND_AFTER_S)
+            overdue = batches.overdue(connection, live, RESEND_AFTER_S)
+        # While Redis still holds wake-ups they are not lost but waiting for a worker: more of them would help nobody.
+        if overdue and waiting(self.celery) == 0:
+            with self.database.begin() as connection:
+                batches.resend(connection, live, RESEND_AFTER_S)
 
     def _send(self, wakeups: list[Wakeup]) -> int:
         unsent = send(self.celery, wakeups)

@@ -103,6 +103,16 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
     return []
 
 
+def waiting(celery: Celery) -> int:
+    """How many wake-ups Redis still holds that no worker took. 0 where Redis does not answer: they may be lost."""
+    try:
+        with celery.connection_for_write() as connection:
+            client = connection.default_channel.client
+            return sum(int(client.llen(queue)) for queue in QUEUES)
+    except (OperationalError, RedisError, OSError):
+        return 0
+
+
 def _task_id(wakeup: Wakeup) -> str:
     return f"j{wakeup.job_id}.{wakeup.namespace}.{wakeup.kind}{wakeup.seq}.b{wakeup.batch_id}.g{wakeup.generation}"
 

@@ -16,7 +16,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
 from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, BatchKind
-from vecfleet.errors import BadInput, Refused, StoreError, Unreachable
+from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, listing, undoing
 from workers.holding import Held
@@ -185,7 +185,9 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             again(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
         case Park():
-            log.error("batch parked", error=name, why=text, exc_info=error)
+            # What we know by name needs no traceback, which could quote what a service said of a record.
+            unexpected = None if isinstance(error, VecfleetError | NotProven) else error
+            log.error("batch parked", error=name, why=text, exc_info=unexpected)
             with work.database.begin() as connection:
                 copies.park(connection, lease, name, text, usage, busy_ms)
 

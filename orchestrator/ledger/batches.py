@@ -214,6 +214,16 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> li
     return [row.id for row in rows if row.attempts >= limit]
 
 
+def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:
+    """Whether a wake-up was sent so long ago and no worker took its batch."""
+    late = sa.and_(
+        _B.job_id.in_(job_ids),
+        _B.state == BatchState.DISPATCHED,
+        _B.dispatched_at < _NOW - _seconds(after_seconds),
+    )
+    return bool(connection.execute(sa.select(sa.select(_B.id).where(late).exists())).scalar_one())
+
+
 def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
     """Return dispatched batches that no worker took for so long to ready: their wake-up was lost, or will be stale."""
     return connection.execute(

@@ -28,6 +28,7 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
+            hide_parameters=True,  # a failed statement's parameters hold ids and plans; they belong in no log
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": options},
         )
 

@@ -91,7 +91,9 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     other = t.claim.alias()
     in_the_way = connection.execute(
         sa.select(other.c.namespace, other.c.role, other.c.job_id)
-        .where(other.c.index_host == host, other.c.job_id != job_id)
+        .where(other.c.index_host == host)
+        # Of the same job, too: a record routed by its owner must not end in a namespace that the job itself empties.
+        .where(sa.or_(other.c.job_id != job_id, other.c.role != role))
         .where(other.c.namespace == sa.any_(sa.cast(namespaces, ARRAY(sa.Text))))
         .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
         .order_by(other.c.namespace)
@@ -100,7 +102,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     if in_the_way:
         listed = "; ".join(f"{row.namespace} is a {row.role} of job {row.job_id}" for row in in_the_way)
         raise Refused(
-            f"another live job holds namespaces of this plan: {listed}",
+            f"namespaces of this plan are taken: {listed}",
             next_step=f"wait for it or end it: `vecfleet status {in_the_way[0].job_id}`",
         )
     connection.execute(
