@@ -8,7 +8,16 @@ import os
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from pinecone import Index, Pinecone, PineconeValueError, RetryConfig
+from pinecone.models.namespaces.models import ListNamespacesResponse, NamespaceDescription
+from pinecone.models.vectors.responses import (
+    DescribeIndexStatsResponse,
+    FetchResponse,
+    ListResponse,
+    QueryResponse,
+    UpsertResponse,
+)
 
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
@@ -18,6 +27,20 @@ T = TypeVar("T")
 NO_RETRIES = RetryConfig(max_retries=0)
 # The SDK keeps half of its pool open between requests: twice the threads keep one connection each.
 CONNECTIONS_PER_THREAD = 2
+
+# msgspec (0.22), with which the SDK reads its answers, learns a class when it first meets it, and crashes the process
+# where two threads do so at once. So one thread, the importing one, lets it meet each class that a data plane answers.
+ANSWERS = (
+    DescribeIndexStatsResponse,
+    FetchResponse,
+    ListNamespacesResponse,
+    ListResponse,
+    NamespaceDescription,
+    QueryResponse,
+    UpsertResponse,
+)
+for _answer in ANSWERS:
+    msgspec.json.Decoder(_answer)
 
 
 class PerProcess(Generic[T]):
