@@ -24,5 +24,5 @@ def _work(batch_id: int, generation: int) -> None:
     run(process(), batch_id, generation)
 
 
-for name, queue in TASKS.values():
-    app.task(_work, name=name, queue=queue, acks_late=True, ignore_result=True)
+for name, _ in TASKS.values():  # whoever sends a wake-up names its queue
+    app.task(_work, name=name, acks_late=True, ignore_result=True)
