@@ -1,44 +1,119 @@
-"""The schema of the job table: the revisions end in the tables, upgrades may race, an old schema is refused."""
+"""The schema of the job table: the revisions end in the tables that the code knows, whoever runs them."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from orchestrator import schema
-from orchestrator.ledger.database import Database
+from orchestrator.bootstrap import Fleet
+from orchestrator.tables import metadata
 from vecfleet.errors import Unreachable
+from vecfleet.settings import Settings
 
 
-def test_the_revisions_end_in_exactly_the_tables(database_url: str) -> None:
-    with Database(database_url).begin() as connection:
+@pytest.fixture
+def connect(empty_database_url: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
+    yield engine
+    engine.dispose()
+
+
+def test_the_revisions_end_in_exactly_the_tables_of_the_code(connect: sa.Engine, empty_database_url: str) -> None:
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        assert schema.differences(connection) == []
+        assert set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
+
+
+def test_a_difference_is_noticed(connect: sa.Engine, empty_database_url: str) -> None:
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        connection.execute(sa.text("ALTER TABLE job DROP COLUMN salt"))
+        connection.execute(sa.text("DROP INDEX uq_job_plan_digest_live"))
+        assert len(schema.differences(connection)) == 2
+
+
+def checks_of(connection: sa.Connection) -> dict[str, str]:
+    """Every check constraint by name; Alembic does not compare them."""
+    query = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' AND connamespace = "
+    return {row[0]: row[1] for row in connection.execute(sa.text(query + "'public'::regnamespace"))}
+
+
+def indexes_of(connection: sa.Connection) -> dict[str, str]:
+    """Every index by name with its condition; Alembic does not compare conditions."""
+    query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    return {row[0]: row[1] for row in connection.execute(sa.text(query))}
+
+
+def test_the_states_and_conditions_of_the_revisions_are_those_of_the_code(
+    connect: sa.Engine, empty_database_url: str
+) -> None:
+    # Given a database made by the revisions, and one made from the tables directly
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        by_revisions = checks_of(connection), indexes_of(connection)
+    with connect.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+        metadata.create_all(connection)
+        by_tables = checks_of(connection), indexes_of(connection)
+
+    # Then they allow the same states and hold the same conditions
+    assert by_revisions == by_tables
+    assert "needs_attention" in by_tables[0]["ck_job_state"]
+
+
+def test_two_who_upgrade_at_once_take_turns(connect: sa.Engine, empty_database_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: schema.upgrade(empty_database_url), range(4)))
+    with connect.connect() as connection:
+        schema.require_current(connection)
         assert schema.differences(connection) == []
 
 
-def test_several_upgrades_at_once_are_one_upgrade(empty_database_url: str) -> None:
-    # When four processes upgrade an empty database at once
-    with ThreadPoolExecutor(4) as pool:
-        for upgrade in [pool.submit(schema.upgrade, empty_database_url) for _ in range(4)]:
-            upgrade.result()
-
-    # Then it is at the newest revision, and upgrading once more changes nothing
+def test_an_upgrade_that_is_repeated_changes_nothing(connect: sa.Engine, empty_database_url: str) -> None:
     schema.upgrade(empty_database_url)
-    with Database(empty_database_url).begin() as connection:
-        schema.require_current(connection)
+    with connect.begin() as connection:
+        connection.execute(sa.text("INSERT INTO audit (who, action, payload_digest) VALUES ('ana', 'x', 'y')"))
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one() == 1
 
 
-def test_a_schema_that_is_behind_is_refused_with_what_to_type(empty_database_url: str) -> None:
-    with (
-        pytest.raises(Unreachable, match="at revision none") as refused,
-        Database(empty_database_url).begin() as open_one,
-    ):
-        schema.require_current(open_one)
-    assert refused.value.next_step == "run `vecfleet migrate`"
+@pytest.mark.parametrize(
+    ("present", "said"), [(None, "at revision none"), ("0000", "at revision 0000"), ("9999", "at revision 9999")]
+)
+def test_another_schema_than_ours_is_refused_with_the_sentence_that_helps(
+    connect: sa.Engine, empty_database_url: str, present: str | None, said: str
+) -> None:
+    # Given a database without our tables, or at a revision that is older or newer than this code
+    if present is not None:
+        schema.upgrade(empty_database_url)
+        with connect.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :it"), {"it": present})
+
+    # When a process of the fleet opens it, then it says which it found, which it needs, and what to type
+    fleet = Fleet(Settings(database_url=SecretStr(empty_database_url)))
+    with pytest.raises(Unreachable, match=said) as refusal:
+        _ = fleet.database
+    assert "this version needs 0" in refusal.value.message
+    assert refusal.value.next_step == "run `vecfleet migrate`"
 
 
-def test_a_plan_runs_once_at_a_time_and_a_target_has_one_live_job(database_url: str) -> None:
-    # Given the indexes that the database itself holds to
-    with Database(database_url).begin() as connection:
+def test_a_server_that_is_away_is_said_to_be() -> None:
+    with pytest.raises(Unreachable, match="does not answer") as refusal:
+        schema.upgrade("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert refusal.value.next_step and "DATABASE_URL" in refusal.value.next_step
+
+
+def test_the_database_itself_holds_to_one_live_job_a_plan_and_a_target(
+    connect: sa.Engine, empty_database_url: str
+) -> None:
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
         unique = {
             index["name"]
             for table in ("job", "claim")
