@@ -57,7 +57,8 @@ class World:
             "LEASE_SECONDS": "8",
             "FRESHNESS_WAIT_SECONDS": "1",
         }
-        self.env = {**os.environ, **own, **{name.upper(): str(value) for name, value in settings.items()}}
+        os_only = {"PYTHONFAULTHANDLER": "1"}  # a process that crashes says in its log where
+        self.env = {**os.environ, **os_only, **own, **{name.upper(): str(value) for name, value in settings.items()}}
         self.fleet = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
         self.workers: list[Process] = []
         self.dispatchers: list[Process] = []
@@ -195,7 +196,7 @@ class World:
     def assert_all_alive(self) -> None:
         """No process that was started has ended."""
         ended = [process for process in [*self.workers, *self.dispatchers] if not process.alive()]
-        assert not ended, "\n".join(f"{one.name} ended {one.ending()}. {one.log_tail()}" for one in ended)
+        assert not ended, "\n".join(f"{one.name} ended {one.ending()}. {crash(one)}" for one in ended)
 
     def assert_accounts(self, job_id: int) -> None:
         """listed = written + identical + gone + parked + left behind, move by move; the totals fit the plan."""
@@ -244,6 +245,12 @@ class World:
                     )
         lines += [process.log_tail() for process in [*self.workers, *self.dispatchers]]
         return "\n".join(lines)
+
+
+def crash(process: Process) -> str:
+    """Where the interpreter was when it crashed, thread by thread; the end of the log where it says nothing of that."""
+    _, fatal, threads = process.log.read_text(errors="replace").partition("Fatal Python error")
+    return fatal + threads if fatal else process.log_tail()
 
 
 OpenWorld = Callable[..., World]
