@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.guards import CleanUpFacts, against_clean_up
-from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes
+from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Lease
@@ -239,6 +239,8 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
             raise Refused(
                 f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job_id}` first"
             )
+        if batches.any_copy_leased(connection, job_id):
+            raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
         if job.state is JobState.CANCELLED:
             _claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)

@@ -214,6 +214,13 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> li
     return [row.id for row in rows if row.attempts >= limit]
 
 
+def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
+    """Whether a worker may still be copying for this job: a lease may be committed just as its job is cancelled."""
+    held = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
+    living = sa.select(_B.id).where(held, _B.lease_until > _NOW).exists()
+    return bool(connection.execute(sa.select(living)).scalar_one())
+
+
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:
     """Whether a wake-up was sent so long ago and no worker took its batch."""
     late = sa.and_(
