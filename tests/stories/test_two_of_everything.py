@@ -45,7 +45,7 @@ def test_a_plan_runs_once_at_a_time(open_world: OpenWorld) -> None:
     job_id = world.apply(plan)
     # When the same plan is applied again, or another one for the same namespaces
     for again in (plan, world.plan(SMALL, conflicts="overwrite")):
-        with pytest.raises(Refused, match="live"):
+        with pytest.raises(Refused, match="runs this very plan"):
             world.apply(again)
     # Then there is one job still, and nobody wrote anything
     with world.fleet.database.begin() as connection:
