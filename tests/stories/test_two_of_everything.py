@@ -44,8 +44,9 @@ def test_a_plan_runs_once_at_a_time(open_world: OpenWorld) -> None:
     plan = world.plan(SMALL)
     job_id = world.apply(plan)
     # When the same plan is applied again, or another one for the same namespaces
-    for again in (plan, world.plan(SMALL, conflicts="overwrite")):
-        with pytest.raises(Refused, match="runs this very plan"):
+    other = world.plan(SMALL, conflicts="overwrite")
+    for again, why in ((plan, "runs this very plan now"), (other, f"is a target of job {job_id}")):
+        with pytest.raises(Refused, match=why):
             world.apply(again)
     # Then there is one job still, and nobody wrote anything
     with world.fleet.database.begin() as connection:
