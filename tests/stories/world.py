@@ -38,6 +38,7 @@ NOW = datetime.now(UTC)
 
 PATIENCE_S = 120.0  # what stories wait for takes seconds; two cores under a load of twenty need this
 POLL_S = 0.05
+FATAL = "Fatal Python error"
 
 
 class World:
@@ -104,7 +105,7 @@ class World:
         os.kill(process.pid, number)
 
     def close(self) -> None:
-        """Everything started here is stopped, whatever happened."""
+        """Everything started here is stopped, whatever happened. None may have crashed, even if nobody missed it."""
         processes = [*self.workers, *self.dispatchers]
         for process in processes:
             if process.alive():
@@ -114,6 +115,8 @@ class World:
             process.stop(patience_s=10)
         self.fleet.database.dispose()
         self.emulator.stop()
+        crashed = [f"{one.name}: {crash(one)}" for one in processes if FATAL in one.log.read_text(errors="replace")]
+        assert not crashed, "\n".join(crashed)
 
     # What a person does
 
@@ -249,7 +252,7 @@ class World:
 
 def crash(process: Process) -> str:
     """Where the interpreter was when it crashed, thread by thread; the end of the log where it says nothing of that."""
-    _, fatal, threads = process.log.read_text(errors="replace").partition("Fatal Python error")
+    _, fatal, threads = process.log.read_text(errors="replace").partition(FATAL)
     return fatal + threads if fatal else process.log_tail()
 
 
