@@ -168,7 +168,7 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     differing = snapshot.targets.get("mismatched", 0)
     if differing:
         rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
-        if snapshot.differing and rounds_left and not snapshot.readers_moved:
+        if snapshot.differing and rounds_left:
             return [Repair(), To(JobState.RUNNING, f"repairing {differing} targets that differ")]
         return [To(JobState.NEEDS_ATTENTION, f"{differing} targets differ from their sources", JobState.COPIED)]
     if snapshot.undecided:

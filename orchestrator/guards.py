@@ -11,6 +11,14 @@ from orchestrator.states import JobState, MoveState
 # A verdict says what was true when it was made; a day later a person should look again (design §7).
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
 
+# More than this is not what an application does in passing: a person must say that it is meant (design §8).
+_FEW, _FEW_SHARE = 10, 0.01
+
+
+def removal_cap(records: int) -> int:
+    """How many of so many records may be gone, or be removed, without a person naming a number."""
+    return max(_FEW, int(records * _FEW_SHARE))
+
 
 @dataclass(frozen=True, slots=True)
 class CleanUpFacts:

@@ -35,6 +35,7 @@ class Job:
     budget_factor: float
     repairs: int
     changed_records: str | None
+    missing_allowed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,11 @@ class Target:
     verdict: Mapping[str, Any] | None
     verdict_at: datetime | None
     last_write_at: datetime | None
+
+    @property
+    def tells_the_truth(self) -> bool:
+        """Whether readers were ever moved to it: what it holds is then neither replaced nor removed any more."""
+        return self.authority == "target"
 
 
 @dataclass(frozen=True, slots=True)

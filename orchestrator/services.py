@@ -140,6 +140,7 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
+    moves.hand_authority(connection, job.id, [route.new_namespace for route in found if route.id in set(new)])
     # The soak time counts from the moment from which all readers are on the new side.
     soaking = {} if percent == 100 else {"cut_over_at": None}
     jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
@@ -283,7 +284,11 @@ def _cleaned_any(connection: sa.Connection, job: Job) -> bool:
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:
-    """Change how hard a running job works: `window` (batches at once) or `pace` (share of the documented limits)."""
+    """Change how hard a running job works, what it may spend, and what a clean-up may find missing.
+
+    `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `missing`: so many
+    records of each source may be missing where readers have moved to, the application having deleted them there.
+    """
     values: dict[str, Any]
     match lever:
         case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
@@ -292,6 +297,10 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             values = {"budget_factor": value}
         case "pace" if 0 < value <= 1:
             values = {"pace_share": value}
+        case "missing" if value >= 0 and value == int(value):
+            values = {"missing_allowed": int(value)}
+        case "missing":
+            raise BadInput(f"{value:g} records cannot be missing", next_step="give a whole number from 0")
         case "window":
             raise BadInput(
                 f"a window of {value:g} is not possible", next_step=f"give a whole number from 1 to {MAX_WINDOW}"
@@ -301,7 +310,9 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
                 f"a pace of {value:g} is not possible", next_step="give a share of the limits above 0, up to 1.0"
             )
         case _:
-            raise BadInput(f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget` or `workers`")
+            raise BadInput(
+                f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget`, `missing` or `workers`"
+            )
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
         jobs.change(connection, job_id, **values)

@@ -96,6 +96,7 @@ job = Table(
     Column("budget_factor", Double, nullable=False),  # how many times its estimate the job may spend
     Column("repairs", SmallInteger, nullable=False, server_default=text("0")),
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
+    Column("missing_allowed", Integer),  # so many of each source may be missing where readers have moved to
     _one_of("state", JobState),
     Index(
         "uq_job_plan_digest_live",

@@ -19,7 +19,10 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Verified only if every id and every byte read back is as the tallies say, and nothing else is there."""
+    """Verified only if every id and every byte read back is as the tallies say, and nothing else is there.
+
+    Once readers were moved to a target it tells the truth: it was proven before, and what differs since is listed.
+    """
     expected, target = evidence.expected, evidence.target
     facts: dict[str, Any] = {
         "level": "content",
@@ -44,6 +47,8 @@ def judge(evidence: Evidence) -> Verdict:
         return answer("mismatched", "not verified: its ids were not listed")
     if expected.count == 0 and evidence.listed_count == 0:
         return answer("empty", "not verified: nothing was written to it")
+    if target.tells_the_truth and evidence.listed_count:
+        return answer("verified", _since_the_switch(evidence))
     if evidence.missing or evidence.extra or evidence.different:
         return answer(
             "mismatched", f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different"
@@ -53,3 +58,10 @@ def judge(evidence: Evidence) -> Verdict:
     if not (same_content and same_ids):
         return answer("mismatched", "its records do not add up to what was written")
     return answer("verified", f"{expected.count} records read back and equal")
+
+
+def _since_the_switch(evidence: Evidence) -> str:
+    counts = (evidence.missing, "removed"), (evidence.different, "changed"), (evidence.extra, "added")
+    since = ", ".join(f"{count} {what}" for count, what in counts if count)
+    proven = f"{evidence.expected.count} records were proven before readers moved"
+    return f"{proven}; since then {since}" if since else f"{proven}, and nothing changed since"

@@ -6,9 +6,11 @@ the batch with its reason and deletes nothing.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator import manifests
+from orchestrator.guards import removal_cap
 from orchestrator.ledger import checks, removals
 from vecfleet.digests import Tally, record_digest
 from workers.placing import Placed, place_all
@@ -22,12 +24,13 @@ _FIRST_LOOK_S = 0.5
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
-    return {"proven": len(_prove(work))}
+    return dict(_prove(work).found())
 
 
 def remove_batch(work: Work) -> dict[str, Any]:
     """Delete this batch's written ids from the source, each proven right before."""
-    ids = sorted(_prove(work), key=str.encode)
+    proof = _prove(work)
+    ids = sorted(proof.ids, key=str.encode)
     if ids:
         work.source.delete(work.move.source, ids, before=lambda: _intend(work))
     written = _written_ids(work)
@@ -35,7 +38,7 @@ def remove_batch(work: Work) -> dict[str, Any]:
     if left:
         look_after_deletion(work, f"{len(left)} deleted records are still answered")
         raise NotProven(f"{len(left)} records of {work.move.source} are still there after their deletion")
-    return {"deleted": len(written)}  # by this attempt and those before it
+    return proof.found() | {"deleted": len(written)}  # by this attempt and those before it
 
 
 def clear_namespace(work: Work) -> dict[str, Any]:
@@ -95,37 +98,94 @@ def _written_ids(work: Work) -> list[str]:
     return sorted({record_id for tally in work.tallies for record_id in manifests.select(work.ids, tally.members)})
 
 
-def _prove(work: Work) -> set[str]:
-    """The ids of this batch that are in the source now, each of them found equal in its target.
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """The ids of a batch that may be deleted from the source, and what became of them at targets that readers use."""
 
-    Raises NotProven where a record changed at either side or vanished, unless its deletion was intended before.
+    ids: set[str]
+    missing: int = 0
+    changed: int = 0
+
+    def found(self) -> dict[str, int]:
+        return {"proven": len(self.ids), "missing": self.missing, "changed": self.changed}
+
+
+def _prove(work: Work) -> _Proof:
+    """The ids of this batch that are in the source now, each of them proven to be in its target.
+
+    As long as the source tells the truth: each is equal at its target now. Once readers were moved to a target, its
+    records change and go as the application likes: the verdict at that moment was the proof, and it holds for a source
+    that still is what was copied. Raises NotProven otherwise, and where a record vanished from the source, unless its
+    deletion was intended before.
     """
     written = _written_ids(work)
     records = work.source.fetch(work.move.source, written)
-    missing = len(written) - len(records)
-    if missing and not work.lease.intended:
-        work.look_again(f"{missing} records of {work.move.source} are not answered")
-        raise NotProven(f"{missing} records of {work.move.source} vanished since they were copied")
+    gone = len(written) - len(records)
+    if gone and not work.lease.intended:
+        work.look_again(f"{gone} records of {work.move.source} are not answered")
+        raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
-    different = _different(work, placed)
+    missing, different, moved = _compare(work, placed)
     if different:
         work.look_again(f"{len(different)} records differ between {work.move.source} and their target")
         raise NotProven(f"{len(different)} records of {work.move.source} are not equal at their target")
-    return set(placed)
+    if moved and _as_copied(placed) != _recorded(work):
+        raise NotProven(
+            f"{moved} records of {work.move.source} are not equal at their target, and the source itself is not what "
+            "was copied any more"
+        )
+    if missing:
+        _require_few_missing(work, missing)
+    return _Proof(set(placed), missing, moved - missing)
 
 
-def _different(work: Work, placed: dict[str, Placed]) -> list[str]:
+def _compare(work: Work, placed: dict[str, Placed]) -> tuple[int, list[str], int]:
+    """How many are missing where the target tells the truth, which differ where the source does, how many moved on.
+
+    Moved on: missing, or not equal, at a target that tells the truth.
+    """
+    truths = {target.namespace for target in work.copy_targets if target.tells_the_truth}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
         groups[one.target].append(one)
+    missing = moved = 0
     different: list[str] = []
     for namespace, group in groups.items():
         held = work.target.fetch(namespace, [one.record.id for one in group])
-        different += [
-            one.source_id
-            for one in group
-            if one.record.id not in held or record_digest(held[one.record.id]) != one.digest
+        unequal = [
+            one for one in group if one.record.id not in held or record_digest(held[one.record.id]) != one.digest
         ]
-    return different
+        if namespace in truths:
+            moved += len(unequal)
+            missing += sum(one.record.id not in held for one in unequal)
+        else:
+            different += [one.source_id for one in unequal]
+    return missing, different, moved
+
+
+def _as_copied(placed: dict[str, Placed]) -> Tally:
+    return Tally.of_digests(one.digest for one in placed.values())
+
+
+def _recorded(work: Work) -> Tally:
+    return sum((Tally(tally.count, tally.digest) for tally in work.tallies), Tally())
+
+
+def _require_few_missing(work: Work, missing: int) -> None:
+    """An application deletes a few records; where many are missing, the source may be their last place.
+
+    Counted over the whole source: what its other batches found missing is on record.
+    """
+    with work.database.begin() as connection:
+        elsewhere = removals.missing_elsewhere(connection, work.lease)
+    total = missing + elsewhere
+    allowed = work.job.missing_allowed
+    if allowed is None:
+        allowed = removal_cap(work.move.written)
+    if total > allowed:
+        raise NotProven(
+            f"{total} records of {work.move.source} are not at their target any more; if the application deleted them "
+            f"there: `vecfleet set {work.job.id} missing N`, then retry"
+        )

@@ -21,6 +21,8 @@ from workers.work import Work
 def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
+    left = _left(work)
+    written_before = {record_id for tally in left for record_id in manifests.select(work.ids, tally.members)}
     placed, parked = place_all(work.placer, records)
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
@@ -36,18 +38,31 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += taken.parked
             identical += taken.identical
             left_behind += taken.left_behind
+        if target.tells_the_truth:
+            why = f"readers have moved to {namespace}: nothing is written to it any more"
+            parked += [ParkedRecord(one.source_id, why) for one in group if one.source_id not in written_before]
+            continue
         refused = dict(_upsert(work, target, group))
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
         tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in refused]))
-    tallies = [tally for tally in tallies if tally.count]
+    tallies = [tally for tally in tallies if tally.count] + left
     return CopyOutcome(
         tallies=tuple(tallies),
         parked=tuple(sorted(parked, key=lambda record: record.record_id)),
         written=sum(tally.count for tally in tallies),
         identical=identical,
-        gone=len(gone),
+        gone=len(set(gone) - written_before),
         left_behind=left_behind,
     )
+
+
+def _left(work: Work) -> list[TargetTally]:
+    """What an earlier run wrote to targets that readers have moved to since: it stays as it is, and on record."""
+    if not work.lease.targets:
+        return []
+    with work.database.begin() as connection:
+        truths = {one.id for one in moves.targets_of_batch(connection, work.lease.id) if one.tells_the_truth}
+    return [tally for tally in work.tallies if tally.target_id in truths]
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:

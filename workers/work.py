@@ -87,6 +87,12 @@ class Work:
         )
 
     @cached_property
+    def copy_targets(self) -> list[Target]:
+        """The targets that the copy batch may have written to."""
+        with self.database.begin() as connection:
+            return moves.targets_of_batch(connection, self.copy_id)
+
+    @cached_property
     def tallies(self) -> list[TargetTally]:
         """What the copy batch left in each of its targets."""
         with self.database.begin() as connection:

@@ -174,6 +174,7 @@ class Lever(StrEnum):
     WINDOW = "window"
     PACE = "pace"
     BUDGET = "budget"
+    MISSING = "missing"
     WORKERS = "workers"
 
 

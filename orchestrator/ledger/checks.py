@@ -212,7 +212,10 @@ def judgeable(connection: sa.Connection, job_id: int) -> list[Evidence]:
                 (figure("digest", BatchKind.VERIFY) % _MODULUS).label("digest"),
                 figure("count", BatchKind.SURVEY).label("listed"),
                 figure("ids_digest", BatchKind.SURVEY).label("ids_digest"),
-                sa.func.sum(sa.cast(_B.found["missing"].astext, sa.Integer)).label("missing"),
+                # The reading back and the listing each find the same record missing.
+                sa.func.greatest(figure("missing", BatchKind.VERIFY), figure("missing", BatchKind.SURVEY)).label(
+                    "missing"
+                ),
                 sa.func.sum(sa.cast(_B.found["extra"].astext, sa.Integer)).label("extra"),
                 sa.func.sum(sa.cast(_B.found["different"].astext, sa.Integer)).label("different"),
             )
@@ -291,12 +294,15 @@ def counts_by_state(connection: sa.Connection, job_id: int) -> dict[str, int]:
 
 
 def differing_copies(connection: sa.Connection, job_id: int) -> list[int]:
-    """The copy batches with a missing or different record at a mismatched target: what a repair copies again."""
+    """The copy batches with a missing or different record at a mismatched target: what a repair copies again.
+
+    Not where the target tells the truth: what differs there is newer.
+    """
     rows = connection.execute(
         sa.select(_B.copy_id)
         .join(t.target, _T.id == _B.target_id)
         .where(_B.job_id == job_id, _B.kind == BatchKind.VERIFY, _B.state == BatchState.DONE)
-        .where(_T.check_state == "mismatched")
+        .where(_T.check_state == "mismatched", _T.authority == "source")
         .where(
             sa.or_(
                 sa.cast(_B.found["missing"].astext, sa.Integer) > 0,

@@ -178,6 +178,18 @@ def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None
     )
 
 
+def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[str]) -> None:
+    """From now on these targets tell the truth: an application may write there what is nowhere else. For good.
+
+    Shares the transaction that moves the readers, whose guard saw a valid verdict on every target.
+    """
+    connection.execute(
+        sa.update(t.target)
+        .where(t.target.c.job_id == job_id, t.target.c.namespace.in_(namespaces))
+        .values(authority="target")
+    )
+
+
 def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[int]) -> None:
     """The targets this batch may have written to: in its row before its first upsert."""
     connection.execute(

@@ -192,6 +192,16 @@ def any_intended(connection: sa.Connection, job_id: int) -> bool:
     return bool(connection.execute(sa.select(intended.exists())).scalar_one())
 
 
+def missing_elsewhere(connection: sa.Connection, lease: Lease) -> int:
+    """How many records the other batches of a clean-up of this source did not find at their targets any more."""
+    total: int = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["missing"].astext, sa.Integer)), 0))
+        .where(_B.move_id == lease.move_id, _B.kind.in_((BatchKind.RECHECK, BatchKind.REMOVE)))
+        .where(_B.state == BatchState.DONE, _B.id != lease.id)
+    ).scalar_one()
+    return total
+
+
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
     """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
     batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)

@@ -37,6 +37,7 @@ JOB = Job(
     budget_factor=1.5,
     repairs=0,
     changed_records=None,
+    missing_allowed=None,
 )
 HOUR = timedelta(hours=1)
 MOVE = Move(

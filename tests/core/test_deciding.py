@@ -281,9 +281,8 @@ def test_repairs_are_counted() -> None:
     assert [Repair() in commands for commands in rounds] == [True, True, False, False]
 
 
-def test_once_readers_were_moved_nothing_at_the_target_is_repaired() -> None:
-    """From then on the target may hold what was written there alone: the old source must not overwrite it."""
-    attention(decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=1, readers_moved=True), NOW))
+def test_what_differs_where_nothing_may_be_repaired_is_for_a_person() -> None:
+    attention(decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=0), NOW))
 
 
 @pytest.mark.parametrize(

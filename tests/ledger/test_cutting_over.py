@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from stages import AUTO, copied, late_write, verified
+from stages import AUTO, copied, late_write, target_of, verified
 
 from orchestrator import services
 from orchestrator.ledger.database import Database
@@ -62,7 +62,7 @@ def test_after_a_late_write_and_a_new_verdict_the_readers_are_where_they_were(da
     assert (table.job.state, table.job.cut_over_percent, table.job.cut_over_at) == (JobState.CUT_OVER, 100, since)
 
 
-def test_once_readers_were_moved_a_difference_is_for_a_person_to_decide(database: Database) -> None:
+def test_once_readers_were_moved_what_changed_at_the_target_is_listed_and_never_repaired(database: Database) -> None:
     """The application may have changed the record at the target: a repair would overwrite that with the old one."""
     table = verified(database)
     services.cut_over(table.database, table.job_id, "ana", 100)
@@ -71,5 +71,19 @@ def test_once_readers_were_moved_a_difference_is_for_a_person_to_decide(database
     for lease in table.take():
         table.check(lease, **({"different": 1} if lease.kind is BatchKind.VERIFY else {}))
     table.advance(2)
-    assert (table.job.state, table.job.repairs) == (JobState.NEEDS_ATTENTION, 0)
+    assert (table.job.state, table.job.repairs) == (JobState.CUT_OVER, 0)
     assert {row.state for row in table.rows(BatchKind.COPY)} == {BatchState.DONE}
+    verdict = target_of(table).verdict
+    assert verdict is not None
+    assert verdict["reason"].endswith("records were proven before readers moved; since then 1 changed")
+
+
+def test_a_target_that_readers_use_and_that_holds_nothing_any_more_is_not_verified(database: Database) -> None:
+    table = verified(database)
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    services.verify(table.database, table.job_id, "ana")
+    table.advance()
+    for lease in table.take():
+        table.check(lease, **({"count": 0} if lease.kind is BatchKind.SURVEY else {}))
+    table.advance(2)
+    assert table.job.state is JobState.NEEDS_ATTENTION

@@ -47,7 +47,7 @@ def differs_after_cut_over(database: Database) -> JobTable:
     services.verify(table.database, table.job_id, "ana")
     table.advance()
     for lease in table.take():
-        table.check(lease, **({"different": 1} if lease.kind is BatchKind.VERIFY else {}))
+        table.check(lease, **({"count": 0} if lease.kind is BatchKind.SURVEY else {}))
     table.advance(2)
     assert table.job.state is JobState.NEEDS_ATTENTION
     return table

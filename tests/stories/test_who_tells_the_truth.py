@@ -1,0 +1,91 @@
+"""Once readers have moved the target tells the truth: what is done there stands, and the old may still go."""
+
+import pytest
+
+from orchestrator import services
+from orchestrator.states import JobState, MoveState
+from tests.stories.emulated import as_twins, assert_same_index, row, target_of
+from tests.stories.world import SMALL, WHO, OpenWorld, World
+
+pytestmark = pytest.mark.story
+
+
+def cut_over(world: World) -> int:
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    return job_id
+
+
+def test_what_an_application_does_after_the_switch_stands_and_the_old_is_cleaned_up(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=40, bruno=20)
+    world.start(workers=1)
+    job_id = cut_over(world)
+    # Given an application that since the switch changed, removed and added records, at the target alone
+    alma = target_of("alma")
+    newer = row("alma-3", seed=1, note="newer")
+    added = row("alma-new", seed=2, note="added")
+    world.emulator.write(SMALL, alma, [newer, added])
+    world.emulator.delete(SMALL, alma, "alma-7")
+    # When the target is verified again
+    services.verify(world.fleet.database, job_id, WHO)
+    world.until("a verdict is there again", lambda: world.job(job_id).state is JobState.CUT_OVER)
+    # Then the verdict lists what was done since, and nothing of it was undone
+    verdict = world.targets(job_id)[alma].verdict
+    assert verdict is not None
+    assert verdict["reason"] == (
+        "40 records were proven before readers moved; since then 1 removed, 1 changed, 1 added"
+    )
+    # And the old is deleted, for it still is what was proven at the switch
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    expected = as_twins(before)
+    expected[alma].pop("alma-7")
+    expected[alma] |= {newer.id: newer, added.id: added}
+    assert_same_index(world.emulator.dump(SMALL), expected)
+
+
+def test_a_source_changed_after_the_switch_is_the_only_place_of_that_change_and_stays(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=40)
+    world.start(workers=1)
+    job_id = cut_over(world)
+    # Given a writer nobody thought of, that still writes to the old place
+    world.emulator.write(SMALL, target_of("alma"), [row("alma-3", seed=1, note="newer")])
+    world.emulator.write(SMALL, "alma", [row("alma-3", seed=2, note="from a writer left behind")])
+    as_it_is = world.emulator.dump(SMALL)
+    # When the old is to be deleted, one namespace at once or record by record
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=True)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    # Then it stays as it is, and says why
+    assert_same_index(world.emulator.dump(SMALL), as_it_is)
+    assert world.move(job_id, "alma").reason == (
+        "1 records of alma are not equal at their target, and the source itself is not what was copied any more"
+    )
+
+
+def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_it_is_meant(
+    open_world: OpenWorld,
+) -> None:
+    world = open_world()
+    world.fill(alma=40)
+    world.start(workers=1)
+    job_id = cut_over(world)
+    # Given a target that lost eleven of its records since the switch
+    for number in range(11):
+        world.emulator.delete(SMALL, target_of("alma"), f"alma-{number}")
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    # Then their last copy, in the source, is not deleted
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    assert len(world.emulator.records(SMALL, "alma")) == 40
+    assert world.move(job_id, "alma").state is MoveState.PARKED
+    assert world.move(job_id, "alma").reason == (
+        "11 records of alma are not at their target any more; if the application deleted them there: "
+        f"`vecfleet set {job_id} missing N`, then retry"
+    )
+    # Until a person says that the application deleted them
+    services.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
+    services.retry(world.fleet.database, job_id, WHO, "failed")
+    world.reaches(job_id, JobState.CLEANED)
+    assert not world.emulator.records(SMALL, "alma")
