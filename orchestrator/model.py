@@ -145,6 +145,7 @@ class TargetTally:
     digest: int
     ids_digest: int
     members: bytes | None
+    record_digests: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

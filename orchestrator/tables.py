@@ -248,6 +248,7 @@ batch_tally = Table(
     Column("digest", Numeric(39, 0), nullable=False),
     Column("ids_digest", Numeric(39, 0), nullable=False),
     Column("members", LargeBinary),  # which of the manifest's ids, one bit each; None: all of them
+    Column("record_digests", LargeBinary),  # 8 bytes for each of them: what it was when it was written
     Index(None, "target_id"),
 )
 

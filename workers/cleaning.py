@@ -6,7 +6,7 @@ the batch with its reason and deletes nothing.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import manifests
@@ -114,9 +114,9 @@ def _prove(work: Work) -> _Proof:
     """The ids of this batch that are in the source now, each of them proven to be in its target.
 
     As long as the source tells the truth: each is equal at its target now. Once readers were moved to a target, its
-    records change and go as the application likes: the verdict at that moment was the proof, and it holds for a source
-    that still is what was copied. Raises NotProven otherwise, and where a record vanished from the source, unless its
-    deletion was intended before.
+    records change and go as the application likes: the verdict at that moment was the proof, and it holds for a record
+    that still is, in the source, what was copied. Raises NotProven otherwise, and where a record vanished from the
+    source, unless its deletion was intended before.
     """
     written = _written_ids(work)
     records = work.source.fetch(work.move.source, written)
@@ -127,50 +127,45 @@ def _prove(work: Work) -> _Proof:
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
-    missing, different, moved = _compare(work, placed)
-    if different:
-        work.look_again(f"{len(different)} records differ between {work.move.source} and their target")
-        raise NotProven(f"{len(different)} records of {work.move.source} are not equal at their target")
-    if moved and _as_copied(placed) != _recorded(work):
+    compared = _compare(work, placed)
+    if compared.different:
+        work.look_again(f"{len(compared.different)} records differ between {work.move.source} and their target")
         raise NotProven(
-            f"{moved} records of {work.move.source} are not equal at their target, and the source itself is not what "
-            "was copied any more"
+            f"{len(compared.different)} records of {work.move.source} are not equal at their target"
+            + (", and not what was copied either" if compared.changed else "")
         )
-    if missing:
-        _require_few_missing(work, missing)
-    return _Proof(set(placed), missing, moved - missing)
+    if compared.missing:
+        _require_few_missing(work, compared.missing)
+    return _Proof(set(placed), compared.missing, compared.changed)
 
 
-def _compare(work: Work, placed: dict[str, Placed]) -> tuple[int, list[str], int]:
-    """How many are missing where the target tells the truth, which differ where the source does, how many moved on.
+@dataclass
+class _Compared:
+    """Of a batch's records: which prove nothing, and how many are missing or changed where readers have moved."""
 
-    Moved on: missing, or not equal, at a target that tells the truth.
-    """
-    truths = {target.namespace for target in work.copy_targets if target.tells_the_truth}
+    different: list[str] = field(default_factory=list)
+    missing: int = 0
+    changed: int = 0
+
+
+def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
+    as_copied = {target.namespace: work.recorded(target.id) for target in work.copy_targets if target.tells_the_truth}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
         groups[one.target].append(one)
-    missing = moved = 0
-    different: list[str] = []
+    compared = _Compared()
     for namespace, group in groups.items():
         held = work.target.fetch(namespace, [one.record.id for one in group])
-        unequal = [
-            one for one in group if one.record.id not in held or record_digest(held[one.record.id]) != one.digest
-        ]
-        if namespace in truths:
-            moved += len(unequal)
-            missing += sum(one.record.id not in held for one in unequal)
-        else:
-            different += [one.source_id for one in unequal]
-    return missing, different, moved
-
-
-def _as_copied(placed: dict[str, Placed]) -> Tally:
-    return Tally.of_digests(one.digest for one in placed.values())
-
-
-def _recorded(work: Work) -> Tally:
-    return sum((Tally(tally.count, tally.digest) for tally in work.tallies), Tally())
+        for one in group:
+            there = held.get(one.record.id)
+            if there is not None and record_digest(there) == one.digest:
+                continue
+            if as_copied.get(namespace, {}).get(one.source_id) != manifests.short(one.digest):
+                compared.different.append(one.source_id)
+            if namespace in as_copied:
+                compared.missing += there is None
+                compared.changed += there is not None
+    return compared
 
 
 def _require_few_missing(work: Work, missing: int) -> None:

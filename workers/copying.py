@@ -21,8 +21,6 @@ from workers.work import Work
 def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
-    left = _left(work)
-    written_before = {record_id for tally in left for record_id in manifests.select(work.ids, tally.members)}
     placed, parked = place_all(work.placer, records)
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
@@ -38,31 +36,19 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += taken.parked
             identical += taken.identical
             left_behind += taken.left_behind
-        if target.tells_the_truth:
-            why = f"readers have moved to {namespace}: nothing is written to it any more"
-            parked += [ParkedRecord(one.source_id, why) for one in group if one.source_id not in written_before]
-            continue
-        refused = dict(_upsert(work, target, group))
+        write = _leave if target.tells_the_truth else _upsert
+        refused = write(work, target, group)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
         tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in refused]))
-    tallies = [tally for tally in tallies if tally.count] + left
+    tallies = [tally for tally in tallies if tally.count]
     return CopyOutcome(
         tallies=tuple(tallies),
         parked=tuple(sorted(parked, key=lambda record: record.record_id)),
         written=sum(tally.count for tally in tallies),
         identical=identical,
-        gone=len(set(gone) - written_before),
+        gone=len(gone),
         left_behind=left_behind,
     )
-
-
-def _left(work: Work) -> list[TargetTally]:
-    """What an earlier run wrote to targets that readers have moved to since: it stays as it is, and on record."""
-    if not work.lease.targets:
-        return []
-    with work.database.begin() as connection:
-        truths = {one.id for one in moves.targets_of_batch(connection, work.lease.id) if one.tells_the_truth}
-    return [tally for tally in work.tallies if tally.target_id in truths]
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
@@ -168,8 +154,25 @@ def _take_ids(
     return [one for one in group if one.record.id not in others], taken
 
 
-def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[str, str]]:
-    """Write the group. Before each request, in one transaction: the lease is ours, and the write sequence rises."""
+def _leave(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
+    """Readers have moved here, so nothing is written. Refused is what was not written before and is not equal."""
+    recorded = work.recorded(target.id)
+    new = [one for one in group if recorded.get(one.source_id) != manifests.short(one.digest)]
+    held = work.target.fetch(target.namespace, [one.record.id for one in new]) if new else {}
+    equal = {record_id for record_id, record in held.items() if record_digest(record) == _digests(new)[record_id]}
+    why = f"readers have moved to {target.namespace}: nothing is written to it any more"
+    return {one.record.id: why for one in new if one.record.id not in equal}
+
+
+def _digests(group: Sequence[Placed]) -> dict[str, int]:
+    return {one.record.id: one.digest for one in group}
+
+
+def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
+    """Write the group; returns the refused ids, each with why.
+
+    Before each request, in one transaction: the lease is ours, and the write sequence rises.
+    """
 
     def before() -> None:
         with work.database.begin() as connection:
@@ -178,7 +181,7 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> list[tuple[s
         work.wrote.add(target.id)
 
     refused = work.target.upsert(target.namespace, [one.record for one in group], before)
-    return [(record.id, why) for record, why in refused]
+    return {record.id: why for record, why in refused}
 
 
 def _tally(ids: Sequence[str], target_id: int, group: Sequence[Placed]) -> TargetTally:
@@ -189,4 +192,5 @@ def _tally(ids: Sequence[str], target_id: int, group: Sequence[Placed]) -> Targe
         total.digest,
         Tally.of_ids(one.record.id for one in group).digest,
         manifests.members_of(ids, {one.source_id for one in group}),
+        manifests.pack_digests(ids, {one.source_id: one.digest for one in group}),
     )

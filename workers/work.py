@@ -98,6 +98,11 @@ class Work:
         with self.database.begin() as connection:
             return checks.tallies_of(connection, self.copy_id)
 
+    def recorded(self, target_id: int) -> dict[str, int]:
+        """The short digest of each record that the copy batch left in this target, by its id at the source."""
+        tally = next((one for one in self.tallies if one.target_id == target_id), None)
+        return manifests.select_digests(self.ids, tally.members, tally.record_digests) if tally else {}
+
     def look_again(self, why: str) -> None:
         """Raise Later until the freshness wait is over: reads lag, and a difference counts only after it."""
         left = self.settings.freshness_wait_seconds - self.lease.age_seconds

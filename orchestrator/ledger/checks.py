@@ -144,13 +144,19 @@ def tally_of(connection: sa.Connection, copy_id: int, target_id: int) -> TargetT
     row = connection.execute(
         sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id, _TALLY.target_id == target_id)
     ).one()
-    return TargetTally(target_id, row.records, int(row.digest), int(row.ids_digest), row.members)
+    return _tally(row)
 
 
 def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
     """What one copy batch left in each of its targets."""
     rows = connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id).order_by(_TALLY.target_id))
-    return [TargetTally(row.target_id, row.records, int(row.digest), int(row.ids_digest), row.members) for row in rows]
+    return [_tally(row) for row in rows]
+
+
+def _tally(row: sa.Row[Any]) -> TargetTally:
+    return TargetTally(
+        row.target_id, row.records, int(row.digest), int(row.ids_digest), row.members, row.record_digests
+    )
 
 
 def written_page(

@@ -90,6 +90,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
                     "digest": tally.digest,
                     "ids_digest": tally.ids_digest,
                     "members": tally.members,
+                    "record_digests": tally.record_digests,
                 }
                 for tally in outcome.tallies
             ],

@@ -37,3 +37,14 @@ def test_the_ninth_id_has_its_own_bit() -> None:
 def test_a_manifest_is_small() -> None:
     ids = [f"5698a809-87a5-4169-ab9b-c4a6222ae2dd#chunk-{number:06d}" for number in range(1_000)]
     assert len(manifests.pack(ids)) < sum(map(len, ids)) / 5
+
+
+@given(IDS.flatmap(lambda ids: st.tuples(st.just(ids), st.dictionaries(st.sampled_from(ids or [""]), st.integers(0)))))
+def test_each_chosen_record_keeps_its_short_digest(given_digests: tuple[list[str], dict[str, int]]) -> None:
+    ids, digests = given_digests
+    digests = {record_id: digest for record_id, digest in digests.items() if record_id in ids}
+    members = manifests.members_of(ids, set(digests))
+    packed = manifests.pack_digests(ids, digests)
+    expected = {record_id: manifests.short(digest) for record_id, digest in digests.items()}
+    assert manifests.select_digests(ids, members, packed) == expected
+    assert len(packed) == 8 * len(digests)

@@ -80,9 +80,7 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     assert {call["namespace"] for call in world.emulator.writes(since=since)} == {"quiet"}
     assert {move.source: move.reason for move in world.moves(job_id) if move.state is MoveState.PARKED} == {
-        "changed": (
-            "1 records of changed are not equal at their target, and the source itself is not what was copied any more"
-        ),
+        "changed": ("1 records of changed are not equal at their target, and not what was copied either"),
         "grown": "grown lists 21 ids, which are not the 20 that were copied and proven",
         "shrunk": "1 records of shrunk vanished since they were copied",
     }

@@ -61,7 +61,7 @@ def test_a_source_changed_after_the_switch_is_the_only_place_of_that_change_and_
     # Then it stays as it is, and says why
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     assert world.move(job_id, "alma").reason == (
-        "1 records of alma are not equal at their target, and the source itself is not what was copied any more"
+        "1 records of alma are not equal at their target, and not what was copied either"
     )
 
 

@@ -10,10 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-
     op.add_column("job", sa.Column("missing_allowed", sa.Integer(), nullable=True))
 
 
 def downgrade() -> None:
-
     op.drop_column("job", "missing_allowed")
