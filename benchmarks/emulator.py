@@ -26,7 +26,7 @@ from emulator import vector_service_pb2 as pb
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 METADATA = {"chunk_text": "x" * 300, "source_id": "abc", "page": 7.0, "is_public": True, "tags": ["a", "b"]}
-ROUNDS, ACTS = 5, 30
+ROUNDS, ACTS = 10, 30
 
 
 @dataclass
