@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--faults", type=Path, metavar="FILE", help="fault rules in force from the start: a JSON list of objects")
     add("--backup-delay", type=float, default=0.5, metavar="S", help="seconds a backup and a restore take")
     add("--backup-misses", type=float, default=0.0, metavar="S", help="backups lack younger writes; Pinecone: 900")
+    add("--imports", type=Path, metavar="DIR", help="bulk imports find s3://BUCKET/PATH in DIR/BUCKET/PATH")
+    add("--import-delay", type=float, default=0.5, metavar="S", help="seconds a bulk import takes beside its work")
     add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
     add("--write-ownership", type=Path, metavar="FILE.yaml", help="write who owns the seeds' namespaces, and exit")
     return parser
@@ -65,6 +67,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         url_bytes=arguments.url_limit,
         backup_delay_s=arguments.backup_delay,
         backup_misses_s=arguments.backup_misses,
+        imports=arguments.imports,
+        import_delay_s=arguments.import_delay,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
         faults=_rules(arguments.faults) if arguments.faults else (),

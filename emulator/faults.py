@@ -20,6 +20,8 @@ READS = frozenset(
         "describe_namespace",
         "list_aliases",
         "describe_alias",
+        "list_imports",
+        "describe_import",
     ]
 )
 WRITES = frozenset(
@@ -33,6 +35,8 @@ WRITES = frozenset(
         "create_alias",
         "update_alias",
         "delete_alias",
+        "start_import",
+        "cancel_import",
     ]
 )
 _TYPES: Mapping[str, tuple[type, ...]] = {

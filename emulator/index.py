@@ -69,7 +69,7 @@ class Index:
         """Not every kind of index has the whole of the vector API; a connection may outlive its index."""
         if self.deleted:
             raise not_found(f"Index {self.name} not found")
-        if self.shape.kind == "document":
+        if self.shape.kind == "document" and operation != "documents":
             raise invalid(
                 "This index has a document schema; this operation is not supported on it. Use the documents API"
             )
@@ -79,7 +79,7 @@ class Index:
     # -- namespaces ---------------------------------------------------------------------------------------------
 
     def save_aliases(self) -> None:
-        self.keeper.save_document("aliases", self.id, {"id": self.id, "aliases": self.aliases.by_name})
+        self.keeper.save_document("aliases", self.id, dict(self.aliases.by_name))
 
     def _written(self, name: str) -> Namespace:
         """The namespace of a write, made when it is new."""

@@ -98,6 +98,10 @@ class Disk:
     def close(self) -> None:
         self._db.close()
 
+    def document(self, kind: str, name: str) -> dict[str, object] | None:
+        row = self._db.execute("SELECT body FROM document WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+        return orjson.loads(row[0]) if row else None
+
     def documents(self, kind: str) -> Iterator[dict[str, object]]:
         for (body,) in self._db.execute("SELECT body FROM document WHERE kind = ? ORDER BY name", (kind,)):
             yield orjson.loads(body)

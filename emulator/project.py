@@ -82,10 +82,9 @@ class Project:
                 index.namespaces[name] = Namespace(name, filterable, lsn)
             for name, record in disk.records(index.id):
                 index.namespaces[name].load(record)
-        for body in disk.documents("aliases"):
-            found = next((index for index in self.indexes.values() if index.id == body["id"]), None)
-            if found:
-                found.aliases.by_name = cast(dict[str, Alias], body["aliases"])
+            aliases = disk.document("aliases", index.id)
+            if aliases:
+                index.aliases.by_name = cast(dict[str, Alias], aliases)
 
     def find(self, name: str) -> Index:
         index = self.indexes.get(name)
@@ -138,7 +137,8 @@ class Project:
         index.deleted = True
         del self.indexes[index.name]
         self.keeper.drop_document("index", index.name)
-        self.keeper.drop_document("aliases", index.id)
+        for kind in ("aliases", "imports"):
+            self.keeper.drop_document(kind, index.id)
         self.keeper.drop_owner(index.id)
         self._unserve(index)
 

@@ -10,11 +10,10 @@ from emulator.gate import Gate, Job, Outcome
 from emulator.http import Request, Response, json_response
 from emulator.index import Index
 from emulator.project import Project
+from emulator.routing import page_of, unknown_path
 from emulator.shapes import model_index, plain_index, read_protection, read_tags
-from emulator.tokens import make_token, read_token
 from emulator.wire_json import encode
 
-PAGE = 100
 Run = Callable[[Request], Outcome]
 
 
@@ -77,7 +76,13 @@ class ControlPlane:
                 return "describe_restore_job", self._describe_job
             case _, ["collections", *_]:
                 return "collections", self._collections
-        raise Refusal(404, f"Path /{'/'.join(request.segments)[:200]} not found")
+            case _, ["indexes", _, "backup-schedules"] | ["backup-schedules", *_]:
+                return "backup_schedules", self._not_here
+            case "POST", ["indexes", _, "convert"]:
+                return "convert_index", self._not_here
+            case _, ["embed" | "rerank"] | ["models", *_]:
+                return "inference", self._not_here
+        raise unknown_path(request)
 
     # -- indexes ------------------------------------------------------------------------------------------------
 
@@ -123,7 +128,7 @@ class ControlPlane:
 
     def _list_backups(self, request: Request) -> Outcome:
         index = request.segments[1] if request.segments[0] == "indexes" else None
-        return _page(request, self._vault.backups(index), "backup_id")
+        return page_of(request, self._vault.backups(index), "backup_id")
 
     def _describe_backup(self, request: Request) -> Outcome:
         return Outcome(encode(self._vault.answer(self._vault.find(request.segments[1]))))
@@ -136,24 +141,17 @@ class ControlPlane:
         return Outcome(encode(self._vault.restore(request.segments[1], request.json())), 202)
 
     def _list_jobs(self, request: Request) -> Outcome:
-        return _page(request, self._vault.jobs(), "restore_job_id")
+        return page_of(request, self._vault.jobs(), "restore_job_id")
 
     def _describe_job(self, request: Request) -> Outcome:
         return Outcome(encode(self._vault.job(request.segments[1])))
+
+    def _not_here(self, request: Request) -> Outcome:
+        raise Refusal(
+            501, f"The emulator does not serve /{'/'.join(request.segments)[:200]}; its docs page lists what it does"
+        )
 
     def _collections(self, request: Request) -> Outcome:
         if request.method == "GET" and len(request.segments) == 1:
             return Outcome(encode({"collections": []}))
         raise invalid("Collections are for pod-based indexes only; back up a serverless index instead")
-
-
-def _page(request: Request, items: list[Document], key: str) -> Outcome:
-    """A page that starts behind the item the token names."""
-    limit, after = request.number("limit", PAGE), read_token(request.argument("paginationToken"), key)
-    names = [str(item[key]) for item in items]
-    start = names.index(after) + 1 if after in names else 0
-    page = items[start : start + limit]
-    answer: Document = {"data": page}
-    if start + limit < len(items):
-        answer["pagination"] = {"next": make_token(key, str(page[-1][key]))}
-    return Outcome(encode(answer))

@@ -7,15 +7,16 @@ from emulator.calls import Call
 from emulator.errors import Refusal, invalid
 from emulator.gate import Gate, Job, Outcome, Weather
 from emulator.http import Request, Response, json_response
+from emulator.imports import Imports
 from emulator.index import LIST_LIMIT, Index
 from emulator.namespaces import Namespace, read_schema
 from emulator.records import canonical_namespace, check_batch, check_id, check_ids, pack_floats, too_large
 from emulator.rest_aliases import create_alias, delete_alias, describe_alias, list_aliases, update_alias
+from emulator.rest_imports import import_routes
 from emulator.rest_text import search_records, upsert_records
+from emulator.routing import Prepare, Route, find_route
 from emulator.scoring import Wanted
 from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
-
-Prepare = Callable[[Index, Request, Call], Job]
 
 
 class DataPlane:
@@ -24,12 +25,14 @@ class DataPlane:
     def __init__(
         self,
         index: Index,
+        imports: Imports,
         gate: Gate,
         request_bytes: int,
         url_bytes: Callable[[], int],
         check_key: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._index = index
+        self._routes = _ROUTES + import_routes(imports)
         self._gate = gate
         self._request_bytes = request_bytes
         self._url_bytes = url_bytes
@@ -37,7 +40,7 @@ class DataPlane:
 
     async def handle(self, request: Request) -> Response:
         try:
-            operation, prepare = route(request)
+            operation, prepare = find_route(self._routes, request)
             call = Call(operation, self._index.name, bytes_in=len(request.body) + request.url_length)
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
@@ -64,19 +67,6 @@ def lsn_headers(outcome: Outcome) -> dict[str, str]:
     if outcome.indexed_lsn is not None:
         headers["x-pinecone-max-indexed-lsn"] = str(outcome.indexed_lsn)
     return headers
-
-
-def route(request: Request) -> tuple[str, Prepare]:
-    """The operation and its reader; 404 for unknown paths, 405 for known paths with another method."""
-    path, known = request.segments, False
-    for method, pattern, operation, prepare in _ROUTES:
-        if len(path) == len(pattern) and all(p in ("{}", s) for p, s in zip(pattern, path, strict=True)):
-            if method == request.method:
-                return operation, prepare
-            known = True
-    if known:
-        raise Refusal(405, f"Method {request.method} is not allowed here")
-    raise Refusal(404, f"Path /{'/'.join(path)[:200]} not found")
 
 
 def _namespace_of(body: Mapping[str, object]) -> str:
@@ -316,7 +306,13 @@ def _delete_namespace(index: Index, request: Request, call: Call) -> Job:
     )
 
 
-_ROUTES: tuple[tuple[str, tuple[str, ...], str, Prepare], ...] = (
+def _documents(index: Index, request: Request, call: Call) -> Job:
+    if index.shape.kind == "document":
+        raise Refusal(501, "The emulator does not serve the documents API; a document index is there as a description")
+    raise invalid("This index has no document schema; the documents API is not supported on it. Use the vector API")
+
+
+_ROUTES: tuple[Route, ...] = (
     ("POST", ("vectors", "upsert"), "upsert", _upsert),
     ("GET", ("vectors", "fetch"), "fetch", _fetch),
     ("POST", ("vectors", "fetch_by_metadata"), "fetch_by_metadata", _fetch_by_metadata),
@@ -330,6 +326,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, Prepare], ...] = (
     ("GET", ("namespaces",), "list_namespaces", _list_namespaces),
     ("GET", ("namespaces", "{}"), "describe_namespace", _describe_namespace),
     ("DELETE", ("namespaces", "{}"), "delete_namespace", _delete_namespace),
+    ("POST", ("namespaces", "{}", "documents", "{}"), "documents", _documents),
     ("POST", ("namespace-aliases",), "create_alias", create_alias),
     ("GET", ("namespace-aliases",), "list_aliases", list_aliases),
     ("GET", ("namespace-aliases", "{}"), "describe_alias", describe_alias),

@@ -17,6 +17,8 @@ from emulator.faults import Fault, Faults
 from emulator.front import Front
 from emulator.gate import Gate
 from emulator.http import HttpConnection, Request, Response
+from emulator.import_files import Sources
+from emulator.imports import Imports
 from emulator.index import Index
 from emulator.keeper import Disk, Keeper, Nowhere
 from emulator.limits import URL_BYTES, Limits
@@ -42,6 +44,8 @@ class Options:
     url_bytes: int | None = None  # None: 16 KB when limits are on, unlimited when they are off
     backup_delay_s: float = 0.5  # how long a backup and a restore take
     backup_misses_s: float = 0.0  # writes younger than this are not in a backup; Pinecone: about 15 minutes
+    imports: Path | None = None  # holds a folder for each bucket that bulk imports read
+    import_delay_s: float = 0.5  # how long a bulk import takes beside its work
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
     faults: Sequence[Mapping[str, object]] = ()  # rules in force from the start, and again after a reset
@@ -106,7 +110,10 @@ class Emulator:
         return f"http://{self.options.host_name}:{index.port}"
 
     def _serve(self, index: Index, listener: socket.socket) -> None:
-        plane = DataPlane(index, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
+        sources = Sources(self.options.imports)
+        kept = self._keeper.document("imports", index.id) if isinstance(self._keeper, Disk) else None
+        imports = Imports(index, sources, self.options.import_delay_s, kept or {})
+        plane = DataPlane(index, imports, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
         # The socket listens already, so whoever comes before the task has run waits in its backlog.
         front = functools.partial(Front, plane.handle, self._backend, index)
         task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))

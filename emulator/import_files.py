@@ -1,0 +1,159 @@
+"""What a bulk import reads: Parquet files, one folder a namespace, with the columns the service documents."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emulator.errors import invalid
+from emulator.index import Index
+from emulator.records import Record, pack_floats, sparse_of
+
+COLUMNS = ("id", "values", "sparse_values", "metadata")
+FILES_PER_IMPORT = 100_000
+NAMESPACES_PER_IMPORT = 10_000
+BATCH_ROWS = 1_000  # rows that land together
+
+
+class ImportFailed(Exception):
+    """Ends an import; its text becomes the import's `error`."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the objects of a URI are on this machine."""
+
+    buckets: Path | None  # holds a folder for each bucket; None: `file://` URIs only
+
+    def folder(self, uri: str, cloud: object) -> Path:
+        """The folder a URI names, which need not exist; `cloud` is the index's."""
+        parts = urlsplit(uri)
+        path = unquote(parts.path).strip("/")
+        match parts.scheme, parts.netloc:
+            case "file", "" | "localhost":
+                return Path("/") / path
+            case "s3", bucket if bucket and cloud != "aws":
+                raise invalid("An index that is not hosted on AWS cannot import from Amazon S3")
+            case "s3" | "gs", bucket if bucket:
+                path = f"{bucket}/{path}"
+            case "https", host if host.endswith(".blob.core.windows.net") and path:
+                pass  # the path begins with the container
+            case _:
+                raise invalid(
+                    "uri must be s3://BUCKET/DIR, gs://BUCKET/DIR, https://ACCOUNT.blob.core.windows.net/CONTAINER/DIR "
+                    f"or, here, file:///DIR; got '{uri[:200]}'"
+                )
+        if self.buckets is None:
+            raise invalid("This emulator has no buckets: start it with --imports DIR, or import from file:///DIR")
+        folder = (self.buckets / path).resolve()
+        if not folder.is_relative_to(self.buckets.resolve()):
+            raise invalid(f"uri leaves its bucket: '{uri[:200]}'")
+        return folder
+
+
+def find_files(folder: Path) -> list[tuple[str, Path]]:
+    """Each Parquet file with its namespace; other files are no concern of an import."""
+    found = [
+        (path.relative_to(folder).parts[0], path)
+        for path in sorted(folder.rglob("*.parquet"))
+        if path.parent != folder and path.is_file()
+    ]
+    if not found:
+        raise ImportFailed("No Parquet files were found; each namespace needs a folder of its own under the URI")
+    if len(found) > FILES_PER_IMPORT or len({namespace for namespace, _ in found}) > NAMESPACES_PER_IMPORT:
+        raise ImportFailed(
+            f"An import may have at most {FILES_PER_IMPORT} files and {NAMESPACES_PER_IMPORT} namespaces"
+        )
+    return found
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a file has, once its columns are those of an import."""
+    try:
+        with pq.ParquetFile(path) as file:
+            wrong = _wrong_columns(file.schema_arrow)
+            rows = int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+    if wrong:
+        raise ImportFailed(f"{name_file(path)}: {wrong}")
+    return rows
+
+
+def name_file(path: Path) -> str:
+    """How messages name a file: with its folder."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _unreadable(path: Path, error: Exception) -> ImportFailed:
+    return ImportFailed(f"{name_file(path)} is not a readable Parquet file: {error}")
+
+
+def _wrong_columns(schema: Any) -> str | None:
+    strange = sorted(set(schema.names) - set(COLUMNS))
+    if strange:
+        return f"column '{strange[0]}' is not one of {', '.join(COLUMNS)}"
+    if "id" not in schema.names or not {"values", "sparse_values"} & set(schema.names):
+        return "columns 'id' and 'values' or 'sparse_values' are required"
+    for name in schema.names:
+        if not _fits(name, schema.field(name).type):
+            return f"column '{name}' has the wrong type, {schema.field(name).type}"
+    return None
+
+
+def _fits(name: str, kind: Any) -> bool:
+    if name != "id" and pa.types.is_null(kind):
+        return True
+    if name in ("id", "metadata"):
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if name == "values":
+        return _is_list_of(kind, pa.types.is_floating)
+    return bool(
+        pa.types.is_struct(kind)
+        and {kind.field(n).name for n in range(kind.num_fields)} == {"indices", "values"}
+        and _is_list_of(kind.field("indices").type, pa.types.is_integer)
+        and _is_list_of(kind.field("values").type, pa.types.is_floating)
+    )
+
+
+def _is_list_of(kind: Any, is_item: Any) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and is_item(kind.value_type))
+
+
+def read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The file's rows, some at a time: `values` as float32 bytes, the rest as Python values."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                rows = batch.drop_columns(["values"]).to_pylist() if "values" in batch.schema.names else None
+                yield batch.to_pylist() if rows is None else _with_values(rows, batch.column("values"))
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
+def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]]:
+    """A null among the numbers becomes NaN, which no index stores."""
+    for row, item in zip(rows, column, strict=True):
+        numbers = item.values if item.is_valid else None
+        row["values"] = b"" if numbers is None else numbers.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+    return rows
+
+
+def read_row(index: Index, row: dict[str, Any]) -> Record:
+    """The record a row describes; raises the `Refusal` an upsert of it would get."""
+    id, sparse, metadata = row["id"], row.get("sparse_values"), row.get("metadata")
+    name = f"Vector ID {id}"
+    try:
+        fields = orjson.loads(metadata) if metadata is not None else None
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"{name}: metadata is not valid JSON: {error}") from None
+    weights = None
+    if sparse is not None:
+        weights = sparse_of(sparse["indices"] or [], pack_floats(sparse["values"] or [], name), name)
+    return index.check_record(id, row.get("values", b""), weights, fields)

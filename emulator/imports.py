@@ -1,0 +1,146 @@
+"""Bulk imports into one index: Pending, InProgress, then Completed, Failed or Cancelled.
+
+As in the service, namespaces must be new, and of records with equal vectors only the first is kept: in mode `continue`
+without a word, in mode `abort` the import fails. What had landed before a failure or a cancellation stays.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from emulator.errors import Refusal, invalid, not_found
+from emulator.import_files import ImportFailed, Sources, count_rows, find_files, name_file, read_batches, read_row
+from emulator.index import Index
+from emulator.project import timestamp
+from emulator.records import DEFAULT_NAMESPACE, Record, check_id
+
+_log = logging.getLogger(__name__)
+Document = dict[str, object]  # an import as the service answers it
+URI_LENGTH = 1_500
+_UNDER_WAY = ("Pending", "InProgress")
+
+
+class Imports:
+    def __init__(self, index: Index, sources: Sources, delay_s: float, kept: Mapping[str, object]) -> None:
+        """`delay_s`: what an import takes beside its work, half of it pending; `kept`: by id, from a former process."""
+        self._index, self._sources, self._delay_s = index, sources, delay_s
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._imports = {id: cast(Document, job) for id, job in kept.items()}
+        for job in self._imports.values():
+            if job["status"] in _UNDER_WAY:
+                self._change(job, status="Failed", error="The emulator was stopped during this import")
+
+    def start(self, body: Mapping[str, object]) -> str:
+        """The id of a new import, whose files are looked for later."""
+        if self._index.shape.kind == "integrated":
+            raise invalid("Bulk import is not supported for indexes with integrated embedding")
+        uri, mode = body.get("uri"), body.get("errorMode")
+        if not isinstance(uri, str) or not 1 <= len(uri) <= URI_LENGTH:
+            raise invalid(f"uri must be a string of 1 to {URI_LENGTH} characters")
+        if not isinstance(body.get("integrationId", ""), str | None):
+            raise invalid("integrationId must be a string")
+        on_error = (mode.get("onError") or "abort") if isinstance(mode, dict) else mode or "abort"
+        if on_error not in ("abort", "continue"):
+            raise invalid("errorMode.onError must be 'abort' or 'continue'")
+        deployment = cast(Document, self._index.description["deployment"])
+        folder = self._sources.folder(uri, deployment.get("cloud"))
+        id = str(len(self._imports) + 1)
+        job: Document = {"id": id, "uri": uri, "createdAt": timestamp(), "percentComplete": 0.0, "recordsImported": 0}
+        self._imports[id] = job
+        self._change(job, status="Pending")
+        task = asyncio.get_running_loop().create_task(self._run(job, folder, on_error == "continue"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return id
+
+    def all(self) -> list[Document]:
+        """Newest first."""
+        return list(reversed(self._imports.values()))
+
+    def find(self, id: str) -> Document:
+        job = self._imports.get(id)
+        if job is None:
+            raise not_found(f"Import {id[:80]} not found")
+        return job
+
+    def cancel(self, id: str) -> None:
+        """No effect on one that is over."""
+        job = self.find(id)
+        if job["status"] in _UNDER_WAY:
+            self._change(job, status="Cancelled")
+
+    def _change(self, job: Document, **changes: object) -> None:
+        job |= changes
+        if job["status"] not in _UNDER_WAY:
+            job["finishedAt"] = timestamp()
+        self._index.keeper.save_document("imports", self._index.id, dict(self._imports))
+
+    def _goes_on(self, job: Document) -> bool:
+        return job["status"] in _UNDER_WAY and not self._index.deleted
+
+    async def _run(self, job: Document, folder: Path, lenient: bool) -> None:
+        await asyncio.sleep(self._delay_s / 2)
+        if not self._goes_on(job):
+            return
+        self._change(job, status="InProgress")
+        self._index.keeper.commit()
+        try:
+            await self._import(job, folder, lenient)
+            ending: Document = {"status": "Completed", "percentComplete": 100.0}
+        except ImportFailed as failure:
+            ending = {"status": "Failed", "error": str(failure)}
+        except Refusal as refusal:
+            ending = {"status": "Failed", "error": refusal.message}
+        except Exception:  # noqa: BLE001 - nobody awaits this task: whoever asks for the import must hear of it
+            _log.exception("import %s of %s failed", job["id"], job["uri"])
+            ending = {"status": "Failed", "error": "Internal error; the emulator's log says more"}
+        if self._goes_on(job):
+            self._change(job, **ending)
+            self._index.keeper.commit()
+
+    async def _import(self, job: Document, folder: Path, lenient: bool) -> None:
+        files = await asyncio.to_thread(find_files, folder)
+        for namespace in dict(files):
+            self._check_new(namespace)
+        counts = [await asyncio.to_thread(count_rows, path) for _, path in files]
+        done, total = 0, max(1, sum(counts))
+        vectors: dict[str, set[object]] = {}
+        for namespace, path in files:
+            await asyncio.sleep(self._delay_s / 2 / len(files))
+            batches = read_batches(path)
+            while rows := await asyncio.to_thread(next, batches, None):
+                records = self._records(rows, name_file(path), vectors.setdefault(namespace, set()), lenient)
+                if not self._goes_on(job):
+                    return
+                if records:
+                    self._index.upsert(namespace, records)
+                done += len(rows)
+                landed = cast(int, job["recordsImported"]) + len(records)
+                self._change(job, recordsImported=landed, percentComplete=round(100 * done / total, 1))
+                self._index.keeper.commit()
+
+    def _check_new(self, name: str) -> None:
+        check_id(name, "Namespace")
+        self._index.aliases.refuse_name(name)
+        present = self._index.namespaces.get(name)
+        if present and (name != DEFAULT_NAMESPACE or present.records):
+            raise ImportFailed(f"Namespace '{name}' already exists; an import needs namespaces that do not")
+
+    def _records(self, rows: list[Document], file: str, vectors: set[object], lenient: bool) -> list[Record]:
+        """What is kept of some rows; `vectors` are those the namespace has had already."""
+        records: list[Record] = []
+        for row in rows:
+            try:
+                record = read_row(self._index, row)
+                vector = hash((record.values, record.sparse))
+                if vector in vectors:
+                    raise invalid(f"Vector ID {record.id} has the same values as another record")
+            except Refusal as refusal:
+                if not lenient:
+                    raise ImportFailed(f"{file}: {refusal.message}") from None
+                continue
+            vectors.add(vector)
+            records.append(record)
+        return records
