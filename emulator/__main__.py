@@ -24,12 +24,17 @@ def main() -> None:
     uvloop.run(_run(_options(arguments)))
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m emulator",
         description="A Pinecone-compatible server (API 2026-07) for laptops and tests. When it is ready it prints one "
         "line of JSON with its addresses. Point the SDK at it: Pinecone(api_key='any', host='http://127.0.0.1:5080').",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     add = parser.add_argument
     add("--port", type=int, default=5080, help="port of the control plane; 0 takes any free port")

@@ -155,10 +155,15 @@ class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
 
-    def strike(self, call: Call) -> Fault:
-        """The first rule that hits this call; lag is no strike, it is the weather."""
+    def strike(self, call: Call, has_token: bool) -> Fault:
+        """The first rule that hits this call; lag is no strike, it is the weather.
+
+        A rule that refuses tokens waits for one, so that the first page of a listing does not use it up.
+        """
         for rule in self.rules:
-            if not rule.lag_ms and rule.matches(call) and rule.strikes():
+            if rule.lag_ms or (rule.refuse_token and not has_token):
+                continue
+            if rule.matches(call) and rule.strikes():
                 return rule
         return NO_FAULT
 

@@ -55,7 +55,7 @@ class Gate:
         try:
             job = prepare(call)
             self.limits.admit(call, job.by_metadata)
-            fault = self.faults.strike(call)
+            fault = self.faults.strike(call, job.has_token)
             if fault.delay_ms:
                 await asyncio.sleep(fault.delay_ms / 1000)
             if fault.operation:
@@ -77,7 +77,7 @@ class Gate:
         if fault.vanish:
             job.vanish()
             self._keeper.commit()
-        if fault.refuse_token and job.has_token:
+        if fault.refuse_token:
             raise invalid(fault.message or "Invalid pagination token")
         applies = fault.apply_first or fault.partial is not None
         outcome = self._run(call, job, fault) if applies else None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 
 WORKERS = 2
+# The emulator reads its options itself, its help among them.
+EVERY_ARGUMENT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _FLOWER_SETTINGS = Path(__file__).parent.parent / "flower_settings.py"
 _JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"
 
@@ -77,14 +80,20 @@ def flower(port: Annotated[int | None, typer.Option(help="Default: FLOWER_PORT."
     _become("celery", "-A", "orchestrator.queue", "flower", f"--conf={_FLOWER_SETTINGS}", *chosen)
 
 
+def _emulator_help(context: typer.Context, asked: bool) -> None:
+    if asked:
+        width = {**os.environ, "COLUMNS": "120"}
+        told = subprocess.run([*PYTHON, "emulator", "--help"], env=width, capture_output=True, text=True, check=True)
+        typer.echo(f"{context.get_help()}\n\n{told.stdout}")
+        raise typer.Exit
+
+
 def emulator(
-    port: Annotated[int, typer.Option(help="Port of the control plane; indexes get the ports after it.")] = 5080,
-    load: Annotated[Literal["seeds"] | None, typer.Option(help="What it holds at first.")] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep everything here (default: in memory).")] = None,
+    context: typer.Context,
+    _: Annotated[bool, typer.Option("--help", is_eager=True, callback=_emulator_help, help="Show this.")] = False,
 ) -> None:
-    """Run the Pinecone-compatible server for laptops and tests."""
-    options = [*(["--load", load] if load else []), *(["--data", str(data)] if data else [])]
-    _become("emulator", "--port", str(port), *options)
+    """Run the Pinecone-compatible server for laptops and tests; its options are those of `python -m emulator`."""
+    _become("emulator", *context.args)
 
 
 def _become(module: str, *arguments: str) -> None:
