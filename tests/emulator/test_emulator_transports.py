@@ -1,13 +1,16 @@
 """REST, REST with asyncio, and gRPC, all by the official SDK, say the same."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from pinecone import AsyncPinecone, Pinecone
 from pinecone.errors.exceptions import PineconeError
+
+from emulator.rpc import RPCS
 
 Make = Callable[..., Any]
 REST_ONLY = ("response_info", "size_bytes")
@@ -34,6 +37,37 @@ def both(pc: Pinecone, control: str) -> tuple[Any, Any]:
     return pc.index("things"), grpc
 
 
+class Waiting:
+    """The asyncio client, each of its answers waited for."""
+
+    def __init__(self, control: str, host: str) -> None:
+        self.runner = asyncio.Runner()
+        self._index = self.runner.run(self._open(control, host))
+
+    async def _open(self, control: str, host: str) -> Any:
+        async with AsyncPinecone(api_key="test", host=control) as pc:
+            return await pc.index(host=host)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def ask(**arguments: Any) -> Any:
+            answer = getattr(self._index, name)(**arguments)
+            return self.runner.run(_collect(answer) if hasattr(answer, "__aiter__") else answer)
+
+        return ask
+
+
+async def _collect(pages: AsyncIterator[Any]) -> list[Any]:
+    return [page async for page in pages]
+
+
+@pytest.fixture
+def all_three(both: tuple[Any, Any], pc: Pinecone, control: str) -> Iterator[tuple[Any, Any, Any]]:
+    waiting = Waiting(control, pc.describe_index("things").host)
+    yield (*both, waiting)
+    waiting.close()
+    waiting.runner.close()
+
+
 def plain(answer: Any) -> Any:
     """An SDK answer as plain values, without what describes the transport."""
     if hasattr(answer, "to_dict"):
@@ -56,7 +90,7 @@ def same_floats(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@pytest.mark.parametrize("writer", [0, 1], ids=["written by REST", "written by gRPC"])
+@pytest.mark.parametrize("writer", [0, 1, 2], ids=["written by REST", "written by gRPC", "written by asyncio"])
 @pytest.mark.parametrize(
     "read",
     [
@@ -86,18 +120,19 @@ def same_floats(left: Any, right: Any) -> bool:
         "namespaces",
     ],
 )
-def test_reads_agree(both: tuple[Any, Any], writer: int, read: Callable[[Any], Any]) -> None:
+def test_reads_agree(all_three: tuple[Any, Any, Any], writer: int, read: Callable[[Any], Any]) -> None:
     for start in (0, 65):
-        both[writer].upsert(vectors=RECORDS[start : start + 65], namespace="n")
+        all_three[writer].upsert(vectors=RECORDS[start : start + 65], namespace="n")
     sparse = {"indices": [9, 2], "values": [0.1, 0.7]}
-    both[writer].upsert(vectors=[{"id": "s", "values": [0.1] * 8, "sparse_values": sparse}])
-    rest, grpc = (plain(read(index)) for index in both)
+    all_three[writer].upsert(vectors=[{"id": "s", "values": [0.1] * 8, "sparse_values": sparse}])
+    rest, grpc, waiting = (plain(read(index)) for index in all_three)
     assert same_floats(rest, grpc), (rest, grpc)
+    assert rest == waiting
 
 
-@pytest.mark.parametrize("transport", [0, 1], ids=["REST", "gRPC"])
-def test_every_write_works(both: tuple[Any, Any], transport: int) -> None:
-    index, witness = both[transport], both[0]
+@pytest.mark.parametrize("transport", [0, 1, 2], ids=["REST", "gRPC", "asyncio"])
+def test_every_write_works(all_three: tuple[Any, Any, Any], transport: int) -> None:
+    index, witness = all_three[transport], all_three[0]
     assert index.upsert(vectors=RECORDS[:20], namespace="n").upserted_count == 20
     index.update(id="r003", values=[9.0] * 8, set_metadata={"n": 99}, namespace="n")
     updated = witness.fetch(ids=["r003"], namespace="n").vectors["r003"]
@@ -113,9 +148,9 @@ def test_every_write_works(both: tuple[Any, Any], transport: int) -> None:
     assert [item.name for page in witness.list_namespaces() for item in page.namespaces] == ["n"]
 
 
-@pytest.mark.parametrize("transport", [0, 1], ids=["REST", "gRPC"])
-def test_an_update_by_filter_may_be_tried_first(both: tuple[Any, Any], transport: int) -> None:
-    index, witness = both[transport], both[0]
+@pytest.mark.parametrize("transport", [0, 1, 2], ids=["REST", "gRPC", "asyncio"])
+def test_an_update_by_filter_may_be_tried_first(all_three: tuple[Any, Any, Any], transport: int) -> None:
+    index, witness = all_three[transport], all_three[0]
     index.upsert(vectors=RECORDS[:20], namespace="n")
     tried = index.update(filter={"even": True}, set_metadata={"seen": True}, dry_run=True, namespace="n")
     assert tried.matched_records == 10
@@ -163,26 +198,46 @@ def test_a_429_over_grpc_is_tried_again_by_the_sdk(
     assert [call["status"] for call in calls(operation="upsert")] == [429, 429, 200]
 
 
-def test_the_asyncio_client_drives_every_operation(control: str) -> None:
-    async def main() -> None:
-        async with AsyncPinecone(api_key="test", host=control) as pc:
-            await pc.indexes.create(
-                name="things",
-                schema={"fields": {"_values": {"type": "dense_vector", "dimension": 8, "metric": "cosine"}}},
-            )
-            host = (await pc.indexes.describe("things")).host
-            index = await pc.index(host=host)
-            async with index:
-                await index.upsert(vectors=RECORDS[:120], namespace="n")
-                listed = [item.id async for page in index.list(namespace="n") for item in page.vectors]
-                assert listed == [record["id"] for record in RECORDS[:120]]
-                assert len((await index.fetch(ids=listed[:5], namespace="n")).vectors) == 5
-                assert len((await index.query(vector=[1.0] * 8, top_k=3, namespace="n")).matches) == 3
-                await index.update(id="r001", set_metadata={"n": 0}, namespace="n")
-                await index.delete(ids=listed[:2], namespace="n")
-                assert (await index.describe_index_stats()).total_vector_count == 118
-                names = [item.name async for page in index.list_namespaces() for item in page.namespaces]
-                assert names == ["n"]
-                await index.delete_namespace(name="n")
+def test_the_grpc_client_reaches_all_twelve_calls(both: tuple[Any, Any], calls: Callable[..., list[Any]]) -> None:
+    _, grpc = both
+    grpc.create_namespace(name="n")
+    grpc.upsert(vectors=RECORDS[:3], namespace="n")
+    grpc.fetch(ids=["r000"], namespace="n")
+    grpc.fetch_by_metadata(filter={"even": True}, namespace="n")
+    list(grpc.list(namespace="n"))
+    grpc.query(vector=[1.0] * 8, top_k=1, namespace="n")
+    grpc.update(id="r000", set_metadata={"n": 0}, namespace="n")
+    grpc.delete(ids=["r000"], namespace="n")
+    grpc.describe_index_stats()
+    grpc.describe_namespace(name="n")
+    list(grpc.list_namespaces())
+    grpc.delete_namespace(name="n")
+    made = [(call["operation"], call["status"]) for call in calls() if call["transport"] == "grpc"]
+    assert [status for _, status in made] == [200] * 12
+    assert {operation for operation, _ in made} == {operation for operation, _, _ in RPCS.values()}
 
-    asyncio.run(main())
+
+def test_what_is_too_large_or_unknown_is_refused_over_grpc_too(both: tuple[Any, Any]) -> None:
+    _, grpc = both
+    large = [RECORDS[0] | {"id": str(n), "metadata": {"text": "x" * 30_000}} for n in range(80)]
+    with pytest.raises(PineconeError, match="exceeds the maximum supported size"):
+        grpc.upsert(vectors=large)
+    with pytest.raises(PineconeError, match="Invalid pagination token"):
+        grpc.list_paginated(pagination_token="forged")
+    with pytest.raises(PineconeError, match="Namespace not found"):
+        grpc.describe_namespace(name="absent")
+
+
+def test_each_write_tells_its_lsn(both: tuple[Any, Any], pc: Pinecone) -> None:
+    host = pc.describe_index("things").host
+
+    def lsn(path: str, **body: object) -> str:
+        return httpx.post(f"{host}{path}", json={"namespace": "n"} | body).headers["x-pinecone-request-lsn"]
+
+    assert lsn("/vectors/upsert", vectors=[RECORDS[0], RECORDS[1]]) == "1"
+    assert lsn("/vectors/update", id="r000", setMetadata={"n": 1}) == "2"
+    assert lsn("/vectors/update", filter={"even": True}, setMetadata={"n": 2}) == "3"
+    assert lsn("/vectors/delete", ids=["r000"]) == "4"
+    both[1].upsert(vectors=RECORDS[:2], namespace="n")
+    seen = httpx.post(f"{host}/query", json={"namespace": "n", "vector": [1.0] * 8, "topK": 1})
+    assert seen.headers["x-pinecone-max-indexed-lsn"] == "5"
