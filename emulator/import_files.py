@@ -32,8 +32,13 @@ class Sources:
 
     def folder(self, uri: str, cloud: object) -> Path:
         """The folder a URI names, which need not exist; `cloud` is the index's."""
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:
+            raise invalid(f"uri cannot be read: {error}") from None
         path = unquote(parts.path).strip("/")
+        if "\0" in path:
+            raise invalid("uri may not contain a NUL")
         match parts.scheme, parts.netloc:
             case "file", "" | "localhost":
                 return Path("/") / path

@@ -1,12 +1,13 @@
 """Backups, kinds of indexes, and what the service refuses."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from pinecone import Pinecone, PodSpec
+from pinecone import AsyncPinecone, Pinecone, PodSpec
 from pinecone.errors.exceptions import ApiError, ConflictError, FailedPreconditionError, PineconeError
 
 from emulator.server import start
@@ -157,6 +158,64 @@ def test_an_integrated_index_is_copied_by_its_vectors(integrated: Any) -> None:
     assert moon.metadata == {"chunk_text": "the moon circles the earth", "kind": "space"}
     integrated.upsert(vectors=[moon], namespace="copy")
     assert integrated.fetch(ids=["moon"], namespace="copy").vectors["moon"].values == moon.values
+
+
+def test_text_is_found_by_each_client(pc: Pinecone, control: str, integrated: Any) -> None:
+    host = pc.describe_index("texts").host
+    grpc = Pinecone(api_key="test", host=control, grpc_scheme="http").index(host=host, grpc=True)
+    grpc.upsert_records(namespace="m", records=[{"_id": "one", "chunk_text": "one word"}])
+
+    async def main() -> Any:
+        async with AsyncPinecone(api_key="test", host=control) as remote, await remote.index(host=host) as index:
+            await index.upsert_records(namespace="m", records=[{"_id": "two", "chunk_text": "two words"}])
+            return await index.search(namespace="m", inputs={"text": "two words"}, top_k=2)
+
+    found = asyncio.run(main())
+    assert [hit.id for hit in found.result.hits] == ["two", "one"]
+    for index in (integrated, grpc):
+        same = index.search(namespace="m", inputs={"text": "two words"}, top_k=2)
+        assert same.to_dict()["result"] == found.to_dict()["result"]
+
+
+def test_the_asyncio_client_drives_the_control_plane(control: str) -> None:
+    async def main() -> None:
+        async with AsyncPinecone(api_key="test", host=control) as pc:
+            await pc.create_index(name="things", dimension=3, tags={"a": "1"})
+            await pc.configure_index("things", deletion_protection="enabled")
+            with pytest.raises(ApiError):
+                await pc.delete_index("things")
+            await pc.configure_index("things", deletion_protection="disabled")
+            backup = await pc.backups.create(index_name="things")
+            while (await pc.backups.describe(backup_id=backup.backup_id)).status != "Ready":
+                pass
+            await pc.create_index_from_backup(backup_id=backup.backup_id, name="again")
+            assert [index.name for index in await pc.list_indexes()] == ["again", "things"]
+            (job,) = await pc.restore_jobs.list()
+            assert (await pc.restore_jobs.describe(job_id=job.restore_job_id)).status == "Completed"
+            await pc.backups.delete(backup_id=backup.backup_id)
+            await pc.delete_index("things")
+            assert (await pc.describe_index("again")).tags == {"a": "1"}
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_what_the_emulator_does_not_serve_says_so(pc: Pinecone, make_index: Make) -> None:
+    make_index()
+    pc.indexes.create(name="docs", schema={"fields": {"body": {"type": "string", "full_text_search": {}}}})
+    not_served: list[Callable[[], object]] = [
+        lambda: pc.backup_schedules.create(index_name="things", name="s", frequency="daily", retention_days=7),
+        lambda: pc.inference.embed(model="multilingual-e5-large", inputs=["x"], parameters={"input_type": "query"}),
+        lambda: pc.inference.rerank(model="bge-reranker-v2-m3", query="x", documents=["y"]),
+        lambda: pc.inference.list_models(),
+        lambda: pc.index("docs").documents.fetch(namespace="n", ids=["a"]),
+    ]
+    for call in not_served:
+        with pytest.raises(ApiError, match="The emulator does not serve") as refusal:
+            call()
+        assert refusal.value.status_code == 501
+    with pytest.raises(ApiError, match="no document schema") as refusal:
+        pc.index("things").documents.fetch(namespace="n", ids=["a"])
+    assert refusal.value.status_code == 400
 
 
 def test_text_needs_an_integrated_index(make_index: Make) -> None:

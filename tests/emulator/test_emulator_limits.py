@@ -22,11 +22,11 @@ class Clock:
         return self.now
 
 
-def admitted(limits: Limits, calls: int, **what: Any) -> int:
+def admitted(limits: Limits, calls: int, by_metadata: bool = False, **what: Any) -> int:
     passed = 0
     for _ in range(calls):
         try:
-            limits.admit(Call(index="i", **what), what.get("operation") == "nothing")
+            limits.admit(Call(index="i", **what), by_metadata)
             passed += 1
         except Refusal:
             pass
@@ -45,6 +45,43 @@ def test_each_limit_has_its_number_and_scope(operation: str, allowed: int, per_n
     assert admitted(limits, 50, operation=operation, namespace="m") == (allowed if per_namespace else 0)
     clock.now += 1
     assert admitted(limits, 50, operation=operation, namespace="n") == allowed
+
+
+@pytest.mark.parametrize("operation", ["fetch_by_metadata", "update", "delete"])
+def test_what_chooses_by_metadata_has_a_pace_of_its_own(operation: str) -> None:
+    limits = Limits("documented", clock=Clock())
+    by_metadata = operation != "fetch_by_metadata"
+    assert admitted(limits, 20, by_metadata, operation=operation, namespace="n") == 5
+    if by_metadata:
+        namespaces = [f"m{n}" for n in range(120)]
+        assert sum(admitted(limits, 5, True, operation=operation, namespace=name) for name in namespaces) == 500 - 5
+        assert admitted(limits, 200, operation=operation, namespace="n") == 100
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({"operation": "upsert"}, "upsert QPS limit for namespace n (100 QPS). Pace your upsert requests"),
+        ({"operation": "upsert", "bytes_in": 40_000_000}, "max upsert size limit per second for index i."),
+        ({"operation": "query"}, "query QPS limit for namespace n (100 QPS)."),
+        ({"operation": "fetch"}, "max fetch requests per second for index i."),
+        ({"operation": "list"}, "max list requests per second for index i."),
+        ({"operation": "describe_index_stats"}, "max describe_index_stats requests per second for index i."),
+        ({"operation": "update"}, "update QPS limit for namespace n (100 QPS)."),
+        ({"operation": "update", "by_metadata": True}, "max update by metadata requests per second for namespace n."),
+        ({"operation": "delete"}, "delete QPS limit for namespace n (100 QPS)."),
+        ({"operation": "delete", "ids": ["x"] * 1000}, "max delete records per second for namespace n."),
+        ({"operation": "delete", "by_metadata": True}, "max delete by metadata requests per second for namespace n."),
+    ],
+)  # fmt: skip
+def test_each_limit_has_its_words(what: dict[str, Any], words: str) -> None:
+    limits = Limits("documented", clock=Clock())
+    by_metadata = what.pop("by_metadata", False)
+    with pytest.raises(Refusal) as refusal:
+        for _ in range(201):
+            limits.admit(Call(index="i", namespace="n", **what), by_metadata)
+    assert refusal.value.status == 429
+    assert refusal.value.message.startswith(f"Request failed. You've reached the {words}")
 
 
 def test_bytes_and_records_are_limited_too() -> None:

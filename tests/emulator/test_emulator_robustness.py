@@ -36,14 +36,16 @@ NONSENSE = [
         b'{"topK": true, "vector": [1,2,3]}', b'{"topK": 1, "vector": [1,2,3], "filter": []}', b'{"ids": [1]}',
         b'{"filter": {"$and": ' * 300 + b"1" + b"}}" * 300, b'{"deleteAll": "yes"}', b'{"name": 7}',
         b'{"id": "a", "setMetadata": 3}', b'{"filter": {"a": {"$in": 1}}}', b'{"filter": {}}',
-        b'{"name": "n", "schema": 1}',
+        b'{"name": "n", "schema": 1}', b'{"uri": 7}', b'{"uri": "s3://b", "errorMode": "no"}', b'{"uri": "http://[b"}',
+        b'{"uri": "s3://b/%00"}',
+
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "path",
     ["/vectors/upsert", "/query", "/vectors/delete", "/vectors/update", "/vectors/fetch_by_metadata", "/namespaces",
-     "/records/namespaces/n/upsert", "/records/namespaces/n/search", "/namespace-aliases"],
+     "/records/namespaces/n/upsert", "/records/namespaces/n/search", "/namespace-aliases", "/bulk/imports"],
 )  # fmt: skip
 def test_nonsense_is_refused_with_a_sentence(host: str, path: str) -> None:
     with httpx.Client(base_url=host) as client:
@@ -60,6 +62,15 @@ def test_the_control_plane_refuses_nonsense_too(control: str, path: str) -> None
             answer = client.post(path, content=body)
             assert answer.status_code in (400, 404)
             assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/indexes/things/backups", "/backups", "/restore-jobs"])
+def test_a_page_of_an_impossible_size_is_refused(host: str, control: str, path: str) -> None:
+    httpx.post(f"{control}/indexes/things/backups", json={}).raise_for_status()
+    for limit in ("0", "-1", "101", "x"):
+        answer = httpx.get(f"{control}{path}", params={"limit": limit})
+        assert (answer.status_code, "limit must be" in answer.json()["error"]["message"]) == (400, True)
+    assert httpx.get(f"{host}/bulk/imports?limit=0").status_code == 400
 
 
 @pytest.mark.parametrize(
