@@ -32,6 +32,11 @@ MAX_PLAN_BYTES = 64_000_000
 _SHOWN = ("source", "records", "to")
 
 
+# How far a verification goes, the weakest first. `count` is not among them: a count proves nothing.
+Level = Literal["ids", "content", "content+query"]
+LEVELS: tuple[Level, ...] = ("ids", "content", "content+query")
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,6 +83,10 @@ class Policies(_Part):
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
     enrich: bool = True
+    verify: Level = "content"
+    query_sample: int = Field(default=10, ge=1, le=1_000)  # of a target's vectors, asked of both sides
+    query_top_k: int = Field(default=10, ge=1, le=100)
+    query_overlap: float = Field(default=0.9, gt=0, le=1)  # that each of them must reach at least
     cut_over: Literal["operator", "auto", "none"] = "operator"
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"

@@ -96,7 +96,7 @@ class AddDrops:
 Command = To | Start | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
 
 _COPYING = (BatchKind.LIST, BatchKind.COPY)
-_CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY)
+_CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
 _CLEANING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
 _ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 

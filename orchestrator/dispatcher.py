@@ -21,7 +21,21 @@ from orchestrator import deciding as d
 from orchestrator import services
 from orchestrator.budgets import over_budget
 from orchestrator.deciding import Snapshot
-from orchestrator.ledger import audit, batches, checks, copies, jobs, leadership, moves, parked, reads, removals, routes
+from orchestrator.ledger import (
+    audit,
+    batches,
+    checks,
+    copies,
+    differences,
+    evidence,
+    jobs,
+    leadership,
+    moves,
+    parked,
+    reads,
+    removals,
+    routes,
+)
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send, waiting
@@ -140,10 +154,10 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
 
 def pronounce(connection: sa.Connection, job: Job) -> None:
     """A verdict for every target whose last check landed; then the moves that hang on them."""
-    judged = checks.judgeable(connection, job.id)
-    for evidence in judged:
-        verdict = judge(evidence)
-        checks.pronounce(connection, evidence.target.id, verdict.state, verdict.evidence)
+    judged = evidence.judgeable(connection, job.id, job.plan.policies)
+    for found in judged:
+        verdict = judge(found)
+        checks.pronounce(connection, found.target.id, verdict.state, verdict.evidence)
     checks.settle_moves(connection, job.id)
 
 
@@ -159,7 +173,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         undecided=parked.undecided(connection, job.id),
         targets=checks.counts_by_state(connection, job.id),
         void=tuple(checks.void_targets(connection, job.id)),
-        differing=len(checks.differing_copies(connection, job.id)) if job.state is JobState.COPIED else 0,
+        differing=len(differences.copies_to_mend(connection, job.id)) if job.state is JobState.COPIED else 0,
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
         roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
@@ -175,7 +189,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.Start():
             moves.start_listing(connection, job.id)
         case d.Check():
-            checks.begin(connection, job.id)
+            checks.begin(connection, job.id, job.plan.policies)
         case d.CheckAgain(target_ids):
             checks.again(connection, target_ids)
         case d.Repair():
@@ -183,7 +197,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             mismatched = [
                 target.id for target in moves.targets_of_job(connection, job.id) if target.check_state == "mismatched"
             ]
-            copies.reopen(connection, job.id, checks.differing_copies(connection, job.id))
+            copies.reopen(connection, job.id, differences.copies_to_mend(connection, job.id), rewrite="differing")
             checks.again(connection, mismatched)
         case d.CutOver():
             _by_policy(connection, job, lambda: services.cut_over_in(connection, job, percent=100, who="policy"))

@@ -92,6 +92,8 @@ class Target:
     check_state: str
     open_checks: int
     check_sequence: int | None
+    check_level: str | None
+    lsn: int | None
     verdict: Mapping[str, Any] | None
     verdict_at: datetime | None
     last_write_at: datetime | None
@@ -121,6 +123,9 @@ class Lease:
     intended: bool
     age_seconds: float
     until_monotonic: float
+    copies: tuple[int, ...] = ()  # of a check: the copy batches it reads back
+    rewrite: str | None = None  # what of it is written when it is copied again; None: all
+    found: Mapping[str, Any] | None = None  # what an earlier attempt left on record
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,10 @@ class Wakeup:
 
 @dataclass(frozen=True, slots=True)
 class TargetTally:
-    """What one batch left in one target: how many records, and the digests of the records and of their ids."""
+    """What one batch left in one target: how many records, and the digests of the records and of their ids.
+
+    `lsn` numbers its last write to it, where the service tells.
+    """
 
     target_id: int
     count: int
@@ -146,6 +154,7 @@ class TargetTally:
     ids_digest: int
     members: bytes | None
     record_digests: bytes | None = None
+    lsn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +186,15 @@ class CopyOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A record that is not as it should be: missing, extra, different, or changed since we wrote it."""
+    """A record that is not as it should be: missing, extra, different (in which `parts`), or changed since we wrote it.
+
+    `copy_id` is the copy batch that wrote it, where one did.
+    """
 
     kind: str
     record_id: str
+    copy_id: int | None = None
+    parts: str | None = None
 
 
 def index_to_json(info: IndexInfo) -> dict[str, Any]:

@@ -22,6 +22,7 @@ TASKS = {
     _K.COPY: ("vecfleet.copy_batch", "copy"),
     _K.VERIFY: ("vecfleet.verify_batch", "verify"),
     _K.SURVEY: ("vecfleet.survey_target", "verify"),
+    _K.QUERY: ("vecfleet.ask_both_sides", "verify"),
     _K.RECHECK: ("vecfleet.recheck_batch", "cleanup"),
     _K.CLEAR: ("vecfleet.clear_namespace", "cleanup"),
     _K.REMOVE: ("vecfleet.remove_batch", "cleanup"),

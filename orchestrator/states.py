@@ -55,6 +55,7 @@ class BatchKind(StrEnum):
     COPY = "copy"  # fetch → enrich → upsert
     VERIFY = "verify"  # read the target's records back and compare them with the tally
     SURVEY = "survey"  # list a target and compare its ids with the manifests
+    QUERY = "query"  # ask the old side and the new the same questions and compare the answers
     RECHECK = "recheck"  # read both sides again before a namespace is deleted whole
     CLEAR = "clear"  # delete a source namespace whole
     REMOVE = "remove"  # read both sides again and delete these ids from the source
@@ -170,6 +171,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.LISTING: "a person retries its listing",
         _M.COPYING: "a person retries its parked batches",
         _M.CLEANING: "a person retries its clean-up",
+        _M.COPIED: "a person lets what is parked of it stay behind",
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.VERIFIED: {
@@ -199,7 +201,7 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
         _B.PARKED: "it is beyond retry",
     },
     _B.DONE: {_B.READY: "a repair copies it again, or a stopped clean-up proves it again"},
-    _B.PARKED: {_B.READY: "a person retries it"},
+    _B.PARKED: {_B.READY: "a person retries it", _B.DONE: "a person lets its records stay behind"},
     _B.SPLIT: {},
 }
 
@@ -210,8 +212,8 @@ BATCH_OPEN = frozenset({_B.READY, _B.DISPATCHED, _B.LEASED})
 BATCH_IN_FLIGHT = frozenset({_B.DISPATCHED, _B.LEASED})
 
 KINDS_OF: Mapping[JobState, frozenset[BatchKind]] = {
-    _J.RUNNING: frozenset({BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY}),
-    _J.COPIED: frozenset({BatchKind.VERIFY, BatchKind.SURVEY}),
+    _J.RUNNING: frozenset({BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
+    _J.COPIED: frozenset({BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
     _J.CLEANING: frozenset({BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE}),
     _J.ROLLING_BACK: frozenset({BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP}),
 }

@@ -171,6 +171,8 @@ target = Table(
     Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
     Column("open_checks", Integer, nullable=False, server_default=text("0")),
     Column("check_sequence", BigInteger),
+    Column("check_level", Text),  # how a person asked to have it checked; None: as the plan says
+    Column("lsn", BigInteger),  # of our last write to it, where the service tells: queries may lag behind it
     Column("verdict", JSONB),
     _when("verdict_at"),
     _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
@@ -203,6 +205,8 @@ batch = Table(
     Column("move_id", BigInteger, ForeignKey("move.id")),
     Column("target_id", BigInteger, ForeignKey("target.id")),
     Column("copy_id", BigInteger, ForeignKey("batch.id")),  # the copy batch whose ids this one works on
+    Column("copies", ARRAY(BigInteger)),  # of a check: the copy batches it reads back
+    Column("rewrite", Text),  # what of it is written when it is copied again; None: all
     Column("kind", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("state", Text, nullable=False, server_default=text(f"'{BatchState.READY}'")),
@@ -231,6 +235,7 @@ batch = Table(
     _count("busy_ms"),
     _one_of("kind", BatchKind),
     _one_of("state", BatchState),
+    _one_of("rewrite", ("differing", "parked")),
     Index("ix_batch_ready", "job_id", "seq", "id", postgresql_where=text(f"state = '{BatchState.READY}'")),
     Index("ix_batch_in_flight", "job_id", "state", postgresql_where=text(f"state IN ({_quoted(BATCH_IN_FLIGHT)})")),
     Index("ix_batch_open", "job_id", "kind", postgresql_where=text(f"state IN ({_quoted(BATCH_OPEN)})")),
@@ -260,8 +265,39 @@ finding = Table(
     Column("copy_id", BigInteger, ForeignKey("batch.id")),
     Column("kind", Text, nullable=False),
     Column("record_id", Text, nullable=False),
+    Column("parts", Text),  # of a different one: which of values, sparse values and metadata
     _one_of("kind", ("missing", "extra", "different", "changed")),
     Index(None, "target_id"),
+)
+
+difference = Table(
+    "difference",
+    metadata,
+    _id(),
+    Column("target_id", BigInteger, ForeignKey("target.id"), nullable=False),
+    Column("check_id", BigInteger, ForeignKey("batch.id", ondelete="SET NULL")),
+    Column("copy_id", BigInteger, ForeignKey("batch.id")),  # whose ids these are; None: nobody's
+    Column("kind", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),  # their ids at the target
+    _one_of("kind", ("missing", "extra", "different", "changed")),
+    Index(None, "target_id"),
+    Index(None, "check_id"),
+    Index(None, "copy_id"),
+)
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("job.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    _count("requests"),
+    Column("read_units", Double, nullable=False, server_default=text("0")),
+    Column("write_units", Double, nullable=False, server_default=text("0")),
+    _count("egress_bytes"),
+    _count("busy_ms"),
+    _when("began"),
+    _when("ended"),
 )
 
 parked_record = Table(

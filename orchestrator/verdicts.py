@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.ledger.checks import Evidence
+from orchestrator.agreement import Summary, summarise
+from orchestrator.ledger.evidence import Evidence
+from orchestrator.model import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +21,31 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Verified only if every id and every byte read back is as the tallies say, and nothing else is there.
+    """Verified only if all that its level compares is as the tallies say, and nothing else is there.
 
     Once readers were moved to a target it tells the truth: it was proven before, and what differs since is listed.
+    What the service counts (`counted`) decides nothing: where it differed from the listing, the listing was repeated.
     """
-    expected, target = evidence.expected, evidence.target
+    expected, target, asked = evidence.expected, evidence.target, summarise(evidence.queries)
     facts: dict[str, Any] = {
-        "level": "content",
+        "level": evidence.level,
         "sequence": target.check_sequence,
         "expected": expected.count,
         "read": evidence.found_count,
         "listed": evidence.listed_count,
+        "counted": evidence.counted,
+        "listings": evidence.listings,
+        "held_before": target.held_before,
+        "set_aside": evidence.set_aside,
         "digest": f"{expected.digest:032x}",
         "digest_read": f"{evidence.found_digest:032x}",
         "missing": evidence.missing,
         "extra": evidence.extra,
         "different": evidence.different,
-        "samples": [{"kind": sample.kind, "id": sample.record_id} for sample in evidence.samples],
+        "samples": [_shown(sample) for sample in evidence.samples],
     }
+    if evidence.level == "content+query":
+        facts["queries"] = asked.to_json() if asked else None
 
     def answer(state: str, reason: str) -> Verdict:
         return Verdict(state, reason, facts | {"verified": state == "verified", "reason": reason})
@@ -55,9 +64,20 @@ def judge(evidence: Evidence) -> Verdict:
         )
     same_content = (evidence.found_count, evidence.found_digest) == (expected.count, expected.digest)
     same_ids = (evidence.listed_count, evidence.listed_ids_digest) == (expected.count, expected.ids_digest)
-    if not (same_content and same_ids):
+    if not same_ids or not (same_content or evidence.level == "ids"):
         return answer("mismatched", "its records do not add up to what was written")
-    return answer("verified", f"{expected.count} records read back and equal")
+    if evidence.level == "ids":
+        return answer("verified", f"{expected.count} ids listed, none missing and none extra; no record was read")
+    equal = f"{expected.count} records read back and equal"
+    if evidence.level == "content":
+        return answer("verified", equal)
+    objection = _against_answers(evidence, asked)
+    if objection:
+        return answer("mismatched", f"{equal}, but {objection}")
+    assert asked is not None
+    return answer(
+        "verified", f"{equal}; {asked.compared} queries agree with the source, the worst to {asked.overlap_worst:.0%}"
+    )
 
 
 def _since_the_switch(evidence: Evidence) -> str:
@@ -65,3 +85,21 @@ def _since_the_switch(evidence: Evidence) -> str:
     since = ", ".join(f"{count} {what}" for count, what in counts if count)
     proven = f"{evidence.expected.count} records were proven before readers moved"
     return f"{proven}; since then {since}" if since else f"{proven}, and nothing changed since"
+
+
+def _against_answers(evidence: Evidence, asked: Summary | None) -> str | None:
+    """Why the queries prove nothing, or prove that the two sides disagree."""
+    if evidence.unasked:
+        return f"its queries are not verified: {evidence.unasked}"
+    if asked is None or asked.overlap_worst is None:
+        return "its queries are not verified: none could be compared"
+    if asked.overlap_worst < evidence.least_overlap:
+        return (
+            f"a query agrees with the source to {asked.overlap_worst:.0%} only, "
+            f"and the plan asks {evidence.least_overlap:.0%}"
+        )
+    return None
+
+
+def _shown(sample: Finding) -> dict[str, str]:
+    return {"kind": sample.kind, "id": sample.record_id} | ({"parts": sample.parts} if sample.parts else {})

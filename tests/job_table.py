@@ -259,13 +259,14 @@ class JobTable:
         assert lease.target_id is not None
         with self.begin() as connection:
             if lease.kind is BatchKind.VERIFY:
-                assert lease.copy_id is not None
-                tally = checks.tally_of(connection, lease.copy_id, lease.target_id)
-                seen = {"count": tally.count, "digest": str(tally.digest), "missing": 0, "different": 0}
+                tallies = [tally for _, _, tally in checks.written_by(connection, lease.copies, lease.target_id)]
+                total = sum((Tally(tally.count, tally.digest) for tally in tallies), Tally())
+                seen = {"count": total.count, "digest": str(total.digest), "missing": 0, "different": 0}
             else:
                 ids = checks.expected_ids_of(connection, lease.target_id)
                 seen = {"count": ids.count, "ids_digest": str(ids.digest), "missing": 0, "extra": 0}
-            findings = [Finding(kind, "r") for kind in ("missing", "extra", "different") if found.get(kind)]
+            copy_id = lease.copies[0] if lease.copies else None
+            findings = [Finding(kind, "r", copy_id) for kind in ("missing", "extra", "different") if found.get(kind)]
             checks.finish(connection, lease, {**seen, **found}, findings, Usage(requests=1), 1)
 
     def finish(self, lease: Lease, **found: Any) -> None:

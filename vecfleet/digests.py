@@ -43,6 +43,16 @@ def id_digest(id: str) -> int:
     return xxhash.xxh3_128_intdigest(_utf8(id))
 
 
+def differing_parts(one: Record, other: Record) -> tuple[str, ...]:
+    """In which of values, sparse values and metadata two records differ; ids aside."""
+    parts = {
+        "values": (Record("", one.values), Record("", other.values)),
+        "sparse values": (Record("", b"", one.sparse), Record("", b"", other.sparse)),
+        "metadata": (Record("", b"", None, one.metadata), Record("", b"", None, other.metadata)),
+    }
+    return tuple(name for name, (this, that) in parts.items() if record_digest(this) != record_digest(that))
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """A set of records in two numbers: how many, and the sum of their digests modulo 2**128."""

@@ -1,125 +1,89 @@
-"""Read a target back: each copy batch's records against its tally, and the whole list of ids against the manifests.
+"""Read a target back: what some copy batches wrote to it, record by record, against their tallies.
 
-Read-only at the store. Safe to run twice. A difference counts only after the freshness wait, and is then named.
+Read-only at the store. Safe to run twice. A difference counts only after the freshness wait, and is then named, with
+the parts in which the two records differ.
 """
 
-import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator import manifests
-from orchestrator.ledger import checks, moves
-from orchestrator.model import Finding, Target
-from vecfleet.digests import Tally, record_digest
+from orchestrator.ledger import checks
+from orchestrator.model import Finding, TargetTally
+from vecfleet.digests import Tally, differing_parts, record_digest
 from workers.placing import place_all
 from workers.work import Work
 
-# Copy batches whose manifests are read at once while ids are merged: some thousand ids in memory.
-_STREAM_PAGE = 20
-_BEFORE_PAGE = 5_000
+# Copy batches whose manifests are read at once: some thousand ids in memory.
+_PAGE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one copy batch wrote to the target: its ids there, by their ids at the source."""
+
+    tally: TargetTally
+    copy_id: int
+    ids: dict[str, str]
 
 
 def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
-    """Compare what one copy batch wrote to one target with what the target gives back."""
-    target = work.target_row
-    with work.database.begin() as connection:
-        tally = checks.tally_of(connection, work.copy_id, target.id)
-    ids = [work.placer.target_id(record_id) for record_id in manifests.select(work.ids, tally.members)]
-    held = work.target.fetch(target.namespace, ids)
-    digests = {record_id: record_digest(record) for record_id, record in held.items()}
+    """Compare what copy batches wrote to one target with what the target gives back. In memory: ids, never records."""
+    parts = list(_parts(work))
+    expected = _sum(part.tally for part in parts)
+    digests = dict(_digests(work, [record_id for part in parts for record_id in part.ids.values()]))
     found = Tally.of_digests(digests.values())
     findings: list[Finding] = []
-    if (found.count, found.digest) != (tally.count, tally.digest):
-        work.look_again(f"{target.namespace} does not yet give back what was written")
-        findings = _name_differences(work, ids, digests)
+    if found != expected:
+        work.look_again(f"{work.target_row.namespace} does not yet give back what was written")
+        for part in parts:
+            there = [digests[record_id] for record_id in part.ids.values() if record_id in digests]
+            if Tally.of_digests(there) != Tally(part.tally.count, part.tally.digest):
+                findings += _differences(work, part, digests)
     counted = {kind: sum(finding.kind == kind for finding in findings) for kind in ("missing", "different")}
     return {"count": found.count, "digest": str(found.digest), **counted}, findings
 
 
-def _name_differences(work: Work, ids: list[str], digests: dict[str, int]) -> list[Finding]:
-    missing = [Finding("missing", record_id) for record_id in ids if record_id not in digests]
-    placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
+def _parts(work: Work) -> Iterator[_Part]:
+    for start in range(0, len(work.lease.copies), _PAGE):
+        copies = work.lease.copies[start : start + _PAGE]
+        with work.database.begin() as connection:
+            written = checks.written_by(connection, copies, work.target_row.id)
+        for copy_id, manifest, tally in written:
+            ids = manifests.select(manifests.unpack(manifest), tally.members)
+            yield _Part(tally, copy_id, {record_id: work.placer.target_id(record_id) for record_id in ids})
+
+
+def _sum(tallies: Iterable[TargetTally]) -> Tally:
+    return sum((Tally(tally.count, tally.digest) for tally in tallies), Tally())
+
+
+def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The digests of the records that are there, a request's worth of records in memory at a time."""
+    size = work.target.index.limits.fetch_ids
+    for start in range(0, len(ids), size):
+        held = work.target.fetch(work.target_row.namespace, ids[start : start + size])
+        yield from ((record_id, record_digest(record)) for record_id, record in held.items())
+
+
+def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Finding]:
+    """Which records of a copy batch are missing or different now, by the source as it is now."""
+    absent = [record_id for record_id in part.ids.values() if record_id not in digests]
+    placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, list(part.ids)))
     placed = {one.record.id: one for one in placed_at_source.values()}
-    different = [
-        Finding("different", record_id)
-        for record_id, digest in digests.items()
-        if record_id not in placed or placed[record_id].digest != digest
+    other = [
+        record_id
+        for record_id in part.ids.values()
+        if record_id in digests and (record_id not in placed or placed[record_id].digest != digests[record_id])
     ]
-    return missing + different
-
-
-def survey_target(work: Work) -> tuple[dict[str, Any], list[Finding]]:
-    """List the target and compare its ids with those that were written; name what is missing or extra.
-
-    Records that were there before the job are neither: they are not ours to count.
-    """
-    target = work.target_row
-    with work.database.begin() as connection:
-        expected = checks.expected_ids_of(connection, target.id)
-    listed = Tally()
-    for page in work.target.ids(target.namespace):
-        listed += Tally.of_ids(page)
-    written = listed - Tally(target.held_before, target.held_before_digest)
-    findings: list[Finding] = []
-    if written != expected:
-        work.look_again(f"the ids listed in {target.namespace} are not yet those written")
-        findings, written = _merge(work, target)
-    counted = {kind: sum(finding.kind == kind for finding in findings) for kind in ("missing", "extra")}
-    return {"count": written.count, "ids_digest": str(written.digest), **counted}, findings
-
-
-def _merge(work: Work, target: Target) -> tuple[list[Finding], Tally]:
-    """A second full listing, merged with the manifests in byte order; also the tally of ids that are not from before.
-
-    Bounded memory whatever the size of the target: what is kept are the differences.
-    """
-    with work.database.begin() as connection:
-        sources = checks.moves_into(connection, target.id)
-    expected = heapq.merge(*(_written(work, move_id, prefix, target.id) for move_id, prefix in sources), key=str.encode)
-    before = _held_before(work, target.id)
-    listed = (record_id for page in work.target.ids(target.namespace) for record_id in page)
-    findings: list[Finding] = []
-    tally = Tally()
-    wanted, old = next(expected, None), next(before, None)
-    for record_id in listed:
-        while wanted is not None and wanted.encode() < record_id.encode():
-            findings.append(Finding("missing", wanted))
-            wanted = next(expected, None)
-        while old is not None and old.encode() < record_id.encode():
-            old = next(before, None)
-        if record_id == wanted:
-            wanted = next(expected, None)
-        elif record_id == old:
-            continue
+    held = work.target.fetch(work.target_row.namespace, other)
+    different = []
+    for record_id in other:
+        if record_id in held and record_id in placed:
+            wanted = work.target.index.normalise(placed[record_id].record)
+            parts = ", ".join(differing_parts(wanted, held[record_id])) or None
         else:
-            findings.append(Finding("extra", record_id))
-        tally += Tally.of_ids([record_id])
-    while wanted is not None:
-        findings.append(Finding("missing", wanted))
-        wanted = next(expected, None)
-    return findings, tally
-
-
-def _written(work: Work, move_id: int, prefix: str, target_id: int) -> Iterator[str]:
-    """The ids a move wrote to a target, in byte order, read a few manifests at a time."""
-    after: str | None = None
-    while True:
-        with work.database.begin() as connection:
-            rows = checks.manifest_stream(connection, move_id, target_id, after, _STREAM_PAGE)
-        for first_id, manifest, members in rows:
-            after = first_id
-            yield from (prefix + record_id for record_id in manifests.select(manifests.unpack(manifest), members))
-        if len(rows) < _STREAM_PAGE:
-            return
-
-
-def _held_before(work: Work, target_id: int) -> Iterator[str]:
-    """The ids that were in the target before the job, in byte order."""
-    after: str | None = None
-    while True:
-        with work.database.begin() as connection:
-            ids = moves.held_before(connection, target_id, after, _BEFORE_PAGE)
-        yield from ids
-        if len(ids) < _BEFORE_PAGE:
-            return
-        after = ids[-1]
+            parts = None
+        different.append(Finding("different", record_id, part.copy_id, parts))
+    return [*(Finding("missing", record_id, part.copy_id) for record_id in absent), *different]

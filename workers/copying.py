@@ -14,6 +14,7 @@ from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import Refused
 from vecfleet.records import Record
+from workers.mending import rewrite_of
 from workers.placing import Placed, place_all
 from workers.work import Work
 
@@ -22,6 +23,9 @@ def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
     placed, parked = place_all(work.placer, records)
+    rewrite = rewrite_of(work)
+    if rewrite is not None:
+        placed, parked = rewrite.hold_back(placed, parked)
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
         groups[one.target].append(one)
@@ -36,10 +40,16 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += taken.parked
             identical += taken.identical
             left_behind += taken.left_behind
-        write = _leave if target.tells_the_truth else _upsert
-        refused = write(work, target, group)
+        if target.tells_the_truth:
+            refused = _leave(work, target, group)
+        else:
+            sent = group
+            if rewrite is not None:
+                group, sent, newer = rewrite.choose(work, target, group)
+                parked += newer
+            refused = _upsert(work, target, sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
-        tallies.append(_tally(work.ids, target.id, [one for one in group if one.record.id not in refused]))
+        tallies.append(_tally(work, target, [one for one in group if one.record.id not in refused]))
     tallies = [tally for tally in tallies if tally.count]
     return CopyOutcome(
         tallies=tuple(tallies),
@@ -184,13 +194,14 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, st
     return {record.id: why for record, why in refused}
 
 
-def _tally(ids: Sequence[str], target_id: int, group: Sequence[Placed]) -> TargetTally:
+def _tally(work: Work, target: Target, group: Sequence[Placed]) -> TargetTally:
     total = Tally.of_digests(one.digest for one in group)
     return TargetTally(
-        target_id,
+        target.id,
         total.count,
         total.digest,
         Tally.of_ids(one.record.id for one in group).digest,
-        manifests.members_of(ids, {one.source_id for one in group}),
-        manifests.pack_digests(ids, {one.source_id: one.digest for one in group}),
+        manifests.members_of(work.ids, {one.source_id for one in group}),
+        manifests.pack_digests(work.ids, {one.source_id: one.digest for one in group}),
+        work.target.lsns.get(target.namespace),
     )

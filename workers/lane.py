@@ -13,7 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from vecfleet.errors import BadRequest, RateLimited, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Fetched, IdPage, Index, Usage
+from vecfleet.stores.base import Answer, Fetched, IdPage, Index, Usage
 from workers.holding import Held
 from workers.pace import LONGEST_WAIT_S, Limit, Pace
 
@@ -30,6 +30,8 @@ _REQUEST_SLACK = 0.95
 FETCHES, LISTS = 100.0, 200.0
 UPSERTS, UPSERT_BYTES = 100.0, 50_000_000.0
 DELETES, DELETED_RECORDS = 100.0, 5_000.0
+QUERIES = 100.0
+DESCRIBES = 100.0  # documented without its number: that of the index's statistics
 
 
 class NoSlotSoon(RateLimited):
@@ -42,6 +44,7 @@ class Lane:
     def __init__(self, index: Index, pace: Pace, share: float, held: Held, deadline_s: float) -> None:
         self.index = index
         self.usage = Usage()
+        self.lsns: dict[str, int] = {}  # of our newest write to each namespace, where the service tells
         self._pace = pace
         self._share = share
         self._held = held
@@ -77,6 +80,27 @@ class Lane:
             if token is None:
                 return
 
+    def count(self, namespace: str) -> int:
+        """How many records the service says the namespace holds: a hint that lags."""
+        described = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: self.index.namespace(namespace))
+        self.usage += Usage(requests=1)
+        return described.count if described is not None else 0
+
+    def ask(self, namespace: str, like: Record, top_k: int) -> tuple[Answer, float]:
+        """The records nearest to this one, and how many milliseconds the answer took, without waiting for our pace."""
+        took = 0.0
+
+        def ask() -> Answer:
+            nonlocal took
+            began = time.perf_counter()
+            answer = self.index.query(namespace, like, top_k)
+            took = (time.perf_counter() - began) * 1_000
+            return answer
+
+        answer = self._call([(Limit("query", f"{self._host}:{namespace}", QUERIES), 1)], ask)
+        self.usage += answer.usage
+        return answer, took
+
     def is_listed(self, namespace: str, record_id: str) -> bool:
         """Whether a fresh listing shows this id."""
         return record_id in self.page(namespace, prefix=record_id).ids
@@ -106,6 +130,8 @@ class Lane:
             first = self._upsert(namespace, records[:middle], before)
             return first + self._upsert(namespace, records[middle:], before)
         self.usage += written.usage
+        if written.lsn is not None:
+            self.lsns[namespace] = max(written.lsn, self.lsns.get(namespace, 0))
         return []
 
     def _requests(self, records: Sequence[Record], refused: list[tuple[Record, str]]) -> Iterator[list[Record]]:

@@ -18,7 +18,7 @@ from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, BatchKind
 from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
-from workers import checking, cleaning, copying, listing, undoing
+from workers import asking, checking, cleaning, copying, listing, surveying, undoing
 from workers.holding import Held
 from workers.lane import Lane
 from workers.process import Process
@@ -123,7 +123,8 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
     BatchKind.LIST: _list,
     BatchKind.COPY: _copy,
     BatchKind.VERIFY: _check(checking.verify_batch),
-    BatchKind.SURVEY: _check(checking.survey_target),
+    BatchKind.SURVEY: _check(surveying.survey_target),
+    BatchKind.QUERY: _check(asking.ask_both_sides),
     BatchKind.RECHECK: _remove(cleaning.recheck_batch),
     BatchKind.CLEAR: _remove(cleaning.clear_namespace),
     BatchKind.REMOVE: _remove(cleaning.remove_batch),
@@ -200,4 +201,5 @@ def _pause_job(database: Database, lease: Lease, reason: str) -> None:
 
 
 def _splittable(lease: Lease) -> int:
-    return lease.size if lease.kind is BatchKind.COPY else 1
+    """How many ids can be halved; of one that is copied again only some are written, which halves would not know."""
+    return lease.size if lease.kind is BatchKind.COPY and lease.rewrite is None else 1

@@ -10,7 +10,6 @@ from typing import Any
 
 from orchestrator import manifests
 from orchestrator.ledger import batches, moves, removals
-from orchestrator.states import BatchState
 from vecfleet.digests import record_digest
 from workers.cleaning import look_after_deletion
 from workers.placing import place_all
@@ -74,7 +73,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
 def _compare(work: Work) -> _Standing:
     with work.database.begin() as connection:
         targets = moves.targets_of_batch(connection, work.copy_id)
-        copied = batches.state_of(connection, work.copy_id) is BatchState.DONE
+        copied = batches.is_copied(connection, work.copy_id)
     placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
     placed = {one.record.id: one for one in placed_at_source.values()}
     written = {tally.target_id: manifests.select(work.ids, tally.members) for tally in work.tallies}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import tables as t
 from orchestrator.model import Lease, Wakeup
@@ -17,6 +18,7 @@ from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _B = t.batch.c
+_COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
 class Fenced(Exception):
@@ -115,6 +117,9 @@ def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str,
         intended=row.intent_at is not None,
         age_seconds=float(row.age),
         until_monotonic=asked + seconds,
+        copies=tuple(row.copies or ()),
+        rewrite=row.rewrite,
+        found=row.found,
     )
 
 
@@ -266,5 +271,35 @@ def manifest_of(connection: sa.Connection, batch_id: int) -> bytes:
     return manifest
 
 
-def state_of(connection: sa.Connection, batch_id: int) -> BatchState:
-    return BatchState(connection.execute(sa.select(_B.state).where(_B.id == batch_id)).scalar_one())
+def is_copied(connection: sa.Connection, batch_id: int) -> bool:
+    """Whether its tallies say all that it wrote: not of one that was parked, even if a person let it stay behind."""
+    row = connection.execute(sa.select(_B.state, _B.found).where(_B.id == batch_id)).one()
+    return row.state == BatchState.DONE and "accepted" not in (row.found or {})
+
+
+def note_found(connection: sa.Connection, lease: Lease, found: dict[str, Any]) -> None:
+    """How far a long step came, for whoever goes on with it. Raises Fenced."""
+    require(connection, lease)
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=found))
+
+
+def discard(connection: sa.Connection, *where: Any) -> None:
+    """Delete batches that are made anew. What they cost stays with the job."""
+    gone = sa.delete(t.batch).where(*where).returning(t.batch).cte("gone")
+    sums = {name: sa.func.sum(gone.c[name]) for name in _COSTS}
+    columns = {
+        "job_id": gone.c.job_id,
+        "kind": gone.c.kind,
+        **sums,
+        "began": sa.func.min(gone.c.first_leased_at),
+        "ended": sa.func.max(gone.c.done_at),
+    }
+    kept = insert(t.spent).from_select(list(columns), sa.select(*columns.values()).group_by(gone.c.job_id, gone.c.kind))
+    new, old = kept.excluded, t.spent.c
+    connection.execute(
+        kept.on_conflict_do_update(
+            index_elements=[old.job_id, old.kind],
+            set_={name: old[name] + new[name] for name in _COSTS}
+            | {"began": sa.func.least(old.began, new.began), "ended": sa.func.greatest(old.ended, new.ended)},
+        )
+    )

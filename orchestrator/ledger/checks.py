@@ -1,44 +1,30 @@
 """Verification, target by target: check batches, what they found, and the verdict that names its write sequence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from migrations.plan import Level, Policies
 from orchestrator import tables as t
-from orchestrator.ledger import batches, moves
-from orchestrator.model import Finding, Lease, Target, TargetTally
+from orchestrator.ledger import batches, differences
+from orchestrator.model import Finding, Lease, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
-_MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
-_CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY)
-# Enough to see what is wrong; the counts stay exact.
-SAMPLE_IDS = 20
+MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
+CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
+# One check reads back so many records, of however many copy batches: a namespace that is split between thousands of
+# owners has as many checks as its records need, not one for each batch that wrote to each owner.
+CHECKED_AT_ONCE = 1_000
+# Questions of one batch: a minute of slow answers, and little to repeat where its worker dies.
+ASKED_AT_ONCE = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a check of one target expected and found."""
-
-    target: Target
-    expected: TargetTally
-    found_count: int
-    found_digest: int
-    listed_count: int | None
-    listed_ids_digest: int | None
-    surveys: int
-    missing: int
-    extra: int
-    different: int
-    samples: tuple[Finding, ...]
-
-
-def begin(connection: sa.Connection, job_id: int) -> int:
+def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     """Start checking each waiting target whose moves are all copied. Returns how many were started.
 
     Called under the job's row lock. Batches are locked before targets, as workers do. A move that differs at another
@@ -46,62 +32,98 @@ def begin(connection: sa.Connection, job_id: int) -> int:
     """
     copied = (MoveState.COPIED, MoveState.MISMATCHED, MoveState.VERIFIED, MoveState.CLEANED)
     unfinished = sa.select(t.move.c.id).where(t.move.c.job_id == job_id, t.move.c.state.not_in(copied))
-    ready = [
-        row.id
+    ready: dict[int, Level] = {
+        row.id: row.check_level or policies.verify
         for row in connection.execute(
-            sa.select(_T.id)
+            sa.select(_T.id, _T.check_level)
             .where(_T.job_id == job_id, _T.check_state == "waiting")
             .where(~unfinished.where(t.move.c.to == _T.namespace).exists())
             .where(~unfinished.where(t.move.c.to.is_(None)).exists())
         )
-    ]
+    }
     if not ready:
         return 0
-    _forget(connection, ready)
-    kept = sa.select(
-        _B.job_id,
-        _B.move_id,
-        _TALLY.target_id,
-        _B.id,
-        sa.literal(str(BatchKind.VERIFY)),
-        _B.seq,
-        _TALLY.records,
-    ).where(_TALLY.target_id.in_(ready), _B.id == _TALLY.batch_id)
-    connection.execute(
-        sa.insert(t.batch).from_select(["job_id", "move_id", "target_id", "copy_id", "kind", "seq", "size"], kept)
-    )
+    _forget(connection, list(ready))
+    differences.forget(connection, list(ready))
+    _add_readings(connection, [target_id for target_id, level in ready.items() if level != "ids"])
     connection.execute(
         sa.insert(t.batch),
         [{"job_id": job_id, "target_id": target_id, "kind": BatchKind.SURVEY, "seq": 0} for target_id in ready],
     )
+    asked = [target_id for target_id, level in ready.items() if level == "content+query"]
+    _add_questions(connection, job_id, asked, policies.query_sample)
     checks = (
         sa.select(sa.func.count())
-        .where(_B.target_id == _T.id, _B.kind.in_(_CHECKS))
+        .where(_B.target_id == _T.id, _B.kind.in_(CHECKS))
         .correlate(t.target)
         .scalar_subquery()
     )
     connection.execute(
         sa.update(t.target)
-        .where(_T.id.in_(ready))
+        .where(_T.id.in_(list(ready)))
         .values(check_state="checking", check_sequence=_T.sequence, open_checks=checks, verdict=None, verdict_at=None)
     )
     return len(ready)
 
 
+def _add_readings(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """Checks of some `CHECKED_AT_ONCE` records each, over the copy batches of one move that wrote to the target."""
+    copy = t.batch.alias("copy")
+    before = sa.func.sum(_TALLY.records).over(partition_by=(_TALLY.target_id, copy.c.move_id), order_by=copy.c.id)
+    runs = (
+        sa.select(
+            copy.c.job_id,
+            copy.c.move_id,
+            _TALLY.target_id,
+            copy.c.id,
+            _TALLY.records,
+            ((before - _TALLY.records) / CHECKED_AT_ONCE).label("run"),
+        )
+        .join(copy, copy.c.id == _TALLY.batch_id)
+        .where(_TALLY.target_id.in_(target_ids))
+        .subquery()
+    )
+    run = (runs.c.job_id, runs.c.move_id, runs.c.target_id, sa.func.floor(runs.c.run))
+    checks = sa.select(
+        *run[:3],
+        sa.func.array_agg(sa.dialects.postgresql.aggregate_order_by(runs.c.id, runs.c.id)),
+        sa.literal(str(BatchKind.VERIFY)),
+        sa.func.row_number().over(partition_by=runs.c.target_id, order_by=sa.func.min(runs.c.id)),
+        sa.func.sum(runs.c.records),
+    ).group_by(*run)
+    connection.execute(
+        sa.insert(t.batch).from_select(["job_id", "move_id", "target_id", "copies", "kind", "seq", "size"], checks)
+    )
+
+
+def _add_questions(connection: sa.Connection, job_id: int, target_ids: Sequence[int], sample: int) -> None:
+    rows = [
+        {"job_id": job_id, "target_id": target_id, "kind": BatchKind.QUERY, "seq": first // ASKED_AT_ONCE, "size": size}
+        for target_id, tally in expected_of(connection, target_ids).items()
+        for first in range(0, min(sample, tally.count), ASKED_AT_ONCE)
+        if (size := min(ASKED_AT_ONCE, min(sample, tally.count) - first))
+    ]
+    if rows:
+        connection.execute(sa.insert(t.batch), rows)
+
+
 def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    connection.execute(sa.delete(t.finding).where(t.finding.c.target_id.in_(target_ids)))
-    connection.execute(sa.delete(t.batch).where(_B.target_id.in_(target_ids), _B.kind.in_(_CHECKS)))
+    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(CHECKS))
 
 
-def again(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """These targets must be checked anew: a repair wrote, a verdict is void or stale, or a person asks."""
+def again(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
+    """These targets must be checked anew: a repair wrote, a verdict is void or stale, or a person asks.
+
+    As far as the plan says, or as the person asks with `level`. What was found stays until the new check begins: a
+    repair writes exactly that.
+    """
     if not target_ids:
         return
     _forget(connection, target_ids)
     connection.execute(
         sa.update(t.target)
         .where(_T.id.in_(target_ids))
-        .values(check_state="waiting", open_checks=0, verdict=None, verdict_at=None)
+        .values(check_state="waiting", check_level=level, open_checks=0, verdict=None, verdict_at=None)
     )
     touched = sa.select(t.move_target.c.move_id).where(t.move_target.c.target_id.in_(target_ids))
     connection.execute(
@@ -119,44 +141,36 @@ def finish(
     usage: Usage,
     busy_ms: int,
 ) -> None:
-    """What a check batch found, with up to `SAMPLE_IDS` ids of each kind. Raises Fenced."""
+    """What a check batch found; `findings` are those that it did not note itself. Raises Fenced."""
     assert lease.target_id is not None
     batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)
-    add_findings(connection, lease.target_id, lease.copy_id, findings)
+    differences.note(connection, lease.target_id, lease.id, findings)
     connection.execute(sa.update(t.target).where(_T.id == lease.target_id).values(open_checks=_T.open_checks - 1))
 
 
-def add_findings(connection: sa.Connection, target_id: int, copy_id: int | None, findings: Sequence[Finding]) -> None:
-    kept: list[Finding] = []
-    for kind in sorted({finding.kind for finding in findings}):
-        kept += [finding for finding in findings if finding.kind == kind][:SAMPLE_IDS]
-    if kept:
-        connection.execute(
-            sa.insert(t.finding),
-            [
-                {"target_id": target_id, "copy_id": copy_id, "kind": finding.kind, "record_id": finding.record_id}
-                for finding in kept
-            ],
-        )
-
-
-def tally_of(connection: sa.Connection, copy_id: int, target_id: int) -> TargetTally:
-    row = connection.execute(
-        sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id, _TALLY.target_id == target_id)
-    ).one()
-    return _tally(row)
-
-
-def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
-    """What one copy batch left in each of its targets."""
-    rows = connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id).order_by(_TALLY.target_id))
-    return [_tally(row) for row in rows]
+def written_by(
+    connection: sa.Connection, copy_ids: Sequence[int], target_id: int
+) -> list[tuple[int, bytes, TargetTally]]:
+    """What these copy batches left in a target: (batch, manifest, tally)."""
+    rows = connection.execute(
+        sa.select(_B.id, _B.manifest, t.batch_tally)
+        .join(t.batch_tally, _TALLY.batch_id == _B.id)
+        .where(_B.id.in_(copy_ids), _TALLY.target_id == target_id)
+        .order_by(_B.id)
+    )
+    return [(row.id, row.manifest, _tally(row)) for row in rows]
 
 
 def _tally(row: sa.Row[Any]) -> TargetTally:
     return TargetTally(
         row.target_id, row.records, int(row.digest), int(row.ids_digest), row.members, row.record_digests
     )
+
+
+def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
+    """What one copy batch left in each of its targets."""
+    rows = connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id).order_by(_TALLY.target_id))
+    return [_tally(row) for row in rows]
 
 
 def written_page(
@@ -184,8 +198,8 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
         sa.select(
             _TALLY.target_id,
             sa.func.sum(_TALLY.records).label("n"),
-            (sa.func.sum(_TALLY.digest) % _MODULUS).label("digest"),
-            (sa.func.sum(_TALLY.ids_digest) % _MODULUS).label("ids_digest"),
+            (sa.func.sum(_TALLY.digest) % MODULUS).label("digest"),
+            (sa.func.sum(_TALLY.ids_digest) % MODULUS).label("ids_digest"),
         )
         .where(_TALLY.target_id.in_(target_ids))
         .group_by(_TALLY.target_id)
@@ -194,68 +208,6 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
         row.target_id: TargetTally(row.target_id, int(row.n), int(row.digest), int(row.ids_digest), None)
         for row in rows
     }
-
-
-def judgeable(connection: sa.Connection, job_id: int) -> list[Evidence]:
-    """The evidence of every target whose last check batch has landed."""
-    targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
-    ids = [target.id for target in targets]
-    if not ids:
-        return []
-    expected = expected_of(connection, ids)
-
-    def figure(name: str, kind: BatchKind) -> Any:
-        value = sa.cast(_B.found[name].astext, sa.Numeric)
-        return sa.func.sum(value).filter(_B.kind == kind)
-
-    figures = {
-        row.target_id: row
-        for row in connection.execute(
-            sa.select(
-                _B.target_id,
-                sa.func.count().filter(_B.kind == BatchKind.SURVEY).label("surveys"),
-                figure("count", BatchKind.VERIFY).label("counted"),
-                (figure("digest", BatchKind.VERIFY) % _MODULUS).label("digest"),
-                figure("count", BatchKind.SURVEY).label("listed"),
-                figure("ids_digest", BatchKind.SURVEY).label("ids_digest"),
-                # The reading back and the listing each find the same record missing.
-                sa.func.greatest(figure("missing", BatchKind.VERIFY), figure("missing", BatchKind.SURVEY)).label(
-                    "missing"
-                ),
-                sa.func.sum(sa.cast(_B.found["extra"].astext, sa.Integer)).label("extra"),
-                sa.func.sum(sa.cast(_B.found["different"].astext, sa.Integer)).label("different"),
-            )
-            .where(_B.target_id.in_(ids), _B.kind.in_(_CHECKS), _B.state == BatchState.DONE)
-            .group_by(_B.target_id)
-        )
-    }
-    samples: dict[int, list[Finding]] = {}
-    for row in connection.execute(
-        sa.select(t.finding).where(t.finding.c.target_id.in_(ids)).order_by(t.finding.c.kind, t.finding.c.record_id)
-    ):
-        samples.setdefault(row.target_id, []).append(Finding(row.kind, row.record_id))
-    nothing = TargetTally(0, 0, 0, 0, None)
-    return [
-        Evidence(
-            target=target,
-            expected=expected.get(target.id, nothing),
-            found_count=int(figures[target.id].counted or 0),
-            found_digest=int(figures[target.id].digest or 0),
-            listed_count=_maybe_int(figures[target.id].listed),
-            listed_ids_digest=_maybe_int(figures[target.id].ids_digest),
-            surveys=figures[target.id].surveys,
-            missing=int(figures[target.id].missing or 0),
-            extra=int(figures[target.id].extra or 0),
-            different=int(figures[target.id].different or 0),
-            samples=tuple(samples.get(target.id, ())[:SAMPLE_IDS]),
-        )
-        for target in targets
-        if target.id in figures
-    ]
-
-
-def _maybe_int(value: Any) -> int | None:
-    return None if value is None else int(value)
 
 
 def pronounce(connection: sa.Connection, target_id: int, check_state: str, verdict: dict[str, Any]) -> None:
@@ -299,41 +251,29 @@ def counts_by_state(connection: sa.Connection, job_id: int) -> dict[str, int]:
     return {row.check_state: row.n for row in rows}
 
 
-def differing_copies(connection: sa.Connection, job_id: int) -> list[int]:
-    """The copy batches with a missing or different record at a mismatched target: what a repair copies again.
-
-    Not where the target tells the truth: what differs there is newer.
-    """
-    rows = connection.execute(
-        sa.select(_B.copy_id)
-        .join(t.target, _T.id == _B.target_id)
-        .where(_B.job_id == job_id, _B.kind == BatchKind.VERIFY, _B.state == BatchState.DONE)
-        .where(_T.check_state == "mismatched", _T.authority == "source")
-        .where(
-            sa.or_(
-                sa.cast(_B.found["missing"].astext, sa.Integer) > 0,
-                sa.cast(_B.found["different"].astext, sa.Integer) > 0,
-            )
-        )
-        .distinct()
-    )
-    return [row.copy_id for row in rows]
-
-
 def manifest_stream(
-    connection: sa.Connection, move_id: int, target_id: int, after: str | None, limit: int
-) -> list[tuple[str, bytes, bytes | None]]:
-    """The next copy batches of a move that wrote to a target, in id order: (first id, manifest, members)."""
+    connection: sa.Connection, move_id: int, target_id: int, after: str | None, limit: int, *, inclusive: bool = False
+) -> list[tuple[int, str, bytes, bytes | None]]:
+    """The next copy batches of a move that wrote to a target, in id order: (batch, first id, manifest, members).
+
+    Those that begin behind `after`; `inclusive`: and the one that may hold it.
+    """
     query = (
-        sa.select(_B.first_id, _B.manifest, _TALLY.members)
+        sa.select(_B.id, _B.first_id, _B.manifest, _TALLY.members)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
         .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _TALLY.target_id == target_id)
         .order_by(_B.first_id)
         .limit(limit)
     )
-    if after is not None:
+    if after is not None and inclusive:
+        copy = t.batch.alias("copy")
+        holder = sa.select(sa.func.max(copy.c.first_id)).where(
+            copy.c.move_id == move_id, copy.c.kind == BatchKind.COPY, copy.c.first_id <= after
+        )
+        query = query.where(_B.first_id >= sa.func.coalesce(holder.scalar_subquery(), ""))
+    elif after is not None:
         query = query.where(_B.first_id > after)
-    return [(row.first_id, row.manifest, row.members) for row in connection.execute(query)]
+    return [(row.id, row.first_id, row.manifest, row.members) for row in connection.execute(query)]
 
 
 def moves_into(connection: sa.Connection, target_id: int) -> list[tuple[int, str]]:

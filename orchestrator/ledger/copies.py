@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger import batches, moves
-from orchestrator.model import CopyOutcome, Lease
+from orchestrator.model import CopyOutcome, Lease, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.stores.base import Usage
 
@@ -64,10 +64,14 @@ def add_listed(
 def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
     """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises Fenced.
 
-    Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it.
+    Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it; only that a
+    person let a record stay behind holds on.
     """
     before = _recorded(connection, lease.id)
+    accepted = _accepted(connection, lease.id) if before else {}
     counts = outcome.counts()
+    stays = sum(record.record_id in accepted for record in outcome.parked)
+    counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
     batches.settle(
         connection,
         lease,
@@ -105,10 +109,14 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
                     "batch_id": lease.id,
                     "record_id": record.record_id,
                     "reason": record.reason,
+                    "accepted_by": None,
+                    "accepted_at": None,
+                    **accepted.get(record.record_id, {}),
                 }
                 for record in outcome.parked
             ],
         )
+    _note_lsns(connection, outcome.tallies)
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 
@@ -116,6 +124,26 @@ def _recorded(connection: sa.Connection, batch_id: int) -> dict[str, int]:
     """What the batch counts for now. Its row stays locked, so that nobody accepts its parked records meanwhile."""
     query = sa.select(t.batch.c.found).where(t.batch.c.id == batch_id).with_for_update(key_share=True)
     return connection.execute(query).scalar_one() or {}
+
+
+def _accepted(connection: sa.Connection, batch_id: int) -> dict[str, dict[str, Any]]:
+    """By whom and when which of its parked records were let stay behind."""
+    P = t.parked_record.c
+    rows = connection.execute(
+        sa.select(P.record_id, P.accepted_by, P.accepted_at).where(P.batch_id == batch_id, P.accepted_at.is_not(None))
+    )
+    return {row.record_id: {"accepted_by": row.accepted_by, "accepted_at": row.accepted_at} for row in rows}
+
+
+def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> None:
+    """The newest write to each target, where the service tells its number."""
+    for tally in tallies:
+        if tally.lsn is not None:
+            connection.execute(
+                sa.update(t.target)
+                .where(t.target.c.id == tally.target_id)
+                .values(lsn=sa.func.greatest(t.target.c.lsn, tally.lsn))
+            )
 
 
 def _take_back(connection: sa.Connection, batch_id: int) -> None:
@@ -231,10 +259,11 @@ def _count(
     moves.settle_if_done(connection, move_id)
 
 
-def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int]) -> int:
+def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, rewrite: str | None = None) -> int:
     """Copy settled batches again: the repair of differing ones, the retry of parked ones. Returns how many were.
 
-    What they recorded stays until they finish again, except that a parked batch's ids are open once more.
+    `rewrite` says which of their ids are then written: those `differing`, those `parked`, or all. What they recorded
+    stays until they finish again, except that a parked batch's ids are open once more.
     """
     rows = connection.execute(
         sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.size)
@@ -254,6 +283,7 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int]) -> i
                 attempts=0,
                 run_after=None,
                 first_leased_at=None,
+                rewrite=rewrite,
                 **values,
             )
         )

@@ -1,11 +1,14 @@
 """Parked records and batches: set aside with their reason until a person retries them or lets them stay behind."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
+from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger import copies
 from orchestrator.states import BatchKind, BatchState, MoveState
@@ -120,4 +123,70 @@ def retry_batches(connection: sa.Connection, job_id: int) -> int:
 def retry_records(connection: sa.Connection, job_id: int) -> int:
     """The copy batches of undecided parked records are copied again. Returns how many batches."""
     rows = connection.execute(sa.select(_P.batch_id).where(_P.job_id == job_id, _P.accepted_at.is_(None)).distinct())
-    return copies.reopen(connection, job_id, [row.batch_id for row in rows])
+    return copies.reopen(connection, job_id, [row.batch_id for row in rows], rewrite="parked")
+
+
+def of_batch(connection: sa.Connection, batch_id: int) -> list[Parked]:
+    """What of a copy batch is set aside."""
+    rows = connection.execute(
+        sa.select(_P.record_id, _M.source, _P.reason, _P.accepted_by, _P.accepted_at)
+        .join(t.move, _M.id == _P.move_id)
+        .where(_P.batch_id == batch_id)
+    )
+    return [Parked(*row) for row in rows]
+
+
+def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]) -> set[str]:
+    """Which of these source ids of a move are parked or were let stay behind."""
+    rows = connection.execute(sa.select(_P.record_id).where(_P.move_id == move_id, _P.record_id.in_(record_ids)))
+    return set(rows.scalars())
+
+
+def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: list[int] | None) -> int:
+    """The records of these parked copy batches (None: all) may stay behind in their source. Returns how many records.
+
+    They become parked records that are decided, so that a clean-up leaves exactly them. The batch may have written
+    some before it was parked: whether it did is not known, so a roll back asks the target about each.
+    """
+    parked = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.PARKED)
+    if batch_ids is not None:
+        parked = sa.and_(parked, _B.id.in_(batch_ids))
+    columns = (_B.id, _B.move_id, _B.size, _B.manifest, _B.error_text)
+    records = 0
+    for batch in connection.execute(sa.select(*columns).where(parked).order_by(_B.id).with_for_update()).all():
+        rows = [
+            {
+                "job_id": job_id,
+                "move_id": batch.move_id,
+                "batch_id": batch.id,
+                "record_id": record_id,
+                "reason": f"its batch: {batch.error_text}",
+                "accepted_by": who,
+                "accepted_at": _NOW,
+            }
+            for record_id in manifests.unpack(batch.manifest)
+        ]
+        connection.execute(insert(t.parked_record).values(rows).on_conflict_do_nothing())
+        found = {"parked": 0, "left_behind": batch.size, "accepted": True}
+        connection.execute(sa.update(t.batch).where(_B.id == batch.id).values(state=BatchState.DONE, found=found))
+        connection.execute(
+            sa.update(t.move)
+            .where(_M.id == batch.move_id)
+            .values(parked=_M.parked - batch.size, left_behind=_M.left_behind + batch.size)
+        )
+        _settle_accepted(connection, batch.move_id)
+        records += batch.size
+    return records
+
+
+def _settle_accepted(connection: sa.Connection, move_id: int) -> None:
+    """A move whose last parked batch was decided is copied."""
+    undecided = sa.select(_B.id).where(
+        _B.move_id == move_id, _B.state == BatchState.PARKED, _B.kind.in_((BatchKind.COPY, BatchKind.LIST))
+    )
+    connection.execute(
+        sa.update(t.move)
+        .where(_M.id == move_id, _M.state == MoveState.PARKED, _M.listed_all, _M.open_batches == 0)
+        .where(~undecided.exists())
+        .values(state=MoveState.COPIED, reason=None)
+    )

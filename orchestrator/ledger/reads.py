@@ -20,7 +20,7 @@ from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
-_J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
+_J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 # Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
 _HEAD = 1_000
 _REASONS = 3
@@ -260,19 +260,20 @@ class Spent:
 
 
 def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
-    """By kind of batch. Checks that were made anew count once: their earlier batches are gone."""
+    """By kind of batch, checks and proofs that were made anew since included."""
+    costs = ("requests", "read_units", "write_units", "egress_bytes")
+    now = sa.select(
+        _B.kind, *(_B[name] for name in costs), _B.first_leased_at.label("began"), _B.done_at.label("ended")
+    )
+    before = sa.select(_S.kind, *(_S[name] for name in costs), _S.began, _S.ended)
+    both = sa.union_all(now.where(_B.job_id == job_id), before.where(_S.job_id == job_id)).subquery()
     rows = connection.execute(
         sa.select(
-            _B.kind,
-            sa.func.sum(_B.requests).label("requests"),
-            sa.func.sum(_B.read_units).label("read_units"),
-            sa.func.sum(_B.write_units).label("write_units"),
-            sa.func.sum(_B.egress_bytes).label("egress_bytes"),
-            sa.func.min(_B.first_leased_at).label("began"),
-            sa.func.max(_B.done_at).label("ended"),
-        )
-        .where(_B.job_id == job_id)
-        .group_by(_B.kind)
+            both.c.kind,
+            *(sa.func.sum(both.c[name]).label(name) for name in costs),
+            sa.func.min(both.c.began).label("began"),
+            sa.func.max(both.c.ended).label("ended"),
+        ).group_by(both.c.kind)
     )
     return {
         BatchKind(row.kind): Spent(

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks
+from orchestrator.ledger import batches, differences
 from orchestrator.model import Finding, Lease
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.stores.base import Usage
@@ -121,7 +121,7 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
             intent_at=sa.func.coalesce(intent, _B.intent_at),
         )
     )
-    connection.execute(sa.delete(t.batch).where(_B.move_id.in_(affected), _B.kind == BatchKind.CLEAR))
+    batches.discard(connection, _B.move_id.in_(affected), _B.kind == BatchKind.CLEAR)
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
@@ -213,8 +213,8 @@ def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage
 
 def begin_rolling_back(connection: sa.Connection, job_id: int) -> None:
     """One `compare` for every copy batch that may have written something. Deletes nothing."""
-    connection.execute(sa.delete(t.finding).where(_job_targets(job_id), t.finding.c.kind == "changed"))
-    connection.execute(sa.delete(t.batch).where(_B.job_id == job_id, _B.kind.in_(_ROLL_BACK)))
+    differences.forget_changed(connection, job_id)
+    batches.discard(connection, _B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
     _per_written_copy(connection, job_id, BatchKind.COMPARE)
 
 
@@ -246,10 +246,8 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
             size=lease.size,
         )
     )
-    connection.execute(
-        sa.delete(t.batch).where(
-            _B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED
-        )
+    batches.discard(
+        connection, _B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED
     )
 
 
@@ -270,14 +268,12 @@ def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind) -
     )
 
 
-def _job_targets(job_id: int) -> Any:
-    return t.finding.c.target_id.in_(sa.select(_T.id).where(_T.job_id == job_id))
-
-
 def note_changed(connection: sa.Connection, lease: Lease, changed: dict[int, list[str]]) -> None:
-    """Records at targets that are no longer what we wrote."""
+    """Records at targets that are no longer what we wrote. Safe to repeat."""
+    differences.forget_changed(connection, lease.job_id, lease.id)
     for target_id, ids in changed.items():
-        checks.add_findings(connection, target_id, lease.copy_id, [Finding("changed", record_id) for record_id in ids])
+        found = [Finding("changed", record_id, lease.copy_id) for record_id in ids]
+        differences.note(connection, target_id, lease.id, found)
 
 
 @dataclass(frozen=True, slots=True)

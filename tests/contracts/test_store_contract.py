@@ -379,18 +379,30 @@ def test_a_query_finds_the_nearest_first(new_service_index: NewIndex) -> None:
         NS, [Record("x", floats(1, 0, 0, 0)), Record("y", floats(0, 1, 0, 0)), Record("xy", floats(1, 1, 0, 0))]
     )
 
-    matches, usage = index.query(NS, Record("like", floats(1, 0.1, 0, 0)), top_k=2)
+    answer = index.query(NS, Record("like", floats(1, 0.1, 0, 0)), top_k=2)
 
-    assert [match.id for match in matches] == ["x", "xy"]
-    assert matches[0].score == pytest.approx(0.995, abs=0.001)
-    assert usage.requests == 1
+    assert [match.id for match in answer.matches] == ["x", "xy"]
+    assert answer.matches[0].score == pytest.approx(0.995, abs=0.001)
+    assert answer.usage.requests == 1
+
+
+def test_a_query_tells_up_to_which_write_it_has_looked(new_service_index: NewIndex) -> None:
+    index = new_service_index()
+    for id in ("a", "b"):
+        written = index.upsert(NS, [dense(id)])
+        assert index.query(NS, dense("a"), top_k=1).lsn is not None
+        assert written.lsn in (None, index.query(NS, dense("a"), top_k=1).lsn)  # gRPC does not number its writes
+
+
+def test_a_namespace_that_is_not_there_answers_no_query_with_anything(new_service_index: NewIndex) -> None:
+    assert new_service_index().query("nowhere", dense("a"), top_k=3).matches == []
 
 
 def test_a_query_counts_sparse_values(new_service_index: NewIndex) -> None:
     index = new_service_index(Kind.HYBRID)
     index.upsert(NS, [Record(id, floats(1, 0, 0, 0), sparse((term, 1.0))) for id, term in (("a", 1), ("b", 2))])
 
-    matches, _ = index.query(NS, Record("like", floats(1, 0, 0, 0), sparse((2, 3.0))), top_k=2)
+    matches = index.query(NS, Record("like", floats(1, 0, 0, 0), sparse((2, 3.0))), top_k=2).matches
 
     assert [(match.id, match.score) for match in matches] == [("b", 4.0), ("a", 1.0)]
 

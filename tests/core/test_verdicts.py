@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import TARGET
 
-from orchestrator.ledger.checks import Evidence
+from orchestrator.ledger.evidence import Evidence
 from orchestrator.model import Finding, TargetTally
 from orchestrator.verdicts import judge
 from vecfleet.digests import Tally

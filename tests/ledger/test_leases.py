@@ -304,8 +304,8 @@ def test_recalling_a_wake_up_that_a_worker_has_taken_changes_nothing(table: JobT
 @pytest.mark.parametrize(
     ("state", "worked"),
     [
-        (JobState.RUNNING, {BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY}),
-        (JobState.COPIED, {BatchKind.VERIFY, BatchKind.SURVEY}),
+        (JobState.RUNNING, {BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
+        (JobState.COPIED, {BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
         (JobState.CLEANING, {BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE}),
         (JobState.ROLLING_BACK, {BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP}),
         *((state, set()) for state in JobState if state not in ("running", "copied", "cleaning", "rolling_back")),

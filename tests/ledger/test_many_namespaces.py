@@ -5,6 +5,7 @@ import time
 import sqlalchemy as sa
 from job_table import INDEX, JobTable, plan_of, planned
 
+from migrations.plan import Policies
 from orchestrator.ledger import checks, jobs
 from orchestrator.ledger.database import Database
 
@@ -24,7 +25,7 @@ def test_which_targets_can_be_checked_is_known_soon_while_12000_sources_are_copi
     # When the dispatcher looks for targets to be checked, then it finds that one in a fraction of a second
     with table.begin() as connection:
         started = time.perf_counter()
-        assert checks.begin(connection, table.job_id) == 1
+        assert checks.begin(connection, table.job_id, Policies()) == 1
         assert time.perf_counter() - started < 1.0
 
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 
 from orchestrator import services
-from orchestrator.ledger import checks, removals
+from orchestrator.ledger import checks, differences, removals
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.states import BatchKind, JobState, MoveState
@@ -129,5 +129,6 @@ def test_findings_keep_a_sample_and_exact_counts(database: Database) -> None:
         checks.finish(connection, lease, found, missing, checks.Usage(), 1)
     with table.begin() as connection:
         kept = connection.execute(sa.text("SELECT count(*) FROM finding")).scalar_one()
-    assert kept == checks.SAMPLE_IDS
+        assert differences.counted(connection, table.job_id, "missing") == 100
+    assert kept == differences.SAMPLE_IDS
     assert table.row(lease.id).found["missing"] == 100

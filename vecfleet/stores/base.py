@@ -102,6 +102,15 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query found, best first. `lsn`: up to which write of the namespace it has looked, where told."""
+
+    matches: list[Match]
+    usage: Usage = Usage()
+    lsn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids."""
 
@@ -150,8 +159,8 @@ class Index(Protocol):
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         """Delete these ids. An absent id or namespace is no error."""
 
-    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
-        """The records nearest to `like` by its values (and sparse values), best first."""
+    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+        """The records nearest to `like` by its values (and sparse values). WrongKind where a store answers none."""
 
     def request_bytes(self, record: Record) -> int:
         """How many bytes this record takes in an upsert request of this store, at most."""

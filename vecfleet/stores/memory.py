@@ -13,6 +13,7 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
 from vecfleet.stores.base import (
+    Answer,
     Fetched,
     IdPage,
     IndexInfo,
@@ -179,16 +180,17 @@ class MemoryIndex:
             space.changed()
         return Usage(requests=1, write_units=rules.write_units(sum(map(rules.billed_bytes, gone))))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
         with self._lock:
             space = self._namespaces.get(canonical(namespace))
             held = list(space.records.values()) if space is not None else []
+            lsn = space.writes if space is not None else None
         matches = [Match(record.id, _score(like, record, self.info.metric)) for record in held]
         nearest_first = 1 if self.info.metric == "euclidean" else -1
         matches.sort(key=lambda match: (nearest_first * match.score, match.id))
-        return matches[:top_k], Usage(requests=1, read_units=0.25)
+        return Answer(matches[:top_k], Usage(requests=1, read_units=0.25), lsn)
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)

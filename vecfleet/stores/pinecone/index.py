@@ -17,7 +17,7 @@ from vecfleet.errors import Conflict, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import rules
-from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
 from vecfleet.stores.pinecone import bytes_lane
 from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
@@ -181,21 +181,24 @@ class PineconeIndex:
         mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
         return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
-        with translated(f"query {namespace!r}"):
-            answer = self._client.get().query(
-                namespace=_wire(namespace),
-                top_k=top_k,
-                vector=wire.values_text(like),
-                sparse_vector=wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None,
-            )
+    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+        sparse = wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None
+        try:
+            with translated(f"query {namespace!r}"):
+                answer = self._client.get().query(
+                    namespace=_wire(namespace), top_k=top_k, vector=wire.values_text(like), sparse_vector=sparse
+                )
+        except AbsentNamespace:
+            return Answer([], Usage(requests=1))
         units = answer.usage.read_units if answer.usage is not None else None
+        info = answer.response_info
         usage = Usage(
             1,
             read_units=MIN_QUERY_UNITS if units is None else units,
-            egress_bytes=_egress(answer.response_info) or sum(len(match.id) for match in answer.matches),
+            egress_bytes=_egress(info) or sum(len(match.id) for match in answer.matches),
         )
-        return [Match(match.id, match.score) for match in answer.matches], usage
+        matches = [Match(match.id, match.score) for match in answer.matches]
+        return Answer(matches, usage, info.lsn_reconciled if info is not None else None)
 
     def request_bytes(self, record: Record) -> int:
         return wire.request_bytes(record) if self._lane is None else bytes_lane.request_bytes(record)

@@ -1,0 +1,137 @@
+"""What a check found not as it should be: every such id, packed as it was found; and a few of each kind to show.
+
+A check of a hundred million records may find as many differences: they go to the job table in runs, and what repairs
+them reads them back one copy batch at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from orchestrator import manifests
+from orchestrator import tables as t
+from orchestrator.model import Finding
+
+_D, _F, _T = t.difference.c, t.finding.c, t.target.c
+# Enough to see what is wrong; the counts stay exact.
+SAMPLE_IDS = 20
+# What copying again can mend; what is extra or changed is not ours to.
+_MENDABLE = ("missing", "different")
+
+
+def note(connection: sa.Connection, target_id: int, check_id: int, findings: Sequence[Finding]) -> None:
+    """Keep all of these, packed by copy batch and kind, and of each kind up to `SAMPLE_IDS` a target to show."""
+    packed: dict[tuple[int | None, str], list[str]] = defaultdict(list)
+    for finding in findings:
+        packed[finding.copy_id, finding.kind].append(finding.record_id)
+    if not packed:
+        return
+    connection.execute(
+        sa.insert(t.difference),
+        [
+            {
+                "target_id": target_id,
+                "check_id": check_id,
+                "copy_id": copy_id,
+                "kind": kind,
+                "size": len(ids),
+                "manifest": manifests.pack(ids),
+            }
+            for (copy_id, kind), ids in packed.items()
+        ],
+    )
+    _show(connection, target_id, findings)
+
+
+def _show(connection: sa.Connection, target_id: int, findings: Sequence[Finding]) -> None:
+    shown: dict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(sa.select(_F.kind, _F.record_id).where(_F.target_id == target_id)):
+        shown[row.kind].add(row.record_id)
+    rows = []
+    for finding in findings:
+        known = shown[finding.kind]
+        if len(known) < SAMPLE_IDS and finding.record_id not in known:
+            known.add(finding.record_id)
+            rows.append(
+                {
+                    "target_id": target_id,
+                    "copy_id": finding.copy_id,
+                    "kind": finding.kind,
+                    "record_id": finding.record_id,
+                    "parts": finding.parts,
+                }
+            )
+    if rows:
+        connection.execute(sa.insert(t.finding), rows)
+
+
+def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """These targets are checked anew: what was found before counts no more."""
+    connection.execute(sa.delete(t.finding).where(_F.target_id.in_(target_ids)))
+    connection.execute(sa.delete(t.difference).where(_D.target_id.in_(target_ids)))
+
+
+def forget_changed(connection: sa.Connection, job_id: int, check_id: int | None = None) -> None:
+    """Which records changed is asked anew: of the whole job, or by one check that runs again."""
+    targets = sa.select(_T.id).where(_T.job_id == job_id)
+    changed = sa.delete(t.difference).where(_D.kind == "changed", _D.target_id.in_(targets))
+    if check_id is not None:
+        connection.execute(changed.where(_D.check_id == check_id))
+        return
+    connection.execute(changed)
+    connection.execute(sa.delete(t.finding).where(_F.kind == "changed", _F.target_id.in_(targets)))
+
+
+def samples(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, list[Finding]]:
+    """The ids to show, by target."""
+    found: dict[int, list[Finding]] = {}
+    query = sa.select(t.finding).where(_F.target_id.in_(target_ids)).order_by(_F.kind, _F.record_id)
+    for row in connection.execute(query):
+        found.setdefault(row.target_id, []).append(Finding(row.kind, row.record_id, row.copy_id, row.parts))
+    return found
+
+
+def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
+    """The copy batches with a missing or different record at a mismatched target: what a repair copies again.
+
+    Not where the target tells the truth: what differs there is newer.
+    """
+    rows = connection.execute(
+        sa.select(_D.copy_id)
+        .join(t.target, _T.id == _D.target_id)
+        .where(_T.job_id == job_id, _T.check_state == "mismatched", _T.authority == "source")
+        .where(_D.copy_id.is_not(None), _D.kind.in_(_MENDABLE))
+        .distinct()
+        .order_by(_D.copy_id)
+    )
+    return list(rows.scalars())
+
+
+def ids_to_mend(connection: sa.Connection, copy_id: int) -> set[str]:
+    """Exactly the ids of a copy batch, as they are at the target, that a repair writes again."""
+    rows = connection.execute(sa.select(_D.manifest).where(_D.copy_id == copy_id, _D.kind.in_(_MENDABLE)))
+    return {record_id for row in rows for record_id in manifests.unpack(row.manifest)}
+
+
+def counted(connection: sa.Connection, job_id: int, kind: str) -> int:
+    """How many records of a job are of this kind."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(_D.size), 0)).join(t.target, _T.id == _D.target_id)
+    return int(connection.execute(query.where(_T.job_id == job_id, _D.kind == kind)).scalar_one())
+
+
+def listed(connection: sa.Connection, job_id: int, kind: str, limit: int) -> list[tuple[str, str]]:
+    """The first of these records, each as (namespace, id), however many there are."""
+    query = (
+        sa.select(_T.namespace, _D.manifest)
+        .join(t.target, _T.id == _D.target_id)
+        .where(_T.job_id == job_id, _D.kind == kind)
+        .order_by(_T.namespace, _D.id)
+        .limit(limit)
+    )
+    found = [
+        (row.namespace, record_id)
+        for row in connection.execute(query)
+        for record_id in manifests.unpack(row.manifest)[:limit]
+    ]
+    return found[:limit]

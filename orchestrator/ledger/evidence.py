@@ -1,0 +1,125 @@
+"""What the check batches of a target found, gathered for its verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations.plan import Level, Policies
+from orchestrator import tables as t
+from orchestrator.ledger import checks, differences, moves
+from orchestrator.model import Finding, Target, TargetTally
+from orchestrator.states import BatchKind, BatchState
+
+_T, _B = t.target.c, t.batch.c
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check of one target expected and found.
+
+    `counted` is what the service says it holds: a hint. `set_aside`: listed ids of records that are parked, which an
+    attempt before may have written. `queries`: what the two sides answered, question by question.
+    """
+
+    target: Target
+    expected: TargetTally
+    found_count: int
+    found_digest: int
+    listed_count: int | None
+    listed_ids_digest: int | None
+    surveys: int
+    missing: int
+    extra: int
+    different: int
+    samples: tuple[Finding, ...]
+    level: Level = "content"
+    counted: int | None = None
+    listings: int = 1
+    set_aside: int = 0
+    queries: tuple[Mapping[str, Any], ...] = ()
+    unasked: str | None = None
+    least_overlap: float = 0.0
+
+
+def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[Evidence]:
+    """The evidence of every target whose last check batch has landed."""
+    targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
+    ids = [target.id for target in targets]
+    if not ids:
+        return []
+    expected = checks.expected_of(connection, ids)
+    figures = _figures(connection, ids)
+    samples = differences.samples(connection, ids)
+    queries, unasked = _answers(connection, ids)
+    nothing = TargetTally(0, 0, 0, 0, None)
+    return [
+        Evidence(
+            target=target,
+            expected=expected.get(target.id, nothing),
+            found_count=int(figures[target.id].counted or 0),
+            found_digest=int(figures[target.id].digest or 0),
+            listed_count=_maybe_int(figures[target.id].listed),
+            listed_ids_digest=_maybe_int(figures[target.id].ids_digest),
+            surveys=figures[target.id].surveys,
+            # A record that is missing is missed by who lists and by who reads.
+            missing=max(int(figures[target.id].unlisted or 0), int(figures[target.id].unread or 0)),
+            extra=int(figures[target.id].extra or 0),
+            different=int(figures[target.id].different or 0),
+            samples=tuple(samples.get(target.id, ())),
+            level=target.check_level or policies.verify,  # type: ignore[arg-type]
+            counted=_maybe_int(figures[target.id].told),
+            listings=int(figures[target.id].listings or 1),
+            set_aside=int(figures[target.id].set_aside or 0),
+            queries=tuple(queries.get(target.id, ())),
+            unasked=unasked.get(target.id),
+            least_overlap=policies.query_overlap,
+        )
+        for target in targets
+        if target.id in figures
+    ]
+
+
+def _figures(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, sa.Row[Any]]:
+    def figure(name: str, kind: BatchKind) -> Any:
+        return sa.func.sum(sa.cast(_B.found[name].astext, sa.Numeric)).filter(_B.kind == kind)
+
+    rows = connection.execute(
+        sa.select(
+            _B.target_id,
+            sa.func.count().filter(_B.kind == BatchKind.SURVEY).label("surveys"),
+            figure("count", BatchKind.VERIFY).label("counted"),
+            (figure("digest", BatchKind.VERIFY) % checks.MODULUS).label("digest"),
+            figure("count", BatchKind.SURVEY).label("listed"),
+            figure("ids_digest", BatchKind.SURVEY).label("ids_digest"),
+            figure("missing", BatchKind.SURVEY).label("unlisted"),
+            figure("missing", BatchKind.VERIFY).label("unread"),
+            figure("extra", BatchKind.SURVEY).label("extra"),
+            figure("different", BatchKind.VERIFY).label("different"),
+            figure("told", BatchKind.SURVEY).label("told"),
+            figure("listings", BatchKind.SURVEY).label("listings"),
+            figure("set_aside", BatchKind.SURVEY).label("set_aside"),
+        )
+        .where(_B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS), _B.state == BatchState.DONE)
+        .group_by(_B.target_id)
+    )
+    return {row.target_id: row for row in rows}
+
+
+def _answers(
+    connection: sa.Connection, target_ids: Sequence[int]
+) -> tuple[dict[int, list[Mapping[str, Any]]], dict[int, str]]:
+    """What both sides answered, and why a target could not be asked."""
+    queries: dict[int, list[Mapping[str, Any]]] = {}
+    unasked: dict[int, str] = {}
+    asked = sa.and_(_B.target_id.in_(target_ids), _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
+    for row in connection.execute(sa.select(_B.target_id, _B.found).where(asked).order_by(_B.target_id, _B.seq)):
+        queries.setdefault(row.target_id, []).extend(row.found.get("queries", ()))
+        if row.found.get("unasked"):
+            unasked[row.target_id] = row.found["unasked"]
+    return queries, unasked
+
+
+def _maybe_int(value: Any) -> int | None:
+    return None if value is None else int(value)

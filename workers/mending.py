@@ -1,0 +1,74 @@
+"""Copy a batch again, but write only what must be written: what a check found wanting, or the parked records retried.
+
+Its other records are read and added up as before, and stay untouched at the target: there, somebody may have changed
+them since. Repeating it is harmless, as with any copy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.ledger import differences, parked
+from orchestrator.model import ParkedRecord, Target
+from vecfleet.digests import record_digest
+from workers.placing import Placed
+from workers.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What of a batch is written when it is copied again.
+
+    `differing` are ids at the target; `retried` and `kept` ids at the source: parked records that are tried again, and
+    with their reasons those that stay parked.
+    """
+
+    differing: frozenset[str]
+    retried: frozenset[str]
+    kept: Mapping[str, str]
+
+    def hold_back(
+        self, placed: Mapping[str, Placed], problems: Sequence[ParkedRecord]
+    ) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+        """Records that stay parked do, whether or not they could be placed by now."""
+        going = {record_id: one for record_id, one in placed.items() if record_id not in self.kept}
+        staying = [ParkedRecord(record_id, self.kept[record_id]) for record_id in placed if record_id in self.kept]
+        return going, [*problems, *staying]
+
+    def choose(
+        self, work: Work, target: Target, group: Sequence[Placed]
+    ) -> tuple[list[Placed], list[Placed], list[ParkedRecord]]:
+        """Of one target's records: those to count, those of them to write, and those that stay parked after all.
+
+        A retried record is never written over another one: since it was parked, somebody may have written it.
+        """
+        retried = [one for one in group if one.source_id in self.retried]
+        held = work.target.fetch(target.namespace, [one.record.id for one in retried]) if retried else {}
+        newer = {
+            one.source_id
+            for one in retried
+            if one.record.id in held and record_digest(held[one.record.id]) != one.digest
+        }
+        counted = [one for one in group if one.source_id not in newer]
+        sent = [
+            one
+            for one in counted
+            if one.record.id in self.differing or (one.source_id in self.retried and one.record.id not in held)
+        ]
+        why = f"{target.namespace} holds another record of this id by now"
+        return counted, sent, [ParkedRecord(record_id, why) for record_id in sorted(newer)]
+
+
+def rewrite_of(work: Work) -> Rewrite | None:
+    """What is written of a batch that is copied again; None where that is all of it."""
+    if work.lease.rewrite is None:
+        return None
+    with work.database.begin() as connection:
+        set_aside = parked.of_batch(connection, work.copy_id)
+        differing = differences.ids_to_mend(connection, work.copy_id) if work.lease.rewrite == "differing" else set()
+    retried = (
+        {record.record_id for record in set_aside if record.accepted_at is None}
+        if work.lease.rewrite == "parked"
+        else set()
+    )
+    kept = {record.record_id: record.reason for record in set_aside if record.record_id not in retried}
+    return Rewrite(frozenset(differing), frozenset(retried), kept)
