@@ -16,12 +16,16 @@ from vecfleet.settings import Settings
 from vecfleet.stores import rules
 from vecfleet.stores.base import Limits
 
-# The documented limits, each second: list and fetch of an index, upserts and deletions of a namespace.
+# The documented limits, each second: list and fetch of an index, upserts, queries and deletions of a namespace.
 LISTS_PER_SECOND = 200
 FETCHES_PER_SECOND = 100
 UPSERTS_PER_SECOND = 100
 UPSERT_BYTES_PER_SECOND = 50_000_000
 DELETED_RECORDS_PER_SECOND = 5_000
+QUERIES_PER_SECOND = 100
+# A query costs one read unit for each GB of its namespace, and a quarter at least.
+QUERY_UNITS_PER_GB, MIN_QUERY_UNITS = 1.0, 0.25
+BYTES_PER_GB = 1e9
 
 # creator_id, twin_id and migrated_from, each with a UUID and its key.
 ENRICHED_BYTES = 150
@@ -78,6 +82,7 @@ class _Work:
     fetches: int = 0
     upserts: int = 0
     deletes: int = 0
+    queries: int = 0
     written_bytes: float = 0.0
     deleted_records: int = 0
     read_units: float = 0.0
@@ -124,7 +129,7 @@ class CostModel:
         return Estimate(
             records=sum(move.records for move in moves),
             record_bytes=round(self.shape.record, 1),
-            requests=total.lists + total.fetches + total.upserts + total.deletes,
+            requests=total.lists + total.fetches + total.upserts + total.deletes + total.queries,
             read_units=round(total.read_units, 1),
             write_units=round(total.write_units, 1),
             egress_bytes=round(total.egress),
@@ -139,7 +144,23 @@ class CostModel:
         return self._at_source(reading + sample if sampled else reading) + self._at_target(self._write(move))
 
     def _verify(self, move: PlannedMove) -> _Work:
-        return self._at_target(self._read(move.records))
+        fetched = self.policies.verify != "ids"
+        work = self._at_target(self._read(move.records, fetched=fetched))
+        return work + self._ask(move) if self.policies.verify == "content+query" else work
+
+    def _ask(self, move: PlannedMove) -> _Work:
+        """Sampled vectors of each target are read and asked of both sides; a query costs by what it searches."""
+        targets = self.owners if move.by_owner else 1
+        asked = min(move.records, self.policies.query_sample * targets)
+        gigabytes = move.records * self.shape.record / BYTES_PER_GB
+        units = max(QUERY_UNITS_PER_GB * gigabytes, MIN_QUERY_UNITS)
+        answers = 2 * asked * self.policies.query_top_k * (self.shape.id + LISTED_ID_BYTES)
+        return _Work(
+            queries=2 * asked,
+            fetches=asked,
+            read_units=asked * (2 * units + 1),
+            egress=asked * self.shape.answer + answers,
+        )
 
     def _clean_up(self, move: PlannedMove) -> _Work:
         """Both sides are read again right before the deletion, and the source is listed once more after it."""
@@ -195,6 +216,7 @@ def _seconds(phase: Sequence[_Work]) -> float:
         (
             max(
                 work.upserts / UPSERTS_PER_SECOND,
+                work.queries / QUERIES_PER_SECOND,
                 work.written_bytes / UPSERT_BYTES_PER_SECOND,
                 work.deleted_records / DELETED_RECORDS_PER_SECOND,
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from migrations.plan import Policies
+from migrations.plan import LEVELS, Level, Policies
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import JobState, MoveState
 
@@ -68,8 +68,15 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
     return objections
 
 
+def reaches(target: Target, level: Level) -> bool:
+    """Whether the verdict on a target was made as far as this level."""
+    made = (target.verdict or {}).get("level", level)
+    return LEVELS.index(made) >= LEVELS.index(level)
+
+
 def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
     objections = []
+    wanted = facts.policies.verify
     for target in facts.targets:
         if target.check_state not in ("verified", "empty") or target.verdict_at is None:
             objections.append(f"{target.namespace} has no verdict that it holds everything")
@@ -77,4 +84,7 @@ def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
             objections.append(f"the verdict on {target.namespace} is void: it was written to since")
         elif now - target.verdict_at > VERDICT_GOES_STALE_AFTER:
             objections.append(f"the verdict on {target.namespace} is more than 24 hours old")
+        elif not reaches(target, wanted):
+            level = (target.verdict or {})["level"]
+            objections.append(f"the verdict on {target.namespace} is of level {level}; the plan asks for {wanted}")
     return objections

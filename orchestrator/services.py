@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.guards import CleanUpFacts, against_clean_up
+from migrations.plan import Level
+from orchestrator.guards import CleanUpFacts, against_clean_up, reaches
 from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
@@ -93,8 +94,11 @@ def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
     return JobState.RUNNING if any(opened.get(state) for state in copying) else JobState.COPIED
 
 
-def verify(database: Database, job_id: int, who: str) -> int:
-    """Read every target back again, whatever its verdict says. Returns how many targets."""
+def verify(database: Database, job_id: int, who: str, level: Level | None = None) -> int:
+    """Check every target again, whatever its verdict says: as far as the plan does, or as `level` says.
+
+    Returns how many targets.
+    """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         verifiable = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
@@ -103,12 +107,27 @@ def verify(database: Database, job_id: int, who: str) -> int:
                 f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
                 next_step=_status(job_id),
             )
+        if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
+            raise Refused(
+                "a folder of files answers no queries", next_step=f"`vecfleet verify {job_id} --level content`"
+            )
         targets = [target.id for target in moves.targets_of_job(connection, job_id)]
-        checks.again(connection, targets)
+        checks.again(connection, targets, level)
         if job.state is not JobState.COPIED:
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
-        audit.note(connection, who, "verify", job_id, targets=len(targets))
+        audit.note(connection, who, "verify", job_id, targets=len(targets), level=level or job.plan.policies.verify)
         return len(targets)
+
+
+def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None) -> int:
+    """The records of these parked copy batches (None: all) may stay behind in their source. Returns how many."""
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        count = parked.accept_batches(connection, job_id, who, batch_ids)
+        if count == 0:
+            raise Refused(f"job {job_id} has no such parked copy batch", next_step=f"`vecfleet park list {job_id}`")
+        audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
+        return count
 
 
 def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
@@ -154,7 +173,8 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
 
 def _require_verdicts(connection: sa.Connection, job: Job) -> None:
     for target in moves.targets_of_job(connection, job.id):
-        if target.check_state not in ("verified", "empty") or target.sequence != target.check_sequence:
+        void = target.check_state not in ("verified", "empty") or target.sequence != target.check_sequence
+        if void or not reaches(target, job.plan.policies.verify):
             raise Refused(
                 f"{target.namespace} has no valid verdict", next_step=f"`vecfleet verify {job.id}`, then cut over"
             )

@@ -26,6 +26,7 @@ class _Part:
     tally: TargetTally
     copy_id: int
     ids: dict[str, str]
+    recorded: dict[str, int]  # the short digest of each, by its id at the source
 
 
 def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
@@ -52,7 +53,8 @@ def _parts(work: Work) -> Iterator[_Part]:
             written = checks.written_by(connection, copies, work.target_row.id)
         for copy_id, manifest, tally in written:
             ids = manifests.select(manifests.unpack(manifest), tally.members)
-            yield _Part(tally, copy_id, {record_id: work.placer.target_id(record_id) for record_id in ids})
+            recorded = manifests.select_digests(ids, None, tally.record_digests)
+            yield _Part(tally, copy_id, {record_id: work.placer.target_id(record_id) for record_id in ids}, recorded)
 
 
 def _sum(tallies: Iterable[TargetTally]) -> Tally:
@@ -68,22 +70,20 @@ def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Finding]:
-    """Which records of a copy batch are missing or different now, by the source as it is now."""
+    """Which records of a copy batch are missing or are not what was written; by the source as it is now, in what."""
     absent = [record_id for record_id in part.ids.values() if record_id not in digests]
-    placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, list(part.ids)))
-    placed = {one.record.id: one for one in placed_at_source.values()}
-    other = [
-        record_id
-        for record_id in part.ids.values()
-        if record_id in digests and (record_id not in placed or placed[record_id].digest != digests[record_id])
-    ]
-    held = work.target.fetch(work.target_row.namespace, other)
+    other = {
+        source_id: record_id
+        for source_id, record_id in part.ids.items()
+        if record_id in digests and part.recorded.get(source_id) != manifests.short(digests[record_id])
+    }
+    held = work.target.fetch(work.target_row.namespace, list(other.values()))
+    placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(other)))
     different = []
-    for record_id in other:
-        if record_id in held and record_id in placed:
-            wanted = work.target.index.normalise(placed[record_id].record)
+    for source_id, record_id in other.items():
+        parts = None
+        if record_id in held and source_id in placed:
+            wanted = work.target.index.normalise(placed[source_id].record)
             parts = ", ".join(differing_parts(wanted, held[record_id])) or None
-        else:
-            parts = None
         different.append(Finding("different", record_id, part.copy_id, parts))
     return [*(Finding("missing", record_id, part.copy_id) for record_id in absent), *different]

@@ -58,6 +58,17 @@ class PlanOptions:
     numbers: Annotated[
         Literal["park", "float64"], typer.Option(help="Numbers in metadata that a target cannot keep exactly.")
     ] = "park"
+    verify: Annotated[
+        Literal["ids", "content", "content+query"],
+        typer.Option(help="How far targets are compared: listed, every record read back, and asked as their sources."),
+    ] = "content"
+    query_sample: Annotated[
+        int, typer.Option(min=1, max=1_000, help="content+query: so many vectors of each target are asked for.")
+    ] = 10
+    query_top_k: Annotated[int, typer.Option(min=1, max=100, help="content+query: for so many neighbours.")] = 10
+    query_overlap: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="content+query: the share of them that each answer must reach.")
+    ] = 0.9
     cut_over: Annotated[
         Literal["operator", "auto", "none"],
         typer.Option(help="Who moves readers to the new namespaces once all is verified."),
@@ -97,7 +108,10 @@ class PlanOptions:
 
     def common(self, settings: Settings) -> Common:
         review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
-        names = ("conflicts", "collisions", "numbers", "cut_over", "soak_seconds", "clean_up", "exclusive")
+        names = (
+            *("conflicts", "collisions", "numbers", "verify", "query_sample", "query_top_k", "query_overlap"),
+            *("cut_over", "soak_seconds", "clean_up", "exclusive"),
+        )
         return Common(
             policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),
             prices=Prices.of(settings),

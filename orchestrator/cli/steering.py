@@ -1,11 +1,12 @@
 """Commands that change a job. Each calls one function of `services`; those that destroy show what, and ask."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from orchestrator import services
+from migrations.plan import Level
+from orchestrator import counting, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
@@ -14,7 +15,7 @@ from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
-from orchestrator.states import JobState
+from orchestrator.states import BatchKind, JobState
 from vecfleet.errors import BadInput, Refused
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
@@ -38,15 +39,42 @@ def retry(job: JobId, what: Annotated[What, typer.Argument(help="Parked batches,
         _show_next(parts, job)
 
 
-def verify(job: JobId, watching: Watch = False) -> None:
-    """Read every target back again and compare it with what was written."""
+class VerifyLevel(StrEnum):
+    COUNT = "count"
+    IDS = "ids"
+    CONTENT = "content"
+    QUERY = "content+query"
+
+
+def verify(
+    job: JobId,
+    level: Annotated[
+        VerifyLevel | None, typer.Option(help="How far (default: as the plan says). A count is a hint, no verdict.")
+    ] = None,
+    watching: Watch = False,
+) -> None:
+    """Check every target again: list it, read its records back, and where asked query it as its sources are."""
     with fleet() as parts:
-        count = services.verify(parts.database, job, who())
-        say(f"job {job}: {count:,} targets are read back again")
+        if level is VerifyLevel.COUNT:
+            _count(parts, job)
+            return
+        count = services.verify(parts.database, job, who(), cast(Level | None, level.value if level else None))
+        say(f"job {job}: {count:,} targets are checked again")
         if watching:
             watch(parts, job, PROVEN)
         else:
             _show_next(parts, job)
+
+
+def _count(parts: Fleet, job: int) -> None:
+    """What the service says its targets hold. Changes nothing: neither a verdict nor the job."""
+    found = counting.counts(parts, job)
+    say_table((("namespace"), ">expected", ">counted"), ((one.namespace, one.expected, one.counted) for one in found))
+    differing = sum(one.expected != one.counted for one in found)
+    say(f"{differing:,} of {len(found):,} targets count other than was written; counts lag, and prove nothing")
+    say_next([f"vecfleet verify {job} --level ids" if differing else f"vecfleet status {job}"])
+    if differing or not found:
+        raise typer.Exit(1)
 
 
 def cut_over(
@@ -206,6 +234,7 @@ def park_list(job: JobId, as_json: Json = False) -> None:
     steps = [
         *([f"vecfleet park accept {job} --all", f"vecfleet retry {job} parked"] if undecided else []),
         *([f"vecfleet retry {job} failed"] if batches else []),
+        *([f"vecfleet park accept {job} --all-batches"] if any(one.kind is BatchKind.COPY for one in batches) else []),
     ] or [f"vecfleet status {job}"]
     if as_json:
         say_json(
@@ -221,6 +250,7 @@ def park_list(job: JobId, as_json: Json = False) -> None:
                 ],
                 "batches": [
                     {
+                        "id": batch.id,
                         "kind": batch.kind,
                         "source": batch.source,
                         "batch": batch.seq,
@@ -242,9 +272,9 @@ def park_list(job: JobId, as_json: Json = False) -> None:
         )
     if batches:
         say_table(
-            ("batch", "in", ">records", ">attempts", "why"),
+            (">N", "batch", "in", ">records", ">attempts", "why"),
             (
-                (f"{batch.kind} {batch.seq}", batch.source, batch.size, batch.attempts, batch.error_text)
+                (batch.id, f"{batch.kind} {batch.seq}", batch.source, batch.size, batch.attempts, batch.error_text)
                 for batch in batches
             ),
         )
@@ -260,12 +290,23 @@ def _decided(accepted_by: str | None) -> str:
 def park_accept(
     job: JobId,
     records: Annotated[list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids of parked records.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that are undecided.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All parked records that are undecided.")] = False,
+    batch: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="All records of this parked batch; may be repeated.")
+    ] = None,
+    all_batches: Annotated[bool, typer.Option("--all-batches", help="All records of every parked batch.")] = False,
 ) -> None:
-    """Say that these parked records may stay behind in their source."""
-    if bool(records) == every:
-        raise BadInput("it is not said which records", next_step=f"name them, or --all: `vecfleet park list {job}`")
+    """Say that these parked records, or those of whole parked batches, may stay behind in their source."""
+    chosen = [bool(records), every, bool(batch), all_batches]
+    if sum(chosen) != 1:
+        raise BadInput(
+            "it is not said which records",
+            next_step=f"name them, or --all, or --batch N, or --all-batches: `vecfleet park list {job}`",
+        )
     with fleet() as parts:
-        count = services.accept_parked(parts.database, job, who(), records or None)
+        if batch or all_batches:
+            count = services.accept_batches(parts.database, job, who(), batch or None)
+        else:
+            count = services.accept_parked(parts.database, job, who(), records or None)
         say(f"job {job}: {count:,} records may stay behind")
         _show_next(parts, job)

@@ -1,8 +1,10 @@
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
+from job_table import planned
 
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
@@ -47,3 +49,10 @@ def lease_of() -> Callable[..., Lease]:
         )
 
     return lease_of
+
+
+@pytest.fixture
+def one(database_url: str, redis_url: str) -> Iterator[One]:
+    """A job s → t over 23 records."""
+    with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT)) as one:
+        yield one

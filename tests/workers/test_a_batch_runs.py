@@ -1,16 +1,12 @@
 """The life of a batch in a worker: every error becomes a decision on record, and every wake-up may come twice."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
-from job_table import INDEX, JobTable, plan_of, planned
-from pydantic import SecretStr
+from in_one_process import COUNT, TARGET, One
 
 from orchestrator import services
-from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import parked
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
@@ -18,78 +14,11 @@ from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet import errors as e
 from vecfleet.digests import Tally
 from vecfleet.records import Record
-from vecfleet.settings import Settings
-from vecfleet.stores.base import Fetched, Limits, Store
-from vecfleet.stores.memory import MemoryIndex, MemoryStore
+from vecfleet.stores.base import Fetched
+from vecfleet.stores.memory import MemoryIndex
 from workers import running
 from workers.process import Process
 from workers.work import Later, NotProven
-
-COUNT = 23
-
-
-@dataclass(frozen=True)
-class InMemory(Fleet):
-    """A fleet whose vector database is in memory."""
-
-    memory: MemoryStore
-
-    def store_named(self, name: str) -> Store:
-        return self.memory
-
-
-@dataclass
-class One:
-    """A fleet in one process: the job table is real, the index is in memory, and tests deliver the wake-ups."""
-
-    table: JobTable
-    process: Process
-    index: MemoryIndex
-
-    def deliver(self, times: int = 1) -> int:
-        """Dispatch what is due and work each wake-up so many times. Returns how many there were."""
-        wakeups = self.table.dispatch()
-        for _ in range(times):
-            for wakeup in wakeups:
-                running.run(self.process, wakeup.batch_id, wakeup.generation)
-        return len(wakeups)
-
-    def until(self, *states: JobState, times: int = 1) -> None:
-        for _ in range(60):
-            self.table.advance()
-            if self.table.job.state in states:
-                return
-            self.deliver(times)
-        raise AssertionError(f"the job stays {self.table.job.state}: {self.table.job.reason}")
-
-    def ids(self, namespace: str) -> list[str]:
-        return self.index.list_ids(namespace).ids
-
-
-@pytest.fixture
-def one(database_url: str, redis_url: str) -> Iterator[One]:
-    """A job s → t over 23 records, in batches of at most ten."""
-    settings = Settings(
-        database_url=SecretStr(database_url),
-        redis_url=SecretStr(redis_url),
-        freshness_wait_seconds=0.01,
-        _env_file=None,  # type: ignore[call-arg]
-    )
-    store = MemoryStore()
-    index = store.create(INDEX, Limits(upsert_records=10))
-    values = np.arange(1, 3_073, dtype="<f4").tobytes()
-    for start in range(0, COUNT, 10):
-        some = range(start, min(start + 10, COUNT))
-        index.upsert("s", [Record(f"r{number:02d}", values, metadata={"text": f"text {number}"}) for number in some])
-    fleet = InMemory(settings, store)
-    table = JobTable(Database(database_url, pool_size=4))
-    table.apply(plan_of(planned("s", "creator_ana_twin_s", COUNT), cut_over="none"))
-    yield One(table, Process(fleet), index)
-    table.database.dispose()
-    fleet.database.dispose()
-
-
-TARGET = "creator_ana_twin_s"
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -1,0 +1,98 @@
+"""A fleet in one process: the job table is real, the index is in memory, and tests deliver the wake-ups."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from job_table import INDEX, JobTable, plan_of
+from pydantic import SecretStr
+
+from migrations.plan import PlannedMove
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger.database import Database
+from orchestrator.states import JobState
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo, Limits, Store
+from vecfleet.stores.memory import MemoryIndex, MemoryStore
+from workers import running
+from workers.process import Process
+
+TARGET = "creator_ana_twin_s"
+COUNT = 23
+
+
+@dataclass(frozen=True)
+class InMemory(Fleet):
+    """A fleet whose vector database is in memory."""
+
+    memory: MemoryStore
+
+    def store_named(self, name: str) -> Store:
+        return self.memory
+
+
+@dataclass
+class One:
+    """The fleet, its one job and its index."""
+
+    table: JobTable
+    process: Process
+    index: MemoryIndex
+
+    def deliver(self, times: int = 1) -> int:
+        """Dispatch what is due and work each wake-up so many times. Returns how many there were."""
+        wakeups = self.table.dispatch()
+        for _ in range(times):
+            for wakeup in wakeups:
+                running.run(self.process, wakeup.batch_id, wakeup.generation)
+        return len(wakeups)
+
+    def until(self, *states: JobState, times: int = 1) -> None:
+        for _ in range(60):
+            self.table.advance()
+            if self.table.job.state in states:
+                return
+            self.deliver(times)
+        raise AssertionError(f"the job stays {self.table.job.state}: {self.table.job.reason}")
+
+    def ids(self, namespace: str) -> list[str]:
+        return self.index.list_ids(namespace).ids
+
+
+@contextmanager
+def open_one(
+    database_url: str,
+    redis_url: str,
+    namespaces: dict[str, list[Record]],
+    *moves: PlannedMove,
+    info: IndexInfo = INDEX,
+    **policies: Any,
+) -> Iterator[One]:
+    """A job of these moves over an index of these namespaces, in batches of at most ten records."""
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
+        freshness_wait_seconds=0.01,
+        _env_file=None,  # type: ignore[call-arg]
+    )
+    store = MemoryStore()
+    index = store.create(info, Limits(upsert_records=10))
+    for namespace, records in namespaces.items():
+        for start in range(0, len(records), 10):
+            index.upsert(namespace, records[start : start + 10])
+    fleet = InMemory(settings, store)
+    table = JobTable(Database(database_url, pool_size=4))
+    table.apply(plan_of(*moves, **{"cut_over": "none", **policies}))
+    try:
+        yield One(table, Process(fleet), index)
+    finally:
+        table.database.dispose()
+        fleet.database.dispose()
+
+
+def twenty_three() -> list[Record]:
+    values = np.arange(1, 3_073, dtype="<f4").tobytes()
+    return [Record(f"r{number:02d}", values, metadata={"text": f"text {number}"}) for number in range(COUNT)]

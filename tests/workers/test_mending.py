@@ -1,0 +1,201 @@
+"""What is copied again is written exactly where it must be: nobody's newer record is written over."""
+
+from collections.abc import Callable
+
+import pytest
+from in_one_process import COUNT, TARGET, One
+
+from orchestrator import services
+from orchestrator.ledger import parked, reads
+from orchestrator.states import BatchKind, BatchState, JobState
+from vecfleet.errors import BadRequest
+from vecfleet.records import Record
+from vecfleet.stores.base import Written
+from vecfleet.stores.memory import MemoryIndex
+
+Upserts = Callable[[], list[str]]
+
+
+@pytest.fixture
+def upserts(monkeypatch: pytest.MonkeyPatch) -> Upserts:
+    """The ids that were sent to the target since the last time somebody asked."""
+    original, sent = MemoryIndex.upsert, list[str]()
+
+    def upsert(index: MemoryIndex, namespace: str, records: list[Record]) -> Written:
+        if namespace == TARGET:
+            sent.extend(record.id for record in records)
+        return original(index, namespace, records)
+
+    monkeypatch.setattr(MemoryIndex, "upsert", upsert)
+
+    def since() -> list[str]:
+        found = sorted(sent)
+        sent.clear()
+        return found
+
+    return since
+
+
+def claimed(one: One, record_id: str) -> None:
+    """The record holds another creator's name: a conflict, which parks it."""
+    (record,) = one.index.fetch("s", [record_id]).records.values()
+    one.index.upsert("s", [record.with_metadata({"text": "a", "creator_id": "somebody else"})])
+
+
+def mended(one: One, record_id: str) -> None:
+    (record,) = one.index.fetch("s", [record_id]).records.values()
+    one.index.upsert("s", [record.with_metadata({"text": "mended"})])
+
+
+def undecided(one: One) -> list[str]:
+    with one.table.begin() as connection:
+        return [one.record_id for one in parked.records(connection, one.table.job_id) if one.accepted_at is None]
+
+
+def test_a_repair_writes_exactly_what_was_found_wanting(one: One, upserts: Upserts) -> None:
+    one.until(JobState.COPIED)
+    upserts()
+    (damaged,) = one.index.fetch(TARGET, ["r11"]).records.values()
+    one.index.delete(TARGET, ["r07"])
+    MemoryIndex.upsert(one.index, TARGET, [Record("r11", bytes(len(damaged.values)), metadata=damaged.metadata)])
+    upserts()
+    one.until(JobState.VERIFIED)
+    assert upserts() == ["r07", "r11"]
+    assert one.table.job.repairs == 1
+
+
+def test_a_difference_is_named_with_the_parts_in_which_it_is_one(one: One) -> None:
+    one.until(JobState.COPIED)
+    (damaged,) = one.index.fetch(TARGET, ["r11"]).records.values()
+    one.index.upsert(TARGET, [Record("r11", bytes(len(damaged.values)), metadata={"text": "other"})])
+    one.index.upsert(TARGET, [Record("r12", damaged.values, metadata={"text": "other"})])
+    for _ in range(60):
+        one.table.advance()
+        if one.table.job.repairs:
+            break
+        one.deliver()
+    with one.table.begin() as connection:
+        found = connection.exec_driver_sql("SELECT record_id, parts FROM finding ORDER BY 1").all()
+    assert [tuple(row) for row in found] == [("r11", "values, metadata"), ("r12", "metadata")]
+
+
+def test_what_a_person_let_stay_behind_stays_behind_when_its_batch_is_repaired(one: One, upserts: Upserts) -> None:
+    # Given a verified job, a record of which was let stay behind, and mended at its source since
+    claimed(one, "r03")
+    one.until(JobState.NEEDS_ATTENTION)
+    services.accept_parked(one.table.database, one.table.job_id, "ana", ["r03"])
+    one.until(JobState.VERIFIED)
+    mended(one, "r03")
+    upserts()
+
+    # When its neighbour is lost at the target and repaired
+    one.index.delete(TARGET, ["r04"])
+    services.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.VERIFIED)
+
+    # Then it still is what the person decided
+    assert upserts() == ["r04"]
+    assert undecided(one) == []
+    move = one.table.move
+    assert (move.written, move.parked, move.left_behind, move.settled) == (COUNT - 1, 0, 1, COUNT)
+
+
+def test_a_retried_record_alone_is_written(one: One, upserts: Upserts) -> None:
+    claimed(one, "r03")
+    one.until(JobState.NEEDS_ATTENTION)
+    upserts()
+    mended(one, "r03")
+    services.retry(one.table.database, one.table.job_id, "ana", "parked")
+    one.until(JobState.VERIFIED)
+    assert upserts() == ["r03"]
+    assert one.table.move.written == COUNT
+
+
+def test_a_retried_record_is_not_written_over_one_that_came_to_the_target_meanwhile(one: One) -> None:
+    # Given a parked record, and an application that wrote that very id at the target since
+    claimed(one, "r03")
+    one.until(JobState.NEEDS_ATTENTION)
+    mended(one, "r03")
+    (record,) = one.index.fetch("s", ["r03"]).records.values()
+    newer = record.with_metadata({"text": "newer"})
+    one.index.upsert(TARGET, [newer])
+
+    # When the parked record is retried, then it stays parked, and what is there stays as it is
+    services.retry(one.table.database, one.table.job_id, "ana", "parked")
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.index.fetch(TARGET, ["r03"]).records["r03"].metadata == newer.metadata
+    with one.table.begin() as connection:
+        (only,) = parked.records(connection, one.table.job_id)
+    assert (only.record_id, only.reason) == ("r03", f"{TARGET} holds another record of this id by now")
+
+
+def test_a_parked_batch_can_be_left_behind_whole_and_everything_else_is_cleaned_up(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a batch that the service refuses to have read
+    original = MemoryIndex.fetch
+
+    def refuse(index: MemoryIndex, namespace: str, ids: list[str]) -> object:
+        if namespace == "s" and "r10" in ids:
+            raise BadRequest("these cannot be read")
+        return original(index, namespace, ids)
+
+    monkeypatch.setattr(MemoryIndex, "fetch", refuse)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.job.reason == "1 batch is parked"
+    (batch,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
+
+    # When a person lets its records stay behind
+    assert services.accept_batches(one.table.database, one.table.job_id, "ana", [batch.id]) == batch.size
+    one.until(JobState.VERIFIED)
+
+    # Then they are accounted for, one by one, and a clean-up deletes all but them
+    move = one.table.move
+    assert (move.parked, move.left_behind, move.settled) == (0, batch.size, COUNT)
+    assert undecided(one) == []
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.CLEANED)
+    monkeypatch.undo()
+    assert one.ids("s") == [f"r{number}" for number in range(10, 20)]
+
+
+def test_a_batch_that_wrote_before_it_was_parked_and_left_behind_is_no_intruder_and_is_rolled_back(one: One) -> None:
+    # Given a batch of which one record was written, and that then could not be finished
+    one.table.advance()
+    one.deliver()
+    lease, *rest = one.table.take()
+    for other in rest:
+        one.table.again(other)
+    one.deliver()
+    (record,) = one.index.fetch("s", ["r03"]).records.values()
+    added = {"creator_id": "ana", "twin_id": "s", "migrated_from": "s"}
+    one.table.target(lease, TARGET)
+    one.index.upsert(TARGET, [record.with_metadata({**record.metadata, **added})])
+    one.table.park(lease)
+    one.until(JobState.NEEDS_ATTENTION)
+
+    # When it is left behind, then what it wrote is set aside, not called an intruder
+    services.accept_batches(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.VERIFIED)
+    verdict = one.table.targets[TARGET].verdict
+    assert verdict is not None
+    assert (verdict["extra"], verdict["set_aside"]) == (0, 1)
+
+    # And rolling back takes it along
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.ROLLED_BACK)
+    assert one.ids(TARGET) == []
+
+
+def test_what_a_verification_cost_stays_when_it_is_made_anew(one: One) -> None:
+    one.until(JobState.VERIFIED)
+    with one.table.begin() as connection:
+        before = reads.spent(connection, one.table.job_id)
+    services.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.VERIFIED)
+    with one.table.begin() as connection:
+        after = reads.spent(connection, one.table.job_id)
+    for kind in (BatchKind.VERIFY, BatchKind.SURVEY):
+        assert after[kind].requests == 2 * before[kind].requests > 0
+        assert after[kind].read_units == 2 * before[kind].read_units
+        assert after[kind].began == before[kind].began
