@@ -97,6 +97,11 @@ class Progress:
             "namespaces_by_state": dict(sorted(totals.namespaces.items())),
             "targets_by_check": dict(sorted(self.reading.targets.items())),
             "parked": {"undecided_records": self.reading.undecided, "batches": self.reading.parked_batches},
+            "changed_since": {
+                "removed": self.reading.since.removed,
+                "changed": self.reading.since.changed,
+                "added": self.reading.since.added,
+            },
             "cut_over_percent": job.cut_over_percent,
             "levers": {"window": job.batch_window, "pace": job.pace_share},
             "way_back": job.way_back,

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from migrations.estimating import Prices
 from migrations.survey import Surveyor
-from orchestrator.ledger import audit, moves, parked, reads
+from orchestrator.agreement import Summary
+from orchestrator.ledger import audit, differences, evidence, moves, parked, reads
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.differences import Since
 from orchestrator.ledger.reads import JobRow, Reading, Spent
 from orchestrator.model import Target
 from orchestrator.next_steps import next_steps
@@ -25,7 +27,8 @@ from vecfleet.stores.base import Kind, Store
 
 NOT_RUN = "not run"
 # The tests that seed 001's log template names.
-TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", "query_performance")
+QUERY_TEST = "query_performance"
+TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
 # Enough to see what is wrong in a report that people read; the counts stay exact.
 SHOWN_ISSUES = 50
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
@@ -68,6 +71,8 @@ class Report:
     dollars: float
     seconds: float
     tests: Mapping[str, str]
+    asked: Summary | None
+    since: Since
     issues: tuple[str, ...]
     audit_head: str
 
@@ -88,7 +93,10 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
         still_there = now if reading.job.source == reading.job.target else {}
         targets = moves.targets_of_job(connection, job_id)
         spent = reads.spent(connection, job_id)
-        total = add_up(spent.values())
+        total, asked = add_up(spent.values()), evidence.asked(connection, job_id)
+        least = reading.job.policies.query_overlap
+        measured = {QUERY_TEST: query_test(asked, least)} if asked else {}
+        since = differences.since(connection, job_id, SHOWN_ISSUES)
         return Report(
             reading=reading,
             vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
@@ -98,10 +106,22 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             spent=total,
             dollars=dollars(total, prices),
             seconds=busy_seconds(spent),
-            tests=dict.fromkeys(TESTS, NOT_RUN) | reads.recorded_tests(connection, job_id),
-            issues=tuple(_issues(connection, reading, targets, unread)),
+            tests=dict.fromkeys(TESTS, NOT_RUN) | measured | reads.recorded_tests(connection, job_id),
+            asked=asked,
+            since=since,
+            issues=tuple(_issues(connection, reading, targets, unread, since)),
             audit_head=audit.head(connection),
         )
+
+
+def query_test(asked: Summary, least_overlap: float) -> str:
+    """The result of asking both sides, as seed 001's log template has it."""
+    took = f"{asked.new_p95_ms:.0f}ms P95, {asked.old_p95_ms:.0f}ms on the old side"
+    if asked.overlap_worst is None:
+        return f"NOT VERIFIED: of {asked.asked:,} queries none could be compared ({took})"
+    result = "PASSED" if asked.overlap_worst >= least_overlap else "FAILED"
+    alike = f"{asked.compared:,} queries agree to {asked.overlap_worst:.0%} at worst, scores to {asked.drift_worst:.2g}"
+    return f"{result}: {took}; {alike}"
 
 
 def dollars(spent: Spent, prices: Prices) -> float:
@@ -167,7 +187,9 @@ def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
     return busy.total_seconds()
 
 
-def _issues(connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None) -> Iterable[str]:
+def _issues(
+    connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None, since: Since
+) -> Iterable[str]:
     totals = reading.totals
     if reading.job.state not in JOB_ENDED:
         yield f"the job is {reading.job.state}: this report is not final"
@@ -181,6 +203,10 @@ def _issues(connection: sa.Connection, reading: Reading, targets: list[Target], 
         yield f"{totals.gone:,} records were gone from their source before they were copied"
     for target in [target for target in targets if target.check_state == "mismatched"][:SHOWN_ISSUES]:
         yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
+    for namespace, record_id, what in since.shown:
+        yield f"since then {what}: {namespace} / {record_id}"
+    if (more := since.total - len(since.shown)) > 0:
+        yield f"since then: {more:,} more"
     shown = parked.records(connection, reading.job.id, SHOWN_ISSUES)
     for record in shown:
         by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
@@ -233,6 +259,16 @@ def to_json(report: Report) -> dict[str, Any]:
         "egress_bytes": {"estimated": estimate.egress_bytes, "actual": spent.egress_bytes},
         "dollars": {"estimated": estimate.dollars, "actual": round(report.dollars, 4)},
         "tests": dict(report.tests),
+        "queries": report.asked.to_json() if report.asked else None,
+        "changed_since": {
+            "removed": report.since.removed,
+            "changed": report.since.changed,
+            "added": report.since.added,
+            "records": [
+                {"namespace": namespace, "id": record_id, "what": what}
+                for namespace, record_id, what in report.since.shown
+            ],
+        },
         "issues": list(report.issues),
         "way_back": job.way_back,
         "audit_head": report.audit_head,

@@ -4,7 +4,7 @@ what failed                               what happens
 RateLimited, Unavailable                  again after a wait, for as long as it lasts; no attempt is spent
 TimedOut, any other Transient             again after a wait that doubles; parked after `MAX_ATTEMPTS`
 TooLarge                                  the batch is split in two; a single record is parked
-NeedsOperator (key, quota)                the job pauses with the sentence that helps; no attempt is spent
+NeedsOperator (key, quota, dimension)     the job pauses with the sentence that helps; no attempt is spent
 Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent
 anything else                             parked at once: no retry helps
 """

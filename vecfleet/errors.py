@@ -16,7 +16,8 @@
         ├── BadRequest       the service refuses the content; with one record left, that record is at fault
         ├── NeedsOperator    no retry helps until a person acts: the job pauses with this sentence
         │   ├── KeyRefused       401, 403
-        │   └── QuotaExhausted   a monthly or egress allowance, a storage or object quota
+        │   ├── QuotaExhausted   a monthly or egress allowance, a storage or object quota
+        │   └── WrongDimension   the index takes vectors of another dimension than when the job was made
         ├── Missing          the index or namespace is not there (404)
         ├── Conflict         it exists already, or its state forbids the call (409, 412)
         └── WrongKind        an index whose records cannot be read and written unchanged
@@ -118,6 +119,10 @@ class KeyRefused(NeedsOperator):
 
 class QuotaExhausted(NeedsOperator):
     """An allowance of the account is used up."""
+
+
+class WrongDimension(NeedsOperator):
+    """The index takes vectors of another dimension."""
 
 
 class Missing(StoreError):

@@ -10,7 +10,7 @@ from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration, headline
 from orchestrator.ledger.reads import JobRow, Totals
 from orchestrator.progress import Progress, state_counts
-from orchestrator.reports import Report
+from orchestrator.reports import QUERY_TEST, Report
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -80,6 +80,10 @@ def breakdown(found: Breakdown) -> None:
     say(f"this look cost {found.usage.read_units:,.0f} read units in {found.usage.requests:,} requests")
 
 
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{share:.1%}"
+
+
 def plan(found: Plan) -> None:
     policies = found.policies
     say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
@@ -93,8 +97,9 @@ def plan(found: Plan) -> None:
         say(f"warning: {warning}", style="yellow")
     say(
         f"policies: writers {policies.writers} · conflicts {policies.conflicts} · collisions {policies.collisions} · "
-        f"orphans {policies.orphans} · cut over {policies.cut_over} · soak {policies.soak_seconds} s · "
-        f"clean up {policies.clean_up} · {'exclusive' if policies.exclusive else 'shared'} index"
+        f"orphans {policies.orphans} · verify {policies.verify} · cut over {policies.cut_over} · "
+        f"soak {policies.soak_seconds} s · clean up {policies.clean_up} · "
+        f"{'exclusive' if policies.exclusive else 'shared'} index"
     )
     estimate(found)
     say(f"digest {found.digest}")
@@ -150,6 +155,8 @@ def status(seen: Progress) -> None:
     say(headline(seen), style="bold")
     totals = seen.reading.totals
     say(f"namespaces: {state_counts(totals.namespaces)}")
+    if seen.reading.since.total:
+        say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
     for wait in seen.waits:
         say(f"waits: {wait}", style="yellow")
     say_table(
@@ -191,6 +198,14 @@ def report(found: Report) -> None:
             ("  dollars", f"{planned.dollars:,.4f}", f"{found.dollars:,.4f}"),
         ),
     )
+    if found.asked:
+        say(f"  queries             {found.tests[QUERY_TEST]}")
+        say(
+            f"                      P50 {found.asked.new_p50_ms:.0f} ms, {found.asked.old_p50_ms:.0f} ms on the old "
+            f"side; agreement {_percent(found.asked.overlap_mean)} on average, scores to {found.asked.drift_mean:.2g}"
+        )
+    if found.since.total:
+        say(f"  at targets since    {found.since}")
     for issue in found.issues:
         say(f"  issue: {issue}", style="yellow")
     say(f"  way back            {job.way_back}")

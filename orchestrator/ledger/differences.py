@@ -6,6 +6,7 @@ them reads them back one copy batch at a time.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -112,6 +113,64 @@ def ids_to_mend(connection: sa.Connection, copy_id: int) -> set[str]:
     """Exactly the ids of a copy batch, as they are at the target, that a repair writes again."""
     rows = connection.execute(sa.select(_D.manifest).where(_D.copy_id == copy_id, _D.kind.in_(_MENDABLE)))
     return {record_id for row in rows for record_id in manifests.unpack(row.manifest)}
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What became of records at their targets since they were proven there or written: how many, and the first of them.
+
+    `shown` are (namespace, id, what): removed, changed or added.
+    """
+
+    removed: int = 0
+    changed: int = 0
+    added: int = 0
+    shown: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def total(self) -> int:
+        return self.removed + self.changed + self.added
+
+    def __str__(self) -> str:
+        counts = (self.removed, "removed"), (self.changed, "changed"), (self.added, "added")
+        return ", ".join(f"{count:,} {what}" for count, what in counts if count)
+
+
+_WHAT = {"missing": "removed", "different": "changed", "extra": "added", "changed": "changed"}
+
+
+def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
+    """What an application did at targets that readers have moved to, by their last verification; and what a roll back
+    found to be no longer what was written. At most `limit` of them by name.
+    """
+    told = sa.and_(_T.job_id == job_id, _T.authority == "target", _T.verdict.is_not(None))
+    totals = connection.execute(
+        sa.select(
+            *(
+                sa.func.coalesce(sa.func.sum(sa.cast(_T.verdict[kind].astext, sa.BigInteger)), 0).label(kind)
+                for kind in ("missing", "different", "extra")
+            )
+        ).where(told)
+    ).one()
+    rows = connection.execute(
+        sa.select(_T.namespace, _D.kind, _D.manifest)
+        .join(t.target, _T.id == _D.target_id)
+        .where(sa.or_(told, sa.and_(_T.job_id == job_id, _D.kind == "changed")))
+        .order_by(_T.namespace, _D.id)
+        .limit(limit)
+    )
+    # Who lists and who reads both name a record that is missing.
+    shown = dict.fromkeys(
+        (row.namespace, record_id, _WHAT[row.kind])
+        for row in rows
+        for record_id in manifests.unpack(row.manifest)[:limit]
+    )
+    return Since(
+        int(totals.missing),
+        int(totals.different) + counted(connection, job_id, "changed"),
+        int(totals.extra),
+        tuple(shown)[:limit],
+    )
 
 
 def counted(connection: sa.Connection, job_id: int, kind: str) -> int:

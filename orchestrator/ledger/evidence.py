@@ -8,11 +8,13 @@ import sqlalchemy as sa
 
 from migrations.plan import Level, Policies
 from orchestrator import tables as t
+from orchestrator.agreement import Summary
 from orchestrator.ledger import checks, differences, moves
 from orchestrator.model import Finding, Target, TargetTally
 from orchestrator.states import BatchKind, BatchState
 
 _T, _B = t.target.c, t.batch.c
+_ASKED = ("overlap", "drift", "old_ms", "new_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,38 @@ def _answers(
         if row.found.get("unasked"):
             unasked[row.target_id] = row.found["unasked"]
     return queries, unasked
+
+
+def asked(connection: sa.Connection, job_id: int) -> Summary | None:
+    """What both sides of a job answered when they were last asked, all targets together."""
+    question = sa.func.jsonb_array_elements(_B.found["queries"]).column_valued("question")
+    each = (
+        sa.select(*(question.op("->>")(name).cast(sa.Double).label(name) for name in _ASKED))
+        .select_from(t.batch)
+        .join(question, sa.true())
+        .where(_B.job_id == job_id, _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
+        .subquery()
+        .c
+    )
+    comparable = each.overlap.is_not(None)
+    row = connection.execute(
+        sa.select(
+            sa.func.count().label("asked"),
+            sa.func.count(each.overlap).label("compared"),
+            sa.func.min(each.overlap).label("overlap_worst"),
+            sa.func.avg(each.overlap).label("overlap_mean"),
+            sa.func.coalesce(sa.func.max(each.drift).filter(comparable), 0.0).label("drift_worst"),
+            sa.func.coalesce(sa.func.avg(each.drift).filter(comparable), 0.0).label("drift_mean"),
+            *(
+                sa.func.coalesce(sa.func.percentile_cont(share).within_group(each[f"{side}_ms"]), 0.0).label(
+                    f"{side}_p{share * 100:.0f}_ms"
+                )
+                for side in ("old", "new")
+                for share in (0.5, 0.95)
+            ),
+        )
+    ).one()
+    return Summary(**row._mapping) if row.asked else None
 
 
 def _maybe_int(value: Any) -> int | None:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from migrations.plan import Estimate, Policies
 from orchestrator import tables as t
-from orchestrator.ledger import leadership, moves, parked
+from orchestrator.ledger import differences, leadership, moves, parked
+from orchestrator.ledger.differences import Since
 from orchestrator.model import Move
 from orchestrator.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import NotFound
@@ -23,6 +24,7 @@ _NOW = sa.func.clock_timestamp()
 _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 # Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
 _HEAD = 1_000
+_NOTHING_SINCE = Since()
 _REASONS = 3
 _COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "deleted")
 
@@ -105,6 +107,7 @@ class Reading:
     waiting: Sequence[Waiting]
     led: bool
     page: Sequence[Move]
+    since: Since = _NOTHING_SINCE
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -138,6 +141,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         waiting=_waiting(connection, job_id),
         led=led is not None and led > 0,
         page=page(connection, job_id, namespaces),
+        since=differences.since(connection, job_id, 0),
     )
 
 

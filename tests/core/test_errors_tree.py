@@ -22,6 +22,7 @@ from vecfleet.errors import (
     Transient,
     Unavailable,
     VecfleetError,
+    WrongDimension,
 )
 from vecfleet.stores.pinecone.errors import BY_CLASS, BY_STATUS, translated, understood
 
@@ -57,6 +58,7 @@ def test_every_error_class_of_the_sdk_has_a_place_in_the_table() -> None:
 
 PER_SECOND = "Request failed. You've reached the max fetch requests per second for index x. Pace your requests."
 QPS = "Request failed. You've reached the upsert QPS limit for namespace ns (100 QPS). Pace your upsert requests."
+DIMENSION = "Vector dimension 3 does not match the dimension of the index 4"
 MONTHLY = "You've reached your read unit limit for the current month. To continue reading data, upgrade your plan."
 
 
@@ -82,7 +84,7 @@ MONTHLY = "You've reached your read unit limit for the current month. To continu
         (400, "Error, message length too large: found 4194305 bytes, the limit is: 4194304 bytes", TooLarge),
         (400, "Request is larger than the maximum supported size - 2MB", TooLarge),
         (400, "Metadata is too large: 41000 bytes, the limit is 40960 bytes per vector", BadRequest),
-        (400, "Vector dimension 3 does not match the dimension of the index 4", BadRequest),
+        (400, DIMENSION, WrongDimension),
         (418, "Teapot", BadRequest),
         (422, "Unprocessable", BadRequest),
         (500, "Internal", Unavailable),
@@ -115,7 +117,7 @@ def test_the_wait_that_the_service_asks_for_is_kept() -> None:
 
 
 def test_what_only_a_person_can_change_comes_with_the_next_step() -> None:
-    for status, said in ((401, "no"), (429, MONTHLY), (403, "quota")):
+    for status, said in ((401, "no"), (429, MONTHLY), (403, "quota"), (400, DIMENSION)):
         assert understood(ApiError(said, status), "list").next_step
 
 

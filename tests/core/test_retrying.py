@@ -26,6 +26,7 @@ def decided(error: Exception, attempts: int = 1, size: int = 10, jitter: float =
         (e.Unreachable(), Again(1.0, spends_attempt=False)),
         (e.TooLarge(), Split()),
         (e.KeyRefused("401", next_step="set PINECONE_API_KEY"), PauseJob("401; set PINECONE_API_KEY")),
+        (e.WrongDimension("8, not 16"), PauseJob("8, not 16")),
         (e.QuotaExhausted("the month's read units are used up"), PauseJob("the month's read units are used up")),
         (e.BadRequest(), Park()),
         (e.Missing(), Park()),

@@ -93,10 +93,14 @@ def test_a_storm_of_429_slows_the_fleet_and_ends_nothing(seeds: World) -> None:
     ("status", "message", "sentence"),
     [
         (429, MONTHLY, "raise the plan or the spending limit, or wait for the next period; then resume the job"),
+        (429, "You've used up the egress of your plan for the current month", "wait for the next period"),
         (401, "Invalid API key", "check PINECONE_API_KEY"),
+        (403, "This key may not write", "may read and write"),
+        (403, "You've reached the max storage limit of your project", "raise the plan or the spending limit"),
+        (400, "Vector dimension 8 does not match the dimension of the index 16", "plan anew"),
     ],
 )
-def test_a_spent_quota_or_a_refused_key_pauses_the_job_with_the_sentence_that_helps(
+def test_a_spent_quota_a_refused_key_or_another_dimension_pauses_the_job_with_the_sentence_that_helps(
     open_world: OpenWorld, status: int, message: str, sentence: str
 ) -> None:
     world = open_world()

@@ -76,14 +76,19 @@ def check_name(what: str, name: str) -> None:
         raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
 
 
+def check_dimension(record: Record, info: IndexInfo) -> None:
+    """Raises BadRequest for a dense record of another dimension than the index."""
+    if record.values and info.dimension is not None and len(record.values) != FLOAT32_BYTES * info.dimension:
+        raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {info.dimension}")
+
+
 def check_record(record: Record, info: IndexInfo, limits: Limits) -> None:
     """Raises BadRequest for a record that does not fit the index."""
     check_name("an id", record.id)
     dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
     if not dense and not sparse:
         raise BadRequest(f"the record {record.id!r} has neither values nor sparse values")
-    if dense and info.dimension is not None and len(record.values) != FLOAT32_BYTES * info.dimension:
-        raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {info.dimension}")
+    check_dimension(record, info)
     if dense == (info.kind is Kind.SPARSE):
         raise BadRequest(f"the record {record.id!r} does not fit an index of kind {info.kind}")
     if sparse and info.kind not in (Kind.SPARSE, Kind.HYBRID):

@@ -33,6 +33,7 @@ from vecfleet.errors import (
     TooLarge,
     Transient,
     Unavailable,
+    WrongDimension,
 )
 
 BY_STATUS: Mapping[int, type[StoreError]] = {
@@ -67,6 +68,10 @@ BY_CLASS: Mapping[type[Exception], type[StoreError]] = {
 NEXT_STEPS: Mapping[type[StoreError], str] = {
     KeyRefused: "check PINECONE_API_KEY: it must belong to the project of this index and may read and write",
     QuotaExhausted: "raise the plan or the spending limit, or wait for the next period; then resume the job",
+    WrongDimension: (
+        "see what the index is now with `vecfleet audit`; cancel the job and plan anew, or give the index back the "
+        "dimension that the plan names, then resume the job"
+    ),
     Missing: "list what there is with `vecfleet audit`",
 }
 
@@ -74,6 +79,7 @@ _PACE = re.compile(r"per second|per minute|\bQPS\b", re.IGNORECASE)
 _ALLOWANCE = re.compile(r"current month|upgrade your|egress", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|limit|maximum|upgrade|storage", re.IGNORECASE)
 _SIZE = re.compile(r"too large|too many|larger than|maximum supported size|request size|message length", re.IGNORECASE)
+_DIMENSION = re.compile(r"dimension \d+ does not match the dimension", re.IGNORECASE)
 _NO_VALUES = "must have either values or sparse_values"
 # The service quotes metadata in this one sentence; our errors hold no record text.
 _QUOTED_METADATA = re.compile(r"got '.*' for field", re.DOTALL)
@@ -136,6 +142,8 @@ def _by_status(status: int, said: str, code: str | None) -> type[StoreError]:
             return TooLarge
     if status == 400 and oversized:
         return TooLarge
+    if status == 400 and _DIMENSION.search(said):
+        return WrongDimension
     if status == 403 and (code == "QUOTA_EXCEEDED" or _QUOTA.search(said)):
         return QuotaExhausted
     if status == 404 and "namespace" in said.lower():

@@ -147,6 +147,8 @@ class PineconeIndex:
             return Written(0)
         doing = f"upsert {len(records):,} records into {namespace!r}"
         self._check_count(doing, len(records), self.limits.upsert_records)
+        for record in records:  # one record's fault; that the service speaks of dimensions then is the index's
+            rules.check_dimension(record, self.info)
         if self._lane is not None:
             return self._upsert_bytes(self._lane, doing, namespace, records)
         self._check_size(doing, wire.body_bytes(records))
