@@ -165,7 +165,10 @@ class ParkedRecord:
 
 @dataclass(frozen=True, slots=True)
 class CopyOutcome:
-    """What became of each id of a copy batch: the five counts add up to its size."""
+    """What became of each id of a copy batch: the five counts add up to its size.
+
+    `keeps`: the source lacks records that this batch wrote before, so what is on record of them stays.
+    """
 
     tallies: tuple[TargetTally, ...] = ()
     parked: tuple[ParkedRecord, ...] = ()
@@ -173,6 +176,7 @@ class CopyOutcome:
     identical: int = 0
     gone: int = 0
     left_behind: int = 0
+    keeps: bool = False
 
     def counts(self) -> dict[str, int]:
         return {

@@ -58,6 +58,7 @@ def copy_batch(work: Work) -> CopyOutcome:
         identical=identical,
         gone=len(gone),
         left_behind=left_behind,
+        keeps=rewrite is not None and rewrite.lacks(gone),
     )
 
 

@@ -7,6 +7,7 @@ them since. Repeating it is harmless, as with any copy.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator import manifests
 from orchestrator.ledger import differences, parked
 from orchestrator.model import ParkedRecord, Target
 from vecfleet.digests import record_digest
@@ -18,13 +19,18 @@ from workers.work import Work
 class Rewrite:
     """What of a batch is written when it is copied again.
 
-    `differing` are ids at the target; `retried` and `kept` ids at the source: parked records that are tried again, and
-    with their reasons those that stay parked.
+    `differing` are ids at the target. Ids at the source are `retried` and `kept`, parked records that are tried again
+    and, with their reasons, those that stay parked; and `written`, what the batch wrote before.
     """
 
     differing: frozenset[str]
     retried: frozenset[str]
     kept: Mapping[str, str]
+    written: frozenset[str]
+
+    def lacks(self, gone: Sequence[str]) -> bool:
+        """Whether the source lacks records by now that were copied from it: then it is no measure of what was."""
+        return not self.written.isdisjoint(gone)
 
     def hold_back(
         self, placed: Mapping[str, Placed], problems: Sequence[ParkedRecord]
@@ -71,4 +77,5 @@ def rewrite_of(work: Work) -> Rewrite | None:
         else set()
     )
     kept = {record.record_id: record.reason for record in set_aside if record.record_id not in retried}
-    return Rewrite(frozenset(differing), frozenset(retried), kept)
+    written = {record_id for tally in work.tallies for record_id in manifests.select(work.ids, tally.members)}
+    return Rewrite(frozenset(differing), frozenset(retried), kept, frozenset(written))

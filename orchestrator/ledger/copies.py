@@ -68,6 +68,10 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     person let a record stay behind holds on.
     """
     before = _recorded(connection, lease.id)
+    if outcome.keeps:
+        batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
+        _count(connection, _move_id(lease), before, before, opened=-1)
+        return
     accepted = _accepted(connection, lease.id) if before else {}
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)

@@ -199,3 +199,22 @@ def test_what_a_verification_cost_stays_when_it_is_made_anew(one: One) -> None:
         assert after[kind].requests == 2 * before[kind].requests > 0
         assert after[kind].read_units == 2 * before[kind].read_units
         assert after[kind].began == before[kind].began
+
+
+def test_a_source_that_looks_empty_takes_nothing_from_its_target_and_nothing_from_the_books(one: One) -> None:
+    # Given a copied job that lost a record at its target, and then its whole source
+    one.until(JobState.COPIED)
+    one.index.delete(TARGET, ["r07"])
+    one.index.delete_namespace("s")
+
+    # When it is verified and repaired
+    one.until(JobState.NEEDS_ATTENTION)
+
+    # Then nothing was removed, and that they were written is on record still
+    assert one.table.job.reason == "1 targets differ from their sources"
+    assert len(one.ids(TARGET)) == COUNT - 1
+    move = one.table.move
+    assert (move.written, move.gone, move.settled) == (COUNT, 0, COUNT)
+    verdict = one.table.targets[TARGET].verdict
+    assert verdict is not None
+    assert (verdict["expected"], verdict["missing"], verdict["extra"]) == (COUNT, 1, 0)
