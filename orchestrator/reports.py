@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -201,8 +202,10 @@ def _issues(
         yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
     if totals.gone:
         yield f"{totals.gone:,} records were gone from their source before they were copied"
-    for target in [target for target in targets if target.check_state == "mismatched"][:SHOWN_ISSUES]:
+    differing = [target for target in targets if target.check_state == "mismatched"]
+    for target in differing[:SHOWN_ISSUES]:
         yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
+    yield from islice(chain.from_iterable(map(named, differing)), SHOWN_ISSUES)
     for namespace, record_id, what in since.shown:
         yield f"since then {what}: {namespace} / {record_id}"
     if (more := since.total - len(since.shown)) > 0:
@@ -215,6 +218,13 @@ def _issues(
         yield f"parked: {more:,} more: `vecfleet park list {reading.job.id}`"
     for batch in parked.batches(connection, reading.job.id)[:SHOWN_ISSUES]:
         yield f"parked: {batch.kind} batch {batch.seq} of {batch.source or 'a target'}: {batch.error_text}"
+
+
+def named(target: Target) -> Iterable[str]:
+    """The records of a target that are not as they should be, as far as its verdict shows them."""
+    for sample in (target.verdict or {}).get("samples", ()):
+        parts = f" in {sample['parts']}" if "parts" in sample else ""
+        yield f"{sample['kind']}{parts}: {target.namespace} / {sample['id']}"
 
 
 def to_json(report: Report) -> dict[str, Any]:

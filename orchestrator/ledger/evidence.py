@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.plan import Level, Policies
 from orchestrator import tables as t
@@ -125,11 +126,11 @@ def _answers(
 
 def asked(connection: sa.Connection, job_id: int) -> Summary | None:
     """What both sides of a job answered when they were last asked, all targets together."""
-    question = sa.func.jsonb_array_elements(_B.found["queries"]).column_valued("question")
+    elements = sa.func.jsonb_array_elements(_B.found["queries"])
+    question = elements.table_valued(sa.column("value", JSONB), joins_implicitly=True).c.value
     each = (
-        sa.select(*(question.op("->>")(name).cast(sa.Double).label(name) for name in _ASKED))
+        sa.select(*(sa.cast(question[name].astext, sa.Double).label(name) for name in _ASKED))
         .select_from(t.batch)
-        .join(question, sa.true())
         .where(_B.job_id == job_id, _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
         .subquery()
         .c
