@@ -87,14 +87,16 @@ def check_targets(
     occupied = {name for name, records in held.items() if records}
     if occupied:
         total = sum(held[name] for name in occupied)
+        # Under `dual` what is there comes from the application, which writes to both sides.
+        stops = policies.collisions == "fail" and policies.writers != "dual"
         findings.found(
             f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
             + (
                 "; say what happens to ids that are there already (collisions: skip, prefix or identical)"
-                if policies.collisions == "fail"
+                if stops
                 else f"; an id that is there already: {policies.collisions}"
             ),
-            stops=policies.collisions == "fail",
+            stops=stops,
         )
     if survey.same_index:
         findings.problems += _chains(moves, targets)

@@ -113,11 +113,12 @@ class CostModel:
         return max(1, min(self.limits.fetch_ids, self.limits.upsert_records, fitting))
 
     def estimate(self, moves: Sequence[PlannedMove]) -> Estimate:
-        """Everything these moves need: copy, verification, reading again, clean-up."""
+        """Everything these moves need: copy, quiet passes, verification, reading again, clean-up."""
         phases = [
             [self._copy(move) for move in moves],
             [self._verify(move) for move in moves],
             [self._clean_up(move) for move in moves],
+            *([self._reread(move) for move in moves] for _ in range(self.policies.quiet_passes)),
         ]
         total = sum((work for phase in phases for work in phase), _Work())
         share = 1.0 if self.policies.exclusive else LIVE_SHARE
@@ -142,6 +143,10 @@ class CostModel:
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
         return self._at_source(reading + sample if sampled else reading) + self._at_target(self._write(move))
+
+    def _reread(self, move: PlannedMove) -> _Work:
+        """One more pass, which finds nothing changed."""
+        return self._at_source(self._read(move.records, metered=self.metered_source, listed=move.ids_file is None))
 
     def _verify(self, move: PlannedMove) -> _Work:
         fetched = self.policies.verify != "ids"

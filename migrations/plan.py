@@ -76,7 +76,10 @@ class PlannedMove(_Part):
 class Policies(_Part):
     """What to do where the plan meets the world. One answer for the whole job."""
 
-    writers: Literal["freeze"] = "freeze"  # the operator stops writers until the cut-over
+    # freeze: the operator stops writers until the cut-over; dual: the application writes to both sides; delta: to the
+    # source, not knowing of us.
+    writers: Literal["freeze", "dual", "delta"] = "freeze"
+    max_passes: int = Field(default=5, ge=1)  # so often the sources are read in all, where writers go on
     conflicts: Literal["fail", "keep", "overwrite"] = "fail"
     collisions: Literal["fail", "skip", "prefix", "identical"] = "fail"
     orphans: Literal["park", "review"] = "park"
@@ -93,6 +96,11 @@ class Policies(_Part):
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
     exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours
+
+    @property
+    def quiet_passes(self) -> int:
+        """How many passes in a row must find nothing changed before what was copied is worth verifying."""
+        return {"freeze": 0, "dual": 1, "delta": 2}[self.writers]
 
 
 class OwnershipRef(_Part):

@@ -63,7 +63,7 @@ def _source_changes(plan: Plan, namespaces: Mapping[str, Held]) -> list[str]:
         held = namespaces.get(move.source)
         if held is None or not held.records:
             gone.append(move.source)
-        elif held.records != move.records:
+        elif held.records != move.records and plan.policies.writers == "freeze":
             changed.append(f"{move.source!r} ({move.records:,} when planned, {held.records:,} now)")
     objections = [f"gone since the plan was made: {few(gone)}"] if gone else []
     if changed:

@@ -22,6 +22,7 @@ class Snapshot:
     targets: Mapping[str, int]
     void: tuple[int, ...]
     differing: int
+    changed: int = 0  # records that the last pass found new, changed or gone
     over_budget: str | None = None
     readers_moved: bool = False  # some of them, now or before: what the target holds may be nowhere else
     roll_back: RollBackProgress | None = None
@@ -49,6 +50,18 @@ class To:
 @dataclass(frozen=True, slots=True)
 class Start:
     """Give every move its listing batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndPass:
+    """Every source was read once more: note whether anything had changed."""
+
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NextPass:
+    """List and read every source again, and copy what changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +106,9 @@ class AddDrops:
     """Delete the namespaces that we created."""
 
 
-Command = To | Start | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
+Command = (
+    To | Start | EndPass | NextPass | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
+)
 
 _COPYING = (BatchKind.LIST, BatchKind.COPY)
 _CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
@@ -139,7 +154,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
 
 def _running(snapshot: Snapshot) -> list[Command]:
     if snapshot.unsettled(*_COPYING):
-        return [Check()]
+        return [] if snapshot.policies.quiet_passes else [Check()]
     return _parked_copies(snapshot) or [To(JobState.COPIED)]
 
 
@@ -154,10 +169,14 @@ def _parked_copies(snapshot: Snapshot) -> list[Command]:
 def _copied(snapshot: Snapshot) -> list[Command]:
     if snapshot.unsettled(*_COPYING):
         return [To(JobState.RUNNING, "batches are open again")]
-    if snapshot.void:
-        return [CheckAgain(snapshot.void)]
     if snapshot.parked(*_COPYING):
         return _parked_copies(snapshot)
+    if snapshot.policies.quiet_passes and snapshot.job.passes_ended < snapshot.job.passes:
+        return [EndPass(quiet=snapshot.changed == 0)]
+    if snapshot.job.quiet_passes < snapshot.policies.quiet_passes:
+        return _next_pass(snapshot.job)
+    if snapshot.void:
+        return [CheckAgain(snapshot.void)]
     if snapshot.targets.get("waiting"):
         return [Check()]
     if snapshot.targets.get("checking"):
@@ -166,6 +185,8 @@ def _copied(snapshot: Snapshot) -> list[Command]:
             return [To(JobState.NEEDS_ATTENTION, f"{parked} checks are parked", JobState.COPIED)]
         return []
     differing = snapshot.targets.get("mismatched", 0)
+    if differing and snapshot.policies.writers == "dual":
+        return _next_pass(snapshot.job)  # the application may have written to one side just before the other
     if differing:
         rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
         if snapshot.differing and rounds_left:
@@ -177,6 +198,19 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     if not snapshot.targets.get("verified"):
         return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
     return [To(JobState.VERIFIED)]
+
+
+def _next_pass(job: Job) -> list[Command]:
+    if job.passes < job.passes_allowed:
+        return [
+            NextPass(),
+            To(JobState.RUNNING, f"pass {job.passes + 1}: writers go on"),
+        ]
+    reason = (
+        f"{job.passes} passes, and the sources still change: raise `vecfleet set {job.id} passes N` and resume, "
+        "or stop the writers"
+    )
+    return [To(JobState.PAUSING, reason, JobState.COPIED)]
 
 
 def _maybe_clean_up(snapshot: Snapshot, since: datetime | None, now: datetime) -> list[Command]:

@@ -32,6 +32,7 @@ from orchestrator.ledger import (
     leadership,
     moves,
     parked,
+    passes,
     reads,
     removals,
     routes,
@@ -174,6 +175,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         targets=checks.counts_by_state(connection, job.id),
         void=tuple(checks.void_targets(connection, job.id)),
         differing=len(differences.copies_to_mend(connection, job.id)) if job.state is JobState.COPIED else 0,
+        changed=passes.changed(connection, job.id) if job.state is JobState.COPIED else 0,
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
         roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
@@ -188,15 +190,22 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
                 removals.mark_rolled_back(connection, job.id)
         case d.Start():
             moves.start_listing(connection, job.id)
+        case d.EndPass(quiet):
+            quiet_passes = job.quiet_passes + 1 if quiet else 0
+            jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes)
+        case d.NextPass():
+            jobs.change(connection, job.id, passes=job.passes + 1)
+            copies.forget_records(
+                connection, differences.copies_to_mend(connection, job.id), _mismatched(connection, job)
+            )
+            passes.begin(connection, job.id)
         case d.Check():
             checks.begin(connection, job.id, job.plan.policies)
         case d.CheckAgain(target_ids):
             checks.again(connection, target_ids)
         case d.Repair():
             jobs.change(connection, job.id, repairs=job.repairs + 1)
-            mismatched = [
-                target.id for target in moves.targets_of_job(connection, job.id) if target.check_state == "mismatched"
-            ]
+            mismatched = _mismatched(connection, job)
             copies.reopen(connection, job.id, differences.copies_to_mend(connection, job.id), rewrite="differing")
             checks.again(connection, mismatched)
         case d.CutOver():
@@ -209,6 +218,15 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             removals.add_undos(connection, job.id)
         case d.AddDrops():
             removals.add_drops(connection, job.id)
+
+
+def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
+    """The targets that differ, of those that may be repaired."""
+    return [
+        target.id
+        for target in moves.targets_of_job(connection, job.id)
+        if target.check_state == "mismatched" and not target.tells_the_truth
+    ]
 
 
 def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -> None:

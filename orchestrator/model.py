@@ -34,6 +34,10 @@ class Job:
     pace_share: float
     budget_factor: float
     repairs: int
+    passes: int
+    passes_ended: int
+    passes_allowed: int
+    quiet_passes: int
     changed_records: str | None
     missing_allowed: int | None
 
@@ -177,6 +181,8 @@ class CopyOutcome:
     gone: int = 0
     left_behind: int = 0
     keeps: bool = False
+    changed: int = 0  # records written or removed by this run: none where a pass found everything as it was
+    removed: int = 0  # of them, those that the source gave up
 
     def counts(self) -> dict[str, int]:
         return {

@@ -130,6 +130,24 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
         return count
 
 
+def another_pass(database: Database, job_id: int, who: str) -> int:
+    """Read every source once more, because writers go on; then verify again. Returns the number of the pass."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if not job.plan.policies.quiet_passes:
+            raise Refused(
+                f"the plan of job {job_id} stops the writers: its sources are read once",
+                next_step=f"`vecfleet verify {job_id}` reads the targets back again",
+            )
+        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+            raise Refused(f"a job that is {job.state} has no pass to add", next_step=_status(job_id))
+        number = job.passes + 1
+        jobs.change(connection, job_id, quiet_passes=0, passes_allowed=max(job.passes_allowed, number))
+        jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")
+        audit.note(connection, who, "pass", job_id, number=number)
+        return number
+
+
 def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
     """These parked records (None: all) may stay behind in their source."""
     with database.begin() as connection:
@@ -304,10 +322,11 @@ def _cleaned_any(connection: sa.Connection, job: Job) -> bool:
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:
-    """Change how hard a running job works, what it may spend, and what a clean-up may find missing.
+    """Change how hard a running job works, what it may spend, and what it may find gone.
 
-    `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `missing`: so many
-    records of each source may be missing where readers have moved to, the application having deleted them there.
+    `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
+    the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
+    from where readers have moved to or, between two passes, from the source.
     """
     values: dict[str, Any]
     match lever:
@@ -317,6 +336,10 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             values = {"budget_factor": value}
         case "pace" if 0 < value <= 1:
             values = {"pace_share": value}
+        case "passes" if value >= 1 and value == int(value):
+            values = {"passes_allowed": int(value)}
+        case "passes":
+            raise BadInput(f"{value:g} passes are not possible", next_step="give a whole number from 1")
         case "missing" if value >= 0 and value == int(value):
             values = {"missing_allowed": int(value)}
         case "missing":
@@ -331,7 +354,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
         case _:
             raise BadInput(
-                f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget`, `missing` or `workers`"
+                f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget`, `passes`, `missing` or `workers`"
             )
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)

@@ -81,14 +81,14 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     },
     _J.COPIED: {
         _J.VERIFIED: "every target was read back and found equal",
-        _J.RUNNING: "a repair, a retry or a late write opens batches again",
+        _J.RUNNING: "a repair, a retry, another pass or a late write opens batches again",
         _J.NEEDS_ATTENTION: "a target differs beyond repair, or parked records wait for a decision",
         _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
         _J.CANCELLING: "a person gives it up",
         _J.ROLLING_BACK: "a person goes back",
     },
     _J.VERIFIED: {
-        _J.COPIED: "a person asks for another verification, or a late write voids a verdict",
+        _J.COPIED: "a person asks for another pass or verification, or a late write voids a verdict",
         _J.CUT_OVER: "a person or the policy moves all readers to the new side",
         _J.CLEANING: "the plan needs no cut-over, and a person or the policy deletes the old",
         _J.CANCELLING: "a person gives it up",
@@ -96,7 +96,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     },
     _J.CUT_OVER: {
         _J.VERIFIED: "a person reverses the cut-over",
-        _J.COPIED: "a late write voids a verdict",
+        _J.COPIED: "a person asks for another pass or verification, or a late write voids a verdict",
         _J.CLEANING: "a person or the policy deletes the old, after the soak time",
         _J.ROLLING_BACK: "a person goes back",
     },
@@ -152,6 +152,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.COPIED: {
+        _M.LISTING: "another pass reads its source again",
         _M.COPYING: "a person retries its parked records",
         _M.VERIFIED: "each target it wrote to is verified",
         _M.MISMATCHED: "a target it wrote to differs",
@@ -200,7 +201,7 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
         _B.SPLIT: "it was too large: its halves are ready",
         _B.PARKED: "it is beyond retry",
     },
-    _B.DONE: {_B.READY: "a repair copies it again, or a stopped clean-up proves it again"},
+    _B.DONE: {_B.READY: "a repair or another pass copies it again, or a stopped clean-up proves it again"},
     _B.PARKED: {_B.READY: "a person retries it", _B.DONE: "a person lets its records stay behind"},
     _B.SPLIT: {},
 }

@@ -95,6 +95,10 @@ job = Table(
     Column("pace_share", Double, nullable=False),
     Column("budget_factor", Double, nullable=False),  # how many times its estimate the job may spend
     Column("repairs", SmallInteger, nullable=False, server_default=text("0")),
+    Column("passes", SmallInteger, nullable=False, server_default=text("1")),  # begun; a pass reads every source
+    Column("passes_ended", SmallInteger, nullable=False, server_default=text("0")),
+    Column("passes_allowed", SmallInteger, nullable=False, server_default=text("5")),
+    Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     Column("missing_allowed", Integer),  # so many of each source may be missing where readers have moved to
     _one_of("state", JobState),
@@ -221,6 +225,7 @@ batch = Table(
     _when("first_leased_at"),
     _when("done_at"),
     _when("intent_at"),  # committed before the first deletion of this batch is asked for
+    Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids
     Column("first_id", Text(collation="C")),
     Column("size", Integer, nullable=False, server_default=text("0")),
     Column("manifest", LargeBinary),

@@ -193,7 +193,7 @@ class JobTable:
     def list_ids(self, lease: Lease, *runs: Sequence[str], token: str | None = None, complete: bool = True) -> None:
         """What a listing records: a copy batch for each run of ids; and that it is done, where it is complete."""
         with self.begin() as connection:
-            copies.add_listed(connection, lease, runs, token, complete=complete)
+            copies.add_listed(connection, lease, runs, token, listed_in=1, complete=complete)
             if complete:
                 removals.finish(connection, lease, {}, Usage(requests=1), 1)
 

@@ -6,13 +6,14 @@ takes in a shared one, are committed before the first upsert; its tallies and co
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator import manifests
-from orchestrator.ledger import batches, moves
+from orchestrator.guards import removal_cap
+from orchestrator.ledger import batches, moves, passes, removals
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
 from vecfleet.digests import Tally, record_digest
-from vecfleet.errors import Refused
+from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from workers.mending import rewrite_of
 from workers.placing import Placed, place_all
@@ -32,7 +33,7 @@ def copy_batch(work: Work) -> CopyOutcome:
     targets, unplaceable = _take_targets(work, groups)
     parked += unplaceable
     tallies: list[TargetTally] = []
-    identical = left_behind = 0
+    identical = left_behind = changed = 0
     for namespace, target in targets.items():
         group = groups[namespace]
         if target.checks_ids:
@@ -43,14 +44,21 @@ def copy_batch(work: Work) -> CopyOutcome:
         if target.tells_the_truth:
             refused = _leave(work, target, group)
         else:
-            sent = group
-            if rewrite is not None:
+            if rewrite is None:
+                sent = _unlike_recorded(work, target, group)
+            else:
                 group, sent, newer = rewrite.choose(work, target, group)
                 parked += newer
+                if work.job.passes > 1:  # writers go on: what they changed since is copied along
+                    mended = {one.record.id for one in sent}
+                    sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in mended]
             refused = _upsert(work, target, sent)
+            changed += len(sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
-        tallies.append(_tally(work, target, [one for one in group if one.record.id not in refused]))
+        lsn = work.target.lsns.get(target.namespace)
+        tallies.append(tally_of(work.ids, target.id, [one for one in group if one.record.id not in refused], lsn))
     tallies = [tally for tally in tallies if tally.count]
+    removed = _withdraw(work, tallies)
     return CopyOutcome(
         tallies=tuple(tallies),
         parked=tuple(sorted(parked, key=lambda record: record.record_id)),
@@ -58,7 +66,9 @@ def copy_batch(work: Work) -> CopyOutcome:
         identical=identical,
         gone=len(gone),
         left_behind=left_behind,
-        keeps=rewrite is not None and rewrite.lacks(gone),
+        changed=changed + removed,
+        removed=removed,
+        keeps=rewrite is not None and work.job.passes == 1 and rewrite.lacks(gone),
     )
 
 
@@ -105,7 +115,9 @@ def _prepare(work: Work, target: Target) -> Target:
     rolling back then keeps an empty namespace, which is the harmless side.
     """
     created = work.target.index.create_namespace(target.namespace, _schema(work))
-    held = Tally() if created else _note_held(work, target)
+    # Under `dual` what is there comes from the application, as its counterpart in the source does.
+    foreign = not created and work.job.plan.policies.writers != "dual"
+    held = _note_held(work, target) if foreign else Tally()
     with work.database.begin() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
 
@@ -167,16 +179,81 @@ def _take_ids(
 
 def _leave(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
     """Readers have moved here, so nothing is written. Refused is what was not written before and is not equal."""
-    recorded = work.recorded(target.id)
-    new = [one for one in group if recorded.get(one.source_id) != manifests.short(one.digest)]
-    held = work.target.fetch(target.namespace, [one.record.id for one in new]) if new else {}
-    equal = {record_id for record_id, record in held.items() if record_digest(record) == _digests(new)[record_id]}
-    why = f"readers have moved to {target.namespace}: nothing is written to it any more"
-    return {one.record.id: why for one in new if one.record.id not in equal}
+    new = _unequal(work, target, _unlike(work.recorded(target.id), group))
+    return {
+        one.record.id: f"readers have moved to {target.namespace}: nothing is written to it any more" for one in new
+    }
 
 
-def _digests(group: Sequence[Placed]) -> dict[str, int]:
-    return {one.record.id: one.digest for one in group}
+def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Sequence[Placed]:
+    """What to write: all of it in the first pass, later what is not as it was when it was written.
+
+    Under `dual` the application writes to the target too: what is equal there already needs nothing.
+    """
+    if work.job.passes == 1:
+        return group
+    new = _unlike(work.recorded(target.id), group)
+    return _unequal(work, target, new) if work.job.plan.policies.writers == "dual" else new
+
+
+def _unequal(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:
+    """Those that the target does not hold, or not equal."""
+    held = work.target.fetch(target.namespace, [one.record.id for one in group]) if group else {}
+    digests = {record_id: record_digest(record) for record_id, record in held.items()}
+    return [one for one in group if digests.get(one.record.id) != one.digest]
+
+
+def _unlike(recorded: Mapping[str, int], group: Sequence[Placed]) -> list[Placed]:
+    return [one for one in group if recorded.get(one.source_id) != manifests.short(one.digest)]
+
+
+def _withdraw(work: Work, tallies: Sequence[TargetTally]) -> int:
+    """Remove from the targets what an earlier pass wrote there and the source gave up, or sends elsewhere, since.
+
+    Only what still is as we wrote it, and never where readers have moved: the rest stays and shows as extra. The
+    intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
+    """
+    if work.job.passes == 1:
+        return 0
+    kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
+    withdrawn: list[tuple[Target, dict[str, int]]] = []
+    for target in work.copy_targets:
+        if not target.tells_the_truth:
+            recorded = work.recorded(target.id).items()
+            gone = {one: digest for one, digest in recorded if one not in kept.get(target.id, ())}
+            withdrawn.append((target, {work.placer.target_id(one): digest for one, digest in gone.items()}))
+    count = sum(len(digests) for _, digests in withdrawn)
+    if count:
+        _require_few(work, count)
+    for target, digests in withdrawn:
+        _remove(work, target, digests)
+    return count
+
+
+def _require_few(work: Work, count: int) -> None:
+    with work.database.begin() as connection:
+        total = count + passes.removed_elsewhere(connection, work.move.id, work.lease.id)
+    allowed = work.job.missing_allowed
+    if allowed is None:
+        allowed = removal_cap(work.move.written)
+    if total > allowed:
+        raise NeedsOperator(
+            f"{total} records of {work.move.source} went away after they were copied; what was written of them would "
+            "be removed",
+            next_step=f"if that is meant, `vecfleet set {work.job.id} missing N` and resume",
+        )
+
+
+def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
+    def before() -> None:
+        with work.database.begin() as connection:
+            removals.intend(connection, work.lease, [target.id])
+        work.wrote.add(target.id)
+
+    held = work.target.fetch(target.namespace, list(digests)) if digests else {}
+    ours = [one for one, record in held.items() if manifests.short(record_digest(record)) == digests[one]]
+    if ours:
+        work.target.delete(target.namespace, ours, before)
 
 
 def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
@@ -195,14 +272,14 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, st
     return {record.id: why for record, why in refused}
 
 
-def _tally(work: Work, target: Target, group: Sequence[Placed]) -> TargetTally:
+def tally_of(ids: Sequence[str], target_id: int, group: Sequence[Placed], lsn: int | None = None) -> TargetTally:
     total = Tally.of_digests(one.digest for one in group)
     return TargetTally(
-        target.id,
+        target_id,
         total.count,
         total.digest,
         Tally.of_ids(one.record.id for one in group).digest,
-        manifests.members_of(work.ids, {one.source_id for one in group}),
-        manifests.pack_digests(work.ids, {one.source_id: one.digest for one in group}),
-        work.target.lsns.get(target.namespace),
+        manifests.members_of(ids, {one.source_id for one in group}),
+        manifests.pack_digests(ids, {one.source_id: one.digest for one in group}),
+        lsn,
     )

@@ -2,14 +2,17 @@
 
 Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark; a page token
 that the service refuses, or that is older than the last row, costs a listing from the start, dropping ids up to the
-bookmark. A namespace that cannot be listed (a pod's) is read from its id source instead.
+bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a pod's) is read from its id
+source instead.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from migrations.idsources import read_ids
+from orchestrator import manifests
 from orchestrator.ledger import copies
 from vecfleet.errors import BadRequest, Refused
 from workers.work import Work
@@ -19,6 +22,8 @@ from workers.work import Work
 _REQUESTS, _REQUEST_SHARE = 4, 0.9
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
 _SAMPLE = 10
+# Copy batches whose manifests are read at once when a later pass looks for new ids: some thousand ids in memory.
+_MANIFEST_PAGE = 20
 
 
 def list_namespace(work: Work) -> None:
@@ -29,8 +34,12 @@ def list_namespace(work: Work) -> None:
     size: int | None = None
     waiting: list[str] = []
     last_id, token = move.last_id, move.page_token
+    known = _Known(work)
+    listed_any = last_id is not None
     for ids, page_token in _pages(work, move.source, token):
+        listed_any = listed_any or bool(ids)
         fresh = [record_id for record_id in ids if last_id is None or _after(record_id, last_id)]
+        fresh = [record_id for record_id in fresh if record_id not in known]
         if size is None and fresh:
             size = _batch_size(work, fresh)
         waiting += fresh
@@ -40,10 +49,37 @@ def list_namespace(work: Work) -> None:
         _record(work, _runs(waiting[:full], size), token, complete=False)
         waiting = waiting[full:]
         token = page_token
-    if size is None and last_id is None and move.planned:
+    held = max(move.planned, move.listed)
+    if not listed_any and held:
         work.look_again(f"{move.source} lists no ids yet")
-        raise Refused(f"{move.source} lists no ids, though it held {move.planned} records when it was planned")
+        raise Refused(f"{move.source} lists no ids, though it held {held} records before")
     _record(work, _runs(waiting, size or 1), None, complete=True)
+
+
+class _Known:
+    """The ids that earlier passes listed; asked in byte order. Reads a few manifests at a time."""
+
+    def __init__(self, work: Work) -> None:
+        passes = (_ids_of_pass(work, listed_in) for listed_in in range(1, work.job.passes))
+        self._ids = heapq.merge(*passes, key=str.encode)
+        self._next = next(self._ids, None)
+
+    def __contains__(self, record_id: str) -> bool:
+        while self._next is not None and _after(record_id, self._next):
+            self._next = next(self._ids, None)
+        return self._next == record_id
+
+
+def _ids_of_pass(work: Work, listed_in: int) -> Iterator[str]:
+    after: str | None = None
+    while True:
+        with work.database.begin() as connection:
+            rows = copies.manifest_page(connection, work.move.id, listed_in, after, _MANIFEST_PAGE)
+        for first_id, manifest in rows:
+            after = first_id
+            yield from manifests.unpack(manifest)
+        if len(rows) < _MANIFEST_PAGE:
+            return
 
 
 def _after(record_id: str, last_id: str) -> bool:
@@ -93,4 +129,4 @@ def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:
 
 def _record(work: Work, runs: Sequence[Sequence[str]], token: str | None, *, complete: bool) -> None:
     with work.database.begin() as connection:
-        copies.add_listed(connection, work.lease, runs, token, complete=complete)
+        copies.add_listed(connection, work.lease, runs, token, listed_in=work.job.passes, complete=complete)

@@ -152,7 +152,11 @@ class _Merge:
         with work.database.begin() as connection:
             self.sources = checks.moves_into(connection, target.id)
         after = progress.last_id
-        streams = (_written(work, move_id, prefix, target.id, after) for move_id, prefix in self.sources)
+        streams = (
+            _written(work, move_id, prefix, target.id, listed_in, after)
+            for move_id, prefix in self.sources
+            for listed_in in range(1, work.job.passes + 1)
+        )
         expected = merge(*streams, key=lambda one: one[0].encode())
         before = _held_before(work, target.id, after)
         wanted, old = next(expected, None), next(before, None)
@@ -205,8 +209,13 @@ class _Merge:
         return known
 
 
-def _written(work: Work, move_id: int, prefix: str, target_id: int, after: str | None) -> Iterator[tuple[str, int]]:
-    """The ids behind `after` that a move wrote to a target, in byte order, each with its copy batch."""
+def _written(
+    work: Work, move_id: int, prefix: str, target_id: int, listed_in: int, after: str | None
+) -> Iterator[tuple[str, int]]:
+    """The ids behind `after` that a move listed in one pass and wrote to a target, each with its copy batch.
+
+    In byte order, a few manifests at a time.
+    """
     first: str | None = None
     if after is not None and after.startswith(prefix):
         first = after.removeprefix(prefix)
@@ -215,7 +224,9 @@ def _written(work: Work, move_id: int, prefix: str, target_id: int, after: str |
     inclusive = True
     while True:
         with work.database.begin() as connection:
-            rows = checks.manifest_stream(connection, move_id, target_id, first, _STREAM_PAGE, inclusive=inclusive)
+            rows = checks.manifest_stream(
+                connection, move_id, target_id, listed_in, first, _STREAM_PAGE, inclusive=inclusive
+            )
         for copy_id, first_id, manifest, members in rows:
             first, inclusive = first_id, False
             for record_id in manifests.select(manifests.unpack(manifest), members):

@@ -74,7 +74,8 @@ def _compare(work: Work) -> _Standing:
     with work.database.begin() as connection:
         targets = moves.targets_of_batch(connection, work.copy_id)
         copied = batches.is_copied(connection, work.copy_id)
-    placed_at_source, _ = place_all(work.placer, work.source.fetch(work.move.source, work.ids))
+    at_source = work.source.fetch(work.move.source, work.ids)
+    placed_at_source, _ = place_all(work.placer, at_source)
     placed = {one.record.id: one for one in placed_at_source.values()}
     written = {tally.target_id: manifests.select(work.ids, tally.members) for tally in work.tallies}
     standing = _Standing()
@@ -87,8 +88,15 @@ def _compare(work: Work) -> _Standing:
                 mine = moves.taken(connection, target.id, ids, work.move.id)
             ids = [record_id for record_id in ids if record_id in mine]
         standing.namespaces[target.id] = target.namespace
+        # What was written there, as far as the source still has the record: removing its last copy is never undoing.
+        held_at_source = {
+            work.placer.target_id(record_id): digest
+            for record_id, digest in work.recorded(target.id).items()
+            if record_id in at_source
+        }
         for record_id, record in (work.target.fetch(target.namespace, ids) if ids else {}).items():
-            one = placed.get(record_id)
-            ours = one is not None and one.target == target.namespace and one.digest == record_digest(record)
+            one, digest = placed.get(record_id), record_digest(record)
+            as_written = held_at_source.get(record_id) == manifests.short(digest)
+            ours = as_written or (one is not None and one.target == target.namespace and one.digest == digest)
             (standing.ours if ours else standing.changed)[target.id].append(record_id)
     return standing

@@ -47,6 +47,13 @@ class PlanOptions:
     unowned: Annotated[UnownedRule, typer.Option(help="Namespaces that nobody is known to own.")] = "fail"
     skip: Annotated[list[str] | None, typer.Option(metavar="NAMESPACE", help="Leave it alone; may be repeated.")] = None
     review_namespace: ReviewNamespace = None
+    writers: Annotated[
+        Literal["freeze", "dual", "delta"],
+        typer.Option(help="Stopped until the cut-over, writing to both sides, or writing on to the source alone."),
+    ] = "freeze"
+    max_passes: Annotated[
+        int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")
+    ] = 5
     conflicts: Annotated[
         Literal["fail", "keep", "overwrite"],
         typer.Option(help="Records that hold another creator_id, twin_id or migrated_from already."),
@@ -109,7 +116,8 @@ class PlanOptions:
     def common(self, settings: Settings) -> Common:
         review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
         names = (
-            *("conflicts", "collisions", "numbers", "verify", "query_sample", "query_top_k", "query_overlap"),
+            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
+            *("verify", "query_sample", "query_top_k", "query_overlap"),
             *("cut_over", "soak_seconds", "clean_up", "exclusive"),
         )
         return Common(

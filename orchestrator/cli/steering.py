@@ -77,6 +77,17 @@ def _count(parts: Fleet, job: int) -> None:
         raise typer.Exit(1)
 
 
+def another_pass(job: JobId, watching: Watch = False) -> None:
+    """Read every source once more, where the plan lets writers go on; then verify again."""
+    with fleet() as parts:
+        number = services.another_pass(parts.database, job, who())
+        say(f"job {job}: pass {number} begins")
+        if watching:
+            watch(parts, job, PROVEN)
+        else:
+            _show_next(parts, job)
+
+
 def cut_over(
     job: JobId,
     percent: Annotated[int, typer.Option(help="The share of twins whose readers use the new side: 5, 25, 50, 100.")],
@@ -202,6 +213,7 @@ class Lever(StrEnum):
     WINDOW = "window"
     PACE = "pace"
     BUDGET = "budget"
+    PASSES = "passes"
     MISSING = "missing"
     WORKERS = "workers"
 

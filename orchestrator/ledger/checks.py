@@ -252,23 +252,35 @@ def counts_by_state(connection: sa.Connection, job_id: int) -> dict[str, int]:
 
 
 def manifest_stream(
-    connection: sa.Connection, move_id: int, target_id: int, after: str | None, limit: int, *, inclusive: bool = False
+    connection: sa.Connection,
+    move_id: int,
+    target_id: int,
+    listed_in: int,
+    after: str | None,
+    limit: int,
+    *,
+    inclusive: bool = False,
 ) -> list[tuple[int, str, bytes, bytes | None]]:
-    """The next copy batches of a move that wrote to a target, in id order: (batch, first id, manifest, members).
+    """The next copy batches of one pass of a move that wrote to a target: (batch, first id, manifest, members).
 
-    Those that begin behind `after`; `inclusive`: and the one that may hold it.
+    In id order: the ids that one pass found are cut into batches as they come. Those that begin behind `after`;
+    `inclusive`: and the one that may hold it.
     """
     query = (
         sa.select(_B.id, _B.first_id, _B.manifest, _TALLY.members)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
         .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _TALLY.target_id == target_id)
+        .where(_B.listed_in == listed_in)
         .order_by(_B.first_id)
         .limit(limit)
     )
     if after is not None and inclusive:
         copy = t.batch.alias("copy")
         holder = sa.select(sa.func.max(copy.c.first_id)).where(
-            copy.c.move_id == move_id, copy.c.kind == BatchKind.COPY, copy.c.first_id <= after
+            copy.c.move_id == move_id,
+            copy.c.kind == BatchKind.COPY,
+            copy.c.listed_in == listed_in,
+            copy.c.first_id <= after,
         )
         query = query.where(_B.first_id >= sa.func.coalesce(holder.scalar_subquery(), ""))
     elif after is not None:

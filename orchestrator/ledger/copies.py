@@ -23,6 +23,7 @@ def add_listed(
     runs: Sequence[Sequence[str]],
     page_token: str | None,
     *,
+    listed_in: int,
     complete: bool,
 ) -> None:
     """Copy batches for runs of ids, and the bookmark behind the last of them. Raises Fenced.
@@ -37,6 +38,7 @@ def add_listed(
             "move_id": lease.move_id,
             "kind": BatchKind.COPY,
             "seq": move.batches + position,
+            "listed_in": listed_in,
             "first_id": ids[0],
             "size": len(ids),
             "manifest": manifests.pack(ids),
@@ -82,7 +84,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
         BatchState.DONE,
         usage,
         busy_ms,
-        found=counts,
+        found=counts | {"changed": outcome.changed, "removed": outcome.removed},
         error_class=None,
         error_text=None,
     )
@@ -90,18 +92,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     if outcome.tallies:
         connection.execute(
             sa.insert(t.batch_tally),
-            [
-                {
-                    "batch_id": lease.id,
-                    "target_id": tally.target_id,
-                    "records": tally.count,
-                    "digest": tally.digest,
-                    "ids_digest": tally.ids_digest,
-                    "members": tally.members,
-                    "record_digests": tally.record_digests,
-                }
-                for tally in outcome.tallies
-            ],
+            [{"batch_id": lease.id, "target_id": tally.target_id, **_tally(tally)} for tally in outcome.tallies],
         )
     if outcome.parked:
         connection.execute(
@@ -122,6 +113,26 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
         )
     _note_lsns(connection, outcome.tallies)
     _count(connection, _move_id(lease), before, counts, opened=-1)
+
+
+def _tally(tally: TargetTally) -> dict[str, Any]:
+    return {
+        "records": tally.count,
+        "digest": tally.digest,
+        "ids_digest": tally.ids_digest,
+        "members": tally.members,
+        "record_digests": tally.record_digests,
+    }
+
+
+def agree(connection: sa.Connection, lease: Lease, copy_id: int, tally: TargetTally) -> None:
+    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises Fenced."""
+    batches.require(connection, lease)
+    connection.execute(
+        sa.update(t.batch_tally)
+        .where(t.batch_tally.c.batch_id == copy_id, t.batch_tally.c.target_id == tally.target_id)
+        .values(**_tally(tally))
+    )
 
 
 def _recorded(connection: sa.Connection, batch_id: int) -> dict[str, int]:
@@ -216,7 +227,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
     """
     middle = len(ids) // 2
     before = _recorded(connection, lease.id)
-    batches.settle(
+    whole = batches.settle(
         connection,
         lease,
         BatchState.SPLIT,
@@ -236,6 +247,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
                 "move_id": lease.move_id,
                 "kind": BatchKind.COPY,
                 "seq": move.batches + position,
+                "listed_in": whole["listed_in"],
                 "first_id": half[0],
                 "size": len(half),
                 "manifest": manifests.pack(half),
@@ -303,3 +315,28 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
             )
         )
     return len(rows)
+
+
+def forget_records(connection: sa.Connection, copy_ids: Sequence[int], target_ids: Sequence[int]) -> None:
+    """What these batches wrote to these targets is not there as written: the next copy takes nothing for granted."""
+    connection.execute(
+        sa.update(t.batch_tally)
+        .where(t.batch_tally.c.batch_id.in_(copy_ids), t.batch_tally.c.target_id.in_(target_ids))
+        .values(record_digests=None)
+    )
+
+
+def manifest_page(
+    connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
+) -> list[tuple[str, bytes]]:
+    """The next copy batches whose ids one pass found, in id order: (first id, manifest)."""
+    B = t.batch.c
+    query = (
+        sa.select(B.first_id, B.manifest)
+        .where(B.move_id == move_id, B.kind == BatchKind.COPY, B.state != BatchState.SPLIT, B.listed_in == listed_in)
+        .order_by(B.first_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(B.first_id > after)
+    return [(row.first_id, row.manifest) for row in connection.execute(query)]

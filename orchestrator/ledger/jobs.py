@@ -49,6 +49,7 @@ def insert_job(
                 batch_window=batch_window,
                 pace_share=pace_share,
                 budget_factor=plan.policies.budget_factor,
+                passes_allowed=plan.policies.max_passes,
             )
             .returning(t.job.c.id)
         ).scalar_one()

@@ -1,9 +1,9 @@
 """Which vectors both sides are asked about, and which of their answers went from one to the other."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -54,34 +54,32 @@ def _manifests(connection: sa.Connection, batch_ids: Sequence[int]) -> dict[int,
     return {row.id: row.manifest for row in rows}
 
 
-def went(connection: sa.Connection, move_id: int, target_id: int, record_ids: Sequence[str]) -> set[str]:
+def went(connection: sa.Connection, move_id: int, target_id: int, passes: int, record_ids: Sequence[str]) -> set[str]:
     """Which of these ids of a source this move wrote to this target.
 
-    The copy batches of a move are runs of its ids in byte order, so the one that may hold an id is the last to begin
-    at or before it.
+    The copy batches that one pass listed are runs of ids in byte order, so the one that may hold an id is the last of
+    them to begin at or before it.
     """
     asked = sa.func.unnest(sa.cast(list(record_ids), ARRAY(sa.Text))).column_valued("asked")
-    holder = (
-        sa.select(_B.id)
-        .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT)
-        .where(_B.first_id <= asked)
-        .order_by(_B.first_id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    by_batch: dict[int, list[str]] = {}
-    for row in connection.execute(sa.select(asked.label("id"), holder.label("batch"))):
-        if row.batch is not None:
-            by_batch.setdefault(row.batch, []).append(row.id)
-    rows: list[Any] = list(
-        connection.execute(
-            sa.select(_B.id, _B.manifest, _TALLY.members)
-            .join(t.batch_tally, _TALLY.batch_id == _B.id)
-            .where(_B.id.in_(sorted(by_batch)), _TALLY.target_id == target_id)
+    by_batch: dict[int, set[str]] = defaultdict(set)
+    for listed_in in range(1, passes + 1):
+        holder = (
+            sa.select(_B.id)
+            .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT)
+            .where(_B.listed_in == listed_in, _B.first_id <= asked)
+            .order_by(_B.first_id.desc())
+            .limit(1)
+            .scalar_subquery()
         )
+        for row in connection.execute(sa.select(asked.label("id"), holder.label("batch"))):
+            by_batch[row.batch].add(row.id)
+    rows = connection.execute(
+        sa.select(_B.id, _B.manifest, _TALLY.members)
+        .join(t.batch_tally, _TALLY.batch_id == _B.id)
+        .where(_B.id.in_([batch_id for batch_id in by_batch if batch_id is not None]), _TALLY.target_id == target_id)
     )
     return {
         record_id
         for row in rows
-        for record_id in set(manifests.select(manifests.unpack(row.manifest), row.members)) & set(by_batch[row.id])
+        for record_id in set(manifests.select(manifests.unpack(row.manifest), row.members)) & by_batch[row.id]
     }

@@ -36,6 +36,10 @@ JOB = Job(
     pace_share=0.5,
     budget_factor=1.5,
     repairs=0,
+    passes=1,
+    passes_ended=1,
+    passes_allowed=5,
+    quiet_passes=0,
     changed_records=None,
     missing_allowed=None,
 )

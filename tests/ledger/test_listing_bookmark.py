@@ -41,7 +41,7 @@ def test_rows_and_bookmark_come_together(table: JobTable, listing: Lease) -> Non
 
 def test_a_crash_before_the_commit_leaves_neither(table: JobTable, listing: Lease) -> None:
     with pytest.raises(ZeroDivisionError), table.begin() as connection:
-        copies.add_listed(connection, listing, [["a"]], "page 2", complete=False)
+        copies.add_listed(connection, listing, [["a"]], "page 2", listed_in=1, complete=False)
         raise ZeroDivisionError
     assert bookmark(table) == (None, None, False, 0, 0)
     assert manifests_of(table) == []

@@ -354,4 +354,4 @@ def test_a_source_that_lists_nothing_though_it_held_records_is_not_verified(one:
     one.index.delete_namespace("s")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.state == "parked"
-    assert one.table.move.reason == f"s lists no ids, though it held {COUNT} records when it was planned"
+    assert one.table.move.reason == f"s lists no ids, though it held {COUNT} records before"

@@ -1,0 +1,73 @@
+"""Passes: where writers go on, every source is listed and read again until nothing changes any more."""
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import checks
+from orchestrator.states import BatchKind, BatchState, MoveState
+
+_B, _M, _T = t.batch.c, t.move.c, t.target.c
+# Those whose records a person let stay behind are not copied again.
+_COPIES = (_B.kind == BatchKind.COPY, _B.state == BatchState.DONE, _B.found["accepted"].astext.is_(None))
+
+
+def begin(connection: sa.Connection, job_id: int) -> None:
+    """Every copied move is listed again, and every batch of it copied again. What they recorded stays until then.
+
+    Under the job's row lock, with nothing in flight. Verdicts are void: what they rest on is about to be read anew.
+    """
+    checks.again(connection, list(connection.execute(sa.select(_T.id).where(_T.job_id == job_id)).scalars()))
+    copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state == MoveState.COPIED)
+    of_move = sa.and_(_B.move_id == _M.id, *_COPIES)
+    reopened = sa.select(sa.func.count()).select_from(t.batch).where(of_move).correlate(t.move).scalar_subquery()
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "kind", "seq"],
+            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.LIST)), sa.literal(0)).where(_M.id.in_(copied)),
+        )
+    )
+    moves = connection.execute(
+        sa.update(t.move)
+        .where(_M.id.in_(copied))
+        .values(
+            state=MoveState.LISTING,
+            reason=None,
+            listed_all=False,
+            last_id=None,
+            page_token=None,
+            open_batches=reopened,
+        )
+        .returning(_M.id)
+    ).scalars()
+    connection.execute(
+        sa.update(t.batch)
+        .where(_B.move_id.in_(list(moves)), *_COPIES)
+        .values(
+            state=BatchState.READY,
+            generation=_B.generation + 1,
+            attempts=0,
+            run_after=None,
+            first_leased_at=None,
+            rewrite=None,
+        )
+    )
+
+
+def changed(connection: sa.Connection, job_id: int) -> int:
+    """How many records the job's copy batches found new, changed or gone when each was last worked."""
+    total: int = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)), 0)).where(
+            _B.job_id == job_id, *_COPIES
+        )
+    ).scalar_one()
+    return total
+
+
+def removed_elsewhere(connection: sa.Connection, move_id: int, batch_id: int) -> int:
+    """How many records the move's other batches have removed from targets because the source gave them up."""
+    total: int = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["removed"].astext, sa.Integer)), 0)).where(
+            _B.move_id == move_id, _B.kind == BatchKind.COPY, _B.id != batch_id
+        )
+    ).scalar_one()
+    return total

@@ -1,0 +1,151 @@
+"""Writers need not stop: the sources are read pass by pass until what was copied is what is there."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from orchestrator import services
+from orchestrator.states import JobState
+from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
+from tests.stories.world import SMALL, WHO, OpenWorld
+
+pytestmark = pytest.mark.story
+
+EVERY_S = 0.2  # a pass over these few records takes less
+
+
+@contextmanager
+def writing(write: Callable[[int], None]) -> Iterator[None]:
+    """Somebody who writes again and again, until the block is left."""
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        number = 0
+        try:
+            while not stop.wait(EVERY_S):
+                write(number)
+                number += 1
+        except (httpx.HTTPError, AssertionError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not failed, failed
+
+
+def test_delta_what_writers_change_add_and_delete_meanwhile_arrives(open_world: OpenWorld) -> None:
+    # Given a slow service, a plan that lets writers go on, and a writer who does not know of us
+    world = open_world()
+    world.fill(alma=300, bruno=40)
+    world.emulator.fault(operation="fetch", delay_ms=200)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="delta"))
+    world.until("something is copied", lambda: world.move(job_id, "alma").written)
+    world.emulator.write(SMALL, "alma", [row("alma-7", seed=9, note="changed meanwhile"), row("alma-new", seed=8)])
+    world.emulator.write(SMALL, "bruno", [row(f"added-{n}", seed=n) for n in range(120)])
+    world.emulator.delete(SMALL, "alma", "alma-0", "alma-150")
+    world.emulator.no_faults()
+    # When the job comes to its end
+    world.reaches(job_id, JobState.VERIFIED)
+    # Then the targets hold what the sources hold now, and the accounts are in order
+    now = {name: world.emulator.records(SMALL, name) for name in ("alma", "bruno")}
+    assert len(now["alma"]) == 299 and len(now["bruno"]) == 160
+    assert_same_index(world.emulator.dump(SMALL), {**now, **as_twins(now)})
+    world.assert_accounts(job_id)
+    assert world.job(job_id).passes >= 3  # one that copied, two that found nothing changed
+    assert world.move(job_id, "alma").gone == 2
+    # And the old can be deleted
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    assert_same_index(world.emulator.dump(SMALL), as_twins(now))
+
+
+def test_dual_an_application_that_writes_to_both_sides_all_the_time_does_not_keep_the_job_from_its_end(
+    open_world: OpenWorld,
+) -> None:
+    world = open_world()
+    world.fill(alma=200)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="dual", max_passes=50))
+
+    def write(number: int) -> None:
+        record = row(f"alma-{number % 50}", seed=number + 1, note="written to both")
+        world.emulator.write(SMALL, "alma", [record])
+        world.emulator.write(SMALL, target_of("alma"), [twin(record)])
+
+    world.until("the target is there", lambda: world.emulator.dump(SMALL).get(target_of("alma")))
+    with writing(write):
+        # When it has read, and read again, while the application went on
+        world.reaches(job_id, JobState.VERIFIED)
+    # Then one more pass, with the application at rest, finds both sides equal
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
+    world.reaches(job_id, JobState.VERIFIED)
+    alma = {"alma": world.emulator.records(SMALL, "alma")}
+    assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
+
+
+def test_where_many_records_go_away_from_a_source_between_two_passes_a_person_is_asked(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=60)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="delta"))
+    world.reaches(job_id, JobState.VERIFIED)
+    target = world.emulator.records(SMALL, target_of("alma"))
+    # Given a source that lost eleven records
+    world.emulator.delete(SMALL, "alma", *(f"alma-{n}" for n in range(11)))
+    services.another_pass(world.fleet.database, job_id, WHO)
+    # Then nothing is removed from the target, and a person is asked
+    job = world.reaches(job_id, JobState.PAUSED)
+    assert job.reason is not None and job.reason.startswith("11 records of alma went away after they were copied")
+    assert world.emulator.records(SMALL, target_of("alma")).keys() == target.keys()
+    # When the person says that it is meant, then the target follows
+    services.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
+    services.resume(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.VERIFIED)
+    alma = {"alma": world.emulator.records(SMALL, "alma")}
+    assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
+
+
+def test_sources_that_never_rest_pause_the_job_after_so_many_passes(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=20)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="delta", max_passes=2))
+    with writing(lambda number: world.emulator.write(SMALL, "alma", [row("alma-1", seed=number + 1)])):
+        job = world.reaches(job_id, JobState.PAUSED)
+    assert job.reason is not None and job.reason.startswith("2 passes, and the sources still change")
+    # And once the writer rests and more passes are allowed, it comes to its end
+    services.set_lever(world.fleet.database, job_id, WHO, "passes", 5)
+    services.resume(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.VERIFIED)
+    alma = {"alma": world.emulator.records(SMALL, "alma")}
+    assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
+
+
+def test_a_source_that_lists_nothing_any_more_takes_nothing_from_its_target(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=20, bruno=5)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="delta"))
+    world.reaches(job_id, JobState.VERIFIED)
+    target = world.emulator.records(SMALL, target_of("alma"))
+    for number in range(20):
+        world.emulator.delete(SMALL, "alma", f"alma-{number}")
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.PAUSED)
+    assert world.emulator.records(SMALL, target_of("alma")) == target
+
+
+def twin(record: Row) -> Row:
+    return record.enriched("alma", CREATOR, "alma")
