@@ -142,7 +142,7 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
         if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
             raise Refused(f"a job that is {job.state} has no pass to add", next_step=_status(job_id))
         number = job.passes + 1
-        jobs.change(connection, job_id, quiet_passes=0, passes_allowed=max(job.passes_allowed, number))
+        jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
         jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")
         audit.note(connection, who, "pass", job_id, number=number)
         return number
