@@ -14,7 +14,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import audit, jobs
 from orchestrator.queue import require_broker
 from vecfleet.errors import Refused
-from vecfleet.stores.base import IndexInfo
+from vecfleet.stores.base import Backup, IndexInfo
 
 # Three times what the default workers hold: enough that a worker never waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
@@ -36,8 +36,13 @@ class Checked:
         return self.plan.moves
 
 
-def way_back(plan: Plan) -> str:
+def way_back(plan: Plan, backup: Backup | None = None) -> str:
     """How a person undoes the plan's job, before its clean-up and after."""
+    if backup is not None:
+        return (
+            "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`, or the whole index as it was, under "
+            f"another name, by `vecfleet backup restore {backup.id} NAME`"
+        )
     if plan.keeps_files:
         again = f"`vecfleet plan import {plan.target.index} {plan.source.index}`"
         return f"until clean-up `vecfleet rollback`; after it {again}"
@@ -66,12 +71,12 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
     )
 
 
-def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
+def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, no_backup: bool = False) -> int:
     """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
-    if not no_backup and not plan.keeps_files:
+    if not (backup or no_backup or plan.keeps_files):
         raise Refused(
             "there is no backup: after clean-up the only way back is `vecfleet plan reverse`",
-            next_step="`vecfleet plan export` makes one; without it: `vecfleet apply PLAN --no-backup`",
+            next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
     database = fleet.database
     require_broker(fleet.celery)
@@ -86,7 +91,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, no_backup: bool) -> int:
             plan,
             source=checked.source,
             target=target,
-            way_back=way_back(plan),
+            way_back=way_back(plan, backup),
             ownership=checked.ownership,
             created_by=who,
             batch_window=DEFAULT_WINDOW,

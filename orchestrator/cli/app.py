@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import audit_log, demo, exports, looking, planning, reversing, running, steering
+from orchestrator.cli import audit_log, backups, demo, exports, looking, planning, reversing, running, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -26,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 plan = typer.Typer(help="Make a plan file: which namespace becomes which, at what cost.", no_args_is_help=True)
+backup = typer.Typer(help="Backups that the vector database takes of a whole index.", no_args_is_help=True)
 park = typer.Typer(help="What is set aside, for a person to decide.", no_args_is_help=True)
 audit_log_commands = typer.Typer(help="The record of what people did.", no_args_is_help=True)
 
@@ -38,6 +39,10 @@ plan.command()(planning.index)
 plan.command()(exports.export)
 plan.command("import")(exports.import_)
 plan.command()(reversing.reverse)
+app.add_typer(backup, name="backup")
+backup.command()(backups.create)
+backup.command("list")(backups.every)
+backup.command()(backups.restore)
 app.command()(looking.show)
 app.command()(planning.apply)
 app.command()(looking.jobs)

@@ -12,13 +12,14 @@ from migrations.plan import Plan, read_plan, write_plan
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
 from orchestrator import applying
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli import rendering
+from orchestrator.cli import backups, rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.options import PlanOptions, with_plan_options
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
 from vecfleet.errors import BadInput
+from vecfleet.stores.base import Backup
 
 
 @with_plan_options
@@ -86,6 +87,9 @@ def apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan against the world, print each move, write nothing.")
     ] = False,
+    backup: Annotated[
+        bool, typer.Option("--backup", help="Have the vector database back up the whole source index first.")
+    ] = False,
     no_backup: Annotated[
         bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only `plan reverse` is left.")
     ] = False,
@@ -98,8 +102,12 @@ def apply(
         if dry_run:
             _show_dry_run(parts, found, plan, as_json=as_json)
             return
-        job_id = applying.apply(parts, found, who=who(), no_backup=no_backup)
-        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(found)
+        taken: Backup | None = None
+        if backup:
+            applying.check(parts, found)  # a backup that is not needed would still be paid for
+            taken = backups.take(parts, found.source.index, quiet=as_json)
+        job_id = applying.apply(parts, found, who=who(), backup=taken, no_backup=no_backup)
+        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(found, taken)
         if not as_json:
             say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
             say(f"way back: {way_back}")

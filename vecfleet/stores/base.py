@@ -5,7 +5,7 @@ the `StoreError`s of `vecfleet.errors`. No call retries: waiting and retrying is
 Namespaces are given and returned in canonical form (`names.canonical`: the default one is `__default__`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -123,6 +123,27 @@ class Limits:
     id_chars: int = 512
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of a whole index that its store keeps. The counts are the store's own word."""
+
+    id: str
+    index: str
+    status: str
+    name: str | None
+    records: int | None
+    namespaces: int | None
+    created_at: str | None
+
+
+class Backups(Protocol):
+    """The backups that a store itself takes: of whole indexes, restored into new ones."""
+
+    def create(self, index: str, name: str, on_wait: Callable[[Backup], None]) -> Backup: ...
+    def every(self, index: str | None = None) -> list[Backup]: ...
+    def restore(self, backup_id: str, name: str) -> None: ...
+
+
 class Index(Protocol):
     """One open index: its data plane. Safe to share between the threads of a process, never across a fork."""
 
@@ -184,3 +205,6 @@ class Store(Protocol):
         """Create an index with the source's schema (so that sparse values stay writable) and tags; wait until ready."""
 
     def open(self, info: IndexInfo) -> Index: ...
+
+    def backups(self) -> Backups | None:
+        """Its own backups, or None where it takes none."""

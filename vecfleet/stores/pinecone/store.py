@@ -8,6 +8,7 @@ from vecfleet.errors import Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import kinds
+from vecfleet.stores.pinecone.backups import PineconeBackups
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane
 from vecfleet.stores.pinecone.errors import translated
@@ -68,6 +69,9 @@ class PineconeStore:
                     timeout=READY_SECONDS,
                 )
         return self._info(created)
+
+    def backups(self) -> PineconeBackups:
+        return PineconeBackups(self._client)
 
     def open(self, info: IndexInfo) -> PineconeIndex:
         """Raises WrongKind for an index of documents."""
