@@ -42,6 +42,16 @@ class Settings(BaseSettings):
     pinecone_host: str | None = None
     pinecone_transport: Literal["grpc", "rest"] = "grpc"
 
+    pinecone_index_mode: Literal["vectors", "integrated"] = "vectors"
+    pinecone_text_field: str = "chunk_text"
+    cohere_rerank_model: str | None = None
+
+    use_delphi_namespaces: bool = False
+    use_pinecone_serverless: bool = False
+    vecfleet_routes: SecretStr | None = None
+    vecfleet_routes_token: SecretStr | None = None
+    routes_cache_seconds: Seconds = 5.0
+
     supabase_url: str | None = None
     supabase_service_role_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("supabase_service_role_key", "supabase_service_key")

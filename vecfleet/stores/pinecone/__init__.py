@@ -1,11 +1,12 @@
 """Pinecone, through its official SDK; nothing outside this folder imports that.
 
-`store` is the control plane and `index` the data plane; `clients` builds the SDK's clients, `kinds` understands what an
-index holds, `records` turns records into requests and answers into records, `errors` is the one table of what went
-wrong.
+`store` is the control plane and `index` the data plane, `serving` what an application asks; `clients` builds the SDK's
+clients, `kinds` understands what an index holds, `records` turns records into requests and answers into records,
+`errors` is the one table of what went wrong.
 """
 
 from vecfleet.stores.pinecone.index import PineconeIndex
+from vecfleet.stores.pinecone.serving import AsyncPineconeServing, PineconeServing
 from vecfleet.stores.pinecone.store import PineconeStore
 
-__all__ = ["PineconeIndex", "PineconeStore"]
+__all__ = ["AsyncPineconeServing", "PineconeIndex", "PineconeServing", "PineconeStore"]

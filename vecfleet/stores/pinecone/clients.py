@@ -18,6 +18,7 @@ from pinecone.models.vectors.responses import (
     QueryResponse,
     UpsertResponse,
 )
+from pinecone.models.vectors.search import SearchRecordsResponse
 
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
@@ -37,6 +38,7 @@ ANSWERS = (
     ListResponse,
     NamespaceDescription,
     QueryResponse,
+    SearchRecordsResponse,
     UpsertResponse,
 )
 for _answer in ANSWERS:
@@ -56,13 +58,18 @@ class PerProcess(Generic[T]):
         return made if made is not None else self._made.setdefault(process, self._make())
 
 
-def control_plane(settings: Settings) -> Pinecone:
-    """Raises BadInput where the API key is not set or not a key."""
+def api_key(settings: Settings) -> str:
+    """Raises BadInput where it is not set."""
     if settings.pinecone_api_key is None:
         raise BadInput("PINECONE_API_KEY is not set", next_step="set it in the environment or in .env")
+    return settings.pinecone_api_key.get_secret_value()
+
+
+def control_plane(settings: Settings) -> Pinecone:
+    """Raises BadInput where the API key is not set or not a key."""
     try:
         return Pinecone(
-            api_key=settings.pinecone_api_key.get_secret_value(),
+            api_key=api_key(settings),
             host=settings.pinecone_controller_host,
             timeout=settings.request_deadline_seconds,
             connection_pool_maxsize=CONNECTIONS_PER_THREAD * settings.worker_threads,

@@ -94,7 +94,7 @@ class PineconeIndex:
         try:
             with translated(f"list the ids of {namespace!r}"):
                 page = self._client.get().list_paginated(
-                    namespace=_wire(namespace),
+                    namespace=wire_name(namespace),
                     prefix=prefix,
                     limit=self.limits.list_ids if limit is None else limit,
                     pagination_token=token,
@@ -121,7 +121,7 @@ class PineconeIndex:
 
     def _fetch_bytes(self, lane: BytesLane, namespace: str, ids: Sequence[str]) -> Fetched:
         try:
-            answer = lane.fetch(_wire(namespace), ids)
+            answer = lane.fetch(wire_name(namespace), ids)
         except AbsentNamespace:
             return Fetched({}, Usage(requests=1))
         self._billed(list(answer.records.values()))
@@ -154,7 +154,7 @@ class PineconeIndex:
         self._check_size(doing, wire.body_bytes(records))
         vectors = [wire.to_vector(record) for record in records]
         with translated(doing):
-            answer = self._client.get().upsert(vectors=vectors, namespace=_wire(namespace))
+            answer = self._client.get().upsert(vectors=vectors, namespace=wire_name(namespace))
         info = answer.response_info
         return Written(
             answer.upserted_count,
@@ -166,7 +166,7 @@ class PineconeIndex:
         self._check_size(doing, sum(map(self.request_bytes, records)))
         for record in records:
             rules.check_numbers(record)
-        count = lane.upsert(_wire(namespace), records)
+        count = lane.upsert(wire_name(namespace), records)
         return Written(count, usage=Usage(requests=1, write_units=rules.write_units(self._billed(records))))
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
@@ -177,21 +177,20 @@ class PineconeIndex:
         self._check_count(doing, len(ids), self.limits.delete_ids)
         try:
             with translated(doing):
-                self._client.get().delete(ids=ids, namespace=_wire(namespace))
+                self._client.get().delete(ids=ids, namespace=wire_name(namespace))
         except AbsentNamespace:
             return Usage(requests=1)
         mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
         return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
-        sparse = wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None
-        try:
-            with translated(f"query {namespace!r}"):
-                answer = self._client.get().query(
-                    namespace=_wire(namespace), top_k=top_k, vector=wire.values_text(like), sparse_vector=sparse
-                )
-        except AbsentNamespace:
-            return Answer([], Usage(requests=1))
+    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+        with translated(f"query {namespace!r}"):
+            answer = self._client.get().query(
+                namespace=wire_name(namespace),
+                top_k=top_k,
+                vector=wire.values_text(like),
+                sparse_vector=wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None,
+            )
         units = answer.usage.read_units if answer.usage is not None else None
         info = answer.response_info
         usage = Usage(
@@ -211,7 +210,7 @@ class PineconeIndex:
     def _fetch(self, namespace: str, ids: list[str]) -> Fetched:
         try:
             with translated(f"fetch {len(ids):,} records of {namespace!r}"):
-                answer = self._client.get().fetch(ids=ids, namespace=_wire(namespace))
+                answer = self._client.get().fetch(ids=ids, namespace=wire_name(namespace))
         except AbsentNamespace:
             return Fetched({}, Usage(requests=1))
         except UnreadableRecord:
@@ -262,7 +261,7 @@ class PineconeIndex:
             raise TooLarge(f"will not {doing}: a request takes {most:,}")
 
 
-def _wire(namespace: str) -> str:
+def wire_name(namespace: str) -> str:
     """Empty for the default namespace: every version of the API takes that spelling for vectors."""
     return "" if canonical(namespace) == DEFAULT else namespace
 

@@ -1,0 +1,150 @@
+"""The guard: nobody passes into another's namespace, whatever the names are."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from vecfleet import names
+from vecfleet.errors import BadName
+from vecfleet.tenancy import TenantGuard, TenantIsolationError
+
+HOSTILE_PAIRS = 120_000
+PIECES = [
+    "creator_",
+    "_twin_",
+    "_twin",
+    "twin_",
+    "twin",
+    "_",
+    "a",
+    "ab",
+    "b",
+    ".1",
+    "x",
+    "y",
+    "é",
+    "\0",
+    " ",
+    "*",
+    "%",
+    "../",
+    "A",
+    "public",
+    "__default__",
+]
+COACH = "creator_sainath.no.1_twin_coach"
+
+
+def test_a_creator_reaches_their_own_namespaces() -> None:
+    assert TenantGuard.validate_namespace_access(user_creator_id="sainath.no.1", namespace=COACH)
+    assert TenantGuard.validate_namespace_access(user_creator_id="sainath.no.1", namespace="creator_sainath.no.1")
+
+
+@pytest.mark.parametrize(
+    ("creator", "namespace"),
+    [
+        ("other.user", COACH),
+        ("sainath.no", COACH),
+        ("sainath.no.1", "creator_sainath.no.10"),
+        ("sainath.no.1_twin_coach", COACH),
+        ("", "creator_"),
+        ("sainath.no.1", ""),
+        ("sainath.no.1", "__default__"),
+        ("sainath.no.1", "public"),
+        ("x_twin", "creator_x_twin_y"),
+    ],
+)
+def test_another_gets_a_sentence_with_what_was_asked(creator: str, namespace: str) -> None:
+    with pytest.raises(TenantIsolationError, match="Access denied") as refusal:
+        TenantGuard.validate_namespace_access(user_creator_id=creator, namespace=namespace)
+
+    assert repr(namespace) in refusal.value.message
+
+
+def test_no_hostile_pair_passes_into_a_foreign_namespace() -> None:
+    """A creator passes exactly where the codec, asked the other way round, would build that very namespace."""
+    chance = random.Random(20_261_121)
+    passed = 0
+    for _ in range(HOSTILE_PAIRS):
+        creator, twin, other = ("".join(chance.choices(PIECES, k=chance.randrange(5))) for _ in range(3))
+        for namespace in (f"creator_{creator}_twin_{twin}", f"creator_{creator}", creator):
+            allowed = _passes(other, namespace) | (2 * _passes(creator, namespace))
+            assert not allowed & 1 or _built_for(other, namespace), (other, namespace)
+            assert not allowed & 2 or _built_for(creator, namespace), (creator, namespace)
+            passed += bool(allowed)
+
+    assert passed > 1_000, "a guard that lets nobody in was not tested"
+
+
+def _passes(creator: str, namespace: str) -> bool:
+    try:
+        return TenantGuard.validate_namespace_access(user_creator_id=creator, namespace=namespace)
+    except TenantIsolationError:
+        return False
+
+
+def _built_for(creator: str, namespace: str) -> bool:
+    """Whether `build` calls a namespace of the creator so; not by parsing, so that the two check each other."""
+    prefix = f"creator_{creator}"
+    if not namespace.startswith(prefix):
+        return False
+    rest = namespace[len(prefix) :]
+    try:
+        if not rest:
+            return names.build(creator) == namespace
+        return rest.startswith("_twin_") and names.build(creator, rest[len("_twin_") :]) == namespace
+    except BadName:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("user", "creators"),
+    [
+        ({"creator_ids": ["a", "b"], "creator_id": "c"}, {"a", "b"}),
+        ({"creator_id": "c", "tenant_id": 7}, {"c"}),
+        ({"tenant_id": 7}, {"tenant_7"}),
+        ({"creator_ids": []}, set()),
+        ({"creator_ids": "ab"}, {"ab"}),
+        ({}, set()),
+    ],
+)
+def test_a_users_creators_are_read_from_any_of_three_fields(user: dict[str, object], creators: set[str]) -> None:
+    assert TenantGuard(user).creator_ids == creators
+
+
+def test_a_user_reaches_their_creators_and_no_others() -> None:
+    guard = TenantGuard({"id": "u1", "email": "u@x", "creator_ids": ["a", "b"], "role": "user"})
+
+    assert guard.validate_creator_access("a")
+    assert guard.validate_namespace_access("creator_b_twin_t")
+    assert guard.get_allowed_namespaces() == ["creator_a", "creator_a_*", "creator_b", "creator_b_*"]
+    assert not guard.is_admin
+    for refused in ("creator_c", "creator_ab", "public", "creator_a_twin"):
+        with pytest.raises(TenantIsolationError, match="Access denied"):
+            guard.validate_namespace_access(refused)
+    with pytest.raises(TenantIsolationError, match="'c'"):
+        guard.validate_creator_access("c")
+
+
+def test_an_admin_passes_and_is_logged() -> None:
+    guard = TenantGuard({"id": "root", "role": "admin"})
+
+    with capture_logs() as logs:
+        assert guard.validate_namespace_access("creator_c_twin_t")
+        assert guard.validate_creator_access("c")
+
+    assert [entry["event"] for entry in logs] == ["Admin access granted"] * 2
+    assert guard.get_allowed_namespaces() == ["*"]
+
+
+def test_results_of_others_are_left_out() -> None:
+    guard = TenantGuard({"id": "u", "creator_id": "a"})
+    mine = {"id": "1", "metadata": {"creator_id": "a"}}
+    by_namespace = SimpleNamespace(id="2", namespace="creator_a_twin_t", metadata={})
+    foreign = {"id": "3", "metadata": {"creator_id": "b"}}
+    disguised = {"id": "4", "namespace": "creator_b", "metadata": {"creator_id": "a"}}
+    nobodys = {"id": "5", "metadata": {}}
+
+    assert guard.filter_results_by_tenant([mine, by_namespace, foreign, disguised, nobodys]) == [mine, by_namespace]

@@ -1,0 +1,185 @@
+"""Pinecone as an application asks it: the SDK's clients over REST, with its own bounded retries.
+
+The fleet decides itself when to try again; an application's single question is best repeated where it is asked, so the
+SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pinecone import AsyncIndex, Index
+from pinecone.models.vectors.responses import QueryResponse
+from pinecone.models.vectors.search import SearchRecordsResponse
+
+from vecfleet.errors import BadRequest
+from vecfleet.names import canonical
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo, Limits
+from vecfleet.stores.pinecone import records as wire
+from vecfleet.stores.pinecone.clients import PerProcess, api_key
+from vecfleet.stores.pinecone.errors import AbsentNamespace, translated
+from vecfleet.stores.pinecone.index import wire_name
+from vecfleet.stores.pinecone.store import PineconeStore
+from vecfleet.stores.serving import Hit, Question
+
+# As many questions may be under way at once: a creator's twins are asked together.
+CONNECTIONS = 64
+TEXTS_PER_REQUEST = 96  # the documented limit of an upsert of texts
+
+_LIMITS = Limits()
+
+
+class PineconeServing:
+    """One index by name. Nothing is sent before the first call; clients are made per process."""
+
+    def __init__(self, settings: Settings, index: str) -> None:
+        store = PineconeStore(settings)
+        self._info = PerProcess(lambda: store.describe(index))
+        self._client = PerProcess(lambda: Index(host=self.info.host, **_options(settings)))
+
+    @property
+    def info(self) -> IndexInfo:
+        return self._info.get()
+
+    def ask(self, namespace: str, question: Question) -> list[Hit]:
+        client = self._client.get()
+        try:
+            with translated(f"search {namespace!r}"):
+                if question.text is not None:
+                    return _found(client.search(**_search(namespace, question)), namespace)
+                return _matched(client.query(**_query(namespace, question)), namespace)
+        except AbsentNamespace:
+            return []
+
+    def write(self, namespace: str, records: Sequence[Record]) -> int:
+        taken = 0
+        for some in _requests(records):
+            with translated(f"upsert {len(some):,} records into {namespace!r}"):
+                taken += self._client.get().upsert(vectors=some, namespace=wire_name(namespace)).upserted_count
+        return taken
+
+    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
+        for some in _text_requests(texts):
+            with translated(f"upsert {len(some):,} texts into {namespace!r}"):
+                self._client.get().upsert_records(namespace=canonical(namespace), records=some)
+        return len(texts)
+
+
+class AsyncPineconeServing:
+    """One index by name, for coroutines. The SDK's client belongs to the event loop that first asks."""
+
+    def __init__(self, settings: Settings, index: str) -> None:
+        store = PineconeStore(settings)
+        self._settings = settings
+        self._info = PerProcess(lambda: store.describe(index))
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
+
+    async def describe(self) -> IndexInfo:
+        return await asyncio.to_thread(self._info.get)
+
+    async def ask(self, namespace: str, question: Question) -> list[Hit]:
+        client = await self._client()
+        try:
+            with translated(f"search {namespace!r}"):
+                if question.text is not None:
+                    return _found(await client.search(**_search(namespace, question)), namespace)
+                return _matched(await client.query(**_query(namespace, question)), namespace)
+        except AbsentNamespace:
+            return []
+
+    async def write(self, namespace: str, records: Sequence[Record]) -> int:
+        client = await self._client()
+        taken = 0
+        for some in _requests(records):
+            with translated(f"upsert {len(some):,} records into {namespace!r}"):
+                taken += (await client.upsert(vectors=some, namespace=wire_name(namespace))).upserted_count
+        return taken
+
+    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
+        client = await self._client()
+        for some in _text_requests(texts):
+            with translated(f"upsert {len(some):,} texts into {namespace!r}"):
+                await client.upsert_records(namespace=canonical(namespace), records=some)
+        return len(texts)
+
+    async def close(self) -> None:
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    async def _client(self) -> AsyncIndex:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            host = (await self.describe()).host
+            # Another coroutine may have made one meanwhile; then that one is kept.
+            self._clients.setdefault(loop, AsyncIndex(host=host, **_options(self._settings)))
+        return self._clients[loop]
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "api_key": api_key(settings),
+        "timeout": settings.request_deadline_seconds,
+        "connection_pool_maxsize": CONNECTIONS,
+    }
+
+
+def _query(namespace: str, question: Question) -> dict[str, Any]:
+    return {
+        "namespace": wire_name(namespace),
+        "vector": question.vector,
+        "sparse_vector": question.sparse,
+        "top_k": question.top_k,
+        "filter": question.filter,
+        "include_values": question.values,
+        "include_metadata": question.metadata,
+    }
+
+
+def _search(namespace: str, question: Question) -> dict[str, Any]:
+    rerank = None
+    if question.rerank is not None:
+        rerank = {"model": question.rerank.model, "rank_fields": [question.rerank.field], "top_n": question.top_k}
+    return {
+        "namespace": canonical(namespace),
+        "inputs": {"text": question.text},
+        "top_k": question.top_k,
+        "filter": question.filter,
+        "rerank": rerank,
+    }
+
+
+def _matched(answer: QueryResponse, namespace: str) -> list[Hit]:
+    return [
+        Hit(match.id, match.score, match.metadata, match.values, match.sparse_values, namespace)
+        for match in answer.matches
+    ]
+
+
+def _found(answer: SearchRecordsResponse, namespace: str) -> list[Hit]:
+    return [Hit(hit.id, hit.score, hit.fields, namespace=namespace) for hit in answer.result.hits]
+
+
+def _requests(records: Sequence[Record]) -> Iterator[list[Any]]:
+    """The records in as many requests as their bytes and their number ask for."""
+    some: list[Any] = []
+    size = wire.body_bytes([])
+    for record in records:
+        if not record.id:
+            raise BadRequest("a record has no id")
+        added = wire.request_bytes(record)
+        if some and (len(some) == _LIMITS.upsert_records or size + added > _LIMITS.upsert_bytes):
+            yield some
+            some, size = [], wire.body_bytes([])
+        some.append(wire.to_vector(record))
+        size += added
+    if some:
+        yield some
+
+
+def _text_requests(texts: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(texts), TEXTS_PER_REQUEST):
+        yield [dict(text) for text in texts[start : start + TEXTS_PER_REQUEST]]

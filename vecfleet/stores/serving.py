@@ -1,0 +1,86 @@
+"""What an application's searches need of a store: questions with a filter, answers with metadata, on one index.
+
+Beside `base`, which is about moving records, this is about serving them: one call is one question to one namespace.
+Failures are the `StoreError`s of `vecfleet.errors`; a namespace that is not there has no answers, which is no error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from vecfleet.records import Record
+from vecfleet.stores.base import IndexInfo
+
+Filter = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """A second opinion on the order of a text search: the model, and the field it reads."""
+
+    model: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for: a vector, a sparse vector, both, or a text where the index embeds texts itself."""
+
+    vector: Sequence[float] | None = None
+    sparse: Mapping[str, Any] | None = None
+    text: str | None = None
+    top_k: int = 10
+    filter: Filter | None = None
+    values: bool = False
+    metadata: bool = True
+    rerank: Rerank | None = None
+
+    def filtered(self, filter: Filter | None) -> "Question":
+        return replace(self, filter=filter)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One record found. Fields may be read as keys too, as those of the SDK's matches may."""
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any] | None = None
+    values: Sequence[float] = ()
+    sparse_values: Any = None
+    namespace: str = ""
+
+    def __getitem__(self, field: str) -> Any:
+        try:
+            return getattr(self, field)
+        except AttributeError:
+            raise KeyError(field) from None
+
+
+class Serving(Protocol):
+    """One index, asked by the threads of one process."""
+
+    @property
+    def info(self) -> IndexInfo: ...
+
+    def ask(self, namespace: str, question: Question) -> list[Hit]: ...
+
+    def write(self, namespace: str, records: Sequence[Record]) -> int:
+        """Write the records, in as many requests as the store's limits ask for. Returns how many were taken."""
+
+    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
+        """Write texts that the index embeds. Returns how many were taken."""
+
+
+class AsyncServing(Protocol):
+    """The same for one event loop."""
+
+    async def describe(self) -> IndexInfo: ...
+
+    async def ask(self, namespace: str, question: Question) -> list[Hit]: ...
+
+    async def write(self, namespace: str, records: Sequence[Record]) -> int: ...
+
+    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int: ...
+
+    async def close(self) -> None: ...

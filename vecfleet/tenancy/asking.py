@@ -1,0 +1,242 @@
+"""What both clients do before they send and after they hear: pure functions, written once for threads and coroutines.
+
+What an application gives is read and never changed.
+"""
+
+import heapq
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from vecfleet.errors import BadInput, Unreachable
+from vecfleet.names import Tenant
+from vecfleet.records import Metadata, Record, Sparse
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.serving import Filter, Hit, Question, Rerank
+from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.options import TextOptions
+from vecfleet.tenancy.places import Place, Where, allowed_filter, is_shared, screened
+from vecfleet.tenancy.rollout import Rollout
+
+MAX_TOP_K = 10_000  # the service's own limit
+LOWER_IS_NEARER = frozenset({"euclidean"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found, best first. `matches` as in the SDK; each match knows its namespace."""
+
+    matches: list[Hit] = field(default_factory=list)
+    namespace: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to one place, with the filter that makes it safe there."""
+
+    place: Place
+    tenant: Tenant
+    question: Question
+
+    def heard(self, hits: Sequence[Hit], *, metadata: bool) -> list[Hit]:
+        """Its answers, foreign ones left out, with metadata only where the caller asked for them."""
+        kept = screened(self.place, self.tenant, hits)
+        return kept if metadata or not self.question.metadata else [replace(hit, metadata=None) for hit in kept]
+
+
+def tenant_of(creator_id: str | None, twin_id: str | None) -> Tenant:
+    """Raises BadInput where no creator is named: whose records are meant is never guessed."""
+    if not creator_id or not isinstance(creator_id, str):
+        raise BadInput("no creator is named", next_step="give `creator_id`")
+    return Tenant(creator_id, twin_id or None)
+
+
+def twin_of(twin_id: str | None) -> str:
+    """Raises BadInput where no twin is named: a deletion of a twin never becomes one of its creator."""
+    if not twin_id or not isinstance(twin_id, str):
+        raise BadInput("no twin is named", next_step="give `twin_id`, or delete the creator")
+    return twin_id
+
+
+def writable(where: Where) -> Place:
+    """Where a write goes. Raises Unreachable where the routes that would say so cannot be read."""
+    if not where.writable:
+        raise Unreachable(f"nothing was written: {where.why}", next_step="check VECFLEET_ROUTES, then write again")
+    return where.write
+
+
+def may_fall_back(where: Where, rollout: Rollout | None) -> bool:
+    """Whether a reader whose new side fails for a moment may be answered from the old one."""
+    return rollout is not None and rollout.fallback and where.side == "new" and bool(where.other)
+
+
+def question_of(
+    options: TextOptions,
+    *,
+    vector: Any,
+    query_vector: Any,
+    text: str | None,
+    sparse_vector: Any,
+    top_k: int,
+    filter: Filter | None,
+    include_metadata: bool,
+    include_values: bool,
+    rerank: bool | None,
+) -> Question:
+    """One question from either spelling of its arguments. Raises BadInput where it says nothing, or two things."""
+    if vector is not None and query_vector is not None:
+        raise BadInput("`vector` and `query_vector` are the same argument", next_step="give one of them")
+    wanted = query_vector if vector is None else vector
+    if (wanted is None and sparse_vector is None) == (text is None):
+        raise BadInput("a search needs a vector or a text, and not both", next_step="give `vector` or `text`")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
+        raise BadInput(f"`top_k` must be from 1 to {MAX_TOP_K:,}", next_step="ask for 10")
+    model = options.reranker if rerank is not False else None
+    return Question(
+        vector=_listed(wanted),
+        sparse=sparse_vector,
+        text=text,
+        top_k=top_k,
+        filter=filter,
+        values=include_values,
+        metadata=include_metadata,
+        rerank=Rerank(model, options.field) if text is not None and model else None,
+    )
+
+
+def asks_of(tenant: Tenant, places: Sequence[Place], question: Question) -> list[Ask]:
+    """The question to each place. Raises TenantIsolationError before anything is sent where one may not be read."""
+    asks = []
+    for place in places:
+        own = allowed_filter(place, tenant, question.filter)
+        # What a shared place answers is looked at once more, and for that its metadata is needed.
+        seen = question.metadata or place.shared or is_shared(place.namespace)
+        plain = own is question.filter and seen == question.metadata
+        asks.append(Ask(place, tenant, question if plain else replace(question, filter=own, metadata=seen)))
+    return asks
+
+
+def sent_often(question: Question) -> Question:
+    """The same question with its vector as JSON text: it is then written once, however many places it goes to."""
+    if question.vector is None or isinstance(question.vector, orjson.Fragment):
+        return question
+    text = orjson.dumps(question.vector, option=orjson.OPT_SERIALIZE_NUMPY)
+    return replace(question, vector=orjson.Fragment(text))
+
+
+def merged(lists: Sequence[Sequence[Hit]], top_k: int, metric: str | None) -> list[Hit]:
+    """The best of several answers. Equal scores stay in the order of the lists, then of each list.
+
+    The same id in two namespaces is two records.
+    """
+    if len(lists) == 1:
+        return list(lists[0][:top_k])
+    nearer = 1.0 if metric in LOWER_IS_NEARER else -1.0
+    ranked = ((nearer * hit.score, number, hit) for number, hit in enumerate(chain.from_iterable(lists)))
+    return [hit for _, _, hit in heapq.nsmallest(top_k, ranked, key=lambda item: item[:2])]
+
+
+def heard(asks: Sequence[Ask], lists: Sequence[Sequence[Hit]], *, metadata: bool) -> list[list[Hit]]:
+    """What each question was answered, foreign records left out."""
+    return [ask.heard(hits, metadata=metadata) for ask, hits in zip(asks, lists, strict=True)]
+
+
+def note_shadow(
+    log: ShadowLog,
+    where: Where,
+    hits: Sequence[Hit],
+    took_ms: float,
+    others: Sequence[Hit],
+    other_ms: float,
+    failed: bool,
+) -> None:
+    """Note one query asked of both sides: what the new side is like beside the old one."""
+    if where.side == "new":
+        log.record(where.job, took_ms, False, None if failed else overlap(others, hits))
+    else:
+        log.record(where.job, other_ms, failed, None if failed else overlap(hits, others))
+
+
+def records_of(
+    vectors: Iterable[Any], tenant: Tenant, extra: Mapping[str, Any] | None, info: IndexInfo
+) -> list[Record]:
+    """The records to write: copies of what was given, each with its owner in its metadata."""
+    return [_record(vector, tenant, extra, info) for vector in vectors]
+
+
+def texts_of(texts: Iterable[Mapping[str, Any]], tenant: Tenant, field_name: str) -> list[dict[str, Any]]:
+    """The texts to write: copies, flat as the service takes them, each with its owner."""
+    return [_text(given, tenant, field_name) for given in texts]
+
+
+def overlap(old: Sequence[Hit], new: Sequence[Hit]) -> float | None:
+    """The share of what the old side found that the new one found too, by id. None where the old one found nothing."""
+    wanted = {hit.id for hit in old}
+    return len(wanted & {hit.id for hit in new}) / len(wanted) if wanted else None
+
+
+def _listed(vector: Any) -> Any:
+    """The SDK reads sequences; an array of numpy is told by its method, so that numpy need not be loaded for it."""
+    return vector.tolist() if hasattr(vector, "tolist") else vector
+
+
+def _owner(tenant: Tenant) -> dict[str, str]:
+    return {"creator_id": tenant.creator} | ({"twin_id": tenant.twin} if tenant.twin is not None else {})
+
+
+def _record(given: Any, tenant: Tenant, extra: Mapping[str, Any] | None, info: IndexInfo) -> Record:
+    if isinstance(given, tuple):
+        id, values, *rest = given
+        sparse, metadata = None, rest[0] if rest else None
+    else:
+        id, values, metadata = (_of(given, name) for name in ("id", "values", "metadata"))
+        sparse = _of(given, "sparse_values") or _of(given, "sparseValues")
+    if not isinstance(id, str) or not id:
+        raise BadInput("a vector has no id", next_step="give each vector an `id`")
+    return Record(id, _floats(id, values, info), _sparse(sparse), _metadata(metadata, extra, tenant))
+
+
+def _metadata(given: Any, extra: Mapping[str, Any] | None, tenant: Tenant) -> Metadata:
+    return {**(extra or {}), **(given or {}), **_owner(tenant)}
+
+
+def _floats(id: str, values: Any, info: IndexInfo) -> bytes:
+    numbers = _listed(values) if values is not None else []
+    if info.kind is not Kind.SPARSE and info.dimension is not None and len(numbers) != info.dimension:
+        raise BadInput(
+            f"the vector {id!r} has {len(numbers):,} values; the index {info.name!r} has {info.dimension:,} dimensions",
+            next_step="embed it with the model that the index was made for",
+        )
+    try:
+        return struct.pack(f"<{len(numbers)}f", *numbers)
+    except (struct.error, OverflowError) as error:
+        raise BadInput(f"the vector {id!r} holds something that is no float32", next_step="give numbers") from error
+
+
+def _sparse(given: Any) -> Sparse | None:
+    if not given:
+        return None
+    indices, values = _listed(_of(given, "indices")), _listed(_of(given, "values"))
+    return Sparse(struct.pack(f"<{len(indices)}I", *indices), struct.pack(f"<{len(values)}f", *values))
+
+
+def _text(given: Mapping[str, Any], tenant: Tenant, field_name: str) -> dict[str, Any]:
+    id, text = given.get("_id") or given.get("id"), given.get(field_name) or given.get("text")
+    if not isinstance(id, str) or not isinstance(text, str):
+        raise BadInput("a text needs an `id` and a `text`", next_step=f"the text may also stand under {field_name!r}")
+    left = {key: value for key, value in given.items() if key not in ("_id", "id", "text", "metadata", field_name)}
+    return {**left, **(given.get("metadata") or {}), **_owner(tenant), "_id": id, field_name: text}
+
+
+def _of(given: Any, name: str) -> Any:
+    return given.get(name) if isinstance(given, Mapping) else getattr(given, name, None)

@@ -1,0 +1,257 @@
+"""The client for coroutines: the twin of `client`. What both decide is in `asking` and `rollout`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from types import TracebackType
+from typing import Any, Self
+
+from vecfleet import names
+from vecfleet.errors import StoreError, Transient, Unreachable
+from vecfleet.names import Tenant
+from vecfleet.settings import Settings
+from vecfleet.stores.pinecone import AsyncPineconeServing
+from vecfleet.stores.serving import AsyncServing, Filter, Hit, Question
+from vecfleet.tenancy import asking, erasing
+from vecfleet.tenancy.asking import Answer, Ask
+from vecfleet.tenancy.client import PineconeDelphiClient
+from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.metrics import Observe, QueryMetrics
+from vecfleet.tenancy.places import Place, Where, new_place
+from vecfleet.tenancy.rollout import Rollout
+
+
+class DelphiPineconeClient:
+    """Reads and writes a tenant's records where they are now. `async with` it, or `await close()` at the end.
+
+    The arguments are those of `PineconeDelphiClient`. Listing and erasing run in a thread.
+    """
+
+    def __init__(
+        self,
+        index_name: str | None = None,
+        *,
+        settings: Settings | None = None,
+        rollout: Rollout | None = None,
+        observe: Observe | None = None,
+        shadow: ShadowLog | None = None,
+        serving: Callable[[str], AsyncServing] | None = None,
+    ) -> None:
+        self.in_threads = PineconeDelphiClient(index_name, settings=settings, rollout=rollout)
+        self.settings, self.index_name = self.in_threads.settings, self.in_threads.index_name
+        self.texts = self.in_threads.texts
+        self.rollout = rollout
+        self.shadow = shadow or ShadowLog()
+        self._observe = observe
+        self._make = serving or (lambda name: AsyncPineconeServing(self.settings, name))
+        self._open: dict[str, AsyncServing] = {}
+        self._comparing: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let shadow reads end, then close the connections."""
+        await asyncio.gather(*self._comparing, return_exceptions=True)
+        for serving in self._open.values():
+            await serving.close()
+
+    # Names
+
+    def _get_namespace(self, creator_id: str, twin_id: str | None = None) -> str:
+        """The tenant's own namespace. Raises BadName for ids that can have none."""
+        return names.build(creator_id, twin_id or None)
+
+    get_namespace = _get_namespace
+
+    async def list_creator_twins(self, creator_id: str) -> list[str]:
+        """The creator's twins that have a namespace, or a route, sorted."""
+        return await asyncio.to_thread(self.in_threads.list_creator_twins, creator_id)
+
+    # Writing
+
+    async def upsert_vectors(
+        self,
+        vectors: Iterable[Any] = (),
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
+
+        What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
+        """
+        tenant = asking.tenant_of(creator_id, twin_id)
+        place = asking.writable(await self._where(tenant))
+        serving = self._serving(place)
+        records = asking.records_of(vectors, tenant, metadata, await serving.describe())
+        return await serving.write(place.namespace, records)
+
+    async def upsert_texts(
+        self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
+    ) -> int:
+        """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
+        tenant = asking.tenant_of(creator_id, twin_id)
+        place = asking.writable(await self._where(tenant))
+        return await self._serving(place).write_texts(place.namespace, asking.texts_of(texts, tenant, self.texts.field))
+
+    # Reading
+
+    async def query(
+        self,
+        vector: Any = None,
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        top_k: int = 10,
+        filter: Filter | None = None,
+        include_metadata: bool = True,
+        *,
+        query_vector: Any = None,
+        text: str | None = None,
+        sparse_vector: Any = None,
+        include_values: bool = False,
+        rerank: bool | None = None,
+    ) -> Answer:
+        """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
+        tenant = asking.tenant_of(creator_id, twin_id)
+        question = asking.question_of(
+            self.texts,
+            vector=vector,
+            query_vector=query_vector,
+            text=text,
+            sparse_vector=sparse_vector,
+            top_k=top_k,
+            filter=filter,
+            include_metadata=include_metadata,
+            include_values=include_values,
+            rerank=rerank,
+        )
+        return await self._answer(await self._where(tenant), question)
+
+    async def query_across_twins(
+        self,
+        vector: Any = None,
+        creator_id: str | None = None,
+        twin_ids: Sequence[str] | None = None,
+        top_k: int = 10,
+        filter: Filter | None = None,
+        include_metadata: bool = True,
+        *,
+        query_vector: Any = None,
+        text: str | None = None,
+        sparse_vector: Any = None,
+        include_values: bool = False,
+        rerank: bool | None = None,
+    ) -> list[Hit]:
+        """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
+        creator = asking.tenant_of(creator_id, None).creator
+        question = asking.sent_often(
+            asking.question_of(
+                self.texts,
+                vector=vector,
+                query_vector=query_vector,
+                text=text,
+                sparse_vector=sparse_vector,
+                top_k=top_k,
+                filter=filter,
+                include_metadata=include_metadata,
+                include_values=include_values,
+                rerank=rerank,
+            )
+        )
+        twins = await self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
+        wheres = [await self._where(Tenant(creator, twin)) for twin in twins]
+        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, question) for one in wheres))
+        heard = asking.heard(asks, await self._ask_all(asks), metadata=include_metadata)
+        return asking.merged(heard, top_k, await self._metric(len(heard)))
+
+    # Erasing
+
+    async def delete_twin(self, creator_id: str, twin_id: str) -> bool:
+        """Delete a twin's namespace. True when its absence was confirmed."""
+        return (await self.erase(creator_id, asking.twin_of(twin_id))).confirmed
+
+    async def delete_creator(self, creator_id: str) -> bool:
+        """Delete every namespace of a creator. True when their absence was confirmed."""
+        return (await self.erase(creator_id)).confirmed
+
+    delete_creator_data = delete_creator
+
+    async def erase(self, creator_id: str, twin_id: str | None = None) -> erasing.Erased:
+        """Delete a creator's namespaces, or a twin's, and tell what was deleted and what is left."""
+        return await asyncio.to_thread(self.in_threads.erase, creator_id, twin_id)
+
+    async def verify_deletion(self, creator_id: str) -> bool:
+        """Whether no namespace of this creator is there, by the index's own list of namespaces."""
+        return await asyncio.to_thread(self.in_threads.verify_deletion, creator_id)
+
+    # Inside
+
+    async def _where(self, tenant: Tenant) -> Where:
+        if self.rollout is None:
+            return Where(tenant, "new", (new_place(tenant),), "there is no roll-out")
+        if self.rollout.routes is not None and self.rollout.routes.due:
+            await asyncio.to_thread(self.rollout.routes.refresh)  # a provider is read with blocking calls
+        return self.rollout.where(tenant.creator, tenant.twin)
+
+    def _serving(self, place: Place) -> AsyncServing:
+        name = place.index or self.index_name
+        found = self._open.get(name)
+        return found if found is not None else self._open.setdefault(name, self._make(name))
+
+    async def _metric(self, lists: int) -> str | None:
+        return (await self._serving(Place("")).describe()).metric if lists > 1 else None
+
+    async def _answer(self, where: Where, question: Question) -> Answer:
+        started = time.perf_counter()
+        try:
+            hits = await self._best(where.tenant, where.reads, question)
+        except Transient:
+            if not asking.may_fall_back(where, self.rollout):
+                self._tell(where, question, started, [], "Transient")
+                raise
+            hits = await self._best(where.tenant, where.other, question)
+        except (StoreError, Unreachable) as error:
+            self._tell(where, question, started, [], type(error).__name__)
+            raise
+        took_ms = self._tell(where, question, started, hits, None)
+        if where.other and self.shadow.drawn(where.shadow_share):
+            task = asyncio.get_running_loop().create_task(self._compare(where, question, hits, took_ms))
+            self._comparing.add(task)  # the loop itself keeps no task alive
+            task.add_done_callback(self._comparing.discard)
+        return Answer(hits, where.reads[0].namespace)
+
+    async def _best(self, tenant: Tenant, places: Sequence[Place], question: Question) -> list[Hit]:
+        asks = asking.asks_of(tenant, places, question)
+        heard = asking.heard(asks, await self._ask_all(asks), metadata=question.metadata)
+        return asking.merged(heard, question.top_k, await self._metric(len(heard)))
+
+    async def _ask_all(self, asks: Sequence[Ask]) -> list[list[Hit]]:
+        if len(asks) == 1:
+            return [await self._ask(asks[0])]
+        return list(await asyncio.gather(*map(self._ask, asks)))
+
+    async def _ask(self, ask: Ask) -> list[Hit]:
+        return await self._serving(ask.place).ask(ask.place.namespace, ask.question)
+
+    async def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> None:
+        """Ask the other side the same, and note what the new one is like beside the old one."""
+        started = time.perf_counter()
+        failed, others = False, list[Hit]()
+        try:
+            others = await self._best(where.tenant, where.other, question)
+        except (StoreError, Unreachable):
+            failed = True
+        asking.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
+
+    def _tell(self, where: Where, question: Question, started: float, hits: Sequence[Hit], error: str | None) -> float:
+        took_ms = (time.perf_counter() - started) * 1000
+        if self._observe is not None:
+            self._observe(QueryMetrics(took_ms, where.reads[0].namespace, question.top_k, len(hits), error))
+        return took_ms

@@ -1,0 +1,267 @@
+"""The client for threads. `async_client` is its twin for coroutines; what both decide is in `asking` and `rollout`."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any
+
+from vecfleet import names
+from vecfleet.errors import StoreError, Transient, Unreachable
+from vecfleet.names import Tenant
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Index
+from vecfleet.stores.pinecone import PineconeServing, PineconeStore
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.serving import CONNECTIONS
+from vecfleet.stores.serving import Filter, Hit, Question, Serving
+from vecfleet.tenancy import asking, erasing
+from vecfleet.tenancy.asking import Answer, Ask
+from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.metrics import Observe, QueryMetrics
+from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
+from vecfleet.tenancy.places import Place, Where, new_place
+from vecfleet.tenancy.rollout import Rollout, shared_rollout
+
+
+class PineconeDelphiClient:
+    """Reads and writes a tenant's records where they are now. Nothing is sent before the first call.
+
+    Without a `rollout` every tenant has its own namespace; with one, its route says which side it uses. `observe` is
+    told of every query, `shadow` of every query asked of both sides. May be shared by threads and carried over a fork.
+    """
+
+    def __init__(
+        self,
+        index_name: str | None = None,
+        *,
+        settings: Settings | None = None,
+        rollout: Rollout | None = None,
+        observe: Observe | None = None,
+        shadow: ShadowLog | None = None,
+        serving: Callable[[str], Serving] | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load()
+        self.index_name = index_name or self.settings.pinecone_index_name or DEFAULT_INDEX
+        self.rollout = rollout
+        self.shadow = shadow or ShadowLog()
+        self.texts = text_options(self.settings)
+        self._observe = observe
+        self._make = serving or (lambda name: PineconeServing(self.settings, name))
+        self._open: dict[str, Serving] = {}
+        self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
+        store = PineconeStore(self.settings)
+        self._data = PerProcess(lambda: store.open(store.describe(self.index_name)))
+
+    # Names
+
+    def _get_namespace(self, creator_id: str, twin_id: str | None = None) -> str:
+        """The tenant's own namespace. Raises BadName for ids that can have none."""
+        return names.build(creator_id, twin_id or None)
+
+    get_namespace = _get_namespace
+
+    def list_creator_twins(self, creator_id: str) -> list[str]:
+        """The creator's twins that have a namespace, or a route, sorted."""
+        routed = self.rollout.twins(creator_id) if self.rollout is not None else []
+        return sorted({*erasing.twins_of(self.data, creator_id), *routed})
+
+    @property
+    def data(self) -> Index:
+        """The index as the fleet sees it: namespaces, ids, records."""
+        return self._data.get()
+
+    # Writing
+
+    def upsert_vectors(
+        self,
+        vectors: Iterable[Any],
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
+
+        What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
+        """
+        tenant = asking.tenant_of(creator_id, twin_id)
+        place = asking.writable(self._where(tenant))
+        serving = self._serving(place)
+        return serving.write(place.namespace, asking.records_of(vectors, tenant, metadata, serving.info))
+
+    def upsert_texts(
+        self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
+    ) -> int:
+        """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
+        tenant = asking.tenant_of(creator_id, twin_id)
+        place = asking.writable(self._where(tenant))
+        return self._serving(place).write_texts(place.namespace, asking.texts_of(texts, tenant, self.texts.field))
+
+    # Reading
+
+    def query(
+        self,
+        vector: Any = None,
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        top_k: int = 10,
+        filter: Filter | None = None,
+        include_metadata: bool = True,
+        *,
+        query_vector: Any = None,
+        text: str | None = None,
+        sparse_vector: Any = None,
+        include_values: bool = False,
+        rerank: bool | None = None,
+    ) -> Answer:
+        """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
+        tenant = asking.tenant_of(creator_id, twin_id)
+        question = asking.question_of(
+            self.texts,
+            vector=vector,
+            query_vector=query_vector,
+            text=text,
+            sparse_vector=sparse_vector,
+            top_k=top_k,
+            filter=filter,
+            include_metadata=include_metadata,
+            include_values=include_values,
+            rerank=rerank,
+        )
+        return self._answer(self._where(tenant), question)
+
+    def query_across_twins(
+        self,
+        vector: Any = None,
+        creator_id: str | None = None,
+        twin_ids: Sequence[str] | None = None,
+        top_k: int = 10,
+        filter: Filter | None = None,
+        include_metadata: bool = True,
+        *,
+        query_vector: Any = None,
+        text: str | None = None,
+        sparse_vector: Any = None,
+        include_values: bool = False,
+        rerank: bool | None = None,
+    ) -> list[Hit]:
+        """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
+        creator = asking.tenant_of(creator_id, None).creator
+        question = asking.sent_often(
+            asking.question_of(
+                self.texts,
+                vector=vector,
+                query_vector=query_vector,
+                text=text,
+                sparse_vector=sparse_vector,
+                top_k=top_k,
+                filter=filter,
+                include_metadata=include_metadata,
+                include_values=include_values,
+                rerank=rerank,
+            )
+        )
+        twins = self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
+        wheres = [self._where(Tenant(creator, twin)) for twin in twins]
+        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, question) for one in wheres))
+        heard = asking.heard(asks, self._ask_all(asks), metadata=include_metadata)
+        return asking.merged(heard, top_k, self._metric(len(heard)))
+
+    # Erasing
+
+    def delete_twin(self, creator_id: str, twin_id: str) -> bool:
+        """Delete a twin's namespace. True when its absence was confirmed."""
+        return self.erase(creator_id, asking.twin_of(twin_id)).confirmed
+
+    def delete_creator(self, creator_id: str) -> bool:
+        """Delete every namespace of a creator. True when their absence was confirmed."""
+        return self.erase(creator_id).confirmed
+
+    delete_creator_data = delete_creator
+
+    def erase(self, creator_id: str, twin_id: str | None = None) -> erasing.Erased:
+        """Delete a creator's namespaces, or a twin's, and tell what was deleted and what is left."""
+        old = self.rollout.legacy_left(creator_id, twin_id) if self.rollout is not None else []
+        return erasing.erase(
+            self.data, creator_id, twin_id, elsewhere=[names.canonical(place.namespace) for place in old]
+        )
+
+    def verify_deletion(self, creator_id: str) -> bool:
+        """Whether no namespace of this creator is there, by the index's own list of namespaces."""
+        left = self.rollout.legacy_left(creator_id) if self.rollout is not None else []
+        return not left and not erasing.namespaces_of(self.data, creator_id)
+
+    # Inside
+
+    def _where(self, tenant: Tenant) -> Where:
+        if self.rollout is None:
+            return Where(tenant, "new", (new_place(tenant),), "there is no roll-out")
+        return self.rollout.where(tenant.creator, tenant.twin)
+
+    def _serving(self, place: Place) -> Serving:
+        name = place.index or self.index_name
+        found = self._open.get(name)
+        return found if found is not None else self._open.setdefault(name, self._make(name))
+
+    def _metric(self, lists: int) -> str | None:
+        return self._serving(Place("")).info.metric if lists > 1 else None
+
+    def _answer(self, where: Where, question: Question) -> Answer:
+        started = time.perf_counter()
+        try:
+            hits = self._best(where.tenant, where.reads, question)
+        except Transient:
+            if not asking.may_fall_back(where, self.rollout):
+                self._tell(where, question, started, [], "Transient")
+                raise
+            hits = self._best(where.tenant, where.other, question)
+        except (StoreError, Unreachable) as error:
+            self._tell(where, question, started, [], type(error).__name__)
+            raise
+        took_ms = self._tell(where, question, started, hits, None)
+        if where.other and self.shadow.drawn(where.shadow_share):
+            self._threads.get().submit(self._compare, where, question, hits, took_ms)
+        return Answer(hits, where.reads[0].namespace)
+
+    def _best(self, tenant: Tenant, places: Sequence[Place], question: Question) -> list[Hit]:
+        asks = asking.asks_of(tenant, places, question)
+        heard = asking.heard(asks, self._ask_all(asks), metadata=question.metadata)
+        return asking.merged(heard, question.top_k, self._metric(len(heard)))
+
+    def _ask_all(self, asks: Sequence[Ask]) -> list[list[Hit]]:
+        if len(asks) == 1:
+            return [self._ask(asks[0])]
+        return list(self._threads.get().map(self._ask, asks))
+
+    def _ask(self, ask: Ask) -> list[Hit]:
+        return self._serving(ask.place).ask(ask.place.namespace, ask.question)
+
+    def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> None:
+        """Ask the other side the same, and note what the new one is like beside the old one."""
+        started = time.perf_counter()
+        failed, others = False, list[Hit]()
+        try:
+            asks = asking.asks_of(where.tenant, where.other, question)
+            # One after the other: this runs on the threads that `_ask_all` would wait for.
+            heard = asking.heard(asks, [self._ask(ask) for ask in asks], metadata=question.metadata)
+            others = asking.merged(heard, question.top_k, self._metric(len(heard)))
+        except (StoreError, Unreachable):
+            failed = True
+        asking.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
+
+    def _tell(self, where: Where, question: Question, started: float, hits: Sequence[Hit], error: str | None) -> float:
+        took_ms = (time.perf_counter() - started) * 1000
+        if self._observe is not None:
+            self._observe(QueryMetrics(took_ms, where.reads[0].namespace, question.top_k, len(hits), error))
+        return took_ms
+
+
+PineconeServerlessManager = PineconeDelphiClient
+"""The name it has in seed 003."""
+
+_shared = PerProcess(lambda: PineconeDelphiClient(rollout=shared_rollout()))
+
+
+def get_delphi_client() -> PineconeDelphiClient:
+    """The one client of this process, made from the environment when first asked for."""
+    return _shared.get()

@@ -1,0 +1,142 @@
+"""Which side a tenant is on: by its route, then its creator's setting, then the environment's flag, else the old one.
+
+Routes that cannot be read are not taken for "legacy": what they would say may be that the old side is deleted. Reads
+then use the new side, and writes are refused, unless a setting or the flag says "new" by itself.
+"""
+
+from collections.abc import Callable, Mapping
+
+from vecfleet.names import Tenant
+from vecfleet.settings import Settings
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.tenancy.places import Place, Where, is_shared, new_place
+from vecfleet.tenancy.providers import CachedRoutes, provider_of
+from vecfleet.tenancy.routes import Resolved, Route
+
+LegacyOwner = Callable[[str], str | None]
+
+
+def use_delphi_namespaces() -> bool:
+    """The flag of seed 000: USE_DELPHI_NAMESPACES."""
+    return Settings.load().use_delphi_namespaces
+
+
+def use_serverless() -> bool:
+    """The flag of seed 003: USE_PINECONE_SERVERLESS."""
+    return Settings.load().use_pinecone_serverless
+
+
+class Rollout:
+    """Resolves tenants to places. `routes` None: there is no provider. `creators`: settings by creator.
+
+    `legacy_owner` tells whose a legacy namespace is (by twin id), for twins without a route; without it, or where it
+    names another creator, such a namespace is not read. `legacy_namespace` names it (default: the twin id itself).
+    `fallback`: a reader whose new side fails for a moment is answered from the old one, while that is there.
+    """
+
+    def __init__(
+        self,
+        routes: CachedRoutes | None = None,
+        *,
+        creators: Mapping[str, bool] | None = None,
+        flag: bool | None = None,
+        legacy_owner: LegacyOwner | None = None,
+        legacy_namespace: Callable[[str, str | None], str] | None = None,
+        fallback: bool = True,
+    ) -> None:
+        self.routes = routes
+        self.fallback = fallback
+        self._creators = dict(creators or {})
+        self._flag = use_delphi_namespaces() if flag is None else flag
+        self._legacy_owner = legacy_owner
+        self._legacy_namespace = legacy_namespace or _legacy_namespace
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rollout | None":
+        """What the environment says; None where it names no provider: then every tenant has its own namespace."""
+        provider = provider_of(settings)
+        if provider is None:
+            return None
+        return cls(CachedRoutes(provider, settings.routes_cache_seconds), flag=settings.use_delphi_namespaces)
+
+    def where(self, creator_id: str, twin_id: str | None = None) -> Where:
+        """Raises BadName for ids that can have no namespace."""
+        tenant = Tenant(creator_id, twin_id)
+        own = new_place(tenant)
+        known = self.routes.current() if self.routes is not None else None
+        route = known.route(tenant) if known is not None else None
+        if known is not None and route is not None:
+            return _routed(tenant, known, route)
+        setting = self._setting(creator_id, known)
+        if setting is not None:
+            why = f"the setting of creator {creator_id!r}"
+            return Where(tenant, "new", (own,), why) if setting else self._legacy(tenant, why)
+        if self._flag:
+            return Where(tenant, "new", (own,), "USE_DELPHI_NAMESPACES is on")
+        if self.routes is not None and known is None:
+            why = "the routes cannot be read, and the old side may be deleted"
+            return Where(tenant, "new", (own,), why, writable=False)
+        if known is not None and known.table.unlisted == "new" and not self._kept(tenant, known):
+            return Where(tenant, "new", (own,), "it is younger than the switch")
+        return self._legacy(tenant, "no route, setting or flag says otherwise")
+
+    def use_creator_namespaces(self, creator_id: str, twin_id: str | None = None) -> bool:
+        """Option A of seed 001. Without a twin: whether all of the creator's routes are on the new side."""
+        known = self.routes.current() if self.routes is not None else None
+        routes = known.of_creator(creator_id) if known is not None and twin_id is None else []
+        if known is not None and routes:
+            return all(known.side(route) == "new" for route in routes)
+        return self.where(creator_id, twin_id).side == "new"
+
+    def twins(self, creator_id: str) -> list[str]:
+        """The creator's twins that have a route."""
+        known = self.routes.current() if self.routes is not None else None
+        return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
+
+    def legacy_left(self, creator_id: str, twin_id: str | None = None) -> list[Place]:
+        """The old places of this creator, or of this twin, that are not cleaned up as far as the routes tell."""
+        known = self.routes.current() if self.routes is not None else None
+        if known is None:
+            return []
+        routes = [route for route in known.of_creator(creator_id) if twin_id in (None, route.twin)]
+        return [place for route in routes if not route.cleaned for place in known.old(route)]
+
+    def _setting(self, creator: str, known: Resolved | None) -> bool | None:
+        if creator in self._creators:
+            return self._creators[creator]
+        return known.table.creators.get(creator) if known is not None else None
+
+    def _kept(self, tenant: Tenant, known: Resolved) -> bool:
+        return self._legacy_namespace(tenant.creator, tenant.twin) in known.table.kept
+
+    def _legacy(self, tenant: Tenant, why: str) -> Where:
+        namespace = self._legacy_namespace(tenant.creator, tenant.twin)
+        owner = self._legacy_owner(tenant.twin) if self._legacy_owner is not None and tenant.twin else None
+        shared = is_shared(namespace)
+        return Where(tenant, "old", (Place(namespace, None, shared, owned=owner == tenant.creator),), why)
+
+
+_shared = PerProcess(lambda: Rollout.of(Settings.load()))
+
+
+def shared_rollout() -> Rollout | None:
+    """The one roll-out of this process, as the environment has it; None where it names no provider."""
+    return _shared.get()
+
+
+def use_creator_namespaces(creator_id: str, twin_id: str | None = None) -> bool:
+    """The question of seed 001's option A, answered from the environment: routes, then USE_DELPHI_NAMESPACES."""
+    return (shared_rollout() or Rollout()).use_creator_namespaces(creator_id, twin_id)
+
+
+def _routed(tenant: Tenant, known: Resolved, route: Route) -> Where:
+    new, old = known.new(route), known.old(route)
+    if known.side(route) == "new" or not old:
+        other = () if route.cleaned else old
+        return Where(tenant, "new", (new,), "its route", other, known.table.shadow_share, route.job)
+    return Where(tenant, "old", old, "its route", (new,), known.table.shadow_share, route.job)
+
+
+def _legacy_namespace(creator: str, twin: str | None) -> str:
+    """Before: a namespace a twin, called by its id; what no twin had went to the default one."""
+    return twin or ""
