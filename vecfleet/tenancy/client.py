@@ -210,14 +210,12 @@ class PineconeDelphiClient:
         started = time.perf_counter()
         try:
             hits = self._best(where.tenant, where.reads, question)
-        except Transient:
-            if not asking.may_fall_back(where, self.rollout):
-                self._tell(where, question, started, [], "Transient")
-                raise
-            hits = self._best(where.tenant, where.other, question)
         except (StoreError, Unreachable) as error:
-            self._tell(where, question, started, [], type(error).__name__)
-            raise
+            took_ms = self._tell(where, question, started, [], type(error).__name__)
+            if not (isinstance(error, Transient) and asking.may_fall_back(where, self.rollout)):
+                raise
+            self.shadow.record(where.job, took_ms, True, None)
+            return Answer(self._best(where.tenant, where.other, question), where.other[0].namespace)
         took_ms = self._tell(where, question, started, hits, None)
         if where.other and self.shadow.drawn(where.shadow_share):
             self._threads.get().submit(self._compare, where, question, hits, took_ms)

@@ -5,7 +5,7 @@ tenants. Safe to repeat: what is gone already is no error. Dies in the middle: t
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ def erase(
     started = clock()
     found = namespaces_of(index, creator, twin)
     refused = _delete(index, [one.name for one in found])
-    left = _wait_until_gone(index, creator, twin, clock, started + confirm_s)
+    left = _wait_until_gone(index, creator, twin, refused, clock, started + confirm_s)
     told = [f"{name}: {refused[name]}" if name in refused else name for name in left]
     return Erased(creator, twin, tuple(found), (*told, *elsewhere), clock() - started)
 
@@ -84,10 +84,16 @@ def _delete(index: Index, namespaces: Sequence[str]) -> dict[str, str]:
 
 
 def _wait_until_gone(
-    index: Index, creator: str, twin: str | None, clock: Callable[[], float], until: float
+    index: Index,
+    creator: str,
+    twin: str | None,
+    refused: Mapping[str, str],
+    clock: Callable[[], float],
+    until: float,
 ) -> list[str]:
+    """What is left once nothing is, or only what was refused, or the time is over."""
     while True:
         left = [one.name for one in namespaces_of(index, creator, twin)]
-        if not left or clock() >= until:
+        if set(left) <= refused.keys() or clock() >= until:
             return left
         time.sleep(_LOOK_AGAIN_S)
