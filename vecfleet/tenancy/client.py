@@ -71,6 +71,11 @@ class PineconeDelphiClient:
         """The index as the fleet sees it: namespaces, ids, records."""
         return self._data.get()
 
+    @property
+    def serving(self) -> Serving:
+        """The index as questions are asked of it, whoever's: for keep-alives. It guards nothing."""
+        return self._serving(Place(""))
+
     # Writing
 
     def upsert_vectors(
@@ -204,7 +209,7 @@ class PineconeDelphiClient:
         return found if found is not None else self._open.setdefault(name, self._make(name))
 
     def _metric(self, lists: int) -> str | None:
-        return self._serving(Place("")).info.metric if lists > 1 else None
+        return self.serving.info.metric if lists > 1 else None
 
     def _answer(self, where: Where, question: Question) -> Answer:
         started = time.perf_counter()

@@ -1,0 +1,122 @@
+"""How the queries are: seed 003's monitor, on Prometheus metrics. Needs the extra `api`.
+
+No metric is labelled with a namespace: with 12,000 of them each would be a series of its own, and names its tenant.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+
+from vecfleet.tenancy import thresholds
+from vecfleet.tenancy.evidence import EDGES_MS
+from vecfleet.tenancy.metrics import QueryMetrics
+from vecfleet.tenancy.notifier import Notifier, Quiet
+
+log = structlog.get_logger("vecfleet.tenancy")
+
+SAMPLES = 10_000  # 80 KB of latencies: eight minutes at the 20 queries a second of the seeds
+FEW = 100  # below this many samples a percentile is an anecdote
+QUIET_S = 300.0  # the same complaint at most every five minutes
+
+
+class PineconeMonitor:
+    """Counts queries and tells a notifier what passes a threshold. Give its `record_query` to a client's `observe`."""
+
+    def __init__(
+        self,
+        notifier: Notifier | None = None,
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        samples: int = SAMPLES,
+        quiet_s: float = QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.query_count = 0
+        self.error_count = 0
+        self.latencies: deque[float] = deque(maxlen=samples)
+        self._notifier = notifier
+        self._quiet = Quiet(quiet_s, clock)
+        self._lock = threading.Lock()
+        self._queries = Counter("vecfleet_queries", "Queries of tenants, by outcome", ["outcome"], registry=registry)
+        self._seconds = Histogram(
+            "vecfleet_query_seconds",
+            "How long a tenant's query took",
+            buckets=[edge / 1000 for edge in EDGES_MS],
+            registry=registry,
+        )
+        self._erasure = Histogram(
+            "vecfleet_erasure_seconds",
+            "How long erasing a tenant took",
+            buckets=[1, 2, 5, thresholds.ERASURE_TARGET_S, thresholds.ERASURE_S, 60],
+            registry=registry,
+        )
+
+    def record_query(self, metrics: QueryMetrics) -> None:
+        """Count one query, and alert where it, or the errors so far, pass a threshold."""
+        with self._lock:
+            self.query_count += 1
+            self.error_count += metrics.error is not None
+            self.latencies.append(metrics.latency_ms)
+            queries, errors = self.query_count, self.error_count
+        self._queries.labels("error" if metrics.error else "ok").inc()
+        self._seconds.observe(metrics.latency_ms / 1000)
+        if metrics.error and errors / queries > thresholds.ERROR_RATE:
+            self._alert_once("errors", f"High error rate: {errors}/{queries}")
+        if metrics.latency_ms > thresholds.COLD_QUERY_MS:
+            self._alert_once("cold", f"Cold query: {metrics.latency_ms:.0f}ms")
+        elif metrics.latency_ms > thresholds.P95_WARN_MS:
+            self._alert_once("latency", f"High latency: {metrics.latency_ms:.0f}ms")
+        if queries % FEW == 0:
+            self._check_percentiles()
+
+    def record_erasure(self, seconds: float) -> None:
+        """Note how long erasing a tenant took, and alert where it took too long."""
+        self._erasure.observe(seconds)
+        if seconds > thresholds.ERASURE_S:
+            self._alert_once("erasure", f"Slow erasure: {seconds:.0f}s, over {thresholds.ERASURE_S:g}s")
+
+    def get_stats(self) -> dict[str, float]:
+        """Counts since the start; percentiles in ms of the last samples. Empty before the first query."""
+        with self._lock:
+            ordered = sorted(self.latencies)
+            queries, errors = self.query_count, self.error_count
+        if not ordered:
+            return {}
+        return {
+            "total_queries": queries,
+            "error_count": errors,
+            "error_rate": errors / queries,
+            "p50_latency": percentile(ordered, 0.50),
+            "p95_latency": percentile(ordered, 0.95),
+            "p99_latency": percentile(ordered, 0.99),
+        }
+
+    def _check_percentiles(self) -> None:
+        stats = self.get_stats()
+        p95, p99 = stats["p95_latency"], stats["p99_latency"]
+        if p95 > thresholds.P95_PAGE_MS:
+            self._alert_once("p95 page", f"PAGE: p95 is {p95:.0f}ms, over {thresholds.P95_PAGE_MS:g}ms")
+        elif p95 > thresholds.P95_WARN_MS:
+            self._alert_once("p95", f"p95 is {p95:.0f}ms, over {thresholds.P95_WARN_MS:g}ms")
+        if p99 > thresholds.P99_MS:
+            self._alert_once("p99", f"p99 is {p99:.0f}ms, over {thresholds.P99_MS:g}ms")
+
+    def _alert_once(self, kind: str, message: str) -> None:
+        with self._lock:
+            may = self._quiet.may(kind)
+        if may:
+            self._alert(message)
+
+    def _alert(self, message: str) -> None:
+        """Tell the log, and whoever listens."""
+        log.warning("alert", message=message)
+        if self._notifier is not None:
+            self._notifier.send(f"[ALERT] {message}")
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
