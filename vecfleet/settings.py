@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     pinecone_text_field: str = "chunk_text"
     cohere_rerank_model: str | None = None
 
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str = "https://api.openai.com/v1"
+    embedding_model: str = "text-embedding-3-large"
+
     use_delphi_namespaces: bool = False
     use_pinecone_serverless: bool = False
     vecfleet_routes: SecretStr | None = None
@@ -71,6 +75,10 @@ class Settings(BaseSettings):
     flower_user: str = "vecfleet"
     flower_password: SecretStr | None = None
     flower_port: Port = 5555
+
+    api_port: Port = 8080
+    api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
+    webhook_url: SecretStr | None = None
 
     read_unit_dollars_per_million: Dollars = 16.0
     write_unit_dollars_per_million: Dollars = 4.0

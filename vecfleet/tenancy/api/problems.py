@@ -1,0 +1,129 @@
+"""Refusals as RFC 9457 problems: `application/problem+json`, with what to do next."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from vecfleet.errors import BadInput, BadRequest, Conflict, Missing, NotFound, StoreError, Unreachable, VecfleetError
+from vecfleet.tenancy.places import TenantIsolationError
+
+MEDIA_TYPE = "application/problem+json"
+_TITLES = {
+    400: "The request cannot be read",
+    401: "Not signed in",
+    403: "Access denied",
+    404: "Not found",
+    409: "Not possible now",
+    422: "The input cannot be used",
+    429: "Too many requests",
+    503: "Not available",
+}
+# The first that fits holds, so a class stands before those it derives from.
+_STATUS: Mapping[type[VecfleetError], int] = {
+    TenantIsolationError: 403,
+    NotFound: 404,
+    BadInput: 422,
+    BadRequest: 422,
+    Conflict: 409,
+    Missing: 503,
+    StoreError: 503,
+    Unreachable: 503,
+}
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do next."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "type": "about:blank",
+        "title": "Access denied",
+        "status": 403,
+        "detail": "Access denied: creator 'somebody' belongs to another tenant",
+        "next_step": "ask for a namespace of your own",
+    }]})  # fmt: skip
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    next_step: str | None = None
+    left: list[str] | None = Field(default=None, description="after an erasure: what is still there, and why")
+    errors: list[dict[str, Any]] | None = Field(default=None, description="which field cannot be used, and why")
+
+
+class Refusal(Exception):
+    """A request is refused with this status."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        next_step: str | None = None,
+        left: list[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status, self.headers = status, dict(headers or {})
+        self.problem = Problem(title=_TITLES[status], status=status, detail=detail, next_step=next_step, left=left)
+        super().__init__(detail)
+
+
+class ProblemRoute(APIRoute):
+    """A route whose refusals are problems, in whichever application it is mounted."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Refusal as refusal:
+                return problem(refusal.problem, refusal.headers)
+            except HTTPException as error:  # FastAPI's own, such as for a body that is no text
+                step = "correct it and ask again"
+                title = _TITLES.get(error.status_code, "Refused")
+                said = Problem(title=title, status=error.status_code, detail=str(error.detail), next_step=step)
+                return problem(said, error.headers)
+            except RequestValidationError as error:
+                return problem(_invalid(error))
+            except VecfleetError as error:
+                status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None)
+                if status is None:
+                    raise
+                away = status == 503
+                step = error.next_step or ("ask again in a moment" if away else "correct it and ask again")
+                said = Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step)
+                return problem(said, {"Retry-After": "1"} if away else {})
+
+        return handled
+
+
+def problem(said: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    body = said.model_dump(exclude_none=True)
+    return JSONResponse(body, said.status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of an endpoint, for its description."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": _TITLES[status], "model": Problem, "content": {MEDIA_TYPE: schema}}
+        for status in statuses
+    }
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    found = error.errors()
+    unreadable = any(item["type"] == "json_invalid" for item in found)
+    status = 400 if unreadable else 422
+    fields = [{"field": ".".join(map(str, item["loc"])), "why": item["msg"]} for item in found]
+    said = "; ".join(f"{field['field']}: {field['why']}" for field in fields)
+    return Problem(
+        title=_TITLES[status], status=status, detail=said, next_step="correct it and ask again", errors=fields
+    )

@@ -1,0 +1,32 @@
+"""How often one user may ask: a bucket each, in this process. Several processes allow as many times as much."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+PER_SECOND = 20.0  # the seeds' load of all readers; one user of the API rarely needs it
+BURST = 40
+USERS = 10_000  # remembered at once; who was forgotten starts with a full bucket
+
+
+class RateLimit:
+    def __init__(
+        self, per_second: float = PER_SECOND, burst: int = BURST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_second, self._burst, self._clock = per_second, burst, clock
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, user: str) -> float:
+        """0 where this request may go on; else for how long the user has to wait."""
+        now = self._clock()
+        with self._lock:
+            left, at = self._buckets.get(user, (float(self._burst), now))
+            left = min(float(self._burst), left + (now - at) * self._per_second)
+            allowed = left >= 1
+            self._buckets[user] = (left - 1 if allowed else left, now)
+            self._buckets.move_to_end(user)
+            while len(self._buckets) > USERS:
+                self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1 - left) / self._per_second

@@ -1,0 +1,195 @@
+"""The endpoints of seed 001, guarded: who asks, how often, and whose records before anything is sent."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from vecfleet import names
+from vecfleet.errors import BadInput, BadName
+from vecfleet.stores.serving import Hit
+from vecfleet.tenancy.api.embedding import Embedder, embedded, embedder_of
+from vecfleet.tenancy.api.models import (
+    Answer,
+    CrossTwinSearch,
+    Deleted,
+    Erased,
+    Found,
+    NameVerdict,
+    OfCreator,
+    OfName,
+    OfNamedCreator,
+    Search,
+    TwinId,
+    Twins,
+)
+from vecfleet.tenancy.api.problems import ProblemRoute, Refusal, documented
+from vecfleet.tenancy.api.rate import RateLimit
+from vecfleet.tenancy.api.users import TokenFile, User, bearer
+from vecfleet.tenancy.audit import TenantAuditLogger
+from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
+from vecfleet.tenancy.guard import TenantGuard
+
+
+def delphi_router(
+    client: PineconeDelphiClient | None = None,
+    *,
+    tokens: TokenFile | None = None,
+    user: Callable[..., Any] | None = None,
+    embedder: Embedder | None = None,
+    rate: RateLimit | None = None,
+    audit: TenantAuditLogger | None = None,
+    on_erasure: Callable[[float], None] | None = None,
+    prefix: str = "/delphi",
+) -> APIRouter:
+    """The router, to be included in an application.
+
+    Who asks is told by `user`, a FastAPI dependency that gives a mapping as `TenantGuard` takes it, or by `tokens`.
+    `client` None: the process's own, from the environment. `on_erasure` is told the seconds each erasure took.
+    """
+    if (tokens is None) == (user is None):
+        raise BadInput("the API needs to know its users", next_step="give either `tokens` or `user`")
+    identify = user if tokens is None else bearer(tokens)
+    limit, log = rate or RateLimit(), audit or TenantAuditLogger()
+    erasing = _OneAtATime()
+
+    def asker(found: Annotated[User, Depends(identify)]) -> TenantGuard:
+        guard = TenantGuard(found, log)
+        wait_s = limit.wait_s(guard.user_id)
+        if wait_s:
+            raise Refusal(
+                429,
+                "this user asks too often",
+                next_step=f"ask again in {wait_s:.1f} s",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
+        return guard
+
+    Asker = Annotated[TenantGuard, Depends(asker)]
+
+    def tenants() -> PineconeDelphiClient:
+        return client if client is not None else get_delphi_client()
+
+    def question(asked: Search | CrossTwinSearch) -> dict[str, Any]:
+        """The vector or the text, as the client takes it."""
+        shared = {"top_k": asked.top_k, "filter": asked.filter, "include_metadata": asked.include_metadata}
+        if asked.query is None:
+            return {"vector": asked.vector, **shared}
+        if tenants().texts.integrated:
+            return {"text": asked.query, **shared}
+        return {"vector": embedded(embedder or embedder_of(tenants().settings), asked.query), **shared}
+
+    def answer(guard: TenantGuard, creator: str, twin: str | None, hits: list[Hit]) -> Answer:
+        log.log_vector_query(user_id=guard.user_id, creator_id=creator, twin_id=twin, results=len(hits))
+        return Answer(creator_id=creator, matches=[_found(hit) for hit in hits])
+
+    router = APIRouter(
+        prefix=prefix, tags=["delphi"], route_class=ProblemRoute, responses=documented(401, 403, 422, 429, 503)
+    )
+
+    @router.post("/search", responses=documented(400))
+    def search(asked: Search, guard: Asker) -> Answer:
+        """Search one twin, or the creator-wide namespace."""
+        creator = _creator(guard, asked.creator_id)
+        found = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked))
+        return answer(guard, creator, asked.twin_id, found.matches)
+
+    @router.post("/search-cross-twin", responses=documented(400))
+    def search_cross_twin(asked: CrossTwinSearch, guard: Asker) -> Answer:
+        """Search several of a creator's twins at once."""
+        creator = _creator(guard, asked.creator_id)
+        hits = tenants().query_across_twins(creator_id=creator, twin_ids=asked.twin_ids, **question(asked))
+        return answer(guard, creator, None, hits)
+
+    @router.get("/twins")
+    def twins(guard: Asker, of: Annotated[OfCreator, Query()]) -> Twins:
+        """The twins of a creator."""
+        creator = _creator(guard, of.creator_id)
+        return Twins(creator_id=creator, twins=tenants().list_creator_twins(creator))
+
+    @router.get("/validate-name")
+    def validate_name(guard: Asker, of: Annotated[OfName, Query()]) -> NameVerdict:
+        """Whether a new twin may be called so."""
+        try:
+            names.check_semantic_twin_name(of.name)
+        except BadName as refusal:
+            return NameVerdict(name=of.name, valid=False, reason=refusal.message)
+        return NameVerdict(name=of.name, valid=True)
+
+    @router.delete("/twin/{twin_id:path}", responses=documented(404, 409))
+    def delete_twin(twin_id: Annotated[TwinId, Path()], guard: Asker, of: Annotated[OfCreator, Query()]) -> Erased:
+        """Erase one twin, and confirm that nothing of it is left."""
+        return erase(guard, _creator(guard, of.creator_id), twin_id)
+
+    @router.delete("/creator", responses=documented(404, 409))
+    def delete_creator(guard: Asker, of: Annotated[OfNamedCreator, Query()]) -> Erased:
+        """Erase a creator with all twins, and confirm that nothing is left."""
+        guard.validate_creator_access(of.creator_id)
+        return erase(guard, of.creator_id, None)
+
+    def erase(guard: TenantGuard, creator: str, twin: str | None) -> Erased:
+        with erasing.of(creator):
+            erased = tenants().erase(creator, twin)
+        log.log_data_deletion(
+            user_id=guard.user_id,
+            creator_id=creator,
+            twin_id=twin,
+            namespaces=[one.name for one in erased.deleted],
+            confirmed=erased.confirmed,
+        )
+        if on_erasure is not None:
+            on_erasure(erased.seconds)
+        if not erased.confirmed:
+            raise Refusal(409, "not all of it is gone", next_step="ask again to erase the rest", left=list(erased.left))
+        if not erased.deleted:
+            raise Refusal(404, f"nothing of {_called(creator, twin)} is there", next_step="look at GET /delphi/twins")
+        return Erased(
+            creator_id=creator,
+            twin_id=twin,
+            deleted=[Deleted(namespace=one.name, records=one.count) for one in erased.deleted],
+            seconds=erased.seconds,
+        )
+
+    return router
+
+
+def _creator(guard: TenantGuard, asked: str | None) -> str:
+    """The creator that is meant, and that the user may reach."""
+    if asked is None:
+        if len(guard.creator_ids) != 1:
+            raise BadInput("which creator is meant is not clear", next_step="give `creator_id`")
+        (asked,) = guard.creator_ids
+    guard.validate_creator_access(asked)
+    return asked
+
+
+def _found(hit: Hit) -> Found:
+    metadata = dict(hit.metadata) if hit.metadata is not None else None
+    return Found(id=hit.id, score=hit.score, namespace=names.canonical(hit.namespace), metadata=metadata)
+
+
+def _called(creator: str, twin: str | None) -> str:
+    return f"the creator {creator!r}" if twin is None else f"the twin {twin!r} of {creator!r}"
+
+
+class _OneAtATime:
+    """Two erasures of one creator at once would each report what the other deleted; the second is refused."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+
+    @contextmanager
+    def of(self, creator: str) -> Iterator[None]:
+        with self._lock:
+            if creator in self._under_way:
+                raise Refusal(409, f"the creator {creator!r} is being erased already", next_step="ask again later")
+            self._under_way.add(creator)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(creator)
