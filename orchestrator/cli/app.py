@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import audit_log, backups, demo, exports, looking, planning, reversing, running, steering
+from orchestrator.cli import audit_log, demo, exports, looking, planning, reversing, running, serving, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -28,6 +28,7 @@ app = typer.Typer(
 plan = typer.Typer(help="Make a plan file: which namespace becomes which, at what cost.", no_args_is_help=True)
 backup = typer.Typer(help="Backups that the vector database takes of a whole index.", no_args_is_help=True)
 park = typer.Typer(help="What is set aside, for a person to decide.", no_args_is_help=True)
+token = typer.Typer(help="Bearer tokens for the tenants' API.", no_args_is_help=True)
 audit_log_commands = typer.Typer(help="The record of what people did.", no_args_is_help=True)
 
 app.command()(looking.doctor)
@@ -68,7 +69,10 @@ app.command()(running.migrate)
 app.command()(running.dispatcher)
 app.command()(running.worker)
 app.command()(running.flower)
-app.command(context_settings=running.EVERY_ARGUMENT)(running.emulator)
+app.command()(serving.serve)
+app.add_typer(token, name="token")
+token.command("create")(serving.token_create)
+app.command()(running.emulator)
 app.command()(running.up)
 app.command("down")(running.shut_down)
 app.command("demo")(demo.demo)

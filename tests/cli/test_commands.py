@@ -13,7 +13,7 @@ import orchestrator.cli
 EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
-    *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo"),
+    *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token"),
 }
 READS = [
     ("doctor",),
@@ -38,6 +38,7 @@ def test_every_command_is_there() -> None:
         "reverse",
         "list",
         "accept",
+        "create",
         "verify",
     }
 

@@ -1,0 +1,105 @@
+"""The routes of all jobs as applications read them: `vecfleet.tenancy.routes.RouteTable`, made from the job table."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.states import BatchKind, JobState, MoveState
+from vecfleet.tenancy.routes import Route, RoutePlace, RouteTable
+
+_J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
+
+# What such a job wrote is removed, or was never proven.
+_WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
+_TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
+_DELETING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+
+
+def read(connection: sa.Connection) -> RouteTable:
+    """One snapshot. Of a tenant with routes of several jobs the youngest counts.
+
+    A job has routes from its first cut-over on: only then is it known, and proven, where each tenant's records are.
+    """
+    jobs = connection.execute(
+        sa.select(_J.id, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
+        .where(_J.state.not_in(_WITHOUT_ROUTES))
+        .order_by(_J.id)
+    ).all()
+    live = {job.id: job for job in jobs}
+    cleaned = {job.id for job in jobs if job.cleaned}
+    places, back = _old_places(connection), _taken_back(connection)
+    rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
+    found = {
+        (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back)
+        for row in rows
+    }
+    waiting = [job.plan for job in jobs if job.id not in {row.job_id for row in rows} and _regroups(job.plan)]
+    begun = any(job.cut_over_percent for job in jobs) and not waiting
+    return RouteTable(
+        routes=tuple(found[tenant] for tenant in sorted(found, key=lambda one: (one[0], one[1] or ""))),
+        # While another job is to move tenants of its own, who has no route is not known to be new.
+        unlisted="new" if begun else "legacy",
+        kept=tuple(sorted({name for job in jobs for name in job.plan.get("left_alone", ())})),
+        shadow_share=max((job.plan["policies"].get("shadow_share", 0.0) for job in jobs), default=0.0),
+    )
+
+
+def _regroups(plan: dict[str, Any]) -> bool:
+    """Whether a plan gives namespaces to tenants; an export or a way back does not."""
+    return any(move.get("creator") or not move.get("to") for move in plan["moves"])
+
+
+def _cleaned() -> Any:
+    """Whether a source of the job is deleted, or was ever to be: the deletion may still take effect."""
+    moved = sa.exists().where(_M.job_id == _J.id, _M.state.in_((MoveState.CLEANING, MoveState.CLEANED)))
+    asked = sa.exists().where(
+        t.batch.c.job_id == _J.id, t.batch.c.kind.in_(_DELETING), t.batch.c.intent_at.is_not(None)
+    )
+    return sa.or_(moved, asked)
+
+
+def _routes(connection: sa.Connection) -> list[Any]:
+    columns = (_R.job_id, _R.creator, _R.twin, _R.old_index, _R.new_index, _R.new_namespace, _R.side)
+    return list(connection.execute(sa.select(*columns).order_by(_R.job_id, _R.new_namespace)))
+
+
+def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[str, bool], ...]]:
+    """(job, new namespace) → its sources, each with whether its records go to several owners."""
+    rows = connection.execute(
+        sa.select(_T.job_id, _T.namespace, _M.source, _M.to.is_(None).label("shared"))
+        .join(t.move_target, t.move_target.c.target_id == _T.id)
+        .join(t.move, _M.id == t.move_target.c.move_id)
+        .order_by(_M.source)
+    )
+    found: dict[tuple[int, str], tuple[tuple[str, bool], ...]] = {}
+    for row in rows:
+        key = (row.job_id, row.namespace)
+        found[key] = (*found.get(key, ()), (row.source, row.shared))
+    return found
+
+
+def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """(index, namespace) → the reverse job that took its records back, once all its readers are back."""
+    rows = connection.execute(
+        sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
+        .join(t.move, _M.job_id == _J.id)
+        .where(sa.func.jsonb_array_length(_J.plan["takes_back"]) > 0, _J.state.in_(_TAKEN_BACK))
+    )
+    return {(str(row._mapping["index"]), row.namespace): row.id for row in rows}
+
+
+def _route(
+    row: sa.Row[Any], old: Iterable[tuple[str, bool]], cleaned: set[int], back: dict[tuple[str, str], int]
+) -> Route:
+    returned = back.get((row.new_index, row.new_namespace), 0) > row.job_id
+    return Route(
+        creator=row.creator,
+        twin=row.twin,
+        old=tuple(RoutePlace(source, row.old_index, shared) for source, shared in old),
+        new=RoutePlace(row.new_namespace, row.new_index),
+        side="old" if returned else row.side,
+        cleaned=row.job_id in cleaned and not returned,
+        job=row.job_id,
+    )

@@ -1,0 +1,113 @@
+"""`vecfleet serve` and `token create`: one process for operators, tenants and applications."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from job_table import JobTable, plan_of, planned
+from terminal import Vecfleet
+
+from orchestrator import services
+from orchestrator.embedded.ports import free_port, listening
+from orchestrator.embedded.process import Process
+from orchestrator.ledger.database import Database
+from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_S = 60.0
+
+
+@pytest.fixture
+def address(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port)]
+    process = Process.launch(
+        "serve", command, log=tmp_path / "serve.log", cwd=REPOSITORY, env={**os.environ, **environment}, port=port
+    )
+    try:
+        process.wait_until(lambda: listening(port), START_S)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop(patience_s=10)
+
+
+def token(vecfleet: Vecfleet, *words: str) -> dict[str, str]:
+    answer = vecfleet("token", "create", *words)
+    assert answer.code == 0 and "next: vecfleet serve" in answer.err
+    return {"Authorization": f"Bearer {answer.out.strip()}"}
+
+
+@pytest.fixture
+def cut_over(database: Database) -> JobTable:
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t-s")))
+    table.verified()
+    services.cut_over(database, table.job_id, "ana", 100)
+    return table
+
+
+def test_one_process_serves_operators_tenants_and_applications(
+    address: str, vecfleet: Vecfleet, cut_over: JobTable, database: Database
+) -> None:
+    # Operators see the jobs
+    assert httpx.get(address).json()["jobs"][0]["cut_over_percent"] == 100
+    assert "<table>" in httpx.get(address, headers={"Accept": "text/html"}).text
+    # Tenants have their API, with their tokens
+    ana = token(vecfleet, "--creator", "ana")
+    answer = httpx.get(f"{address}/delphi/validate-name", params={"name": "coach"}, headers=ana)
+    assert answer.json()["valid"]
+    assert httpx.get(f"{address}/delphi/validate-name", params={"name": "coach"}).status_code == 401
+    # Monitoring reads the metrics
+    assert "vecfleet_query_seconds" in httpx.get(f"{address}/metrics").text
+    # Applications read the routes with a service's token, and a user may not
+    service = token(vecfleet, "--role", "service")
+    assert httpx.get(f"{address}/delphi/routes", headers=ana).status_code == 403
+    first = httpx.get(f"{address}/delphi/routes", headers=service)
+    again = httpx.get(f"{address}/delphi/routes", headers=service | {"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+    # And a reversal reaches them within the cache time
+    provider = HttpRoutes(f"{address}/delphi/routes", service["Authorization"].removeprefix("Bearer "))
+    rollout = Rollout(CachedRoutes(provider, cache_s=1.0), flag=False)
+    assert rollout.where("ana", "s").side == "new"
+    services.reverse(database, cut_over.job_id, "ana")
+    wait_until_old(rollout)
+    # What is not there is a problem, too
+    assert httpx.get(f"{address}/nowhere").headers["content-type"] == "application/problem+json"
+
+
+def wait_until_old(rollout: Rollout) -> None:
+    deadline = time.monotonic() + 5
+    while rollout.where("ana", "s").side != "old":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_token_is_printed_once_and_kept_as_a_hash(vecfleet: Vecfleet, environment: dict[str, str]) -> None:
+    header = token(vecfleet, "--creator", "ana", "--user", "backend")
+    file = Path(environment["VECFLEET_HOME"]) / "tokens.json"
+
+    assert header["Authorization"].removeprefix("Bearer ") not in file.read_text()
+    assert '"backend"' in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_users_token_without_a_creator_is_refused(vecfleet: Vecfleet) -> None:
+    answer = vecfleet("token", "create")
+
+    assert answer.code == 2
+    assert "--creator" in answer.err
+
+
+def test_serving_loads_neither_workers_nor_the_emulator() -> None:
+    probe = (
+        "import sys, orchestrator.web.app\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('workers', 'emulator')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,76 @@
+"""The routes as applications read them: made from the job table, so that a cut-over is one transaction."""
+
+import pytest
+from job_table import JobTable, plan_of, planned
+from stages import soaked, verified
+
+from orchestrator import services
+from orchestrator.ledger import route_table
+from orchestrator.ledger.database import Database
+from orchestrator.states import JobState
+from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, write_table
+
+
+def routes(database: Database) -> RouteTable:
+    with database.begin() as connection:
+        return route_table.read(connection)
+
+
+def sides(database: Database) -> dict[str | None, str]:
+    resolved = Resolved(routes(database))
+    return {route.twin: resolved.side(route) for route in resolved.table.routes}
+
+
+def test_nobody_has_a_route_before_the_first_cut_over(database: Database) -> None:
+    verified(database, "s", "u")
+
+    assert routes(database) == RouteTable()
+
+
+def test_routes_follow_the_cut_over_step_by_step_and_back(database: Database) -> None:
+    table = verified(database, *(f"s{number}" for number in range(8)))
+    table.put(salt="a salt by which some of these, and not all, come first")
+    seen = []
+    for percent in (25, 100):
+        services.cut_over(table.database, table.job_id, "ana", percent)
+        seen.append(sum(side == "new" for side in sides(database).values()))
+    assert 0 < seen[0] < 8 == seen[1]
+
+    services.reverse(table.database, table.job_id, "ana")
+
+    assert set(sides(database).values()) == {"old"}
+    assert read_table(write_table(routes(database))) == routes(database)
+
+
+def test_once_a_deletion_was_asked_for_nobody_is_sent_to_the_old_side(database: Database) -> None:
+    table = verified(database, "s")
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    soaked(table)
+    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+
+    (route,) = routes(database).routes
+    assert (route.cleaned, route.job, [place.namespace for place in route.old]) == (True, table.job_id, ["s"])
+
+
+def test_who_has_no_route_is_new_only_when_no_other_job_may_have_them(database: Database) -> None:
+    table = verified(database, "s")
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    assert routes(database).unlisted == "new"
+
+    # When another job is on its way to move tenants of its own
+    other = JobTable(database)
+    other.apply(plan_of(planned("u", "t-u")))
+    assert routes(database).unlisted == "legacy"
+
+    # Then it is so until that one is settled
+    other.put(state=JobState.CANCELLED)
+    assert routes(database).unlisted == "new"
+
+
+@pytest.mark.parametrize("state", [JobState.ROLLED_BACK, JobState.CANCELLED])
+def test_a_job_that_was_given_up_routes_nobody(database: Database, state: JobState) -> None:
+    table = verified(database, "s")
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    table.put(state=state)
+
+    assert routes(database).routes == ()
