@@ -10,7 +10,7 @@ help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make lint    lint and types alone"
-	@echo "make bench   measure the copy lane"
+	@echo "make bench   measure the copy lane, and the tenants' client"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
 
 setup: $(INSTALLED)
@@ -32,3 +32,4 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks.tenancy

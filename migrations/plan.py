@@ -91,6 +91,9 @@ class Policies(_Part):
     query_top_k: int = Field(default=10, ge=1, le=100)
     query_overlap: float = Field(default=0.9, gt=0, le=1)  # that each of them must reach at least
     cut_over: Literal["operator", "auto", "none"] = "operator"
+    dwell_seconds: int = Field(default=86_400, ge=0)  # at 25 % and at 50 % of the readers
+    shadow_share: float = Field(default=0.0, ge=0, le=1)  # of queries asked of both sides; above 0: needed for a step
+    bad_step: Literal["refuse", "reverse"] = "refuse"  # what to do above 1 % errors or p95 > 100 ms on the new side
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
     repair_rounds: int = Field(default=2, ge=0)

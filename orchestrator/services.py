@@ -3,21 +3,22 @@
 `…_in` forms work in a transaction of the caller; the dispatcher uses them for what a policy asks.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from migrations.plan import Level
-from orchestrator.guards import CleanUpFacts, against_clean_up, reaches
-from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes
+from orchestrator.guards import CleanUpFacts, against_clean_up
+from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Lease
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from orchestrator.stepping import against_step, complaints
 from vecfleet.errors import BadInput, Refused
+from vecfleet.tenancy.evidence import Evidence
+from vecfleet.tenancy.routes import share_of
 
 MAX_WINDOW = 1_000
 
@@ -174,12 +175,15 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
         raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=_status(job.id))
     _require_verdicts(connection, job)
+    _require_step(connection, job, percent)
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
     moves.hand_authority(connection, job.id, [route.new_namespace for route in found if route.id in set(new)])
     # The soak time counts from the moment from which all readers are on the new side.
     soaking = {} if percent == 100 else {"cut_over_at": None}
+    if percent != job.cut_over_percent:
+        steps.begin(connection, job.id, percent)
     jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
     if percent == 100 and job.state is JobState.VERIFIED:
         jobs.advance(connection, job.id, job.state, JobState.CUT_OVER)
@@ -198,10 +202,40 @@ def _require_verdicts(connection: sa.Connection, job: Job) -> None:
             )
 
 
+def _require_step(connection: sa.Connection, job: Job, percent: int) -> None:
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    step = steps.current(connection, job.id) if job.cut_over_percent else None
+    objections = against_step(step, percent, job.plan.policies, now)
+    if objections:
+        raise Refused(
+            "; ".join(objections),
+            next_step=f"wait, or take the readers back: `vecfleet reverse {job.id}`",
+            objections=tuple(objections),
+        )
+
+
+def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[str]:
+    """Add what shadow reads told. Takes the readers back where that is bad and the policy says so. Returns why.
+
+    Dies before the commit: the evidence is not noted, and whoever sent it sends it again.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        if not job.cut_over_percent:
+            return []
+        steps.add_evidence(connection, job_id, evidence)
+        step = steps.current(connection, job_id)
+        bad = complaints(step.evidence) if step is not None else []
+        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not _cleaned_any(connection, job)
+        if not bad or not movable or job.plan.policies.bad_step != "reverse":
+            return []
+        _reverse_in(connection, job, "policy", reason="; ".join(bad))
+        return bad
+
+
 def place_of(route: Route, salt: str) -> float:
     """Where a twin stands between 0 and 100: the same for the whole life of a job, unrelated between jobs."""
-    digest = hashlib.sha256(f"{salt}\0{route.new_namespace}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 * 100
+    return share_of(route.new_namespace, salt)
 
 
 def reverse(database: Database, job_id: int, who: str) -> list[Route]:
@@ -213,12 +247,17 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
             raise Refused(
                 f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
             )
-        routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job_id)])
-        jobs.change(connection, job_id, cut_over_percent=0, cut_over_at=None)
-        if job.state is JobState.CUT_OVER:
-            jobs.advance(connection, job_id, job.state, JobState.VERIFIED, reason=f"reversed by {who}")
-        audit.note(connection, who, "reverse", job_id)
-        return routes.of_job(connection, job_id)
+        return _reverse_in(connection, job, who)
+
+
+def _reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
+    routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
+    jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None)
+    if job.state is JobState.CUT_OVER:
+        why = f"reversed by {who}" + (f": {reason}" if reason else "")
+        jobs.advance(connection, job.id, job.state, JobState.VERIFIED, reason=why)
+    audit.note(connection, who, "reverse", job.id, **({"why": reason} if reason else {}))
+    return routes.of_job(connection, job.id)
 
 
 def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:

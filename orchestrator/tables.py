@@ -349,6 +349,17 @@ route = Table(
     UniqueConstraint("job_id", "new_namespace"),
 )
 
+step = Table(
+    "step",
+    metadata,
+    _id(),
+    _job(),
+    Column("percent", SmallInteger, nullable=False),
+    _now("since"),
+    Column("evidence", JSONB),  # what shadow reads told since: sums that processes add to
+    Index(None, "job_id"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -80,6 +80,16 @@ class PlanOptions:
         Literal["operator", "auto", "none"],
         typer.Option(help="Who moves readers to the new namespaces once all is verified."),
     ] = "operator"
+    dwell_seconds: Annotated[
+        int, typer.Option(min=0, help="How long readers are watched at 25 % and at 50 % before the next step.")
+    ] = _A_DAY_S
+    shadow_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of queries asked of both sides, as evidence for a step.")
+    ] = 0.0
+    bad_step: Annotated[
+        Literal["refuse", "reverse"],
+        typer.Option(help="What becomes of the cut-over above 1 % errors or a p95 of 100 ms on the new side."),
+    ] = "refuse"
     soak_seconds: Annotated[
         int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")
     ] = _A_DAY_S
@@ -116,9 +126,8 @@ class PlanOptions:
     def common(self, settings: Settings) -> Common:
         review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
         names = (
-            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
-            *("verify", "query_sample", "query_top_k", "query_overlap"),
-            *("cut_over", "soak_seconds", "clean_up", "exclusive"),
+            *("conflicts", "collisions", "numbers", "cut_over", "dwell_seconds", "shadow_share", "bad_step"),
+            *("soak_seconds", "clean_up", "exclusive"),
         )
         return Common(
             policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),

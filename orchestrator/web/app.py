@@ -6,17 +6,21 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from orchestrator import services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs, route_table
 from orchestrator.ledger.database import Database
 from orchestrator.web import page
+from vecfleet.errors import BadInput
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger
 from vecfleet.tenancy.api import RateLimit, TokenFile, bearer, delphi_router
 from vecfleet.tenancy.api.problems import Problem, ProblemRoute, Refusal, documented, problem
 from vecfleet.tenancy.api.users import User
+from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
 from vecfleet.tenancy.providers import CachedRoutes
@@ -79,14 +83,15 @@ def create(parts: Fleet) -> FastAPI:
             on_erasure=monitor.record_erasure,
         )
     )
-    app.include_router(_for_applications(JobTableRoutes(parts.database), tokens))
+    app.include_router(_for_applications(parts.database, tokens))
     app.include_router(_for_operators(parts, registry))
     app.add_exception_handler(404, _not_found)
     return app
 
 
-def _for_applications(routes: JobTableRoutes, tokens: TokenFile) -> APIRouter:
+def _for_applications(database: Database, tokens: TokenFile) -> APIRouter:
     """What the clients of an application ask, with a token of the role `service`."""
+    routes = JobTableRoutes(database)
     identify = bearer(tokens)
 
     def service(user: Annotated[User, Depends(identify)]) -> User:
@@ -109,6 +114,15 @@ def _for_applications(routes: JobTableRoutes, tokens: TokenFile) -> APIRouter:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         return Response(body, media_type="application/json", headers={"ETag": tag})
+
+    @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
+    async def note_evidence(job_id: int, request: Request) -> None:
+        """What an application's shadow reads told of a job's new side: `ShadowLog.take`, as JSON."""
+        try:
+            evidence = read_evidence(await request.body())
+        except ValueError as error:
+            raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
+        await run_in_threadpool(services.note_evidence, database, job_id, evidence)
 
     return router
 

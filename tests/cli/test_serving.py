@@ -18,6 +18,7 @@ from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
 from orchestrator.ledger.database import Database
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout
+from vecfleet.tenancy.evidence import EvidenceSender, ShadowLog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -86,6 +87,29 @@ def wait_until_old(rollout: Rollout) -> None:
     while rollout.where("ana", "s").side != "old":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_evidence_reaches_the_job_and_bad_evidence_takes_its_readers_back(
+    address: str, vecfleet: Vecfleet, database: Database
+) -> None:
+    # Given a job whose policy is to reverse, and an application that asked both sides
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t-s"), bad_step="reverse"))
+    table.verified()
+    services.cut_over(database, table.job_id, "ana", 5)
+    log = ShadowLog()
+    for _ in range(200):
+        log.record(table.job_id, 120.0, False, 1.0)
+    log.record(None, 1.0, False, None)
+    service = token(vecfleet, "--role", "service")["Authorization"].removeprefix("Bearer ")
+
+    # When it reports
+    assert EvidenceSender(log, f"{address}/delphi/evidence", "wrong").send() == 0
+    assert EvidenceSender(log, f"{address}/delphi/evidence", service).send() == 200
+
+    # Then the readers are back
+    assert table.job.cut_over_percent == 0
+    assert log.take() == {}
 
 
 def test_a_token_is_printed_once_and_kept_as_a_hash(vecfleet: Vecfleet, environment: dict[str, str]) -> None:

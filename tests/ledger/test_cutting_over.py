@@ -25,7 +25,7 @@ def test_readers_are_not_moved_to_a_target_that_was_written_to_since_its_verdict
 
 
 def test_readers_move_step_by_step_and_back(database: Database) -> None:
-    table = verified(database, *(f"s{number}" for number in range(8)))
+    table = verified(database, *(f"s{number}" for number in range(8)), dwell_seconds=0)
     sides = []
     for percent in (5, 25, 50, 100):
         found = services.cut_over(table.database, table.job_id, "ana", percent)

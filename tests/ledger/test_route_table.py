@@ -28,7 +28,7 @@ def test_nobody_has_a_route_before_the_first_cut_over(database: Database) -> Non
 
 
 def test_routes_follow_the_cut_over_step_by_step_and_back(database: Database) -> None:
-    table = verified(database, *(f"s{number}" for number in range(8)))
+    table = verified(database, *(f"s{number}" for number in range(8)), dwell_seconds=0)
     table.put(salt="a salt by which some of these, and not all, come first")
     seen = []
     for percent in (25, 100):

@@ -1,0 +1,45 @@
+"""The steps of each job's roll-out: since when how many per cent are moved, and what shadow reads told since."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from vecfleet.tenancy.evidence import Evidence, evidence_of
+
+_S = t.step.c
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    percent: int
+    since: datetime
+    evidence: Evidence
+
+
+def begin(connection: sa.Connection, job_id: int, percent: int) -> None:
+    """A new share of the readers is moved. Not safe to repeat: the clock of a step that is begun again starts anew."""
+    connection.execute(sa.insert(t.step).values(job_id=job_id, percent=percent))
+
+
+def current(connection: sa.Connection, job_id: int) -> Step | None:
+    """The job's last step, or None where nobody was moved yet."""
+    row = connection.execute(
+        sa.select(_S.percent, _S.since, _S.evidence).where(_S.job_id == job_id).order_by(_S.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else Step(row.percent, row.since, evidence_of(row.evidence or {}))
+
+
+def add_evidence(connection: sa.Connection, job_id: int, evidence: Evidence) -> None:
+    """Add to what is known of the job's last step. The caller holds the job's row, so that no sum is lost.
+
+    Sent twice it counts twice: queries are samples, and no decision hangs on their number but on their shares.
+    """
+    last = connection.execute(sa.select(sa.func.max(_S.id)).where(_S.job_id == job_id)).scalar_one()
+    if last is None:
+        return
+    before = connection.execute(sa.select(_S.evidence).where(_S.id == last)).scalar_one()
+    total = evidence_of(before or {}).plus(evidence)
+    connection.execute(sa.update(t.step).where(_S.id == last).values(evidence=msgspec.to_builtins(total)))
