@@ -8,21 +8,26 @@ the bootstrap's 95 %.
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import numpy as np
 from pinecone import Pinecone
 from pydantic import SecretStr
 
-from benchmarks.emulator import Server, server
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient, TenantGuard
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 DIMENSION = 3_072  # the seeds'
 RECORDS = 68  # of the seeds' fourth namespace
 TWINS = 10
@@ -58,14 +63,28 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the queries, for a look")
     share = 0.1 if parser.parse_args().quick else 1.0
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    with server() as running:
-        figures = [guard(), *_with(running, share)]
+    figures = [guard()]
+    with emulator() as control:
+        figures += _with(control, share)
     return 0 if all(figure.met for figure in figures) else 1
 
 
-def _with(emulator: Server, share: float) -> list[Figure]:
-    make_index(emulator.control)
-    settings = Settings(pinecone_api_key=SecretStr("any"), pinecone_controller_host=emulator.control, _env_file=None)
+@contextmanager
+def emulator() -> Iterator[str]:
+    """An emulator process. Gives the address of its control plane."""
+    command = [sys.executable, "-m", "emulator", "--port", "0"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        yield str(json.loads(process.stdout.readline())["control"])
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _with(control: str, share: float) -> list[Figure]:
+    make_index(control)
+    settings = Settings(pinecone_api_key=SecretStr("any"), pinecone_controller_host=control, _env_file=None)
     client = PineconeDelphiClient("twins", settings=settings)
     vectors = np.random.default_rng(7).standard_normal((RECORDS, DIMENSION)).tolist()
     for twin in range(TWINS):
@@ -74,8 +93,8 @@ def _with(emulator: Server, share: float) -> list[Figure]:
         ]
         client.upsert_vectors(records, CREATOR, f"t{twin}")
     asked = vectors[0]
-    figures = [against_the_sdk(client, emulator.control, asked, int(5_000 * share))]
-    fault = httpx.post(f"{emulator.control}/_emulator/faults", json={"operation": "query", "delay_ms": DELAY_MS})
+    figures = [against_the_sdk(client, control, asked, int(5_000 * share))]
+    fault = httpx.post(f"{control}/_emulator/faults", json={"operation": "query", "delay_ms": DELAY_MS})
     fault.raise_for_status()
     return [*figures, across_twins(client, asked, int(200 * share)), under_load(client, asked, 60 * share)]
 
@@ -90,15 +109,15 @@ def make_index(control: str) -> None:
 
 
 def guard() -> Figure:
-    """One check, from a loop of many."""
+    """One check, from a loop of many; in time of this process, for neighbours on the machine are not its cost."""
     checks = 200_000
     namespace = f"creator_{CREATOR}_twin_coach"
     best = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(checks):
             TenantGuard.validate_namespace_access(user_creator_id=CREATOR, namespace=namespace)
-        best = min(best, (time.perf_counter() - started) / checks)
+        best = min(best, (time.process_time() - started) / checks)
     return _say(Figure("a guard's check", best * 1e6, 5.0, "us", samples=checks))
 
 

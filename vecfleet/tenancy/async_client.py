@@ -151,19 +151,17 @@ class DelphiPineconeClient:
     ) -> list[Hit]:
         """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
         creator = asking.tenant_of(creator_id, None).creator
-        question = asking.sent_often(
-            asking.question_of(
-                self.texts,
-                vector=vector,
-                query_vector=query_vector,
-                text=text,
-                sparse_vector=sparse_vector,
-                top_k=top_k,
-                filter=filter,
-                include_metadata=include_metadata,
-                include_values=include_values,
-                rerank=rerank,
-            )
+        question = asking.question_of(
+            self.texts,
+            vector=vector,
+            query_vector=query_vector,
+            text=text,
+            sparse_vector=sparse_vector,
+            top_k=top_k,
+            filter=filter,
+            include_metadata=include_metadata,
+            include_values=include_values,
+            rerank=rerank,
         )
         twins = await self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
         wheres = [await self._where(Tenant(creator, twin)) for twin in twins]
