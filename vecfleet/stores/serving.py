@@ -5,8 +5,10 @@ Failures are the `StoreError`s of `vecfleet.errors`; a namespace that is not the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo
@@ -22,11 +24,13 @@ class Rerank:
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is looked for: a vector, a sparse vector, both, or a text where the index embeds texts itself."""
+class Question(msgspec.Struct, frozen=True):
+    """What is looked for: a vector, a sparse vector, both, or a text where the index embeds texts itself.
 
-    vector: Sequence[float] | None = None
+    A vector may come as its JSON text (`orjson.Fragment`), made once for several questions.
+    """
+
+    vector: Any = None
     sparse: Mapping[str, Any] | None = None
     text: str | None = None
     top_k: int = 10
@@ -35,13 +39,12 @@ class Question:
     metadata: bool = True
     rerank: Rerank | None = None
 
-    def filtered(self, filter: Filter | None) -> "Question":
-        return replace(self, filter=filter)
 
+class Hit(msgspec.Struct, frozen=True):
+    """One record found. Fields may be read as keys too, as those of the SDK's matches may.
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One record found. Fields may be read as keys too, as those of the SDK's matches may."""
+    A struct, for it is made ten times a query: a frozen dataclass takes ten times as long.
+    """
 
     id: str
     score: float

@@ -7,12 +7,14 @@ import heapq
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
+from msgspec.structs import replace
 
 from vecfleet.errors import BadInput, Unreachable
 from vecfleet.names import Tenant
@@ -21,7 +23,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.serving import Filter, Hit, Question, Rerank
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.options import TextOptions
-from vecfleet.tenancy.places import Place, Where, allowed_filter, is_shared, screened
+from vecfleet.tenancy.places import Place, Where, allowed_filter, is_shared, new_place, screened
 from vecfleet.tenancy.rollout import Rollout
 
 MAX_TOP_K = 10_000  # the service's own limit
@@ -61,6 +63,13 @@ def tenant_of(creator_id: str | None, twin_id: str | None) -> Tenant:
     if not creator_id or not isinstance(creator_id, str):
         raise BadInput("no creator is named", next_step="give `creator_id`")
     return Tenant(creator_id, twin_id or None)
+
+
+@lru_cache(maxsize=4_096)  # tenants asked for again and again; an entry takes under 1 KB
+def alone(creator_id: str, twin_id: str | None) -> Where:
+    """Where a tenant is without a roll-out: in its own namespace."""
+    tenant = Tenant(creator_id, twin_id)
+    return Where(tenant, "new", (new_place(tenant),), "there is no roll-out")
 
 
 def twin_of(twin_id: str | None) -> str:

@@ -25,12 +25,14 @@ class Place:
     """A namespace of an index (None: the client's own). `shared`: records of more than one tenant are there.
 
     `owned` says that this tenant is known to be the only one there: by the name of the namespace, or by its route.
+    `built` says that the namespace was built from this tenant's own ids: nothing there needs a filter or a second look.
     """
 
     namespace: str
     index: str | None = None
     shared: bool = False
     owned: bool = True
+    built: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Where:
 
 def new_place(tenant: Tenant, index: str | None = None) -> Place:
     """The tenant's own namespace. Raises BadName for ids that cannot have one."""
-    return Place(names.build(tenant.creator, tenant.twin), index)
+    return Place(names.build(tenant.creator, tenant.twin), index, built=True)
 
 
 def is_shared(namespace: str) -> bool:
