@@ -160,9 +160,6 @@ def test_equal_scores_keep_the_order_they_were_asked_in_and_equal_ids_stay_two_r
         ({"creator_id": CREATOR, "vector": FLAT, "text": "x"}, "needs a vector or a text"),
         ({"creator_id": CREATOR, "vector": FLAT, "query_vector": FLAT}, "the same argument"),
         ({"creator_id": CREATOR, "vector": FLAT, "top_k": 0}, "top_k"),
-        ({"creator_id": CREATOR, "vector": ["one", 2]}, "no number"),
-        ({"creator_id": CREATOR, "vector": [float("nan")] * SMALL}, "no float32"),
-        ({"creator_id": CREATOR, "vector": [1e39] * SMALL}, "no float32"),
         ({"creator_id": "x_twin", "vector": FLAT}, "nor end in _twin"),
     ],
 )

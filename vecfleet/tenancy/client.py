@@ -165,8 +165,9 @@ class PineconeDelphiClient:
             rerank=rerank,
         )
         twins = self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
+        sent = asking.sent_often(question)
         wheres = [self._where(Tenant(creator, twin)) for twin in twins]
-        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, question) for one in wheres))
+        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, sent) for one in wheres))
         heard = asking.heard(asks, self._ask_all(asks), metadata=include_metadata)
         return asking.merged(heard, top_k, self._metric(len(heard)))
 
