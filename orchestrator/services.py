@@ -9,15 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.guards import CleanUpFacts, against_clean_up
+from migrations.plan import Level
+from orchestrator.guards import CleanUpFacts, against_clean_up, reaches
 from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Lease
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
-from orchestrator.stepping import against_step, complaints
+from orchestrator.stepping import against_step
 from vecfleet.errors import BadInput, Refused
-from vecfleet.tenancy.evidence import Evidence
 from vecfleet.tenancy.routes import share_of
 
 MAX_WINDOW = 1_000
@@ -214,25 +214,6 @@ def _require_step(connection: sa.Connection, job: Job, percent: int) -> None:
         )
 
 
-def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[str]:
-    """Add what shadow reads told. Takes the readers back where that is bad and the policy says so. Returns why.
-
-    Dies before the commit: the evidence is not noted, and whoever sent it sends it again.
-    """
-    with database.begin() as connection:
-        job = jobs.get(connection, job_id, lock=True)
-        if not job.cut_over_percent:
-            return []
-        steps.add_evidence(connection, job_id, evidence)
-        step = steps.current(connection, job_id)
-        bad = complaints(step.evidence) if step is not None else []
-        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not _cleaned_any(connection, job)
-        if not bad or not movable or job.plan.policies.bad_step != "reverse":
-            return []
-        _reverse_in(connection, job, "policy", reason="; ".join(bad))
-        return bad
-
-
 def place_of(route: Route, salt: str) -> float:
     """Where a twin stands between 0 and 100: the same for the whole life of a job, unrelated between jobs."""
     return share_of(route.new_namespace, salt)
@@ -242,15 +223,15 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
     """Move all readers back to the old side: from wherever the job stands since, while no source was to be deleted."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        moved = bool(job.cut_over_percent) and not _cleaned_any(connection, job)
+        moved = bool(job.cut_over_percent) and not cleaned_any(connection, job)
         if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
             raise Refused(
                 f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
             )
-        return _reverse_in(connection, job, who)
+        return reverse_in(connection, job, who)
 
 
-def _reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
+def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
     routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None)
     if job.state is JobState.CUT_OVER:
@@ -307,7 +288,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         job = jobs.get(connection, job_id, lock=True)
         # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
         paused = job.state in (JobState.PAUSING, JobState.PAUSED)
-        if paused or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or _cleaned_any(connection, job):
+        if paused or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
             ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
             raise Refused(
                 f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
@@ -353,7 +334,7 @@ def _claim_again(connection: sa.Connection, job: Job) -> None:
     jobs.claim(connection, job.id, job.target.host, targets, "target")
 
 
-def _cleaned_any(connection: sa.Connection, job: Job) -> bool:
+def cleaned_any(connection: sa.Connection, job: Job) -> bool:
     """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
     states = moves.counts_by_state(connection, job.id)
     begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))

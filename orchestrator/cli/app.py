@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import audit_log, demo, exports, looking, planning, reversing, running, serving, steering
+from orchestrator.cli import audit_log, backups, demo, exports, looking, planning, reversing, running, serving, steering
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -72,7 +72,7 @@ app.command()(running.flower)
 app.command()(serving.serve)
 app.add_typer(token, name="token")
 token.command("create")(serving.token_create)
-app.command()(running.emulator)
+app.command(context_settings=running.EVERY_ARGUMENT)(running.emulator)
 app.command()(running.up)
 app.command("down")(running.shut_down)
 app.command("demo")(demo.demo)

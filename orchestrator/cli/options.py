@@ -126,8 +126,9 @@ class PlanOptions:
     def common(self, settings: Settings) -> Common:
         review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
         names = (
-            *("conflicts", "collisions", "numbers", "cut_over", "dwell_seconds", "shadow_share", "bad_step"),
-            *("soak_seconds", "clean_up", "exclusive"),
+            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
+            *("verify", "query_sample", "query_top_k", "query_overlap"),
+            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds", "clean_up", "exclusive"),
         )
         return Common(
             policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),

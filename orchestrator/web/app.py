@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from orchestrator import services
+from orchestrator import rolling_out
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs, route_table
 from orchestrator.ledger.database import Database
@@ -122,7 +122,7 @@ def _for_applications(database: Database, tokens: TokenFile) -> APIRouter:
             evidence = read_evidence(await request.body())
         except ValueError as error:
             raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
-        await run_in_threadpool(services.note_evidence, database, job_id, evidence)
+        await run_in_threadpool(rolling_out.note_evidence, database, job_id, evidence)
 
     return router
 

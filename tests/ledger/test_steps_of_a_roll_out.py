@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from stages import verified
 
 from migrations.plan import Policies
-from orchestrator import services
+from orchestrator import rolling_out, services
 from orchestrator import tables as t
 from orchestrator.ledger import steps
 from orchestrator.ledger.database import Database
@@ -74,10 +74,12 @@ def test_the_next_step_is_refused_until_it_was_watched_for_a_day(database: Datab
 
 def test_evidence_of_several_processes_adds_up_and_belongs_to_its_step(database: Database) -> None:
     table = verified(database, "s")
-    assert services.note_evidence(database, table.job_id, told(errors=100)) == []  # nobody is moved: nothing to judge
+    assert (
+        rolling_out.note_evidence(database, table.job_id, told(errors=100)) == []
+    )  # nobody is moved: nothing to judge
     services.cut_over(database, table.job_id, "ana", 5)
-    services.note_evidence(database, table.job_id, told(150, errors=1))
-    services.note_evidence(database, table.job_id, told(50, errors=2))
+    rolling_out.note_evidence(database, table.job_id, told(150, errors=1))
+    rolling_out.note_evidence(database, table.job_id, told(50, errors=2))
 
     with database.begin() as connection:
         step = steps.current(connection, table.job_id)
@@ -90,11 +92,11 @@ def test_bad_evidence_takes_the_readers_back_where_the_policy_says_so(database: 
     table = verified(database, "s", bad_step="reverse")
     services.cut_over(database, table.job_id, "ana", 100)
 
-    assert services.note_evidence(database, table.job_id, told(ms=120)) == ["its p95 is up to 150 ms, over 100 ms"]
+    assert rolling_out.note_evidence(database, table.job_id, told(ms=120)) == ["its p95 is up to 150 ms, over 100 ms"]
 
     assert (table.job.state, table.job.cut_over_percent) == (JobState.VERIFIED, 0)
     assert table.job.reason == "reversed by policy: its p95 is up to 150 ms, over 100 ms"
-    assert services.note_evidence(database, table.job_id, told(ms=120)) == []
+    assert rolling_out.note_evidence(database, table.job_id, told(ms=120)) == []
 
 
 @pytest.mark.parametrize("body", ["{}x", '{"queries": 1}', '{"buckets": [1]}', '{"queries": -1}', '{"who": 1}'])

@@ -183,14 +183,15 @@ class PineconeIndex:
         mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
         return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
-        with translated(f"query {namespace!r}"):
-            answer = self._client.get().query(
-                namespace=wire_name(namespace),
-                top_k=top_k,
-                vector=wire.values_text(like),
-                sparse_vector=wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None,
-            )
+    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+        sparse = wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None
+        try:
+            with translated(f"query {namespace!r}"):
+                answer = self._client.get().query(
+                    namespace=wire_name(namespace), top_k=top_k, vector=wire.values_text(like), sparse_vector=sparse
+                )
+        except AbsentNamespace:
+            return Answer([], Usage(requests=1))
         units = answer.usage.read_units if answer.usage is not None else None
         info = answer.response_info
         usage = Usage(
