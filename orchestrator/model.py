@@ -70,6 +70,7 @@ class Move:
     left_behind: int
     deleted: int
     clean_mode: str | None
+    proof_lsn: int | None
 
     @property
     def settled(self) -> int:

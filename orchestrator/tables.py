@@ -150,6 +150,7 @@ move = Table(
     _count("left_behind"),
     _count("deleted"),
     Column("clean_mode", Text),  # whole | by_ids
+    Column("proof_lsn", BigInteger),  # the last write to the source when its re-reading began, where it tells
     _one_of("state", MoveState),
     CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
     UniqueConstraint("job_id", "source"),

@@ -5,6 +5,7 @@ some records gone, proves the others again, and goes on; the listing at the end 
 the batch with its reason and deletes nothing.
 """
 
+import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from orchestrator import manifests
 from orchestrator.guards import removal_cap
 from orchestrator.ledger import checks, removals
 from vecfleet.digests import Tally, record_digest
+from vecfleet.errors import WrongKind
+from vecfleet.records import Record
+from vecfleet.stores.base import Kind
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, Work
 
@@ -20,10 +24,17 @@ from workers.work import Later, NotProven, Work
 _PAGE = 50
 # Most lag is short: the first look after a deletion comes soon.
 _FIRST_LOOK_S = 0.5
+# The deletion follows the last re-reading within seconds, unless the fleet was down in between.
+_PROOF_KEEPS_S = 900.0
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
+    if work.move.proof_lsn is None:
+        lsn = _last_write(work)
+        if lsn is not None:
+            with work.database.begin() as connection:
+                removals.note_proof_lsn(connection, work.lease, lsn)
     return dict(_prove(work).found())
 
 
@@ -53,11 +64,42 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             raise NotProven(
                 f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
             )
+        _require_fresh_proof(work)
         work.source.delete_namespace(namespace, before=lambda: _intend(work))
         if _list(work, namespace).count:
             look_after_deletion(work, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
     return {"deleted": expected.count}
+
+
+def _require_fresh_proof(work: Work) -> None:
+    """Nothing was written since the re-reading began; where the service does not tell, the re-reading is young."""
+    namespace = work.move.source
+    noted = None if work.lease.intended else work.move.proof_lsn  # our own deletion is a write, too
+    lsn = None if noted is None else _last_write(work)
+    if lsn is None:
+        with work.database.begin() as connection:
+            age_s = removals.proof_age_s(connection, work.move.id)
+        if age_s > _PROOF_KEEPS_S:
+            raise NotProven(f"{namespace} was read again {age_s / 60:.0f} minutes ago: a retry reads it anew")
+    elif lsn != noted:
+        raise NotProven(f"{namespace} was written to while it was read again: a retry reads it anew")
+
+
+def _last_write(work: Work) -> int | None:
+    """The number of the newest write that a search of the source has seen, or None where that is not told.
+
+    Not told: of pods, of folders, and of sparse indexes, whose answers may lack it.
+    """
+    info = work.source.index.info
+    if info.kind in (Kind.POD, Kind.SPARSE) or not info.dimension:
+        return None
+    any_vector = Record("", struct.pack(f"<{info.dimension}f", 1.0, *[0.0] * (info.dimension - 1)))
+    try:
+        answer, _ = work.source.ask(work.move.source, any_vector, top_k=1)
+    except WrongKind:  # it answers no queries
+        return None
+    return answer.lsn
 
 
 def look_after_deletion(work: Work, why: str) -> None:

@@ -26,6 +26,7 @@ def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]
         .values(
             state=MoveState.CLEANING,
             clean_mode=sa.case((_M.id.in_(by_ids), "by_ids"), else_="whole"),
+            proof_lsn=None,
             reason=None,
         )
     )
@@ -122,6 +123,20 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
         )
     )
     batches.discard(connection, _B.move_id.in_(affected), _B.kind == BatchKind.CLEAR)
+    connection.execute(sa.update(t.move).where(_M.id.in_(affected)).values(proof_lsn=None))
+
+
+def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
+    """The last write to the source before any of it is read again: the first to note it holds. Raises Fenced."""
+    batches.require(connection, lease)
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
+
+
+def proof_age_s(connection: sa.Connection, move_id: int) -> float:
+    """Seconds since the last batch of a source was read again."""
+    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.max(_B.done_at)))
+    age = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).scalar_one()
+    return float(age or 0.0)
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:

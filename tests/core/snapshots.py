@@ -69,6 +69,7 @@ MOVE = Move(
     left_behind=2,
     deleted=0,
     clean_mode=None,
+    proof_lsn=None,
 )
 TARGET = Target(
     id=1,
