@@ -1,18 +1,21 @@
 """Every store behind one fixture, so that one suite holds for all of them."""
 
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
 from tests.contracts.making import NewIndex, like, pinecone_store
+from tests.vectors import vector_database
 from vecfleet.stores.base import Index, Kind, Store
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
+from vecfleet.stores.pgvector import PgvectorStore
 
 SERVICES = ("memory", "pinecone", "pinecone over REST")
 
 
-@pytest.fixture(params=[*SERVICES, "parquet"])
+@pytest.fixture(params=[*SERVICES, "parquet", "pgvector"])
 def store(request: pytest.FixtureRequest) -> Store:
     return _store(request)
 
@@ -33,8 +36,16 @@ def _store(request: pytest.FixtureRequest) -> Store:
         return MemoryStore()
     if request.param == "parquet":
         return ParquetStore(request.getfixturevalue("tmp_path"))
+    if request.param == "pgvector":
+        return request.getfixturevalue("pgvector_store")
     transport = "rest" if request.param == "pinecone over REST" else "grpc"
     return pinecone_store(request.getfixturevalue("emulator"), pinecone_transport=transport)
+
+
+@pytest.fixture
+def pgvector_store(empty_database_url: str) -> Iterator[PgvectorStore]:
+    with vector_database(empty_database_url) as database:
+        yield PgvectorStore(database)
 
 
 def _new_index(store: Store) -> NewIndex:

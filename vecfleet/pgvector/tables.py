@@ -1,0 +1,266 @@
+"""Tables of namespaces: what there is, creating one, its indexes. Statements are composed by the driver, names quoted.
+
+Every function works inside the caller's transaction. What we have to say about a table or schema of our own stands in
+its comment, as JSON under `vecfleet`: the namespace's name where the table's does not tell it, its filterable fields,
+or that it is a backup. A table is never taken for a backup by its name.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+import psycopg
+from psycopg import sql
+
+from vecfleet.pgvector import naming, values
+from vecfleet.pgvector.layouts import EMBEDDING, LAYOUTS, SPARSE_COLUMNS, IndexSpec, LayoutName
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Method = Literal["ivfflat", "hnsw"]
+
+CHUNK_ID = "chunk_id"
+OUR_KEY = "vecfleet"
+OPERATOR_CLASSES: Mapping[str, str] = {"cosine": "cosine_ops", "dotproduct": "ip_ops", "euclidean": "l2_ops"}
+
+# pgvector's advice: a thousand rows a list, and from a million on the square root of the rows.
+_ROWS_PER_LIST, _MANY_ROWS = 1_000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as it is. `type`: Postgres's own short name, such as int4 or _text; `size`: of varchar and vectors."""
+
+    name: str
+    type: str
+    size: int | None
+    not_null: bool
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as it is. `rows` is Postgres's own guess, or -1 where it has none."""
+
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    rows: int = -1
+    said: Mapping[str, Any] = field(default_factory=dict)  # what our comment says
+
+    @property
+    def vector(self) -> Column | None:
+        """Its column of vectors."""
+        found = self.column(EMBEDDING)
+        return found if found is not None and found.type in (values.VECTOR, values.HALFVEC) else None
+
+    @property
+    def has_sparse(self) -> bool:
+        return all(self.column(spec.name) is not None for spec in SPARSE_COLUMNS)
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace whose table this is; None where it is a backup, or no table of records at all."""
+        if "backup_of" in self.said or self.column(CHUNK_ID) is None or not (self.vector or self.has_sparse):
+            return None
+        named = self.said.get("namespace")
+        return named if isinstance(named, str) else naming.namespace_of(self.name)
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+_LOOK = """
+    SELECT n.nspname, c.relname, c.reltuples, obj_description(c.oid, 'pg_class'),
+           a.attname, t.typname, a.atttypmod, a.attnotnull, a.attgenerated <> '' OR a.attidentity = 'a'
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+    WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%(schema)s, current_schema()) AND {which}
+    ORDER BY c.relname, a.attnum"""
+_ONE = sql.SQL(_LOOK).format(which=sql.SQL("c.relname = %(name)s"))
+# Not LIKE: there the underscore stands for any character.
+_EVERY = sql.SQL(_LOOK).format(which=sql.SQL("starts_with(c.relname, %(name)s)"))
+
+
+def find(connection: Connection, name: str, schema: str | None = None) -> Table | None:
+    """The table of this name, or None."""
+    return next(_tables(connection.execute(_ONE, {"schema": schema, "name": name})), None)
+
+
+def find_namespace(connection: Connection, namespace: str, schema: str | None = None) -> Table | None:
+    """The table of a namespace, or None."""
+    table = find(connection, naming.table_name_of_any(namespace), schema)
+    return table if table is not None and table.namespace == namespace else None
+
+
+def namespaces(connection: Connection, schema: str | None = None) -> list[Table]:
+    """The tables of all namespaces, by name: neither backups nor tables that only look like them."""
+    found = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.PREFIX}))
+    return sorted((table for table in found if table.namespace is not None), key=lambda table: table.namespace or "")
+
+
+def backups(connection: Connection, schema: str | None = None) -> list[Table]:
+    """The tables that moving namespaces left, with what was moved in their comment."""
+    found = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.LEGACY_TABLE}))
+    return [table for table in found if "backup_of" in table.said]
+
+
+def _tables(rows: Iterable[tuple[Any, ...]]) -> Iterator[Table]:
+    """Rows come table by table, one for each column."""
+    held: tuple[Any, ...] | None = None
+    columns: list[Column] = []
+    for schema, name, guess, comment, *column in rows:
+        if held is not None and held[:2] != (schema, name):
+            yield _table(held, columns)
+            columns = []
+        held = (schema, name, guess, comment)
+        columns.append(_column(*column))
+    if held is not None:
+        yield _table(held, columns)
+
+
+def _table(row: tuple[Any, ...], columns: list[Column]) -> Table:
+    schema, name, guess, comment = row
+    return Table(schema, name, tuple(columns), int(guess), ours(comment))
+
+
+def _column(name: str, kind: str, modifier: int, not_null: bool, generated: bool) -> Column:
+    size = None
+    if modifier >= 0:
+        size = modifier - 4 if kind in ("varchar", "bpchar") else modifier
+    return Column(name, kind, size, not_null, generated)
+
+
+def ours(comment: str | None) -> Mapping[str, Any]:
+    """What our part of a comment says; nothing where somebody else wrote it."""
+    try:
+        body = orjson.loads(comment) if comment and comment.startswith("{") else None
+    except orjson.JSONDecodeError:
+        return {}
+    said = body.get(OUR_KEY) if isinstance(body, dict) else None
+    return said if isinstance(said, dict) else {}
+
+
+def comment_on(connection: Connection, what: Literal["TABLE", "SCHEMA"], name: sql.Identifier, said: Any) -> None:
+    text = orjson.dumps({OUR_KEY: said}).decode()
+    connection.execute(sql.SQL("COMMENT ON {} {} IS {}").format(sql.SQL(what), name, sql.Literal(text)))
+
+
+def create(
+    connection: Connection,
+    namespace: str,
+    *,
+    schema: str,
+    vector: str | None,
+    sparse: bool = False,
+    layout: LayoutName = "seed",
+    fields: Mapping[str, Any] | None = None,
+) -> None:
+    """Create the table of a namespace and its indexes, but for that of the vectors: an empty one would serve nobody.
+
+    `vector` is the type with its dimension, or None for a table of sparse values alone. Raises psycopg's
+    DuplicateTable where it exists.
+    """
+    name = naming.table_name_of_any(namespace)
+    table = sql.Identifier(schema, name)
+    chosen = LAYOUTS[layout]
+    columns = [spec for spec in chosen.columns if vector is not None or spec.name != EMBEDDING]
+    columns += SPARSE_COLUMNS if sparse else ()
+    parts: list[sql.Composable] = [
+        sql.SQL("{} {} {}").format(
+            sql.Identifier(spec.name), sql.SQL(spec.type.format(vector=vector)), sql.SQL(spec.rest)
+        )
+        for spec in columns
+    ]
+    parts += [_constraint(index, name) for index in chosen.unique_indexes()]
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
+    for index in chosen.plain_indexes():
+        connection.execute(
+            sql.SQL("CREATE INDEX {} ON {} ({})").format(
+                sql.Identifier(index.named(name)), table, sql.SQL(", ").join(map(sql.Identifier, index.columns))
+            )
+        )
+    said = {"namespace": namespace} if not naming.is_valid(namespace) else {}
+    if fields is not None:
+        said["schema"] = dict(fields)  # type: ignore[assignment]
+    if said:
+        comment_on(connection, "TABLE", table, said)
+
+
+def _constraint(index: IndexSpec, table: str) -> sql.Composable:
+    kind = "PRIMARY KEY" if index.columns == ("id",) else "UNIQUE"
+    return sql.SQL("CONSTRAINT {} {} ({})").format(
+        sql.Identifier(index.named(table)), sql.SQL(kind), sql.SQL(", ").join(map(sql.Identifier, index.columns))
+    )
+
+
+def count(connection: Connection, table: Table) -> int:
+    answer = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table.identifier)).fetchone()
+    return int(answer[0]) if answer else 0
+
+
+def vector_index_of(connection: Connection, table: Table) -> tuple[str, Method] | None:
+    """The name and the method of the index on its vectors, or None where there is no usable one."""
+    found = connection.execute(
+        """SELECT i.relname, m.amname FROM pg_index x
+           JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+           JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
+           WHERE n.nspname = %s AND c.relname = %s AND m.amname IN ('ivfflat', 'hnsw') AND x.indisvalid
+           ORDER BY i.relname""",
+        [table.schema, table.name],
+    ).fetchone()
+    return (found[0], found[1]) if found else None
+
+
+def build_vector_index(
+    connection: Connection, table: Table, rows: int, *, method: Method = "ivfflat", metric: str = "cosine"
+) -> bool:
+    """Build the index on its vectors, its parameters from the number of rows.
+
+    False where there is nothing to index: no rows (an ivfflat of none finds nothing later), or more dimensions than
+    pgvector indexes.
+    """
+    vector = table.vector
+    if vector is None or not rows or not is_indexable(vector):
+        return False
+    options = (
+        f"lists = {lists_for(rows)}" if method == "ivfflat" else "m = {}, ef_construction = {}".format(*m_for(rows))
+    )
+    connection.execute(
+        sql.SQL("CREATE INDEX {} ON {} USING {} ({} {}) WITH ({})").format(
+            sql.Identifier(naming.derived(table.name, "vector_idx")),
+            table.identifier,
+            sql.SQL(method),
+            sql.Identifier(vector.name),
+            sql.SQL(f"{vector.type}_{OPERATOR_CLASSES[metric]}"),
+            sql.SQL(options),
+        )
+    )
+    return True
+
+
+def is_indexable(vector: Column) -> bool:
+    most = values.MAX_INDEXED_HALFVEC if vector.type == values.HALFVEC else values.MAX_INDEXED_VECTOR
+    return vector.size is not None and vector.size <= most
+
+
+def lists_for(rows: int) -> int:
+    """How many lists an ivfflat index of so many rows gets."""
+    return max(1, rows // _ROWS_PER_LIST if rows <= _MANY_ROWS else round(math.sqrt(rows)))
+
+
+def probes_for(rows: int) -> int:
+    """How many of its lists a search looks at: the square root of their number, pgvector's advice."""
+    return max(1, math.ceil(math.sqrt(lists_for(rows))))
+
+
+def m_for(rows: int) -> tuple[int, int]:
+    """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
+    return (16, 64) if rows <= _MANY_ROWS else (24, 128)

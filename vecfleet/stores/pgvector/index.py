@@ -1,0 +1,253 @@
+"""One schema as an index: each namespace a table, each record a row. Each call is one short transaction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
+from vecfleet.names import DEFAULT, canonical
+from vecfleet.pgvector import tables, values
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.errors import Duplicate
+from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
+from vecfleet.records import Record
+from vecfleet.stores import rules
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.pgvector.listing import Listings
+from vecfleet.stores.pgvector.rows import Rows
+
+ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
+MAX_TOP_K = 10_000
+VALUES = "values"
+"""In an `IndexInfo.schema`: the type of its vectors, `vector` or `halfvec`."""
+
+# Up to here rows are counted; beyond, Postgres's own guess is as good a hint and costs nothing.
+_COUNTED_ROWS = 500_000
+_OPERATORS: Mapping[str, str] = {"cosine": "<=>", "dotproduct": "<#>", "euclidean": "<->"}
+
+
+class PgvectorIndex:
+    """One open schema. Safe between threads, never across a fork."""
+
+    # A thousand rows of 3,072 dimensions are 12 MB. A row holds any metadata; a megabyte of it is a mistake.
+    limits = Limits(upsert_bytes=24_000_000, fetch_ids=1_000, list_ids=5_000, metadata_bytes=1_000_000)
+
+    def __init__(self, info: IndexInfo, database: DatabaseConnection, schema: str, collection_key: str) -> None:
+        self.info = info
+        self._database = database
+        self._schema = schema
+        self._collection_key = collection_key
+        self._listings = Listings(database)
+
+    @property
+    def _values(self) -> str:
+        return str(self.info.schema.get(VALUES, values.VECTOR))
+
+    def namespaces(self) -> Iterator[NamespaceInfo]:
+        with self._database.transaction(f"list the namespaces of {self.info.name!r}") as connection:
+            found = [
+                self._described(connection, table)
+                for table in tables.namespaces(connection, self._schema)
+                if self._fits(table)
+            ]
+        yield from sorted(found, key=lambda one: one.name)
+
+    def namespace(self, name: str) -> NamespaceInfo | None:
+        with self._database.transaction(f"describe the namespace {name!r}") as connection:
+            table = self._find(connection, name)
+            return self._described(connection, table) if table is not None else None
+
+    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
+        rules.check_name("a namespace name", canonical(name))
+        return canonical(name) != DEFAULT and self._create(name, schema)  # that one counts as always there
+
+    def delete_namespace(self, name: str) -> Usage:
+        """Drops its table; refused where a view or another table depends on it."""
+        with self._database.transaction(f"delete the namespace {name!r}") as connection:
+            table = self._find(connection, name)
+            if table is not None:
+                connection.execute(sql.SQL("DROP TABLE {}").format(table.identifier))
+        return ONE_CALL
+
+    def list_ids(
+        self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
+    ) -> IdPage:
+        limit = self.limits.list_ids if limit is None else limit
+        if not 1 <= limit <= self.limits.list_ids:
+            raise BadRequest(f"a page holds 1 to {self.limits.list_ids} ids, not {limit}")
+        doing = f"list the ids of {namespace!r}"
+        with self._database.transaction(doing) as connection:
+            table = self._find(connection, namespace)
+            in_order = table is not None and self._listings.has_index(connection, table)
+        if table is None:
+            self._listings.check(token)
+            return IdPage([], None, ONE_CALL)
+        ids, following = self._listings.page(table, token, limit, prefix or "", doing, in_order=in_order)
+        return IdPage(ids, following, ONE_CALL)
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        if not ids:
+            return Fetched({})
+        found: dict[str, Record] = {}
+        requests = 0
+        for start in range(0, len(ids), self.limits.fetch_ids):
+            requests += 1
+            found |= self._fetch(namespace, list(ids[start : start + self.limits.fetch_ids]))
+        return Fetched(found, Usage(requests))
+
+    def _fetch(self, namespace: str, ids: list[str]) -> dict[str, Record]:
+        with self._database.transaction(f"fetch {len(ids):,} records of {namespace!r}") as connection:
+            table = self._find(connection, namespace)
+            if table is None:
+                return {}
+            rows = Rows.of(table, self._collection_key)
+            statement = sql.SQL("COPY (SELECT {} FROM {} WHERE {} = ANY(%s)) TO STDOUT (FORMAT BINARY)").format(
+                rows.read, table.identifier, sql.Identifier(CHUNK_ID)
+            )
+            with connection.cursor().copy(statement, [[id for id in ids if "\0" not in id]]) as copy:
+                copy.set_types(rows.read_types)
+                read = [rows.record(row) for row in copy.rows()]
+        return {record.id: record for record in read}
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        """Rows with these ids are replaced whole, in one transaction with the new ones."""
+        if not records:
+            return Written(0)
+        self._check(records)
+        rules.check_name("a namespace name", canonical(namespace))
+        normal = {record.id: rules.normalise(record) for record in records}
+        doing = f"upsert {len(records):,} records into {namespace!r}"
+        try:
+            with self._database.transaction(doing) as connection:
+                table = self._find(connection, namespace)
+                if table is None:
+                    raise Missing
+                self._replace(connection, table, normal)
+        except Missing:
+            self._create(namespace, None)
+            with self._database.transaction(doing) as connection:
+                table = self._find(connection, namespace)
+                if table is None:
+                    raise
+                self._replace(connection, table, normal)
+        return Written(len(records), usage=ONE_CALL)
+
+    def _replace(self, connection: Connection, table: Table, records: Mapping[str, Record]) -> None:
+        rows = Rows.of(table, self._collection_key)
+        packed = [rows.row(records[id]) for id in sorted(records)]
+        self._delete(connection, table, list(records))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table.identifier, rows.written)
+        with connection.cursor().copy(statement) as copy:
+            copy.set_types(rows.written_types)
+            for row in packed:
+                copy.write_row(row)
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        if not ids:
+            return Usage()
+        if len(ids) > self.limits.delete_ids:
+            raise TooLarge(f"a delete takes {self.limits.delete_ids:,} ids, not {len(ids):,}")
+        with self._database.transaction(f"delete {len(ids):,} records from {namespace!r}") as connection:
+            table = self._find(connection, namespace)
+            if table is not None:
+                self._delete(connection, table, ids)
+        return ONE_CALL
+
+    @staticmethod
+    def _delete(connection: Connection, table: Table, ids: Sequence[str]) -> None:
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(table.identifier, sql.Identifier(CHUNK_ID)), [list(ids)]
+        )
+
+    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+        """By the vectors alone. Raises WrongKind where sparse values would have to count."""
+        if not 1 <= top_k <= MAX_TOP_K:
+            raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
+        if self.info.kind is not Kind.DENSE:
+            raise WrongKind(
+                f"{self.info.name!r} holds sparse values, by which Postgres does not search",
+                next_step="verify its content: that reads every record",
+            )
+        metric = self.info.metric or "cosine"
+        with self._database.transaction(f"query {namespace!r}") as connection:
+            table = self._find(connection, namespace)
+            if table is None or table.vector is None:
+                return [], ONE_CALL
+            distance = sql.SQL("{} {} %(like)s::{}").format(
+                sql.Identifier(table.vector.name), sql.SQL(_OPERATORS[metric]), sql.SQL(table.vector.type)
+            )
+            statement = sql.SQL("SELECT {id}, {distance} AS far FROM {table} ORDER BY far LIMIT %(top_k)s").format(
+                id=sql.Identifier(CHUNK_ID), distance=distance, table=table.identifier
+            )
+            found = connection.execute(statement, {"like": _text(like), "top_k": top_k}).fetchall()
+        return [Match(id, _score(metric, far)) for id, far in found], ONE_CALL
+
+    def request_bytes(self, record: Record) -> int:
+        return rules.billed_bytes(record)
+
+    def normalise(self, record: Record) -> Record:
+        """As a row gives it back; of a `halfvec` the values are the nearest halves, not those that were sent."""
+        normal = rules.normalise(record)
+        return Record(normal.id, values.as_stored(normal.values, self._values), normal.sparse, normal.metadata)
+
+    def _check(self, records: Sequence[Record]) -> None:
+        if len(records) > self.limits.upsert_records:
+            raise TooLarge(f"an upsert takes {self.limits.upsert_records:,} records, not {len(records):,}")
+        size = sum(map(self.request_bytes, records))
+        if size > self.limits.upsert_bytes:
+            raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
+        for record in records:
+            rules.check_record(record, self.info, self.limits)
+            rules.check_numbers(record)
+
+    def _create(self, namespace: str, fields: Mapping[str, Any] | None) -> bool:
+        vector = f"{self._values}({self.info.dimension})" if self.info.kind is not Kind.SPARSE else None
+        try:
+            with self._database.transaction(f"create the namespace {namespace!r}") as connection:
+                tables.create(
+                    connection,
+                    canonical(namespace),
+                    schema=self._schema,
+                    vector=vector,
+                    sparse=self.info.kind in (Kind.SPARSE, Kind.HYBRID),
+                    fields=fields,
+                )
+        except (Conflict, Duplicate):  # of the table, or of the type that a table brings, where two are created at once
+            return False
+        return True
+
+    def _find(self, connection: Connection, namespace: str) -> Table | None:
+        """Its table. Raises WrongKind where that has vectors of another type or dimension."""
+        table = tables.find_namespace(connection, canonical(namespace), self._schema)
+        if table is not None and not self._fits(table):
+            vector = table.vector
+            held = f"{vector.type}({vector.size})" if vector is not None else "no vectors"
+            raise WrongKind(
+                f"the namespace {namespace!r} holds {held}, where {self._values}({self.info.dimension}) is meant"
+            )
+        return table
+
+    def _fits(self, table: Table) -> bool:
+        vector = table.vector
+        if self.info.kind is Kind.SPARSE:
+            return vector is None
+        return vector is not None and (vector.type, vector.size) == (self._values, self.info.dimension)
+
+    @staticmethod
+    def _described(connection: Connection, table: Table) -> NamespaceInfo:
+        count = table.rows if table.rows > _COUNTED_ROWS else tables.count(connection, table)
+        assert table.namespace is not None, "only tables of namespaces are described"
+        return NamespaceInfo(table.namespace, count, table.said.get("schema"))
+
+
+def _text(like: Record) -> str:
+    return "[" + ",".join(map(repr, np.frombuffer(like.values, "<f4").tolist())) + "]"
+
+
+def _score(metric: str, distance: float) -> float:
+    """As Pinecone scores: similarities grow, squared distances shrink."""
+    if metric == "euclidean":
+        return distance * distance
+    return 1.0 - distance if metric == "cosine" else -distance

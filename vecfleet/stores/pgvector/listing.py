@@ -1,0 +1,149 @@
+"""Ids in byte order, page by page.
+
+Where an index has that order, as in a database whose locale is C, each page is looked up by it. Elsewhere the server
+sorts once and a cursor over it is kept open from page to page: sorting anew for each would take for ever. A token names
+the last id that was given, so whoever has lost the cursor goes on without it.
+"""
+
+import base64
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from vecfleet.errors import BadRequest
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.errors import translated
+from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
+
+# Each holds a connection and a snapshot, which keeps the server from cleaning up: few, and not for long.
+_MOST_OPEN, _KEPT_S = 4, 60.0
+_IDLE_TIMEOUT_MS = 120_000
+
+_HAS_INDEX = """
+    SELECT 1 FROM pg_index x
+    JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
+    JOIN pg_collation l ON l.oid = x.indcollation[0]
+    JOIN pg_database d ON d.datname = current_database()
+    WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND x.indisvalid AND x.indpred IS NULL
+      AND (l.collname IN ('C', 'POSIX', 'ucs_basic')
+           OR (l.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))
+           OR (l.collname = 'default' AND d.datlocprovider = 'b'))"""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A cursor that stands behind the last id of a page."""
+
+    cursor: "psycopg.ServerCursor[tuple[str]]"
+    closing: ExitStack
+    since: float
+
+
+class Listings:
+    """The listings of one index that are under way. Safe between threads."""
+
+    def __init__(self, database: DatabaseConnection) -> None:
+        self._database = database
+        self._open: OrderedDict[tuple[str, str, str], _Open] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def has_index(connection: Connection, table: Table) -> bool:
+        """Whether an index on the ids has them in byte order."""
+        return connection.execute(_HAS_INDEX, [table.schema, table.name, CHUNK_ID]).fetchone() is not None
+
+    @staticmethod
+    def check(token: str | None) -> None:
+        """Raises BadRequest for a token that is none of ours."""
+        _last_id(token)
+
+    def page(
+        self, table: Table, token: str | None, limit: int, prefix: str, doing: str, *, in_order: bool
+    ) -> tuple[list[str], str | None]:
+        """The ids after `token` that begin with `prefix`, and the token for those after them."""
+        after = _last_id(token)
+        if in_order:
+            with self._database.transaction(doing) as connection:
+                rows = connection.execute(_statement(table, after, prefix, limit + 1)).fetchall()
+            ids = [id for (id,) in rows]
+            return ids[:limit], _token(ids[limit - 1]) if len(ids) > limit else None
+        with translated(doing):
+            return self._page_of_cursor(table, after, limit, prefix, doing)
+
+    def _page_of_cursor(
+        self, table: Table, after: str, limit: int, prefix: str, doing: str
+    ) -> tuple[list[str], str | None]:
+        held = self._taken(table, prefix, after) or self._opened(table, prefix, after, doing)
+        try:
+            ids = [id for (id,) in held.cursor.fetchmany(limit)]
+        except psycopg.Error:  # the server ended it meanwhile
+            held.closing.close()
+            held = self._opened(table, prefix, after, doing)
+            ids = [id for (id,) in held.cursor.fetchmany(limit)]
+        if len(ids) < limit:
+            held.closing.close()
+            return ids, None
+        self._keep(table, prefix, ids[-1], held)
+        return ids, _token(ids[-1])
+
+    def _opened(self, table: Table, prefix: str, after: str, doing: str) -> _Open:
+        with ExitStack() as opening:
+            connection = opening.enter_context(self._database.transaction(doing))
+            connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
+            cursor = opening.enter_context(connection.cursor(f"ids_{id(table):x}"))
+            cursor.execute(_statement(table, after, prefix))
+            return _Open(cursor, opening.pop_all(), time.monotonic())
+
+    def _taken(self, table: Table, prefix: str, after: str) -> _Open | None:
+        with self._lock:
+            return self._open.pop((table.name, prefix, after), None) if after else None
+
+    def _keep(self, table: Table, prefix: str, last: str, held: _Open) -> None:
+        with self._lock:
+            self._open[table.name, prefix, last] = held
+            for old in list(self._stale()):
+                self._open.pop(old).closing.close()
+
+    def _stale(self) -> Iterator[tuple[str, str, str]]:
+        surplus = len(self._open) - _MOST_OPEN
+        now = time.monotonic()
+        for number, (key, held) in enumerate(self._open.items()):
+            if number < surplus or now - held.since > _KEPT_S:
+                yield key
+
+
+def _statement(table: Table, after: str, prefix: str, limit: int | None = None) -> sql.Composed:
+    id = sql.SQL('{} COLLATE "C"').format(sql.Identifier(CHUNK_ID))
+    after = max(after, prefix)
+    return sql.SQL(
+        "SELECT {id} FROM {table} WHERE {id} {than} {after} AND starts_with({name}, {prefix}) {order}"
+    ).format(
+        id=id,
+        name=sql.Identifier(CHUNK_ID),
+        table=table.identifier,
+        than=sql.SQL(">=" if after == prefix else ">"),
+        after=sql.Literal(after),
+        prefix=sql.Literal(prefix),
+        order=sql.SQL("ORDER BY {id}").format(id=id)
+        + (sql.SQL(" LIMIT {}").format(sql.Literal(limit)) if limit is not None else sql.SQL("")),
+    )
+
+
+def _token(last_id: str) -> str:
+    return base64.urlsafe_b64encode(last_id.encode()).decode()
+
+
+def _last_id(token: str | None) -> str:
+    if token is None:
+        return ""
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise BadRequest("the listing token is not one of ours") from error

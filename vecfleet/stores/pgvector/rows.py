@@ -1,0 +1,248 @@
+"""Records as rows of a namespace's table, and back: what goes in comes out, whatever the columns are. Pure.
+
+A metadata key that has a column of its own goes there; all others go into the JSONB column `metadata`. What neither can
+hold exactly (a NUL, a negative zero) is kept there too, as JSON text under `_vecfleet`, together with the names of the
+columns that must hold something and for which the record had nothing. Somebody's later edit of a column wins.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from psycopg import sql
+
+from vecfleet.errors import BadRequest, WrongKind
+from vecfleet.pgvector import values
+from vecfleet.pgvector.layouts import EMBEDDING, SPARSE_COLUMNS
+from vecfleet.pgvector.tables import CHUNK_ID, Column, Table
+from vecfleet.records import MetadataValue, Record, Sparse
+from vecfleet.stores.pgvector.cells import (
+    AS_JSON,
+    JSONB_VERSION,
+    Cells,
+    Unfit,
+    as_json_text,
+    cells_of,
+    dump,
+    load,
+    number,
+    plain,
+    stays_in_json,
+)
+
+METADATA = "metadata"
+COLLECTION = "collection_name"
+NOTES = "_vecfleet"  # our part of the JSONB column
+_FILLED, _EXACT = "filled", "exact"
+
+# Not metadata: the key of the table, and what has a place of its own in a record.
+_OWN = {"id", CHUNK_ID, EMBEDDING, METADATA, *(spec.name for spec in SPARSE_COLUMNS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the records of one table are written and read."""
+
+    table: Table
+    cells: tuple[Cells, ...]
+    vector: Column | None
+    has_metadata: bool
+
+    @classmethod
+    def of(cls, table: Table, collection_key: str = COLLECTION) -> "Rows":
+        """`collection_key`: the metadata key that the column `collection_name` holds."""
+        carried = [column for column in table.columns if column.name not in _OWN and not column.generated]
+        cells = tuple(cells_of(one, collection_key if one.name == COLLECTION else one.name) for one in carried)
+        metadata = table.column(METADATA)
+        return cls(table, cells, table.vector, metadata is not None and metadata.type == "jsonb")
+
+    # Statements
+
+    @property
+    def written(self) -> sql.Composed:
+        """The columns that `row` fills, in its order."""
+        return sql.SQL(", ").join(map(sql.Identifier, self._names()))
+
+    @property
+    def read(self) -> sql.Composed:
+        """The columns that `record` takes, in its order."""
+        parts: list[sql.Composable] = [sql.Identifier(name) for name in self._fixed()]
+        for one in self.cells:
+            name = sql.Identifier(one.column.name)
+            parts.append(sql.SQL("{}::text").format(name) if one.as_text else name)
+        return sql.SQL(", ").join(parts)
+
+    @property
+    def written_types(self) -> list[str]:
+        return [*self._fixed_types(), *(one.wire for one in self.cells)]
+
+    @property
+    def read_types(self) -> list[str]:
+        return [*self._fixed_types(), *("text" if one.as_text else one.wire for one in self.cells)]
+
+    def _fixed(self) -> list[str]:
+        names = [CHUNK_ID]
+        names += [self.vector.name] if self.vector else []
+        names += [spec.name for spec in SPARSE_COLUMNS] if self.table.has_sparse else []
+        return names + ([METADATA] if self.has_metadata else [])
+
+    def _fixed_types(self) -> list[str]:
+        types = ["text"]
+        types += ["bytea"] if self.vector else []
+        types += ["int8[]", "float4[]"] if self.table.has_sparse else []
+        return types + (["bytea"] if self.has_metadata else [])
+
+    def _names(self) -> list[str]:
+        return [*self._fixed(), *(one.column.name for one in self.cells)]
+
+    # Records to rows
+
+    def row(self, record: Record) -> tuple[Any, ...]:
+        """The row of a normalised record. Raises BadRequest for one that this table cannot hold."""
+        fixed: list[Any] = [record.id]
+        if self.vector is not None:
+            fixed.append(values.to_wire(record.values, self.vector.type) if record.values else None)
+        if self.table.has_sparse:
+            fixed += _sparse_lists(record.sparse)
+        left: dict[str, Any] = dict(record.metadata)
+        filled: list[str] = []
+        cells = [self._cell(one, record, left, filled) for one in self.cells]
+        if self.has_metadata:
+            return (*fixed, self._json(record, left, filled), *cells)
+        if left or filled:
+            raise BadRequest(
+                f"the table {self.table.name!r} has no column for the metadata of {record.id!r}: "
+                f"{', '.join(sorted({*left, *filled})[:5])}"
+            )
+        return (*fixed, *cells)
+
+    @staticmethod
+    def _cell(one: Cells, record: Record, left: dict[str, Any], filled: list[str]) -> Any:
+        """The cell of one column; a value that fits is taken out of `left`."""
+        if one.key in left:
+            try:
+                cell = one.pack(left[one.key])
+            except Unfit:
+                pass
+            else:
+                del left[one.key]
+                return cell
+        if not one.column.not_null:
+            return None
+        filled.append(one.column.name)
+        return _filler(one, record.id)
+
+    @staticmethod
+    def _json(record: Record, left: Mapping[str, Any], filled: list[str]) -> bytes | None:
+        body: dict[str, Any] = {}
+        exact: dict[str, Any] = {}
+        for key, value in left.items():
+            name, opened = _opened(key, value, record.metadata)
+            try:
+                dump(key)
+                if opened is None:
+                    dump(value)
+            except Unfit:
+                exact[key] = value
+                continue
+            if key == NOTES:
+                exact[key] = value
+            elif opened is not None:
+                body[name] = opened[0]
+            else:
+                body[key] = value
+        notes: dict[str, Any] = {}
+        if filled:
+            notes[_FILLED] = filled
+        if exact:
+            notes[_EXACT] = json.dumps(exact)  # ASCII: a NUL is six characters
+        if notes:
+            body[NOTES] = notes
+        if not body:
+            return None
+        try:
+            return JSONB_VERSION + orjson.dumps(body)
+        except orjson.JSONEncodeError:  # integers of any size, inside of what travels as text
+            return JSONB_VERSION + json.dumps(body, ensure_ascii=False).encode()
+
+    # Rows to records
+
+    def record(self, row: tuple[Any, ...]) -> Record:
+        """The record of a row."""
+        cursor = iter(row)
+        id: str = next(cursor)
+        sent = next(cursor) if self.vector is not None else None
+        held = values.from_wire(sent, self.vector.type) if self.vector is not None and sent is not None else b""
+        sparse = _sparse_of(next(cursor), next(cursor)) if self.table.has_sparse else None
+        raw = next(cursor) if self.has_metadata else None
+        body = load(bytes(raw[len(JSONB_VERSION) :])) if raw is not None else {}
+        if not isinstance(body, dict):
+            body = {METADATA: body}
+        return Record(id, held, sparse, dict(self._metadata(id, cursor, body)))
+
+    def _metadata(self, id: str, cells: Iterator[Any], body: dict[str, Any]) -> Iterator[tuple[str, MetadataValue]]:
+        notes = body.pop(NOTES, None)
+        notes = notes if isinstance(notes, dict) else {}
+        filled = notes.get(_FILLED, ())
+        found: dict[str, Any] = {}
+        for one, cell in zip(self.cells, cells, strict=True):
+            if cell is None or (one.column.name in filled and one.unpack(cell) == _read_filler(one, id)):
+                continue
+            found[one.key] = one.unpack(cell)
+        exact = json.loads(notes.get(_EXACT, "{}"))
+        for key, value in {**body, **exact}.items():
+            found.setdefault(key, number(value))
+        for key, value in found.items():
+            if plain(value):
+                yield key, value
+            else:
+                if key + AS_JSON in found:
+                    raise WrongKind(f"the row {id!r} holds both {key!r} and {key + AS_JSON!r}: one must be renamed")
+                yield key + AS_JSON, as_json_text(value)
+
+
+def _opened(key: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, tuple[Any] | None]:
+    """The key and the value of what travelled as JSON text, if writing it open gives the same text back."""
+    name = key.removesuffix(AS_JSON)
+    if name in (key, NOTES) or not isinstance(value, str) or name in metadata:
+        return key, None
+    try:
+        held = json.loads(value)
+    except ValueError:
+        return key, None
+    if plain(held) or as_json_text(held) != value or not stays_in_json(held):
+        return key, None
+    return name, (held,)
+
+
+def _filler(one: Cells, id: str) -> Any:
+    if one.column.name == "document_id":
+        return id[: one.column.size or None]  # a row belongs to some document: its own, where nothing else is said
+    if one.column.name == "text_hash":
+        return hashlib.sha256(id.encode()).hexdigest()  # must differ from row to row
+    if one.column.name == COLLECTION:
+        return "default"
+    return one.filler
+
+
+def _read_filler(one: Cells, id: str) -> Any:
+    filler = _filler(one, id)
+    if one.as_text:
+        return str(filler)[: len("1970-01-01 00:00:00")] + ("+00" if one.wire == "timestamptz" else "")
+    return one.unpack(filler)
+
+
+def _sparse_lists(sparse: Sparse | None) -> tuple[list[int] | None, list[float] | None]:
+    if sparse is None or not len(sparse):
+        return None, None
+    return np.frombuffer(sparse.indices, "<u4").tolist(), np.frombuffer(sparse.values, "<f4").tolist()
+
+
+def _sparse_of(indices: list[int] | None, weights: list[float] | None) -> Sparse | None:
+    if not indices or not weights:
+        return None
+    return Sparse(np.array(indices, "<u4").tobytes(), np.array(weights, "<f4").tobytes())

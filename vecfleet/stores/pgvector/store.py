@@ -1,0 +1,176 @@
+"""The schemas of one database as indexes: those that hold namespaces, and those that were made to."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from psycopg import sql
+
+from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
+from vecfleet.pgvector import tables, values
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.tables import Connection, Table
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pgvector.index import VALUES, PgvectorIndex
+from vecfleet.stores.pgvector.rows import COLLECTION
+
+DEFAULT_METRIC = "cosine"  # the seed's tables are searched by it
+_NAME = re.compile(r"(?P<schema>[a-z_][a-z0-9_$-]{0,62})(:(?P<kind>vector|halfvec)\((?P<dimension>\d{1,5})\))?")
+
+_SCHEMAS = """
+    SELECT n.nspname, obj_description(n.oid, 'pg_namespace') FROM pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY n.nspname"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    name: str
+    said: Any  # of our comment; empty where the schema is not of our making
+    tables: list[Table] = field(default_factory=list)
+
+    def shapes(self) -> dict[str, list[Table]]:
+        """Its tables by the type of their vectors, such as vector(1536)."""
+        found: dict[str, list[Table]] = {}
+        for table in self.tables:
+            if table.vector is not None:
+                found.setdefault(f"{table.vector.type}({table.vector.size})", []).append(table)
+        return found
+
+
+class PgvectorStore:
+    """One database. An index is a schema; where its tables differ in dimension: `schema:vector(1536)`, one each."""
+
+    def __init__(self, database: DatabaseConnection, name: str = "pgvector", collection_key: str = COLLECTION) -> None:
+        self.name = name
+        self._database = database
+        self._collection_key = collection_key
+
+    def indexes(self) -> list[IndexInfo]:
+        with self._database.transaction("list the schemas") as connection:
+            server = _server(connection, self._database)
+            every = [schema for schema in _schemas(connection) if schema.said or schema.tables]
+        found = [info for schema in every for info in _infos(schema, server)]
+        return sorted(found, key=lambda info: info.name)
+
+    def describe(self, index: str) -> IndexInfo:
+        """Raises Missing where there is no such schema or nothing in it, BadInput where its name leaves a choice."""
+        asked = _NAME.fullmatch(index)
+        with self._database.transaction(f"describe the schema {index!r}") as connection:
+            server = _server(connection, self._database)
+            every = {schema.name: schema for schema in _schemas(connection)}
+        schema = every.get(asked["schema"]) if asked is not None else None
+        infos = _infos(schema, server) if schema is not None and (schema.said or schema.tables) else []
+        if len(infos) > 1 and schema is not None and index == schema.name:
+            shapes = "; ".join(f"{shape}: {len(held)} tables" for shape, held in schema.shapes().items())
+            raise BadInput(
+                f"the schema {index!r} holds tables of several dimensions: {shapes}",
+                next_step=f"name one, such as {infos[0].name!r}",
+            )
+        found = [info for info in infos if info.name == index]
+        if len(infos) == 1 and schema is not None and index in (schema.name, f"{schema.name}:{_shape(infos[0])}"):
+            found = infos
+        if not found:
+            there = sorted(info.name for one in every.values() for info in _infos(one, server))
+            raise Missing(
+                f"there is no schema {index!r} with namespaces here; there are: {', '.join(there) or 'none'}",
+                next_step="name one of them, or check the address of the database",
+            )
+        return found[0]
+
+    def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
+        """A schema for namespaces of the source's dimension. One that is there and holds none yet is taken."""
+        if source.kind is Kind.DOCUMENT:
+            raise WrongKind(f"the index {source.name!r} holds documents, which cannot be read back unchanged")
+        asked = _NAME.fullmatch(name)
+        if asked is None or asked["kind"] is not None:
+            raise BadInput(f"{name!r} cannot be a schema", next_step="choose a name of a-z, 0-9, _ and -")
+        kind = Kind.DENSE if source.kind in (Kind.POD, Kind.INTEGRATED) else source.kind
+        said = {
+            "kind": kind.value,
+            "dimension": source.dimension,
+            "metric": source.metric,
+            "cloud": cloud or source.cloud,
+            "region": region or source.region,
+            "tags": dict(source.tags),
+            "schema": {key: value for key, value in source.schema.items() if key != VALUES},
+        }
+        with self._database.transaction(f"create the schema {name!r}") as connection:
+            there = next((schema for schema in _schemas(connection) if schema.name == name), None)
+            if there is not None and (there.said or there.tables):
+                raise Conflict(f"the schema {name!r} holds namespaces already", next_step="name another schema")
+            if there is None:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            tables.comment_on(connection, "SCHEMA", sql.Identifier(name), said)
+            _require_extension(connection)
+        return self.describe(name)
+
+    def open(self, info: IndexInfo) -> PgvectorIndex:
+        return PgvectorIndex(info, self._database, info.name.partition(":")[0], self._collection_key)
+
+
+def _require_extension(connection: Connection) -> None:
+    """Fails, as every use of it would, where the database lacks the extension."""
+    connection.execute("SELECT NULL::vector")
+
+
+def _server(connection: Connection, database: DatabaseConnection) -> str:
+    """What stands for this database, by whatever address it was reached."""
+    answer = connection.execute(
+        "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), current_database()"
+    ).fetchone()
+    if answer is None or not answer[0]:
+        return database.place
+    found = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    return f"{found[0] if found else database.place}/{answer[1]}"
+
+
+def _schemas(connection: Connection) -> Iterable[_Schema]:
+    for name, comment in connection.execute(_SCHEMAS).fetchall():
+        yield _Schema(name, tables.ours(comment), tables.namespaces(connection, name))
+
+
+def _infos(schema: _Schema, server: str) -> list[IndexInfo]:
+    """One for each shape of its tables; for a schema of ours that holds none yet, what it was made for."""
+    shapes = schema.shapes()
+    host = f"postgres:{server}/{schema.name}"
+    if schema.said and len(shapes) <= 1:
+        return [_info_of_ours(schema, next(iter(shapes.values()), []), host)]
+    found = [_info_of_tables(schema.name, shape, held, host) for shape, held in sorted(shapes.items())]
+    return [replace(found[0], name=schema.name, host=host)] if len(found) == 1 else found
+
+
+def _info_of_ours(schema: _Schema, held: list[Table], host: str) -> IndexInfo:
+    """As it was made, but what is there decides: somebody may have made its tables otherwise."""
+    said = schema.said
+    vector = held[0].vector if held else None
+    dimension = vector.size if vector is not None else said["dimension"]
+    return IndexInfo(
+        name=schema.name,
+        kind=Kind(said["kind"]),
+        dimension=dimension,
+        metric=said["metric"],
+        host=host,
+        cloud=said["cloud"],
+        region=said["region"],
+        tags=said["tags"],
+        schema={**said["schema"], VALUES: vector.type if vector is not None else values.type_for(dimension or 0)},
+    )
+
+
+def _info_of_tables(schema: str, shape: str, held: list[Table], host: str) -> IndexInfo:
+    vector = held[0].vector
+    assert vector is not None, "tables are grouped by their vectors"
+    dense = {"type": "dense_vector", "dimension": vector.size, "metric": DEFAULT_METRIC}
+    return IndexInfo(
+        name=f"{schema}:{shape}",
+        kind=Kind.HYBRID if any(table.has_sparse for table in held) else Kind.DENSE,
+        dimension=vector.size,
+        metric=DEFAULT_METRIC,
+        host=f"{host}:{shape}",
+        schema={"fields": {"_values": dense}, VALUES: vector.type},
+    )
+
+
+def _shape(info: IndexInfo) -> str:
+    return f"{info.schema[VALUES]}({info.dimension})"
