@@ -57,7 +57,7 @@ NEXT_STEPS: Mapping[type[StoreError], str] = {
     QuotaExhausted: "make room on the disk of the Postgres server (a copy needs twice the source); then run it again",
     NeedsOperator: "see what the message names, then run it again",
 }
-_QUOTED = re.compile(r'"[^"]{60,}"|: ".*"', re.DOTALL)
+_QUOTED = re.compile(r": \".*\"", re.DOTALL)
 _SHOWN_CHARS = 300
 
 

@@ -7,7 +7,9 @@ without a word, so every derived name beyond that is shortened here, with a dige
 
 import hashlib
 import re
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 
 from vecfleet.errors import BadName
 
@@ -20,6 +22,7 @@ RESERVED = frozenset({"backup", "temp", "tmp", "system", "admin"})
 _ALLOWED = re.compile(r"[a-z0-9_]+", re.ASCII)
 _SLUG_CHARS = 24
 _DIGEST_CHARS = 16
+_MOST_KEPT = 32  # bytes of a name's end; the digest and some of its beginning must have room too
 # No namespace within the rules has this character: a table that is named after a digest is never taken for another's.
 _FOREIGN = "~"
 
@@ -87,14 +90,17 @@ def fitted(name: str, keep: str = "") -> str:
     """The name if Postgres keeps it whole; else its beginning, a digest of the whole, and the end `keep`."""
     if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
         return name
-    end = f"_{_digest(name)}" + (f"_{keep}" if keep else "")
+    end = f"_{_digest(name)}" + (f"_{keep}" if 0 < len(keep.encode()) <= _MOST_KEPT else "")
     room = MAX_IDENTIFIER_BYTES - len(end.encode())
     return name.encode()[:room].decode("utf-8", "ignore") + end
 
 
-def backup_name(table: str, now: datetime) -> str:
-    """What a table is called once it was moved away: `{table}_backup_{timestamp}`, to the second."""
-    return derived(table, f"backup_{now:%Y%m%d_%H%M%S}")
+def backup_names(table: str, now: datetime) -> Iterator[str]:
+    """What a table may be called once it was moved away: `{table}_backup_{timestamp}`, to the second, then numbered."""
+    stamp = f"backup_{now:%Y%m%d_%H%M%S}"
+    yield derived(table, stamp)
+    for number in count(2):
+        yield derived(table, f"{stamp}_{number}")
 
 
 def _digest(name: str) -> str:

@@ -36,7 +36,8 @@ class Column:
     type: str
     size: int | None
     not_null: bool
-    generated: bool
+    computed: bool  # from other columns: nobody writes it
+    identity: bool  # numbered by the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Table:
 
 _LOOK = """
     SELECT n.nspname, c.relname, c.reltuples, obj_description(c.oid, 'pg_class'),
-           a.attname, t.typname, a.atttypmod, a.attnotnull, a.attgenerated <> '' OR a.attidentity = 'a'
+           a.attname, t.typname, a.atttypmod, a.attnotnull, a.attgenerated <> '', a.attidentity <> ''
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -131,11 +132,11 @@ def _table(row: tuple[Any, ...], columns: list[Column]) -> Table:
     return Table(schema, name, tuple(columns), int(guess), ours(comment))
 
 
-def _column(name: str, kind: str, modifier: int, not_null: bool, generated: bool) -> Column:
+def _column(name: str, kind: str, modifier: int, not_null: bool, computed: bool, identity: bool) -> Column:
     size = None
     if modifier >= 0:
         size = modifier - 4 if kind in ("varchar", "bpchar") else modifier
-    return Column(name, kind, size, not_null, generated)
+    return Column(name, kind, size, not_null, computed, identity)
 
 
 def ours(comment: str | None) -> Mapping[str, Any]:
@@ -264,3 +265,26 @@ def probes_for(rows: int) -> int:
 def m_for(rows: int) -> tuple[int, int]:
     """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
     return (16, 64) if rows <= _MANY_ROWS else (24, 128)
+
+
+def create_missing_indexes(connection: Connection, table: Table) -> None:
+    """Those of its layout that a table lacks, by their names; of a layout of its own it has what it has."""
+    layout = next(
+        (one for one in LAYOUTS.values() if {c.name for c in one.columns} <= {c.name for c in table.columns}), None
+    )
+    for index in layout.plain_indexes() if layout is not None else ():
+        connection.execute(
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                sql.Identifier(index.named(table.name)),
+                table.identifier,
+                sql.SQL(", ").join(map(sql.Identifier, index.columns)),
+            )
+        )
+
+
+def rebuild_vector_index(connection: Connection, table: Table, *, method: Method) -> bool:
+    """Build the index on its vectors anew, its parameters from the rows there are now. False where there are none."""
+    there = vector_index_of(connection, table)
+    if there is not None:
+        connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(table.schema, there[0])))
+    return build_vector_index(connection, table, count(connection, table), method=there[1] if there else method)

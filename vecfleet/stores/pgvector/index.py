@@ -8,15 +8,15 @@ from psycopg import sql
 
 from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
-from vecfleet.pgvector import tables, values
+from vecfleet.pgvector import tables, values, writing
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.errors import Duplicate
+from vecfleet.pgvector.rows import Rows
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
 from vecfleet.stores.pgvector.listing import Listings
-from vecfleet.stores.pgvector.rows import Rows
 
 ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
 MAX_TOP_K = 10_000
@@ -117,32 +117,22 @@ class PgvectorIndex:
             return Written(0)
         self._check(records)
         rules.check_name("a namespace name", canonical(namespace))
-        normal = {record.id: rules.normalise(record) for record in records}
+        normal = list(map(rules.normalise, records))
         doing = f"upsert {len(records):,} records into {namespace!r}"
         try:
             with self._database.transaction(doing) as connection:
                 table = self._find(connection, namespace)
                 if table is None:
                     raise Missing
-                self._replace(connection, table, normal)
+                writing.replace(connection, table, Rows.of(table, self._collection_key), normal)
         except Missing:
             self._create(namespace, None)
             with self._database.transaction(doing) as connection:
                 table = self._find(connection, namespace)
                 if table is None:
                     raise
-                self._replace(connection, table, normal)
+                writing.replace(connection, table, Rows.of(table, self._collection_key), normal)
         return Written(len(records), usage=ONE_CALL)
-
-    def _replace(self, connection: Connection, table: Table, records: Mapping[str, Record]) -> None:
-        rows = Rows.of(table, self._collection_key)
-        packed = [rows.row(records[id]) for id in sorted(records)]
-        self._delete(connection, table, list(records))
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table.identifier, rows.written)
-        with connection.cursor().copy(statement) as copy:
-            copy.set_types(rows.written_types)
-            for row in packed:
-                copy.write_row(row)
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         if not ids:
@@ -152,14 +142,8 @@ class PgvectorIndex:
         with self._database.transaction(f"delete {len(ids):,} records from {namespace!r}") as connection:
             table = self._find(connection, namespace)
             if table is not None:
-                self._delete(connection, table, ids)
+                writing.delete(connection, table, ids)
         return ONE_CALL
-
-    @staticmethod
-    def _delete(connection: Connection, table: Table, ids: Sequence[str]) -> None:
-        connection.execute(
-            sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(table.identifier, sql.Identifier(CHUNK_ID)), [list(ids)]
-        )
 
     def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
         """By the vectors alone. Raises WrongKind where sparse values would have to count."""

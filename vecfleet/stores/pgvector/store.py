@@ -10,10 +10,10 @@ from psycopg import sql
 from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
 from vecfleet.pgvector import tables, values
 from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.rows import COLLECTION
 from vecfleet.pgvector.tables import Connection, Table
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pgvector.index import VALUES, PgvectorIndex
-from vecfleet.stores.pgvector.rows import COLLECTION
 
 DEFAULT_METRIC = "cosine"  # the seed's tables are searched by it
 _NAME = re.compile(r"(?P<schema>[a-z_][a-z0-9_$-]{0,62})(:(?P<kind>vector|halfvec)\((?P<dimension>\d{1,5})\))?")

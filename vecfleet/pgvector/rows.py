@@ -17,10 +17,7 @@ from psycopg import sql
 
 from vecfleet.errors import BadRequest, WrongKind
 from vecfleet.pgvector import values
-from vecfleet.pgvector.layouts import EMBEDDING, SPARSE_COLUMNS
-from vecfleet.pgvector.tables import CHUNK_ID, Column, Table
-from vecfleet.records import MetadataValue, Record, Sparse
-from vecfleet.stores.pgvector.cells import (
+from vecfleet.pgvector.cells import (
     AS_JSON,
     JSONB_VERSION,
     Cells,
@@ -33,6 +30,9 @@ from vecfleet.stores.pgvector.cells import (
     plain,
     stays_in_json,
 )
+from vecfleet.pgvector.layouts import EMBEDDING, SPARSE_COLUMNS
+from vecfleet.pgvector.tables import CHUNK_ID, Column, Table
+from vecfleet.records import MetadataValue, Record, Sparse
 
 METADATA = "metadata"
 COLLECTION = "collection_name"
@@ -55,7 +55,9 @@ class Rows:
     @classmethod
     def of(cls, table: Table, collection_key: str = COLLECTION) -> "Rows":
         """`collection_key`: the metadata key that the column `collection_name` holds."""
-        carried = [column for column in table.columns if column.name not in _OWN and not column.generated]
+        carried = [
+            column for column in table.columns if column.name not in _OWN and not (column.computed or column.identity)
+        ]
         cells = tuple(cells_of(one, collection_key if one.name == COLLECTION else one.name) for one in carried)
         metadata = table.column(METADATA)
         return cls(table, cells, table.vector, metadata is not None and metadata.type == "jsonb")

@@ -1,0 +1,121 @@
+"""Who turns text into vectors: OpenAI's API or one like it, or for tests and rehearsals a deterministic one.
+
+An embedder is asked for the dimension of the table, and what it gives is refused if it is another: a table of 1,536
+dimensions and a model of 3,072 must not meet unnoticed.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import httpx
+import numpy as np
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from vecfleet.errors import BadInput, KeyRefused, RateLimited, TimedOut, Transient, Unavailable
+
+DEFAULT_MODEL = "text-embedding-3-large"
+OPENAI_URL = "https://api.openai.com/v1"
+# OpenAI takes 2,048 texts and 300,000 tokens in a request; a hundred chunks are well below.
+TEXTS_AT_ONCE = 100
+_TIMEOUT_S = 30.0
+_TRIES = 4
+_LONGEST_WAIT_S = 20.0
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of the dimension asked for, or refuses."""
+
+    @property
+    def model(self) -> str: ...
+
+    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
+        """One vector for each text, in their order. Raises BadInput where the dimension cannot be had."""
+
+
+def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list[float]]:
+    """Vectors of exactly this dimension, or BadInput naming both."""
+    found = embedder.embed(texts, dimension)
+    if len(found) != len(texts):
+        raise BadInput(f"the embedder {embedder.model!r} gave {len(found)} vectors for {len(texts)} texts")
+    other = next((len(vector) for vector in found if len(vector) != dimension), None)
+    if other is not None:
+        raise BadInput(
+            f"the embedder {embedder.model!r} gives {other:,} dimensions; the table has {dimension:,}",
+            next_step=f"choose a model that gives {dimension:,}, or a namespace of {other:,} dimensions",
+        )
+    return found
+
+
+class OpenAIEmbedder:
+    """The embeddings endpoint of OpenAI, or of a service that speaks its language at another address."""
+
+    def __init__(self, api_key: str, model: str = DEFAULT_MODEL, *, base_url: str = OPENAI_URL) -> None:
+        self.model = model
+        self._http = httpx.Client(
+            base_url=base_url.rstrip("/"), headers={"Authorization": f"Bearer {api_key}"}, timeout=_TIMEOUT_S
+        )
+
+    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
+        found: list[list[float]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            tries = Retrying(
+                retry=retry_if_exception_type(Transient), stop=stop_after_attempt(_TRIES), wait=_wait, reraise=True
+            )
+            found += tries(self._ask, list(texts[start : start + TEXTS_AT_ONCE]), dimension)
+        return found
+
+    def _ask(self, texts: list[str], dimension: int) -> list[list[float]]:
+        body = {"model": self.model, "input": texts, "dimensions": dimension, "encoding_format": "float"}
+        try:
+            answer = self._http.post("/embeddings", json=body)
+        except httpx.TimeoutException as error:
+            raise TimedOut(f"the embedder {self.model!r} did not answer within {_TIMEOUT_S:g} s") from error
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the embedder {self.model!r} cannot be reached: {type(error).__name__}") from error
+        if answer.status_code == 429:
+            raise RateLimited(f"the embedder {self.model!r} asks to wait", retry_after=_seconds(answer))
+        if answer.status_code in (401, 403):
+            raise KeyRefused(f"the embedder {self.model!r} refuses the key", next_step="check OPENAI_API_KEY")
+        if answer.status_code >= 500:
+            raise Unavailable(f"the embedder {self.model!r} answered with status {answer.status_code}")
+        if answer.status_code != 200:
+            raise BadInput(
+                f"the embedder {self.model!r} refuses (status {answer.status_code}); to give {dimension:,} values?",
+                next_step="choose a model that gives the dimension of the table",
+            )
+        try:
+            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
+            return [row["embedding"] for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"the embedder {self.model!r} gave an answer that is none") from error
+
+
+class HashEmbedder:
+    """Vectors from the words of a text, the same for the same words: no meaning, but near texts are near."""
+
+    model = "words-by-hash"
+
+    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
+        return [self._one(text, dimension) for text in texts]
+
+    @staticmethod
+    def _one(text: str, dimension: int) -> list[float]:
+        total = np.zeros(dimension)
+        for word in re.findall(r"\w+", text.lower()) or [""]:
+            seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()[:8])
+            total += np.random.default_rng(seed).standard_normal(dimension)
+        unit: list[float] = (total / np.linalg.norm(total)).astype("<f4").tolist()
+        return unit
+
+
+def _seconds(answer: httpx.Response) -> float | None:
+    told = answer.headers.get("retry-after", "")
+    return float(told) if told.replace(".", "", 1).isdecimal() else None
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    told = error.retry_after if isinstance(error, Transient) else None
+    return min(told if told is not None else 0.5 * 2.0**state.attempt_number, _LONGEST_WAIT_S)

@@ -1,0 +1,174 @@
+"""Copy and move namespaces inside one database: what the seed's `NamespaceMigration` promises, and previews of it."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from psycopg import sql
+
+from vecfleet.errors import BadInput, VecfleetError
+from vecfleet.pgvector import moving, naming, tables
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.moving import Mode, Moved, Telling
+from vecfleet.pgvector.tables import Method
+
+log = structlog.get_logger("vecfleet.pgvector")
+
+MODES: tuple[Mode, ...] = ("copy", "move")
+
+
+class NamespaceMigration:
+    """Migrates namespaces of one database. The seed's methods answer with a dictionary, in failure too.
+
+    `run` and `preview` raise instead, for callers that want the reason as an error.
+    """
+
+    def __init__(self, database_url: str, *, database: DatabaseConnection | None = None) -> None:
+        self._database = database or DatabaseConnection(database_url=database_url)
+
+    def migrate_namespace(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
+        """`success`, `rows_migrated`, `duration_seconds`, `source_action`, …; or `success` False and `error`.
+
+        The source `embeddings` is the table of the time before there were namespaces.
+        """
+        try:
+            return self.run(source_namespace, target_namespace, mode)
+        except VecfleetError as error:
+            log.warning("nothing was migrated", source=source_namespace, target=target_namespace, why=error.message)
+            return {
+                "success": False,
+                "error": error.message,
+                "next_step": error.next_step,
+                "source": source_namespace,
+                "target": target_namespace,
+                "mode": mode,
+            }
+
+    def migrate_legacy_table(self, target_namespace: str = "default") -> dict[str, Any]:
+        """Move the table `embeddings` to a namespace; it stays as `embeddings_backup_{timestamp}`."""
+        return self.migrate_namespace(naming.LEGACY_TABLE, target_namespace, mode="move")
+
+    def copy_namespace(self, source: str, target: str) -> dict[str, Any]:
+        return self.migrate_namespace(source, target, mode="copy")
+
+    def move_namespace(self, source: str, target: str) -> dict[str, Any]:
+        return self.migrate_namespace(source, target, mode="move")
+
+    def run(
+        self,
+        source_namespace: str,
+        target_namespace: str,
+        mode: str = "copy",
+        *,
+        digest: bool = True,
+        method: Method | None = None,
+        tell: Telling = lambda _: None,
+    ) -> dict[str, Any]:
+        """The same; raises why it cannot be. Runs whole or not at all, and may be run again after any failure."""
+        source, checked = source_table(source_namespace), _mode(mode)
+        naming.check(target_namespace)
+        began = time.monotonic()
+        with self._database.transaction(f"{mode} {source} to {naming.table_name(target_namespace)}") as connection:
+            done = moving.move(
+                connection,
+                source,
+                target_namespace,
+                mode=checked,
+                now=datetime.now(UTC),
+                digest=digest,
+                method=method,
+                tell=tell,
+            )
+        answer = _answer(done, checked, time.monotonic() - began)
+        log.info("migrated", **{key: answer[key] for key in ("source_table", "target_table", "mode", "rows_migrated")})
+        return answer
+
+    def preview(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
+        """What `run` would do, and whether it could: `checks` are sentences with their answers. Changes nothing."""
+        source, checked = source_table(source_namespace), _mode(mode)
+        target = naming.table_name(target_namespace)
+        with self._database.transaction("look at what would be migrated") as connection:
+            table = tables.find(connection, source)
+            taken = tables.find(connection, target)
+            rows = tables.count(connection, table) if table is not None else 0
+            size = None
+            if table is not None:
+                found = connection.execute(
+                    sql.SQL("SELECT pg_size_pretty(pg_total_relation_size({}::regclass))").format(
+                        sql.Literal(table.identifier.as_string(connection))
+                    )
+                ).fetchone()
+                size = found[0] if found else None
+        return {
+            "source_table": source,
+            "target_table": target,
+            "mode": checked,
+            "row_count": rows,
+            "table_size": size,
+            "checks": {
+                f"the source {source} exists": table is not None,
+                f"the target {target} does not exist": taken is None,
+                f"the source {source} holds embeddings": table is not None and table.column("chunk_id") is not None,
+            },
+            "steps": _steps(source, target, rows, checked),
+        }
+
+    def check(self) -> dict[str, Any]:
+        """Whether the table of the time before namespaces is still to be migrated, and which backups there are."""
+        with self._database.transaction("look for what is to be migrated") as connection:
+            legacy = tables.find(connection, naming.LEGACY_TABLE)
+            default = tables.find_namespace(connection, "default")
+            rows = tables.count(connection, legacy) if legacy is not None else 0
+            kept = [
+                {
+                    "table_name": table.name,
+                    **{key: table.said.get(key) for key in ("backup_of", "moved_to", "moved_at")},
+                }
+                for table in tables.backups(connection)
+            ]
+        return {
+            "legacy_table_exists": legacy is not None,
+            "legacy_row_count": rows,
+            "default_namespace_exists": default is not None,
+            "migration_needed": legacy is not None and default is None,
+            "backups": kept,
+        }
+
+
+def source_table(namespace: str) -> str:
+    """The table that is meant by a source: `embeddings` is the legacy one. Raises InvalidNamespace."""
+    return naming.LEGACY_TABLE if namespace == naming.LEGACY_TABLE else naming.table_name(namespace)
+
+
+def _mode(mode: str) -> Mode:
+    if mode not in MODES:
+        raise BadInput(f"invalid mode {mode!r}", next_step="it is `copy` or `move`")
+    return "copy" if mode == "copy" else "move"
+
+
+def _steps(source: str, target: str, rows: int, mode: Mode) -> list[str]:
+    last = "keep the source as it is" if mode == "copy" else f"rename {source} to {source}_backup_(timestamp)"
+    return [
+        f"create {target} with the columns of {source} and a sequence of its own",
+        f"copy {rows:,} rows",
+        "compare count and content of both",
+        f"build all indexes of {target}",
+        last,
+    ]
+
+
+def _answer(done: Moved, mode: Mode, seconds: float) -> dict[str, Any]:
+    return {
+        "success": True,
+        "source_table": done.source,
+        "target_table": done.target,
+        "mode": mode,
+        "rows_migrated": done.contents.rows,
+        "content_digest": None if done.contents.digest is None else f"{done.contents.digest:x}",
+        "duration_seconds": seconds,
+        "source_action": done.source_action,
+        "vector_index_exists": done.vector_index,
+        "warnings": list(done.warnings),
+        "timestamp": datetime.now(UTC).isoformat(),
+    }

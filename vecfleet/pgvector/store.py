@@ -1,0 +1,235 @@
+"""Embeddings of one namespace, or of any: insert, search, count, delete."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.orm import Session, defer, raiseload
+
+from vecfleet.errors import BadInput, NotFound
+from vecfleet.pgvector import naming, tables, writing
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.errors import translated
+from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, vector_bytes
+from vecfleet.pgvector.rows import Rows
+from vecfleet.pgvector.schema import NamespaceTableFactory
+from vecfleet.pgvector.tables import Connection, Method, Table
+
+MAX_LIMIT = 10_000
+# How an index was built changes rarely; a search need not ask each time.
+_REMEMBERED_S = 60.0
+
+_COLLECTIONS = """
+    SELECT collection_name, count(*), array_agg(DISTINCT strategy ORDER BY strategy),
+           array_agg(DISTINCT content_type ORDER BY content_type), avg(semantic_density)
+    FROM {table} {which} GROUP BY collection_name ORDER BY collection_name"""
+
+
+class VectorStore:
+    """Embeddings in namespaces; every method takes another namespace than the store's own. Safe between threads."""
+
+    def __init__(self, db_connection: DatabaseConnection, namespace: str = "default") -> None:
+        self.namespace = naming.check(namespace)
+        self.db = db_connection
+        self.table_factory = NamespaceTableFactory(db_connection.engine)
+        self._indexes: dict[str, tuple[float, Method | None, int]] = {}
+
+    def insert_embedding(
+        self,
+        chunk_id: str,
+        document_id: str,
+        collection_name: str,
+        text: str,
+        embedding: Sequence[float],
+        metadata: Mapping[str, Any],
+        namespace: str | None = None,
+    ) -> bool:
+        """Insert one; another of the same chunk_id is replaced. `metadata` may name columns, such as strategy.
+
+        Raises NotFound where the namespace is not there, BadInput or BadRequest for what its table cannot hold.
+        """
+        one = VectorEmbedding(chunk_id, document_id, collection_name, text, embedding)
+        known = {key: value for key, value in metadata.items() if key in _FIELDS}
+        for key, value in known.items():
+            setattr(one, key, value)
+        one.metadata = {key: value for key, value in metadata.items() if key not in known}
+        return self.insert_embeddings([one], namespace) == 1
+
+    def insert_embeddings(self, embeddings: Sequence[VectorEmbedding], namespace: str | None = None) -> int:
+        """Insert all in one transaction, or none. Those whose chunk_id is there already are replaced.
+
+        Returns how many rows there are of them.
+        """
+        if not embeddings:
+            return 0
+        target = self._target(namespace)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        with self.db.transaction(f"insert {len(embeddings):,} embeddings into {target!r}") as connection:
+            table = _found(connection, target)
+            zone = "+00" if (column := table.column("created_at")) and column.type == "timestamptz" else ""
+            times = {"created_at": stamp + zone, "updated_at": stamp + zone}
+            for one in embeddings:
+                _check_dimension(table, len(one.embedding))
+            records = (one.as_record(**times) for one in embeddings)
+            return writing.replace(connection, table, Rows.of(table), records)
+
+    def similarity_search(
+        self,
+        query_vector: Sequence[float],
+        limit: int = 10,
+        collection_name: str | None = None,
+        namespace: str | None = None,
+        similarity_threshold: float = 0.0,
+        filters: Mapping[str, Any] | None = None,
+    ) -> list[tuple[EmbeddingRecord, float]]:
+        """The nearest by cosine similarity, best first, each with its similarity.
+
+        `filters`: column → value or list of values; a key that is no column is looked for in the metadata. Those below
+        `similarity_threshold` are left out. The records are detached, and come without their vectors.
+        """
+        if not 1 <= limit <= MAX_LIMIT:
+            raise BadInput(f"a search gives 1 to {MAX_LIMIT:,} results, not {limit:,}")
+        target = self._target(namespace)
+        model = self._model(target)
+        table: sa.Table = model.__table__
+        vector = np.frombuffer(vector_bytes(query_vector), "<f4")
+        dimension = getattr(table.c.embedding.type, "dim", None)
+        if dimension is not None and vector.size != dimension:
+            raise BadInput(
+                f"the query has {vector.size:,} dimensions; the namespace {target!r} has {dimension:,}",
+                next_step="embed the query with the model that made the namespace",
+            )
+        distance = table.c.embedding.cosine_distance(vector)
+        query = sa.select(model, distance.label("distance")).order_by(distance).limit(limit)
+        if collection_name is not None:
+            query = query.where(table.c.collection_name == collection_name)
+        for key, value in (filters or {}).items():
+            query = query.where(_condition(table, key, value))
+        query = query.options(defer(model.embedding, raiseload=True), raiseload("*"))
+        with translated(f"search {target!r}"), Session(self.db.engine, expire_on_commit=False) as session:
+            self._tune(session, target, filtered=collection_name is not None or bool(filters))
+            found = [(record, 1.0 - float(far)) for record, far in session.execute(query)]
+            session.expunge_all()
+        # Below an order by distance, so what is cut off here is what a condition would have left out.
+        return [(record, score) for record, score in found if score >= similarity_threshold]
+
+    def list_collections(self, namespace: str | None = None) -> list[dict[str, Any]]:
+        """Of each collection: `collection_name`, `total_embeddings`, `strategies`, `content_types`, mean density."""
+        return self._collections(self._target(namespace), None)
+
+    def get_collection_stats(self, collection_name: str, namespace: str | None = None) -> dict[str, Any]:
+        """The same of one collection; `total_embeddings` 0 where there is none of that name."""
+        found = self._collections(self._target(namespace), collection_name)
+        return found[0] if found else _stats(collection_name, 0, [], [], None)
+
+    def delete_collection(self, collection_name: str, namespace: str | None = None) -> int:
+        """Delete every embedding of a collection. Returns how many there were."""
+        target = self._target(namespace)
+        with self.db.transaction(f"empty the collection {collection_name!r} of {target!r}") as connection:
+            statement = sql.SQL("DELETE FROM {} WHERE collection_name = %s").format(
+                _found(connection, target).identifier
+            )
+            return connection.execute(statement, [collection_name]).rowcount
+
+    def dimension(self, namespace: str | None = None) -> int:
+        """How many dimensions the vectors of a namespace have."""
+        target = self._target(namespace)
+        with self.db.transaction(f"describe the namespace {target!r}") as connection:
+            vector = _found(connection, target).vector
+        if vector is None or vector.size is None:
+            raise BadInput(f"the namespace {target!r} does not say how many dimensions its vectors have")
+        return vector.size
+
+    def _collections(self, namespace: str, only: str | None) -> list[dict[str, Any]]:
+        with self.db.transaction(f"list the collections of {namespace!r}") as connection:
+            statement = sql.SQL(_COLLECTIONS).format(
+                table=_found(connection, namespace).identifier,
+                which=sql.SQL("WHERE collection_name = {}").format(sql.Literal(only))
+                if only is not None
+                else sql.SQL(""),
+            )
+            return [_stats(*row) for row in connection.execute(statement).fetchall()]
+
+    def _target(self, namespace: str | None) -> str:
+        return naming.check(namespace) if namespace is not None else self.namespace
+
+    def _model(self, namespace: str) -> Any:
+        model = self.table_factory.get_or_create_model(namespace)
+        if not self.table_factory.knows_table(namespace):
+            raise _not_found(namespace)
+        return model
+
+    def _tune(self, session: Session, namespace: str, *, filtered: bool) -> None:
+        """For this transaction: look at enough of an ivfflat index, and go on where a filter leaves too few."""
+        method, rows = self._index_of(namespace)
+        settings = {"ivfflat.probes": str(tables.probes_for(rows))} if method == "ivfflat" else {}
+        if filtered and method is not None:
+            settings[f"{method}.iterative_scan"] = "relaxed_order"
+        if settings:
+            columns = [sa.func.set_config(name, value, True) for name, value in settings.items()]
+            session.execute(sa.select(*columns))
+
+    def _index_of(self, namespace: str) -> tuple[Method | None, int]:
+        known = self._indexes.get(namespace)
+        if known is None or time.monotonic() - known[0] > _REMEMBERED_S:
+            with self.db.transaction(f"look at the index of {namespace!r}") as connection:
+                table = _found(connection, namespace)
+                there = tables.vector_index_of(connection, table)
+            known = self._indexes[namespace] = (time.monotonic(), there[1] if there else None, max(table.rows, 0))
+        return known[1], known[2]
+
+
+_FIELDS = frozenset({"strategy", "content_type", "path", "parent_chunk_id", "depth_level", "hierarchy_level"}) | {
+    *("semantic_density", "confidence", "chunk_size", "token_count", "key_count", "contains_arrays", "is_leaf"),
+    *("domain_tags", "original_keys"),
+}
+
+
+def _found(connection: Connection, namespace: str) -> Table:
+    table = tables.find_namespace(connection, namespace)
+    if table is None:
+        raise _not_found(namespace)
+    return table
+
+
+def _not_found(namespace: str) -> NotFound:
+    return NotFound(
+        f"Namespace {namespace!r} does not exist",
+        next_step=f"`vecfleet pg namespaces` lists those there are; `vecfleet pg create {namespace}` makes it",
+    )
+
+
+def _check_dimension(table: Table, given: int) -> None:
+    vector = table.vector
+    if vector is not None and vector.size is not None and vector.size != given:
+        raise BadInput(
+            f"an embedding has {given:,} dimensions; the table {table.name!r} has {vector.size:,}",
+            next_step="use the model that made the namespace, or a namespace of that dimension",
+        )
+
+
+def _condition(table: sa.Table, key: str, value: Any) -> sa.ColumnElement[bool]:
+    several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    if key in table.c and key != "metadata":
+        return table.c[key].in_(list(value)) if several else table.c[key] == value
+    if "metadata" not in table.c:
+        raise BadInput(
+            f"{table.name!r} has no column {key!r}", next_step=f"filter by one of: {', '.join(table.c.keys())}"
+        )
+    contains = table.c.metadata.contains
+    return sa.or_(*(contains({key: one}) for one in value)) if several else contains({key: value})
+
+
+def _stats(
+    name: str, total: int, strategies: list[str], content_types: list[str], density: float | None
+) -> dict[str, Any]:
+    return {
+        "collection_name": name,
+        "total_embeddings": total,
+        "strategies": strategies,
+        "content_types": content_types,
+        "avg_semantic_density": float(density or 0.0),
+    }
