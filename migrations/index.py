@@ -1,4 +1,4 @@
-"""Recipe `index`: every namespace into another index under its own name. Pure.
+"""Recipes `index`, `export`, `import`, `stores` and `tables`: every namespace under its own name or a given one. Pure.
 
 Regrouped on the way, it follows the rules of recipe `creators` instead.
 """
@@ -11,9 +11,12 @@ from migrations.survey import Held, Survey
 from vecfleet.errors import BadInput
 
 
-def keep_names(namespaces: Mapping[str, Held]) -> Assignment:
-    """Every namespace (each holds at least one record) to the one of the same name."""
-    moves = [PlannedMove(source=name, records=held.records, to=name) for name, held in sorted(namespaces.items())]
+def keep_names(namespaces: Mapping[str, Held], renamed: Mapping[str, str]) -> Assignment:
+    """Every namespace (each holds at least one record) to the one of the same name, or of the one that it gets."""
+    moves = [
+        PlannedMove(source=name, records=held.records, to=renamed.get(name, name))
+        for name, held in sorted(namespaces.items())
+    ]
     return Assignment(moves=moves)
 
 

@@ -44,7 +44,7 @@ class _Part(BaseModel):
 class IndexRef(_Part):
     """An index by store and name, with what must still be true of it when the plan is applied."""
 
-    store: Literal["pinecone", "parquet", "memory"] = "pinecone"
+    store: Literal["pinecone", "parquet", "memory", "pgvector", "pgvector-other"] = "pinecone"
     index: str
     kind: Kind
     dimension: int | None
@@ -85,6 +85,7 @@ class Policies(_Part):
     orphans: Literal["park", "review"] = "park"
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
+    halves: Literal["refuse", "accept"] = "refuse"  # values that a target keeps as 16 bits each
     enrich: bool = True
     verify: Level = "content"
     query_sample: int = Field(default=10, ge=1, le=1_000)  # of a target's vectors, asked of both sides

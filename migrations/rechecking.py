@@ -28,6 +28,8 @@ def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) ->
     `ownership` is the look-up's answers as they are now, for a plan that was made with a look-up.
     """
     objections = _index_changes(plan.source, survey.source)
+    if survey.same_index and not plan.same_index:
+        objections.append("source and target lead to the same database: what is copied would be deleted with it")
     if survey.target is not None:
         objections += _index_changes(plan.target, survey.target)
     elif plan.create_target is None:

@@ -3,7 +3,7 @@
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -35,8 +35,8 @@ __all__ = [
     "survey_again",
 ]
 
-# The store whose indexes are folders of files.
-FOLDERS = "parquet"
+# The stores that send no bill for what is read and written: folders of files, tables of the user's own databases.
+UNMETERED = frozenset({"parquet", "pgvector", "pgvector-other"})
 # How many namespaces records are thought to spread over where no look-up tells.
 GUESSED_OWNERS = 10
 # Up to here a namespace that is to be split is read when planning, for at most 1,100 read units.
@@ -45,12 +45,16 @@ ANALYZE_UP_TO = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """Options that every recipe takes. `skip`: source namespaces to leave alone; `only`: leave all others alone."""
+    """Options that every recipe takes. `skip`: source namespaces to leave alone; `only`: leave all others alone.
+
+    `renamed`: the target's name of those source namespaces that do not keep theirs.
+    """
 
     policies: Policies = field(default_factory=Policies)
     prices: Prices = field(default_factory=Prices)
     skip: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     lookup_key: str = "source_id"
     schema_from: str | None = None
     namespace_quota: int = checks.NAMESPACE_QUOTA
@@ -110,7 +114,7 @@ def plan_creators(store: Store, options: CreatorsOptions, *, now: datetime) -> P
     """Plan the recipe `creators`. Raises BadPlan with every problem found, NotFound where there is no such index."""
     surveyor = Surveyor(store)
     survey = surveyor.survey(options.index)
-    return _plan("creators", surveyor, survey, options.grouping, options.common, now, options.index)
+    return plan_surveyed("creators", surveyor, survey, options.grouping, options.common, now, options.index)
 
 
 def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
@@ -118,7 +122,7 @@ def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
     surveyor = Surveyor(store)
     survey = surveyor.survey(options.source, options.target, options.ids)
     create = new_index(survey, options.cloud, options.region)
-    return _plan("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
+    return plan_surveyed("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
 
 
 def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: datetime) -> Plan:
@@ -126,7 +130,7 @@ def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: da
     surveyor = Surveyor(store, Surveyor(folders))
     survey = surveyor.survey(options.index, options.folder, options.ids)
     create = NewIndex() if survey.target is None else None
-    return _plan("export", surveyor, survey, None, _unread(options.common), now, options.folder, create)
+    return plan_surveyed("export", surveyor, survey, None, _unread(options.common), now, options.folder, create)
 
 
 def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: datetime) -> Plan:
@@ -134,7 +138,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
     surveyor = Surveyor(folders, Surveyor(store))
     survey = surveyor.survey(options.folder, options.index)
     create = new_index(survey, options.cloud, options.region)
-    return _plan("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
+    return plan_surveyed("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
 
 
 def _unread(common: Common) -> Common:
@@ -142,7 +146,7 @@ def _unread(common: Common) -> Common:
     return replace(common, policies=common.policies.model_copy(update={"cut_over": "none", "soak_seconds": 0}))
 
 
-def _plan(
+def plan_surveyed(
     recipe: str,
     surveyor: Surveyor,
     survey: Survey,
@@ -152,13 +156,14 @@ def _plan(
     target: str,
     create: NewIndex | None = None,
 ) -> Plan:
+    """The plan of a recipe whose survey is made. Raises BadPlan with every problem found."""
     findings = checks.check_indexes(survey)
     if not survey.namespaces:
         findings.raise_problems()  # it cannot be read: nothing else can be known
     policies = _settled(common.policies, grouping)
     candidates, left_alone = _candidates(survey, common, findings)
     if grouping is None:
-        assignment = keep_names(candidates)
+        assignment = keep_names(candidates, common.renamed)
     else:
         assignment = assign(candidates, grouping, occupied=survey.occupied, policies=policies)
     findings.add(assignment.findings)
@@ -184,17 +189,17 @@ def _plan(
     findings.raise_problems()
     if survey.ids is not None:
         moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
-    from_folder = surveyor.store.name == FOLDERS
+    free_source, free_target = surveyor.store.name in UNMETERED, surveyor.at_target.store.name in UNMETERED
     costs = CostModel(
         shape=surveyor.shape(survey),
         policies=policies,
-        # Whichever side takes less at once sets the size of a batch; a folder takes the most.
-        limits=Limits() if from_folder else surveyor.reader(survey.source).index.limits,
+        # Whichever side takes less at once sets the size of a batch; folders and tables take the most.
+        limits=Limits() if free_source else surveyor.reader(survey.source).index.limits,
         prices=common.prices,
         owners=len(reachable) or GUESSED_OWNERS,
         metered_source=survey.source.kind is not Kind.POD,
-        free_source=from_folder,
-        free_target=surveyor.at_target.store.name == FOLDERS,
+        free_source=free_source,
+        free_target=free_target,
     )
     return Plan(
         recipe=recipe,

@@ -86,11 +86,20 @@ def _check_reversible(original: Plan) -> None:
     if not original.policies.enrich:
         raise BadPlan(
             "this job kept all names and metadata: its records do not say where they came from",
-            next_step=f"`vecfleet plan {'import' if original.keeps_files else 'index'} "
-            f"{original.target.index} {original.source.index}` brings them back",
+            next_step=f"`vecfleet plan {_way_back(original)}` brings them back",
         )
     if original.policies.collisions == "prefix":
         raise BadPlan(
             "this job prefixed the ids: a reverse plan does not take that off",
             next_step="bring the records back from an export: `vecfleet plan import`",
         )
+
+
+def _way_back(original: Plan) -> str:
+    """The command that brings records back which kept their names and metadata."""
+    source, target = original.source, original.target
+    if original.recipe == "tables":
+        return "tables " + " ".join(f"{move.to}={move.source}" for move in original.moves)
+    if original.recipe == "stores":
+        return f"stores {target.store}:{target.index} {source.store}:{source.index}"
+    return f"{'import' if original.keeps_files else 'index'} {target.index} {source.index}"

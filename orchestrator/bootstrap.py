@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from celery import Celery
+from pydantic import SecretStr
 
 from orchestrator import queue, schema
 from orchestrator.ledger.database import Database
@@ -46,6 +47,30 @@ class Fleet:
 
         return ParquetStore(self.settings.vecfleet_root)
 
+    @cached_property
+    def tables(self) -> Store:
+        """The namespaces in the Postgres database that the settings name."""
+        return self._tables("pgvector", self.settings.pgvector_url, "PGVECTOR_URL")
+
+    @cached_property
+    def other_tables(self) -> Store:
+        """Those of the other Postgres database."""
+        return self._tables("pgvector-other", self.settings.pgvector_other_url, "PGVECTOR_OTHER_URL")
+
+    def _tables(self, name: str, url: SecretStr | None, variable: str) -> Store:
+        """Its libraries are loaded only where one is used."""
+        from vecfleet.pgvector.database import DatabaseConnection
+        from vecfleet.stores.pgvector import PgvectorStore
+
+        if url is None:
+            raise BadInput(f"{variable} is not set", next_step="set it: postgresql://user:password@host:5432/vectordb")
+        database = DatabaseConnection(
+            database_url=url.get_secret_value(),
+            pool_size=self.settings.worker_threads + 2,
+            statement_timeout_ms=int(self.settings.request_deadline_seconds * 1_000),
+        )
+        return PgvectorStore(database, name, self.settings.pgvector_collection_key)
+
     def store_named(self, name: str) -> Store:
         """The store that a plan names."""
         match name:
@@ -53,10 +78,14 @@ class Fleet:
                 return self.store
             case "parquet":
                 return self.folders
+            case "pgvector":
+                return self.tables
+            case "pgvector-other":
+                return self.other_tables
             case _:
-                raise BadInput(
-                    f"there is no store {name!r} here", next_step="a plan's store is `pinecone` or `parquet`"
-                )
+                raise BadInput(f"there is no store {name!r} here", next_step=f"a store is one of: {', '.join(STORES)}")
 
+
+STORES = ("pinecone", "pgvector", "pgvector-other", "parquet")
 
 _JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"

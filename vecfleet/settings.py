@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     pinecone_host: str | None = None
     pinecone_transport: Literal["grpc", "rest"] = "grpc"
 
+    pgvector_url: SecretStr | None = None
+    pgvector_other_url: SecretStr | None = None
+    pgvector_collection_key: str = "collection_name"
+
     pinecone_index_mode: Literal["vectors", "integrated"] = "vectors"
     pinecone_text_field: str = "chunk_text"
     cohere_rerank_model: str | None = None

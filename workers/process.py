@@ -29,16 +29,16 @@ class Process:
         self.pace = Pace(fleet.settings.redis_url.get_secret_value())
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.holder = Holder(self.database, self.owner, self.settings.lease_seconds, self.settings.heartbeat_seconds)
-        self._indexes: dict[str, Index] = {}
+        self._indexes: dict[tuple[str, str], Index] = {}
         self._routers: dict[int, Router] = {}
         self._lock = threading.Lock()
 
     def index(self, store: str, info: IndexInfo) -> Index:
         """The index as pinned by host when the job was made; opened once a process."""
         with self._lock:
-            if info.host not in self._indexes:
-                self._indexes[info.host] = self.fleet.store_named(store).open(info)
-            return self._indexes[info.host]
+            if (store, info.host) not in self._indexes:
+                self._indexes[store, info.host] = self.fleet.store_named(store).open(info)
+            return self._indexes[store, info.host]
 
     def router(self, job: Job) -> Router:
         """The routing rules of a job; its ownership snapshot never changes, so it is read once a process."""

@@ -9,7 +9,22 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import audit_log, backups, demo, exports, looking, planning, reversing, running, serving, steering
+from orchestrator.cli import (
+    audit_log,
+    backups,
+    between,
+    demo,
+    exports,
+    looking,
+    pg,
+    pg_documents,
+    pg_moving,
+    planning,
+    reversing,
+    running,
+    serving,
+    steering,
+)
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -28,6 +43,7 @@ app = typer.Typer(
 plan = typer.Typer(help="Make a plan file: which namespace becomes which, at what cost.", no_args_is_help=True)
 backup = typer.Typer(help="Backups that the vector database takes of a whole index.", no_args_is_help=True)
 park = typer.Typer(help="What is set aside, for a person to decide.", no_args_is_help=True)
+pg_commands = typer.Typer(help="Namespaces in Postgres with pgvector (PGVECTOR_URL).", no_args_is_help=True)
 token = typer.Typer(help="Bearer tokens for the tenants' API.", no_args_is_help=True)
 audit_log_commands = typer.Typer(help="The record of what people did.", no_args_is_help=True)
 
@@ -39,6 +55,8 @@ plan.command()(planning.creators)
 plan.command()(planning.index)
 plan.command()(exports.export)
 plan.command("import")(exports.import_)
+plan.command()(between.stores)
+plan.command()(between.tables)
 plan.command()(reversing.reverse)
 app.add_typer(backup, name="backup")
 backup.command()(backups.create)
@@ -63,6 +81,21 @@ app.add_typer(park, name="park")
 park.command("list")(steering.park_list)
 park.command("accept")(steering.park_accept)
 app.command()(looking.report)
+app.add_typer(pg_commands, name="pg")
+pg_commands.command()(pg.setup)
+pg_commands.command()(pg_documents.process)
+pg_commands.command()(pg_documents.search)
+pg_commands.command()(pg.namespaces)
+pg_commands.command()(pg.stats)
+pg_commands.command()(pg.create)
+pg_commands.command()(pg.drop)
+pg_commands.command()(pg_moving.check)
+pg_commands.command()(pg_moving.legacy)
+pg_commands.command()(pg_moving.copy)
+pg_commands.command()(pg_moving.move)
+pg_commands.command()(pg.collections)
+pg_commands.command("collection-stats")(pg.collection_stats)
+pg_commands.command()(pg.empty)
 app.add_typer(audit_log_commands, name="audit-log")
 audit_log_commands.command()(audit_log.verify)
 app.command()(running.migrate)

@@ -21,6 +21,9 @@ def fleet() -> Iterator[Fleet]:
             found.database.dispose()
         if "celery" in made:
             found.celery.close()
+        for store in ("tables", "other_tables"):
+            if store in made:
+                made[store].close()
 
 
 def who() -> str:

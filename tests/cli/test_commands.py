@@ -13,7 +13,7 @@ import orchestrator.cli
 EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
-    *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token"),
+    *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
 }
 READS = [
     ("doctor",),
@@ -25,6 +25,7 @@ READS = [
     ("park", "list"),
     ("report",),
     ("audit-log", "verify"),
+    *(("pg", words) for words in ("search", "namespaces", "stats", "check", "collections", "collection-stats")),
 ]
 
 
@@ -36,10 +37,14 @@ def test_every_command_is_there() -> None:
         "export",
         "import",
         "reverse",
+        "stores",
+        "tables",
         "list",
         "accept",
         "create",
         "verify",
+        *("setup", "process", "search", "namespaces", "stats", "create", "drop", "check", "legacy", "copy", "move"),
+        *("collections", "collection-stats", "empty"),
     }
 
 

@@ -16,7 +16,7 @@ def open_world(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Op
     with ExitStack() as ending:
 
         def make(
-            *options: str, database_url: str = database_url, redis_url: str = redis_url, **settings: float
+            *options: str, database_url: str = database_url, redis_url: str = redis_url, **settings: float | str
         ) -> World:
             world = World(tmp_path, Emulator(tmp_path, *options), database_url, redis_url, **settings)
             ending.callback(world.close)

@@ -44,7 +44,9 @@ FATAL = "Fatal Python error"
 class World:
     """Everything a story needs. `settings` are environment variables of every process, in lower case."""
 
-    def __init__(self, folder: Path, emulator: Emulator, database_url: str, redis_url: str, **settings: float) -> None:
+    def __init__(
+        self, folder: Path, emulator: Emulator, database_url: str, redis_url: str, **settings: float | str
+    ) -> None:
         self.folder = folder
         self.emulator = emulator
         own = {
@@ -57,9 +59,10 @@ class World:
             "REQUEST_DEADLINE_SECONDS": "4",
             "LEASE_SECONDS": "8",
             "FRESHNESS_WAIT_SECONDS": "1",
+            **{name.upper(): str(value) for name, value in settings.items()},
         }
         os_only = {"PYTHONFAULTHANDLER": "1"}  # a process that crashes says in its log where
-        self.env = {**os.environ, **os_only, **own, **{name.upper(): str(value) for name, value in settings.items()}}
+        self.env = {**os.environ, **os_only, **own}
         self.fleet = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
         self.workers: list[Process] = []
         self.dispatchers: list[Process] = []

@@ -90,7 +90,12 @@ def dump(value: Any) -> bytes:
     """As JSON for JSONB. Raises Unfit for what JSONB would change."""
     if not fits_json(value):
         raise Unfit
-    return orjson.dumps(value)
+    return orjson.dumps(spelled(value))
+
+
+def spelled(value: Any) -> Any:
+    """A whole number as an integer, as people and other programs write it: JSONB keeps 7 and 7.0 apart when shown."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def load(text: bytes) -> Any:

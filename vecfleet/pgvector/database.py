@@ -53,6 +53,7 @@ class DatabaseConnection:
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
+                **({"tcp_user_timeout": statement_timeout_ms} if statement_timeout_ms else {}),
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "options": options,
                 "application_name": "vecfleet",

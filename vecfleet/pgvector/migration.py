@@ -33,7 +33,7 @@ class NamespaceMigration:
         The source `embeddings` is the table of the time before there were namespaces.
         """
         try:
-            return self.run(source_namespace, target_namespace, mode)
+            done = self.run(source_namespace, target_namespace, mode)
         except VecfleetError as error:
             log.warning("nothing was migrated", source=source_namespace, target=target_namespace, why=error.message)
             return {
@@ -44,6 +44,8 @@ class NamespaceMigration:
                 "target": target_namespace,
                 "mode": mode,
             }
+        log.info("migrated", **{key: done[key] for key in ("source_table", "target_table", "mode", "rows_migrated")})
+        return done
 
     def migrate_legacy_table(self, target_namespace: str = "default") -> dict[str, Any]:
         """Move the table `embeddings` to a namespace; it stays as `embeddings_backup_{timestamp}`."""
@@ -80,9 +82,7 @@ class NamespaceMigration:
                 method=method,
                 tell=tell,
             )
-        answer = _answer(done, checked, time.monotonic() - began)
-        log.info("migrated", **{key: answer[key] for key in ("source_table", "target_table", "mode", "rows_migrated")})
-        return answer
+        return _answer(done, checked, time.monotonic() - began)
 
     def preview(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
         """What `run` would do, and whether it could: `checks` are sentences with their answers. Changes nothing."""

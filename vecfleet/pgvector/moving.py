@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import structlog
 from psycopg import sql
 
 from vecfleet.errors import Refused
 from vecfleet.pgvector import naming, tables
 from vecfleet.pgvector.copied import copy_grants, copy_indexes, own_sequences, rename_belongings
 from vecfleet.pgvector.tables import Connection, Method, Table
-
-log = structlog.get_logger("vecfleet.pgvector")
 
 Mode = Literal["copy", "move"]
 Telling = Callable[[str], object]
@@ -212,5 +209,4 @@ def _set_aside(connection: Connection, source: Table, moved_to: str, now: dateti
     rename_belongings(connection, source, backup)
     said: dict[str, Any] = {"backup_of": source.name, "moved_to": moved_to, "moved_at": now.isoformat()}
     tables.comment_on(connection, "TABLE", sql.Identifier(source.schema, backup), dict(source.said) | said)
-    log.info("the source is kept as a backup", table=backup)
     return backup

@@ -28,6 +28,7 @@ from vecfleet.pgvector.cells import (
     load,
     number,
     plain,
+    spelled,
     stays_in_json,
 )
 from vecfleet.pgvector.layouts import EMBEDDING, SPARSE_COLUMNS
@@ -156,7 +157,7 @@ class Rows:
             elif opened is not None:
                 body[name] = opened[0]
             else:
-                body[key] = value
+                body[key] = spelled(value)
         notes: dict[str, Any] = {}
         if filled:
             notes[_FILLED] = filled

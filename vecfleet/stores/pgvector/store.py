@@ -105,6 +105,10 @@ class PgvectorStore:
             _require_extension(connection)
         return self.describe(name)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._database.close()
+
     def open(self, info: IndexInfo) -> PgvectorIndex:
         return PgvectorIndex(info, self._database, info.name.partition(":")[0], self._collection_key)
 

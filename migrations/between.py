@@ -1,0 +1,107 @@
+"""Recipes `stores` and `tables`: namespaces between Pinecone, Postgres and other databases, and within one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from migrations.findings import few
+from migrations.index import new_index
+from migrations.plan import NewIndex, Plan
+from migrations.recipes import Common, plan_surveyed
+from migrations.survey import Survey, Surveyor
+from vecfleet.errors import BadInput, BadPlan
+from vecfleet.pgvector import naming, values
+from vecfleet.stores.base import IndexInfo, Store
+from vecfleet.stores.pgvector.index import VALUES
+
+TABLES = ("pgvector", "pgvector-other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoresOptions:
+    """Recipe `stores`: an index of one store into one of another, created where it is absent.
+
+    Records keep their names and metadata. `cloud` and `region`: where Pinecone creates it.
+    """
+
+    source: str
+    target: str
+    cloud: str | None = None
+    region: str | None = None
+    common: Common = field(default_factory=Common)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablesOptions:
+    """Recipe `tables`: namespaces of one schema into others of it, in batches by key rather than in one transaction."""
+
+    index: str
+    renamed: Mapping[str, str]
+    common: Common = field(default_factory=Common)
+
+
+def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `stores`. Raises BadPlan with every problem found, NotFound where there is no such source."""
+    surveyor = Surveyor(source, Surveyor(target) if target is not source else None)
+    survey = surveyor.survey(options.source, options.target)
+    if survey.same_index:
+        raise BadPlan(
+            "source and target lead to the same database and schema: there is nothing to bring from one to the other",
+            next_step="`vecfleet plan tables` moves namespaces within one; or name another target",
+        )
+    create = None
+    if survey.target is None:
+        there = target.name in TABLES
+        create = NewIndex() if there else new_index(survey, options.cloud, options.region)
+    warnings = _halves(survey, target, options.common) if target.name in TABLES else []
+    plan = plan_surveyed("stores", surveyor, survey, None, options.common, now, options.target, create)
+    if target.name in TABLES:
+        warnings += _names(plan)
+        warnings.append("build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`")
+    return plan.model_copy(update={"warnings": (*plan.warnings, *warnings)}).sealed()
+
+
+def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `tables`. Raises BadPlan with every problem found, InvalidNamespace for a name."""
+    if not options.renamed:
+        raise BadInput("no namespaces are named", next_step="name pairs: production=staging")
+    for name in (*options.renamed, *options.renamed.values()):
+        naming.check(name)
+    surveyor = Surveyor(store)
+    survey = surveyor.survey(options.index)
+    common = replace(options.common, only=tuple(options.renamed), renamed=options.renamed)
+    plan = plan_surveyed("tables", surveyor, survey, None, common, now, options.index)
+    note = "build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`"
+    return plan.model_copy(update={"warnings": (*plan.warnings, note)}).sealed()
+
+
+def _halves(survey: Survey, target: Store, common: Common) -> list[str]:
+    """Half the bits of each value are gone for ever once the source is: only who says so may plan that."""
+    if _kind(survey.target, survey.source.dimension) != values.HALFVEC or _is_half(survey.source):
+        return []
+    said = (
+        f"{target.name} keeps vectors of {survey.source.dimension:,} dimensions as halfvec, 16 bits a value: what is "
+        "verified is each value rounded to that, and cleaning up the source deletes the only exact one"
+    )
+    if common.policies.halves == "refuse":
+        raise BadPlan(said, next_step="if that is what you want: `--halves accept`")
+    return [said]
+
+
+def _kind(there: IndexInfo | None, dimension: int | None) -> str:
+    return str(there.schema.get(VALUES, values.VECTOR)) if there is not None else values.type_for(dimension or 0)
+
+
+def _is_half(source: IndexInfo) -> bool:
+    return source.schema.get(VALUES) == values.HALFVEC
+
+
+def _names(plan: Plan) -> list[str]:
+    foreign = [move.to for move in plan.moves if move.to is not None and not naming.is_valid(move.to)]
+    if not foreign:
+        return []
+    tables = few([naming.table_name_of_any(name) for name in foreign[:3]])
+    return [
+        f"{len(foreign)} names are not of the kind that `vecfleet pg` manages; they are kept, "
+        f"and their tables called after digests of them: {tables}"
+    ]

@@ -1,0 +1,251 @@
+"""`vecfleet pg`: the namespaces of a Postgres database with pgvector. What a command changes is noted in a log file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import typer
+
+from orchestrator.cli.output import Json, confirm, say, say_json, say_next, say_table
+from orchestrator.cli.session import who
+from vecfleet.errors import BadInput, NotFound, VecfleetError
+from vecfleet.pgvector import EmbeddingPipeline, EmbeddingSchema
+from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.schema import DEFAULT_DIMENSION
+from vecfleet.pgvector.tables import Method
+from vecfleet.settings import Settings
+
+Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="As `vecfleet pg namespaces` lists it.")]
+Collection = Annotated[str, typer.Argument(metavar="COLLECTION", help="As `vecfleet pg collections` lists it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Force = Annotated[bool, typer.Option("--force", "--yes", help="Do not ask.")]
+Dimension = Annotated[int, typer.Option(min=1, help="How many numbers a vector has; above 2,000 as 16-bit halves.")]
+IndexMethod = Annotated[Method, typer.Option("--index", help="How the index on the vectors is built.")]
+Layout = Annotated[
+    Literal["seed", "published"],
+    typer.Option(help="The columns: as the namespace document has them, or as the published project's code does."),
+]
+
+
+@contextmanager
+def database() -> Iterator[tuple[DatabaseConnection, Settings]]:
+    """The database that PGVECTOR_URL names. Raises BadInput where it names none."""
+    settings = Settings.load()
+    if settings.pgvector_url is None:
+        raise BadInput("PGVECTOR_URL is not set", next_step="set it: postgresql://user:password@host:5432/vectordb")
+    connection = DatabaseConnection(database_url=settings.pgvector_url.get_secret_value())
+    try:
+        yield connection, settings
+    finally:
+        connection.close()
+
+
+@contextmanager
+def noted(settings: Settings, action: str, **facts: Any) -> Iterator[dict[str, Any]]:
+    """One line in the log file for what is done inside, how it ended included. Names and numbers only."""
+    outcome: dict[str, Any] = {}
+    ended = "done"
+    try:
+        yield outcome
+    except VecfleetError as error:
+        ended = f"failed: {error.message}"
+        raise
+    except BaseException as error:
+        ended = f"ended by {type(error).__name__}"
+        raise
+    finally:
+        line = {"at": datetime.now(UTC).isoformat(), "who": who(), "action": action, **facts, "ended": ended, **outcome}
+        place = log_file(settings)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("ab") as log:
+            log.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def log_file(settings: Settings) -> Path:
+    return settings.vecfleet_home / "logs" / "pg.log"
+
+
+def setup(
+    namespace: Annotated[str, typer.Option(metavar="NAMESPACE", help="The first namespace.")] = "default",
+    dimension: Dimension = DEFAULT_DIMENSION,
+    as_json: Json = False,
+) -> None:
+    """Create the extension and a namespace, where they lack. Safe to repeat."""
+    with database() as (connection, settings), noted(settings, "setup", namespace=namespace):
+        found = EmbeddingPipeline(connection, namespace=namespace, dimension=dimension).setup_database()
+    if as_json:
+        say_json(found)
+        return
+    info = found["connection_info"]
+    say(f"Postgres {info['postgresql_version']} at {info['database_url']}")
+    say("the extension vector was created" if found["extension_created"] else "the extension vector is there")
+    _say_stats(found["namespace"])
+    say_next([f"vecfleet pg process FILE --namespace {namespace}"])
+
+
+def namespaces(as_json: Json = False) -> None:
+    """Every namespace, with how many embeddings it holds and whether its vectors have an index."""
+    with database() as (connection, _):
+        found = EmbeddingSchema(connection.database_url, database=connection).list_namespaces()
+    if as_json:
+        say_json({"namespaces": found})
+        return
+    say(f"{len(found)} namespaces, {sum(one['embedding_count'] for one in found):,} embeddings")
+    rows = [
+        (one["namespace"], one["table_name"], f"{one['embedding_count']:,}", _yes(one["vector_index_exists"]))
+        for one in found
+    ]
+    say_table(["namespace", "table", ">embeddings", "vector index"], rows)
+    bare = [one["namespace"] for one in found if one["embedding_count"] and not one["vector_index_exists"]]
+    say_next([f"vecfleet pg create {bare[0]}"] if bare else ["vecfleet pg stats NAMESPACE"])
+
+
+def stats(namespace: Namespace, as_json: Json = False) -> None:
+    """One namespace: embeddings, collections, size on disk, dimension, vector index."""
+    with database() as (connection, _):
+        found = EmbeddingSchema(connection.database_url, database=connection).get_namespace_stats(namespace)
+    if not found["exists"]:
+        raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
+    if as_json:
+        say_json(found)
+        return
+    _say_stats(found)
+    say_next([f"vecfleet pg collections {namespace}"])
+
+
+def create(
+    namespace: Annotated[str, typer.Argument(metavar="NAMESPACE", help="a-z, 0-9 and _, at most 50 characters.")],
+    dimension: Dimension = DEFAULT_DIMENSION,
+    index: IndexMethod = "ivfflat",
+    layout: Layout = "seed",
+    as_json: Json = False,
+) -> None:
+    """Create a namespace; where it exists, build what indexes it lacks and rebuild that of its vectors."""
+    with database() as (connection, settings), noted(settings, "create", namespace=namespace):
+        schema = EmbeddingSchema(
+            connection.database_url, dimension=dimension, layout=layout, method=index, database=connection
+        )
+        schema.create_namespace(namespace)
+        found = schema.get_namespace_stats(namespace)
+    if as_json:
+        say_json(found)
+        return
+    _say_stats(found)
+    if not found["embedding_count"]:
+        say("its vector index is built once there are rows: type this command again then")
+    say_next([f"vecfleet pg process FILE --namespace {namespace}"])
+
+
+def drop(namespace: Namespace, dry_run: DryRun = False, force: Force = False, as_json: Json = False) -> None:
+    """Delete a namespace with everything in it. There is no way back."""
+    with database() as (connection, settings):
+        schema = EmbeddingSchema(connection.database_url, database=connection)
+        found = schema.get_namespace_stats(namespace)
+        if not found["exists"]:
+            raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
+        if not dry_run:
+            confirm(
+                f"Delete {found['table_name']} with {found['embedding_count']:,} embeddings ({found['table_size']})?",
+                yes=force,
+            )
+            with noted(settings, "drop", namespace=namespace, embeddings=found["embedding_count"]):
+                schema.drop_namespace(namespace)
+    if as_json:
+        say_json({**found, "dropped": not dry_run})
+        return
+    _say_stats(found)
+    say("this would be deleted; this was a dry run" if dry_run else "deleted")
+    say_next([f"vecfleet pg drop {namespace}" if dry_run else "vecfleet pg namespaces"])
+
+
+def collections(namespace: Namespace, as_json: Json = False) -> None:
+    """The collections of a namespace, each with its embeddings, strategies and content types."""
+    with database() as (connection, _):
+        found = EmbeddingPipeline(connection, namespace=namespace).list_collections()
+    if as_json:
+        say_json({"namespace": namespace, "collections": found})
+        return
+    total = sum(one["total_embeddings"] for one in found)
+    say(f"{namespace}: {len(found)} collections, {total:,} embeddings")
+    say_table(
+        ["collection", ">embeddings", "strategies", "content types", ">mean density"],
+        [
+            (
+                one["collection_name"],
+                f"{one['total_embeddings']:,}",
+                ", ".join(one["strategies"]),
+                ", ".join(one["content_types"]),
+                f"{one['avg_semantic_density']:.3f}",
+            )
+            for one in found
+        ],
+    )
+    say_next([f"vecfleet pg collection-stats {namespace} COLLECTION"])
+
+
+def collection_stats(namespace: Namespace, collection: Collection, as_json: Json = False) -> None:
+    """One collection of a namespace."""
+    with database() as (connection, _):
+        found = EmbeddingPipeline(connection, namespace=namespace).get_collection_stats(collection)
+    if not found["total_embeddings"]:
+        raise _no_collection(namespace, collection)
+    if as_json:
+        say_json(found)
+        return
+    _say_collection(found)
+    say_next([f'vecfleet pg search "a question" --namespace {namespace} --collection {collection}'])
+
+
+def empty(
+    namespace: Namespace,
+    collection: Collection,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Delete every embedding of a collection. There is no way back."""
+    with database() as (connection, settings):
+        pipeline = EmbeddingPipeline(connection, namespace=namespace)
+        found = pipeline.get_collection_stats(collection)
+        if not found["total_embeddings"]:
+            raise _no_collection(namespace, collection)
+        deleted = 0
+        if not dry_run:
+            confirm(f"Delete {found['total_embeddings']:,} embeddings of {namespace}/{collection}?", yes=force)
+            with noted(settings, "empty", namespace=namespace, collection=collection) as outcome:
+                deleted = outcome["deleted"] = pipeline.delete_collection(collection)
+    if as_json:
+        say_json({**found, "deleted": deleted})
+        return
+    _say_collection(found)
+    say("these would be deleted; this was a dry run" if dry_run else f"deleted {deleted:,} embeddings")
+    say_next([f"vecfleet pg collections {namespace}"])
+
+
+def _no_collection(namespace: str, collection: str) -> NotFound:
+    return NotFound(
+        f"there is no collection {collection!r} in {namespace!r}",
+        next_step=f"`vecfleet pg collections {namespace}` lists those there are",
+    )
+
+
+def _say_collection(found: dict[str, Any]) -> None:
+    say(f"collection: {found['collection_name']}")
+    say(f"  embeddings: {found['total_embeddings']:,}")
+    say(f"  strategies: {', '.join(found['strategies'])}")
+    say(f"  content types: {', '.join(found['content_types'])}")
+    say(f"  mean semantic density: {found['avg_semantic_density']:.3f}")
+
+
+def _say_stats(found: dict[str, Any]) -> None:
+    say(f"namespace: {found['namespace']}")
+    say(f"  table: {found['table_name']}, {found['vector_type']}({found['dimension']}), {found['table_size']}")
+    say(f"  embeddings: {found['embedding_count']:,} in {found['collection_count']:,} collections")
+    say(f"  vector index: {_yes(found['vector_index_exists'])}")
+
+
+def _yes(there: bool) -> str:
+    return "yes" if there else "no"
