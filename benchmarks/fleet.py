@@ -27,7 +27,7 @@ WHO = "benchmark"
 _POLL_S = 0.02
 _PATIENCE_S = 600.0
 _FAILED = {JobState.NEEDS_ATTENTION, JobState.PAUSED, JobState.CANCELLED}
-_NOTHING_SET = {"database_url": None, "redis_url": None, "pinecone_api_key": None}
+_NOTHING_SET = {"database_url": None, "redis_url": None, "pinecone_api_key": None, "pgvector_url": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,24 @@ def migrate(running: Running, index: str, creator: str) -> JobTimes:
         verify_cpu_s=running.cpu_seconds("worker") - cpu,
         emulator_cpu_s=emulator_cpu_s,
     )
+
+
+def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
+    """Wait until a job is verified. How many records it copied, and the seconds from its start to the last of them."""
+    _wait_until_verified(fleet, job_id)
+    return _copied(fleet, job_id)
+
+
+def end(fleet: Fleet, job_id: int) -> None:
+    """Let go of a verified job's namespaces; both sides stay as they are."""
+    services.cancel(fleet.database, job_id, WHO)
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        with fleet.database.begin() as connection:
+            if jobs.get(connection, job_id).state is JobState.CANCELLED:
+                return
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"the job was not cancelled within {_PATIENCE_S:g} s")
 
 
 def _wait_until_verified(fleet: Fleet, job_id: int) -> None:

@@ -139,7 +139,6 @@ STATEMENTS_ELSEWHERE = {
     "orchestrator/services.py": "asks the database for its clock",
     "orchestrator/doctor.py": "asks the server for its version, clock and session",
     "orchestrator/schema.py": "takes the lock under which the schema is upgraded",
-    "vecfleet/pgvector/store.py": "searches the user's own tables of embeddings",
     "migrations/postgres_rows.py": "reads the user's own tables for the ownership look-up",
 }
 

@@ -21,6 +21,8 @@ from orchestrator.embedded.server import PORT_TAKEN, Server
 
 USER = "vecfleet"
 DATABASE = "vecfleet"
+VECTORS = "vectordb"
+"""As the seed calls it; apart from the job table, for it is the user's data."""
 INSTALLATION = "pginstall18"
 """The wheel carries 16 as well; a data folder belongs to one major version."""
 
@@ -67,6 +69,15 @@ class Postgres(Server):
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         return self
+
+    def vectors_url(self) -> str:
+        """SQLAlchemy's address of a database for namespaces, with the extension; made where it is not there."""
+        with self._connect() as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [VECTORS]).fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(VECTORS)))
+        with self._connect(VECTORS) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        return self.url_of(VECTORS)
 
     def erase(self) -> None:
         self._account.remove_home(self.place)
@@ -127,13 +138,13 @@ class Postgres(Server):
         except psycopg.OperationalError:
             return False
 
-    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+    def _connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[object, ...]]":
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user=USER,
             password=self._password(),
-            dbname="postgres",
+            dbname=database,
             connect_timeout=5,
             autocommit=True,
         )

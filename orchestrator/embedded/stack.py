@@ -132,6 +132,11 @@ class Stack:
     def _start_servers(self) -> None:
         for server, own in ((Postgres, self.settings.database_url), (Redis, self.settings.redis_url)):
             self.environment[server.variable] = own.get_secret_value() if own else self._serve(server)
+        if self.settings.pgvector_url:
+            self.environment["PGVECTOR_URL"] = self.settings.pgvector_url.get_secret_value()
+        else:
+            ours = next((server for server in self._servers if isinstance(server, Postgres)), None)
+            self.environment |= {"PGVECTOR_URL": ours.vectors_url()} if ours else {}
         if self.settings.pinecone_api_key:
             self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
             if self.settings.pinecone_controller_host:

@@ -1,5 +1,6 @@
 """The way to a database: an engine with a pool, transactions on the driver's own connections, errors that are ours."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,6 @@ class DatabaseConnection:
             self._url,
             pool_size=pool_size,
             max_overflow=max_overflow,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
                 **({"tcp_user_timeout": statement_timeout_ms} if statement_timeout_ms else {}),
@@ -60,6 +60,8 @@ class DatabaseConnection:
                 "keepalives_idle": 30,
             },
         )
+
+        sa.event.listen(self.engine, "checkout", _refuse_the_dead)
 
     @property
     def database_url(self) -> str:
@@ -111,6 +113,13 @@ class DatabaseConnection:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _refuse_the_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """A connection that the server closed while it lay in the pool is replaced; asking the server would cost a trip."""
+    descriptor = connection.fileno() if not connection.closed else None
+    if descriptor is None or select.select([descriptor], [], [], 0)[0]:
+        raise sa.exc.DisconnectionError
 
 
 def _checked(url: str) -> str:

@@ -1,9 +1,9 @@
 """Rows as objects: what is inserted (`VectorEmbedding`), and what a search gives (`EmbeddingRecord`)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,9 +15,9 @@ UNKNOWN_STRATEGY, UNKNOWN_CONTENT = "unknown", "mixed"
 
 
 class EmbeddingRecord:
-    """A row of a namespace, its columns as attributes. Each namespace has a class of its own derived from this one.
+    """A row of a namespace, its columns as attributes; the models of namespaces derive from it.
 
-    The vector is not read by a search: asking a detached record for its `embedding` is an error.
+    A search does not read the vectors: its records have no `embedding`.
     """
 
     id: int
@@ -29,6 +29,13 @@ class EmbeddingRecord:
     strategy: str
     content_type: str
     metadata: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, columns: Iterable[tuple[str, Any]]) -> Self:
+        """A record with these columns."""
+        record = cls.__new__(cls)
+        record.__dict__.update(columns)
+        return record
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.chunk_id!r}>"

@@ -2,21 +2,21 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.orm import Session, defer, raiseload
+from psycopg.types.json import Jsonb
 
-from vecfleet.errors import BadInput, NotFound
+from vecfleet.errors import BadInput, Missing, NotFound, WrongKind
 from vecfleet.pgvector import naming, tables, writing
 from vecfleet.pgvector.database import DatabaseConnection
-from vecfleet.pgvector.errors import translated
 from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, vector_bytes
-from vecfleet.pgvector.rows import Rows
+from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
 from vecfleet.pgvector.tables import Connection, Method, Table
+from vecfleet.records import FLOAT32_BYTES
 
 MAX_LIMIT = 10_000
 # How an index was built changes rarely; a search need not ask each time.
@@ -35,7 +35,7 @@ class VectorStore:
         self.namespace = naming.check(namespace)
         self.db = db_connection
         self.table_factory = NamespaceTableFactory(db_connection.engine)
-        self._indexes: dict[str, tuple[float, Method | None, int]] = {}
+        self._tables: dict[str, _Known] = {}
 
     def insert_embedding(
         self,
@@ -93,28 +93,43 @@ class VectorStore:
         if not 1 <= limit <= MAX_LIMIT:
             raise BadInput(f"a search gives 1 to {MAX_LIMIT:,} results, not {limit:,}")
         target = self._target(namespace)
-        model = self._model(target)
-        table: sa.Table = model.__table__
-        vector = np.frombuffer(vector_bytes(query_vector), "<f4")
-        dimension = getattr(table.c.embedding.type, "dim", None)
-        if dimension is not None and vector.size != dimension:
+        vector = vector_bytes(query_vector)
+        conditions = dict(filters or {}) | ({"collection_name": collection_name} if collection_name is not None else {})
+        try:
+            found = self._search(target, self._known(target), vector, limit, conditions)
+        except (Missing, WrongKind):  # dropped or made anew since we looked
+            self._tables.pop(target, None)
+            found = self._search(target, self._known(target), vector, limit, conditions)
+        # They come by distance, so what is cut off here is what a condition would have left out.
+        return [(record, score) for record, score in found if score >= similarity_threshold]
+
+    def _search(
+        self, namespace: str, known: "_Known", vector: bytes, limit: int, conditions: Mapping[str, Any]
+    ) -> list[tuple[EmbeddingRecord, float]]:
+        table, column = known.table, known.table.vector
+        if column is None:
+            raise BadInput(f"the namespace {namespace!r} holds no vectors to search")
+        given = len(vector) // FLOAT32_BYTES
+        if column.size is not None and given != column.size:
             raise BadInput(
-                f"the query has {vector.size:,} dimensions; the namespace {target!r} has {dimension:,}",
+                f"the query has {given:,} dimensions; the namespace {namespace!r} has {column.size:,}",
                 next_step="embed the query with the model that made the namespace",
             )
-        distance = table.c.embedding.cosine_distance(vector)
-        query = sa.select(model, distance.label("distance")).order_by(distance).limit(limit)
-        if collection_name is not None:
-            query = query.where(table.c.collection_name == collection_name)
-        for key, value in (filters or {}).items():
-            query = query.where(_condition(table, key, value))
-        query = query.options(defer(model.embedding, raiseload=True), raiseload("*"))
-        with translated(f"search {target!r}"), Session(self.db.engine, expire_on_commit=False) as session:
-            self._tune(session, target, filtered=collection_name is not None or bool(filters))
-            found = [(record, 1.0 - float(far)) for record, far in session.execute(query)]
-            session.expunge_all()
-        # Below an order by distance, so what is cut off here is what a condition would have left out.
-        return [(record, score) for record, score in found if score >= similarity_threshold]
+        parts = [_condition(table, key, value) for key, value in conditions.items()]
+        names = [one.name for one in table.columns if one.name != column.name]
+        distance = sql.SQL("{} <=> %s::{}").format(sql.Identifier(column.name), sql.SQL(column.type))
+        statement = sql.SQL("SELECT {}, {} AS distance FROM {} {} ORDER BY distance LIMIT %s").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)),
+            distance,
+            table.identifier,
+            sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(one for one, _ in parts)) if parts else sql.SQL(""),
+        )
+        like = "[" + ",".join(map(repr, np.frombuffer(vector, "<f4").tolist())) + "]"
+        with self.db.transaction(f"search {namespace!r}") as connection:
+            if settings := known.settings(filtered=bool(parts)):
+                connection.execute(settings)
+            rows = connection.execute(statement, [like, *(value for _, value in parts), limit]).fetchall()
+        return [(EmbeddingRecord.of(zip(names, row, strict=False)), 1.0 - row[-1]) for row in rows]
 
     def list_collections(self, namespace: str | None = None) -> list[dict[str, Any]]:
         """Of each collection: `collection_name`, `total_embeddings`, `strategies`, `content_types`, mean density."""
@@ -156,30 +171,32 @@ class VectorStore:
     def _target(self, namespace: str | None) -> str:
         return naming.check(namespace) if namespace is not None else self.namespace
 
-    def _model(self, namespace: str) -> Any:
-        model = self.table_factory.get_or_create_model(namespace)
-        if not self.table_factory.knows_table(namespace):
-            raise _not_found(namespace)
-        return model
-
-    def _tune(self, session: Session, namespace: str, *, filtered: bool) -> None:
-        """For this transaction: look at enough of an ivfflat index, and go on where a filter leaves too few."""
-        method, rows = self._index_of(namespace)
-        settings = {"ivfflat.probes": str(tables.probes_for(rows))} if method == "ivfflat" else {}
-        if filtered and method is not None:
-            settings[f"{method}.iterative_scan"] = "relaxed_order"
-        if settings:
-            columns = [sa.func.set_config(name, value, True) for name, value in settings.items()]
-            session.execute(sa.select(*columns))
-
-    def _index_of(self, namespace: str) -> tuple[Method | None, int]:
-        known = self._indexes.get(namespace)
-        if known is None or time.monotonic() - known[0] > _REMEMBERED_S:
-            with self.db.transaction(f"look at the index of {namespace!r}") as connection:
+    def _known(self, namespace: str) -> "_Known":
+        known = self._tables.get(namespace)
+        if known is None or time.monotonic() - known.since > _REMEMBERED_S:
+            with self.db.transaction(f"look at the namespace {namespace!r}") as connection:
                 table = _found(connection, namespace)
                 there = tables.vector_index_of(connection, table)
-            known = self._indexes[namespace] = (time.monotonic(), there[1] if there else None, max(table.rows, 0))
-        return known[1], known[2]
+            known = self._tables[namespace] = _Known(table, there[1] if there else None, time.monotonic())
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a search need not ask each time: the table, and how the index of its vectors was built."""
+
+    table: Table
+    method: Method | None
+    since: float
+
+    def settings(self, *, filtered: bool) -> str | None:
+        """For one transaction: look at enough of an ivfflat index, and go on where a filter leaves too few."""
+        wanted = {}
+        if self.method == "ivfflat":
+            wanted["ivfflat.probes"] = str(tables.probes_for(max(self.table.rows, 0)))
+        if filtered and self.method is not None:
+            wanted[f"{self.method}.iterative_scan"] = "relaxed_order"
+        return "; ".join(f"SET LOCAL {name} = {value}" for name, value in wanted.items()) or None
 
 
 _FIELDS = frozenset({"strategy", "content_type", "path", "parent_chunk_id", "depth_level", "hierarchy_level"}) | {
@@ -211,16 +228,17 @@ def _check_dimension(table: Table, given: int) -> None:
         )
 
 
-def _condition(table: sa.Table, key: str, value: Any) -> sa.ColumnElement[bool]:
+def _condition(table: Table, key: str, value: Any) -> tuple[sql.Composable, Any]:
+    """A condition and the value that it asks for."""
     several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-    if key in table.c and key != "metadata":
-        return table.c[key].in_(list(value)) if several else table.c[key] == value
-    if "metadata" not in table.c:
-        raise BadInput(
-            f"{table.name!r} has no column {key!r}", next_step=f"filter by one of: {', '.join(table.c.keys())}"
-        )
-    contains = table.c.metadata.contains
-    return sa.or_(*(contains({key: one}) for one in value)) if several else contains({key: value})
+    if key != METADATA and table.column(key) is not None:
+        of = sql.SQL("{} = ANY(%s)" if several else "{} = %s")
+        return of.format(sql.Identifier(key)), list(value) if several else value
+    if table.column(METADATA) is None:
+        names = ", ".join(column.name for column in table.columns)
+        raise BadInput(f"{table.name!r} has no column {key!r}", next_step=f"filter by one of: {names}")
+    wanted = [Jsonb({key: one}) for one in (value if several else [value])]
+    return sql.SQL("{} @> ANY(%s)").format(sql.Identifier(METADATA)), wanted
 
 
 def _stats(
