@@ -2,8 +2,10 @@
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from tests.contracts.making import like, pinecone_store
 from tests.vectors import ask
 from vecfleet.digests import record_digest
-from vecfleet.errors import BadRequest, WrongKind
+from vecfleet.errors import BadInput, BadRequest, WrongKind
 from vecfleet.pgvector.layouts import PUBLISHED
 from vecfleet.records import MetadataValue, Record
 from vecfleet.stores.base import Index, Kind
@@ -281,3 +283,75 @@ def test_a_record_is_the_same_whichever_of_both_it_passed_through(
     for one in sent:
         wanted = record_digest(index.normalise(one))
         assert [record_digest(held[one.id]) for held in (there, here, back)] == [wanted] * 3, (one, here[one.id])
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def test_ids_are_listed_in_byte_order_where_no_index_has_it(index: Index, empty_database_url: str) -> None:
+    """As in a database of another locale: the server sorts once, and whoever has lost its cursor goes on without it."""
+    ids = sorted(f"{letter}{n}" for letter in "aBzZ_~" for n in range(40))
+    index.upsert(NS, [record(id) for id in ids])
+    ask(empty_database_url, "ALTER TABLE shop.embeddings_production DROP CONSTRAINT embeddings_production_chunk_id_key")
+
+    pages, token = [], None
+    for number in range(100):
+        page = index.list_ids(NS, token, limit=50)
+        pages.append(page.ids)
+        token = page.next_token
+        if number == 1:
+            kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vecfleet'"
+            ask(empty_database_url, kill + " AND datname = current_database()")
+        if token is None:
+            break
+
+    assert [id for page in pages for id in page] == ids
+    assert index.list_ids(NS, limit=5, prefix="z").ids == [id for id in ids if id.startswith("z")][:5]
+
+
+def test_halves_are_what_a_table_of_halves_gives_back(pgvector_store: PgvectorStore, empty_database_url: str) -> None:
+    """What is verified is what the target stores, and the store says beforehand what that will be."""
+    ask(empty_database_url, "CREATE SCHEMA halves")
+    ask(empty_database_url, "CREATE TABLE halves.embeddings_production (chunk_id text UNIQUE, embedding halfvec(4))")
+    index = pgvector_store.open(pgvector_store.describe("halves"))
+    one = Record("a", struct.pack("<4f", 0.1, -0.0, 65504.0, 6e-8))
+
+    index.upsert(NS, [one])
+
+    found = index.fetch(NS, ["a"]).records["a"]
+    assert found == index.normalise(one) and found.values != one.values
+    assert found.values == np.array([0.1, -0.0, 65504.0, 6e-8], "<f2").astype("<f4").tobytes()
+    with pytest.raises(BadRequest, match="beyond 65,504"):
+        index.upsert(NS, [Record("b", struct.pack("<4f", 1e5, 0, 0, 0))])
+
+
+def test_a_schema_with_tables_of_two_dimensions_is_two_indexes(
+    pgvector_store: PgvectorStore, empty_database_url: str
+) -> None:
+    for dimension in (4, 8):
+        table = f"public.embeddings_of_{dimension} (chunk_id text UNIQUE, embedding vector({dimension}))"
+        ask(empty_database_url, f"CREATE TABLE {table}")
+
+    assert [info.name for info in pgvector_store.indexes()] == ["public:vector(4)", "public:vector(8)"]
+    with pytest.raises(BadInput, match="several dimensions"):
+        pgvector_store.describe("public")
+    four = pgvector_store.open(pgvector_store.describe("public:vector(4)"))
+    assert [namespace.name for namespace in four.namespaces()] == ["of_4"]
+    with pytest.raises(WrongKind, match=r"holds vector\(8\)"):
+        four.fetch("of_8", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("cosine", ("x", 1.0)), ("dotproduct", ("x", 2.0)), ("euclidean", ("near", 0.25))]
+)
+def test_a_query_by_each_metric_finds_the_nearest(
+    pgvector_store: PgvectorStore, metric: str, best: tuple[str, float]
+) -> None:
+    index = pgvector_store.open(pgvector_store.create_like("by", replace(like(Kind.DENSE), metric=metric), None, None))
+    rows = {"x": (2, 0, 0, 0), "near": (1, 0.5, 0, 0), "y": (0, 1, 0, 0)}
+    index.upsert(NS, [Record(id, struct.pack("<4f", *values)) for id, values in rows.items()])
+
+    matches, _ = index.query(NS, Record("like", struct.pack("<4f", 1, 0, 0, 0)), top_k=2)
+
+    assert (matches[0].id, matches[0].score) == (best[0], pytest.approx(best[1]))
+    assert len(matches) == 2

@@ -2,9 +2,10 @@
 
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 
 from vecfleet.errors import BadInput
@@ -88,13 +89,13 @@ class DatabaseConnection:
             connection = pooled.connection.driver_connection
             try:
                 yield connection  # type: ignore[misc]
+                connection.commit()  # type: ignore[union-attr]
             except BaseException:
+                with suppress(psycopg.Error):  # a lost connection has nothing to roll back: the server did
+                    connection.rollback()  # type: ignore[union-attr]
                 if connection is None or connection.closed or connection.broken:
                     pooled.invalidate()
-                else:
-                    connection.rollback()
                 raise
-            connection.commit()  # type: ignore[union-attr]
 
     def test_connection(self) -> dict[str, Any]:
         """Whether it answers, and what it has: `connected`, `postgresql_version`, `pgvector_installed`, …"""

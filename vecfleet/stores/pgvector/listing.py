@@ -10,13 +10,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
-from vecfleet.errors import BadRequest
+from vecfleet.errors import BadRequest, StoreError
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.errors import translated
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
@@ -44,6 +44,11 @@ class _Open:
     cursor: "psycopg.ServerCursor[tuple[str]]"
     closing: ExitStack
     since: float
+
+    def discard(self) -> None:
+        """Close it; it only read, so nothing is lost where the server has ended it already."""
+        with suppress(StoreError, psycopg.Error):
+            self.closing.close()
 
 
 class Listings:
@@ -84,11 +89,11 @@ class Listings:
         try:
             ids = [id for (id,) in held.cursor.fetchmany(limit)]
         except psycopg.Error:  # the server ended it meanwhile
-            held.closing.close()
+            held.discard()
             held = self._opened(table, prefix, after, doing)
             ids = [id for (id,) in held.cursor.fetchmany(limit)]
         if len(ids) < limit:
-            held.closing.close()
+            held.discard()
             return ids, None
         self._keep(table, prefix, ids[-1], held)
         return ids, _token(ids[-1])
@@ -109,7 +114,7 @@ class Listings:
         with self._lock:
             self._open[table.name, prefix, last] = held
             for old in list(self._stale()):
-                self._open.pop(old).closing.close()
+                self._open.pop(old).discard()
 
     def _stale(self) -> Iterator[tuple[str, str, str]]:
         surplus = len(self._open) - _MOST_OPEN
