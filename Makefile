@@ -4,11 +4,12 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench chaos
 
 help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
+	@echo "make chaos   faults at random times; SEEDS=200 for more of them, SEED=17 to try one again"
 	@echo "make lint    lint and types alone"
 	@echo "make bench   measure the copy lane, and the tenants' client"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
@@ -24,6 +25,11 @@ demo: $(INSTALLED)
 
 test: lint
 	@$(PYTHON) -m pytest -n 2
+
+SEEDS ?= 20
+
+chaos: $(INSTALLED)
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .

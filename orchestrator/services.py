@@ -288,8 +288,10 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         job = jobs.get(connection, job_id, lock=True)
         # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
         paused = job.state in (JobState.PAUSING, JobState.PAUSED)
-        if paused or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
-            ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
+        # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
+        # what stands at the targets by now may be the work of another job that wrote the same records.
+        ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
+        if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
             raise Refused(
                 f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
                 next_step=f"`vecfleet report {job_id}`" if ended else f"cancel it first, or see {_status(job_id)}",

@@ -31,29 +31,55 @@ def list_namespace(work: Work) -> None:
     move = work.move
     if move.listed_all:
         return
-    size: int | None = None
-    waiting: list[str] = []
-    last_id, token = move.last_id, move.page_token
-    known = _Known(work)
-    listed_any = last_id is not None
-    for ids, page_token in _pages(work, move.source, token):
-        listed_any = listed_any or bool(ids)
-        fresh = [record_id for record_id in ids if last_id is None or _after(record_id, last_id)]
-        fresh = [record_id for record_id in fresh if record_id not in known]
-        if size is None and fresh:
-            size = _batch_size(work, fresh)
-        waiting += fresh
-        if size is None or len(waiting) < size:
-            continue
-        full = len(waiting) - len(waiting) % size
-        _record(work, _runs(waiting[:full], size), token, complete=False)
-        waiting = waiting[full:]
-        token = page_token
+    listing = _Listing(work, move.last_id, move.listed)
+    listing.read_on(move.page_token)
+    if work.job.passes == 1 and listing.listed < move.planned:
+        # Reads lag, and a listing may end before its time: fewer ids than were planned are believed when, past the
+        # freshness wait, one from the start shows no more.
+        listing.record(None, complete=False)
+        work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
+        listing.read_on(None)
     held = max(move.planned, move.listed)
-    if not listed_any and held:
+    if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
         raise Refused(f"{move.source} lists no ids, though it held {held} records before")
-    _record(work, _runs(waiting, size or 1), None, complete=True)
+    listing.record(None, complete=True)
+
+
+class _Listing:
+    """The ids of one source on their way into batch rows: `last_id` and those before it are there already."""
+
+    def __init__(self, work: Work, last_id: str | None, listed: int) -> None:
+        self.listed = listed
+        self.found_any = last_id is not None
+        self._work = work
+        self._last_id = last_id
+        self._size: int | None = None
+        self._waiting: list[str] = []
+
+    def read_on(self, token: str | None) -> None:
+        """Read to the end of the listing, from `token` or from the start; full batches are recorded on the way."""
+        known = _Known(self._work)
+        for ids, page_token in _pages(self._work, self._work.move.source, token):
+            self.found_any = self.found_any or bool(ids)
+            fresh = [record_id for record_id in ids if self._last_id is None or _after(record_id, self._last_id)]
+            fresh = [record_id for record_id in fresh if record_id not in known]
+            if not fresh:
+                continue
+            self._size = self._size or _batch_size(self._work, fresh)
+            self._waiting += fresh
+            self._last_id = fresh[-1]
+            self.listed += len(fresh)
+            if len(self._waiting) >= self._size:
+                full = len(self._waiting) - len(self._waiting) % self._size
+                _record(self._work, _runs(self._waiting[:full], self._size), token, complete=False)
+                self._waiting = self._waiting[full:]
+                token = page_token
+
+    def record(self, token: str | None, *, complete: bool) -> None:
+        """Record what waits, though it fills no batch."""
+        _record(self._work, _runs(self._waiting, self._size or 1), token, complete=complete)
+        self._waiting = []
 
 
 class _Known:

@@ -59,6 +59,20 @@ def test_nothing_is_rolled_back_while_readers_are_on_the_new_side(database: Data
     assert table.job.state is JobState.ROLLING_BACK
 
 
+def test_a_job_that_is_rolled_back_is_not_rolled_back_again(database: Database) -> None:
+    # Given a job that was rolled back, and let go of its namespaces
+    table = rolling_back(database)
+    for found in ({"changed": 0}, {"removed": 2}, {"dropped": True}):
+        (lease,) = table.take()
+        table.finish(lease, **found)
+        table.advance()
+    assert table.job.state is JobState.ROLLED_BACK
+    # When somebody rolls it back once more, then it is refused: the records there now may be another job's
+    with pytest.raises(Refused, match="job 1 is rolled_back"):
+        services.roll_back(table.database, table.job_id, "ana", None)
+    assert table.job.state is JobState.ROLLED_BACK
+
+
 def test_an_undo_never_races_a_copy(database: Database) -> None:
     # Given a job that is being paused while a worker still copies
     table = a_job(database)

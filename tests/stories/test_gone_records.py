@@ -57,6 +57,19 @@ def test_an_id_that_a_lagging_fetch_omits_for_a_while_is_not_lost(open_world: Op
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
 
 
+def test_a_listing_that_ends_too_early_loses_nothing(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=250)
+    job_id = world.apply(world.plan(SMALL))
+    # Given a service whose first page of ids says that it is the last one
+    world.emulator.fault(operation="list", namespace="alma", lose_token=True, count=1)
+    # When the namespace is listed, then what was planned is missed and looked for
+    world.start(workers=1)
+    world.reaches(job_id, JobState.VERIFIED)
+    assert world.move(job_id, "alma").written == 250
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+
+
 def leased(world: World, job_id: int, source: str) -> bool:
     batches = world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
     return any(batch["source"] == source for batch in batches)

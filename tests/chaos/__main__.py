@@ -1,0 +1,54 @@
+"""`python -m tests.chaos --seeds 200`, or `--seed 17` to try one again."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.chaos import laws
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.life import Outcome, live
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="how many seeds, from 1")
+    parser.add_argument("--seed", type=int, action="append", help="this one only; may be repeated")
+    parser.add_argument("--timeline", action="store_true", help="print what happened when, of good seeds too")
+    arguments = parser.parse_args()
+    seeds = arguments.seed or list(range(1, arguments.seeds + 1))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
+        laws.watch(fleet)
+        outcomes = []
+        for seed in seeds:
+            outcome = live(fleet, seed)
+            outcomes.append(outcome)
+            print(told(outcome, arguments.timeline), flush=True)
+    print(table(outcomes))
+    print(f"{len(outcomes)} seeds in {time.monotonic() - began:.0f} s")
+    return 1 if any(outcome.wrong for outcome in outcomes) else 0
+
+
+def told(outcome: Outcome, always: bool = False) -> str:
+    """A line for a good seed; for one that broke a law, what happened when."""
+    line = f"seed {outcome.seed:4}  {outcome.seconds:5.1f} s  {outcome.state:12} {'BROKEN' if outcome.wrong else 'ok'}"
+    if outcome.wrong or always:
+        lines = [*outcome.wrong, *outcome.timeline, f"again: make chaos SEED={outcome.seed}"]
+        line += "\n" + "\n".join(f"    {each}" for each in lines)
+    return line
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """How often each fault hit."""
+    hit: Counter[str] = Counter()
+    for outcome in outcomes:
+        hit += outcome.hit
+    width = max((len(name) for name in hit), default=0)
+    return "\n".join(["what hit, and how often", *(f"  {name:{width}}  {hit[name]:6,}" for name in sorted(hit))])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

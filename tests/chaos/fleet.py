@@ -1,0 +1,187 @@
+"""A real fleet for many seeds: two workers, two dispatchers, Redis, Postgres and the emulator, each a process.
+
+It stays up from seed to seed; what was killed is started again, what was frozen is thawed.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from orchestrator import schema
+from orchestrator.bootstrap import Fleet
+from orchestrator.embedded import Postgres, Redis
+from orchestrator.embedded.process import Process
+from tests.stories.emulated import REPOSITORY, Emulator
+from vecfleet.settings import Settings
+
+WORKERS, DISPATCHERS = 2, 2
+# Calls answer in milliseconds here, so a lost worker, a hung call or a lag may cost a second or two and no more.
+DEADLINE_S, LEASE_S, FRESHNESS_S = 1.0, 2.5, 0.6
+DIES_WITHIN_S = 20.0
+FATAL = "Fatal Python error"
+
+
+class ChaosFleet:
+    """All of it. `with ChaosFleet(folder) as fleet:` and it is gone afterwards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frozen: set[str] = set()
+        self.processes: dict[str, Process] = {}
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def __enter__(self) -> "ChaosFleet":
+        self.postgres = Postgres(self.folder / "postgres", durable=False).start()
+        self.redis = Redis(self.folder / "redis", durable=False).start()
+        self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"))
+        schema.upgrade(self.postgres.url)
+        own = {
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.redis.url,
+            "PINECONE_API_KEY": "any",
+            "PINECONE_CONTROLLER_HOST": self.emulator.address,
+            "VECFLEET_ROOT": str(self.folder),
+            "REQUEST_DEADLINE_SECONDS": str(DEADLINE_S),
+            "LEASE_SECONDS": str(LEASE_S),
+            "FRESHNESS_WAIT_SECONDS": str(FRESHNESS_S),
+        }
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **own},
+            text=True,
+            bufsize=1,
+        )
+        self.parts = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
+        self.revive()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thaw_all()
+        for name in self.processes:
+            self.kill(name)
+        self._nursery.terminate()
+        self._nursery.wait(DIES_WITHIN_S)
+        self.parts.database.dispose()
+        self.emulator.stop()
+        self.redis.stop()
+        self.postgres.stop()
+        self.postgres.erase()
+        self.redis.erase()
+
+    # Processes
+
+    def revive(self) -> None:
+        """Start whatever of the fleet does not run."""
+        names = [f"worker{n + 1}" for n in range(WORKERS)] + [f"dispatcher{n + 1}" for n in range(DISPATCHERS)]
+        for name in names:
+            if name not in self.processes or not self.processes[name].alive():
+                self.frozen.discard(name)
+                self.processes[name] = self._launch(name)
+
+    def _launch(self, name: str) -> Process:
+        assert self._nursery.stdin is not None and self._nursery.stdout is not None
+        log = self.folder / f"{name}.log"
+        log.touch()
+        self._nursery.stdin.write(f"{name}\t{log}\n")
+        pid = int(self._nursery.stdout.readline())
+        return Process(name, pid, time.time(), log)
+
+    def kill(self, name: str) -> None:
+        self._send(name, signal.SIGKILL)
+        deadline = time.monotonic() + DIES_WITHIN_S
+        while self.processes[name].alive():
+            assert time.monotonic() < deadline, f"{name} does not die"
+            time.sleep(0.005)
+
+    def freeze(self, name: str) -> None:
+        self.frozen.add(name)
+        self._send(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        if name in self.frozen:
+            self.frozen.discard(name)
+            self._send(name, signal.SIGCONT)
+
+    def thaw_all(self) -> None:
+        for name in list(self.frozen):
+            self.thaw(name)
+
+    def _send(self, name: str, number: int) -> None:
+        servers = {"emulator": self.emulator.process, "redis": self.redis.process}
+        process = servers.get(name) or self.processes[name]
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+    def crashed(self) -> list[str]:
+        """Processes whose interpreter crashed, whoever noticed."""
+        found = []
+        for process in self.processes.values():
+            _, fatal, where = process.log.read_text(errors="replace").partition(FATAL)
+            if fatal:
+                found.append(f"{process.name}: {fatal}{where[:2_000]}")
+        return found
+
+    # The services
+
+    def kill_redis(self) -> None:
+        """Dead, and back without anything in it."""
+        assert self.redis.process is not None
+        os.kill(self.redis.process.pid, signal.SIGKILL)
+        self.redis.process.stop(DIES_WITHIN_S)
+        self.redis.start()
+
+    def kill_postgres(self) -> None:
+        assert self.postgres.process is not None
+        os.kill(self.postgres.process.pid, signal.SIGKILL)
+        self.postgres.process.stop(DIES_WITHIN_S)
+        self.postgres.start()
+
+    def restart_postgres(self) -> None:
+        self.postgres.stop()
+        self.postgres.start()
+
+    def kill_emulator(self, last_words: Callable[[], object]) -> None:
+        """Dead, and back with all it was told. `last_words` takes over its log while nobody can call it."""
+        stopped = [name for name in self.processes if name not in self.frozen]
+        for name in stopped:
+            self._send(name, signal.SIGSTOP)
+        try:
+            last_words()
+            self.emulator.kill()
+            self.emulator.start()
+        finally:
+            for name in stopped:
+                self._send(name, signal.SIGCONT)
+
+    def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """SQL of the test's own, over a connection of its own; once more where that was cut meanwhile."""
+        try:
+            return self._sql(statement, arguments)
+        except psycopg.OperationalError:
+            self._connection = None
+            return self._sql(statement, arguments)
+
+    def _sql(self, statement: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.postgres.url.replace("+psycopg", ""), autocommit=True)
+        cursor = self._connection.execute(statement, arguments)
+        return cursor.fetchall() if cursor.description else []
+
+    def holder(self, chance: random.Random) -> str | None:
+        """A worker that holds a lease now."""
+        owners = self.sql("SELECT DISTINCT lease_owner FROM batch WHERE lease_owner IS NOT NULL ORDER BY 1")
+        pids = {int(owner.split(":")[1]) for (owner,) in owners}
+        holding = sorted(name for name, process in self.processes.items() if process.pid in pids)
+        return chance.choice(holding) if holding else None

@@ -1,0 +1,62 @@
+"""A warm parent from which workers and dispatchers are forked: a fleet in which processes die has no seconds to import.
+
+Each line on its input is a name and a log file; the answer is a pid. What is forked is what the commands of the same
+name run, except that the dispatcher is less patient than in production, where a dead leader is replaced, and a lost
+wake-up sent again, after longer.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from orchestrator import dispatcher
+from orchestrator.cli import running
+from orchestrator.queue import QUEUES
+from workers.tasks import celery
+
+LEAD_S, RESEND_AFTER_S = 1.0, 1.5
+THREADS = 4
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead
+    for line in sys.stdin:
+        name, log = line.rstrip("\n").split("\t")
+        pid = os.fork()
+        if pid == 0:
+            _become(name, Path(log))
+        print(pid, flush=True)
+
+
+def _become(name: str, log: Path) -> None:
+    status = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for descriptor, here in ((nothing, 0), (output, 1), (output, 2)):
+            os.dup2(descriptor, here)
+        if name.startswith("worker"):
+            celery.worker_main(
+                [
+                    *("worker", "--pool", "threads", "--concurrency", str(THREADS), "--queues", ",".join(QUEUES)),
+                    *("--hostname", f"vecfleet-{os.getpid()}@%h", "--loglevel", "WARNING"),
+                    *("--without-gossip", "--without-mingle"),
+                ]
+            )
+        else:
+            dispatcher.LEAD_S, dispatcher.RESEND_AFTER_S = LEAD_S, RESEND_AFTER_S
+            running.dispatcher()
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not go on in the child
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""A small index made up from a seed, the plan asked for it, and what must become of each record. No code of vecfleet.
+
+What a record becomes is known because it was made to become that: nothing here looks a record's owner up.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.chaos.witness import Contents, Stored
+
+DEFAULT = "__default__"
+METADATA_BYTES = 40_000
+# Just under what the store takes, so that no key can be added to it.
+FULL_BYTES = METADATA_BYTES - 50
+PREVIOUS = "_vecfleet_prev"
+NAMES = ("alma", "bruno", "Chiara", "d-e", "d_e", "D-E", "n 1", "100%", "twin_x", "creator", "z" * 90, "a.b:c", "_")
+IDS = ("with space", "100%", "a/b", "x:y", "#1", "q?a=b&c", 'quo"te', "tick'", "back\\slash", "z" * 500, "+", "0")
+TEXTS = ("größer als 🚀", "", "日本語のテキスト", "line\nbreak", "\u2028", "e\u0301 is not é", "null", "{}")
+
+
+@dataclass(frozen=True)
+class Owner:
+    creator: str
+    twin: str | None
+
+    @property
+    def namespace(self) -> str:
+        return f"creator_{self.creator}" + (f"_twin_{self.twin}" if self.twin is not None else "")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A record to write, and whose it is: None where nobody owns it."""
+
+    id: str
+    values: list[float]
+    sparse: tuple[list[int], list[float]] | None
+    metadata: dict[str, Any]
+    owner: Owner | None
+
+
+@dataclass
+class Case:
+    """One seed's index and what is asked for it."""
+
+    seed: int
+    kind: str  # dense | hybrid | sparse
+    dimension: int
+    grouping: str  # creator: one for all | rows: a list, with merges | owners: a look-up splits __default__
+    policies: dict[str, Any]
+    sources: dict[str, list[Made]] = field(default_factory=dict)
+    foreign: dict[str, list[Made]] = field(default_factory=dict)  # what targets hold before
+    empty: list[str] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
+    owners: dict[str, Owner] = field(default_factory=dict)  # whose each source is; not of one that is split
+    twins: dict[str, str] = field(default_factory=dict)  # the look-up: twin → creator
+    documents: dict[str, str] = field(default_factory=dict)  # the look-up: source → twin
+
+    @property
+    def index(self) -> str:
+        return f"chaos-{self.seed}"
+
+    @property
+    def merges(self) -> bool:
+        return bool(self.policies["collisions"] != "fail")
+
+    def fate(self, namespace: str, stored: Stored) -> tuple[str, Stored] | None:
+        """Where a record of a source belongs, and as what; None where it has to stay."""
+        if namespace in self.left_alone:
+            return None
+        made = self._made[namespace][stored.id]
+        if made.owner is None and self.policies["orphans"] == "park":
+            return None
+        enriched = self._enriched(namespace, stored, made.owner)
+        if enriched is None:
+            return None
+        prefix = f"{namespace}:" if self.policies["collisions"] == "prefix" else ""
+        if len(prefix + stored.id) > 512 or _size(enriched.metadata) > METADATA_BYTES:
+            return None
+        target = made.owner.namespace if made.owner else "review"
+        return target, replace(enriched, id=prefix + stored.id)
+
+    @property
+    def _made(self) -> Mapping[str, Mapping[str, Made]]:
+        return {name: {one.id: one for one in rows} for name, rows in self.sources.items()}
+
+    def _enriched(self, namespace: str, stored: Stored, owner: Owner | None) -> Stored | None:
+        added: dict[str, Any] = {"migrated_from": namespace}
+        if owner is None:
+            added["needs_review"] = True
+        else:
+            added["creator_id"] = owner.creator
+            if owner.twin is not None:
+                added["twin_id"] = owner.twin
+        metadata, before = dict(stored.metadata), {}
+        for key, value in added.items():
+            if key in metadata:
+                same = type(metadata[key]) is type(value) and metadata[key] == value
+                if not same and self.policies["conflicts"] == "fail":
+                    return None
+                if not same and self.policies["conflicts"] == "keep":
+                    continue
+                before[key] = metadata[key]
+            metadata[key] = value
+        if PREVIOUS in metadata:
+            before[PREVIOUS] = metadata[PREVIOUS]
+        if before:
+            metadata[PREVIOUS] = json.dumps(before, sort_keys=True, separators=(",", ":"))
+        return replace(stored, metadata=metadata)
+
+    def candidates(self, originals: Contents) -> dict[tuple[str, str], set[str]]:
+        """What may stand under each id of each target: one of the records that belong there."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for namespace, rows in originals.items():
+            if namespace not in self.sources:
+                continue
+            for stored in rows.values():
+                fate = self.fate(namespace, stored)
+                if fate is not None:
+                    found.setdefault((fate[0], fate[1].id), set()).add(fate[1].face())
+        return found
+
+    def ownership_file(self) -> str:
+        return json.dumps(
+            {
+                "twins": [{"id": twin, "creator_id": creator, "name": twin} for twin, creator in self.twins.items()],
+                "sources": [{"id": document, "twin_id": twin} for document, twin in self.documents.items()],
+            }
+        )
+
+
+def make_case(seed: int) -> Case:
+    """The same index and plan for the same seed."""
+    chance = random.Random(f"index {seed}")
+    grouping = chance.choice(("creator", "rows", "rows", "owners"))
+    # A list merges, and a split may meet what its twin's own namespace holds: so it is said what happens to equal ids.
+    collisions = "fail" if grouping == "creator" else chance.choice(("skip", "prefix", "identical"))
+    case = Case(
+        seed=seed,
+        kind=chance.choice(("dense", "dense", "dense", "hybrid", "sparse")),
+        dimension=chance.choice((4, 8, 24)),
+        grouping=grouping,
+        policies={
+            "soak_seconds": 0,
+            "conflicts": chance.choice(("fail", "keep", "overwrite", "overwrite")),
+            "collisions": collisions,
+            "orphans": chance.choice(("park", "review")),
+            "exclusive": chance.random() < 0.5,
+        },
+    )
+    names = chance.sample(NAMES, chance.randint(3, 6))
+    _own(case, chance, names)
+    for name in [*case.owners, *([DEFAULT] if grouping == "owners" else [])]:
+        case.sources[name] = _records(case, chance, name)
+    spare = [name for name in NAMES if name not in names]
+    case.empty = chance.sample(spare, chance.randint(0, 1))
+    if case.merges and chance.random() < 0.6:
+        _occupy(case, chance)
+    return case
+
+
+def _own(case: Case, chance: random.Random, names: list[str]) -> None:
+    if case.grouping == "creator":
+        case.owners = {name: Owner("sainath.no.1", name) for name in names}
+        if chance.random() < 0.7:
+            case.owners[DEFAULT] = Owner("sainath.no.1", "default")
+        return
+    creators = ["ana", "b.2", "c c"]
+    if case.grouping == "rows":
+        merged = [Owner(chance.choice(creators), None), Owner(chance.choice(creators), "joint")]
+        for name in [*names, *([DEFAULT] if chance.random() < 0.5 else [])]:
+            alone = Owner(chance.choice(creators), name)
+            case.owners[name] = chance.choice([*merged, alone])
+        return
+    case.twins = {name: chance.choice(creators) for name in [*names, "unheard"]}
+    case.owners = {name: Owner(case.twins[name], name) for name in names}
+    case.documents = {f"document-{twin}": twin for twin in case.twins}
+
+
+def _records(case: Case, chance: random.Random, namespace: str) -> list[Made]:
+    count = chance.choice((1, 3, 12, 30, 60, 130))
+    ids = [f"{namespace[:3]}-{n}" for n in range(count)] + [f"same-{n}" for n in range(chance.randint(1, 4))]
+    ids += chance.sample(IDS, chance.randint(0, 4))
+    fat = chance.random() < 0.15  # many bytes: several requests, several batches
+    rows = [_record(case, chance, namespace, id, fat) for id in ids]
+    if chance.random() < 0.5:
+        rows.append(_oversize(case, chance, namespace))
+    return rows
+
+
+def _record(case: Case, chance: random.Random, namespace: str, id: str, fat: bool = False) -> Made:
+    metadata: dict[str, Any] = {
+        "page": chance.randint(-5, 10**6),
+        "share": chance.random(),
+        "seen": chance.random() < 0.5,
+    }
+    metadata["text"] = chance.choice(TEXTS) + ("x" * chance.randint(20_000, 38_000) if fat else "")
+    if chance.random() < 0.3:
+        metadata["tags"] = chance.sample(["a", "ö", "🚀", ""], chance.randint(0, 3))
+    # An id that several sources hold is often the very same record.
+    content = random.Random(f"{case.seed} {id}") if id.startswith("same-") and chance.random() < 0.5 else chance
+    if content is not chance:
+        metadata = {"page": 1.0, "text": "the same everywhere"}
+    owner = case.owners.get(namespace)
+    if owner is None:
+        owner = _unrouted(case, chance, metadata)
+    if chance.random() < 0.1 and content is chance:
+        metadata |= chance.choice(
+            ({"migrated_from": "long ago"}, {PREVIOUS: "somebody's"}, {"migrated_from": namespace})
+        )
+    if chance.random() < 0.05 and namespace in case.owners:
+        metadata["creator_id"] = "somebody else"
+    return Made(id, *_vector(case, content), metadata, owner)
+
+
+def _unrouted(case: Case, chance: random.Random, metadata: dict[str, Any]) -> Owner | None:
+    """Say in its metadata whose a record of __default__ is, in one of the ways there are."""
+    twin = chance.choice(sorted(case.twins))
+    owner = Owner(case.twins[twin], twin)
+    match chance.randrange(5):
+        case 0:
+            metadata["twin_id"] = twin
+        case 1:
+            metadata["source_id"] = f"document-{twin}"
+        case 2:
+            metadata |= {"creator_id": owner.creator, "twin_id": twin}
+        case 3:
+            metadata["creator_id"] = owner.creator
+            return Owner(owner.creator, None)
+        case _:
+            return None
+    return owner
+
+
+def _oversize(case: Case, chance: random.Random, namespace: str) -> Made:
+    made = _record(case, chance, namespace, "oversize")
+    metadata = {key: value for key, value in made.metadata.items() if key != "text"} | {"text": ""}
+    metadata["text"] = "x" * (FULL_BYTES - _size(metadata))
+    return replace(made, metadata=metadata)
+
+
+def _size(metadata: Mapping[str, Any]) -> int:
+    return len(json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def _vector(case: Case, chance: random.Random) -> tuple[list[float], tuple[list[int], list[float]] | None]:
+    values = [] if case.kind == "sparse" else [chance.uniform(-1, 1) for _ in range(case.dimension)]
+    sparse = None
+    if case.kind == "sparse" or (case.kind == "hybrid" and chance.random() < 0.7):
+        indices = sorted(chance.sample(range(2**31), chance.randint(1, 5)))
+        sparse = (indices, [chance.uniform(0.1, 1) for _ in indices])
+    return values, sparse
+
+
+def _occupy(case: Case, chance: random.Random) -> None:
+    """A target holds records already: of ids that are to come, and of others."""
+    name = chance.choice(sorted(case.owners))
+    target = case.owners[name].namespace
+    prefix = f"{name}:" if case.policies["collisions"] == "prefix" else ""
+    ids = [prefix + one.id for one in case.sources[name] if len(prefix + one.id) <= 512]
+    taken = chance.sample(ids, min(len(ids), chance.randint(0, 2)))
+    case.foreign[target] = [_foreign(case, chance, id) for id in [*taken, "here before", "000"]]
+
+
+def _foreign(case: Case, chance: random.Random, id: str) -> Made:
+    return Made(id, *_vector(case, chance), {"note": "here before", "page": 7}, None)

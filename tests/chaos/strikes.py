@@ -1,0 +1,209 @@
+"""Carrying out a schedule: each fault at its time, and how often each of them hit."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import redis
+
+from orchestrator import services
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.schedule import PEOPLE, Event, Schedule
+from tests.chaos.small_index import Case
+from tests.chaos.witness import Contents, Witness
+from vecfleet.errors import Unreachable, VecfleetError
+
+WHO = "somebody else"
+PAUSE_S = 0.4
+
+
+class Strikes:
+    """One seed's faults. `tick` carries out what is due; `clear` ends everything that lasts."""
+
+    def __init__(
+        self,
+        fleet: ChaosFleet,
+        schedule: Schedule,
+        witness: Witness,
+        case: Case,
+        note: Callable[[str], None],
+        apply: Callable[[], object],
+    ) -> None:
+        self.hit: Counter[str] = Counter()
+        self.job_id = 0
+        self._fleet, self._schedule, self._witness, self._note = fleet, schedule, witness, note
+        self._index, self._apply = case.index, apply
+        self._chance = random.Random(f"strikes {case.seed}")
+        self._due: list[tuple[float, Event]] = []
+        self._thaws: list[tuple[float, str]] = []
+        self._rules: list[tuple[str, dict[str, Any]]] = []
+        self._resume_at: float | None = None
+        self._acts: dict[str, Callable[[Event], object]] = {
+            "worker killed": lambda event: self._kill(self._any("worker")),
+            "worker at work killed": lambda event: self._kill(fleet.holder(self._chance) or self._any("worker")),
+            "all workers killed": lambda event: [self._kill(name) for name in self._all("worker")],
+            "worker frozen": lambda event: self._freeze(self._any("worker"), event.lasts_s),
+            "worker at work frozen": lambda event: self._freeze(
+                fleet.holder(self._chance) or self._any("worker"), event.lasts_s
+            ),
+            "dispatcher killed": lambda event: self._kill(self._any("dispatcher")),
+            "dispatcher frozen": lambda event: self._freeze(self._any("dispatcher"), event.lasts_s),
+            "store frozen": lambda event: self._freeze("emulator", event.lasts_s),
+            "store killed": lambda event: self._kill_store(),
+            "Redis flushed": lambda event: self._flush(),
+            "Redis killed": lambda event: fleet.kill_redis(),
+            "Redis frozen": lambda event: self._freeze("redis", event.lasts_s),
+            "Postgres restarted": lambda event: fleet.restart_postgres(),
+            "Postgres killed": lambda event: fleet.kill_postgres(),
+            "connections to Postgres cut": lambda event: self._cut(),
+        }
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to strike, or to thaw."""
+        return bool(self._due or self._thaws or self._resume_at)
+
+    @property
+    def keeps_paused(self) -> bool:
+        """Whether the pause is somebody's, who will end it."""
+        return self._resume_at is not None
+
+    def begin(self, stage: str) -> None:
+        """The stage begins now; what was to strike in an earlier one and did not, does not any more."""
+        now = time.monotonic()
+        self._due = [(now + event.at_s, event) for event in self._schedule.events if event.stage == stage]
+        self._set_rules([])
+        self.tick()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        for at, name in [thaw for thaw in self._thaws if thaw[0] <= now]:
+            self._thaws.remove((at, name))
+            self._fleet.thaw(name)
+            self._note(f"{name} thawed")
+        if self._resume_at is not None and self._resume_at <= now:
+            self._resume()
+        due = [event for at, event in self._due if at <= now]
+        self._due = [(at, event) for at, event in self._due if at > now]
+        for event in due:
+            self._strike(event)
+
+    def _strike(self, event: Event) -> None:
+        self._note(str(event))
+        if event.rule is not None:
+            if "lag_ms" in event.rule:
+                self.hit[event.what] += 1  # lag is no strike but the weather
+            self._set_rules([*self._rules, (event.what, dict(event.rule))])
+        elif event.what in PEOPLE:
+            self._as_a_person(event.what)
+        else:
+            self.hit[event.what] += 1
+            self._acts[event.what](event)
+
+    def clear(self) -> None:
+        """Everything that lasts is over, and everybody runs."""
+        self._due = []
+        self._thaws = []
+        self._fleet.thaw_all()
+        self.clear_store()
+        self._fleet.revive()
+
+    def clear_store(self) -> None:
+        self._schedule_slow = False
+        self._set_rules([], slow=False)
+
+    def excused(self, before: Contents) -> frozenset[tuple[str, str]]:
+        """Records that the service itself lost."""
+        return frozenset()
+
+    # The store
+
+    def _set_rules(self, rules: list[tuple[str, dict[str, Any]]], *, slow: bool = True) -> None:
+        """Put these rules in force, in this order; what those before them hit is counted."""
+        self._fleet.thaw("emulator")
+        http, url = httpx.Client(timeout=20), f"{self._fleet.emulator.address}/_emulator/faults"
+        with http:
+            struck = [rule["struck"] for rule in http.get(url).raise_for_status().json()["faults"]]
+            for (what, rule), times in zip(self._rules, struck, strict=False):
+                self.hit[what] += times
+                if "count" in rule:
+                    rule["count"] -= times
+            self._rules = [(what, rule) for what, rule in rules if rule.get("count", 1) > 0]
+            http.delete(url).raise_for_status()
+            weather = [("slow", dict(self._schedule.slow))] if slow and self._schedule.slow else []
+            wanted = [rule | {"index": self._index} for _, rule in [*self._rules, *weather]]
+            if wanted:
+                http.post(url, json={"faults": wanted}).raise_for_status()
+
+    def _kill_store(self) -> None:
+        self._fleet.thaw("emulator")
+        rules = list(self._rules)
+        self._set_rules([])
+        self._fleet.kill_emulator(self._witness.listen)
+        self._witness.starts_over()
+        self._rules = []
+        self._set_rules(rules)
+
+    # Processes
+
+    def _all(self, kind: str) -> list[str]:
+        return sorted(
+            name for name, process in self._fleet.processes.items() if name.startswith(kind) and process.alive()
+        )
+
+    def _any(self, kind: str) -> str:
+        return self._chance.choice(self._all(kind) or [f"{kind}1"])
+
+    def _kill(self, name: str) -> None:
+        self._fleet.kill(name)
+        self._fleet.frozen.discard(name)
+
+    def _freeze(self, name: str, seconds: float) -> None:
+        self._fleet.freeze(name)
+        self._thaws.append((time.monotonic() + seconds, name))
+
+    def _flush(self) -> None:
+        with redis.Redis.from_url(self._fleet.redis.url, socket_timeout=5) as client:
+            self._fleet.thaw("redis")
+            client.flushall()
+
+    def _cut(self) -> None:
+        self._fleet.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    # People
+
+    def _resume(self) -> None:
+        try:
+            services.resume(self._fleet.parts.database, self.job_id, WHO)
+        except Unreachable:
+            return
+        except VecfleetError as error:
+            self._note(f"told: {error}")
+        self._resume_at = None
+
+    def _as_a_person(self, what: str) -> None:
+        """Asked once, at the wrong time. A refusal is an answer."""
+        database, job = self._fleet.parts.database, self.job_id
+        asked: dict[str, Callable[[], object]] = {
+            "a second apply": self._apply,
+            "a pause": lambda: services.pause(database, job, WHO),
+            "another verification": lambda: services.verify(database, job, WHO),
+            "a roll back amid the clean-up": lambda: services.roll_back(database, job, WHO, None),
+            "a clean-up out of turn": lambda: services.clean_up(database, job, WHO, by_ids=False),
+            "a changed window": lambda: services.set_lever(database, job, WHO, "window", self._chance.randint(1, 6)),
+        }
+        try:
+            asked[what]()
+        except VecfleetError as error:
+            self.hit[f"{what}, refused"] += 1
+            self._note(f"told: {error}")
+            return
+        self.hit[what] += 1
+        if what == "a pause":
+            self._resume_at = time.monotonic() + PAUSE_S
