@@ -66,10 +66,12 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         steps.append(f"vecfleet retry {job.id} failed")
     if reading.undecided:
         steps += [f"vecfleet park accept {job.id} --all", f"vecfleet retry {job.id} parked"]
+    if steps and job.resume_to is _S.CLEANING:
+        steps.append(f"vecfleet cancel {job.id}")  # what a guard will not delete stays
     if steps:
         return tuple(steps)
     if job.resume_to is _S.ROLLING_BACK:
         return (f"vecfleet rollback {job.id} --changed keep",)
     if job.resume_to is _S.CLEANING:
         return (f"vecfleet cleanup {job.id}",)
-    return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}")
+    return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

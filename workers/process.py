@@ -34,11 +34,15 @@ class Process:
         self._lock = threading.Lock()
 
     def index(self, store: str, info: IndexInfo) -> Index:
-        """The index as pinned by host when the job was made; opened once a process."""
+        """The index as pinned by host when the job was made; opened once a process.
+
+        An index that was deleted and made anew has its old host, and may have another dimension or kind.
+        """
         with self._lock:
-            if (store, info.host) not in self._indexes:
-                self._indexes[store, info.host] = self.fleet.store_named(store).open(info)
-            return self._indexes[store, info.host]
+            opened = self._indexes.get((store, info.host))
+            if opened is None or opened.info != info:
+                opened = self._indexes[store, info.host] = self.fleet.store_named(store).open(info)
+            return opened
 
     def router(self, job: Job) -> Router:
         """The routing rules of a job; its ownership snapshot never changes, so it is read once a process."""

@@ -18,11 +18,11 @@ from orchestrator import applying, services
 from orchestrator.cli.watching import look
 from tests.chaos import laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
-from tests.chaos.schedule import COPYING, DESTROYING, make_schedule
-from tests.chaos.small_index import DEFAULT, Case, Made, make_case
+from tests.chaos.schedule import COPYING, DESTROYING, VANISHING, make_schedule
+from tests.chaos.small_index import Case, Made, make_case
 from tests.chaos.strikes import Strikes
 from tests.chaos.witness import Contents, Witness
-from vecfleet.errors import NotFound, Unreachable, VecfleetError
+from vecfleet.errors import Unreachable, VecfleetError
 
 WHO = "chaos"
 POLL_S = 0.03
@@ -31,7 +31,7 @@ PATIENCE_S = 90.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 0.5
 # How often a person does what the job says before it counts as stuck.
-MOST_STEPS = 25
+MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
 LOOKS_EVERY_S = 0.7
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
@@ -39,6 +39,10 @@ WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_na
 
 class Broken(AssertionError):
     """A law is broken, or the job never ended."""
+
+
+class GivenUp(Exception):
+    """What the service lost cannot be moved: the person cancels the job and rolls it back."""
 
 
 @dataclass
@@ -150,11 +154,24 @@ class Life:
         self.plan = self._plan()
         self.job_id = self.strikes.job_id = self._ask(self._apply)
         self.note(f"job {self.job_id} is applied")
-        ending = self.schedule.ending
+        try:
+            self._to_its_end(self.schedule.ending)
+        except GivenUp:
+            self.note("given up")
+            self._cancel_and_roll_back()
+        self._settle()
+        self._judge()
+        self._run_again()
+
+    def _to_its_end(self, ending: str) -> None:
         self.strikes.begin(COPYING)
         if ending == "cancelled and rolled back":
-            self._until_cancelled()
-        elif ending != "cleaned by policy":
+            at = time.monotonic() + self.schedule.cancel_at_s
+            while time.monotonic() < at:
+                self._tick()
+            self._cancel_and_roll_back()
+            return
+        if ending != "cleaned by policy":
             self._reach("verified", "cut_over")
         if ending == "cleaned by policy":
             self._reach("verified", "cut_over", "cleaning", "cleaned")
@@ -164,22 +181,19 @@ class Life:
             self.strikes.begin(DESTROYING)
             self._clean_up()
         elif ending != "verified":
-            self.strikes.begin(DESTROYING)
-            self._ask(lambda: services.roll_back(self.fleet.parts.database, self.job_id, WHO, None))
-            self.note("roll back asked for")
-            self._reach("rolled_back")
-        self._settle()
-        self._judge()
-        self._run_again()
+            self._roll_back()
 
-    def _until_cancelled(self) -> None:
-        at = time.monotonic() + self.schedule.cancel_at_s
-        while time.monotonic() < at:
-            self._tick()
-        with suppress(NotFound):
-            self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
-            self.note("cancelled by a person")
+    def _cancel_and_roll_back(self) -> None:
+        self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
+        self.note("cancelled by a person")
         self._reach("cancelled")
+        self._roll_back()
+
+    def _roll_back(self) -> None:
+        self.strikes.begin(DESTROYING)
+        self._ask(lambda: services.roll_back(self.fleet.parts.database, self.job_id, WHO, None))
+        self.note("roll back asked for")
+        self._reach("rolled_back")
 
     def _clean_up(self) -> None:
         database = self.fleet.parts.database
@@ -232,6 +246,8 @@ class Life:
             step = steps[self._tried[reason] % len(steps)]
             self._tried[reason] += 1
             self._steps += 1
+            if self._tried[reason] > ENOUGH and any(event.what in VANISHING for event in self.schedule.events):
+                raise GivenUp
             if self._steps > MOST_STEPS:
                 raise Broken(f"{state} ({reason}), and what it says to do does not end it: {shown.next_steps}")
             if self._steps > MOST_STEPS // 2:
@@ -305,7 +321,7 @@ class Life:
             after=self.after,
             calls=self.witness.calls,
             state=self.last_state,
-            excused=self.strikes.excused(self.before),
+            excused=self.strikes.lost_by_the_service(self.before),
         )
         self.wrong += laws.broken(evidence) + laws.broken_books(self.fleet, self.job_id) + self.fleet.crashed()
 

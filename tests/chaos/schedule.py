@@ -101,6 +101,16 @@ STORE_FAULTS: Mapping[str, Rule] = {
 }
 """What the emulator does to requests, by the names of the table that is printed."""
 
+AMBUSHES: Mapping[str, tuple[float, float]] = {
+    "worker killed between its call and the record of it": (0, 0),
+    "worker frozen between its call and the record of it": (2.5, 5.0),
+    "worker frozen before its call is carried out": (2.5, 5.0),
+}
+"""What happens to the worker whose call was just hit."""
+
+VANISHING = ("source namespace vanished", "target namespace vanished")
+"""What the service itself loses, while the job copies; afterwards nobody could bring it back."""
+
 PROCESS_FAULTS: Mapping[str, tuple[float, float]] = {
     "worker killed": (0, 0),
     "worker at work killed": (0, 0),
@@ -139,6 +149,8 @@ def make_schedule(case: Case) -> Schedule:
     for _ in range(chance.randint(3, 7)):
         stage = COPYING if ending == "verified" or chance.random() < 0.4 else DESTROYING
         events.append(_event(chance, stage))
+    if chance.random() < 0.15:
+        events.append(_vanishing(chance, case))
     slow = {"operation": "*", "delay_ms": chance.choice((10, 40, 120)), "probability": chance.choice((0.2, 0.6))}
     return Schedule(
         ending=ending,
@@ -149,9 +161,28 @@ def make_schedule(case: Case) -> Schedule:
     )
 
 
+def _vanishing(chance: random.Random, case: Case) -> Event:
+    what = chance.choice(VANISHING)
+    name = chance.choice(sorted(case.owners))
+    namespace = name if what.startswith("source") else case.owners[name].namespace
+    operation = chance.choice(("fetch", "list") if what.startswith("source") else ("upsert", "fetch"))
+    rule = {"operation": operation, "namespace": namespace, "vanish": True, "count": 1}
+    return Event(COPYING, 0.0 if chance.random() < 0.5 else chance.uniform(0, WITHIN_S), what, rule=rule)
+
+
+def _ambush(chance: random.Random, stage: str, at: float) -> Event:
+    what = chance.choice(sorted(AMBUSHES))
+    operation = chance.choice(("upsert",) if stage == COPYING else ("delete", "delete_namespace", "writes"))
+    rule: dict[str, Any] = {"operation": operation, "count": 1}
+    rule |= {"delay_ms": 700} if "before" in what else {"apply_first": True, "hang": True}
+    return Event(stage, at, what, lasts_s=chance.uniform(*AMBUSHES[what]), rule=rule)
+
+
 def _event(chance: random.Random, stage: str) -> Event:
     at = 0.0 if chance.random() < 0.4 else chance.uniform(0, WITHIN_S)
     draw = chance.random()
+    if draw < 0.12:
+        return _ambush(chance, stage, at)
     if draw < 0.5:
         what = chance.choice(sorted(STORE_FAULTS))
         return Event(stage, at, what, rule=STORE_FAULTS[what](chance, stage))

@@ -262,7 +262,8 @@ def _occupy(case: Case, chance: random.Random) -> None:
     prefix = f"{name}:" if case.policies["collisions"] == "prefix" else ""
     ids = [prefix + one.id for one in case.sources[name] if len(prefix + one.id) <= 512]
     taken = chance.sample(ids, min(len(ids), chance.randint(0, 2)))
-    case.foreign[target] = [_foreign(case, chance, id) for id in [*taken, "here before", "000"]]
+    others = [f"before-{n}" for n in range(chance.choice((1, 1, 130)))]  # more than a page of ids
+    case.foreign[target] = [_foreign(case, chance, id) for id in [*others, *taken, "000"]]
 
 
 def _foreign(case: Case, chance: random.Random, id: str) -> Made:

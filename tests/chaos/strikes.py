@@ -11,7 +11,7 @@ import redis
 
 from orchestrator import services
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.schedule import PEOPLE, Event, Schedule
+from tests.chaos.schedule import AMBUSHES, PEOPLE, Event, Schedule
 from tests.chaos.small_index import Case
 from tests.chaos.witness import Contents, Witness
 from vecfleet.errors import Unreachable, VecfleetError
@@ -35,16 +35,17 @@ class Strikes:
         self.hit: Counter[str] = Counter()
         self.job_id = 0
         self._fleet, self._schedule, self._witness, self._note = fleet, schedule, witness, note
-        self._index, self._apply = case.index, apply
+        self._case, self._index, self._apply = case, case.index, apply
         self._chance = random.Random(f"strikes {case.seed}")
         self._due: list[tuple[float, Event]] = []
         self._thaws: list[tuple[float, str]] = []
         self._rules: list[tuple[str, dict[str, Any]]] = []
         self._resume_at: float | None = None
+        self._ambushes: list[Event] = []
         self._acts: dict[str, Callable[[Event], object]] = {
             "worker killed": lambda event: self._kill(self._any("worker")),
             "worker at work killed": lambda event: self._kill(fleet.holder(self._chance) or self._any("worker")),
-            "all workers killed": lambda event: [self._kill(name) for name in self._all("worker")],
+            "all workers killed": lambda event: self._kill(*self._all("worker")),
             "worker frozen": lambda event: self._freeze(self._any("worker"), event.lasts_s),
             "worker at work frozen": lambda event: self._freeze(
                 fleet.holder(self._chance) or self._any("worker"), event.lasts_s
@@ -75,6 +76,7 @@ class Strikes:
         """The stage begins now; what was to strike in an earlier one and did not, does not any more."""
         now = time.monotonic()
         self._due = [(now + event.at_s, event) for event in self._schedule.events if event.stage == stage]
+        self._ambushes = []
         self._set_rules([])
         self.tick()
 
@@ -86,6 +88,7 @@ class Strikes:
             self._note(f"{name} thawed")
         if self._resume_at is not None and self._resume_at <= now:
             self._resume()
+        self._spring()
         due = [event for at, event in self._due if at <= now]
         self._due = [(at, event) for at, event in self._due if at > now]
         for event in due:
@@ -97,37 +100,71 @@ class Strikes:
             if "lag_ms" in event.rule:
                 self.hit[event.what] += 1  # lag is no strike but the weather
             self._set_rules([*self._rules, (event.what, dict(event.rule))])
+            if event.what in AMBUSHES:
+                self._ambushes.append(event)
         elif event.what in PEOPLE:
             self._as_a_person(event.what)
         else:
             self.hit[event.what] += 1
             self._acts[event.what](event)
 
+    def _spring(self) -> None:
+        """The worker whose call was hit since the last tick is killed or frozen, or another that holds a lease."""
+        for event in self._ambushes:
+            if any(what == event.what and times for (what, _), times in zip(self._rules, self._struck(), strict=False)):
+                self._ambushes.remove(event)
+                name = self._fleet.holder(self._chance) or self._any("worker")
+                self._note(f"{name} is caught at its call")
+                if event.lasts_s:
+                    self._freeze(name, event.lasts_s)
+                else:
+                    self._kill(name)
+                return
+
+    def _struck(self) -> list[int]:
+        """How often each rule in force struck."""
+        if "emulator" in self._fleet.frozen:
+            return []
+        url = f"{self._fleet.emulator.address}/_emulator/faults"
+        return [rule["struck"] for rule in httpx.get(url, timeout=20).raise_for_status().json()["faults"]]
+
     def clear(self) -> None:
         """Everything that lasts is over, and everybody runs."""
-        self._due = []
-        self._thaws = []
+        self._due, self._thaws, self._ambushes = [], [], []
         self._fleet.thaw_all()
         self.clear_store()
         self._fleet.revive()
 
     def clear_store(self) -> None:
-        self._schedule_slow = False
+        """The vendor's troubles are over."""
         self._set_rules([], slow=False)
 
-    def excused(self, before: Contents) -> frozenset[tuple[str, str]]:
-        """Records that the service itself lost."""
-        return frozenset()
+    def lost_by_the_service(self, before: Contents) -> frozenset[tuple[str, str]]:
+        """Records that vanished: of sources, those whose twin was not written by then, whole and acknowledged."""
+        lost: set[tuple[str, str]] = set()
+        written: set[tuple[str, str]] = set()
+        for call in self._witness.calls:
+            namespace = call["namespace"]
+            if call["operation"] == "upsert" and call["status"] == 200:
+                written |= {(namespace, id) for id in call["ids"]}
+            if "vanish" not in (call["fault"] or ""):
+                continue
+            written = {(there, id) for there, id in written if there != namespace}
+            lost |= {(namespace, one.id) for one in self._case.foreign.get(namespace, ())}
+            for id, stored in before.get(namespace, {}).items() if namespace in self._case.sources else ():
+                fate = self._case.fate(namespace, stored)
+                if fate is None or (fate[0], fate[1].id) not in written:
+                    lost.add((namespace, id))
+        return frozenset(lost)
 
     # The store
 
     def _set_rules(self, rules: list[tuple[str, dict[str, Any]]], *, slow: bool = True) -> None:
         """Put these rules in force, in this order; what those before them hit is counted."""
         self._fleet.thaw("emulator")
-        http, url = httpx.Client(timeout=20), f"{self._fleet.emulator.address}/_emulator/faults"
-        with http:
-            struck = [rule["struck"] for rule in http.get(url).raise_for_status().json()["faults"]]
-            for (what, rule), times in zip(self._rules, struck, strict=False):
+        url = f"{self._fleet.emulator.address}/_emulator/faults"
+        with httpx.Client(timeout=20) as http:
+            for (what, rule), times in zip(self._rules, self._struck(), strict=False):
                 self.hit[what] += times
                 if "count" in rule:
                     rule["count"] -= times
@@ -157,9 +194,10 @@ class Strikes:
     def _any(self, kind: str) -> str:
         return self._chance.choice(self._all(kind) or [f"{kind}1"])
 
-    def _kill(self, name: str) -> None:
-        self._fleet.kill(name)
-        self._fleet.frozen.discard(name)
+    def _kill(self, *names: str) -> None:
+        for name in names:
+            self._fleet.kill(name)
+            self._fleet.frozen.discard(name)
 
     def _freeze(self, name: str, seconds: float) -> None:
         self._fleet.freeze(name)
@@ -178,6 +216,10 @@ class Strikes:
 
     # People
 
+    def _state(self) -> str:
+        [(state,)] = self._fleet.sql("SELECT state FROM job WHERE id = %s", self.job_id)
+        return str(state)
+
     def _resume(self) -> None:
         try:
             services.resume(self._fleet.parts.database, self.job_id, WHO)
@@ -189,6 +231,8 @@ class Strikes:
 
     def _as_a_person(self, what: str) -> None:
         """Asked once, at the wrong time. A refusal is an answer."""
+        if what == "a roll back amid the clean-up" and self._state() != "cleaning":
+            return  # any earlier it is no mistake
         database, job = self._fleet.parts.database, self.job_id
         asked: dict[str, Callable[[], object]] = {
             "a second apply": self._apply,

@@ -224,12 +224,12 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
             {"undecided": 3},
             ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked"),
         ),
-        ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7")),
+        ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
         ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
         ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
         (
             {"resume_to": JobState.CLEANING, "parked_batches": 1},
-            ("vecfleet park list 7", "vecfleet retry 7 failed"),
+            ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet cancel 7"),
         ),
     ],
 )
