@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos import laws
+from tests.chaos import books
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.life import Outcome, live
 
@@ -21,7 +21,7 @@ def main() -> int:
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
-        laws.watch(fleet)
+        books.watch(fleet.sql)
         outcomes = []
         for seed in seeds:
             outcome = live(fleet, seed)

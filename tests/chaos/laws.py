@@ -4,14 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.states import BATCH_EDGES, JOB_EDGES, MOVE_EDGES
-from tests.chaos.fleet import ChaosFleet
 from tests.chaos.small_index import Case
 from tests.chaos.witness import Contents
 
 PROVEN = ("verified", "cut_over", "cleaned")
 SHOWN = 5
-SETTLED = "written + identical + gone + parked + left_behind"
 
 
 @dataclass(frozen=True)
@@ -148,90 +145,3 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
 
 def _faces(contents: Contents) -> dict[tuple[str, str], str]:
     return {(namespace, id): stored.face() for namespace, rows in contents.items() for id, stored in rows.items()}
-
-
-# The books, by SQL of the test's own
-
-WATCH = """
-CREATE TABLE IF NOT EXISTS chaos_seen (
-    n bigserial, what text, id bigint, job_id bigint, was text, now text, generation int, owner text,
-    until timestamptz, at timestamptz DEFAULT clock_timestamp());
-CREATE OR REPLACE FUNCTION chaos_see_batch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF (NEW.state, NEW.generation, NEW.lease_until) IS DISTINCT FROM (OLD.state, OLD.generation, OLD.lease_until) THEN
-        INSERT INTO chaos_seen (what, id, job_id, was, now, generation, owner, until)
-        VALUES ('batch', NEW.id, NEW.job_id, OLD.state, NEW.state, NEW.generation, NEW.lease_owner, NEW.lease_until);
-    END IF; RETURN NULL; END $$;
-CREATE OR REPLACE FUNCTION chaos_see_state() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF NEW.state <> OLD.state THEN
-        INSERT INTO chaos_seen (what, id, job_id, was, now)
-        VALUES (TG_TABLE_NAME, NEW.id, coalesce((to_jsonb(NEW)->>'job_id')::bigint, NEW.id), OLD.state, NEW.state);
-    END IF; RETURN NULL; END $$;
-CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON batch FOR EACH ROW EXECUTE FUNCTION chaos_see_batch();
-CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON move FOR EACH ROW EXECUTE FUNCTION chaos_see_state();
-CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON job FOR EACH ROW EXECUTE FUNCTION chaos_see_state();
-"""
-
-
-def watch(fleet: ChaosFleet) -> None:
-    """From now on the job table notes each change of a state and of a lease."""
-    fleet.sql(WATCH)
-
-
-def broken_books(fleet: ChaosFleet, job_id: int) -> list[str]:
-    return [*_accounts(fleet, job_id), *_leases(fleet, job_id), *_edges(fleet, job_id)]
-
-
-def _accounts(fleet: ChaosFleet, job_id: int) -> Iterator[str]:
-    wrong = fleet.sql(
-        f"SELECT source, listed, {SETTLED}, state FROM move WHERE job_id = %s AND state <> 'rolled_back' "
-        f"AND listed_all AND open_batches = 0 AND listed <> {SETTLED}",
-        job_id,
-    )
-    for source, listed, settled, state in wrong:
-        yield f"{source} ({state}): {listed} listed, {settled} accounted for"
-    tallied = fleet.sql(
-        "SELECT m.source, m.written, coalesce(sum(y.records), 0) FROM move m LEFT JOIN batch b ON b.move_id = m.id AND "
-        "b.kind = 'copy' LEFT JOIN batch_tally y ON y.batch_id = b.id WHERE m.job_id = %s GROUP BY m.id "
-        "HAVING m.written <> coalesce(sum(y.records), 0)",
-        job_id,
-    )
-    for source, written, records in tallied:
-        yield f"{source}: {written} written, {records} in the tallies"
-    negative = fleet.sql(
-        "SELECT source FROM move WHERE job_id = %s AND "
-        "least(listed, written, identical, gone, parked, left_behind, deleted, open_batches) < 0",
-        job_id,
-    )
-    yield from (f"{source}: a count below zero" for (source,) in negative)
-
-
-def _leases(fleet: ChaosFleet, job_id: int) -> Iterator[str]:
-    """A batch has one lease at a time, and one in each generation."""
-    held: dict[int, tuple[int, str]] = {}
-    leased: set[tuple[int, int]] = set()
-    rows = fleet.sql(
-        "SELECT id, was, now, generation, owner FROM chaos_seen WHERE what = 'batch' AND job_id = %s ORDER BY n", job_id
-    )
-    for batch, was, now, generation, owner in rows:
-        if now != "leased":
-            held.pop(batch, None)
-        elif was != "leased":
-            if batch in held or (batch, generation) in leased:
-                yield f"batch {batch} was leased twice in generation {generation}"
-            held[batch] = (generation, owner)
-            leased.add((batch, generation))
-        elif held.get(batch, (generation, owner)) != (generation, owner):
-            yield f"the lease of batch {batch} went from {held[batch]} to {(generation, owner)}"
-
-
-def _edges(fleet: ChaosFleet, job_id: int) -> Iterator[str]:
-    """Every change of a state is an edge of the one table of edges."""
-    for what, edges in (("job", JOB_EDGES), ("move", MOVE_EDGES), ("batch", BATCH_EDGES)):
-        allowed = {(str(was), str(now)) for was, those in edges.items() for now in those}
-        for was, now, times in fleet.sql(
-            "SELECT was, now, count(*) FROM chaos_seen WHERE what = %s AND job_id = %s AND was <> now GROUP BY 1, 2",
-            what,
-            job_id,
-        ):
-            if (was, now) not in allowed:
-                yield f"{times} times a {what} went from {was} to {now}: there is no such edge"

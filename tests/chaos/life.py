@@ -16,7 +16,7 @@ from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator import applying, services
 from orchestrator.cli.watching import look
-from tests.chaos import laws
+from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.schedule import COPYING, DESTROYING, VANISHING, make_schedule
 from tests.chaos.small_index import Case, Made, make_case
@@ -323,7 +323,7 @@ class Life:
             state=self.last_state,
             excused=self.strikes.lost_by_the_service(self.before),
         )
-        self.wrong += laws.broken(evidence) + laws.broken_books(self.fleet, self.job_id) + self.fleet.crashed()
+        self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
 
     def _run_again(self) -> None:
         """A second run changes nothing: the same plan, the same clean-up or roll back, the same verification."""

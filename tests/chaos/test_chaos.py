@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import laws
+from tests.chaos import books
 from tests.chaos.__main__ import table, told
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.life import live
@@ -17,7 +17,7 @@ SEEDS = range(1, 21)
 @pytest.mark.story
 def test_twenty_seeds_of_faults_break_no_law(tmp_path: Path) -> None:
     with ChaosFleet(tmp_path) as fleet:
-        laws.watch(fleet)
+        books.watch(fleet.sql)
         outcomes = [live(fleet, seed) for seed in SEEDS]
     print(table(outcomes))
     broken = [told(outcome) for outcome in outcomes if outcome.wrong]

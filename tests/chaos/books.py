@@ -1,0 +1,103 @@
+"""The books of a job: its accounts, its leases, its changes of state. By SQL of the tests' own, over the whole history.
+
+Triggers note each change of a state and of a lease, so that what came and went between two looks is judged too.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from orchestrator.states import BATCH_EDGES, JOB_EDGES, MOVE_EDGES
+
+SETTLED = "written + identical + gone + parked + left_behind"
+
+
+class Sql(Protocol):
+    """Runs one statement and gives its rows."""
+
+    def __call__(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]: ...
+
+
+WATCH = """
+CREATE TABLE IF NOT EXISTS chaos_seen (
+    n bigserial, what text, id bigint, job_id bigint, was text, now text, generation int, owner text,
+    until timestamptz, at timestamptz DEFAULT clock_timestamp());
+CREATE OR REPLACE FUNCTION chaos_see_batch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF (NEW.state, NEW.generation, NEW.lease_until) IS DISTINCT FROM (OLD.state, OLD.generation, OLD.lease_until) THEN
+        INSERT INTO chaos_seen (what, id, job_id, was, now, generation, owner, until)
+        VALUES ('batch', NEW.id, NEW.job_id, OLD.state, NEW.state, NEW.generation, NEW.lease_owner, NEW.lease_until);
+    END IF; RETURN NULL; END $$;
+CREATE OR REPLACE FUNCTION chaos_see_state() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.state <> OLD.state THEN
+        INSERT INTO chaos_seen (what, id, job_id, was, now)
+        VALUES (TG_TABLE_NAME, NEW.id, coalesce((to_jsonb(NEW)->>'job_id')::bigint, NEW.id), OLD.state, NEW.state);
+    END IF; RETURN NULL; END $$;
+CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON batch FOR EACH ROW EXECUTE FUNCTION chaos_see_batch();
+CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON move FOR EACH ROW EXECUTE FUNCTION chaos_see_state();
+CREATE OR REPLACE TRIGGER chaos AFTER UPDATE ON job FOR EACH ROW EXECUTE FUNCTION chaos_see_state();
+"""
+
+
+def watch(sql: Sql) -> None:
+    """From now on the job table notes each change of a state and of a lease."""
+    sql(WATCH)
+
+
+def broken_books(sql: Sql, job_id: int) -> list[str]:
+    """Everything about the job's books that is not as it must be."""
+    return [*_accounts(sql, job_id), *_leases(sql, job_id), *_edges(sql, job_id)]
+
+
+def _accounts(sql: Sql, job_id: int) -> Iterator[str]:
+    wrong = sql(
+        f"SELECT source, listed, {SETTLED}, state FROM move WHERE job_id = %s AND state <> 'rolled_back' "
+        f"AND listed_all AND open_batches = 0 AND listed <> {SETTLED}",
+        job_id,
+    )
+    for source, listed, settled, state in wrong:
+        yield f"{source} ({state}): {listed} listed, {settled} accounted for"
+    tallied = sql(
+        "SELECT m.source, m.written, coalesce(sum(y.records), 0) FROM move m LEFT JOIN batch b ON b.move_id = m.id AND "
+        "b.kind = 'copy' LEFT JOIN batch_tally y ON y.batch_id = b.id WHERE m.job_id = %s GROUP BY m.id "
+        "HAVING m.written <> coalesce(sum(y.records), 0)",
+        job_id,
+    )
+    for source, written, records in tallied:
+        yield f"{source}: {written} written, {records} in the tallies"
+    negative = sql(
+        "SELECT source FROM move WHERE job_id = %s AND "
+        "least(listed, written, identical, gone, parked, left_behind, deleted, open_batches) < 0",
+        job_id,
+    )
+    yield from (f"{source}: a count below zero" for (source,) in negative)
+
+
+def _leases(sql: Sql, job_id: int) -> Iterator[str]:
+    """A batch has one lease at a time, and one in each generation."""
+    held: dict[int, tuple[int, str]] = {}
+    leased: set[tuple[int, int]] = set()
+    rows = sql(
+        "SELECT id, was, now, generation, owner FROM chaos_seen WHERE what = 'batch' AND job_id = %s ORDER BY n", job_id
+    )
+    for batch, was, now, generation, owner in rows:
+        if now != "leased":
+            held.pop(batch, None)
+        elif was != "leased":
+            if batch in held or (batch, generation) in leased:
+                yield f"batch {batch} was leased twice in generation {generation}"
+            held[batch] = (generation, owner)
+            leased.add((batch, generation))
+        elif held.get(batch, (generation, owner)) != (generation, owner):
+            yield f"the lease of batch {batch} went from {held[batch]} to {(generation, owner)}"
+
+
+def _edges(sql: Sql, job_id: int) -> Iterator[str]:
+    """Every change of a state is an edge of the one table of edges."""
+    for what, edges in (("job", JOB_EDGES), ("move", MOVE_EDGES), ("batch", BATCH_EDGES)):
+        allowed = {(str(was), str(now)) for was, those in edges.items() for now in those}
+        for was, now, times in sql(
+            "SELECT was, now, count(*) FROM chaos_seen WHERE what = %s AND job_id = %s AND was <> now GROUP BY 1, 2",
+            what,
+            job_id,
+        ):
+            if (was, now) not in allowed:
+                yield f"{times} times a {what} went from {was} to {now}: there is no such edge"

@@ -1,0 +1,289 @@
+"""A whole job in any order of events: whoever dies, freezes, comes late or twice, and whatever people ask meanwhile.
+
+The steps are the workers' own, on a real job table whose clock is ours. After each event the laws hold; when the faults
+are over the job comes to its end. Planted bugs show that the laws would notice.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from orchestrator import dispatcher
+from orchestrator import tables as t
+from orchestrator.ledger import batches, checks, copies, moves, removals
+from orchestrator.ledger.checks import Evidence
+from orchestrator.model import Lease
+from orchestrator.states import BatchState, JobState
+from orchestrator.verdicts import Verdict
+from tests.machine.acting import Clock, Stop
+from tests.machine.jobs import LEASE_S, Jobs, World
+from vecfleet.records import Record
+from vecfleet.stores.base import Usage
+from workers import cleaning, copying, holding, lane, running, undoing
+from workers.holding import Held
+from workers.work import Work
+
+LEASED, AT_ITS_UPSERT, BEFORE_ITS_RECORD = "committed", "upsert", "upsert answered"
+
+
+@pytest.fixture
+def world(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    clock = Clock(database_url)
+    monkeypatch.setattr(batches, "time", SimpleNamespace(monotonic=clock.monotonic))
+    # No heart beats by itself: whether a lease lasts is the machine's to decide.
+    never = threading.Event()
+    monkeypatch.setattr(holding, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=lambda _: never.wait()))
+    world = World(database_url, redis_url, clock)
+    monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
+    yield world
+    world.close()
+
+
+def machine_in(world: World) -> type[Jobs]:
+    return type("JobsHere", (Jobs,), {"world": world})
+
+
+def test_in_any_order_of_events_nothing_unproven_is_deleted_and_the_job_ends(world: World) -> None:
+    run_state_machine_as_test(
+        machine_in(world),
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=25,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            report_multiple_bugs=False,
+        ),
+    )
+
+
+# The laws notice: each life goes well, and with the bug that is planted in it a law is broken
+
+
+def _verified(machine: Jobs) -> None:
+    for _ in range(8):
+        machine._round()
+        if machine.table.job.state is JobState.VERIFIED:
+            return
+    raise AssertionError(f"the job stays {machine.table.job.state}")
+
+
+def _frozen_copy(machine: Jobs, gate: str) -> None:
+    """A worker of a copy batch freezes; its lease runs out, and another one does the batch."""
+    machine.tick()
+    for wakeup in machine.dispatch():
+        machine._work(wakeup, None)
+    [first, *_] = machine.dispatch()
+    machine._work(first, Stop(gate, "freezes"))
+    assert machine.frozen, "it ended before that gate"
+    machine.time_passes(LEASE_S + 1)
+    machine.reap()
+
+
+def _wakes_up(machine: Jobs) -> None:
+    machine.a_frozen_worker_wakes_up(0, None)
+    machine.the_books_agree()
+
+
+def _finishes_late(machine: Jobs) -> None:
+    _frozen_copy(machine, BEFORE_ITS_RECORD)
+    _verified(machine)
+    _wakes_up(machine)
+
+
+def _two_at_once(machine: Jobs) -> None:
+    _frozen_copy(machine, BEFORE_ITS_RECORD)
+    machine.dispatch_and_work(Stop(BEFORE_ITS_RECORD, "freezes"), 1)
+    machine.the_books_agree()
+
+
+def _writes_late(machine: Jobs) -> None:
+    _frozen_copy(machine, AT_ITS_UPSERT)
+    _verified(machine)
+    _wakes_up(machine)
+
+
+def _writes_after_a_roll_back(machine: Jobs) -> None:
+    _frozen_copy(machine, AT_ITS_UPSERT)
+    machine.a_person_asks("cancel")
+    machine.tick()
+    machine.a_person_asks("roll back")
+    for _ in range(4):
+        machine._round()
+    assert machine.table.job.state is JobState.ROLLED_BACK
+    _wakes_up(machine)
+
+
+def _sleeps_through_its_lease(machine: Jobs) -> None:
+    machine.tick()
+    [first, *_] = machine.dispatch()
+    machine._work(first, Stop(LEASED, "freezes"))
+    machine.time_passes(LEASE_S + 1)
+    _wakes_up(machine)
+
+
+def _loses_a_record(machine: Jobs) -> None:
+    machine.an_upsert_will_lose("a")
+    _verified(machine)
+
+
+def _omits_a_record(machine: Jobs) -> None:
+    machine.tick()
+    for wakeup in machine.dispatch():
+        machine._work(wakeup, None)
+    machine.a_fetch_will_omit("a")
+    _verified(machine)
+
+
+def _is_cleaned(machine: Jobs, by_ids: bool = True) -> None:
+    _verified(machine)
+    machine.a_person_asks("clean up by ids" if by_ids else "clean up")
+    for _ in range(3):
+        machine._round()
+
+
+def _is_changed_and_cleaned(machine: Jobs) -> None:
+    _verified(machine)
+    machine.somebody_writes_to_a_source("a", add=False)
+    machine.a_person_asks("clean up by ids")
+    for _ in range(3):
+        machine._round()
+
+
+def _grows_and_is_cleaned(machine: Jobs) -> None:
+    _verified(machine)
+    machine.somebody_writes_to_a_source("a", add=True)
+    machine.a_person_asks("clean up")
+    for _ in range(3):
+        machine._round()
+
+
+def _is_changed_while_its_clean_up_rests(machine: Jobs) -> None:
+    _verified(machine)
+    machine.a_person_asks("clean up")
+    for wakeup in machine.dispatch():
+        machine._work(wakeup, None)
+    machine.a_person_asks("pause")
+    machine.tick()
+    machine.somebody_writes_to_a_source("a", add=False)
+    machine.a_person_asks("resume")
+    for _ in range(3):
+        machine._round()
+
+
+def _is_changed_at_its_target_and_rolled_back(machine: Jobs) -> None:
+    _verified(machine)
+    machine.somebody_changes_a_record_at_a_target("a")
+    machine.a_person_asks("roll back")
+    for _ in range(3):
+        machine._round()
+
+
+def _settle_without_the_fence(
+    connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
+) -> dict[str, Any]:
+    held = sa.update(t.batch).where(t.batch.c.id == lease.id)
+    done = held.values(state=state, lease_owner=None, lease_until=None, **values).returning(t.batch)
+    return dict(connection.execute(done).one()._mapping)
+
+
+def _count_without_taking_back(
+    connection: sa.Connection, move_id: int, before: dict[str, int], after: dict[str, int], *, opened: int
+) -> None:
+    count(connection, move_id, {}, after, opened=opened)
+
+
+def _with_the_old_generation(bugged: Callable[..., Any]) -> Callable[..., Any]:
+    """What it does, with each generation put back to what it was."""
+
+    def bug(connection: sa.Connection, *arguments: Any) -> Any:
+        before = connection.execute(sa.select(t.batch.c.id, t.batch.c.generation)).all()
+        answer = bugged(connection, *arguments)
+        for row in before:
+            old = sa.update(t.batch).where(t.batch.c.id == row.id).values(generation=row.generation)
+            connection.execute(old)
+        return answer
+
+    return bug
+
+
+def _gone_at_once(work: Work) -> tuple[dict[str, Record], list[str]]:
+    records = work.source.fetch(work.move.source, work.ids)
+    return records, [id for id in work.ids if id not in records]
+
+
+def _always_verified(evidence: Evidence) -> Verdict:
+    return Verdict("verified", "it will be all right", {"verified": True})
+
+
+class _EqualsAnything:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+count, reopen, expired = copies._count, copies.reopen, batches.expired
+
+PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
+    "finish without the fence": (batches, "settle", _settle_without_the_fence, _finishes_late),
+    "an expiry that leaves the fence open": (batches, "expired", _with_the_old_generation(expired), _two_at_once),
+    "the fence skipped in repair": (copies, "reopen", _with_the_old_generation(reopen), _loses_a_record),
+    "counts added twice": (copies, "_count", _count_without_taking_back, _loses_a_record),
+    "tallies added to": (copies, "_take_back", lambda *_: None, _loses_a_record),
+    "a verdict that is not voided": (checks, "void_targets", lambda *_: [], _writes_late),
+    "a write that voids no verdict": (moves, "raise_sequence", lambda *_: None, _verified),
+    "a late write that nobody hears of": (running, "_note_late_writes", lambda _: None, _writes_after_a_roll_back),
+    "a lease not looked at before a call": (Held, "require", lambda *_: None, _sleeps_through_its_lease),
+    "gone after one look": (copying, "_fetch", _gone_at_once, _omits_a_record),
+    "a verdict without evidence": (dispatcher, "judge", _always_verified, _loses_a_record),
+    "a removal without intent": (cleaning, "_intend", lambda _: None, _is_cleaned),
+    "a clean-up that does not read the source again": (
+        cleaning,
+        "_prove",
+        lambda work: cleaning._Proof(set(cleaning._written_ids(work))),
+        _is_changed_and_cleaned,
+    ),
+    "a clean-up that does not list the source again": (
+        cleaning,
+        "_list",
+        lambda work, _: cleaning._copied(work),
+        _grows_and_is_cleaned,
+    ),
+    "a clean-up that trusts an old proof": (
+        removals,
+        "prove_again",
+        lambda *_: None,
+        _is_changed_while_its_clean_up_rests,
+    ),
+    "a roll back that does not compare": (
+        undoing,
+        "record_digest",
+        lambda _: _EqualsAnything(),
+        _is_changed_at_its_target_and_rolled_back,
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    where, name, planted, life = PLANTED[bug]
+
+    def live() -> None:
+        machine = machine_in(world)()
+        machine.apply()
+        life(machine)
+        machine.the_end()
+
+    # Given a life in which the laws hold, then with the bug in it they do not
+    live()
+    monkeypatch.setattr(where, name, planted)
+    with pytest.raises(AssertionError):
+        live()
