@@ -225,10 +225,13 @@ def claim_ids(
     return {row.record_id: None if row.digest is None else int(row.digest) for row in held}
 
 
-def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequence[str]) -> None:
-    """Ids that the target holds already. One that a move has taken meanwhile stays that move's. Safe to repeat."""
+def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequence[str]) -> int:
+    """Ids that the target holds already. One that a move has taken meanwhile stays that move's. Safe to repeat.
+
+    Returns how many of them were not on record yet.
+    """
     rows = [{"target_id": target_id, "record_id": record_id} for record_id in record_ids]
-    connection.execute(insert(t.target_id).values(rows).on_conflict_do_nothing())
+    return connection.execute(insert(t.target_id).values(rows).on_conflict_do_nothing()).rowcount
 
 
 def held_before(connection: sa.Connection, target_id: int, after: str | None, limit: int) -> list[str]:

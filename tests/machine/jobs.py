@@ -32,6 +32,10 @@ TABLES = ("target_id", "batch_tally", "finding", "parked_record", "claim", "audi
 # More than any job here needs: each round is a tick, all that is due, and a step of a person.
 MOST_ROUNDS = 60
 
+# By rounds in which everything goes well: the later ones begin with what destroys.
+STAGES = ("planned", "listed", "copied", "checked", "verified", "clean up", "clean up by ids", "roll back")
+WISHES = ("", "clean up", "clean up by ids", "roll back")
+
 STOPS = st.one_of(
     st.none(),
     st.builds(Stop, st.integers(1, 22), st.sampled_from(("dies", "freezes", "freezes", "unavailable", "timed out"))),
@@ -68,7 +72,16 @@ class Jobs(RuleBasedStateMachine):
 
     world: World  # set by the test that runs the machine
 
-    @initialize()
+    @initialize(stage=st.sampled_from(STAGES), wish=st.sampled_from(WISHES))
+    def begin(self, stage: str, wish: str) -> None:
+        """A job that is as far as this, and what a person wants of it in the end."""
+        self.apply()
+        self.wish = wish
+        for _ in range(STAGES.index(stage)):
+            self._round()
+        if stage in ("clean up", "clean up by ids", "roll back"):
+            self.a_person_asks(stage)
+
     def apply(self) -> None:
         world = self.world
         for name in (*TABLES, "move", "job"):
@@ -83,6 +96,7 @@ class Jobs(RuleBasedStateMachine):
         self.table = JobTable(world.database)
         plan = plan_of(*(planned(source, to, len(RECORDS[source])) for source, to in TARGETS.items()), cut_over="none")
         self.table.apply(plan)
+        self.wish = ""
         self.wakeups: list[Wakeup] = []
         self.frozen: list[Worker] = []
         self.proven: set[tuple[str, str]] = set()
@@ -284,6 +298,10 @@ class Jobs(RuleBasedStateMachine):
         for _ in range(MOST_ROUNDS):
             self._round()
             job = self.table.job
+            if job.state is JobState.VERIFIED and self.wish:
+                self.a_person_asks(self.wish)
+                self.wish = ""
+                continue
             if job.state in ENDS:
                 break
             if job.state is JobState.PAUSED:

@@ -223,7 +223,7 @@ def _always_verified(evidence: Evidence) -> Verdict:
     return Verdict("verified", "it will be all right", {"verified": True})
 
 
-class _EqualsAnything:
+class _EqualsAnything(int):
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:

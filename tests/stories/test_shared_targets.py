@@ -75,6 +75,24 @@ def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not
     assert {id for rows in after.values() for id in rows} <= {"welcome", "same"}
 
 
+def test_a_listing_that_ends_too_early_gives_nothing_of_a_target_away(open_world: OpenWorld) -> None:
+    world = open_world()
+    source = world.fill(alma=20)["alma"]
+    # Given a target that holds more than a page of records, the last of them under an id that is to come
+    target = target_of("alma")
+    held = [row(f"a{n:03d}", note="here first") for n in range(150)] + [row("alma-9", seed=9, note="here first")]
+    world.emulator.write(SMALL, target, held)
+    grouping = Grouping(rows=(Row("alma", CREATOR, "alma"),))
+    job_id = world.apply(world.plan(SMALL, grouping=grouping, collisions="skip"))
+    # When its first page says that it is the last one, just as the job looks what is there
+    world.emulator.fault(operation="list", namespace=target, lose_token=True, count=1)
+    world.start(workers=1)
+    world.reaches(job_id, JobState.VERIFIED)
+    # Then that record is not overwritten
+    wanted = {id: one.enriched("alma", CREATOR, "alma") for id, one in source.items()}
+    assert_same(world.emulator.records(SMALL, target), wanted | {one.id: one for one in held}, target)
+
+
 @pytest.mark.parametrize("collisions", ["skip", "identical"])
 def test_what_a_target_held_before_is_neither_overwritten_nor_rolled_back(
     open_world: OpenWorld, collisions: str
