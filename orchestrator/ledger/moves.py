@@ -231,7 +231,8 @@ def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequ
     Returns how many of them were not on record yet.
     """
     rows = [{"target_id": target_id, "record_id": record_id} for record_id in record_ids]
-    return connection.execute(insert(t.target_id).values(rows).on_conflict_do_nothing()).rowcount
+    noted = insert(t.target_id).values(rows).on_conflict_do_nothing().returning(t.target_id.c.record_id)
+    return len(connection.execute(noted).all())
 
 
 def held_before(connection: sa.Connection, target_id: int, after: str | None, limit: int) -> list[str]:

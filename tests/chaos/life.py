@@ -27,7 +27,7 @@ from vecfleet.errors import Unreachable, VecfleetError
 WHO = "chaos"
 POLL_S = 0.03
 # A seed takes a few seconds; one whose workers were killed over and over on a loaded machine needs more.
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 0.5
 # How often a person does what the job says before it counts as stuck.
