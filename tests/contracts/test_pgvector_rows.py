@@ -351,7 +351,7 @@ def test_a_query_by_each_metric_finds_the_nearest(
     rows = {"x": (2, 0, 0, 0), "near": (1, 0.5, 0, 0), "y": (0, 1, 0, 0)}
     index.upsert(NS, [Record(id, struct.pack("<4f", *values)) for id, values in rows.items()])
 
-    matches, _ = index.query(NS, Record("like", struct.pack("<4f", 1, 0, 0, 0)), top_k=2)
+    matches = index.query(NS, Record("like", struct.pack("<4f", 1, 0, 0, 0)), top_k=2).matches
 
     assert (matches[0].id, matches[0].score) == (best[0], pytest.approx(best[1]))
     assert len(matches) == 2

@@ -15,7 +15,7 @@ from vecfleet.pgvector.rows import Rows
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 from vecfleet.stores import rules
-from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
 from vecfleet.stores.pgvector.listing import Listings
 
 ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
@@ -145,7 +145,7 @@ class PgvectorIndex:
                 writing.delete(connection, table, ids)
         return ONE_CALL
 
-    def query(self, namespace: str, like: Record, top_k: int) -> tuple[list[Match], Usage]:
+    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
         """By the vectors alone. Raises WrongKind where sparse values would have to count."""
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
@@ -158,7 +158,7 @@ class PgvectorIndex:
         with self._database.transaction(f"query {namespace!r}") as connection:
             table = self._find(connection, namespace)
             if table is None or table.vector is None:
-                return [], ONE_CALL
+                return Answer([], ONE_CALL)
             distance = sql.SQL("{} {} %(like)s::{}").format(
                 sql.Identifier(table.vector.name), sql.SQL(_OPERATORS[metric]), sql.SQL(table.vector.type)
             )
@@ -166,7 +166,7 @@ class PgvectorIndex:
                 id=sql.Identifier(CHUNK_ID), distance=distance, table=table.identifier
             )
             found = connection.execute(statement, {"like": _text(like), "top_k": top_k}).fetchall()
-        return [Match(id, _score(metric, far)) for id, far in found], ONE_CALL
+        return Answer([Match(id, _score(metric, far)) for id, far in found], ONE_CALL)
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)
