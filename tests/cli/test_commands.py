@@ -14,6 +14,7 @@ EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
+    *("pass", "backup"),
 }
 READS = [
     ("doctor",),
@@ -36,6 +37,7 @@ def test_every_command_is_there() -> None:
         "index",
         "export",
         "import",
+        "restore",
         "reverse",
         "stores",
         "tables",
