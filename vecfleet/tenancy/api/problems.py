@@ -10,7 +10,17 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from vecfleet.errors import BadInput, BadRequest, Conflict, Missing, NotFound, StoreError, Unreachable, VecfleetError
+from vecfleet.errors import (
+    BadInput,
+    BadRequest,
+    Conflict,
+    Missing,
+    NotFound,
+    StoreError,
+    Unreachable,
+    VecfleetError,
+    WrongDimension,
+)
 from vecfleet.tenancy.places import TenantIsolationError
 
 MEDIA_TYPE = "application/problem+json"
@@ -30,6 +40,7 @@ _STATUS: Mapping[type[VecfleetError], int] = {
     NotFound: 404,
     BadInput: 422,
     BadRequest: 422,
+    WrongDimension: 422,
     Conflict: 409,
     Missing: 503,
     StoreError: 503,
@@ -97,7 +108,9 @@ class ProblemRoute(APIRoute):
                 if status is None:
                     raise
                 away = status == 503
-                step = error.next_step or ("ask again in a moment" if away else "correct it and ask again")
+                # What a store's error advises is for whoever runs the index, not for whoever asks here.
+                told = None if isinstance(error, StoreError) else error.next_step
+                step = told or ("ask again in a moment" if away else "correct it and ask again")
                 said = Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step)
                 return problem(said, {"Retry-After": "1"} if away else {})
 
