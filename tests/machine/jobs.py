@@ -28,7 +28,6 @@ RECORDS = {"s": ["a", "b", "c"], "u": ["d"]}
 TARGETS = {"s": "creator_ana_twin_s", "u": "creator_ana_twin_u"}
 LEASE_S, DEADLINE_S, FRESHNESS_S = 60.0, 20.0, 5.0
 ENDS = (JobState.CLEANED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.VERIFIED)
-TABLES = ("target_id", "batch_tally", "finding", "parked_record", "claim", "audit", "move_target", "batch", "target")
 # More than any job here needs: each round is a tick, all that is due, and a step of a person.
 MOST_ROUNDS = 60
 
@@ -84,9 +83,7 @@ class Jobs(RuleBasedStateMachine):
 
     def apply(self) -> None:
         world = self.world
-        for name in (*TABLES, "move", "job"):
-            world.clock.sql(f"DELETE FROM {name}")
-        world.clock.sql("TRUNCATE chaos_seen")
+        world.clock.sql("TRUNCATE job, audit, chaos_seen CASCADE")
         index = MemoryIndex(INDEX, Limits(upsert_records=2))
         self.service = world.one.service = Service(index, self._a_call_leaves)
         world.process._indexes.clear()

@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from orchestrator import dispatcher
 from orchestrator import tables as t
 from orchestrator.ledger import batches, checks, copies, moves, removals
-from orchestrator.ledger.checks import Evidence
+from orchestrator.ledger.evidence import Evidence
 from orchestrator.model import Lease
 from orchestrator.states import BatchState, JobState
 from orchestrator.verdicts import Verdict
@@ -203,9 +203,9 @@ def _count_without_taking_back(
 def _with_the_old_generation(bugged: Callable[..., Any]) -> Callable[..., Any]:
     """What it does, with each generation put back to what it was."""
 
-    def bug(connection: sa.Connection, *arguments: Any) -> Any:
+    def bug(connection: sa.Connection, *arguments: Any, **named: Any) -> Any:
         before = connection.execute(sa.select(t.batch.c.id, t.batch.c.generation)).all()
-        answer = bugged(connection, *arguments)
+        answer = bugged(connection, *arguments, **named)
         for row in before:
             old = sa.update(t.batch).where(t.batch.c.id == row.id).values(generation=row.generation)
             connection.execute(old)
