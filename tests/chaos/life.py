@@ -239,6 +239,8 @@ class Life:
         self._looks_at = time.monotonic() + LOOKS_EVERY_S
         with suppress(Unreachable):
             shown = look(self.fleet.parts, self.job_id, namespaces=0)
+            if shown.reading.job.state not in ("paused", "needs_attention"):
+                return  # it went on by itself meanwhile
             reason = shown.reading.job.reason or ""
             steps = [step for step in shown.next_steps if self._command(step) is not None]
             if not steps:
