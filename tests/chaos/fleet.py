@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,19 @@ class ChaosFleet:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def __enter__(self) -> "ChaosFleet":
-        self.postgres = Postgres(self.folder / "postgres", durable=False).start()
-        self.redis = Redis(self.folder / "redis", durable=False).start()
+        with ExitStack() as ending:  # what has started stops, though what comes after it does not start
+            self._start(ending)
+            self._ending = ending.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def _start(self, ending: ExitStack) -> None:
+        self.postgres = ending.enter_context(Postgres(self.folder / "postgres", durable=False))
+        self.redis = ending.enter_context(Redis(self.folder / "redis", durable=False))
         self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"))
+        ending.callback(self.emulator.stop)
         schema.upgrade(self.postgres.url)
         own = {
             "DATABASE_URL": self.postgres.url,
@@ -64,21 +74,16 @@ class ChaosFleet:
             bufsize=1,
         )
         self.parts = Fleet(Settings(**{name.lower(): value for name, value in own.items()}))  # type: ignore[arg-type]
+        ending.callback(self._end)
         self.revive()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self.thaw_all()
         for name in self.processes:
             self.kill(name)
         self._nursery.terminate()
         self._nursery.wait(DIES_WITHIN_S)
         self.parts.database.dispose()
-        self.emulator.stop()
-        self.redis.stop()
-        self.postgres.stop()
-        self.postgres.erase()
-        self.redis.erase()
 
     # Processes
 
