@@ -110,8 +110,28 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetTally:
+    """What one batch left in one target: how many records, and the digests of the records and of their ids.
+
+    `lsn` numbers its last write to it, where the service tells.
+    """
+
+    target_id: int
+    count: int
+    digest: int
+    ids_digest: int
+    members: bytes | None
+    record_digests: bytes | None = None
+    lsn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work a batch. `generation` is the fence: a batch is leased at most once per generation."""
+    """The right to work a batch. `generation` is the fence: a batch is leased at most once per generation.
+
+    What its work needs is read with it: the move, the manifest of the copy batch it works on, and its target (of a
+    copy batch: the one target of its move, where it is on record already).
+    """
 
     id: int
     job_id: int
@@ -131,6 +151,10 @@ class Lease:
     copies: tuple[int, ...] = ()  # of a check: the copy batches it reads back
     rewrite: str | None = None  # what of it is written when it is copied again; None: all
     found: Mapping[str, Any] | None = None  # what an earlier attempt left on record
+    listed_in: int = 1  # the pass that listed a copy batch's ids
+    job_version: str = ""  # differs once the job's row changed
+    move: Move | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +168,6 @@ class Wakeup:
     namespace: str
     seq: int
     of: int
-
-
-@dataclass(frozen=True, slots=True)
-class TargetTally:
-    """What one batch left in one target: how many records, and the digests of the records and of their ids.
-
-    `lsn` numbers its last write to it, where the service tells.
-    """
-
-    target_id: int
-    count: int
-    digest: int
-    ids_digest: int
-    members: bytes | None
-    record_digests: bytes | None = None
-    lsn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

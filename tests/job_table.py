@@ -12,7 +12,7 @@ from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Owner, Ownership
 from orchestrator import dispatcher
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks, copies, jobs, moves, removals
+from orchestrator.ledger import batches, checks, copies, jobs, leasing, moves, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import CopyOutcome, Finding, Job, Lease, Move, ParkedRecord, Target, TargetTally, Wakeup
 from orchestrator.states import BatchKind, BatchState, JobState, MoveState
@@ -157,7 +157,7 @@ class JobTable:
 
     def lease(self, wakeup: Wakeup, owner: str | None = None) -> Lease | None:
         with self.begin() as connection:
-            return batches.lease(connection, wakeup.batch_id, wakeup.generation, owner or self.owner, LEASE_S)
+            return leasing.lease(connection, wakeup.batch_id, wakeup.generation, owner or self.owner, LEASE_S)
 
     def take(self, window: int | None = None) -> list[Lease]:
         """Dispatch whatever is due and lease all of it."""

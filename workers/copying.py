@@ -95,15 +95,21 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
     """A claimed, noted and existing namespace for each group; records whose target another job holds are parked."""
     targets: dict[str, Target] = {}
     parked: list[ParkedRecord] = []
-    with work.database.begin() as connection:
-        batches.require(connection, work.lease)
-        for namespace in sorted(groups):
-            try:
-                owner = groups[namespace][0].owner
-                targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
-            except Refused as error:
-                parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
-        moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
+    place = work.lease.target  # the one of its move, noted with the lease
+    if place is not None and place.namespace in groups:
+        targets[place.namespace] = place
+    to_note = groups.keys() - targets.keys()
+    if to_note:
+        with work.database.begin() as connection:
+            batches.require(connection, work.lease)
+            targets |= moves.tied_targets(connection, work.move.id, sorted(to_note))
+            for namespace in sorted(to_note - targets.keys()):
+                try:
+                    owner = groups[namespace][0].owner
+                    targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
+                except Refused as error:
+                    parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
+            moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
     for namespace, target in targets.items():
         if not target.prepared:
             targets[namespace] = _prepare(work, target)
@@ -121,7 +127,7 @@ def _prepare(work: Work, target: Target) -> Target:
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"
     held = _note_held(work, target) if foreign else Tally()
-    with work.database.begin() as connection:
+    with work.database.begin() if held.count else work.database.once() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
 
 
@@ -282,9 +288,8 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, st
     """
 
     def before() -> None:
-        with work.database.begin() as connection:
-            batches.require(connection, work.lease)
-            moves.raise_sequence(connection, [target.id])
+        with work.database.once() as connection:
+            batches.begin_write(connection, work.lease, target.id)
         work.wrote.add(target.id)
 
     refused = work.target.upsert(target.namespace, [one.record for one in group], before)

@@ -26,24 +26,27 @@ _SAMPLE = 10
 _MANIFEST_PAGE = 20
 
 
-def list_namespace(work: Work) -> None:
-    """Make copy batches of every id of the move's source."""
+def list_namespace(work: Work) -> list[Sequence[str]] | None:
+    """Make copy batches of every id of the move's source.
+
+    Returns the last runs of ids, which the caller records with the end of the listing; None where it ended before.
+    """
     move = work.move
     if move.listed_all:
-        return
+        return None
     listing = _Listing(work, move.last_id, move.listed)
     listing.read_on(move.page_token)
     if work.job.passes == 1 and listing.listed < move.planned:
         # Reads lag, and a listing may end before its time: fewer ids than were planned are believed when, past the
         # freshness wait, one from the start shows no more.
-        listing.record(None, complete=False)
+        listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_on(None)
     held = max(move.planned, move.listed)
     if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
         raise Refused(f"{move.source} lists no ids, though it held {held} records before")
-    listing.record(None, complete=True)
+    return listing.rest
 
 
 class _Listing:
@@ -72,13 +75,18 @@ class _Listing:
             self.listed += len(fresh)
             if len(self._waiting) >= self._size:
                 full = len(self._waiting) - len(self._waiting) % self._size
-                _record(self._work, _runs(self._waiting[:full], self._size), token, complete=False)
+                _record(self._work, _runs(self._waiting[:full], self._size), token)
                 self._waiting = self._waiting[full:]
                 token = page_token
 
-    def record(self, token: str | None, *, complete: bool) -> None:
-        """Record what waits, though it fills no batch."""
-        _record(self._work, _runs(self._waiting, self._size or 1), token, complete=complete)
+    @property
+    def rest(self) -> list[Sequence[str]]:
+        """What waits, though it fills no batch."""
+        return _runs(self._waiting, self._size or 1)
+
+    def record(self, token: str | None) -> None:
+        """Record what waits."""
+        _record(self._work, self.rest, token)
         self._waiting = []
 
 
@@ -153,6 +161,6 @@ def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
-def _record(work: Work, runs: Sequence[Sequence[str]], token: str | None, *, complete: bool) -> None:
+def _record(work: Work, runs: Sequence[Sequence[str]], token: str | None) -> None:
     with work.database.begin() as connection:
-        copies.add_listed(connection, work.lease, runs, token, listed_in=work.job.passes, complete=complete)
+        copies.add_listed(connection, work.lease, runs, token, listed_in=work.job.passes, complete=False)

@@ -6,10 +6,12 @@ import threading
 import uuid
 from functools import cache
 
+import sqlalchemy as sa
+
 from migrations.routing import Router
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs
-from orchestrator.model import Job
+from orchestrator.model import Job, Lease
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
@@ -31,6 +33,7 @@ class Process:
         self.holder = Holder(self.database, self.owner, self.settings.lease_seconds, self.settings.heartbeat_seconds)
         self._indexes: dict[tuple[str, str], Index] = {}
         self._routers: dict[int, Router] = {}
+        self._jobs: dict[int, tuple[str, Job]] = {}
         self._lock = threading.Lock()
 
     def index(self, store: str, info: IndexInfo) -> Index:
@@ -43,6 +46,14 @@ class Process:
             if opened is None or opened.info != info:
                 opened = self._indexes[store, info.host] = self.fleet.store_named(store).open(info)
             return opened
+
+    def job(self, connection: sa.Connection, lease: Lease) -> Job:
+        """The job of a lease, read again once its row has changed."""
+        version, job = self._jobs.get(lease.job_id, ("", None))
+        if job is None or version != lease.job_version:
+            job = jobs.get(connection, lease.job_id)
+            self._jobs[lease.job_id] = lease.job_version, job
+        return job
 
     def router(self, job: Job) -> Router:
         """The routing rules of a job; its ownership snapshot never changes, so it is read once a process."""

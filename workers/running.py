@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator import retrying, services
-from orchestrator.ledger import batches, checks, copies, jobs, removals
+from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
 from orchestrator.retrying import Again, Park, PauseJob, Split
@@ -29,11 +29,11 @@ log = structlog.get_logger("vecfleet.worker")
 
 def run(process: Process, batch_id: int, generation: int) -> None:
     """Work one wake-up. A stale one is a cheap no-op. Safe to call twice, and from two processes at once."""
-    with process.database.begin() as connection:
-        lease = batches.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
-        job = jobs.get(connection, lease.job_id) if lease else None
-    if lease is None or job is None:
-        return
+    with process.database.once() as connection:
+        lease = leasing.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
+        if lease is None:
+            return
+        job = process.job(connection, lease)
     structlog.contextvars.bind_contextvars(job=job.id, batch=batch_id, kind=str(lease.kind), attempt=lease.attempts)
     with process.holder.holding(lease) as held:
         try:
@@ -90,8 +90,10 @@ Busy = Callable[[], int]
 
 
 def _list(work: Work, busy_ms: Busy) -> None:
-    listing.list_namespace(work)
+    rest = listing.list_namespace(work)
     with work.database.begin() as connection:
+        if rest is not None:
+            copies.add_listed(connection, work.lease, rest, None, listed_in=work.job.passes, complete=True)
         removals.finish(connection, work.lease, {}, work.usage, busy_ms())
 
 

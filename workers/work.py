@@ -6,7 +6,7 @@ from functools import cached_property
 from migrations.reversing import Backward
 from migrations.routing import Router
 from orchestrator import manifests
-from orchestrator.ledger import batches, checks, moves
+from orchestrator.ledger import checks, moves
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Lease, Move, Target, TargetTally
@@ -53,30 +53,25 @@ class Work:
     def usage(self) -> Usage:
         return self.source.usage + self.target.usage
 
-    @cached_property
+    @property
     def move(self) -> Move:
-        assert self.lease.move_id is not None, f"a {self.lease.kind} batch belongs to a move"
-        with self.database.begin() as connection:
-            return moves.get(connection, self.lease.move_id)
+        assert self.lease.move is not None, f"a {self.lease.kind} batch belongs to a move"
+        return self.lease.move
 
-    @cached_property
+    @property
     def target_row(self) -> Target:
-        assert self.lease.target_id is not None, f"a {self.lease.kind} batch belongs to a target"
-        with self.database.begin() as connection:
-            return moves.target(connection, self.lease.target_id)
+        assert self.lease.target is not None, f"a {self.lease.kind} batch belongs to a target"
+        return self.lease.target
 
-    @cached_property
+    @property
     def copy_id(self) -> int:
         return self.lease.copy_id or self.lease.id
 
     @cached_property
     def ids(self) -> list[str]:
         """The ids of the copy batch this works on."""
-        manifest = self.lease.manifest
-        if manifest is None:
-            with self.database.begin() as connection:
-                manifest = batches.manifest_of(connection, self.copy_id)
-        return manifests.unpack(manifest)
+        assert self.lease.manifest is not None, f"a {self.lease.kind} batch works on no copy batch's ids"
+        return manifests.unpack(self.lease.manifest)
 
     @cached_property
     def placer(self) -> Placer:

@@ -4,8 +4,7 @@ The fence is state + generation: a batch's generation rises each time it returns
 once per generation. A worker that lost its lease (frozen, cut off) finds the fence shut and records nothing.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,49 +79,6 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     ]
 
 
-def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
-    """Take the batch, or None where the wake-up is stale or its job is not to be worked on now."""
-    asked = time.monotonic()
-    allowed = sa.or_(
-        *(sa.and_(t.job.c.state == state, _B.kind.in_(sorted(kinds))) for state, kinds in KINDS_OF.items())
-    )
-    row = connection.execute(
-        sa.update(t.batch)
-        .where(_B.id == batch_id, _B.generation == generation, _B.state == BatchState.DISPATCHED)
-        .where(t.job.c.id == _B.job_id, allowed)
-        .values(
-            state=BatchState.LEASED,
-            attempts=_B.attempts + 1,
-            lease_owner=owner,
-            lease_until=_NOW + _seconds(seconds),
-            first_leased_at=sa.func.coalesce(_B.first_leased_at, _NOW),
-        )
-        .returning(t.batch, sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"))
-    ).one_or_none()
-    if row is None:
-        return None
-    return Lease(
-        id=row.id,
-        job_id=row.job_id,
-        move_id=row.move_id,
-        target_id=row.target_id,
-        copy_id=row.copy_id,
-        kind=BatchKind(row.kind),
-        seq=row.seq,
-        generation=row.generation,
-        attempts=row.attempts,
-        size=row.size,
-        manifest=row.manifest,
-        targets=tuple(row.targets or ()),
-        intended=row.intent_at is not None,
-        age_seconds=float(row.age),
-        until_monotonic=asked + seconds,
-        copies=tuple(row.copies or ()),
-        rewrite=row.rewrite,
-        found=row.found,
-    )
-
-
 def renew(
     connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float
 ) -> set[tuple[int, int]]:
@@ -136,42 +92,72 @@ def renew(
     return {(row.id, row.generation) for row in rows}
 
 
+_MINE = sa.and_(
+    _B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _B.state == BatchState.LEASED.value
+)
+
+
+def _mine(lease: Lease) -> dict[str, Any]:
+    return {"batch": lease.id, "of": lease.generation}
+
+
+_COST = {
+    "requests": _B.requests + sa.bindparam("cost_requests", type_=sa.Integer),
+    "read_units": _B.read_units + sa.bindparam("cost_read_units", type_=sa.Double),
+    "write_units": _B.write_units + sa.bindparam("cost_write_units", type_=sa.Double),
+    "egress_bytes": _B.egress_bytes + sa.bindparam("cost_egress_bytes", type_=sa.BigInteger),
+    "busy_ms": _B.busy_ms + sa.bindparam("cost_busy_ms", type_=sa.BigInteger),
+}
+_LET_GO = sa.update(t.batch).where(_MINE).values(lease_owner=None, lease_until=None, **_COST).returning(_B.id)
+_DONE = _LET_GO.values(
+    state=BatchState.DONE.value, done_at=_NOW, found=sa.bindparam("found"), error_class=None, error_text=None
+)
+_HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
+_HELD = _HOLD.cte("held")
+_RAISE = (
+    sa.update(t.target)
+    .where(t.target.c.id == sa.bindparam("target"), sa.select(_HELD.c.id).exists())
+    .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
+    .returning(t.target.c.id)
+)
+
+
+def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
+    return {
+        "cost_requests": usage.requests,
+        "cost_read_units": usage.read_units,
+        "cost_write_units": usage.write_units,
+        "cost_egress_bytes": usage.egress_bytes,
+        "cost_busy_ms": busy_ms,
+    }
+
+
+def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
+    """The batch's work is done: leave the leased state through the fence. Raises Fenced."""
+    values = {**_mine(lease), **_cost(usage, busy_ms), "found": found}
+    if connection.execute(_DONE, values).one_or_none() is None:
+        raise Fenced
+
+
 def settle(
     connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
-) -> dict[str, Any]:
-    """Leave the leased state through the fence, adding what the attempt cost. Raises Fenced; returns the row."""
+) -> None:
+    """Leave the leased state through the fence, adding what the attempt cost. Raises Fenced."""
     back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
-    row = connection.execute(
-        sa.update(t.batch)
-        .where(_B.id == lease.id, _B.generation == lease.generation, _B.state == BatchState.LEASED)
-        .values(
-            state=state,
-            lease_owner=None,
-            lease_until=None,
-            done_at=_NOW if state is BatchState.DONE else None,
-            requests=_B.requests + usage.requests,
-            read_units=_B.read_units + usage.read_units,
-            write_units=_B.write_units + usage.write_units,
-            egress_bytes=_B.egress_bytes + usage.egress_bytes,
-            busy_ms=_B.busy_ms + busy_ms,
-            **back,
-            **values,
-        )
-        .returning(t.batch)
-    ).one_or_none()
-    if row is None:
+    query = _LET_GO.values(state=state, done_at=_NOW if state is BatchState.DONE else None, **back, **values)
+    if connection.execute(query, {**_mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
         raise Fenced
-    return dict(row._mapping)
 
 
 def require(connection: sa.Connection, lease: Lease) -> None:
     """Raise Fenced unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
-    held = connection.execute(
-        sa.select(_B.id)
-        .where(_B.id == lease.id, _B.generation == lease.generation, _B.state == BatchState.LEASED)
-        .with_for_update(key_share=True)
-    ).one_or_none()
-    if held is None:
+    if connection.execute(_HOLD, _mine(lease)).one_or_none() is None:
+        raise Fenced
+
+
+def begin_write(connection: sa.Connection, lease: Lease, target_id: int) -> None:
+    """Before an upsert, in one statement: the lease is ours, and the target's write sequence rises. Raises Fenced."""
+    if connection.execute(_RAISE, {**_mine(lease), "target": target_id}).one_or_none() is None:
         raise Fenced
 
 
@@ -264,11 +250,6 @@ def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind
         .group_by(_B.kind, _B.state)
     )
     return {(BatchKind(row.kind), BatchState(row.state)): row.n for row in rows}
-
-
-def manifest_of(connection: sa.Connection, batch_id: int) -> bytes:
-    manifest: bytes = connection.execute(sa.select(_B.manifest).where(_B.id == batch_id)).scalar_one()
-    return manifest
 
 
 def is_copied(connection: sa.Connection, batch_id: int) -> bool:

@@ -143,7 +143,7 @@ def finish(
 ) -> None:
     """What a check batch found; `findings` are those that it did not note itself. Raises Fenced."""
     assert lease.target_id is not None
-    batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)
+    batches.done(connection, lease, found, usage, busy_ms)
     differences.note(connection, lease.target_id, lease.id, findings)
     connection.execute(sa.update(t.target).where(_T.id == lease.target_id).values(open_checks=_T.open_checks - 1))
 

@@ -1,6 +1,6 @@
 """What listing and copying record: batch rows with the bookmark, tallies with the counters, each in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,16 @@ from vecfleet.stores.base import Usage
 
 _M = t.move.c
 _COUNTS = ("written", "identical", "gone", "parked", "left_behind")
+_ADD_BATCHES, _ADD_TALLIES = sa.insert(t.batch), sa.insert(t.batch_tally)
+_ADD_COUNTS = (
+    sa.update(t.move)
+    .where(_M.id == sa.bindparam("of_move"))
+    .values(
+        open_batches=_M.open_batches + sa.bindparam("opened", type_=sa.Integer),
+        **{name: _M[name] + sa.bindparam(f"more_{name}", type_=sa.BigInteger) for name in _COUNTS},
+    )
+    .returning(_M.open_batches, _M.listed_all)
+)
 
 
 def add_listed(
@@ -31,13 +41,26 @@ def add_listed(
     A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
     """
     batches.require(connection, lease)
-    move = connection.execute(sa.select(t.move).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
+    values: dict[str, Any] = {
+        "batches": _M.batches + len(runs),
+        "open_batches": _M.open_batches + len(runs),
+        "listed": _M.listed + sum(len(ids) for ids in runs),
+        "page_token": page_token,
+        "listed_all": complete,
+    }
+    if runs:
+        values["last_id"] = runs[-1][-1]
+    if complete:
+        values["state"] = sa.case((_M.state == MoveState.LISTING, MoveState.COPYING), else_=_M.state)
+    move = connection.execute(
+        sa.update(t.move).where(_M.id == lease.move_id).values(**values).returning(_M.id, _M.batches, _M.open_batches)
+    ).one()
     rows = [
         {
             "job_id": lease.job_id,
             "move_id": lease.move_id,
             "kind": BatchKind.COPY,
-            "seq": move.batches + position,
+            "seq": move.batches - len(runs) + position,
             "listed_in": listed_in,
             "first_id": ids[0],
             "size": len(ids),
@@ -46,20 +69,8 @@ def add_listed(
         for position, ids in enumerate(runs, start=1)
     ]
     if rows:
-        connection.execute(sa.insert(t.batch), rows)
-    values: dict[str, Any] = {
-        "batches": _M.batches + len(rows),
-        "open_batches": _M.open_batches + len(rows),
-        "listed": _M.listed + sum(len(ids) for ids in runs),
-        "page_token": page_token,
-        "listed_all": complete,
-    }
-    if runs:
-        values["last_id"] = runs[-1][-1]
-    if complete and move.state == MoveState.LISTING:
-        values["state"] = MoveState.COPYING
-    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(**values))
-    if complete:
+        connection.execute(_ADD_BATCHES, rows)
+    if complete and not move.open_batches:
         moves.settle_if_done(connection, move.id)
 
 
@@ -69,7 +80,8 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it; only that a
     person let a record stay behind holds on.
     """
-    before = _recorded(connection, lease.id)
+    # What a batch that never finished recorded is nothing.
+    before = _recorded(connection, lease.id) if lease.found is not None else {}
     if outcome.keeps:
         batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
         _count(connection, _move_id(lease), before, before, opened=-1)
@@ -78,20 +90,13 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    batches.settle(
-        connection,
-        lease,
-        BatchState.DONE,
-        usage,
-        busy_ms,
-        found=counts | {"changed": outcome.changed, "removed": outcome.removed},
-        error_class=None,
-        error_text=None,
-    )
-    _take_back(connection, lease.id)
+    found = counts | {"changed": outcome.changed, "removed": outcome.removed}
+    batches.done(connection, lease, found, usage, busy_ms)
+    if lease.found is not None:
+        _take_back(connection, lease.id)
     if outcome.tallies:
         connection.execute(
-            sa.insert(t.batch_tally),
+            _ADD_TALLIES,
             [{"batch_id": lease.id, "target_id": tally.target_id, **_tally(tally)} for tally in outcome.tallies],
         )
     if outcome.parked:
@@ -227,7 +232,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
     """
     middle = len(ids) // 2
     before = _recorded(connection, lease.id)
-    whole = batches.settle(
+    batches.settle(
         connection,
         lease,
         BatchState.SPLIT,
@@ -247,7 +252,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
                 "move_id": lease.move_id,
                 "kind": BatchKind.COPY,
                 "seq": move.batches + position,
-                "listed_in": whole["listed_in"],
+                "listed_in": lease.listed_in,
                 "first_id": half[0],
                 "size": len(half),
                 "manifest": manifests.pack(half),
@@ -266,13 +271,13 @@ def _move_id(lease: Lease) -> int:
 
 
 def _count(
-    connection: sa.Connection, move_id: int, before: dict[str, int], after: dict[str, int], *, opened: int
+    connection: sa.Connection, move_id: int, before: Mapping[str, int], after: Mapping[str, int], *, opened: int
 ) -> None:
-    changes = {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
-    connection.execute(
-        sa.update(t.move).where(_M.id == move_id).values(open_batches=_M.open_batches + opened, **changes)
-    )
-    moves.settle_if_done(connection, move_id)
+    more = {f"more_{name}": after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
+    move = connection.execute(_ADD_COUNTS, {"of_move": move_id, "opened": opened, **more}).one()
+    if move.listed_all and not move.open_batches:
+        # A statement of its own: it must see what others recorded before they let go of the move's row.
+        moves.settle_if_done(connection, move_id)
 
 
 def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, rewrite: str | None = None) -> int:

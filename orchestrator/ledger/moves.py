@@ -1,6 +1,6 @@
 """Moves and targets: where each source namespace stands, and which namespaces it writes to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,8 +30,11 @@ def of_job(connection: sa.Connection, job_id: int, states: Sequence[MoveState] |
 
 
 def from_row(row: sa.Row[Any]) -> Move:
-    body = dict(row._mapping)
-    return Move(**{**body, "state": MoveState(body["state"])})
+    return from_columns(dict(row._mapping))
+
+
+def from_columns(columns: Mapping[str, Any]) -> Move:
+    return Move(**{**columns, "state": MoveState(columns["state"])})
 
 
 def counts_by_state(connection: sa.Connection, job_id: int) -> dict[MoveState, int]:
@@ -88,40 +91,68 @@ def settle_if_done(connection: sa.Connection, move_id: int) -> None:
     )
 
 
+def _ensuring() -> sa.Select[Any]:
+    made = (
+        insert(t.target)
+        .values(
+            {name: sa.bindparam(f"its_{name}") for name in ("job_id", "namespace", "creator", "twin", "checks_ids")}
+        )
+        .on_conflict_do_nothing()
+        .returning(t.target)
+        .cte("made")
+    )
+    tied = (
+        insert(t.move_target)
+        .from_select(["move_id", "target_id"], sa.select(sa.bindparam("by_move", type_=sa.BigInteger), made.c.id))
+        .on_conflict_do_nothing()
+        .cte("tied")
+    )
+    return sa.select(made).add_cte(tied)
+
+
+_ENSURE = _ensuring()
+
+
 def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: str, owner: Owner | None) -> Target:
     """The target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
 
     Raises Refused where another live job holds the namespace.
     """
-    known = connection.execute(
-        sa.select(t.target)
-        .join(t.move_target, sa.and_(t.move_target.c.target_id == t.target.c.id, t.move_target.c.move_id == move.id))
-        .where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
-    ).one_or_none()
-    if known is not None:
-        return _target(known)
-    jobs.claim(connection, job.id, job.target.host, [namespace], "target")
-    connection.execute(
-        insert(t.target)
-        .values(
-            job_id=job.id,
-            namespace=namespace,
-            creator=owner.creator if owner else None,
-            twin=owner.twin if owner else None,
-            checks_ids=job.plan.may_share(namespace),
-        )
-        .on_conflict_do_nothing()
-    )
-    row = connection.execute(
-        sa.select(t.target).where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
-    ).one()
-    connection.execute(insert(t.move_target).values(move_id=move.id, target_id=row.id).on_conflict_do_nothing())
+    if namespace != move.to:  # a planned target is claimed by `apply`
+        jobs.claim(connection, job.id, job.target.host, [namespace], "target")
+    values = {
+        "its_job_id": job.id,
+        "its_namespace": namespace,
+        "its_creator": owner.creator if owner else None,
+        "its_twin": owner.twin if owner else None,
+        "its_checks_ids": job.plan.may_share(namespace),
+        "by_move": move.id,
+    }
+    row = connection.execute(_ENSURE, values).one_or_none()
+    if row is None:  # another move, or another batch of this one, was first
+        row = connection.execute(
+            sa.select(t.target).where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
+        ).one()
+        connection.execute(insert(t.move_target).values(move_id=move.id, target_id=row.id).on_conflict_do_nothing())
     return _target(row)
 
 
+def tied_targets(connection: sa.Connection, move_id: int, namespaces: Sequence[str]) -> dict[str, Target]:
+    """Those of these namespaces that are on record as targets of the move."""
+    rows = connection.execute(
+        sa.select(t.target)
+        .join(t.move_target, t.move_target.c.target_id == t.target.c.id)
+        .where(t.move_target.c.move_id == move_id, t.target.c.namespace.in_(namespaces))
+    )
+    return {row.namespace: _target(row) for row in rows}
+
+
 def _target(row: sa.Row[Any]) -> Target:
-    body = dict(row._mapping)
-    return Target(**{**body, "held_before_digest": int(body["held_before_digest"])})
+    return target_from_columns(dict(row._mapping))
+
+
+def target_from_columns(columns: Mapping[str, Any]) -> Target:
+    return Target(**{**columns, "held_before_digest": int(columns["held_before_digest"])})
 
 
 def target(connection: sa.Connection, target_id: int) -> Target:
@@ -151,12 +182,22 @@ def taken(connection: sa.Connection, target_id: int, record_ids: Sequence[str], 
     return set(connection.execute(query.where(mine)).scalars())
 
 
+_PREPARE = (
+    sa.update(t.target)
+    .where(t.target.c.id == sa.bindparam("of_target"))
+    .values(prepared=True, created_by_us=sa.or_(t.target.c.created_by_us, sa.bindparam("created", type_=sa.Boolean)))
+    .returning(t.target)
+)
+
+
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
     """The target's namespace exists, and what it held before is on record. First come, first remembered.
 
     Who comes second may have listed what the first has written since. Where ids are claimed before they are written it
     knows those; where the first found the namespace empty nothing was there before, and what the second noted goes.
     """
+    if not held.count:
+        return _target(connection.execute(_PREPARE, {"of_target": target_id, "created": created_by_us}).one())
     first = connection.execute(sa.select(t.target).where(t.target.c.id == target_id).with_for_update()).one()
     values: dict[str, Any] = {"prepared": True, "created_by_us": first.created_by_us or created_by_us}
     if not first.prepared and held.count:

@@ -219,7 +219,7 @@ def missing_elsewhere(connection: sa.Connection, lease: Lease) -> int:
 
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
     """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
-    batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, error_class=None, error_text=None)
+    batches.done(connection, lease, found, usage, busy_ms)
     if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
         connection.execute(
             sa.update(t.move).where(_M.id == lease.move_id).values(deleted=_M.deleted + found["deleted"])

@@ -1,0 +1,123 @@
+"""Taking a lease: one statement that fences, and reads with the batch whatever its work will need.
+
+Every batch begins with it, so what comes in its row is asked for nowhere again: the move, the manifest and the target;
+and the job is read only when its row has changed.
+"""
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import moves
+from orchestrator.model import Lease
+from orchestrator.states import KINDS_OF, BatchKind, BatchState
+
+_NOW = sa.func.clock_timestamp()
+_B, _M, _T = t.batch.c, t.move.c, t.target.c
+_READ = (
+    *(_B.id, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.kind, _B.seq, _B.generation, _B.attempts, _B.size),
+    *(_B.listed_in, _B.copies, _B.rewrite, _B.manifest, _B.targets, _B.found, _B.intent_at),
+)
+
+
+def _named(part: str, columns: Any) -> list[Any]:
+    return [column.label(f"{part}.{column.name}") for column in columns]
+
+
+def _is(column: Any, value: str) -> Any:
+    """Equal to one of our own constants, which needs no parameter."""
+    return column == sa.literal_column(f"'{value}'")
+
+
+def _taking() -> sa.Select[Any]:
+    workable = sa.or_(
+        *(
+            sa.and_(_is(t.job.c.state, state), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
+            for state, kinds in KINDS_OF.items()
+        )
+    )
+    # A batch of a move to one place writes there and nowhere else: where that place is on record, it is noted here.
+    # Any other target is noted before the first upsert into it.
+    place = (
+        sa.select(sa.func.array_agg(t.move_target.c.target_id))
+        .join(t.move, _M.id == t.move_target.c.move_id)
+        .where(_M.id == _B.move_id, _M.to.is_not(None))
+        .correlate(t.batch)
+        .scalar_subquery()
+    )
+    taken = (
+        sa.update(t.batch)
+        .where(
+            _B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)
+        )
+        .where(t.job.c.id == _B.job_id, workable)
+        .values(
+            state=BatchState.LEASED,
+            attempts=_B.attempts + 1,
+            lease_owner=sa.bindparam("owner"),
+            lease_until=_NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("seconds")),
+            first_leased_at=sa.func.coalesce(_B.first_leased_at, _NOW),
+            targets=sa.case((_is(_B.kind, BatchKind.COPY), sa.func.coalesce(_B.targets, place)), else_=_B.targets),
+        )
+        .returning(
+            *_READ,
+            sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"),
+            sa.literal_column("job.xmin::text", sa.Text).label("job_version"),
+        )
+        .cte("taken")
+    )
+    copied = t.batch.alias("copied")
+    own_place = sa.case((sa.and_(_is(taken.c.kind, BatchKind.COPY), _M.to.is_not(None)), taken.c.targets[1]))
+    return sa.select(
+        taken,
+        copied.c.manifest.label("copied_manifest"),
+        *_named("move", t.move.c),
+        *_named("target", t.target.c),
+    ).select_from(
+        taken.outerjoin(t.move, _M.id == taken.c.move_id)
+        .outerjoin(copied, copied.c.id == taken.c.copy_id)
+        .outerjoin(t.target, _T.id == sa.func.coalesce(taken.c.target_id, own_place))
+    )
+
+
+_TAKE = _taking()
+
+
+def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
+    """Take the batch, or None where the wake-up is stale or its job is not to be worked on now."""
+    asked = time.monotonic()
+    taking = {"batch": batch_id, "of": generation, "owner": owner, "seconds": seconds}
+    row = connection.execute(_TAKE, taking).one_or_none()
+    if row is None:
+        return None
+    parts: dict[str, dict[str, Any]] = {"move": {}, "target": {}}
+    for name, value in row._mapping.items():
+        part, dot, column = name.partition(".")
+        if dot:
+            parts[part][column] = value
+    return Lease(
+        id=row.id,
+        job_id=row.job_id,
+        move_id=row.move_id,
+        target_id=row.target_id,
+        copy_id=row.copy_id,
+        kind=BatchKind(row.kind),
+        seq=row.seq,
+        generation=row.generation,
+        attempts=row.attempts,
+        size=row.size,
+        listed_in=row.listed_in,
+        copies=tuple(row.copies or ()),
+        rewrite=row.rewrite,
+        manifest=row.manifest if row.copy_id is None else row.copied_manifest,
+        targets=tuple(row.targets or ()),
+        intended=row.intent_at is not None,
+        age_seconds=float(row.age),
+        until_monotonic=asked + seconds,
+        job_version=row.job_version,
+        move=None if parts["move"]["id"] is None else moves.from_columns(parts["move"]),
+        target=None if parts["target"]["id"] is None else moves.target_from_columns(parts["target"]),
+        found=row.found,
+    )
