@@ -7,6 +7,7 @@ snapshot (by the record's `twin_id`, by its source, by its id), then the plan's 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from vecfleet import names
@@ -78,7 +79,7 @@ class Router:
 
     def route(self, record: Record, move: Fixed) -> Routed | Unrouted:
         if move.to is not None:
-            return Routed(move.to, Owner(move.creator, move.twin) if move.creator else None)
+            return _fixed(move.to, move.creator, move.twin)
         answer = self._owner(record)
         if answer is not None:
             owner, rule = answer
@@ -103,6 +104,11 @@ class Router:
             return self.ownership.sources[source], "source"
         by_id = self.ownership.sources.get(record.id)
         return (by_id, "record") if by_id is not None else None
+
+
+@lru_cache(maxsize=1_024)  # the same answer for every record of a move
+def _fixed(to: str, creator: str | None, twin: str | None) -> Routed:
+    return Routed(to, Owner(creator, twin) if creator else None)
 
 
 def _text(record: Record, key: str) -> str | None:

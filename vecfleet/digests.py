@@ -13,6 +13,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -108,23 +109,28 @@ def _canonical(record: Record) -> bytes:
 def _add_metadata(parts: list[bytes], metadata: Metadata) -> None:
     for key in sorted(metadata):  # by code point, which is the order of the UTF-8 bytes
         value = metadata[key]
-        name = _utf8(key)
         if isinstance(value, str):
             text = _utf8(value)
-            parts += (_length(len(name)), name, b"s", _length(len(text)), text)
+            parts += (_head(key, b"s"), _length(len(text)), text)
         elif isinstance(value, bool):
-            parts += (_length(len(name)), name, b"t" if value else b"f")
+            parts.append(_head(key, b"t" if value else b"f"))
         elif isinstance(value, float):
-            parts += (_length(len(name)), name, b"n", _number(value))
+            parts += (_head(key, b"n"), _number(value))
         elif isinstance(value, int):
-            parts += (_length(len(name)), name, _integer(value))
+            parts += (_head(key, b""), _integer(value))
         elif isinstance(value, list):
-            parts += (_length(len(name)), name, b"l", _length(len(value)))
+            parts += (_head(key, b"l"), _length(len(value)))
             for item in value:
                 text = _utf8(item)
                 parts += (_length(len(text)), text)
         else:
             raise TypeError(f"metadata holds text, numbers, booleans and lists of text; not {type(value).__name__}")
+
+
+@lru_cache(maxsize=4_096)  # the records of an index share a few dozen keys
+def _head(key: str, tag: bytes) -> bytes:
+    name = _utf8(key)
+    return _length(len(name)) + name + tag
 
 
 def _integer(value: int) -> bytes:
@@ -148,4 +154,7 @@ def _sorted(sparse: Sparse) -> tuple[bytes, bytes]:
 
 
 def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere; a digest it must have
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere; a digest it must have

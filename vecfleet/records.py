@@ -1,7 +1,7 @@
 """A record: id, values, sparse values, metadata. Values travel as float32 bytes, never as Python floats."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 MetadataValue = str | float | int | bool | list[str]
 Metadata = Mapping[str, MetadataValue]
@@ -38,4 +38,4 @@ class Record:
         return len(self.values) // FLOAT32_BYTES
 
     def with_metadata(self, metadata: Metadata) -> "Record":
-        return replace(self, metadata=metadata)
+        return Record(self.id, self.values, self.sparse, metadata)

@@ -111,14 +111,13 @@ class Lane:
         Returns those the service refuses, each with why: one bad record does not stop its neighbours.
         """
         refused: list[tuple[Record, str]] = []
-        for some in self._requests(records, refused):
-            refused += self._upsert(namespace, some, before)
+        for some, size in self._requests(records, refused):
+            refused += self._upsert(namespace, some, size, before)
         return refused
 
     def _upsert(
-        self, namespace: str, records: Sequence[Record], before: Callable[[], None]
+        self, namespace: str, records: Sequence[Record], size: int, before: Callable[[], None]
     ) -> list[tuple[Record, str]]:
-        size = sum(self.index.request_bytes(record) for record in records)
         scope = f"{self._host}:{namespace}"
         limits = [(Limit("upsert", scope, UPSERTS), 1.0), (Limit("upsert_bytes", scope, UPSERT_BYTES), float(size))]
         try:
@@ -127,14 +126,18 @@ class Lane:
             if len(records) == 1:
                 return [(records[0], f"{type(error).__name__}: {error.message}")]
             middle = len(records) // 2
-            first = self._upsert(namespace, records[:middle], before)
-            return first + self._upsert(namespace, records[middle:], before)
+            first = sum(map(self.index.request_bytes, records[:middle]))
+            refused = self._upsert(namespace, records[:middle], first, before)
+            return refused + self._upsert(namespace, records[middle:], size - first, before)
         self.usage += written.usage
         if written.lsn is not None:
             self.lsns[namespace] = max(written.lsn, self.lsns.get(namespace, 0))
         return []
 
-    def _requests(self, records: Sequence[Record], refused: list[tuple[Record, str]]) -> Iterator[list[Record]]:
+    def _requests(
+        self, records: Sequence[Record], refused: list[tuple[Record, str]]
+    ) -> Iterator[tuple[list[Record], int]]:
+        """Requests that fit the limits, each with its size in bytes; what cannot be written goes to `refused`."""
         limits = self.index.limits
         room = limits.upsert_bytes * _REQUEST_SLACK
         some: list[Record] = []
@@ -146,12 +149,12 @@ class Lane:
                 refused.append((record, f"{type(error).__name__}: {error.message}"))
                 continue
             if some and (size + needed > room or len(some) >= limits.upsert_records):
-                yield some
+                yield some, size
                 some, size = [], 0
             some.append(record)
             size += needed
         if some:
-            yield some
+            yield some, size
 
     def delete(self, namespace: str, ids: Sequence[str], before: Callable[[], None]) -> None:
         """Delete these ids. `before` runs before each request."""
@@ -195,7 +198,7 @@ class Lane:
         return tries(attempt)
 
     def _wait_for_pace(self, limits: Sequence[tuple[Limit, float]]) -> None:
-        wait = max(self._pace.reserve(limit, cost, self._share) for limit, cost in limits)
+        wait = self._pace.reserve(limits, self._share)
         if wait > LONGEST_WAIT_S:
             raise NoSlotSoon(retry_after=wait)
         if wait > 0:

@@ -9,6 +9,7 @@ The booking is the generic cell rate algorithm: `tat` is the time at which all b
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -30,23 +31,27 @@ _SHARE_ALONE = 0.25
 
 _RESERVE = """
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
-local interval, cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local climb, longest = tonumber(ARGV[4]), tonumber(ARGV[5])
-local state = redis.call('HMGET', KEYS[1], 'tat', 'factor', 'since', 'hold')
-local factor, since = tonumber(state[2]), tonumber(state[3])
-if not factor then
-  factor, since = 0.5, now
-  redis.call('HSET', KEYS[1], 'factor', factor, 'since', string.format('%.0f', since))
+local burst, climb, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local first, booked = now, {}
+for n, key in ipairs(KEYS) do
+  local interval, cost = tonumber(ARGV[2 + 2 * n]), tonumber(ARGV[3 + 2 * n])
+  local state = redis.call('HMGET', key, 'tat', 'factor', 'since', 'hold')
+  local factor, since = tonumber(state[2]), tonumber(state[3])
+  if not factor then
+    factor, since = 0.5, now
+    redis.call('HSET', key, 'factor', factor, 'since', string.format('%.0f', since))
+  end
+  factor = math.min(1, factor + (now - since) / 1000000 * climb)
+  local tat, hold = tonumber(state[1]) or now, tonumber(state[4]) or 0
+  if tat < now then tat = now end
+  first = math.max(first, tat - burst, hold)
+  booked[n] = string.format('%.0f', math.max(tat, hold) + interval * cost / factor)
+  redis.call('PEXPIRE', key, 86400000)
 end
-factor = math.min(1, factor + (now - since) / 1000000 * climb)
-local tat, hold = tonumber(state[1]) or now, tonumber(state[4]) or 0
-if tat < now then tat = now end
-local start = math.max(tat - burst, now, hold)
-if start - now <= longest then
-  redis.call('HSET', KEYS[1], 'tat', string.format('%.0f', math.max(tat, hold) + interval * cost / factor))
+if first - now <= longest then
+  for n, key in ipairs(KEYS) do redis.call('HSET', key, 'tat', booked[n]) end
 end
-redis.call('PEXPIRE', KEYS[1], 86400000)
-return math.floor(start - now)
+return math.floor(first - now)
 """
 
 _THROTTLED = """
@@ -90,18 +95,19 @@ class Pace:
         self._alone: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def reserve(self, limit: Limit, cost: float, share: float) -> float:
-        """Book `cost` of the limit at `share` of its documented rate. Returns the seconds to wait before the call.
+    def reserve(self, limits: Sequence[tuple[Limit, float]], share: float) -> float:
+        """Book one call: of each limit its cost, at `share` of the documented rates. Returns the seconds to wait.
 
-        Nothing is booked where that is more than `LONGEST_WAIT_S`.
+        Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`.
         """
-        interval_us = 1_000_000 / (limit.per_second * share)
-        arguments = [interval_us, cost, _BURST_S * 1_000_000, _CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000]
+        arguments = [_BURST_S * 1_000_000, _CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000]
+        for limit, cost in limits:
+            arguments += (1_000_000 / (limit.per_second * share), cost)
         try:
-            return int(self._reserve(keys=[limit.key], args=arguments)) / 1_000_000
+            return int(self._reserve(keys=[limit.key for limit, _ in limits], args=arguments)) / 1_000_000
         except RedisError as error:
             log.warning("no Redis: keeping a small pace alone", why=type(error).__name__)
-            return self._reserve_alone(limit, cost, share)
+            return max(self._reserve_alone(limit, cost, share) for limit, cost in limits)
 
     def throttled(self, limit: Limit, retry_after: float | None) -> None:
         """The service answered 429: slow this limit down for everybody, and hold it for `retry_after` seconds."""

@@ -98,15 +98,13 @@ class Placer:
 
 
 def _has_inexact_number(metadata: Metadata) -> bool:
-    return any(_inexact(value) for value in metadata.values())
-
-
-def _inexact(value: object) -> bool:
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return abs(value) > _EXACT_INTEGER
-    return isinstance(value, float) and not math.isfinite(value)
+    for value in metadata.values():
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                return True
+        elif isinstance(value, int) and abs(value) > _EXACT_INTEGER:  # true and false are 1 and 0
+            return True
+    return False
 
 
 def place_all(placer: Placer, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:

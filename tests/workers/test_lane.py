@@ -70,9 +70,9 @@ class CountedPace(Pace):
 
     asked = 0
 
-    def reserve(self, limit: Limit, cost: float, share: float) -> float:
-        self.asked += 1
-        return super().reserve(limit, cost, share)
+    def reserve(self, limits: Sequence[tuple[Limit, float]], share: float) -> float:
+        self.asked += len(limits)
+        return super().reserve(limits, share)
 
 
 @pytest.fixture
@@ -217,8 +217,8 @@ def test_a_429_holds_the_fleet_and_sends_the_batch_back(lane_to: Callable[..., L
     assert sent_away.value.retry_after == pytest.approx(60, abs=2)
 
     # And every other worker waits as well, for this limit alone
-    assert pace.reserve(Limit("fetch", INFO.host, lanes.FETCHES), 1, 1.0) > 55
-    assert pace.reserve(Limit("list", INFO.host, lanes.LISTS), 1, 1.0) == 0
+    assert pace.reserve([(Limit("fetch", INFO.host, lanes.FETCHES), 1)], 1.0) > 55
+    assert pace.reserve([(Limit("list", INFO.host, lanes.LISTS), 1)], 1.0) == 0
 
 
 def test_a_slot_too_far_away_is_not_waited_for(lane_to: Callable[..., Lane], pace: CountedPace) -> None:

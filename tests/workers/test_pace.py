@@ -43,15 +43,15 @@ def full_speed(put: Callable[..., None]) -> None:
 def book(pace: Pace, calls: int, limit: Limit = FETCH, share: float = HALF) -> list[float]:
     """When so many calls may go out, in seconds from now, in the order of their booking."""
     began = time.monotonic()
-    return [pace.reserve(limit, 1, share) + time.monotonic() - began for _ in range(calls)]
+    return [pace.reserve([(limit, 1)], share) + time.monotonic() - began for _ in range(calls)]
 
 
 def rate(pace: Pace, limit: Limit = FETCH, share: float = HALF) -> float:
     """How many calls a second the limit allows now: read from what lies between two bookings of ten."""
-    pace.reserve(limit, 10, share)
-    pace.reserve(limit, 10, share)
-    first = pace.reserve(limit, 10, share) + time.monotonic()
-    return 10 / (pace.reserve(limit, 10, share) + time.monotonic() - first)
+    pace.reserve([(limit, 10)], share)
+    pace.reserve([(limit, 10)], share)
+    first = pace.reserve([(limit, 10)], share) + time.monotonic()
+    return 10 / (pace.reserve([(limit, 10)], share) + time.monotonic() - first)
 
 
 def most_in_a_second(slots: list[float]) -> int:
@@ -86,17 +86,17 @@ def test_an_idle_fleet_may_send_its_burst_at_once_and_no_more(pace: Pace, full_s
 def test_a_costly_call_takes_the_room_of_many(pace: Pace, full_speed: None) -> None:
     # Given a megabyte a second, and a request of two megabytes
     limit = Limit("upsert_bytes", "brain.local:t", 1_000_000.0)
-    pace.reserve(limit, 1, 1.0)
-    assert pace.reserve(limit, 2_000_000, 1.0) < 0.1
+    pace.reserve([(limit, 1)], 1.0)
+    assert pace.reserve([(limit, 2_000_000)], 1.0) < 0.1
 
     # When the next one comes, then it waits until those are paid for: at half the rate, for this limit is new
-    assert 3.5 < pace.reserve(limit, 1, 1.0) < 4.0
+    assert 3.5 < pace.reserve([(limit, 1)], 1.0) < 4.0
 
 
 def test_limits_do_not_share_their_room(pace: Pace, full_speed: None) -> None:
     book(pace, 100)
-    assert pace.reserve(Limit("fetch", "another.local", 100.0), 1, HALF) == 0
-    assert pace.reserve(Limit("list", "brain.local", 200.0), 1, HALF) == 0
+    assert pace.reserve([(Limit("fetch", "another.local", 100.0), 1)], HALF) == 0
+    assert pace.reserve([(Limit("list", "brain.local", 200.0), 1)], HALF) == 0
 
 
 def test_an_empty_redis_starts_at_half_the_rate_and_climbs_back(pace: Pace, put: Callable[..., None]) -> None:
@@ -148,14 +148,14 @@ def test_retry_after_holds_the_whole_fleet(redis_url: str, full_speed: None) -> 
 
     # When any other worker books, then it waits them out; the limit's neighbours do not
     other = Pace(redis_url)
-    assert 9.5 < other.reserve(FETCH, 1, HALF) <= 10.0
-    assert other.reserve(Limit("list", "brain.local", 200.0), 1, HALF) == 0
+    assert 9.5 < other.reserve([(FETCH, 1)], HALF) <= 10.0
+    assert other.reserve([(Limit("list", "brain.local", 200.0), 1)], HALF) == 0
 
 
 def test_a_shorter_retry_after_does_not_shorten_a_longer_one(pace: Pace, full_speed: None) -> None:
     pace.throttled(FETCH, 10.0)
     pace.throttled(FETCH, 2.0)
-    assert pace.reserve(FETCH, 1, HALF) > 9.5
+    assert pace.reserve([(FETCH, 1)], HALF) > 9.5
 
 
 def test_after_a_hold_the_fleet_does_not_come_back_all_at_once(pace: Pace, full_speed: None) -> None:
@@ -170,11 +170,11 @@ def test_a_slot_too_far_away_is_not_booked(pace: Pace, full_speed: None, put: Ca
     # Given a long hold, in which a hundred calls are sent away
     pace.throttled(FETCH, LONGEST_WAIT_S + 10)
     for _ in range(100):
-        assert pace.reserve(FETCH, 1, HALF) > LONGEST_WAIT_S
+        assert pace.reserve([(FETCH, 1)], HALF) > LONGEST_WAIT_S
 
     # When the hold is over, then the room is free for those who come
     put(hold=0)
-    assert pace.reserve(FETCH, 1, HALF) < 0.1
+    assert pace.reserve([(FETCH, 1)], HALF) < 0.1
 
 
 def test_without_redis_each_process_keeps_to_a_small_share_of_its_own() -> None:

@@ -23,22 +23,32 @@ MIN_WRITE_UNITS = 5.0  # of a write request, and the whole price of deleting a n
 def normalise(record: Record) -> Record:
     """The record as it comes back: nulls dropped, numbers as float64, empty sparse values as none."""
     sparse = record.sparse if record.sparse is not None and len(record.sparse) else None
-    return Record(record.id, record.values, sparse, normal_metadata(record.metadata))
+    metadata = normal_metadata(record.metadata)
+    if sparse is record.sparse and metadata is record.metadata:
+        return record
+    return Record(record.id, record.values, sparse, metadata)
 
 
 def check_numbers(record: Record) -> None:
     """Raises BadRequest for numbers that no JSON can hold: NaN and the infinities."""
-    if record.values and not np.isfinite(np.frombuffer(record.values, "<f4")).all():
+    if record.values and not _finite(np.frombuffer(record.values, "<f4")):
         raise BadRequest(f"the record {record.id!r} has values that are no finite numbers")
     for key, value in record.metadata.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
 
 
+def _finite(values: Any) -> bool:
+    """Whether every value is a finite number: the largest and the smallest are, and what is no number is both."""
+    return math.isfinite(np.maximum.reduce(values)) and math.isfinite(np.minimum.reduce(values))
+
+
 def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:
-    """Metadata as it comes back, in a mapping of its own."""
+    """Metadata as it comes back: the same mapping where it is so already."""
     if not metadata:
         return {}
+    if not any(value is None or type(value) is int for value in metadata.values()):
+        return metadata
     return {
         key: _as_float(value) if type(value) is int else value for key, value in metadata.items() if value is not None
     }
@@ -55,7 +65,7 @@ def metadata_bytes(metadata: Metadata) -> int:
     if not metadata:
         return 0
     try:
-        return len(orjson.dumps(dict(metadata)))
+        return len(orjson.dumps(metadata if isinstance(metadata, dict) else dict(metadata)))
     except orjson.JSONEncodeError as error:
         raise BadRequest(f"metadata cannot be written as JSON: {error}") from error
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from vecfleet.errors import BadRequest, StoreError
+from vecfleet.errors import BadRequest, StoreError, TooLarge
 from vecfleet.records import FLOAT32_BYTES, Metadata, MetadataValue, Record, Sparse
 from vecfleet.stores import rules
 from vecfleet.stores.base import IndexInfo, Kind
@@ -74,54 +75,79 @@ class BytesLane:
         self._channel = PerProcess(lambda: _channel(info.host))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
-        request = pb.FetchRequest(ids=ids, namespace=namespace)
-        answer = self._call("Fetch", request, pb.FetchResponse, f"fetch {len(ids):,} records of {namespace!r}")
+        request = pb.FetchRequest(ids=ids, namespace=namespace).SerializeToString()
+        answer, size = self._call("Fetch", request, pb.FetchResponse, f"fetch {len(ids):,} records of {namespace!r}")
         records: dict[str, Record] = {}
         unreadable: list[str] = []
         for record_id, vector in answer.vectors.items():
-            if self._as_expected(vector):
-                records[record_id] = _record(record_id, vector)
-            else:
+            record = self._record(record_id, vector)
+            if record is None:
                 unreadable.append(record_id)
+            else:
+                records[record_id] = record
         units = float(answer.usage.read_units) if answer.HasField("usage") else None
-        return Answer(records, unreadable, units, answer.ByteSize())
+        return Answer(records, unreadable, units, size)
 
-    def upsert(self, namespace: str, records: Sequence[Record]) -> int:
-        """Write all records or raise. Returns the number that the service acknowledges."""
+    def upsert(self, namespace: str, records: Sequence[Record], limit: int) -> int:
+        """Write all records or raise: TooLarge, unsent, where the request is over `limit` bytes.
+
+        Returns the number that the service acknowledges.
+        """
         request = pb.UpsertRequest(namespace=namespace)
         for record in records:
             _fill(request.vectors.add(), record)
+        body = request.SerializeToString()
         doing = f"upsert {len(records):,} records into {namespace!r}"
-        return int(self._call("Upsert", request, pb.UpsertResponse, doing).upserted_count)
+        if len(body) > limit:
+            raise TooLarge(f"will not {doing}: {len(body):,} bytes are over the {limit:,} of a request")
+        answer, _ = self._call("Upsert", body, pb.UpsertResponse, doing)
+        return int(answer.upserted_count)
 
-    def _as_expected(self, vector: Any) -> bool:
+    def _record(self, record_id: str, vector: Any) -> Record | None:
+        """The record, or None where it is not as expected, or more than we can hold."""
+        values = vector.values
         if len(UnknownFieldSet(vector)):
-            return False
-        sparse = len(vector.sparse_values.indices)
-        if len(vector.sparse_values.values) != FLOAT32_BYTES * sparse:
-            return False
-        if not all(map(_is_plain, vector.metadata.fields.values())):
-            return False
+            return None
+        sparse = None
+        if vector.HasField("sparse_values"):
+            indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
+            if len(vector.sparse_values.values) != len(indices):  # both of 4 bytes each
+                return None
+            sparse = Sparse(indices, vector.sparse_values.values) if indices else None
         if self._info.kind is Kind.SPARSE:
-            return not vector.values and sparse > 0
-        return len(vector.values) == FLOAT32_BYTES * (self._info.dimension or 0) > 0
+            if values or sparse is None:
+                return None
+        elif not values or len(values) != FLOAT32_BYTES * (self._info.dimension or 0):
+            return None
+        metadata: dict[str, MetadataValue] = {}
+        for key, value in vector.metadata.fields.items():
+            kind = value.WhichOneof("kind")
+            if kind == "string_value":
+                metadata[key] = value.string_value
+            elif kind == "number_value":
+                metadata[key] = value.number_value
+            elif kind == "bool_value":
+                metadata[key] = value.bool_value
+            elif kind == "list_value":
+                items = value.list_value.values
+                # A number in a list would read as an empty text, at the target too: equal, and lost.
+                if not all(item.HasField("string_value") for item in items):
+                    return None
+                metadata[key] = [item.string_value for item in items]
+            elif kind == "struct_value":
+                return None
+        return Record(record_id, values, sparse, metadata)
 
-    def _call(self, name: str, request: Any, answer: Any, doing: str) -> Any:
-        call = self._channel.get().unary_unary(
-            _SERVICE + name, request_serializer=_serialize, response_deserializer=answer.FromString
-        )
+    def _call(self, name: str, body: bytes, kind: Any, doing: str) -> tuple[Any, int]:
+        """The answer and its size: a message counts its bytes by serializing itself again."""
+        call = self._channel.get().unary_unary(_SERVICE + name)
         try:
-            return call(request, timeout=self._deadline_s, metadata=self._metadata)
+            answer = call(body, timeout=self._deadline_s, metadata=self._metadata)
+            return kind.FromString(answer), len(answer)
         except grpc.RpcError as error:
             raise _understood(error, doing) from error
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether we can hold it. A number in a list would read as an empty text, at the target too: equal, and lost."""
-    kind = value.WhichOneof("kind")
-    if kind == "list_value":
-        return all(item.HasField("string_value") for item in value.list_value.values)
-    return bool(kind != "struct_value")
+        except DecodeError as error:
+            raise of_status(500, "its answer cannot be read", doing, None) from error
 
 
 def request_bytes(record: Record) -> int:
@@ -141,31 +167,11 @@ def _channel(host: str) -> grpc.Channel:
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
 
 
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
-
-
 def _understood(error: grpc.RpcError, doing: str) -> StoreError:
     trailers = dict(error.trailing_metadata() or ())
     hint = str(trailers.get("retry-after", ""))
     retry_after = float(hint) if hint.replace(".", "", 1).isdecimal() else None
     return of_status(HTTP_STATUS.get(error.code(), 500), error.details() or str(error.code()), doing, retry_after)
-
-
-def _record(record_id: str, vector: Any) -> Record:
-    sparse = None
-    if vector.sparse_values.indices:
-        indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
-        sparse = Sparse(indices, vector.sparse_values.values)
-    metadata: dict[str, MetadataValue] = {}
-    for key, value in vector.metadata.fields.items():
-        kind = value.WhichOneof("kind")
-        if kind == "list_value":
-            metadata[key] = [item.string_value for item in value.list_value.values]
-        elif kind != "null_value":
-            metadata[key] = getattr(value, kind)
-    return Record(record_id, vector.values, sparse, metadata)
 
 
 def _fill(vector: Any, record: Record) -> None:

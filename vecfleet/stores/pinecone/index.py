@@ -124,7 +124,8 @@ class PineconeIndex:
             answer = lane.fetch(wire_name(namespace), ids)
         except AbsentNamespace:
             return Fetched({}, Usage(requests=1))
-        self._billed(list(answer.records.values()))
+        self._seen_records += len(answer.records)
+        self._seen_bytes += answer.answer_bytes
         units = rules.fetch_units(len(answer.records)) if answer.read_units is None else answer.read_units
         fetched = Fetched(answer.records, Usage(1, read_units=units, egress_bytes=answer.answer_bytes))
         if not answer.unreadable:
@@ -150,7 +151,7 @@ class PineconeIndex:
         for record in records:  # one record's fault; that the service speaks of dimensions then is the index's
             rules.check_dimension(record, self.info)
         if self._lane is not None:
-            return self._upsert_bytes(self._lane, doing, namespace, records)
+            return self._upsert_bytes(self._lane, namespace, records)
         self._check_size(doing, wire.body_bytes(records))
         vectors = [wire.to_vector(record) for record in records]
         with translated(doing):
@@ -162,12 +163,12 @@ class PineconeIndex:
             Usage(requests=1, write_units=rules.write_units(self._billed(records))),
         )
 
-    def _upsert_bytes(self, lane: BytesLane, doing: str, namespace: str, records: Sequence[Record]) -> Written:
-        self._check_size(doing, sum(map(self.request_bytes, records)))
+    def _upsert_bytes(self, lane: BytesLane, namespace: str, records: Sequence[Record]) -> Written:
         for record in records:
             rules.check_numbers(record)
-        count = lane.upsert(wire_name(namespace), records)
-        return Written(count, usage=Usage(requests=1, write_units=rules.write_units(self._billed(records))))
+        size = self._billed(records)  # before it is sent: what has no JSON is refused
+        count = lane.upsert(wire_name(namespace), records, self.limits.upsert_bytes)
+        return Written(count, usage=Usage(requests=1, write_units=rules.write_units(size)))
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         """Its write units are an estimate, from the mean size of the records seen: the service tells neither."""
