@@ -1,4 +1,4 @@
-"""Fetch and upsert over gRPC without decoding a value: vectors pass through as the float32 bytes they are on the wire.
+"""List, fetch and upsert over gRPC without decoding a value: vectors pass as the float32 bytes they are on the wire.
 
 A message that is wire-compatible with the service's own declares `values` as bytes. What does not look as expected (a
 field we do not know, values that are not 4 bytes each of the index's dimension) is reported back by id, and the caller
@@ -65,14 +65,33 @@ class Answer:
     answer_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of ids, the token of the next one, what it cost."""
+
+    ids: list[str]
+    next_token: str | None
+    read_units: float | None
+    answer_bytes: int
+
+
 class BytesLane:
-    """One index's fetch and upsert. Safe between threads; each call is one attempt inside its deadline."""
+    """One index's list, fetch and upsert. Safe between threads; each call is one attempt inside its deadline."""
 
     def __init__(self, info: IndexInfo, api_key: str, deadline_s: float) -> None:
         self._info = info
         self._deadline_s = deadline_s
         self._metadata = (("api-key", api_key), ("x-pinecone-api-version", API_VERSION))
         self._channel = PerProcess(lambda: _channel(info.host))
+
+    def list_ids(self, namespace: str, prefix: str | None, limit: int, token: str | None) -> Listed:
+        request = pb.ListRequest(namespace=namespace, prefix=prefix, limit=limit, pagination_token=token)
+        answer, size = self._call(
+            "List", request.SerializeToString(), pb.ListResponse, f"list the ids of {namespace!r}"
+        )
+        ids = [item.id for item in answer.vectors]
+        units = float(answer.usage.read_units) if answer.HasField("usage") else None
+        return Listed(ids, answer.pagination.next or None, units, size)
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
         request = pb.FetchRequest(ids=ids, namespace=namespace).SerializeToString()

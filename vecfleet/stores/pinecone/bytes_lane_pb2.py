@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x62ytes_lane.proto\x12\x13vecfleet.bytes_lane\x1a\x1cgoogle/protobuf/struct.proto\"/\n\x0cSparseValues\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x89\x01\n\x06Vector\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x38\n\rsparse_values\x18\x04 \x01(\x0b\x32!.vecfleet.bytes_lane.SparseValues\"/\n\x05Usage\x12\x17\n\nread_units\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_read_units\".\n\x0c\x46\x65tchRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"\xeb\x01\n\rFetchResponse\x12@\n\x07vectors\x18\x01 \x03(\x0b\x32/.vecfleet.bytes_lane.FetchResponse.VectorsEntry\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.vecfleet.bytes_lane.UsageH\x00\x88\x01\x01\x1aK\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.vecfleet.bytes_lane.Vector:\x02\x38\x01\x42\x08\n\x06_usage\"P\n\rUpsertRequest\x12,\n\x07vectors\x18\x01 \x03(\x0b\x32\x1b.vecfleet.bytes_lane.Vector\x12\x11\n\tnamespace\x18\x02 \x01(\t\"(\n\x0eUpsertResponse\x12\x16\n\x0eupserted_count\x18\x01 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x62ytes_lane.proto\x12\x13vecfleet.bytes_lane\x1a\x1cgoogle/protobuf/struct.proto\"/\n\x0cSparseValues\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x89\x01\n\x06Vector\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x38\n\rsparse_values\x18\x04 \x01(\x0b\x32!.vecfleet.bytes_lane.SparseValues\"/\n\x05Usage\x12\x17\n\nread_units\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_read_units\".\n\x0c\x46\x65tchRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"\xeb\x01\n\rFetchResponse\x12@\n\x07vectors\x18\x01 \x03(\x0b\x32/.vecfleet.bytes_lane.FetchResponse.VectorsEntry\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.vecfleet.bytes_lane.UsageH\x00\x88\x01\x01\x1aK\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.vecfleet.bytes_lane.Vector:\x02\x38\x01\x42\x08\n\x06_usage\"P\n\rUpsertRequest\x12,\n\x07vectors\x18\x01 \x03(\x0b\x32\x1b.vecfleet.bytes_lane.Vector\x12\x11\n\tnamespace\x18\x02 \x01(\t\"(\n\x0eUpsertResponse\x12\x16\n\x0eupserted_count\x18\x01 \x01(\r\"\x92\x01\n\x0bListRequest\x12\x13\n\x06prefix\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10pagination_token\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x11\n\tnamespace\x18\x04 \x01(\tB\t\n\x07_prefixB\x08\n\x06_limitB\x13\n\x11_pagination_token\"\x1a\n\nPagination\x12\x0c\n\x04next\x18\x01 \x01(\t\"\x16\n\x08ListItem\x12\n\n\x02id\x18\x01 \x01(\t\"\xd4\x01\n\x0cListResponse\x12.\n\x07vectors\x18\x01 \x03(\x0b\x32\x1d.vecfleet.bytes_lane.ListItem\x12\x38\n\npagination\x18\x02 \x01(\x0b\x32\x1f.vecfleet.bytes_lane.PaginationH\x00\x88\x01\x01\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.vecfleet.bytes_lane.UsageH\x01\x88\x01\x01\x42\r\n\x0b_paginationB\x08\n\x06_usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,4 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSERTREQUEST']._serialized_end=675
   _globals['_UPSERTRESPONSE']._serialized_start=677
   _globals['_UPSERTRESPONSE']._serialized_end=717
+  _globals['_LISTREQUEST']._serialized_start=720
+  _globals['_LISTREQUEST']._serialized_end=866
+  _globals['_PAGINATION']._serialized_start=868
+  _globals['_PAGINATION']._serialized_end=894
+  _globals['_LISTITEM']._serialized_start=896
+  _globals['_LISTITEM']._serialized_end=918
+  _globals['_LISTRESPONSE']._serialized_start=921
+  _globals['_LISTRESPONSE']._serialized_end=1133
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,7 @@
 """Pinecone's data plane: one index. Each call is one attempt; waiting and retrying is the caller's.
 
-Records are read and written over the bytes lane where there is one; all else, and what that lane cannot read, goes
-through the SDK over REST.
+Ids are listed, records read and written over the bytes lane where there is one; all else, and what that lane cannot
+read, goes through the SDK over REST.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,13 +91,13 @@ class PineconeIndex:
             raise WrongKind(
                 f"the pod index {self.info.name!r} cannot list its ids", next_step="name an id source: `--ids FILE`"
             )
+        limit = self.limits.list_ids if limit is None else limit
         try:
+            if self._lane is not None:
+                return _page(self._lane.list_ids(wire_name(namespace), prefix, limit, token))
             with translated(f"list the ids of {namespace!r}"):
                 page = self._client.get().list_paginated(
-                    namespace=wire_name(namespace),
-                    prefix=prefix,
-                    limit=self.limits.list_ids if limit is None else limit,
-                    pagination_token=token,
+                    namespace=wire_name(namespace), prefix=prefix, limit=limit, pagination_token=token
                 )
         except AbsentNamespace:
             return IdPage([], None, Usage(requests=1))
@@ -261,6 +261,11 @@ class PineconeIndex:
     def _check_count(doing: str, count: int, most: int) -> None:
         if count > most:
             raise TooLarge(f"will not {doing}: a request takes {most:,}")
+
+
+def _page(listed: bytes_lane.Listed) -> IdPage:
+    units = 1.0 if listed.read_units is None else listed.read_units
+    return IdPage(listed.ids, listed.next_token, Usage(1, read_units=units, egress_bytes=listed.answer_bytes))
 
 
 def wire_name(namespace: str) -> str:
