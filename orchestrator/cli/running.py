@@ -54,6 +54,9 @@ def worker(
         int | None, typer.Option(min=1, max=256, help="Batches at once (default: WORKER_THREADS).")
     ] = None,
     queues: Annotated[str, typer.Option(help="Which queues it serves.")] = ",".join(QUEUES),
+    task_events: Annotated[
+        bool, typer.Option("--task-events", help="Report each task from the start; Flower asks for it within 5 s.")
+    ] = False,
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option()] = "INFO",
 ) -> None:
     """Run a worker. Start as many as you like, on as many machines."""
@@ -69,6 +72,7 @@ def worker(
         *("celery", "-A", "workers.tasks", "worker", "--pool", "threads", "--concurrency", str(count)),
         *("--queues", queues, "--hostname", f"vecfleet-{os.getpid()}@%h", "--loglevel", log_level),
         *("--without-gossip", "--without-mingle"),
+        *(["--task-events"] if task_events else []),
     )
 
 

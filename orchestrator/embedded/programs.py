@@ -86,8 +86,10 @@ def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
     return Program("dispatcher", [*PYTHON, "orchestrator", "dispatcher"], state_dir=state_dir, env=env)
 
 
-def worker(state_dir: Path, env: Mapping[str, str], number: int) -> Program:
-    return Program(f"worker-{number}", [*PYTHON, "orchestrator", "worker"], state_dir=state_dir, env=env)
+def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events: bool) -> Program:
+    """With `task_events` Flower misses no task, the very first ones included."""
+    options = ["--task-events"] if task_events else []
+    return Program(f"worker-{number}", [*PYTHON, "orchestrator", "worker", *options], state_dir=state_dir, env=env)
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:

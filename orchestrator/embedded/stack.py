@@ -160,7 +160,7 @@ class Stack:
         if self.dispatcher:
             self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
         for number in range(1, self.workers + 1):
-            self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
+            self._begin(self._worker(number), self._fleet)
         if self.flower:
             password = self.settings.flower_password
             port = self._flower_port()
@@ -170,6 +170,9 @@ class Stack:
                 "FLOWER_PASSWORD": password.get_secret_value() if password else secrets.token_urlsafe(16),
             }
             self._begin(programs.flower(self.state_dir, self.environment, port), self._fleet)
+
+    def _worker(self, number: int) -> programs.Program:
+        return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)
 
     def _flower_port(self) -> int:
         """The port that was set, if it is free; where none was, any: the default would clash with a second stack's."""
@@ -188,7 +191,7 @@ class Stack:
             return
         self.tell(f"{wanted} workers are wanted; {self.workers} run.")
         for number in range(self.workers + 1, wanted + 1):
-            self._begin(programs.worker(self.state_dir, self.environment, number), self._fleet)
+            self._begin(self._worker(number), self._fleet)
         for part in [each for each in self._fleet if each.name.startswith("worker-")][wanted:]:
             part.stop()
             self._fleet.remove(part)

@@ -101,7 +101,7 @@ def test_every_command_is_one_that_exists(name: str, command: list[str]) -> None
 def test_the_commands_are_those_that_up_runs_as_processes(tmp_path: Path) -> None:
     here = {
         "dispatcher": programs.dispatcher(tmp_path, {}),
-        "worker": programs.worker(tmp_path, {}, 1),
+        "worker": programs.worker(tmp_path, {}, 1, task_events=False),
         "flower": programs.flower(tmp_path, {}, 5555),
     }
     for name, program in here.items():
