@@ -116,7 +116,7 @@ _HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
 _HELD = _HOLD.cte("held")
 _RAISE = (
     sa.update(t.target)
-    .where(t.target.c.id == sa.bindparam("target"), sa.select(_HELD.c.id).exists())
+    .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source", sa.select(_HELD.c.id).exists())
     .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
     .returning(t.target.c.id)
 )
@@ -156,7 +156,10 @@ def require(connection: sa.Connection, lease: Lease) -> None:
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int) -> None:
-    """Before an upsert, in one statement: the lease is ours, and the target's write sequence rises. Raises Fenced."""
+    """Before an upsert, in one statement: the lease is ours, and the target's write sequence rises.
+
+    Raises Fenced; also where readers were moved to the target since the batch was leased.
+    """
     if connection.execute(_RAISE, {**_mine(lease), "target": target_id}).one_or_none() is None:
         raise Fenced
 
