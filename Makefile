@@ -11,7 +11,7 @@ help:
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make chaos   faults at random times; SEEDS=200 for more of them, SEED=17 to try one again"
 	@echo "make lint    lint and types alone"
-	@echo "make bench   measure the copy lane, and the tenants' client"
+	@echo "make bench   measure the copy lane, quickly, and the tenants' client; FULL=1 for all of it, JSON=file for raw samples"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
 
 setup: $(INSTALLED)
@@ -37,5 +37,5 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m mypy
 
 bench: $(INSTALLED)
-	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks $(if $(FULL),,--quick)
 	@$(PYTHON) -m benchmarks.tenancy

@@ -72,7 +72,7 @@ def run(share: float, json_file: Path | None, console: Console) -> bool:
 
 
 def _settings(share: float) -> dict[str, float]:
-    return {"seed": SEED, "rounds": ROUNDS, "workers": WORKERS, "share": share}
+    return {"seed": SEED, "rounds": ROUNDS, "workers": WORKERS, "share": share, "quick": share < 1}
 
 
 def _measure(fleet: Running, dimension: int, records: int, delay_ms: int, console: Console) -> Result:
@@ -164,6 +164,7 @@ def _measures(rounds: list[Round]) -> Iterator[Measure]:
     yield of("verify alone", "vectors/s", *(one.records / one.verify_s for one in fleets))
     yield of("worker CPU, copy", "ms/vector", *((one.cpu_s - one.verify_cpu_s) / one.records * 1e3 for one in fleets))
     yield of("worker CPU, verify", "ms/vector", *(one.verify_cpu_s / one.records * 1e3 for one in fleets))
+    yield of("worker CPU, verify / copy", "×", *(one.verify_cpu_s / (one.cpu_s - one.verify_cpu_s) for one in fleets))
     yield of("emulator CPU, copy and verify", "ms/vector", *(one.emulator_cpu_s / one.records * 1e3 for one in fleets))
     yield of("seed 000's loop", "vectors/s", *(one.records / one.seconds for one in loops))
     yield of("seed 000's loop, CPU", "ms/vector", *(one.cpu_s / one.records * 1e3 for one in loops))

@@ -14,6 +14,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.reach import REACHES, measured
+
+_COLUMNS = (("measure", "left"), ("median", "right"), ("lowest – highest", "right"), ("", "left"), ("reach", "left"))
 _PACKAGES = ("pinecone", "celery", "sqlalchemy", "psycopg", "redis", "numpy", "orjson", "xxhash")
 
 
@@ -47,14 +50,22 @@ class Result:
 def show(results: Sequence[Result], console: Console) -> None:
     for result in results:
         table = Table(title=result.title, title_justify="left", show_edge=False)
-        for heading, side in (("measure", "left"), ("median", "right"), ("lowest – highest", "right"), ("", "left")):
+        for heading, side in _COLUMNS:
             table.add_column(heading, justify=side)  # type: ignore[arg-type]
         for one in result.measures:
             spread = f"{_figure(min(one.samples))} – {_figure(max(one.samples))}"
-            table.add_row(one.name, _figure(one.value), spread, one.unit)
+            table.add_row(one.name, _figure(one.value), spread, one.unit, _verdict(one, result.dimension))
         console.print(table)
         console.print(_checked(result))
         console.print()
+
+
+def _verdict(measure: Measure, dimension: int) -> str:
+    reach = REACHES.get((measure.name, dimension))
+    if reach is None:
+        return ""
+    said = {True: "reached", False: "missed"}.get(reach.judge(measure.samples), "undecided")  # type: ignore[call-overload]
+    return f"{reach}: {said}"
 
 
 def _checked(result: Result) -> str:
@@ -93,6 +104,11 @@ def write_json(path: Path, results: Sequence[Result], settings: dict[str, Any], 
         "machine": machine,
         "versions": {name: version(name) for name in _PACKAGES},
         "settings": settings,
+        "measures": [
+            measured(one.name, one.unit, result.dimension, result.delay_ms, one.samples)
+            for result in results
+            for one in result.measures
+        ],
         "results": [
             {
                 "dimension": result.dimension,
