@@ -15,8 +15,8 @@ def test_nothing_is_cleaned_up_before_the_soak_time(database: Database) -> None:
     table = verified(database)
     with pytest.raises(Refused, match="cut over at 0 %"):
         services.clean_up(table.database, table.job_id, "ana", by_ids=False)
-    services.cut_over(table.database, table.job_id, "ana", 50)
-    with pytest.raises(Refused, match="cut over at 50 %"):
+    services.cut_over(table.database, table.job_id, "ana", 5)
+    with pytest.raises(Refused, match="cut over at 5 %"):
         services.clean_up(table.database, table.job_id, "ana", by_ids=False)
     services.cut_over(table.database, table.job_id, "ana", 100)
     with pytest.raises(Refused, match="soak time lasts until"):
