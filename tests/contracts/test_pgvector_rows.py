@@ -161,6 +161,10 @@ def insert(index: Index, url: str, metadata: str, density: str = "0.5") -> Mappi
         ('{"round": 1180591620717411303424}', {"round": 2.0**70}),
         ('{"gone": null, "o": {"b": [1, null], "a": 1.5}}', {"gone#json": "null", "o#json": '{"a":1.5,"b":[1,null]}'}),
         ('{"mixed": ["a", 1]}', {"mixed#json": '["a",1]'}),
+        (
+            '{"text": "another", "strategy": {"a": 1}}',
+            {"text#metadata": "another", "strategy#metadata#json": '{"a":1}'},
+        ),
         ("[1, 2]", {"metadata#json": "[1,2]"}),
         ("{}", {}),
     ],
@@ -241,7 +245,19 @@ numbers = st.one_of(
 )
 keys = st.one_of(
     st.sampled_from(
-        [*_COLUMNS, "path", "created_at", "domain_tags", "chunk_size", "metadata", "x#json", "x", "_vecfleet"]
+        [
+            *_COLUMNS,
+            "path",
+            "created_at",
+            "domain_tags",
+            "chunk_size",
+            "metadata",
+            "x#json",
+            "x",
+            "_vecfleet",
+            "text#metadata",
+            "path#metadata",
+        ]
     ),
     texts.filter(lambda key: not key.startswith("$")),
 )

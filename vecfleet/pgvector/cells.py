@@ -17,6 +17,8 @@ from vecfleet.pgvector.tables import Column
 
 # Marks a value that a record cannot hold as it is (an object, a mixed list, null): it travels as JSON text.
 AS_JSON = "#json"
+# Marks a key of the JSON that is the name of a column which holds something too.
+BESIDE = "#metadata"
 JSONB_VERSION = b"\x01"
 
 _TEXTS = frozenset({"text", "varchar", "bpchar"})

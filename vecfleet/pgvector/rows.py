@@ -19,6 +19,7 @@ from vecfleet.errors import BadRequest, WrongKind
 from vecfleet.pgvector import values
 from vecfleet.pgvector.cells import (
     AS_JSON,
+    BESIDE,
     JSONB_VERSION,
     Cells,
     Unfit,
@@ -152,12 +153,13 @@ class Rows:
             except Unfit:
                 exact[key] = value
                 continue
+            base = name.removesuffix(BESIDE)
+            if base in record.metadata and base not in left:  # its column holds another value
+                name = base
             if key == NOTES:
                 exact[key] = value
-            elif opened is not None:
-                body[name] = opened[0]
             else:
-                body[key] = spelled(value)
+                body[name] = spelled(value) if opened is None else opened[0]
         notes: dict[str, Any] = {}
         if filled:
             notes[_FILLED] = filled
@@ -196,9 +198,15 @@ class Rows:
             if cell is None or (one.column.name in filled and one.unpack(cell) == _read_filler(one, id)):
                 continue
             found[one.key] = one.unpack(cell)
-        exact = json.loads(notes.get(_EXACT, "{}"))
-        for key, value in {**body, **exact}.items():
-            found.setdefault(key, number(value))
+        columns = frozenset(found)
+        for key, value in body.items():
+            name = key + BESIDE if key in columns else key
+            if name != key and name in body:
+                raise WrongKind(f"the row {id!r} holds {key!r} twice, and {name!r} too: one must be renamed")
+            found[name] = number(value)
+        for key, value in json.loads(notes.get(_EXACT, "{}")).items():
+            if key not in columns:  # else somebody has given the column a value since
+                found[key] = number(value)
         for key, value in found.items():
             if plain(value):
                 yield key, value
