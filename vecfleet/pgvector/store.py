@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -16,6 +15,7 @@ from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, vector_b
 from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
 from vecfleet.pgvector.tables import Connection, Method, Table
+from vecfleet.pgvector.values import as_text
 from vecfleet.records import FLOAT32_BYTES
 
 MAX_LIMIT = 10_000
@@ -124,7 +124,7 @@ class VectorStore:
             table.identifier,
             sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(one for one, _ in parts)) if parts else sql.SQL(""),
         )
-        like = "[" + ",".join(map(repr, np.frombuffer(vector, "<f4").tolist())) + "]"
+        like = as_text(vector)
         with self.db.transaction(f"search {namespace!r}") as connection:
             if settings := known.settings(filtered=bool(parts)):
                 connection.execute(settings)

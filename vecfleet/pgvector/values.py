@@ -7,6 +7,7 @@ each in `vector`, two in `halfvec`.
 import struct
 
 import numpy as np
+import orjson
 
 from vecfleet.errors import BadRequest
 
@@ -42,6 +43,11 @@ def from_wire(sent: bytes, kind: str) -> bytes:
         halves = np.frombuffer(sent, ">u2", offset=_HEAD_BYTES).astype("<u2").view("<f2")
         return halves.astype("<f4").tobytes()
     return np.frombuffer(sent, ">u4", offset=_HEAD_BYTES).astype("<u4").tobytes()
+
+
+def as_text(values: bytes) -> str:
+    """Float32 bytes as Postgres reads a vector, each number in the fewest digits that mean it: half as long."""
+    return orjson.dumps(np.frombuffer(values, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def as_stored(values: bytes, kind: str) -> bytes:

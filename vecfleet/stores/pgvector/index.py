@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from psycopg import sql
 
 from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
@@ -165,7 +164,7 @@ class PgvectorIndex:
             statement = sql.SQL("SELECT {id}, {distance} AS far FROM {table} ORDER BY far LIMIT %(top_k)s").format(
                 id=sql.Identifier(CHUNK_ID), distance=distance, table=table.identifier
             )
-            found = connection.execute(statement, {"like": _text(like), "top_k": top_k}).fetchall()
+            found = connection.execute(statement, {"like": values.as_text(like.values), "top_k": top_k}).fetchall()
         return Answer([Match(id, _score(metric, far)) for id, far in found], ONE_CALL)
 
     def request_bytes(self, record: Record) -> int:
@@ -224,10 +223,6 @@ class PgvectorIndex:
         count = table.rows if table.rows > _COUNTED_ROWS else tables.count(connection, table)
         assert table.namespace is not None, "only tables of namespaces are described"
         return NamespaceInfo(table.namespace, count, table.said.get("schema"))
-
-
-def _text(like: Record) -> str:
-    return "[" + ",".join(map(repr, np.frombuffer(like.values, "<f4").tolist())) + "]"
 
 
 def _score(metric: str, distance: float) -> float:
