@@ -3,20 +3,15 @@
 The fleet does its own waiting by the job table; this is for commands that a person watches.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
-from vecfleet.errors import TooLarge, Transient
+from vecfleet.errors import TooLarge
+from vecfleet.patience import ATTEMPTS, patiently
 from vecfleet.records import Record
 from vecfleet.stores.base import Index, Usage
 
-T = TypeVar("T")
-
-ATTEMPTS = 6
-_backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)
+__all__ = ["ATTEMPTS", "Reader", "patiently"]
 
 
 class Reader:
@@ -55,16 +50,3 @@ class Reader:
             return
         self.usage += answer.usage
         yield from answer.records.values()
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """Do it, and again after a wait where the store could not answer just now. Only for calls that read."""
-    return Retrying(
-        retry=retry_if_exception_type(Transient), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True
-    )(call)
-
-
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    told = error.retry_after if isinstance(error, Transient) else None
-    return max(told or 0.0, _backoff(state))

@@ -4,32 +4,16 @@ The first rule that answers wins: the move's fixed target, the record's own `cre
 snapshot (by the record's `twin_id`, by its source, by its id), then the plan's rule for orphans.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol
 
 from vecfleet import names
 from vecfleet.errors import BadName
+from vecfleet.owners import LOOKUP_KEY, Owner, Ownership, owner_of
 from vecfleet.records import Record
 
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose something is: the creator, and the twin as it appears in namespace names (None: creator-wide)."""
-
-    creator: str
-    twin: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """The look-up's answers, read once. Keys are twin ids, and source ids or record ids."""
-
-    twins: Mapping[str, Owner] = field(default_factory=dict)
-    sources: Mapping[str, Owner] = field(default_factory=dict)
-
+__all__ = ["Fixed", "Owner", "Ownership", "Routed", "Router", "Unrouted"]
 
 Rule = Literal["move", "metadata", "twin", "source", "record", "review"]
 
@@ -73,14 +57,14 @@ class Fixed(Protocol):
 class Router:
     """The routing rules of one job. `review_namespace` is None where orphans are parked."""
 
-    ownership: Ownership = Ownership()
-    lookup_key: str = "source_id"
+    ownership: Ownership = field(default_factory=Ownership)
+    lookup_key: str = LOOKUP_KEY
     review_namespace: str | None = None
 
     def route(self, record: Record, move: Fixed) -> Routed | Unrouted:
         if move.to is not None:
             return _fixed(move.to, move.creator, move.twin)
-        answer = self._owner(record)
+        answer = owner_of(record, self.ownership, self.lookup_key)
         if answer is not None:
             owner, rule = answer
             try:
@@ -91,29 +75,7 @@ class Router:
             return Routed(self.review_namespace, None, "review")
         return Unrouted("no owner: neither its metadata nor the ownership look-up names one")
 
-    def _owner(self, record: Record) -> tuple[Owner, Rule] | None:
-        creator, twin = _text(record, "creator_id"), _text(record, "twin_id")
-        known = self.ownership.twins.get(twin) if twin is not None else None
-        if creator is not None:
-            # The look-up may know this twin under its name: the record joins the rest of its twin there.
-            return (known if known is not None and known.creator == creator else Owner(creator, twin)), "metadata"
-        if known is not None:
-            return known, "twin"
-        source = _text(record, self.lookup_key)
-        if source is not None and source in self.ownership.sources:
-            return self.ownership.sources[source], "source"
-        by_id = self.ownership.sources.get(record.id)
-        return (by_id, "record") if by_id is not None else None
-
 
 @lru_cache(maxsize=1_024)  # the same answer for every record of a move
 def _fixed(to: str, creator: str | None, twin: str | None) -> Routed:
     return Routed(to, Owner(creator, twin) if creator else None)
-
-
-def _text(record: Record, key: str) -> str | None:
-    """An id as text. Databases with numeric keys left numbers, which the stores keep as floats."""
-    value = record.metadata.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(int(value)) if math.isfinite(value) and value == int(value) else None
-    return value if isinstance(value, str) and value else None

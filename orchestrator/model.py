@@ -68,6 +68,7 @@ class Move:
     gone: int
     parked: int
     left_behind: int
+    erased: int
     deleted: int
     clean_mode: str | None
     proof_lsn: int | None
@@ -75,7 +76,7 @@ class Move:
     @property
     def settled(self) -> int:
         """How many of its listed ids are accounted for."""
-        return self.written + self.identical + self.gone + self.parked + self.left_behind
+        return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class ParkedRecord:
 
 @dataclass(frozen=True, slots=True)
 class CopyOutcome:
-    """What became of each id of a copy batch: the five counts add up to its size.
+    """What became of each id of a copy batch: the five counts, and the erased ones, add up to its size.
 
     `keeps`: the source lacks records that this batch wrote before, so what is on record of them stays.
     """
@@ -192,6 +193,7 @@ class CopyOutcome:
     keeps: bool = False
     changed: int = 0  # records written or removed by this run: none where a pass found everything as it was
     removed: int = 0  # of them, those that the source gave up
+    erased: frozenset[str] = frozenset()  # ids of erased tenants, which leave the manifest
 
     def counts(self) -> dict[str, int]:
         return {

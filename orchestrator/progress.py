@@ -92,6 +92,7 @@ class Progress:
                 "gone": totals.gone,
                 "parked": totals.parked,
                 "left_behind": totals.left_behind,
+                "erased": totals.erased,
                 "deleted": totals.deleted,
             },
             "namespaces_by_state": dict(sorted(totals.namespaces.items())),

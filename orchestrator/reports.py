@@ -247,6 +247,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "gone": totals.gone,
             "parked": totals.parked,
             "left_behind": totals.left_behind,
+            "erased": totals.erased,
             "deleted_from_source": totals.deleted,
         },
         "namespaces": {

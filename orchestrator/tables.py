@@ -148,6 +148,7 @@ move = Table(
     _count("gone"),
     _count("parked"),
     _count("left_behind"),
+    _count("erased"),
     _count("deleted"),
     Column("clean_mode", Text),  # whole | by_ids
     Column("proof_lsn", BigInteger),  # the last write to the source when its re-reading began, where it tells
@@ -374,6 +375,20 @@ audit = Table(
     Column("previous_hash", Text),
     Column("hash", Text),
     Index("ix_audit_unsealed", "id", postgresql_where=text("hash IS NULL")),
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    _id(),
+    Column("subject", Text, nullable=False),  # a digest: the tenant's name must not be kept
+    _now("at"),
+    Column("who", Text, nullable=False),
+    _when("lifted_at"),  # the tenant came back
+    Column("leases", JSONB),  # copies under way when the fence was raised: batch and generation of each
+    _when("quiet_at"),  # when the last of them was seen to be over
+    Column("certificate", JSONB),
+    Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )
 
 leader = Table(

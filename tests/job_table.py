@@ -290,7 +290,7 @@ class JobTable:
 
 def accounted_for(move: Move) -> bool:
     """The accounting identity: every listed id is in exactly one of the counts, and none of them is negative."""
-    counts = (move.written, move.identical, move.gone, move.parked, move.left_behind)
+    counts = (move.written, move.identical, move.gone, move.parked, move.left_behind, move.erased)
     return move.listed == move.settled and min(counts) >= 0
 
 

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     vecfleet_routes: SecretStr | None = None
     vecfleet_routes_token: SecretStr | None = None
     routes_cache_seconds: Seconds = 5.0
+    vecfleet_fence: str | None = None
 
     supabase_url: str | None = None
     supabase_service_role_key: SecretStr | None = Field(

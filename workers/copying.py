@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator import manifests
 from orchestrator.guards import removal_cap
-from orchestrator.ledger import batches, moves, passes, removals
+from orchestrator.ledger import batches, erasures, moves, passes, removals
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
+from workers.fencing import Fence
 from workers.mending import rewrite_of
 from workers.placing import Placed, place_all
-from workers.work import Work
+from workers.work import Later, Work
 
 # Ids that a target held before, read at once while they are added up.
 _HELD_PAGE = 5_000
@@ -27,6 +28,8 @@ def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
     placed, parked = place_all(work.placer, records)
+    placed, fence, erased = _without_the_erased(work, placed, records)
+    parked = [one for one in parked if one.record_id not in erased]
     rewrite = rewrite_of(work)
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
@@ -55,7 +58,7 @@ def copy_batch(work: Work) -> CopyOutcome:
                 if work.job.passes > 1:  # writers go on: what they changed since is copied along
                     mended = {one.record.id for one in sent}
                     sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in mended]
-            refused = _upsert(work, target, sent)
+            refused = _upsert(work, target, sent, fence)
             changed += len(sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
         lsn = work.target.lsns.get(target.namespace)
@@ -72,7 +75,20 @@ def copy_batch(work: Work) -> CopyOutcome:
         changed=changed + removed,
         removed=removed,
         keeps=rewrite is not None and work.job.passes == 1 and rewrite.lacks(gone),
+        erased=erased,
     )
+
+
+def _without_the_erased(
+    work: Work, placed: dict[str, Placed], records: dict[str, Record]
+) -> tuple[dict[str, Placed], Fence, frozenset[str]]:
+    """What may be written, the fence it will be asked about again, and the ids of tenants that were erased."""
+    fence = Fence(work.router, work.move.source)
+    subjects = {record_id: fence.subjects(records[record_id], placed.get(record_id)) for record_id in records}
+    with work.database.begin() as connection:
+        gone = erasures.fenced(connection, set().union(*subjects.values()))
+    erased = frozenset(record_id for record_id, some in subjects.items() if some & gone)
+    return {record_id: one for record_id, one in placed.items() if record_id not in erased}, fence, erased
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
@@ -281,15 +297,19 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
         work.target.delete(target.namespace, ours, before)
 
 
-def _upsert(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
+def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -> dict[str, str]:
     """Write the group; returns the refused ids, each with why.
 
-    Before each request, in one transaction: the lease is ours, and the write sequence rises.
+    Before each request, in one transaction: the lease is ours, nobody in the group was erased meanwhile (else the batch
+    begins anew, without them), and the write sequence rises.
     """
+    subjects = set().union(*(fence.seen(one.source_id) for one in group))
 
     def before() -> None:
-        with work.database.once() as connection:
+        with work.database.begin() as connection:
             batches.begin_write(connection, work.lease, target.id)
+            if erasures.fenced(connection, subjects):
+                raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
 
     refused = work.target.upsert(target.namespace, [one.record for one in group], before)

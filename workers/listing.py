@@ -42,7 +42,7 @@ def list_namespace(work: Work) -> list[Sequence[str]] | None:
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_on(None)
-    held = max(move.planned, move.listed)
+    held = max(move.planned, move.listed - move.erased)
     if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
         raise Refused(f"{move.source} lists no ids, though it held {held} records before")

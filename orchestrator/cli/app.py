@@ -14,6 +14,7 @@ from orchestrator.cli import (
     backups,
     between,
     demo,
+    erasing,
     exports,
     looking,
     pg,
@@ -81,6 +82,9 @@ app.add_typer(park, name="park")
 park.command("list")(steering.park_list)
 park.command("accept")(steering.park_accept)
 app.command()(looking.report)
+app.command()(erasing.forget)
+app.command()(erasing.readmit)
+app.command()(erasing.wipe)
 app.add_typer(pg_commands, name="pg")
 pg_commands.command()(pg.setup)
 pg_commands.command()(pg_documents.process)

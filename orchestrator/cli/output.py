@@ -64,6 +64,16 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out.print(table)
 
 
+def confirm_by_typing(name: str, *, yes: bool) -> None:
+    """Go on only where the name of what goes for good was typed. Raises Refused otherwise; nothing was changed then."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused("this needs a name typed, and nobody is at the terminal", next_step="add --yes")
+    if typer.prompt(f"Type {name} to go on") != name:
+        raise Refused("nothing was changed: that is not the name", next_step="type the command again when you are sure")
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Go on only with a yes. Raises Refused otherwise; nothing was changed then."""
     if yes:

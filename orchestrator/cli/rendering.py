@@ -180,7 +180,7 @@ def report(found: Report) -> None:
     say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")
     say(
         f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
-        f"deleted from the source {totals.deleted:,}"
+        f"erased {totals.erased:,} · deleted from the source {totals.deleted:,}"
     )
     say(
         f"  verdicts            {found.verdicts.verified:,} verified · {found.verdicts.mismatched:,} differ · "

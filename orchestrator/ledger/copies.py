@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import manifests
 from orchestrator import tables as t
-from orchestrator.ledger import batches, moves
+from orchestrator.ledger import batches, moves, striking
 from orchestrator.model import CopyOutcome, Lease, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.stores.base import Usage
@@ -84,6 +84,8 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     before = _recorded(connection, lease.id) if lease.found is not None else {}
     if outcome.keeps:
         batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
+        if outcome.erased:
+            striking.strike(connection, lease.id, dict.fromkeys(outcome.erased))
         _count(connection, _move_id(lease), before, before, opened=-1)
         return
     accepted = _accepted(connection, lease.id) if before else {}
@@ -117,6 +119,8 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
             ],
         )
     _note_lsns(connection, outcome.tallies)
+    if outcome.erased:
+        striking.strike(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 

@@ -5,7 +5,7 @@ them reads them back one copy batch at a time.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -71,6 +71,19 @@ def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     """These targets are checked anew: what was found before counts no more."""
     connection.execute(sa.delete(t.finding).where(_F.target_id.in_(target_ids)))
     connection.execute(sa.delete(t.difference).where(_D.target_id.in_(target_ids)))
+
+
+def strike(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
+    """These ids were erased: what was found of them counts no more."""
+    connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
+    for row in connection.execute(sa.select(_D.id, _D.manifest).where(_D.target_id == target_id)).all():
+        found = manifests.unpack(row.manifest)
+        rest = [record_id for record_id in found if record_id not in ids]
+        if not rest:
+            connection.execute(sa.delete(t.difference).where(_D.id == row.id))
+        elif len(rest) < len(found):
+            packed = {"size": len(rest), "manifest": manifests.pack(rest)}
+            connection.execute(sa.update(t.difference).where(_D.id == row.id).values(**packed))
 
 
 def forget_changed(connection: sa.Connection, job_id: int, check_id: int | None = None) -> None:

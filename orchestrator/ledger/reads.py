@@ -26,7 +26,7 @@ _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 _HEAD = 1_000
 _NOTHING_SINCE = Since()
 _REASONS = 3
-_COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "deleted")
+_COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,12 @@ class Totals:
     gone: int
     parked: int
     left_behind: int
+    erased: int
     deleted: int
 
     @property
     def settled(self) -> int:
-        return self.written + self.identical + self.gone + self.parked + self.left_behind
+        return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
 
 
 @dataclass(frozen=True, slots=True)

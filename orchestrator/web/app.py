@@ -3,8 +3,9 @@
 import hashlib
 import threading
 import time
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -12,20 +13,26 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from orchestrator import rolling_out
 from orchestrator.bootstrap import Fleet
+from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import jobs, route_table
 from orchestrator.ledger.database import Database
 from orchestrator.web import page
+from vecfleet import names
 from vecfleet.errors import BadInput
+from vecfleet.names import Tenant
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger
 from vecfleet.tenancy.api import RateLimit, TokenFile, bearer, delphi_router
 from vecfleet.tenancy.api.problems import Problem, ProblemRoute, Refusal, documented, problem
 from vecfleet.tenancy.api.users import User
 from vecfleet.tenancy.evidence import read_evidence
+from vecfleet.tenancy.fences import BEGINNING, ENDING
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
 from vecfleet.tenancy.providers import CachedRoutes
 from vecfleet.tenancy.rollout import Rollout
 from vecfleet.tenancy.routes import write_table
+
+T = TypeVar("T")
 
 TOKENS = "tokens.json"
 AUDIT = "logs/tenants.jsonl"
@@ -72,7 +79,8 @@ def create(parts: Fleet) -> FastAPI:
         CachedRoutes(JobTableRoutes(parts.database), settings.routes_cache_seconds),
         flag=settings.use_delphi_namespaces,
     )
-    client = PineconeDelphiClient(settings=settings, rollout=rollout, observe=monitor.record_query)
+    books = JobTableBooks(parts.database, settings)
+    client = PineconeDelphiClient(settings=settings, rollout=rollout, observe=monitor.record_query, books=books)
     app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None)
     app.include_router(
         delphi_router(
@@ -83,13 +91,13 @@ def create(parts: Fleet) -> FastAPI:
             on_erasure=monitor.record_erasure,
         )
     )
-    app.include_router(_for_applications(parts.database, tokens))
+    app.include_router(_for_applications(parts.database, tokens, books))
     app.include_router(_for_operators(parts, registry))
     app.add_exception_handler(404, _not_found)
     return app
 
 
-def _for_applications(database: Database, tokens: TokenFile) -> APIRouter:
+def _for_applications(database: Database, tokens: TokenFile, books: JobTableBooks) -> APIRouter:
     """What the clients of an application ask, with a token of the role `service`."""
     routes = JobTableRoutes(database)
     identify = bearer(tokens)
@@ -124,7 +132,34 @@ def _for_applications(database: Database, tokens: TokenFile) -> APIRouter:
             raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
         await run_in_threadpool(rolling_out.note_evidence, database, job_id, evidence)
 
+    @router.post("/erasures", response_class=Response, responses=documented(422))
+    async def begin_erasure(request: Request) -> Response:
+        """Raise the fence against a tenant: `VECFLEET_FENCE`."""
+        asked = _read(BEGINNING, await request.body())
+        names.build(asked.creator, asked.twin)
+        begun = await run_in_threadpool(books.begin, Tenant(asked.creator, asked.twin), asked.who)
+        return Response(msgspec.json.encode(begun), media_type="application/json")
+
+    @router.get("/erasures/{number}", responses=documented(404))
+    def erasure(number: int) -> dict[str, float]:
+        """For how long a write from before the fence may still land."""
+        return {"wait_s": books.wait_s(number)}
+
+    @router.post("/erasures/{number}", response_class=JSONResponse, responses=documented(404, 422))
+    async def finish_erasure(number: int, request: Request) -> JSONResponse:
+        """Nothing of the tenant is left in any index: forget it here, and certify it."""
+        asked = _read(ENDING, await request.body())
+        tenant = Tenant(asked.creator, asked.twin)
+        return JSONResponse(await run_in_threadpool(books.finish, number, tenant, asked.found, asked.certificate))
+
     return router
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"this is no erasure: {error}", next_step="send what `HttpBooks` sends") from error
 
 
 def _for_operators(parts: Fleet, registry: CollectorRegistry) -> APIRouter:

@@ -11,14 +11,18 @@ from pathlib import Path
 import httpx
 import pytest
 from job_table import JobTable, plan_of, planned
-from terminal import Vecfleet
+from terminal import Brain, Vecfleet
 
 from orchestrator import services
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
+from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
-from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout
+from vecfleet.errors import Unreachable
+from vecfleet.names import Tenant
+from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
 from vecfleet.tenancy.evidence import EvidenceSender, ShadowLog
+from vecfleet.tenancy.fences import FENCED, HttpBooks, subject_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -135,3 +139,21 @@ def test_serving_loads_neither_workers_nor_the_emulator() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
+    address: str, vecfleet: Vecfleet, brain: Brain, database: Database
+) -> None:
+    brain.write("creator_ana_twin_coach", "a-1", creator_id="ana")
+    index = brain.store.open(brain.store.describe("brain"))
+    key = token(vecfleet, "--role", "service")["Authorization"].removeprefix("Bearer ")
+
+    erased = erasing.erase([index], Tenant("ana"), books=HttpBooks(address, key))
+
+    assert erased.confirmed and erased.fence == FENCED and erased.certificate["erasure"] == 1
+    with database.begin() as connection:
+        assert erasures.fenced(connection, [subject_of(Tenant("ana"))])
+    # A token of a tenant raises none
+    others = token(vecfleet, "--creator", "bob")["Authorization"].removeprefix("Bearer ")
+    with pytest.raises(Unreachable, match="403"):
+        HttpBooks(address, others).begin(Tenant("ana"), "bob")

@@ -67,6 +67,7 @@ MOVE = Move(
     gone=1,
     parked=0,
     left_behind=2,
+    erased=0,
     deleted=0,
     clean_mode=None,
     proof_lsn=None,

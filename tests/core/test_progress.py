@@ -50,7 +50,8 @@ def job(state: JobState, **given: Any) -> JobRow:
 
 
 def totals(**given: Any) -> Totals:
-    counts = dict.fromkeys(("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "deleted"), 0)
+    names = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
+    counts = dict.fromkeys(names, 0)
     return Totals(**{"namespaces": {}, "expected": 0, **counts, **given})
 
 
@@ -129,7 +130,16 @@ def test_each_step_counts_what_it_does(state: JobState, resume_to: JobState | No
 
 
 def test_a_namespace_shows_what_is_settled_of_what_is_listed_or_planned() -> None:
-    counts = {"listed": 4, "written": 2, "identical": 1, "gone": 0, "parked": 1, "left_behind": 0, "deleted": 0}
+    counts = {
+        "listed": 4,
+        "written": 2,
+        "identical": 1,
+        "gone": 0,
+        "parked": 1,
+        "left_behind": 0,
+        "erased": 0,
+        "deleted": 0,
+    }
     rest = dict.fromkeys(set(Move.__dataclass_fields__) - set(counts))
     move = Move(**{**rest, **counts, "source": "s", "state": MoveState.COPYING, "planned": 10, "listed_all": False})
     [view] = progress(reading(page=(move,))).namespaces

@@ -55,6 +55,7 @@ class World:
             "PINECONE_API_KEY": "any",
             "PINECONE_CONTROLLER_HOST": emulator.address,
             "VECFLEET_ROOT": str(folder),
+            "VECFLEET_HOME": str(folder / "home"),
             # A request answers in milliseconds here; short times make a lost worker or a hung call cost seconds.
             "REQUEST_DEADLINE_SECONDS": "4",
             "LEASE_SECONDS": "8",

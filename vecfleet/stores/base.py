@@ -8,7 +8,7 @@ Namespaces are given and returned in canonical form (`names.canonical`: the defa
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vecfleet.records import Record
 
@@ -188,6 +188,17 @@ class Index(Protocol):
 
     def normalise(self, record: Record) -> Record:
         """The record as this store gives it back once stored (nulls dropped, numbers as float64, …)."""
+
+
+@runtime_checkable
+class Aliased(Protocol):
+    """An index whose namespaces may have second names, which readers use and which bar their deletion."""
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → the namespace that it leads to."""
+
+    def point_alias(self, name: str, to: str | None) -> None:
+        """Lead it elsewhere, or (None) remove it."""
 
 
 class Store(Protocol):

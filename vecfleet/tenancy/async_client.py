@@ -17,6 +17,7 @@ from vecfleet.tenancy import asking, erasing
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.client import PineconeDelphiClient
 from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.fences import Books
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.places import Place, Where
 from vecfleet.tenancy.rollout import Rollout
@@ -37,8 +38,9 @@ class DelphiPineconeClient:
         observe: Observe | None = None,
         shadow: ShadowLog | None = None,
         serving: Callable[[str], AsyncServing] | None = None,
+        books: Books | None = None,
     ) -> None:
-        self.in_threads = PineconeDelphiClient(index_name, settings=settings, rollout=rollout)
+        self.in_threads = PineconeDelphiClient(index_name, settings=settings, rollout=rollout, books=books)
         self.settings, self.index_name = self.in_threads.settings, self.in_threads.index_name
         self.texts = self.in_threads.texts
         self.rollout = rollout
@@ -182,12 +184,22 @@ class DelphiPineconeClient:
 
     delete_creator_data = delete_creator
 
-    async def erase(self, creator_id: str, twin_id: str | None = None) -> erasing.Erased:
-        """Delete a creator's namespaces, or a twin's, and tell what was deleted and what is left."""
-        return await asyncio.to_thread(self.in_threads.erase, creator_id, twin_id)
+    async def erase(
+        self,
+        creator_id: str,
+        twin_id: str | None = None,
+        *,
+        who: str = "an application",
+        export: erasing.Export | None = None,
+        repoint: Mapping[str, str] | None = None,
+    ) -> erasing.Erased:
+        """Erase a creator or a twin from wherever its records are, and tell what was deleted and what is left."""
+        return await asyncio.to_thread(
+            self.in_threads.erase, creator_id, twin_id, who=who, export=export, repoint=repoint
+        )
 
     async def verify_deletion(self, creator_id: str) -> bool:
-        """Whether no namespace of this creator is there, by the index's own list of namespaces."""
+        """Whether nothing of this creator is there: neither a namespace nor a record among others'."""
         return await asyncio.to_thread(self.in_threads.verify_deletion, creator_id)
 
     # Inside

@@ -15,9 +15,10 @@ from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Filter, Hit, Question, Serving
-from vecfleet.tenancy import asking, erasing
+from vecfleet.tenancy import asking, erasing, finding
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
 from vecfleet.tenancy.places import Place, Where
@@ -28,7 +29,8 @@ class PineconeDelphiClient:
     """Reads and writes a tenant's records where they are now. Nothing is sent before the first call.
 
     Without a `rollout` every tenant has its own namespace; with one, its route says which side it uses. `observe` is
-    told of every query, `shadow` of every query asked of both sides. May be shared by threads and carried over a fork.
+    told of every query, `shadow` of every query asked of both sides. `books` keep the fence of an erasure (default:
+    those that VECFLEET_FENCE names). May be shared by threads and carried over a fork.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class PineconeDelphiClient:
         observe: Observe | None = None,
         shadow: ShadowLog | None = None,
         serving: Callable[[str], Serving] | None = None,
+        books: Books | None = None,
     ) -> None:
         self.settings = settings or Settings.load()
         self.index_name = index_name or self.settings.pinecone_index_name or DEFAULT_INDEX
@@ -50,8 +53,9 @@ class PineconeDelphiClient:
         self._make = serving or (lambda name: PineconeServing(self.settings, name))
         self._open: dict[str, Serving] = {}
         self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
-        store = PineconeStore(self.settings)
-        self._data = PerProcess(lambda: store.open(store.describe(self.index_name)))
+        self._store = PineconeStore(self.settings)
+        self._data = PerProcess(lambda: self._store.open(self._store.describe(self.index_name)))
+        self.books = books or books_of(self.settings)
 
     # Names
 
@@ -64,7 +68,7 @@ class PineconeDelphiClient:
     def list_creator_twins(self, creator_id: str) -> list[str]:
         """The creator's twins that have a namespace, or a route, sorted."""
         routed = self.rollout.twins(creator_id) if self.rollout is not None else []
-        return sorted({*erasing.twins_of(self.data, creator_id), *routed})
+        return sorted({*finding.twins_of(self.data, creator_id), *routed})
 
     @property
     def data(self) -> Index:
@@ -183,17 +187,49 @@ class PineconeDelphiClient:
 
     delete_creator_data = delete_creator
 
-    def erase(self, creator_id: str, twin_id: str | None = None) -> erasing.Erased:
-        """Delete a creator's namespaces, or a twin's, and tell what was deleted and what is left."""
-        old = self.rollout.legacy_left(creator_id, twin_id) if self.rollout is not None else []
+    def erase(
+        self,
+        creator_id: str,
+        twin_id: str | None = None,
+        *,
+        who: str = "an application",
+        export: erasing.Export | None = None,
+        repoint: Mapping[str, str] | None = None,
+    ) -> erasing.Erased:
+        """Erase a creator or a twin from wherever its records are, and tell what was deleted and what is left.
+
+        `export` is given each place before its deletion; `repoint` says where aliases of what is deleted lead then.
+        """
+        tenant = asking.tenant_of(creator_id, twin_id)
+        known, indexes, elsewhere = self._where_all(tenant)
         return erasing.erase(
-            self.data, creator_id, twin_id, elsewhere=[names.canonical(place.namespace) for place in old]
+            indexes,
+            tenant,
+            known=known,
+            books=self.books,
+            who=who,
+            export=export,
+            repoint=repoint,
+            elsewhere=elsewhere,
         )
 
     def verify_deletion(self, creator_id: str) -> bool:
-        """Whether no namespace of this creator is there, by the index's own list of namespaces."""
-        left = self.rollout.legacy_left(creator_id) if self.rollout is not None else []
-        return not left and not erasing.namespaces_of(self.data, creator_id)
+        """Whether nothing of this creator is there: no namespace by the index's own list, no record among others'."""
+        tenant = asking.tenant_of(creator_id, None)
+        known, indexes, elsewhere = self._where_all(tenant)
+        return not elsewhere and not any(finding.find(index, tenant, known).found for index in indexes)
+
+    def _where_all(self, tenant: Tenant) -> tuple[finding.Known, list[Index], list[str]]:
+        """What is known of a tenant, the indexes that may hold its records, and what cannot be reached."""
+        names.build(tenant.creator, tenant.twin)
+        if self.rollout is None:
+            return finding.Known(), [self.data], []
+        told = self.rollout.known_of(tenant.creator, tenant.twin)
+        if told is None:
+            return finding.Known(), [self.data], ["the old namespaces: the routes that name them cannot be read"]
+        known, named = told
+        others = [self._store.open(self._store.describe(name)) for name in sorted(named - {self.index_name})]
+        return known, [self.data, *others], []
 
     # Inside
 

@@ -1,99 +1,246 @@
-"""The one door by which a tenant's namespaces are deleted and their absence is confirmed.
+"""The one door by which a tenant is erased: fence, find, export, delete, confirm, look again, forget, certify.
 
-Namespaces are found by parsing their names, from the namespace list; statistics lag, and a prefix reaches other
-tenants. Safe to repeat: what is gone already is no error. Dies in the middle: the next call finds what is left.
+Safe to repeat: what is gone already is no error. Dies in the middle: the fence stands, and the next call finds what is
+left. Our own records of the tenant go last, for they say where its records are.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from vecfleet import names
-from vecfleet.errors import StoreError
-from vecfleet.stores.base import Index, NamespaceInfo
+from vecfleet.digests import Tally
+from vecfleet.errors import BadInput, StoreError, Transient
+from vecfleet.names import Tenant
+from vecfleet.patience import patiently
+from vecfleet.stores.base import Aliased, Index
+from vecfleet.tenancy import finding
+from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
+from vecfleet.tenancy.finding import Found, Known, chunks, in_parallel
 
-AT_ONCE = 16  # deletions under way: 1,000 namespaces in seconds, well under the documented 100 requests a second each
-CONFIRM_S = 10.0  # how long the namespace list may lag behind a deletion
+CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
+_LONGEST_NAP_S = 1.0
+
+# What this cannot reach, and who has to be asked about it.
+RESIDUAL = (
+    "backups of the index made before this: `pc.backups` lists them; records leave a backup only with the backup",
+    "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
+    "says how long that is, no API does",
+    "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
+    "copies that the application, or a person who was given an export, keeps elsewhere",
+)
+
+Export = Callable[[Index, Found], int]
+"""Copy the records of one place to where the tenant gets them; gives how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was deleted, and what is left of it with the reason."""
+    """What was deleted, what is left of it with the reason, and the certificate (empty while anything is left)."""
 
     creator: str
     twin: str | None
-    deleted: tuple[NamespaceInfo, ...]
+    deleted: tuple[Found, ...]
     left: tuple[str, ...]
     seconds: float
+    fence: str = NO_FENCE
+    aliases: tuple[str, ...] = ()
+    exported: int | None = None
+    certificate: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def confirmed(self) -> bool:
         """Nothing of the tenant is left, as far as was looked."""
         return not self.left
 
-
-def namespaces_of(index: Index, creator: str, twin: str | None = None) -> list[NamespaceInfo]:
-    """The creator's namespaces, or the twin's, by the index's own list. Raises BadName for ids that can have none."""
-    names.build(creator, twin)
-    return [one for one in index.namespaces() if names.belongs_to(one.name, creator, twin)]
-
-
-def twins_of(index: Index, creator: str) -> list[str]:
-    """The creator's twins that have a namespace, sorted."""
-    tenants = (names.parse(one.name) for one in namespaces_of(index, creator))
-    return sorted({tenant.twin for tenant in tenants if tenant is not None and tenant.twin is not None})
+    @property
+    def records(self) -> int:
+        return sum(one.count for one in self.deleted)
 
 
 def erase(
-    index: Index,
-    creator: str,
-    twin: str | None = None,
+    indexes: Sequence[Index],
+    tenant: Tenant,
     *,
+    known: Known | None = None,
+    books: Books | None = None,
+    who: str = "an application",
+    export: Export | None = None,
+    repoint: Mapping[str, str] | None = None,
     elsewhere: Iterable[str] = (),
     confirm_s: float = CONFIRM_S,
     clock: Callable[[], float] = time.monotonic,
+    nap: Callable[[float], None] = time.sleep,
 ) -> Erased:
-    """Delete every namespace of the creator, or of the twin, and look until they are gone or the time is over.
+    """Erase a creator, or one twin, from these indexes and from the books, and prove it.
 
-    `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
+    Aliases of what is deleted are removed, or led where `repoint` says. `elsewhere` names places with records of this
+    tenant that this does not reach; they are reported as left. Raises BadName, and Unreachable where books that are
+    named do not answer: nothing is deleted then.
     """
-    started = clock()
-    found = namespaces_of(index, creator, twin)
-    refused = _delete(index, [one.name for one in found])
-    left = _wait_until_gone(index, creator, twin, refused, clock, started + confirm_s)
-    told = [f"{name}: {refused[name]}" if name in refused else name for name in left]
-    return Erased(creator, twin, tuple(found), (*told, *elsewhere), clock() - started)
+    names.build(tenant.creator, tenant.twin)
+    began, started = datetime.now(UTC), clock()
+    books = books or NoBooks()
+    begun = books.begin(tenant, "the tenant" if who == tenant.creator else who)
+    known = _joined(known or Known(), begun.known(tenant.creator))
+    eraser = _Eraser(indexes, tenant, known, export, repoint or {}, confirm_s, clock, nap)
+    left = eraser.round()
+    if begun.number is not None:
+        while (wait := books.wait_s(begun.number)) > 0:
+            nap(min(wait, _LONGEST_NAP_S))
+    left = left or eraser.round()  # writes that were under way, and reads that lagged
+    erased = Erased(
+        tenant.creator,
+        tenant.twin,
+        tuple(eraser.deleted.values()),
+        (*left, *elsewhere),
+        clock() - started,
+        NO_FENCE if begun.number is None else FENCED,
+        tuple(sorted(eraser.aliases)),
+        eraser.exported if export is not None else None,
+    )
+    if not erased.confirmed:
+        return erased
+    certificate = _certificate(erased, tenant, who, began, eraser.read)
+    if begun.number is not None:
+        certificate = books.finish(begun.number, tenant, erased.deleted, certificate)
+    return replace(erased, certificate=certificate, seconds=clock() - started)
 
 
-def _delete(index: Index, namespaces: Sequence[str]) -> dict[str, str]:
-    """Delete them side by side. Gives those that were refused, with the store's sentence."""
-
-    def one(name: str) -> tuple[str, str | None]:
-        try:
-            index.delete_namespace(name)
-        except StoreError as error:
-            return name, error.message
-        return name, None
-
-    if not namespaces:
-        return {}
-    with ThreadPoolExecutor(min(AT_ONCE, len(namespaces)), thread_name_prefix="erase") as pool:
-        return {name: said for name, said in pool.map(one, namespaces) if said is not None}
+def _joined(ours: Known, theirs: Known) -> Known:
+    legacy = ours.legacy | theirs.legacy
+    others = (ours.others | theirs.others) - legacy
+    return replace(theirs, legacy=legacy, others=others, legacy_owner=ours.legacy_owner)
 
 
-def _wait_until_gone(
-    index: Index,
-    creator: str,
-    twin: str | None,
-    refused: Mapping[str, str],
-    clock: Callable[[], float],
-    until: float,
-) -> list[str]:
-    """What is left once nothing is, or only what was refused, or the time is over."""
-    while True:
-        left = [one.name for one in namespaces_of(index, creator, twin)]
-        if set(left) <= refused.keys() or clock() >= until:
-            return left
-        time.sleep(_LOOK_AGAIN_S)
+@dataclass
+class _Eraser:
+    """One erasure's deletions, added up over its rounds."""
+
+    indexes: Sequence[Index]
+    tenant: Tenant
+    known: Known
+    export: Export | None
+    repoint: Mapping[str, str]
+    confirm_s: float
+    clock: Callable[[], float]
+    nap: Callable[[float], None]
+    deleted: dict[tuple[str, str], Found] = field(default_factory=dict)
+    aliases: set[str] = field(default_factory=set)
+    exported: int = 0
+    read: int = 0
+
+    def round(self) -> list[str]:
+        """Find, export, delete and confirm once. Gives what is left, with the reason."""
+        return [said for index in self.indexes for said in self._round(index)]
+
+    def _round(self, index: Index) -> list[str]:
+        places = finding.find(index, self.tenant, self.known)
+        self.read = max(self.read, places.read)
+        if not places.found:
+            return []
+        if self.export is not None:
+            self.exported += sum(self.export(index, one) for one in places.found)
+        return self.delete(index, places.found)
+
+    def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
+        """Delete these places and confirm it. Gives what is left, with the reason."""
+        self._free(index, {one.name for one in found if one.whole})
+        refused = {name: said for name, said in in_parallel(lambda one: _delete(index, one), found) if said}
+        for one in found:
+            key = (one.index, one.name)
+            self.deleted[key] = _added(self.deleted[key], one) if key in self.deleted else one
+        return self._confirm(index, found, refused)
+
+    def _free(self, index: Index, going: set[str]) -> None:
+        """No alias may lead to what is deleted: it bars the deletion, and its readers must not be surprised by it."""
+        if not isinstance(index, Aliased) or not going:
+            return
+        for alias, target in patiently(index.aliases).items():
+            if target in going:
+                to = self.repoint.get(alias)
+                if to in going:
+                    raise BadInput(
+                        f"the alias {alias!r} cannot be led to {to!r}, which goes too", next_step="name another"
+                    )
+                patiently(lambda alias=alias, to=to: index.point_alias(alias, to))  # type: ignore[misc]
+                self.aliases.add(alias if to is None else f"{alias} → {to}")
+
+    def _confirm(self, index: Index, found: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
+        """List, fetch and query until nothing answers any more, or the time is over. What was refused is left."""
+        until = self.clock() + self.confirm_s
+        waiting = [one for one in found if one.name not in refused]
+        while True:
+            listed = {one.name for one in patiently(lambda: list(index.namespaces()))}
+            gone = [one for one in waiting if not (one.whole and one.name in listed)]
+            answers = in_parallel(lambda one: (one, finding.still_there(index, one)), gone)
+            left = [(one, said) for one, said in answers if said is not None]
+            left += [(one, "it is still listed") for one in waiting if one.whole and one.name in listed]
+            if not left or self.clock() >= until:
+                said_of = {one.name: said for one, said in left} | dict(refused)
+                return [f"{name}: {said}" for name, said in sorted(said_of.items())]
+            waiting = [one for one, _ in left]
+            self.nap(_LOOK_AGAIN_S)
+
+
+def delete_all(index: Index, found: Sequence[Found], confirm_s: float = CONFIRM_S) -> list[str]:
+    """Delete these places and confirm it. Gives what is left, with the reason."""
+    eraser = _Eraser([index], Tenant(""), Known(), None, {}, confirm_s, time.monotonic, time.sleep)
+    return eraser.delete(index, found)
+
+
+def _delete(index: Index, one: Found) -> tuple[str, str | None]:
+    """Gives the store's sentence where it refuses."""
+    try:
+        if one.whole:
+            patiently(lambda: index.delete_namespace(one.name))
+        for some in chunks(one.records, index.limits.delete_ids):
+            patiently(lambda some=some: index.delete(one.name, some))  # type: ignore[misc]
+    except Transient as error:
+        return one.name, f"{error.message}; ask again"
+    except StoreError as error:
+        return one.name, error.message
+    return one.name, None
+
+
+def _added(before: Found, again: Found) -> Found:
+    """A second round may find records again that the first deleted: the lagging listing names them once more."""
+    if before.whole:
+        return before if before.count >= again.count else again
+    records = {**before.records, **again.records}
+    tally = Tally.of_ids(records)
+    return replace(before, count=tally.count, digest=tally.digest, records=records)
+
+
+def _certificate(erased: Erased, tenant: Tenant, who: str, began: datetime, read: int) -> dict[str, Any]:
+    """What may be kept for good: the tenant and its namespaces stand there as digests only."""
+    return {
+        "certificate": 1,
+        "subject": subject_of(tenant),
+        "scope": "creator" if tenant.twin is None else "twin",
+        "asked_by": "the tenant" if who == tenant.creator else who,
+        "began": began.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(erased.seconds, 3),
+        "namespaces": sum(one.whole for one in erased.deleted),
+        "records": erased.records,
+        "shared_records_read": read,
+        "where": [
+            {
+                "index": one.index,
+                "namespace": subject_of(Tenant(one.name)) if one.whole else one.name,
+                "whole": one.whole,
+                "records": one.count,
+                "ids_digest": f"{one.digest:032x}",
+            }
+            for one in erased.deleted
+        ],
+        "aliases": len(erased.aliases),
+        "exported": erased.exported,
+        "confirmed_by": ["listing", "fetching", "querying"],
+        "fence": erased.fence,
+        "residual": list(RESIDUAL),
+    }

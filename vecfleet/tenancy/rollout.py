@@ -6,9 +6,11 @@ then use the new side, and writes are refused, unless a setting or the flag says
 
 from collections.abc import Callable, Mapping
 
+from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.tenancy.finding import Known
 from vecfleet.tenancy.places import Place, Where, is_shared, new_place
 from vecfleet.tenancy.providers import CachedRoutes, provider_of
 from vecfleet.tenancy.routes import Resolved, Route
@@ -93,13 +95,21 @@ class Rollout:
         known = self.routes.current() if self.routes is not None else None
         return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
 
-    def legacy_left(self, creator_id: str, twin_id: str | None = None) -> list[Place]:
-        """The old places of this creator, or of this twin, that are not cleaned up as far as the routes tell."""
+    def known_of(self, creator_id: str, twin_id: str | None = None) -> tuple[Known, set[str]] | None:
+        """What the routes know of where a tenant's records are, and the indexes they name. None: cannot be read."""
         known = self.routes.current() if self.routes is not None else None
-        if known is None:
-            return []
-        routes = [route for route in known.of_creator(creator_id) if twin_id in (None, route.twin)]
-        return [place for route in routes if not route.cleaned for place in known.old(route)]
+        if self.routes is not None and known is None:
+            return None
+        legacy, others, indexes = set[str](), set[str](), set[str]()
+        for route in known.table.routes if known is not None else ():
+            own = route.creator == creator_id and twin_id in (None, route.twin)
+            assert known is not None
+            for place in known.old(route):
+                if not place.shared:
+                    (legacy if own else others).add(names.canonical(place.namespace))
+            if own:
+                indexes |= {place.index for place in (*known.old(route), known.new(route)) if place.index}
+        return Known(frozenset(legacy), frozenset(others), legacy_owner=self._legacy_owner), indexes
 
     def _setting(self, creator: str, known: Resolved | None) -> bool | None:
         if creator in self._creators:

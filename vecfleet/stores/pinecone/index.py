@@ -20,6 +20,7 @@ from vecfleet.stores import rules
 from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
 from vecfleet.stores.pinecone import bytes_lane
 from vecfleet.stores.pinecone import records as wire
+from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
@@ -35,8 +36,15 @@ MIN_QUERY_UNITS = 0.25
 class PineconeIndex:
     """One open index. Clients are made per process, so an instance may be carried across a fork."""
 
-    def __init__(self, info: IndexInfo, client: PerProcess[Index], lane: BytesLane | None = None) -> None:
+    def __init__(
+        self,
+        info: IndexInfo,
+        client: PerProcess[Index],
+        lane: BytesLane | None = None,
+        aliases: NamespaceAliases | None = None,
+    ) -> None:
         self.info = info
+        self._aliases = aliases
         self.limits = Limits() if lane is None else Limits(fetch_ids=LANE_FETCH_IDS)
         self._client = client
         self._lane = lane
@@ -83,6 +91,13 @@ class PineconeIndex:
         except AbsentNamespace:
             return Usage(requests=1)
         return Usage(requests=1, write_units=rules.MIN_WRITE_UNITS)
+
+    def aliases(self) -> dict[str, str]:
+        return self._aliases.every() if self._aliases is not None and self.info.kind is not Kind.POD else {}
+
+    def point_alias(self, name: str, to: str | None) -> None:
+        if self._aliases is not None:
+            self._aliases.point(name, to)
 
     def list_ids(
         self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None

@@ -8,6 +8,7 @@ from vecfleet.errors import Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import kinds
+from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.backups import PineconeBackups
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane
@@ -77,7 +78,8 @@ class PineconeStore:
         """Raises WrongKind for an index of documents."""
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info))
-        return PineconeIndex(info, PerProcess(lambda: data_plane(self._client.get(), info.host)), self._lane(info))
+        client = PerProcess(lambda: data_plane(self._client.get(), info.host))
+        return PineconeIndex(info, client, self._lane(info), NamespaceAliases(info.host, self._settings))
 
     def _lane(self, info: IndexInfo) -> BytesLane | None:
         key = self._settings.pinecone_api_key

@@ -132,7 +132,7 @@ def delphi_router(
 
     def erase(guard: TenantGuard, creator: str, twin: str | None) -> Erased:
         with erasing.of(creator):
-            erased = tenants().erase(creator, twin)
+            erased = tenants().erase(creator, twin, who=guard.user_id)
         log.log_data_deletion(
             user_id=guard.user_id,
             creator_id=creator,

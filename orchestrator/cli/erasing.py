@@ -1,0 +1,190 @@
+"""`forget`, `readmit` and `wipe`: they delete what no job has copied, show it first, and ask."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.output import Json, confirm_by_typing, say, say_json, say_next, say_table
+from orchestrator.cli.session import fleet, who
+from orchestrator.erasing import CERTIFICATES, JobTableBooks, exporter
+from orchestrator.ledger import erasures, forgetting
+from vecfleet import names
+from vecfleet.errors import BadInput, NotFound, Refused
+from vecfleet.names import Tenant
+from vecfleet.stores.base import Index
+from vecfleet.tenancy import erasing, finding
+from vecfleet.tenancy.fences import subject_of
+from vecfleet.tenancy.options import DEFAULT_INDEX
+
+Creator = Annotated[str, typer.Option(metavar="ID", help="Whose records.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the name to be typed.")]
+IndexOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index", metavar="NAME", help="Look there; may be repeated (default: PINECONE_INDEX_NAME, and all of jobs)."
+    ),
+]
+_UNCONFIRMED = 1
+
+
+def forget(
+    creator: Creator,
+    twin: Annotated[str | None, typer.Option(metavar="ID", help="Only this twin.")] = None,
+    index: IndexOption = None,
+    export: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
+    ] = None,
+    repoint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ALIAS=NAMESPACE", help="Lead an alias there, rather than removing it; may be repeated."),
+    ] = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Erase a creator, or one twin, everywhere: indexes, exports, our own tables and logs; and certify it."""
+    names.build(creator, twin)
+    tenant = Tenant(creator, twin)
+    with fleet() as parts:
+        indexes = _indexes(parts, index)
+        exports = [parts.folders.open(info) for info in parts.folders.indexes()]
+        if not as_json:
+            say(f"This erases {_called(tenant)} for good, wherever its records are in:")
+            say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files forget it, too.")
+            say("Backups, and copies kept elsewhere, are not reached.")
+        confirm_by_typing(creator if twin is None else twin, yes=yes)
+        into = None
+        if export is not None:
+            into = parts.folders.open(parts.folders.create_like(export, indexes[0].info, None, None))
+        erased = erasing.erase(
+            [*indexes, *exports],
+            tenant,
+            books=JobTableBooks(parts.database, parts.settings),
+            who=who(),
+            export=exporter(into) if into is not None else None,
+            repoint=dict(_pair(one) for one in repoint or ()),
+        )
+        _show(erased, as_json=as_json, home=str(parts.settings.vecfleet_home))
+    if not erased.confirmed:
+        raise typer.Exit(_UNCONFIRMED)
+
+
+def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
+    """Those named; else the one of the environment, and those of any job that are still there."""
+    if not named:
+        with parts.database.begin() as connection:
+            of_jobs = forgetting.indexes(connection)
+        there = {info.name for info in parts.store.indexes()}
+        default = parts.settings.pinecone_index_name or DEFAULT_INDEX
+        named = sorted(there & (of_jobs | {default}))
+        if not named:
+            raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
+    return [parts.store.open(parts.store.describe(name)) for name in named]
+
+
+def _show(erased: erasing.Erased, *, as_json: bool, home: str) -> None:
+    page = f"{home}/{CERTIFICATES}/erasure-{erased.certificate.get('erasure')}.html"
+    step = page if erased.confirmed else "vecfleet forget again: what is gone already is no error"
+    if as_json:
+        say_json(
+            {
+                "confirmed": erased.confirmed,
+                "records": erased.records,
+                "deleted": [
+                    {"index": one.index, "namespace": one.name, "whole": one.whole, "records": one.count}
+                    for one in erased.deleted
+                ],
+                "aliases": list(erased.aliases),
+                "exported": erased.exported,
+                "left": list(erased.left),
+                "seconds": round(erased.seconds, 3),
+                "fence": erased.fence,
+                "certificate": dict(erased.certificate),
+                "next_steps": [step],
+            }
+        )
+        return
+    say_table(
+        ("index", "namespace", ">records", "what went"),
+        (
+            (one.index, one.name, f"{one.count:,}", "the namespace" if one.whole else "its records among others'")
+            for one in erased.deleted
+        ),
+    )
+    if erased.aliases:
+        say(f"aliases: {', '.join(erased.aliases)}")
+    if erased.exported is not None:
+        say(f"exported: {erased.exported:,} records")
+    say(f"fence: {erased.fence}")
+    for one in erased.left:
+        say(f"left: {one}", style="red")
+    done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
+    say(f"{erased.records:,} records erased in {erased.seconds:.1f} s, {done}", style="bold")
+    say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
+
+
+def readmit(
+    creator: Creator,
+    twin: Annotated[str | None, typer.Option(metavar="ID", help="Only this twin.")] = None,
+) -> None:
+    """Let an erased creator, or twin, who came back be written again: the fence falls."""
+    names.build(creator, twin)
+    with fleet() as parts, parts.database.begin() as connection:
+        if not erasures.lift(connection, subject_of(Tenant(creator, twin)), who()):
+            raise NotFound(f"no fence stands against {_called(Tenant(creator, twin))}", next_step="vecfleet jobs")
+    say(f"jobs may write records of {_called(Tenant(creator, twin))} again")
+    say_next(["vecfleet jobs"])
+
+
+def wipe(
+    index: Annotated[str, typer.Option(metavar="NAME", help="The index to empty.")],
+    export: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
+    ] = None,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Start fresh: delete every namespace of an index, and keep the index."""
+    if (export is None) == (not no_backup):
+        raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")
+    with fleet() as parts:
+        opened = parts.store.open(parts.store.describe(index))
+        with parts.database.begin() as connection:
+            busy = forgetting.live_on(connection, opened.info.host)
+        if busy:
+            raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
+        found = finding.everything(opened)
+        records = sum(one.count for one in found)
+        say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
+        confirm_by_typing(index, yes=yes)
+        if export is not None:
+            copy = exporter(parts.folders.open(parts.folders.create_like(export, opened.info, None, None)))
+            exported = sum(copy(opened, one) for one in found)
+            if exported < records:
+                raise Refused(f"{exported:,} of {records:,} records were exported", next_step="wipe again")
+            say(f"exported: {exported:,} records to {export}")
+        with parts.database.begin() as connection:
+            forgetting.note_wipe(connection, who(), index, records, len(found))
+        left = erasing.delete_all(opened, found)
+        for one in left:
+            say(f"left: {one}", style="red")
+        say(f"{index}: {records:,} records deleted at {datetime.now(UTC):%H:%M:%S} UTC", style="bold")
+        say_next([f"vecfleet audit {index}"])
+    if left:
+        raise typer.Exit(_UNCONFIRMED)
+
+
+def _called(tenant: Tenant) -> str:
+    return f"the creator {tenant.creator}" if tenant.twin is None else f"the twin {tenant.twin} of {tenant.creator}"
+
+
+def _listed(indexes: list[Index]) -> str:
+    return ", ".join(index.info.name for index in indexes)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    alias, _, namespace = text.partition("=")
+    if not alias or not namespace:
+        raise BadInput(f"{text!r} names no alias and namespace", next_step="--repoint ALIAS=NAMESPACE")
+    return alias, namespace

@@ -1,0 +1,145 @@
+"""Erasure from the fleet's side: the job table as the books, the files we keep, and the certificate as a page.
+
+What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from orchestrator.ledger import erasures, forgetting
+from orchestrator.ledger.database import Database
+from orchestrator.traces import Traces
+from vecfleet.names import Tenant
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Index
+from vecfleet.tenancy.erasing import Export
+from vecfleet.tenancy.fences import Begun, subject_of
+from vecfleet.tenancy.finding import Found, records
+
+LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
+_BLOT = b"x"
+
+
+class JobTableBooks:
+    """`vecfleet.tenancy.fences.Books`, kept in the job table."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        with self._database.begin() as connection:
+            number = erasures.begin(connection, subject_of(tenant), who)
+        # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
+        with self._database.begin() as connection:
+            erasures.note_leases(connection, number)
+            known = forgetting.ownership_of(connection, tenant)
+            return Begun(
+                number,
+                known["twin"],
+                known["source"],
+                tuple(sorted(forgetting.namespaces_of(connection, tenant))),
+                tuple(sorted(forgetting.others(connection, tenant))),
+                tuple(sorted(forgetting.lookup_keys(connection))),
+            )
+
+    def wait_s(self, number: int) -> float:
+        quiet_s = self._settings.request_deadline_seconds + self._settings.freshness_wait_seconds
+        with self._database.begin() as connection:
+            return erasures.wait_s(connection, number, quiet_s)
+
+    def finish(
+        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Dies before the commit: the fence stands, and the next erasure of this tenant does it all again."""
+        with self._database.begin() as connection:
+            own = {one.name for one in found if one.whole} | forgetting.namespaces_of(connection, tenant)
+            traces = Traces(tenant, own, number)
+            rows = forgetting.forget(connection, traces, found)
+        files = blot_files(self._settings, traces)
+        complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files}
+        with self._database.begin() as connection:
+            erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
+        write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
+        return complete
+
+
+def blot_files(settings: Settings, traces: Traces) -> int:
+    """Black out the tenant's name in logs and plan files, in place and in its length: who appends goes on undisturbed.
+
+    A plan file that named the tenant is refused from then on, as one that was edited. Gives how many files it was in.
+    """
+    count = 0
+    for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS, settings.vecfleet_root / PLANS):
+        if folder.is_dir():
+            count += sum(_blot(path, traces) for path in sorted(folder.iterdir()) if path.is_file())
+    return count
+
+
+def _blot(path: Path, traces: Traces) -> bool:
+    with path.open("r+b") as file:
+        spans = traces.spans(file.read())
+        for start, end in spans:
+            file.seek(start)
+            file.write(_BLOT * (end - start))
+    return bool(spans)
+
+
+def exporter(into: Index) -> Export:
+    """Copies each place into a folder of Parquet files before it is deleted: the tenant's right to its data."""
+
+    def export(index: Index, one: Found) -> int:
+        wanted = (record for record in records(index, one.name) if one.whole or record.id in one.records)
+        into.create_namespace(one.name, None)
+        count, size = 0, 0
+        waiting: list[Record] = []
+        for record in wanted:
+            needed = into.request_bytes(record)
+            if waiting and (size + needed > into.limits.upsert_bytes or len(waiting) >= into.limits.upsert_records):
+                count += into.upsert(one.name, waiting).count
+                waiting, size = [], 0
+            waiting.append(record)
+            size += needed
+        return count + (into.upsert(one.name, waiting).count if waiting else 0)
+
+    return export
+
+
+def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
+    """As JSON, and beside it as a page to read. Gives the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"erasure-{certificate['erasure']}"
+    stem.with_suffix(".json").write_bytes(orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
+    page = stem.with_suffix(".html")
+    page.write_text(certificate_page(certificate), encoding="utf-8")
+    return page
+
+
+def certificate_page(certificate: Mapping[str, Any]) -> str:
+    def table(rows: Mapping[str, Any]) -> str:
+        cells = ((escape(str(key)), escape(str(value))) for key, value in rows.items())
+        return "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in cells)
+
+    facts = {key: value for key, value in certificate.items() if key not in ("where", "residual", "our_tables")}
+    where = "".join(
+        f"<tr><td>{escape(one['index'])}</td><td>{escape(one['namespace'])}</td>"
+        f"<td>{one['records']:,}</td><td><code>{one['ids_digest']}</code></td></tr>"
+        for one in certificate["where"]
+    )
+    residual = "".join(f"<li>{escape(one)}</li>" for one in certificate["residual"])
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Certificate of erasure</title>"
+        "<style>body{font:16px system-ui;max-width:60rem;margin:2rem auto}"
+        "th{text-align:left;padding-right:1rem}</style>"
+        f"<h1>Certificate of erasure {certificate['erasure']}</h1>"
+        "<p>The tenant and its namespaces stand here as digests: "
+        "SHA-256 of <code>vecfleet erasure, NUL, creator, NUL, twin</code>.</p>"
+        f"<table>{table(facts)}</table><h2>What was deleted</h2>"
+        f"<table><tr><th>index<th>namespace<th>records<th>digest of their ids</tr>{where}</table>"
+        f"<h2>What left our own tables</h2><table>{table(certificate['our_tables'])}</table>"
+        f"<h2>What this could not reach</h2><ul>{residual}</ul></html>"
+    )

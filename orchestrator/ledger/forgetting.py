@@ -1,0 +1,288 @@
+"""A tenant leaves the job table: its ids the accounts, its names every row. What a running job needs goes on working.
+
+A row that other rows hang on keeps its place under another name: a move whose source is gone lists nothing, copies
+nothing and cleans nothing up. What speaks of nobody else is deleted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import manifests
+from orchestrator import tables as t
+from orchestrator.ledger import audit, batches, checks, differences, moves, striking
+from orchestrator.states import BatchKind
+from orchestrator.traces import Traces
+from vecfleet.digests import Tally
+from vecfleet.names import Tenant
+from vecfleet.owners import LOOKUP_KEY
+from vecfleet.tenancy.finding import Found
+
+_B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
+_NOW = sa.func.clock_timestamp()
+# Columns of texts that people read, and of JSON, in which a name may stand.
+_TEXTS = (
+    (t.job, ("reason", "plan", "way_back", "source", "target")),
+    (t.move, ("reason",)),
+    (t.batch, ("error_text", "found")),
+    (t.target, ("verdict",)),
+    (t.parked_record, ("reason",)),
+)
+
+
+def namespaces_of(connection: sa.Connection, tenant: Tenant) -> set[str]:
+    """Every namespace that the job table knows as nobody's but this tenant's, old ones included."""
+    mine = Traces(tenant, (), 0)
+    found: set[str] = set()
+    for move in connection.execute(sa.select(_M.source, _M.to, _M.creator, _M.twin).distinct()):
+        if move.to is not None and _is(move, tenant):
+            found |= {move.source, move.to}
+        found |= {name for name in (move.source, move.to) if name is not None and mine.is_own(name)}
+    for row in connection.execute(sa.select(_T.namespace, _T.creator, _T.twin).distinct()):
+        if mine.is_own(row.namespace) or _is(row, tenant):
+            found.add(row.namespace)
+    twins = sa.select(_O.key, _O.creator, _O.twin).where(_O.kind == "twin", _O.creator == tenant.creator)
+    return found | {row.key for row in connection.execute(twins) if _is(row, tenant)}
+
+
+def _is(row: Any, tenant: Tenant) -> bool:
+    return row.creator == tenant.creator and tenant.twin in (None, row.twin)
+
+
+def others(connection: sa.Connection, tenant: Tenant) -> set[str]:
+    """Old namespaces that the job table knows as another tenant's alone."""
+    fixed = sa.select(_M.source, _M.creator, _M.twin).where(_M.to.is_not(None), _M.creator.is_not(None)).distinct()
+    return {row.source for row in connection.execute(fixed) if not _is(row, tenant)}
+
+
+def ownership_of(connection: sa.Connection, tenant: Tenant) -> dict[str, dict[str, str | None]]:
+    """What look-ups named as this tenant's: `twin` and `source` → id → its twin."""
+    known: dict[str, dict[str, str | None]] = {"twin": {}, "source": {}}
+    for row in connection.execute(sa.select(t.ownership).where(_O.creator == tenant.creator)):
+        if _is(row, tenant):
+            known[row.kind][row.key] = row.twin
+    return known
+
+
+def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
+    """Take the tenant out of every table, in one transaction. Gives how many rows of what it touched.
+
+    Called once nothing of the tenant is in any index, and no worker that saw it is still at work.
+    """
+    touched = {"records": _strike_all(connection, traces, found)}
+    touched["ownership"] = connection.execute(sa.delete(t.ownership).where(_owned(traces.tenant))).rowcount
+    touched["names"] = _rename(connection, traces)
+    touched["texts"] = sum(_rewrite(connection, traces, table, columns) for table, columns in _TEXTS)
+    touched["audit payloads"] = _blank_audit(connection, traces)
+    return touched
+
+
+def _owned(tenant: Tenant) -> Any:
+    own = _O.creator == tenant.creator
+    return own if tenant.twin is None else sa.and_(own, _O.twin == tenant.twin)
+
+
+def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> int:
+    """The tenant's ids leave all batches. Batches are locked before targets, as workers do."""
+    whole_moves = {
+        row.id: row
+        for row in connection.execute(sa.select(t.move))
+        if traces.is_own(row.source) or (row.to is not None and traces.is_own(row.to))
+    }
+    whole_targets = [row.id for row in connection.execute(sa.select(t.target)) if traces.is_own(row.namespace)]
+    among = {(one.index, one.name): one.records for one in found if not one.whole}
+    count, unknown = 0, set[int]()
+    for batch in list(_concerned(connection, set(whole_moves), whole_targets, among)):
+        struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
+        if struck:
+            unknown |= striking.strike(connection, batch.id, struck)
+            count += len(struck)
+    _expect_less(connection, set(whole_moves), among)
+    _empty(connection, whole_targets)
+    for target_id in sorted(unknown - set(whole_targets)):
+        moves.raise_sequence(connection, [target_id])  # what it should hold is not known: its verdict is void
+    _strike_ids(connection, among)
+    ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
+    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
+    connection.execute(sa.update(t.move).where(_M.listed_all).values(last_id=None, page_token=None))
+    return count
+
+
+def _concerned(
+    connection: sa.Connection,
+    whole_moves: set[int],
+    whole_targets: Sequence[int],
+    among: Mapping[tuple[str, str], Mapping[str, int]],
+) -> Iterator[Any]:
+    """Copy batches that may name the tenant's ids."""
+    shared = sorted({name for _, name in among})
+    tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
+    tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
+    query = (
+        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, t.job.c.source["name"].astext.label("old"))
+        .add_columns(t.job.c.target["name"].astext.label("new"))
+        .join(t.move, _M.id == _B.move_id)
+        .join(t.job, t.job.c.id == _B.job_id)
+        .where(_B.kind == BatchKind.COPY)
+        .where(sa.or_(_B.move_id.in_(whole_moves), _M.source.in_(shared), _B.id.in_(tallied)))
+        .order_by(_B.id)
+    )
+    yield from connection.execute(query)
+
+
+def _struck(
+    connection: sa.Connection,
+    batch: Any,
+    whole: bool,
+    whole_targets: Sequence[int],
+    among: Mapping[tuple[str, str], Mapping[str, int]],
+) -> dict[str, int | None]:
+    ids = manifests.unpack(batch.manifest)
+    if whole:
+        return dict.fromkeys(ids)
+    at_source = among.get((batch.old, batch.source), {})
+    struck: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
+    rows = sa.select(_TALLY.target_id, _TALLY.members, _T.namespace).join(t.target, _T.id == _TALLY.target_id)
+    for tally in connection.execute(rows.where(_TALLY.batch_id == batch.id)):
+        members = manifests.select(ids, tally.members)
+        if tally.target_id in whole_targets:
+            struck |= dict.fromkeys(members)
+        at_target = among.get((batch.new, tally.namespace), {})
+        struck |= {one: at_target[batch.prefix + one] for one in members if batch.prefix + one in at_target}
+    return struck
+
+
+def _expect_less(
+    connection: sa.Connection, whole_moves: set[int], among: Mapping[tuple[str, str], Mapping[str, int]]
+) -> None:
+    """What was counted when planning is not there any more, and its absence must not look like a listing that lags."""
+    connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
+    for (index, namespace), ids in among.items():
+        jobs = sa.select(t.job.c.id).where(t.job.c.source["name"].astext == index)
+        connection.execute(
+            sa.update(t.move)
+            .where(_M.source == namespace, _M.job_id.in_(jobs))
+            .values(planned=sa.func.greatest(0, _M.planned - len(ids)))
+        )
+
+
+def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """Targets that were the tenant's alone: nothing is expected in them, and nothing has to be proven."""
+    if not target_ids:
+        return
+    connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
+    differences.forget(connection, target_ids)
+    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS))
+    judged = sa.and_(_T.id.in_(target_ids), _T.check_state != "waiting")
+    verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
+    connection.execute(
+        sa.update(t.target)
+        .where(judged)
+        .values(check_state="empty", open_checks=0, verdict=verdict, verdict_at=_NOW, check_sequence=_T.sequence)
+    )
+    connection.execute(
+        sa.update(t.target)
+        .where(_T.id.in_(target_ids))
+        .values(held_before=0, held_before_digest=0, created_by_us=False)
+    )
+
+
+def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mapping[str, int]]) -> None:
+    """Targets that others share: the tenant's ids leave them, and what is being checked there is checked anew."""
+    indexes = sa.select(_T.id, _T.namespace, _T.check_state, t.job.c.target["name"].astext.label("at"))
+    for row in connection.execute(indexes.join(t.job, t.job.c.id == _T.job_id)).all():
+        ids = among.get((row.at, row.namespace))
+        if not ids:
+            continue
+        gone = connection.execute(
+            sa.delete(t.target_id)
+            .where(t.target_id.c.target_id == row.id, t.target_id.c.record_id.in_(list(ids)))
+            .returning(t.target_id.c.record_id, t.target_id.c.move_id)
+        ).all()
+        before = Tally.of_ids(one.record_id for one in gone if one.move_id is None)
+        if before.count:
+            held = Tally(*connection.execute(_held(row.id)).one()) - before
+            values = {"held_before": held.count, "held_before_digest": held.digest}
+            connection.execute(sa.update(t.target).where(_T.id == row.id).values(**values))
+        differences.strike(connection, row.id, ids)
+        if row.check_state == "checking":
+            checks.again(connection, [row.id])
+
+
+def _held(target_id: int) -> Any:
+    return sa.select(_T.held_before, sa.cast(_T.held_before_digest, sa.Numeric(39, 0, asdecimal=True))).where(
+        _T.id == target_id
+    )
+
+
+def _rename(connection: sa.Connection, traces: Traces) -> int:
+    """Namespaces, creators and twins under names that tell nothing. Gives how many rows were renamed."""
+    tenant, count = traces.tenant, 0
+    pairs = ((t.move, "source"), (t.move, "to"), (t.target, "namespace"), (t.claim, "namespace"))
+    for table, column in (*pairs, (t.route, "new_namespace")):
+        for name in traces.namespaces:
+            renamed = sa.update(table).where(table.c[column] == name).values({column: traces.name(name)})
+            count += connection.execute(renamed).rowcount
+    for row in connection.execute(sa.select(_R.id, _R.old_namespaces)).all():
+        old = [traces.name(name) for name in row.old_namespaces]
+        if old != list(row.old_namespaces):
+            connection.execute(sa.update(t.route).where(_R.id == row.id).values(old_namespaces=old))
+    for table in (t.move, t.target, t.route):
+        own = table.c.creator == tenant.creator
+        if tenant.twin is not None:
+            own = sa.and_(own, table.c.twin == tenant.twin)
+        twin = sa.case((table.c.twin.is_not(None), sa.cast(table.c.id, sa.Text)))
+        count += connection.execute(sa.update(table).where(own).values(creator=traces.pseudonym, twin=twin)).rowcount
+    return count
+
+
+def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns: Sequence[str]) -> int:
+    count = 0
+    for row in connection.execute(sa.select(table.c.id, *(table.c[name] for name in columns))).all():
+        old = {name: value for name in columns if (value := row._mapping[name]) is not None}
+        new = {name: traces.replaced(value) for name, value in old.items()}
+        changed = {name: value for name, value in new.items() if value != old[name]}
+        if changed:
+            connection.execute(sa.update(table).where(table.c.id == row.id).values(**changed))
+            count += 1
+    return count
+
+
+def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
+    """Payloads that name the tenant go; their digests stay, and with them the chain."""
+    rows = connection.execute(sa.select(t.audit.c.id, t.audit.c.payload).where(t.audit.c.payload.is_not(None)))
+    naming = [row.id for row in rows if traces.replaced(row.payload) != row.payload]
+    if naming:
+        connection.execute(sa.update(t.audit).where(t.audit.c.id.in_(naming)).values(payload=sa.null()))
+    return len(naming)
+
+
+def lookup_keys(connection: sa.Connection) -> set[str]:
+    """The metadata keys under which plans look up whose a record is."""
+    told = connection.execute(sa.select(t.job.c.plan["lookup_key"].astext).distinct()).scalars()
+    return {LOOKUP_KEY, *(key for key in told if key)}
+
+
+def indexes(connection: sa.Connection) -> set[str]:
+    """The names of all indexes of the vector database that a job ever read or wrote."""
+    J = t.job.c
+    sides = ((J.source, "source"), (J.target, "target"))
+    return {
+        str(name)
+        for side, label in sides
+        for name in connection.execute(
+            sa.select(side["name"].astext).where(J.plan[label]["store"].astext == "pinecone").distinct()
+        ).scalars()
+    }
+
+
+def live_on(connection: sa.Connection, host: str) -> list[int]:
+    """Jobs that hold namespaces of this index."""
+    query = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host).distinct().order_by(t.claim.c.job_id)
+    return list(connection.execute(query).scalars())
+
+
+def note_wipe(connection: sa.Connection, who: str, index: str, records: int, namespaces: int) -> None:
+    """The intent to empty an index, committed before the first deletion."""
+    audit.note(connection, who, "wipe", None, index=index, records=records, namespaces=namespaces)

@@ -1,0 +1,85 @@
+"""`forget`, `readmit` and `wipe` as a person types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from job_table import JobTable, plan_of, planned
+from terminal import Brain, Vecfleet
+
+from orchestrator.ledger import erasures
+from orchestrator.ledger.database import Database
+from vecfleet.names import Tenant
+from vecfleet.tenancy.fences import FENCED, subject_of
+
+
+@pytest.fixture
+def tenants(brain: Brain) -> Brain:
+    brain.write("creator_ana_twin_coach", "a-1", "a-2", creator_id="ana")
+    brain.write("__default__", "hers", creator_id="ana")
+    brain.write("__default__", "his", creator_id="bob")
+    return brain
+
+
+def test_forget_asks_for_the_name_and_without_anybody_to_type_it_changes_nothing(
+    vecfleet: Vecfleet, tenants: Brain
+) -> None:
+    tenants.forget_calls()
+
+    answer = vecfleet("forget", "--creator", "ana", "--index", "brain")
+
+    assert answer.code == 3 and "nobody is at the terminal" in answer.err and "next: add --yes" in answer.err
+    assert tenants.writes() == set()
+
+
+def test_forget_erases_certifies_and_says_where_the_certificate_is(
+    vecfleet: Vecfleet, tenants: Brain, environment: dict[str, str]
+) -> None:
+    answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--export", "portable", "--yes", "--json")
+
+    assert answer.code == 0, answer.err
+    assert answer.json["confirmed"] and answer.json["records"] == 3 and answer.json["exported"] == 3
+    assert answer.json["fence"] == FENCED
+    (page,) = answer.json["next_steps"]
+    kept = Path(page).with_suffix(".json")
+    assert json.loads(kept.read_text())["subject"] == subject_of(Tenant("ana"))
+    assert b"ana" not in kept.read_bytes()
+    # And again: what is gone is no error, and in words it reads so
+    again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
+    assert again.code == 0 and "0 records erased" not in answer.out
+    assert "confirmed by listing, fetching and querying" in again.out
+
+
+def test_a_twin_that_came_back_is_readmitted(vecfleet: Vecfleet, tenants: Brain, database: Database) -> None:
+    assert vecfleet("readmit", "--creator", "ana").code == 2
+    vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
+    with database.begin() as connection:
+        assert erasures.fenced(connection, [subject_of(Tenant("ana"))])
+
+    assert vecfleet("readmit", "--creator", "ana").code == 0
+
+    with database.begin() as connection:
+        assert not erasures.fenced(connection, [subject_of(Tenant("ana"))])
+
+
+def test_wipe_needs_a_way_back_or_a_word_that_none_is_wanted(vecfleet: Vecfleet, tenants: Brain) -> None:
+    answer = vecfleet("wipe", "--index", "brain", "--yes")
+    assert answer.code == 2 and "--no-backup" in answer.err
+
+    wiped = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
+
+    assert wiped.code == 0, wiped.err
+    assert "This deletes 8 records in 4 namespaces" in wiped.out and "exported: 8 records" in wiped.out
+    index = tenants.store.open(tenants.store.describe("brain"))
+    assert [one.name for one in index.namespaces() if one.count] == []
+
+
+def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:
+    host = tenants.store.describe("brain").host
+    table.apply(plan_of(planned("s", "t-s")))
+    with table.begin() as connection:
+        connection.exec_driver_sql("UPDATE claim SET index_host = %(host)s", {"host": host})
+
+    answer = vecfleet("wipe", "--index", "brain", "--no-backup", "--yes")
+
+    assert answer.code == 3 and "job 1 works on brain" in answer.err

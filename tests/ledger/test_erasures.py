@@ -1,0 +1,107 @@
+"""The fence of an erasure in the job table: whom it waits for, and how erased ids leave the accounts."""
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from job_table import JobTable, accounted_for, digest_of
+
+from orchestrator import manifests
+from orchestrator import tables as t
+from orchestrator.ledger import checks, erasures, striking
+from orchestrator.ledger.database import Database
+from orchestrator.traces import Traces
+from tests.ledger.stages import a_job
+from vecfleet.digests import Tally
+from vecfleet.names import Tenant
+
+QUIET_S = 30.0
+ALIKE = "a.10 and creator_a.10_twin_x and ba.1 and creator_a.1x"
+
+
+def begin(table: JobTable) -> int:
+    with table.begin() as connection:
+        number = erasures.begin(connection, "sha256:x", "ana")
+    with table.begin() as connection:
+        erasures.note_leases(connection, number)
+    return number
+
+
+def wait_s(table: JobTable, number: int) -> float:
+    with table.begin() as connection:
+        return erasures.wait_s(connection, number, QUIET_S)
+
+
+def test_nothing_under_way_is_waited_for_by_nobody(database: Database) -> None:
+    table = a_job(database)
+    assert wait_s(table, begin(table)) == 0
+
+
+def test_a_copy_under_way_is_waited_for_until_its_lease_and_its_last_request_are_over(database: Database) -> None:
+    table = a_job(database)
+    table.listed({"s": [["a", "b"]]})
+    (lease,) = table.take()
+    number = begin(table)
+    assert wait_s(table, number) > QUIET_S
+    table.copy(lease, "t-s")
+    assert QUIET_S - 5 < wait_s(table, number) <= QUIET_S
+    with table.begin() as connection:
+        connection.execute(sa.update(t.erasure).values(quiet_at=sa.text("clock_timestamp() - interval '31 s'")))
+    assert wait_s(table, number) == 0
+
+
+def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(database: Database) -> None:
+    table = a_job(database)
+    table.listed({"s": [["a", "b"], ["c", "d"]]})
+    lease, other = table.take()
+    table.copy(lease, "t-s")
+    table.copy(other, None, wrote=[], parked=["c"], gone=1)
+
+    known = Tally.of_ids(["the content of a"]).digest
+    with table.begin() as connection:
+        unknown = striking.strike(connection, lease.id, {"a": known, "elsewhere": None})
+        unknown |= striking.strike(connection, other.id, {"c": None})
+
+    assert unknown == set()
+    move = table.move
+    assert (move.listed, move.written, move.parked, move.gone, move.erased) == (4, 1, 0, 1, 2)
+    assert accounted_for(move)
+    left = [manifests.unpack(table.row(one.id).manifest) for one in (lease, other)]
+    assert left == [["b"], ["d"]]
+    expected = table.expected("t-s")
+    assert expected is not None
+    assert (expected.count, expected.ids_digest) == (1, Tally.of_ids(["b"]).digest)
+    assert expected.digest == digest_of(["b"])
+    assert table.parked_ids() == []
+
+
+def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(database: Database) -> None:
+    table = a_job(database)
+    table.listed({"s": [["a", "b"]]})
+    (lease,) = table.take()
+    table.copy(lease, "t-s")
+    with table.begin() as connection:
+        assert striking.strike(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
+        assert checks.expected_ids_of(connection, table.targets["t-s"].id) == Tally.of_ids(["b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("creator_a.1_twin_coach failed", "erased-7 failed"),
+        ('{"creator": "a.1"}', '{"creator": "erased-7"}'),
+        (ALIKE, ALIKE),
+        ("done with a.1.", "done with erased-7."),
+        ("old-ns", "erased-7-1"),
+    ],
+)
+def test_a_name_is_replaced_where_it_stands_and_nowhere_in_another(text: str, left: str) -> None:
+    assert Traces(Tenant("a.1"), ["old-ns"], 7).replaced(text) == left
+
+
+@given(st.text("ab.1_-", min_size=1, max_size=6), st.text("ab.1_-", min_size=1, max_size=6))
+def test_no_other_creators_namespace_is_taken_for_the_tenants(creator: str, other: str) -> None:
+    if "_twin" in creator + other or creator == other:
+        return
+    name = f"creator_{other}_twin_x"
+    assert Traces(Tenant(creator), [], 1).is_own(name) is False

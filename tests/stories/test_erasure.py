@@ -1,0 +1,127 @@
+"""A tenant is erased while a job that knows it waits, and again from one that is proven: nothing of it comes back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from migrations.creators import Grouping
+from migrations.ownership import look_up
+from orchestrator import manifests, services
+from orchestrator import tables as t
+from orchestrator.erasing import CERTIFICATES, JobTableBooks
+from orchestrator.ledger import audit
+from orchestrator.states import JobState
+from tests.stories.emulated import row
+from tests.stories.world import SMALL, WHO, OpenWorld, World
+from vecfleet.names import Tenant
+from vecfleet.tenancy import erasing
+
+pytestmark = pytest.mark.story
+
+ZOE, BOB = "zoe.77", "bob.88"
+OWNERSHIP = {
+    "twins": [
+        {"id": "7a7a-zoe-twin", "creator_id": ZOE, "name": "coach"},
+        {"id": "8b8b-bob-twin", "creator_id": BOB, "name": "coach"},
+    ],
+    "sources": [{"id": "src-zoe", "twin_id": "7a7a-zoe-twin"}],
+}
+
+
+def erase(world: World, creator: str) -> erasing.Erased:
+    index = world.fleet.store.open(world.fleet.store.describe(SMALL))
+    books = JobTableBooks(world.fleet.database, world.fleet.settings)
+    return erasing.erase([index], Tenant(creator), books=books, who=WHO)
+
+
+def traces_of(world: World, *words: str) -> list[str]:
+    """Where the words stand in a dump of the database, or in a file of the state folder."""
+    found = []
+    with world.fleet.database.begin() as connection:
+        for name, table in t.metadata.tables.items():
+            whole = sa.func.to_jsonb(sa.literal_column(f'"{name}"')).cast(sa.Text)
+            for line in connection.execute(sa.select(whole).select_from(table)).scalars():
+                found += [f"{name}: {word} in {line}" for word in words if word in line]
+        for manifest in connection.execute(
+            sa.select(t.batch.c.manifest).where(t.batch.c.manifest.is_not(None))
+        ).scalars():
+            found += [f"a manifest names {one}" for one in manifests.unpack(manifest) for word in words if word in one]
+    for path in world.fleet.settings.vecfleet_home.rglob("*"):
+        if path.is_file():
+            found += [f"{path.name}: {word}" for word in words if word.encode() in path.read_bytes()]
+    return found
+
+
+def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(open_world: OpenWorld) -> None:
+    # Given two creators: a namespace each by ownership, and records of both among others in __default__
+    world = open_world(freshness_wait_seconds=0.5)
+    world.fill(**{"7a7a-zoe-twin": 6, "8b8b-bob-twin": 4})
+    zoes = [
+        row("zoe-own", creator_id=ZOE),
+        row("zoe-twins", twin_id="7a7a-zoe-twin"),
+        row("zoe-src", source_id="src-zoe"),
+    ]
+    bobs = [row(f"b-{n}", twin_id="8b8b-bob-twin") for n in range(5)]
+    world.emulator.write(SMALL, "__default__", [*zoes, *bobs])
+    (world.folder / "ownership.yaml").write_text(json.dumps(OWNERSHIP))
+    snapshot = look_up("file", world.fleet.settings, file="ownership.yaml")
+    job_id = world.apply(world.plan(SMALL, grouping=Grouping(snapshot=snapshot, default="split")))
+    logs = world.fleet.settings.vecfleet_home / "logs"
+    logs.mkdir(parents=True)
+    (logs / "cli.log").write_text(f"copied creator_{ZOE}_twin_7a7a-zoe-twin, and {ZOE}0 is another\n")
+
+    # When one of them is erased after the plan was made and before its job has begun
+    erased = erase(world, ZOE)
+
+    # Then her namespace and her records among others went, by metadata, twin and source, and nobody else's
+    assert erased.confirmed and erased.certificate["records"] == 9
+    assert {(one.name, one.whole, one.count) for one in erased.deleted} == {
+        ("7a7a-zoe-twin", True, 6),
+        ("__default__", False, 3),
+    }
+    assert set(world.emulator.records(SMALL, "__default__")) == {one.id for one in bobs}
+    # And no record of ours names her; the log keeps its length, and who is called alike
+    assert traces_of(world, f"{ZOE}_", f'"{ZOE}"', "7a7a-zoe", "src-zoe", "zoe-own") == []
+    assert (logs / "cli.log").read_text().endswith(f" and {ZOE}0 is another\n")
+    assert_certified(world, erased)
+
+    # And when the application writes her records again, the older plan brings none of them over
+    world.emulator.write(SMALL, "__default__", zoes)
+    world.start(workers=1)
+    world.until("all is copied", lambda: world.job(job_id).state in (JobState.VERIFIED, JobState.NEEDS_ATTENTION))
+    assert world.job(job_id).state is JobState.NEEDS_ATTENTION or not world.parked(job_id)
+    there = world.emulator.dump(SMALL)
+    assert [name for name in there if ZOE in name] == []
+    assert {name for name in there if BOB in name} == {f"creator_{BOB}_twin_8b8b-bob-twin"}
+    world.assert_accounts(job_id)
+    assert world.move(job_id, "__default__").erased == 1  # the others have no owner that is known any more
+
+    # And when the other one is erased too, once proven, the accounts still add up and the job is not confused
+    services.accept_parked(world.fleet.database, job_id, WHO, None)
+    world.reaches(job_id, JobState.VERIFIED)
+    again = erase(world, BOB)
+    assert again.confirmed and again.records == 18
+    world.assert_accounts(job_id)
+    assert sum(move.erased for move in world.moves(job_id)) == 10
+    assert traces_of(world, f'"{BOB}"', "8b8b-bob") == []
+    assert {target.check_state for target in world.targets(job_id).values()} == {"empty"}
+    with world.fleet.database.begin() as connection:
+        audit.seal(connection)
+        assert audit.walk(connection).broken is None
+
+
+def assert_certified(world: World, erased: erasing.Erased) -> None:
+    folder: Path = world.fleet.settings.vecfleet_home / CERTIFICATES
+    number = erased.certificate["erasure"]
+    kept = json.loads((folder / f"erasure-{number}.json").read_text())
+    assert kept == erased.certificate
+    assert kept["fence"].startswith("raised") and kept["asked_by"] == WHO
+    assert any("backups" in one for one in kept["residual"])
+    page = (folder / f"erasure-{number}.html").read_text()
+    assert "Certificate of erasure" in page and kept["where"][0]["ids_digest"] in page
+    with world.fleet.database.begin() as connection:
+        audit.seal(connection)
+        chained = sa.select(t.audit.c.payload).where(t.audit.c.action == "erased")
+        assert connection.execute(chained).scalars().all() == [kept]

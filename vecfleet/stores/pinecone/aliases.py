@@ -1,0 +1,55 @@
+"""Aliases of namespaces, which the SDK (10.2) does not know: read through by every reader, never written through."""
+
+from typing import Any
+
+import httpx
+
+from vecfleet.settings import Settings
+from vecfleet.stores.pinecone.clients import PerProcess, api_key
+from vecfleet.stores.pinecone.errors import of_status, translated
+
+API_VERSION = "2026-07"  # the first that has aliases
+PER_PAGE = 100
+
+
+class NamespaceAliases:
+    """The aliases of one index. The client is made per process, and nothing is sent before the first call."""
+
+    def __init__(self, host: str, settings: Settings) -> None:
+        address = host if "://" in host else f"https://{host}"
+        self._http = PerProcess(
+            lambda: httpx.Client(
+                base_url=address,
+                timeout=settings.request_deadline_seconds,
+                headers={"Api-Key": api_key(settings), "X-Pinecone-Api-Version": API_VERSION},
+            )
+        )
+
+    def every(self) -> dict[str, str]:
+        """Alias → the namespace that it leads to."""
+        found: dict[str, str] = {}
+        token: str | None = None
+        while True:
+            params = {"limit": PER_PAGE} | ({"paginationToken": token} if token else {})
+            body = self._call("list the aliases", "GET", "", params=params)
+            found |= {one["name"]: one["target_namespace"] for one in body.get("namespace_aliases", ())}
+            token = (body.get("pagination") or {}).get("next")
+            if not token:
+                return found
+
+    def point(self, name: str, to: str | None) -> None:
+        """Lead it elsewhere, or (None) remove it: its readers then get empty answers. Gone already is no error."""
+        if to is None:
+            self._call(f"remove the alias {name!r}", "DELETE", f"/{name}", absent=True)
+        else:
+            self._call(f"repoint the alias {name!r}", "PATCH", f"/{name}", json={"target_namespace": to})
+
+    def _call(self, doing: str, method: str, path: str, *, absent: bool = False, **arguments: Any) -> dict[str, Any]:
+        with translated(doing):
+            answer = self._http.get().request(method, f"/namespace-aliases{path}", **arguments)
+        if absent and answer.status_code == 404:
+            return {}
+        if answer.is_error:
+            raise of_status(answer.status_code, answer.text, doing)
+        body: dict[str, Any] = answer.json() if answer.content else {}
+        return body

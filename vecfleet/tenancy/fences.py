@@ -1,0 +1,150 @@
+"""The fence of an erasure, and the books it is kept in: what an eraser needs of the fleet, and how it reaches it.
+
+Once the fence is raised no path of the fleet writes a record of the erased tenant. The job table is the books
+(`orchestrator.erasing`), reached directly or through `vecfleet serve`. Without any, the result says so.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+import msgspec
+
+from vecfleet.errors import BadInput, Unreachable
+from vecfleet.names import Tenant
+from vecfleet.owners import LOOKUP_KEY, Owner, Ownership
+from vecfleet.settings import Settings
+from vecfleet.tenancy.finding import Found, Known
+
+NO_FENCE = "no fence: a running job may write again"
+FENCED = "raised: no path of the fleet writes this tenant's records"
+
+
+def subject_of(tenant: Tenant) -> str:
+    """What stands for a tenant where its name must not: the same wherever it is computed."""
+    text = f"vecfleet erasure\0{tenant.creator}\0{tenant.twin or ''}"
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """An erasure under way: its number (None: nobody keeps books), and what the books know of the tenant.
+
+    `twins` and `sources` are ids that look-ups named as this tenant's, each with its twin; `legacy` and `others` are
+    namespaces by their owner.
+    """
+
+    number: int | None = None
+    twins: dict[str, str | None] = {}
+    sources: dict[str, str | None] = {}
+    legacy: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    lookup_keys: tuple[str, ...] = (LOOKUP_KEY,)
+
+    def known(self, creator: str) -> Known:
+        def owners(ids: Mapping[str, str | None]) -> dict[str, Owner]:
+            return {id: Owner(creator, twin) for id, twin in ids.items()}
+
+        ownership = Ownership(owners(self.twins), owners(self.sources))
+        return Known(frozenset(self.legacy), frozenset(self.others), ownership, self.lookup_keys)
+
+
+class Books(Protocol):
+    """Where erasures are on record."""
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        """Raise the fence. On return it stands, for whatever is written from now on. Safe to repeat."""
+
+    def wait_s(self, number: int) -> float:
+        """For how long a write from before the fence may still land; 0 once none can."""
+
+    def finish(
+        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Forget the tenant in the books themselves, and put the certificate on record. Gives it completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoBooks:
+    """Nobody is told."""
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        return Begun()
+
+    def wait_s(self, number: int) -> float:
+        return 0.0
+
+    def finish(
+        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return dict(certificate)
+
+
+class Beginning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /delphi/erasures."""
+
+    creator: str
+    who: str
+    twin: str | None = None
+
+
+class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /delphi/erasures/N."""
+
+    creator: str
+    found: tuple[Found, ...]
+    certificate: dict[str, Any]
+    twin: str | None = None
+
+
+# Made by the importing thread: msgspec crashes where two threads let it meet a class at once.
+BEGINNING, ENDING = msgspec.json.Decoder(Beginning), msgspec.json.Decoder(Ending)
+_BEGUN = msgspec.json.Decoder(Begun)
+_TIMEOUT_S = 60.0  # forgetting a tenant rewrites every manifest that names it
+
+
+class HttpBooks:
+    """The books of a `vecfleet serve`, by its address and a token of the role `service`."""
+
+    def __init__(self, address: str, token: str, timeout_s: float = _TIMEOUT_S) -> None:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._client = httpx.Client(base_url=address.rstrip("/"), headers=headers, timeout=timeout_s)
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        return _BEGUN.decode(self._call("POST", "", Beginning(tenant.creator, who, tenant.twin)))
+
+    def wait_s(self, number: int) -> float:
+        return float(msgspec.json.decode(self._call("GET", f"/{number}"))["wait_s"])
+
+    def finish(
+        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        body = Ending(tenant.creator, tuple(found), dict(certificate), tenant.twin)
+        answer: dict[str, Any] = msgspec.json.decode(self._call("POST", f"/{number}", body))
+        return answer
+
+    def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
+        try:
+            content = msgspec.json.encode(body) if body is not None else None
+            answer = self._client.request(method, f"/delphi/erasures{path}", content=content)
+        except httpx.HTTPError as error:
+            raise Unreachable(
+                f"the fence cannot be reached: {type(error).__name__}",
+                next_step="check VECFLEET_FENCE; nothing is erased",
+            ) from error
+        if answer.is_error:
+            raise Unreachable(
+                f"the fence was refused with status {answer.status_code}",
+                next_step="check VECFLEET_FENCE and VECFLEET_ROUTES_TOKEN (a token of the role `service`)",
+            )
+        return answer.content
+
+
+def books_of(settings: Settings) -> Books:
+    """The books that VECFLEET_FENCE names; none where it is empty."""
+    if settings.vecfleet_fence is None:
+        return NoBooks()
+    if settings.vecfleet_routes_token is None:
+        raise BadInput("VECFLEET_FENCE needs a token", next_step="set VECFLEET_ROUTES_TOKEN")
+    return HttpBooks(settings.vecfleet_fence, settings.vecfleet_routes_token.get_secret_value())

@@ -1,0 +1,209 @@
+"""Where a tenant's records are: whole namespaces, and single records among those of others. Reads only.
+
+Names are parsed, never compared by their beginning. Every namespace whose name belongs to nobody is read record by
+record, and each record is routed as a migration routes it: a filter would miss those without metadata of their own.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from vecfleet import names
+from vecfleet.digests import Tally, record_digest
+from vecfleet.errors import WrongKind
+from vecfleet.names import Tenant
+from vecfleet.owners import LOOKUP_KEY, Owner, Ownership, owner_of
+from vecfleet.patience import patiently
+from vecfleet.records import Record
+from vecfleet.stores.base import Index, Kind, NamespaceInfo
+
+AT_ONCE = 16  # calls under way: 1,000 namespaces in seconds, well under the documented 100 requests a second each
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a tenant beside names and metadata.
+
+    `legacy` are namespaces that hold nothing but this tenant's, `others` those that hold nothing of it. `ownership`
+    are the answers of look-ups, `lookup_keys` the metadata keys by which records name their sources. `legacy_owner`
+    tells the creator of a namespace that is called by a twin's id.
+    """
+
+    legacy: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+    ownership: Ownership = field(default_factory=Ownership)
+    lookup_keys: tuple[str, ...] = (LOOKUP_KEY,)
+    legacy_owner: Callable[[str], str | None] | None = None
+
+    def is_legacy_of(self, name: str, tenant: Tenant) -> bool:
+        """Whether this namespace holds this tenant's records and nobody else's."""
+        if name in self.legacy:
+            return True
+        owner = self.ownership.twins.get(name)
+        if owner is not None:
+            return _is(owner, tenant)
+        told = self.legacy_owner(name) if self.legacy_owner is not None else None
+        return told == tenant.creator and tenant.twin in (None, name)
+
+    def is_anothers(self, name: str, tenant: Tenant) -> bool:
+        """Whether this namespace is known to hold nothing of this tenant."""
+        if name in self.others:
+            return True
+        told = self.legacy_owner(name) if self.legacy_owner is not None else None
+        return told is not None and told != tenant.creator
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The tenant's records in one namespace. `whole`: nobody else has any there, so the namespace goes with them.
+
+    `digest` is that of the set of their ids. `records`: each id with its content's digest, where others' are beside.
+    """
+
+    index: str
+    name: str
+    whole: bool
+    count: int
+    digest: int
+    sample: tuple[str, ...] = ()
+    records: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What an index holds of a tenant. `read`: how many records of shared namespaces were looked at."""
+
+    found: tuple[Found, ...]
+    read: int
+
+
+def namespaces_of(index: Index, creator: str, twin: str | None = None) -> list[NamespaceInfo]:
+    """The creator's namespaces, or the twin's, by the index's own list. Raises BadName for ids that can have none."""
+    names.build(creator, twin)
+    return [one for one in index.namespaces() if names.belongs_to(one.name, creator, twin)]
+
+
+def twins_of(index: Index, creator: str) -> list[str]:
+    """The creator's twins that have a namespace, sorted."""
+    tenants = (names.parse(one.name) for one in namespaces_of(index, creator))
+    return sorted({tenant.twin for tenant in tenants if tenant is not None and tenant.twin is not None})
+
+
+def find(index: Index, tenant: Tenant, known: Known) -> Places:
+    """Every place of the tenant in this index. Raises WrongKind for an index that cannot list its ids."""
+    there = [one.name for one in patiently(lambda: list(index.namespaces()))]
+    whole = [
+        name
+        for name in there
+        if names.belongs_to(name, tenant.creator, tenant.twin)
+        or (_is_legacy(name) and known.is_legacy_of(name, tenant))
+    ]
+    taken = set(whole)
+    shared = [
+        name
+        for name in there
+        if name not in taken and _may_hold(name, tenant) and not (_is_legacy(name) and known.is_anothers(name, tenant))
+    ]
+    entire = in_parallel(lambda name: _entire(index, name), whole)
+    among = in_parallel(lambda name: _among(index, name, tenant, known), shared)
+    return Places((*entire, *(one for one, _ in among if one.count)), sum(read for _, read in among))
+
+
+def everything(index: Index) -> list[Found]:
+    """Every namespace of an index, as if it were one tenant's."""
+    there = [one.name for one in patiently(lambda: list(index.namespaces()))]
+    return [
+        one for one in in_parallel(lambda name: _entire(index, name), there) if one.count or one.name != names.DEFAULT
+    ]
+
+
+def _is_legacy(name: str) -> bool:
+    """A name that only ownership tells the tenant of; the default and the public one are always several tenants'."""
+    return names.parse(name) is None and name not in (names.DEFAULT, names.PUBLIC)
+
+
+def _may_hold(name: str, tenant: Tenant) -> bool:
+    """A namespace that is nobody's by its name; of a twin, also the creator-wide one, where all twins may be."""
+    named = names.parse(name)
+    return named is None or (tenant.twin is not None and named == Tenant(tenant.creator))
+
+
+def _is(owner: Owner, tenant: Tenant) -> bool:
+    return owner.creator == tenant.creator and tenant.twin in (None, owner.twin)
+
+
+def _entire(index: Index, namespace: str) -> Found:
+    tally, sample = Tally(), list[str]()
+    for page in pages(index, namespace):
+        tally += Tally.of_ids(page)
+        sample = sample or page[:10]
+    return Found(index.info.name, namespace, True, tally.count, tally.digest, tuple(sample))
+
+
+def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[Found, int]:
+    own: dict[str, int] = {}
+    read = 0
+    for record in records(index, namespace):
+        read += 1
+        if is_own(record, tenant, known):
+            own[record.id] = record_digest(record)
+    tally = Tally.of_ids(own)
+    return Found(index.info.name, namespace, False, tally.count, tally.digest, tuple(own)[:10], own), read
+
+
+def is_own(record: Record, tenant: Tenant, known: Known) -> bool:
+    """Whether a record is this tenant's, by any of the keys under which a plan might look its owner up."""
+    answers = (owner_of(record, known.ownership, key) for key in known.lookup_keys)
+    return any(answer is not None and _is(answer[0], tenant) for answer in answers)
+
+
+def records(index: Index, namespace: str) -> Iterator[Record]:
+    """Every record of a namespace."""
+    for page in pages(index, namespace):
+        for some in chunks(page, index.limits.fetch_ids):
+            yield from patiently(lambda some=some: index.fetch(namespace, some)).records.values()  # type: ignore[misc]
+
+
+def pages(index: Index, namespace: str) -> Iterator[list[str]]:
+    token: str | None = None
+    while True:
+        page = patiently(lambda token=token: index.list_ids(namespace, token))  # type: ignore[misc]
+        if page.ids:
+            yield page.ids
+        token = page.next_token
+        if token is None:
+            return
+
+
+def still_there(index: Index, found: Found) -> str | None:
+    """How this place still answers for what was deleted, or None where it does not: by fetching and by querying."""
+    ids = list(found.records) or list(found.sample)
+    for some in chunks(ids, index.limits.fetch_ids):
+        if patiently(lambda some=some: index.fetch(found.name, some)).records:  # type: ignore[misc]
+            return "its records are still fetched"
+    if not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:
+        return None
+    # Whatever direction: what is there answers.
+    like = Record("", b"\0\0\x80\x3f" * index.info.dimension)
+    try:
+        matches = patiently(lambda: index.query(found.name, like, top_k=10)).matches
+    except WrongKind:  # a folder of files answers no queries
+        return None
+    gone = set(ids)
+    return "its records still answer queries" if any(found.whole or match.id in gone for match in matches) else None
+
+
+def in_parallel(work: Callable[[T], R], items: Collection[T]) -> list[R]:
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="erase") as pool:
+        return list(pool.map(work, items))
+
+
+def chunks(items: Iterable[str], size: int) -> Iterator[Sequence[str]]:
+    every = list(items)
+    return (every[start : start + size] for start in range(0, len(every), size))
