@@ -100,7 +100,21 @@ def check_targets(
         )
     if survey.same_index:
         findings.problems += _chains(moves, targets)
+    if policies.leave_alias:
+        findings.add(_check_aliases(moves, survey))
     findings.add(_check_quota(moves, survey, reachable, quota))
+    return findings
+
+
+def _check_aliases(moves: Sequence[PlannedMove], survey: Survey) -> Findings:
+    findings = Findings()
+    if not survey.same_index:
+        findings.problems.append("an alias leads to a namespace of its own index: none can be left behind in this one")
+        return findings
+    without = [move.source for move in moves if move.to is None or names.canonical(move.source) == names.DEFAULT]
+    if without:
+        findings.warnings.append(f"no alias is left for what goes to several places, or is the default: {few(without)}")
+    findings.warnings.append("between a namespace's deletion and its alias, readers of the old name get empty answers")
     return findings
 
 

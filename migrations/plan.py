@@ -97,6 +97,7 @@ class Policies(_Part):
     bad_step: Literal["refuse", "reverse"] = "refuse"  # what to do above 1 % errors or p95 > 100 ms on the new side
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
+    leave_alias: bool = False  # a deleted namespace's name leads to its target from then on
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
     exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours

@@ -15,8 +15,9 @@ from orchestrator.guards import removal_cap
 from orchestrator.ledger import checks, removals
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
+from vecfleet.names import DEFAULT
 from vecfleet.records import Record
-from vecfleet.stores.base import Kind
+from vecfleet.stores.base import Aliased, Kind
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, Work
 
@@ -69,7 +70,16 @@ def clear_namespace(work: Work) -> dict[str, Any]:
         if _list(work, namespace).count:
             look_after_deletion(work, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
+    _leave_alias(work)
     return {"deleted": expected.count}
+
+
+def _leave_alias(work: Work) -> None:
+    """Where the plan says so, the old name leads to the target from now on. Safe to repeat: it is led there again."""
+    index, move = work.source.index, work.move
+    wanted = work.job.plan.policies.leave_alias and move.source != DEFAULT
+    if wanted and move.to is not None and isinstance(index, Aliased):
+        index.point_alias(move.source, move.to)
 
 
 def _require_fresh_proof(work: Work) -> None:

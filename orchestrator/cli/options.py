@@ -96,6 +96,9 @@ class PlanOptions:
     clean_up: Annotated[
         Literal["operator", "auto"], typer.Option(help="Who has the old deleted after the soak time.")
     ] = "operator"
+    leave_alias: Annotated[
+        bool, typer.Option("--leave-alias", help="Let each deleted namespace's name lead to its target from then on.")
+    ] = False
     exclusive: Annotated[
         bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
     ] = False
@@ -128,7 +131,8 @@ class PlanOptions:
         names = (
             *("writers", "max_passes", "conflicts", "collisions", "numbers"),
             *("verify", "query_sample", "query_top_k", "query_overlap"),
-            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds", "clean_up", "exclusive"),
+            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
+            *("clean_up", "leave_alias", "exclusive"),
         )
         return Common(
             policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),

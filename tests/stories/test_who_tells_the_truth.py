@@ -2,9 +2,10 @@
 
 import pytest
 
+from migrations.creators import Grouping
 from orchestrator import services
 from orchestrator.states import JobState, MoveState
-from tests.stories.emulated import as_twins, assert_same_index, row, target_of
+from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
@@ -89,3 +90,19 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
     services.retry(world.fleet.database, job_id, WHO, "failed")
     world.reaches(job_id, JobState.CLEANED)
     assert not world.emulator.records(SMALL, "alma")
+
+
+def test_where_the_plan_says_so_readers_of_the_old_names_find_the_new(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=5, __default__=3)
+    world.start(workers=1)
+    plan = world.plan(SMALL, grouping=Grouping(creator=CREATOR, default="twin"), leave_alias=True, cut_over="none")
+    assert "no alias is left for what goes to several places, or is the default: '__default__'" in plan.warnings
+    job_id = world.apply(plan)
+    world.reaches(job_id, JobState.VERIFIED)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    # Then a reader who still asks for the old name is answered from the new place
+    index = world.fleet.store.open(world.fleet.store.describe(SMALL))
+    old, new = index.fetch("alma", ["alma-3"]).records, index.fetch(target_of("alma"), ["alma-3"]).records
+    assert old["alma-3"] == new["alma-3"]

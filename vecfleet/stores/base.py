@@ -198,7 +198,7 @@ class Aliased(Protocol):
         """Alias → the namespace that it leads to."""
 
     def point_alias(self, name: str, to: str | None) -> None:
-        """Lead it elsewhere, or (None) remove it."""
+        """Lead it there, making it where there is none; or (None) remove it."""
 
 
 class Store(Protocol):

@@ -38,11 +38,13 @@ class NamespaceAliases:
                 return found
 
     def point(self, name: str, to: str | None) -> None:
-        """Lead it elsewhere, or (None) remove it: its readers then get empty answers. Gone already is no error."""
+        """Lead it there, making it where there is none; or (None) remove it: its readers then get empty answers."""
         if to is None:
             self._call(f"remove the alias {name!r}", "DELETE", f"/{name}", absent=True)
-        else:
-            self._call(f"repoint the alias {name!r}", "PATCH", f"/{name}", json={"target_namespace": to})
+            return
+        target = {"target_namespace": to}
+        if not self._call(f"lead the alias {name!r}", "PATCH", f"/{name}", absent=True, json=target):
+            self._call(f"make the alias {name!r}", "POST", "", json={"name": name, **target})
 
     def _call(self, doing: str, method: str, path: str, *, absent: bool = False, **arguments: Any) -> dict[str, Any]:
         with translated(doing):
