@@ -39,3 +39,4 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(PYTHON) -m benchmarks $(if $(FULL),,--quick)
 	@$(PYTHON) -m benchmarks.tenancy
+	@$(PYTHON) -m benchmarks.erasure

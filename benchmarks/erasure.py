@@ -13,8 +13,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from benchmarks.emulator import server
-from benchmarks.tenancy import Figure, make_index
+from benchmarks.tenancy import Figure, emulator, make_index
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres
@@ -35,15 +34,15 @@ BESIDE = 377  # records of others in __default__, which are read to find the ten
 
 def main() -> int:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory() as folder, server() as emulator:
+    with tempfile.TemporaryDirectory() as folder, emulator() as control:
         with Postgres(Path(folder) / "postgres", durable=False) as postgres:
             schema.upgrade(postgres.url)
-            make_index(emulator.control)
+            make_index(control)
             fleet = Fleet(
                 Settings(
                     database_url=SecretStr(postgres.url),
                     pinecone_api_key=SecretStr("any"),
-                    pinecone_controller_host=emulator.control,
+                    pinecone_controller_host=control,
                     vecfleet_home=Path(folder) / "home",
                     vecfleet_root=Path(folder),
                     _env_file=None,

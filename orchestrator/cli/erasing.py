@@ -17,6 +17,7 @@ from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing, finding
 from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.options import DEFAULT_INDEX
+from vecfleet.tenancy.rehearsing import rehearse
 
 Creator = Annotated[str, typer.Option(metavar="ID", help="Whose records.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the name to be typed.")]
@@ -172,6 +173,29 @@ def wipe(
         say(f"{index}: {records:,} records deleted at {datetime.now(UTC):%H:%M:%S} UTC", style="bold")
         say_next([f"vecfleet audit {index}"])
     if left:
+        raise typer.Exit(_UNCONFIRMED)
+
+
+def deletion(
+    creator: Creator,
+    twin: Annotated[str, typer.Option(metavar="ID", help="The twin that goes first.")],
+    index: Annotated[str | None, typer.Option(metavar="NAME", help="Default: PINECONE_INDEX_NAME.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Erase a test creator's twin, then the creator, for good; print what passed, with measured values."""
+    names.build(creator, twin)
+    with fleet() as parts:
+        name = index or parts.settings.pinecone_index_name or DEFAULT_INDEX
+        opened = parts.store.open(parts.store.describe(name))
+        going = finding.namespaces_of(opened, creator)
+        say(f"This erases the creator {creator} with {len(going):,} namespaces from {name}, for good.")
+        confirm_by_typing(creator, yes=yes)
+        results = rehearse(opened, creator, twin, JobTableBooks(parts.database, parts.settings), who())
+    for result in results:
+        say(str(result), style=None if result.passed else "red")
+    say_next([f"vecfleet audit {name}"])
+    # As in seed 001: slow queries are told and do not fail a rehearsal of deletion.
+    if not all(result.passed for result in results if result.name != "Query Performance"):
         raise typer.Exit(_UNCONFIRMED)
 
 

@@ -108,7 +108,7 @@ def find(index: Index, tenant: Tenant, known: Known) -> Places:
         for name in there
         if name not in taken and _may_hold(name, tenant) and not (_is_legacy(name) and known.is_anothers(name, tenant))
     ]
-    entire = in_parallel(lambda name: _entire(index, name), whole)
+    entire = in_parallel(lambda name: entire(index, name), whole)
     among = in_parallel(lambda name: _among(index, name, tenant, known), shared)
     return Places((*entire, *(one for one, _ in among if one.count)), sum(read for _, read in among))
 
@@ -117,7 +117,7 @@ def everything(index: Index) -> list[Found]:
     """Every namespace of an index, as if it were one tenant's."""
     there = [one.name for one in patiently(lambda: list(index.namespaces()))]
     return [
-        one for one in in_parallel(lambda name: _entire(index, name), there) if one.count or one.name != names.DEFAULT
+        one for one in in_parallel(lambda name: entire(index, name), there) if one.count or one.name != names.DEFAULT
     ]
 
 
@@ -136,7 +136,8 @@ def _is(owner: Owner, tenant: Tenant) -> bool:
     return owner.creator == tenant.creator and tenant.twin in (None, owner.twin)
 
 
-def _entire(index: Index, namespace: str) -> Found:
+def entire(index: Index, namespace: str) -> Found:
+    """A namespace as one place, by listing its ids."""
     tally, sample = Tally(), list[str]()
     for page in pages(index, namespace):
         tally += Tally.of_ids(page)
