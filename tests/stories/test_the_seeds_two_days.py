@@ -32,7 +32,7 @@ def test_day_1_maps_805_of_805_and_day_2_erases_a_twin_and_then_the_creator(seed
     # Day 1: every namespace becomes a twin of the test creator, and the old ones go
     before = seeds.emulator.dump(SEEDS)
     seeds.start(workers=2)
-    job_id = seeds.apply(seeds.plan())
+    job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.reaches(job_id, JobState.VERIFIED)
     services.cut_over(seeds.fleet.database, job_id, WHO, 100)
     services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)

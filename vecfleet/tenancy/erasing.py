@@ -22,6 +22,8 @@ from vecfleet.tenancy.finding import Found, Known, chunks, in_parallel
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
+# Every namespace is listed and fetched from; with more than so many, so many of them, evenly spread, are queried too.
+_QUERIED = 200
 _LONGEST_NAP_S = 1.0
 
 # What this cannot reach, and who has to be asked about it.
@@ -173,10 +175,11 @@ class _Eraser:
         """List, fetch and query until nothing answers any more, or the time is over. What was refused is left."""
         until = self.clock() + self.confirm_s
         waiting = [one for one in found if one.name not in refused]
+        queried = {one.name for one in found[:: max(1, -(-len(found) // _QUERIED))]}
         while True:
             listed = {one.name for one in patiently(lambda: list(index.namespaces()))}
             gone = [one for one in waiting if not (one.whole and one.name in listed)]
-            answers = in_parallel(lambda one: (one, finding.still_there(index, one)), gone)
+            answers = in_parallel(lambda one: _answer(index, one, query=one.name in queried), gone)
             left = [(one, said) for one, said in answers if said is not None]
             left += [(one, "it is still listed") for one in waiting if one.whole and one.name in listed]
             if not left or self.clock() >= until:
@@ -184,6 +187,10 @@ class _Eraser:
                 return [f"{name}: {said}" for name, said in sorted(said_of.items())]
             waiting = [one for one, _ in left]
             self.nap(_LOOK_AGAIN_S)
+
+
+def _answer(index: Index, one: Found, *, query: bool) -> tuple[Found, str | None]:
+    return one, finding.still_there(index, one, query=query)
 
 
 def delete_all(index: Index, found: Sequence[Found], confirm_s: float = CONFIRM_S) -> list[str]:
@@ -240,7 +247,7 @@ def _certificate(erased: Erased, tenant: Tenant, who: str, began: datetime, read
         ],
         "aliases": len(erased.aliases),
         "exported": erased.exported,
-        "confirmed_by": ["listing", "fetching", "querying"],
+        "confirmed_by": ["listing", "fetching", f"querying {min(len(erased.deleted), _QUERIED):,} namespaces"],
         "fence": erased.fence,
         "residual": list(RESIDUAL),
     }

@@ -108,9 +108,9 @@ def find(index: Index, tenant: Tenant, known: Known) -> Places:
         for name in there
         if name not in taken and _may_hold(name, tenant) and not (_is_legacy(name) and known.is_anothers(name, tenant))
     ]
-    entire = in_parallel(lambda name: entire(index, name), whole)
+    alone = in_parallel(lambda name: entire(index, name), whole)
     among = in_parallel(lambda name: _among(index, name, tenant, known), shared)
-    return Places((*entire, *(one for one, _ in among if one.count)), sum(read for _, read in among))
+    return Places((*alone, *(one for one, _ in among if one.count)), sum(read for _, read in among))
 
 
 def everything(index: Index) -> list[Found]:
@@ -180,13 +180,13 @@ def pages(index: Index, namespace: str) -> Iterator[list[str]]:
             return
 
 
-def still_there(index: Index, found: Found) -> str | None:
+def still_there(index: Index, found: Found, *, query: bool = True) -> str | None:
     """How this place still answers for what was deleted, or None where it does not: by fetching and by querying."""
     ids = list(found.records) or list(found.sample)
     for some in chunks(ids, index.limits.fetch_ids):
         if patiently(lambda some=some: index.fetch(found.name, some)).records:  # type: ignore[misc]
             return "its records are still fetched"
-    if not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:
+    if not query or not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:
         return None
     # Whatever direction: what is there answers.
     like = Record("", b"\0\0\x80\x3f" * index.info.dimension)
