@@ -14,7 +14,7 @@ EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
-    *("pass", "backup"),
+    *("pass", "backup", "forget", "readmit", "rehearse", "wipe"),
 }
 READS = [
     ("doctor",),
@@ -45,6 +45,7 @@ def test_every_command_is_there() -> None:
         "accept",
         "create",
         "verify",
+        "deletion",
         *("setup", "process", "search", "namespaces", "stats", "create", "drop", "check", "legacy", "copy", "move"),
         *("collections", "collection-stats", "empty"),
     }
