@@ -243,7 +243,7 @@ def _rolling_back(snapshot: Snapshot) -> list[Command]:
     if progress.changed and snapshot.job.changed_records is None:
         reason = f"refused: {progress.changed} records at the targets are no longer what the job wrote"
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
-    if progress.undos == 0 and progress.compares:
+    if progress.not_undone:
         return [AddUndos()]
     if progress.drops < progress.droppable:
         return [AddDrops()]

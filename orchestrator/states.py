@@ -176,6 +176,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.VERIFIED: {
+        _M.LISTING: "it wrote nothing, and another pass reads its source again",
         _M.COPYING: "a person retries its parked records",
         _M.COPIED: "a verdict of one of its targets became void or stale",
         _M.CLEANING: "its source is being deleted",

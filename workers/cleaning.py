@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator import manifests
 from orchestrator.guards import removal_cap
 from orchestrator.ledger import checks, removals
+from orchestrator.states import BatchKind
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
@@ -84,8 +85,7 @@ def _leave_alias(work: Work) -> None:
 
 def _require_fresh_proof(work: Work) -> None:
     """Nothing was written since the re-reading began; where the service does not tell, the re-reading is young."""
-    namespace = work.move.source
-    noted = None if work.lease.intended else work.move.proof_lsn  # our own deletion is a write, too
+    namespace, noted = work.move.source, work.move.proof_lsn
     lsn = None if noted is None else _last_write(work)
     if lsn is None:
         with work.database.begin() as connection:
@@ -93,6 +93,8 @@ def _require_fresh_proof(work: Work) -> None:
         if age_s > _PROOF_KEEPS_S:
             raise NotProven(f"{namespace} was read again {age_s / 60:.0f} minutes ago: a retry reads it anew")
     elif lsn != noted:
+        if work.lease.intended:
+            work.look_again(f"{namespace} was written to: it may be our own deletion that is under way")
         raise NotProven(f"{namespace} was written to while it was read again: a retry reads it anew")
 
 
@@ -223,16 +225,15 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
 def _require_few_missing(work: Work, missing: int) -> None:
     """An application deletes a few records; where many are missing, the source may be their last place.
 
-    Counted over the whole source: what its other batches found missing is on record.
+    Counted over the whole source, whatever its other batches are about to do.
     """
-    with work.database.begin() as connection:
-        elsewhere = removals.missing_elsewhere(connection, work.lease)
-    total = missing + elsewhere
     allowed = work.job.missing_allowed
     if allowed is None:
         allowed = removal_cap(work.move.written)
-    if total > allowed:
-        raise NotProven(
-            f"{total} records of {work.move.source} are not at their target any more; if the application deleted them "
-            f"there: `vecfleet set {work.job.id} missing N`, then retry"
-        )
+    with work.database.begin() as connection:
+        total = removals.add_up(connection, work.lease, (BatchKind.RECHECK, BatchKind.REMOVE), "missing", missing)
+        if total > allowed:
+            raise NotProven(
+                f"{total} records of {work.move.source} are not at their target any more; if the application deleted "
+                f"them there: `vecfleet set {work.job.id} missing N`, then retry"
+            )

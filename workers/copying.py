@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator import manifests
 from orchestrator.guards import removal_cap
-from orchestrator.ledger import batches, erasures, moves, passes, removals
+from orchestrator.ledger import batches, erasures, moves, removals
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
+from orchestrator.states import BatchKind
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
+from vecfleet.stores.base import Kind
 from workers.fencing import Fence
 from workers.mending import rewrite_of
 from workers.placing import Placed, place_all
@@ -59,7 +61,7 @@ def copy_batch(work: Work) -> CopyOutcome:
                     mended = {one.record.id for one in sent}
                     sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in mended]
             refused = _upsert(work, target, sent, fence)
-            changed += len(sent)
+            changed += sum(one.record.id not in refused for one in sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
         lsn = work.target.lsns.get(target.namespace)
         tallies.append(tally_of(work.ids, target.id, [one for one in group if one.record.id not in refused], lsn))
@@ -272,17 +274,24 @@ def _withdraw(work: Work, tallies: Sequence[TargetTally]) -> int:
 
 
 def _require_few(work: Work, count: int) -> None:
-    with work.database.begin() as connection:
-        total = count + passes.removed_elsewhere(connection, work.move.id, work.lease.id)
-    allowed = work.job.missing_allowed
+    """A writer deletes a few records; where many are gone, or all of them, a person must say that it is meant."""
+    source, job = work.move.source, work.job
+    if work.source.index.info.kind is not Kind.POD and not work.source.page(source).ids:
+        raise NeedsOperator(
+            f"{source} lists no ids any more: nothing is removed on its account",
+            next_step=f"restore it and resume, or `vecfleet cancel {job.id}`",
+        )
+    allowed = job.missing_allowed
     if allowed is None:
         allowed = removal_cap(work.move.written)
-    if total > allowed:
-        raise NeedsOperator(
-            f"{total} records of {work.move.source} went away after they were copied; what was written of them would "
-            "be removed",
-            next_step=f"if that is meant, `vecfleet set {work.job.id} missing N` and resume",
-        )
+    with work.database.begin() as connection:
+        total = removals.add_up(connection, work.lease, (BatchKind.COPY,), "removed", count)
+        if total > allowed:
+            raise NeedsOperator(
+                f"{total} records of {source} went away after they were copied; what was written of them would be "
+                "removed",
+                next_step=f"if that is meant, `vecfleet set {job.id} missing N` and resume",
+            )
 
 
 def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:

@@ -161,7 +161,7 @@ def _accepted(connection: sa.Connection, batch_id: int) -> dict[str, dict[str, A
 
 def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> None:
     """The newest write to each target, where the service tells its number."""
-    for tally in tallies:
+    for tally in sorted(tallies, key=lambda one: one.target_id):
         if tally.lsn is not None:
             connection.execute(
                 sa.update(t.target)

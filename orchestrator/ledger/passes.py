@@ -17,7 +17,8 @@ def begin(connection: sa.Connection, job_id: int) -> None:
     Under the job's row lock, with nothing in flight. Verdicts are void: what they rest on is about to be read anew.
     """
     checks.again(connection, list(connection.execute(sa.select(_T.id).where(_T.job_id == job_id)).scalars()))
-    copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state == MoveState.COPIED)
+    # A move that wrote nothing has no target whose verdict could be void: it stays verified, and is read again too.
+    copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_((MoveState.COPIED, MoveState.VERIFIED)))
     of_move = sa.and_(_B.move_id == _M.id, *_COPIES)
     reopened = sa.select(sa.func.count()).select_from(t.batch).where(of_move).correlate(t.move).scalar_subquery()
     connection.execute(
@@ -49,6 +50,7 @@ def begin(connection: sa.Connection, job_id: int) -> None:
             run_after=None,
             first_leased_at=None,
             rewrite=None,
+            found=_B.found.op("-")(sa.literal("removed", sa.Text)),
         )
     )
 
@@ -58,16 +60,6 @@ def changed(connection: sa.Connection, job_id: int) -> int:
     total: int = connection.execute(
         sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)), 0)).where(
             _B.job_id == job_id, *_COPIES
-        )
-    ).scalar_one()
-    return total
-
-
-def removed_elsewhere(connection: sa.Connection, move_id: int, batch_id: int) -> int:
-    """How many records the move's other batches have removed from targets because the source gave them up."""
-    total: int = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["removed"].astext, sa.Integer)), 0)).where(
-            _B.move_id == move_id, _B.kind == BatchKind.COPY, _B.id != batch_id
         )
     ).scalar_one()
     return total

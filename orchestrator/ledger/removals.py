@@ -112,10 +112,13 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
     )
     connection.execute(
         sa.update(t.batch)
-        .where(_B.move_id.in_(affected), _B.kind == BatchKind.RECHECK, _B.state == BatchState.DONE)
+        .where(_B.move_id.in_(affected), _B.kind == BatchKind.RECHECK)
+        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # one at work has read what may be old by now
         .values(
             state=BatchState.READY,
             generation=_B.generation + 1,
+            lease_owner=None,
+            lease_until=None,
             attempts=0,
             run_after=None,
             first_leased_at=None,
@@ -133,8 +136,9 @@ def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
 
 
 def proof_age_s(connection: sa.Connection, move_id: int) -> float:
-    """Seconds since the last batch of a source was read again."""
-    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.max(_B.done_at)))
+    """Seconds since the first batch of a source was read again, without those that its re-reading itself took."""
+    working = sa.func.sum(_B.busy_ms) / 1_000.0
+    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.min(_B.done_at)) - working)
     age = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).scalar_one()
     return float(age or 0.0)
 
@@ -207,14 +211,24 @@ def any_intended(connection: sa.Connection, job_id: int) -> bool:
     return bool(connection.execute(sa.select(intended.exists())).scalar_one())
 
 
-def missing_elsewhere(connection: sa.Connection, lease: Lease) -> int:
-    """How many records the other batches of a clean-up of this source did not find at their targets any more."""
-    total: int = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["missing"].astext, sa.Integer)), 0))
-        .where(_B.move_id == lease.move_id, _B.kind.in_((BatchKind.RECHECK, BatchKind.REMOVE)))
-        .where(_B.state == BatchState.DONE, _B.id != lease.id)
+def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], name: str, count: int) -> int:
+    """Put on record that this batch found so many records `name` ("missing", "removed"); returns the source's total.
+
+    The move's row is held until the commit, so that batches at work side by side see each other's: one that would go
+    over a cap rolls back. Raises Fenced.
+    """
+    batches.require(connection, lease)
+    connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
+    others: int = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found[name].astext, sa.Integer)), 0)).where(
+            _B.move_id == lease.move_id, _B.kind.in_(kinds), _B.id != lease.id
+        )
     ).scalar_one()
-    return total
+    mine = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
+        sa.func.jsonb_build_object(sa.literal(name, sa.Text), sa.literal(count, sa.Integer))
+    )
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=mine))
+    return others + count
 
 
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
@@ -234,6 +248,7 @@ def begin_rolling_back(connection: sa.Connection, job_id: int) -> None:
 
 
 def add_undos(connection: sa.Connection, job_id: int) -> None:
+    """One `undo` for every written copy batch that has none: a late write may have brought one already."""
     _per_written_copy(connection, job_id, BatchKind.UNDO)
 
 
@@ -267,7 +282,7 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
 
 
 def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind) -> None:
-    source = t.batch.alias("copy")
+    source, existing = t.batch.alias("copy"), t.batch.alias("existing")
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
@@ -278,6 +293,7 @@ def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind) -
                 source.c.kind == BatchKind.COPY,
                 source.c.state != BatchState.SPLIT,
                 source.c.targets.is_not(None),
+                ~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists(),
             ),
         )
     )
@@ -294,7 +310,7 @@ def note_changed(connection: sa.Connection, lease: Lease, changed: dict[int, lis
 @dataclass(frozen=True, slots=True)
 class RollBackProgress:
     compares: int
-    undos: int
+    not_undone: int  # compared copy batches without an `undo`
     drops: int
     droppable: int
     changed: int
@@ -313,7 +329,12 @@ def roll_back_progress(connection: sa.Connection, job_id: int) -> RollBackProgre
     droppable: int = connection.execute(
         sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
     ).scalar_one()
-    return RollBackProgress(row.compare, row.undo, row.drop, droppable, int(row.changed))
+    undo = t.batch.alias("undo")
+    undone = sa.select(undo.c.id).where(undo.c.copy_id == _B.copy_id, undo.c.kind == BatchKind.UNDO).exists()
+    not_undone: int = connection.execute(
+        sa.select(sa.func.count()).where(_B.job_id == job_id, _B.kind == BatchKind.COMPARE, ~undone)
+    ).scalar_one()
+    return RollBackProgress(row.compare, not_undone, row.drop, droppable, int(row.changed))
 
 
 def mark_rolled_back(connection: sa.Connection, job_id: int) -> None:

@@ -94,7 +94,7 @@ TARGET = Target(
     verdict_at=NOW - HOUR,
     last_write_at=NOW - 2 * HOUR,
 )
-NOTHING_TO_UNDO = RollBackProgress(compares=0, undos=0, drops=0, droppable=0, changed=0)
+NOTHING_TO_UNDO = RollBackProgress(compares=0, not_undone=0, drops=0, droppable=0, changed=0)
 Batches = Mapping[tuple[BatchKind, BatchState], int]
 
 

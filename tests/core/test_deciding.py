@@ -201,7 +201,9 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
             id="a parked undo",
         ),
         pytest.param(
-            snapshot(J.ROLLING_BACK, roll_back=RollBackProgress(compares=5, undos=0, drops=0, droppable=1, changed=2)),
+            snapshot(
+                J.ROLLING_BACK, roll_back=RollBackProgress(compares=5, not_undone=5, drops=0, droppable=1, changed=2)
+            ),
             "refused: 2 records",
             J.ROLLING_BACK,
             id="changed records stand against rolling back",
@@ -345,13 +347,13 @@ def test_without_the_time_of_the_cut_over_nothing_is_cleaned() -> None:
 @pytest.mark.parametrize(
     ("progress", "batches", "expected"),
     [
-        (RollBackProgress(5, 0, 0, 2, 0), {(K.COMPARE, B.LEASED): 1}, []),
-        (RollBackProgress(5, 0, 0, 2, 0), {}, [AddUndos()]),
-        (RollBackProgress(5, 5, 0, 2, 0), {(K.UNDO, B.READY): 1}, []),
-        (RollBackProgress(5, 5, 0, 2, 0), {}, [AddDrops()]),
-        (RollBackProgress(5, 5, 2, 2, 0), {(K.DROP, B.DISPATCHED): 1}, []),
-        (RollBackProgress(5, 5, 2, 2, 0), {}, [To(J.ROLLED_BACK)]),
-        (RollBackProgress(5, 5, 0, 0, 0), {}, [To(J.ROLLED_BACK)]),
+        (RollBackProgress(5, 5, 0, 2, 0), {(K.COMPARE, B.LEASED): 1}, []),
+        (RollBackProgress(5, 5, 0, 2, 0), {}, [AddUndos()]),
+        (RollBackProgress(5, 0, 0, 2, 0), {(K.UNDO, B.READY): 1}, []),
+        (RollBackProgress(5, 0, 0, 2, 0), {}, [AddDrops()]),
+        (RollBackProgress(5, 0, 2, 2, 0), {(K.DROP, B.DISPATCHED): 1}, []),
+        (RollBackProgress(5, 0, 2, 2, 0), {}, [To(J.ROLLED_BACK)]),
+        (RollBackProgress(5, 0, 0, 0, 0), {}, [To(J.ROLLED_BACK)]),
         (RollBackProgress(0, 0, 0, 0, 0), {}, [To(J.ROLLED_BACK)]),
     ],
     ids=["comparing", "compared", "undoing", "undone", "dropping", "dropped", "nothing to drop", "nothing written"],
@@ -363,6 +365,6 @@ def test_a_roll_back_compares_then_removes_then_drops(
 
 
 def test_nothing_is_removed_while_changed_records_are_undecided() -> None:
-    progress = RollBackProgress(compares=5, undos=0, drops=0, droppable=1, changed=1)
+    progress = RollBackProgress(compares=5, not_undone=5, drops=0, droppable=1, changed=1)
     attention(decide(snapshot(J.ROLLING_BACK, roll_back=progress), NOW))
     assert decide(snapshot(J.ROLLING_BACK, roll_back=progress, changed_records="keep"), NOW) == [AddUndos()]

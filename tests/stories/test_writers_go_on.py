@@ -149,3 +149,19 @@ def test_a_source_that_lists_nothing_any_more_takes_nothing_from_its_target(open
 
 def twin(record: Row) -> Row:
     return record.enriched("alma", CREATOR, "alma")
+
+
+def test_a_small_source_that_was_deleted_between_two_passes_takes_nothing_from_its_target(
+    open_world: OpenWorld,
+) -> None:
+    """Eight records are below any cap: it is the source's absence that speaks."""
+    world = open_world()
+    world.fill(alma=8, bruno=5)
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, writers="delta"))
+    world.reaches(job_id, JobState.VERIFIED)
+    target = world.emulator.records(SMALL, target_of("alma"))
+    world.emulator.delete(SMALL, "alma", *(f"alma-{n}" for n in range(8)))
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.PAUSED)
+    assert world.emulator.records(SMALL, target_of("alma")) == target

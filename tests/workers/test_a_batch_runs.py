@@ -380,7 +380,7 @@ def test_deleted_records_that_are_still_answered_for_a_while_are_waited_for(
     assert {row.error_class for row in one.table.rows(kind)} <= {"Waiting", None}
     for row in one.table.rows(kind):
         one.table.set_batch(row.id, run_after=None)
-    one.index.delete("s", one.ids("s"))
+    lagging["delete"](one.index, "s", one.ids("s"))
     one.until(JobState.CLEANED)
     assert one.table.move.deleted == COUNT
 
