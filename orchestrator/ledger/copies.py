@@ -312,7 +312,8 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
                 **values,
             )
         )
-        state = sa.case((_M.state == MoveState.MISMATCHED, MoveState.REPAIRING), else_=MoveState.COPYING)
+        repairing = _M.state.in_((MoveState.MISMATCHED, MoveState.REPAIRING))
+        state = sa.case((repairing, MoveState.REPAIRING), else_=MoveState.COPYING)
         connection.execute(
             sa.update(t.move)
             .where(_M.id == row.move_id)
