@@ -14,6 +14,7 @@ import httpx
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 from psycopg import sql
 
 from orchestrator.embedded import Postgres, Redis
@@ -25,6 +26,17 @@ TEMPLATE = "migrated"
 EMULATOR_START_S = 30.0  # takes under 1 s; a loaded two-core machine may need this
 
 _numbers = count(1)
+
+# The same examples in each run, here and in CI; `--hypothesis-profile=default` looks for others.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failure when it happens: a run that is cut off before its end has said what went wrong."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        reason = str(report.longrepr).strip().splitlines()[-1]
+        sys.__stderr__.write(f"\nFAILED {report.nodeid} ({report.when}): {reason}\n")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from workers.fencing import Fence
-from workers.mending import rewrite_of
+from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
 from workers.work import Later, Work
 
@@ -54,6 +54,10 @@ def copy_batch(work: Work) -> CopyOutcome:
         else:
             if rewrite is None:
                 sent = _unlike_recorded(work, target, group)
+                foreign = _held_by_others(work, target, sent)
+                parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(foreign)]
+                group = [one for one in group if one.source_id not in foreign]
+                sent = [one for one in sent if one.source_id not in foreign]
             else:
                 group, sent, newer = rewrite.choose(work, target, group)
                 parked += newer
@@ -237,6 +241,21 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
         return group
     new = _unlike(work.recorded(target.id), group)
     return _unequal(work, target, new) if work.job.plan.policies.writers == "dual" else new
+
+
+def _held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:
+    """In a later pass, those of a batch worked before that it did not write then, and that the target holds otherwise.
+
+    Under `dual` the application itself writes there what is in the source.
+    """
+    if work.job.passes == 1 or work.lease.found is None or work.job.plan.policies.writers == "dual":
+        return set()
+    recorded = work.recorded(target.id)
+    never = [one for one in sent if one.source_id not in recorded]
+    held = work.target.fetch(target.namespace, [one.record.id for one in never]) if never else {}
+    return {
+        one.source_id for one in never if one.record.id in held and record_digest(held[one.record.id]) != one.digest
+    }
 
 
 def _unequal(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:

@@ -60,8 +60,11 @@ class Rewrite:
             for one in counted
             if one.record.id in self.differing or (one.source_id in self.retried and one.record.id not in held)
         ]
-        why = f"{target.namespace} holds another record of this id by now"
-        return counted, sent, [ParkedRecord(record_id, why) for record_id in sorted(newer)]
+        return counted, sent, [ParkedRecord(record_id, why_held(target)) for record_id in sorted(newer)]
+
+
+def why_held(target: Target) -> str:
+    return f"{target.namespace} holds another record of this id by now"
 
 
 def rewrite_of(work: Work) -> Rewrite | None:

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator import manifests
 from orchestrator.ledger import batches, moves, removals
 from vecfleet.digests import record_digest
+from vecfleet.records import Record
 from workers.cleaning import look_after_deletion
 from workers.placing import place_all
 from workers.work import NotProven, Work
@@ -96,9 +97,19 @@ def _compare(work: Work) -> _Standing:
             for record_id, digest in work.recorded(target.id).items()
             if record_id in at_source
         }
-        for record_id, record in (work.target.fetch(target.namespace, ids) if ids else {}).items():
+        for record_id, record in _held(work, target.namespace, ids).items():
             one, digest = placed.get(record_id), record_digest(record)
             as_written = held_at_source.get(record_id) == manifests.short(digest)
             ours = as_written or (one is not None and one.target == target.namespace and one.digest == digest)
             (standing.ours if ours else standing.changed)[target.id].append(record_id)
     return standing
+
+
+def _held(work: Work, namespace: str, ids: list[str]) -> dict[str, Record]:
+    """What the target holds of these. An id that is not answered counts as absent only after the freshness wait."""
+    held = work.target.fetch(namespace, ids) if ids else {}
+    absent = [record_id for record_id in ids if record_id not in held]
+    if absent:
+        work.look_again(f"{len(absent)} of {len(ids)} ids are not answered by {namespace}")
+        held |= work.target.fetch(namespace, absent)
+    return held

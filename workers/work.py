@@ -1,7 +1,6 @@
 """What a step may use: its lease, its job and move, a lane to each index, and the job table."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from migrations.reversing import Backward
 from migrations.routing import Router
@@ -14,6 +13,7 @@ from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
 from workers.holding import Held
 from workers.lane import Lane
+from workers.once import once
 from workers.placing import Placer
 
 __all__ = ["Fenced", "Later", "NotProven", "Work"]
@@ -67,13 +67,13 @@ class Work:
     def copy_id(self) -> int:
         return self.lease.copy_id or self.lease.id
 
-    @cached_property
+    @once
     def ids(self) -> list[str]:
         """The ids of the copy batch this works on."""
         assert self.lease.manifest is not None, f"a {self.lease.kind} batch works on no copy batch's ids"
         return manifests.unpack(self.lease.manifest)
 
-    @cached_property
+    @once
     def placer(self) -> Placer:
         plan = self.job.plan
         backward = Backward(plan.old_namespaces) if plan.takes_back else None
@@ -81,13 +81,13 @@ class Work:
             self.move.source, self.move, self.router, plan.policies, self.target.index, self.move.prefix, backward
         )
 
-    @cached_property
+    @once
     def copy_targets(self) -> list[Target]:
         """The targets that the copy batch may have written to."""
         with self.database.begin() as connection:
             return moves.targets_of_batch(connection, self.copy_id)
 
-    @cached_property
+    @once
     def tallies(self) -> list[TargetTally]:
         """What the copy batch left in each of its targets."""
         with self.database.begin() as connection:

@@ -95,7 +95,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     found = counts | {"changed": outcome.changed, "removed": outcome.removed}
     batches.done(connection, lease, found, usage, busy_ms)
     if lease.found is not None:
-        _take_back(connection, lease.id)
+        take_back(connection, lease.id)
     if outcome.tallies:
         connection.execute(
             _ADD_TALLIES,
@@ -170,7 +170,7 @@ def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> Non
             )
 
 
-def _take_back(connection: sa.Connection, batch_id: int) -> None:
+def take_back(connection: sa.Connection, batch_id: int) -> None:
     """Tallies and parked records of an earlier time. Its counts are the caller's to take back."""
     connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
@@ -179,10 +179,13 @@ def _take_back(connection: sa.Connection, batch_id: int) -> None:
 def park(
     connection: sa.Connection, lease: Lease, error_class: str, error_text: str, usage: Usage, busy_ms: int
 ) -> None:
-    """Set the batch aside with its reason; its ids count as parked. Raises Fenced."""
+    """Set the batch aside with its reason; its ids count as parked. Raises Fenced.
+
+    What it recorded when it was copied before stays, and counts again once it is retried.
+    """
     before = _recorded(connection, lease.id)
     parks_ids = lease.kind is BatchKind.COPY
-    counts = dict.fromkeys(_COUNTS, 0) | {"parked": lease.size} if parks_ids else before
+    counts = _all_parked(lease.size, before) if parks_ids else before
     batches.settle(
         connection,
         lease,
@@ -194,10 +197,13 @@ def park(
         error_text=error_text,
     )
     if parks_ids:
-        _take_back(connection, lease.id)
         _count(connection, _move_id(lease), before, counts, opened=-1)
     elif lease.kind is BatchKind.LIST:
         _park_move(connection, _move_id(lease), error_text)
+
+
+def _all_parked(size: int, before: dict[str, Any]) -> dict[str, Any]:
+    return {**dict.fromkeys(_COUNTS, 0), "parked": size, "before": before}
 
 
 def _park_move(connection: sa.Connection, move_id: int, reason: str) -> None:
@@ -212,12 +218,14 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
     if row is None:
         return
     reason = f"its worker stopped answering {row.attempts} times"
+    before = row.found or {}
+    found = _all_parked(row.size, before) if row.kind == BatchKind.COPY else row.found
     connection.execute(
         sa.update(t.batch)
         .where(t.batch.c.id == batch_id)
         .values(
             state=BatchState.PARKED,
-            found={"parked": row.size} if row.kind == BatchKind.COPY else row.found,
+            found=found,
             error_class="LeaseExpired",
             error_text=reason,
         )
@@ -225,8 +233,7 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
     if row.kind == BatchKind.LIST:
         _park_move(connection, row.move_id, reason)
     if row.kind == BatchKind.COPY:
-        _take_back(connection, batch_id)
-        _count(connection, row.move_id, row.found or {}, {"parked": row.size}, opened=-1)
+        _count(connection, row.move_id, before, found, opened=-1)
 
 
 def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
@@ -246,7 +253,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
         error_class="TooLarge",
         error_text="split in two halves",
     )
-    _take_back(connection, lease.id)
+    take_back(connection, lease.id)
     move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
     connection.execute(
         sa.insert(t.batch),
@@ -284,21 +291,28 @@ def _count(
         moves.settle_if_done(connection, move_id)
 
 
+def _changes(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
+    """What becomes of a move's counters when a batch counts for `after` and no more for `before`."""
+    return {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
+
+
 def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, rewrite: str | None = None) -> int:
     """Copy settled batches again: the repair of differing ones, the retry of parked ones. Returns how many were.
 
-    `rewrite` says which of their ids are then written: those `differing`, those `parked`, or all. What they recorded
-    stays until they finish again, except that a parked batch's ids are open once more.
+    `rewrite` says which of their ids are then written: those `differing`, those `parked`, or all; a parked batch goes
+    on with what it was about. What they recorded stays until they finish again.
     """
     rows = connection.execute(
-        sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.size)
+        sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.found, t.batch.c.rewrite)
         .where(t.batch.c.job_id == job_id, t.batch.c.id.in_(copy_ids), t.batch.c.kind == BatchKind.COPY)
         .where(t.batch.c.state.in_((BatchState.DONE, BatchState.PARKED)))
         .with_for_update()
     ).all()
     for row in rows:
-        parked = row.size if row.state == BatchState.PARKED else 0
-        values: dict[str, Any] = {"found": {}} if parked else {}
+        parked = row.state == BatchState.PARKED
+        now: dict[str, Any] = row.found if parked else {}
+        then: dict[str, Any] = now.get("before", {})
+        values: dict[str, Any] = {"found": then} if parked else {}
         connection.execute(
             sa.update(t.batch)
             .where(t.batch.c.id == row.id)
@@ -308,7 +322,7 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
                 attempts=0,
                 run_after=None,
                 first_leased_at=None,
-                rewrite=rewrite,
+                rewrite=(row.rewrite if parked else None) or rewrite,
                 **values,
             )
         )
@@ -319,7 +333,7 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
             .where(_M.id == row.move_id)
             .values(
                 open_batches=_M.open_batches + 1,
-                parked=_M.parked - parked,
+                **_changes(now, then),
                 reason=None,
                 state=sa.case((_M.listed_all, state), else_=MoveState.LISTING),
             )

@@ -87,8 +87,10 @@ def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[st
 
 def _shift(connection: sa.Connection, move_id: int, batch_id: int, count: int) -> None:
     found = connection.execute(sa.select(_B.found).where(_B.id == batch_id)).scalar_one()
-    shifted = {"parked": found["parked"] - count, "left_behind": found["left_behind"] + count}
-    connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=found | shifted))
+    for counts in (found, found.get("before")):  # those of a batch that was parked later, too
+        if counts:
+            counts |= {"parked": counts["parked"] - count, "left_behind": counts["left_behind"] + count}
+    connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=found))
     connection.execute(
         sa.update(t.move).where(_M.id == move_id).values(parked=_M.parked - count, left_behind=_M.left_behind + count)
     )
@@ -151,7 +153,7 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
     parked = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.PARKED)
     if batch_ids is not None:
         parked = sa.and_(parked, _B.id.in_(batch_ids))
-    columns = (_B.id, _B.move_id, _B.size, _B.manifest, _B.error_text)
+    columns = (_B.id, _B.move_id, _B.size, _B.manifest, _B.error_text, _B.found)
     records = 0
     for batch in connection.execute(sa.select(*columns).where(parked).order_by(_B.id).with_for_update()).all():
         rows = [
@@ -166,13 +168,14 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
             }
             for record_id in manifests.unpack(batch.manifest)
         ]
-        connection.execute(insert(t.parked_record).values(rows).on_conflict_do_nothing())
+        copies.take_back(connection, batch.id)  # what an earlier copy of it recorded
+        connection.execute(insert(t.parked_record).values(rows))
         found = {"parked": 0, "left_behind": batch.size, "accepted": True}
         connection.execute(sa.update(t.batch).where(_B.id == batch.id).values(state=BatchState.DONE, found=found))
         connection.execute(
             sa.update(t.move)
             .where(_M.id == batch.move_id)
-            .values(parked=_M.parked - batch.size, left_behind=_M.left_behind + batch.size)
+            .values(parked=_M.parked - batch.found["parked"], left_behind=_M.left_behind + batch.found["parked"])
         )
         _settle_accepted(connection, batch.move_id)
         records += batch.size

@@ -101,10 +101,18 @@ def _recount(connection: sa.Connection, row: sa.Row[Any], gone: list[str], writt
     accepted = sum(one.accepted for one in parked)
     changes = {"written": written, "parked": len(parked) - accepted, "left_behind": accepted}
     left = len(gone) - written - len(parked)
+    counted = found.get("before", found)
     for name in _UNNAMED:
-        count = min(left, max(0, found.get(name, 0) - changes.get(name, 0)))
+        count = min(left, max(0, counted.get(name, 0) - changes.get(name, 0)))
         changes[name] = changes.get(name, 0) + count
         left -= count
-    changed = {name: found[name] - count for name, count in changes.items() if name in found}
-    connection.execute(sa.update(t.batch).where(_B.id == row.id).values(found=(found | changed) or None))
+    if "before" in found:  # a parked batch: all of it counts as parked, and as before once it is retried
+        found["before"] = found["before"] | _less(found["before"], changes)
+        changes = {"parked": len(gone)}
+    found |= _less(found, changes)
+    connection.execute(sa.update(t.batch).where(_B.id == row.id).values(found=found or None))
     return changes
+
+
+def _less(counts: Mapping[str, int], changes: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts[name] - count for name, count in changes.items() if name in counts}

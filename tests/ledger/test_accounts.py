@@ -8,7 +8,7 @@ from job_table import JobTable, accounted_for, digest_of, plan_of, planned
 
 from orchestrator import services
 from orchestrator import tables as t
-from orchestrator.ledger import copies, parked
+from orchestrator.ledger import copies, parked, striking
 from orchestrator.ledger.database import Database
 from orchestrator.model import CopyOutcome, Lease
 from orchestrator.states import BatchKind, BatchState, JobState
@@ -112,14 +112,52 @@ def test_a_parked_batch_takes_its_ids_along(table: JobTable, lease: Lease) -> No
     assert table.row(lease.id).error_text == "no retry helps"
 
 
-def test_a_batch_that_is_parked_the_second_time_takes_back_what_it_wrote_the_first_time(
+def test_a_batch_that_is_parked_the_second_time_counts_as_before_once_it_is_retried(
+    table: JobTable, lease: Lease
+) -> None:
+    table.copy(lease, wrote=["a", "b", "c"], parked=["d"])
+
+    # While it stands parked all of its ids do, and what the target holds of it is still known
+    table.park(reopen(table, lease))
+    assert (table.move.written, table.move.parked) == (0, 4)
+    expected = table.expected("t")
+    assert expected is not None and expected.count == 3
+    assert accounted_for(table.move)
+
+    # Retried it is a batch that was copied once, until it finishes again
+    again = reopen(table, lease)
+    assert (table.move.written, table.move.parked) == (3, 1)
+    table.copy(again, wrote=["a", "b", "c", "d"])
+    assert (table.move.written, table.move.parked) == (4, 0)
+    assert accounted_for(table.move)
+
+
+def test_of_a_batch_that_is_parked_the_second_time_an_erased_id_leaves_both_counts(
     table: JobTable, lease: Lease
 ) -> None:
     table.copy(lease, wrote=["a", "b", "c"], parked=["d"])
     table.park(reopen(table, lease))
-    assert (table.move.written, table.move.parked) == (0, 4)
+
+    with table.begin() as connection:
+        striking.strike(connection, lease.id, {"a": None})
+    assert (table.move.written, table.move.parked, table.move.erased) == (0, 3, 1)
+    assert accounted_for(table.move)
+
+    reopen(table, lease)
+    assert (table.move.written, table.move.parked, table.move.erased) == (2, 1, 1)
+
+
+def test_accepting_a_batch_that_is_parked_the_second_time_leaves_all_of_it_behind(
+    table: JobTable, lease: Lease
+) -> None:
+    table.copy(lease, wrote=["a", "b", "c"], parked=["d"])
+    table.park(reopen(table, lease))
+
+    services.accept_parked(table.database, table.job_id, "ana", ["d"])
+    assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 3, 1)
+    services.accept_batches(table.database, table.job_id, "ana", [lease.id])
+    assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 0, 4)
     assert table.expected("t") is None
-    assert table.parked_ids() == []
     assert accounted_for(table.move)
 
 

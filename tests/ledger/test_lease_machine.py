@@ -336,7 +336,7 @@ def _is_split_the_second_time(machine: Leases) -> None:
         ),
         pytest.param(
             copies,
-            "_take_back",
+            "take_back",
             lambda connection, batch_id: None,
             _is_split_the_second_time,
             id="tallies that stay behind",

@@ -89,6 +89,7 @@ class Worker:
         self.failure: BaseException | None = None
         self._process, self._stop = process, stop
         self._gates = 0
+        self._killed = False
         self._turn, self._main = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -103,6 +104,11 @@ class Worker:
         self._stop, self._gates, self.frozen = stop, 0, False
         self._turn.set()
         self._wait()
+
+    def kill(self) -> None:
+        """Frozen, it never goes on: it gives back what it holds of this process."""
+        self._killed = True
+        self.thaw()
 
     def _wait(self) -> None:
         """Until it has ended, or is frozen: then it is somebody else's turn."""
@@ -135,6 +141,8 @@ class Worker:
             self._turn.clear()
             self._main.set()
             self._turn.wait()
+            if self._killed:
+                raise Died
         elif call and how == "unavailable":
             raise Unavailable("503, says the test")
         elif call and how == "timed out":

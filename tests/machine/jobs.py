@@ -283,13 +283,16 @@ class Jobs(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "table"):
-            self.the_end()
+            try:
+                self.the_end()
+            finally:
+                for worker in self.frozen:
+                    worker.kill()
 
     def the_end(self) -> None:
         """All faults are over: frozen workers wake up, leases run out, and the job comes to an end and stays there."""
-        for worker in list(self.frozen):
-            worker.thaw()
-        self.frozen.clear()
+        while self.frozen:
+            self.frozen.pop().thaw()
         self.service.omits.clear()
         self.service.drops.clear()
         for _ in range(MOST_ROUNDS):

@@ -58,7 +58,6 @@ def test_in_any_order_of_events_nothing_unproven_is_deleted_and_the_job_ends(wor
             deadline=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
-            database=None,
             report_multiple_bugs=False,
         ),
     )
@@ -115,7 +114,7 @@ def _writes_after_a_roll_back(machine: Jobs) -> None:
     machine.a_person_asks("cancel")
     machine.tick()
     machine.a_person_asks("roll back")
-    for _ in range(4):
+    for _ in range(6):
         machine._round()
     assert machine.table.job.state is JobState.ROLLED_BACK
     _wakes_up(machine)
@@ -235,7 +234,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "an expiry that leaves the fence open": (batches, "expired", _with_the_old_generation(expired), _two_at_once),
     "the fence skipped in repair": (copies, "reopen", _with_the_old_generation(reopen), _loses_a_record),
     "counts added twice": (copies, "_count", _count_without_taking_back, _loses_a_record),
-    "tallies added to": (copies, "_take_back", lambda *_: None, _loses_a_record),
+    "tallies added to": (copies, "take_back", lambda *_: None, _loses_a_record),
     "a verdict that is not voided": (checks, "void_targets", lambda *_: [], _writes_late),
     "a write that voids no verdict": (
         batches,
