@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 import psycopg
+from pgvector.psycopg import register_vector
 
 from benchmarks.data import Load, fill
 from benchmarks.fleet import Running, end, running, verified_in
@@ -153,6 +154,7 @@ def _searches(url: str, database: DatabaseConnection, rows: int) -> Any:
     ours: list[float] = []
     by_hand: list[float] = []
     with psycopg.connect(_plain(url), autocommit=True) as connection:
+        register_vector(connection)
         for number, vector in enumerate([*asked[:20], *asked]):
             ways = [lambda v=vector: store.similarity_search(v, 10), lambda v=vector: _search(connection, v)]
             times = [_timed(way) for way in (ways if number % 2 else reversed(ways))]
@@ -177,7 +179,7 @@ _BY_HAND = """
 
 def _search(connection: psycopg.Connection[Any], vector: list[float]) -> list[tuple[Any, ...]]:
     with connection.transaction():
-        return connection.execute(_BY_HAND, {"like": str(vector)}).fetchall()
+        return connection.execute(_BY_HAND, {"like": np.asarray(vector, "<f4")}).fetchall()
 
 
 # --- to Pinecone ------------------------------------------------------------------------------------------------------

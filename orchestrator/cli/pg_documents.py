@@ -9,10 +9,10 @@ import typer
 
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.pg import database, noted
+from vecfleet.embedders import Embedder, HashEmbedder, openai_embedder
 from vecfleet.errors import BadInput, NotFound
-from vecfleet.pgvector import EmbeddingPipeline, HashEmbedder, OpenAIEmbedder
+from vecfleet.pgvector import EmbeddingPipeline
 from vecfleet.pgvector.database import DatabaseConnection
-from vecfleet.pgvector.embedders import Embedder
 from vecfleet.pgvector.schema import DEFAULT_DIMENSION
 from vecfleet.settings import Settings
 
@@ -111,10 +111,10 @@ def _pipeline(
 def _embedder(settings: Settings, name: str) -> Embedder:
     if name == "hash":
         return HashEmbedder()
-    if settings.openai_api_key is None:
+    found = openai_embedder(settings)
+    if found is None:
         raise BadInput("OPENAI_API_KEY is not set", next_step="set it, or rehearse without a model: `--embedder hash`")
-    key = settings.openai_api_key.get_secret_value()
-    return OpenAIEmbedder(key, settings.embedding_model, base_url=settings.openai_base_url)
+    return found
 
 
 def _read(file: Path) -> tuple[Any, str]:

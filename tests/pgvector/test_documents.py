@@ -78,7 +78,7 @@ class Fixed:
 
     model = "of 3,072"
 
-    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
         return [[1.0] * 3_072 for _ in texts]
 
 

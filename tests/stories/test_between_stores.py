@@ -83,7 +83,7 @@ def plan(world: World, source: str, target: str, *only: str, **policies: Any) ->
         target=to_index,
         cloud="aws",
         region="us-east-1",
-        common=Common(policies=Policies(**AT_ONCE, **policies), only=only),
+        common=Common(policies=Policies(**(AT_ONCE | policies)), only=only),
     )
     stores = world.fleet.store_named(from_store), world.fleet.store_named(to_store)
     return plan_stores(*stores, options, now=NOW)
@@ -141,6 +141,28 @@ def test_cleaned_up_and_rolled_back_like_any_other_job(world: World, empty_datab
     # Then the source is whole and the target as it was before
     assert tables(other_url) == {"embeddings_dev"}
     assert len(content(empty_database_url, "embeddings_production")) == 130
+
+
+def test_readers_move_to_the_other_database_before_the_first_one_is_cleaned_up(
+    world: World, empty_database_url: str, other_url: str
+) -> None:
+    before = content(empty_database_url, "embeddings_dev")
+    database = world.fleet.database
+    moved = verified(world, plan(world, "pgvector:public", "pgvector-other:public", "dev", cut_over="operator"))
+    with pytest.raises(Refused, match="cut over"):
+        services.clean_up(database, moved, WHO, by_ids=False)
+
+    # When readers and writers are on the other side, and the application changes a row there
+    services.cut_over(database, moved, WHO, 100)
+    ask(other_url, "UPDATE embeddings_dev SET text = 'said since' WHERE chunk_id = 'dev#003'")
+    services.clean_up(database, moved, WHO, by_ids=False)
+    world.reaches(moved, JobState.CLEANED)
+
+    # Then the first database is rid of the namespace, and the change stands
+    assert tables(empty_database_url) == {"embeddings_production"}
+    now = content(other_url, "embeddings_dev")
+    assert [one for one, other in zip(before, now, strict=True) if one != other] == [before[3]]
+    assert '"said since"' in now[3][0]
 
 
 def test_a_large_namespace_becomes_another_in_batches_and_what_cannot_be_kept_is_parked(

@@ -5,7 +5,7 @@ import math
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,12 @@ MINE = "sainath.no.1"
 class Words:
     """A deterministic embedder: each word is a direction."""
 
-    def embed(self, text: str) -> list[float]:
+    model = "words"
+
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+        return [self.of(text) for text in texts]
+
+    def of(self, text: str) -> list[float]:
         values = [0.0] * SMALL
         for word in text.split():
             values[hashlib.sha256(word.encode()).digest()[0] % SMALL] += 1.0
@@ -95,7 +100,7 @@ def filled(api: Api) -> Api:
     for creator, twin in [(MINE, "coach"), (MINE, "writer"), ("sainath.no.10", "coach")]:
         texts = ["rest is training", "write each day"]
         vectors = [
-            {"id": f"{twin}-{n}", "values": Words().embed(text), "metadata": {"text": text}}
+            {"id": f"{twin}-{n}", "values": Words().of(text), "metadata": {"text": text}}
             for n, text in enumerate(texts)
         ]
         api.client.upsert_vectors(vectors, creator, twin)
@@ -116,7 +121,7 @@ def test_a_text_or_a_vector_is_searched_in_a_twin(filled: Api) -> None:
         "/delphi/search", json={"creator_id": MINE, "twin_id": "coach", "query": "rest is training", "top_k": 1}
     )
     by_vector = user.post(
-        "/delphi/search", json={"twin_id": "coach", "vector": Words().embed("rest is training"), "top_k": 1}
+        "/delphi/search", json={"twin_id": "coach", "vector": Words().of("rest is training"), "top_k": 1}
     )
 
     assert by_text.status_code == 200 and by_text.json() == by_vector.json()

@@ -10,8 +10,8 @@ and back; `moving` copies and moves them whole; `database`, `schema`, `store`, `
 seed promises.
 """
 
+from vecfleet.embedders import Embedder, HashEmbedder, OpenAIEmbedder
 from vecfleet.pgvector.database import DatabaseConnection
-from vecfleet.pgvector.embedders import Embedder, HashEmbedder, OpenAIEmbedder
 from vecfleet.pgvector.migration import NamespaceMigration
 from vecfleet.pgvector.naming import InvalidNamespace
 from vecfleet.pgvector.pipeline import EmbeddingPipeline

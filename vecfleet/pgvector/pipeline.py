@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
+from vecfleet.embedders import DEFAULT_MODEL, TEXTS_AT_ONCE, Embedder, OpenAIEmbedder, embed
 from vecfleet.errors import BadInput
 from vecfleet.pgvector import naming
 from vecfleet.pgvector.chunking import Chunk, chunks, config_named
 from vecfleet.pgvector.database import DatabaseConnection
-from vecfleet.pgvector.embedders import DEFAULT_MODEL, TEXTS_AT_ONCE, Embedder, OpenAIEmbedder, embed
 from vecfleet.pgvector.records import VectorEmbedding
 from vecfleet.pgvector.schema import DEFAULT_DIMENSION, EmbeddingSchema
 from vecfleet.pgvector.store import VectorStore

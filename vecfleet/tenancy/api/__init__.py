@@ -1,10 +1,10 @@
 """The tenants' HTTP API: `app.include_router(delphi_router(tokens=TokenFile("tokens.json")))`. Needs the extra `api`.
 
-`router` has the endpoints, `models` what goes in and out, `users` who asks, `rate` how often, `problems` what a refusal
-looks like, `embedding` how a text becomes a vector.
+`router` has the endpoints, `models` what goes in and out, `users` who asks, `rate` how often, and `problems` what a
+refusal looks like.
 """
 
-from vecfleet.tenancy.api.embedding import Embedder, OpenAIEmbedder
+from vecfleet.embedders import Embedder, OpenAIEmbedder
 from vecfleet.tenancy.api.rate import RateLimit
 from vecfleet.tenancy.api.router import delphi_router
 from vecfleet.tenancy.api.users import TokenFile, bearer

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 
 from vecfleet import names
+from vecfleet.embedders import Embedder, embed_one, openai_embedder
 from vecfleet.errors import BadInput, BadName
 from vecfleet.stores.serving import Hit
-from vecfleet.tenancy.api.embedding import Embedder, embedded, embedder_of
 from vecfleet.tenancy.api.models import (
     Answer,
     CrossTwinSearch,
@@ -80,7 +80,7 @@ def delphi_router(
             return {"vector": asked.vector, **shared}
         if tenants().texts.integrated:
             return {"text": asked.query, **shared}
-        return {"vector": embedded(embedder or embedder_of(tenants().settings), asked.query), **shared}
+        return {"vector": embed_one(embedder or openai_embedder(tenants().settings), asked.query), **shared}
 
     def answer(guard: TenantGuard, creator: str, twin: str | None, hits: list[Hit]) -> Answer:
         log.log_vector_query(user_id=guard.user_id, creator_id=creator, twin_id=twin, results=len(hits))

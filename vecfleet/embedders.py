@@ -7,13 +7,14 @@ dimensions and a model of 3,072 must not meet unnoticed.
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from vecfleet.errors import BadInput, KeyRefused, RateLimited, TimedOut, Transient, Unavailable
+from vecfleet.settings import Settings
 
 DEFAULT_MODEL = "text-embedding-3-large"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -22,6 +23,7 @@ TEXTS_AT_ONCE = 100
 _TIMEOUT_S = 30.0
 _TRIES = 4
 _LONGEST_WAIT_S = 20.0
+_WORDS_DIMENSION = 1_536
 
 
 class Embedder(Protocol):
@@ -30,8 +32,11 @@ class Embedder(Protocol):
     @property
     def model(self) -> str: ...
 
-    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
-        """One vector for each text, in their order. Raises BadInput where the dimension cannot be had."""
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+        """One vector for each text, in their order; None asks for the model's own dimension.
+
+        Raises BadInput where the dimension cannot be had.
+        """
 
 
 def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list[float]]:
@@ -48,6 +53,13 @@ def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list
     return found
 
 
+def embed_one(embedder: Embedder | None, text: str) -> list[float]:
+    """The vector of a text, of the model's own dimension. Raises BadInput where there is no embedder."""
+    if embedder is None:
+        raise BadInput("texts cannot be embedded here", next_step="ask with a `vector`, or set OPENAI_API_KEY")
+    return embedder.embed([text], None)[0]
+
+
 class OpenAIEmbedder:
     """The embeddings endpoint of OpenAI, or of a service that speaks its language at another address."""
 
@@ -57,7 +69,7 @@ class OpenAIEmbedder:
             base_url=base_url.rstrip("/"), headers={"Authorization": f"Bearer {api_key}"}, timeout=_TIMEOUT_S
         )
 
-    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
         found: list[list[float]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             tries = Retrying(
@@ -66,8 +78,10 @@ class OpenAIEmbedder:
             found += tries(self._ask, list(texts[start : start + TEXTS_AT_ONCE]), dimension)
         return found
 
-    def _ask(self, texts: list[str], dimension: int) -> list[list[float]]:
-        body = {"model": self.model, "input": texts, "dimensions": dimension, "encoding_format": "float"}
+    def _ask(self, texts: list[str], dimension: int | None) -> list[list[float]]:
+        body: dict[str, Any] = {"model": self.model, "input": texts, "encoding_format": "float"}
+        if dimension is not None:
+            body["dimensions"] = dimension
         try:
             answer = self._http.post("/embeddings", json=body)
         except httpx.TimeoutException as error:
@@ -81,9 +95,10 @@ class OpenAIEmbedder:
         if answer.status_code >= 500:
             raise Unavailable(f"the embedder {self.model!r} answered with status {answer.status_code}")
         if answer.status_code != 200:
+            wanted = "" if dimension is None else f" to give {dimension:,} dimensions"
             raise BadInput(
-                f"the embedder {self.model!r} refuses (status {answer.status_code}); to give {dimension:,} values?",
-                next_step="choose a model that gives the dimension of the table",
+                f"the embedder {self.model!r} refuses{wanted}: status {answer.status_code}",
+                next_step="choose a model that gives the dimension you need",
             )
         try:
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
@@ -92,13 +107,21 @@ class OpenAIEmbedder:
             raise Unavailable(f"the embedder {self.model!r} gave an answer that is none") from error
 
 
+def openai_embedder(settings: Settings) -> OpenAIEmbedder | None:
+    """What OPENAI_API_KEY gives; None where it is not set."""
+    if settings.openai_api_key is None:
+        return None
+    key = settings.openai_api_key.get_secret_value()
+    return OpenAIEmbedder(key, settings.embedding_model, base_url=settings.openai_base_url)
+
+
 class HashEmbedder:
     """Vectors from the words of a text, the same for the same words: no meaning, but near texts are near."""
 
     model = "words-by-hash"
 
-    def embed(self, texts: Sequence[str], dimension: int) -> list[list[float]]:
-        return [self._one(text, dimension) for text in texts]
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+        return [self._one(text, dimension or _WORDS_DIMENSION) for text in texts]
 
     @staticmethod
     def _one(text: str, dimension: int) -> list[float]:
