@@ -12,7 +12,7 @@ from migrations.survey import Survey, Surveyor
 from vecfleet.errors import BadInput, BadPlan
 from vecfleet.pgvector import naming, values
 from vecfleet.stores.base import IndexInfo, Store
-from vecfleet.stores.pgvector.index import VALUES
+from vecfleet.stores.pgvector.index import VALUES, PgvectorIndex
 
 TABLES = ("pgvector", "pgvector-other")
 
@@ -56,7 +56,7 @@ def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: da
     warnings = _halves(survey, target, options.common) if target.name in TABLES else []
     plan = plan_surveyed("stores", surveyor, survey, None, options.common, now, options.target, create)
     if target.name in TABLES:
-        warnings += _names(plan)
+        warnings += _names(plan) + _columns(source, survey, plan)
         warnings.append("build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`")
     return plan.model_copy(update={"warnings": (*plan.warnings, *warnings)}).sealed()
 
@@ -72,7 +72,7 @@ def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
     common = replace(options.common, only=tuple(options.renamed), renamed=options.renamed)
     plan = plan_surveyed("tables", surveyor, survey, None, common, now, options.index)
     note = "build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`"
-    return plan.model_copy(update={"warnings": (*plan.warnings, note)}).sealed()
+    return plan.model_copy(update={"warnings": (*plan.warnings, note, *_columns(store, survey, plan))}).sealed()
 
 
 def _halves(survey: Survey, target: Store, common: Common) -> list[str]:
@@ -94,6 +94,22 @@ def _kind(there: IndexInfo | None, dimension: int | None) -> str:
 
 def _is_half(source: IndexInfo) -> bool:
     return source.schema.get(VALUES) == values.HALFVEC
+
+
+def _columns(source: Store, survey: Survey, plan: Plan) -> list[str]:
+    """A new table has the columns of our own layout: what others become must be known before."""
+    index = source.open(survey.source)
+    if not isinstance(index, PgvectorIndex):
+        return []
+    moved = {move.source for move in plan.moves}
+    odd = {namespace: columns for namespace, columns in index.own_columns().items() if namespace in moved}
+    if not odd:
+        return []
+    shown = few([f"{namespace} ({', '.join(columns)})" for namespace, columns in odd.items()])
+    return [
+        f"new tables have no columns for these, which become keys of their metadata, without their indexes and "
+        f"constraints: {shown}; `vecfleet pg copy` makes a table like the source"
+    ]
 
 
 def _names(plan: Plan) -> list[str]:

@@ -18,7 +18,7 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Kind
+from vecfleet.stores.base import Aliased, Dated, Kind
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, Work
 
@@ -103,7 +103,9 @@ def _last_write(work: Work) -> int | None:
 
     Not told: of pods, of folders, and of sparse indexes, whose answers may lack it.
     """
-    info = work.source.index.info
+    index, info = work.source.index, work.source.index.info
+    if isinstance(index, Dated):
+        return index.last_write(work.move.source)
     if info.kind in (Kind.POD, Kind.SPARSE) or not info.dimension:
         return None
     any_vector = Record("", struct.pack(f"<{info.dimension}f", 1.0, *[0.0] * (info.dimension - 1)))

@@ -174,15 +174,21 @@ def test_a_large_namespace_becomes_another_in_batches_and_what_cannot_be_kept_is
         """UPDATE embeddings_dev SET metadata = '{"n": 9007199254740993}' WHERE chunk_id = 'dev#003'""",
     )
 
+    # And a column that new tables do not have
+    ask(empty_database_url, "ALTER TABLE embeddings_dev ADD tenant text DEFAULT 'acme'")
+
     # When the namespace is to become another, by key ranges
     options = TablesOptions(index="public", renamed={"dev": "staging"}, common=Common(policies=Policies(**AT_ONCE)))
-    job_id = applying.apply(world.fleet, plan_tables(world.fleet.tables, options, now=NOW), who=WHO, no_backup=True)
+    made = plan_tables(world.fleet.tables, options, now=NOW)
+    assert any("dev (tenant)" in warning for warning in made.warnings)
+    job_id = applying.apply(world.fleet, made, who=WHO, no_backup=True)
 
     # Then everything else is there, and the one is named with its reason
     world.until("the others are copied", lambda: world.parked(job_id))
     world.until("19 rows are there", lambda: "embeddings_staging" in tables(empty_database_url))
     world.until("19 rows", lambda: len(content(empty_database_url, "embeddings_staging")) == 19)
     assert world.parked(job_id) == {("dev", "dev#003"): "a number in its metadata cannot be kept exactly"}
+    assert ask(empty_database_url, "SELECT DISTINCT metadata ->> 'tenant' FROM embeddings_staging") == [("acme",)]
     with pytest.raises(Refused):
         services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
 

@@ -57,6 +57,11 @@ NEXT_STEPS: Mapping[type[StoreError], str] = {
     QuotaExhausted: "make room on the disk of the Postgres server (a copy needs twice the source); then run it again",
     NeedsOperator: "see what the message names, then run it again",
 }
+# A connection that is refused has no code, only these words: of them an outage must be told apart, which is waited for.
+_REFUSED = re.compile(
+    r"FATAL:.*(authentication failed|no pg_hba\.conf entry|is not permitted to log in|permission denied"
+    r"|(role|database) .* does not exist)|no password supplied"
+)
 _QUOTED = re.compile(r": \".*\"", re.DOTALL)
 _SHOWN_CHARS = 300
 
@@ -98,6 +103,8 @@ def understood(error: psycopg.Error, doing: str) -> StoreError:
     if isinstance(error, pg.UniqueViolation):
         return Duplicate(f"Postgres could not {doing}: another row has the same {error.diag.constraint_name}")
     ours = next(ours for theirs, ours in BY_CLASS.items() if isinstance(error, theirs))
+    if error.sqlstate is None and _REFUSED.search(str(error)):
+        ours = KeyRefused
     return ours(f"Postgres could not {doing}: {said}", next_step=NEXT_STEPS.get(ours))
 
 

@@ -32,7 +32,7 @@ from vecfleet.pgvector.cells import (
     spelled,
     stays_in_json,
 )
-from vecfleet.pgvector.layouts import EMBEDDING, SPARSE_COLUMNS
+from vecfleet.pgvector.layouts import SPARSE_COLUMNS
 from vecfleet.pgvector.tables import CHUNK_ID, Column, Table
 from vecfleet.records import MetadataValue, Record, Sparse
 
@@ -41,28 +41,34 @@ COLLECTION = "collection_name"
 NOTES = "_vecfleet"  # our part of the JSONB column
 _FILLED, _EXACT = "filled", "exact"
 
-# Not metadata: the key of the table, and what has a place of its own in a record.
-_OWN = {"id", CHUNK_ID, EMBEDDING, METADATA, *(spec.name for spec in SPARSE_COLUMNS)}
+_SPARSE = {spec.name for spec in SPARSE_COLUMNS}
+_NUMBERS = ("int2", "int4", "int8")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How the records of one table are written and read."""
+    """How the records of one table are written and read: every column but its own numbering, `id`, is part of them."""
 
     table: Table
     cells: tuple[Cells, ...]
     vector: Column | None
-    has_metadata: bool
+    body: Column | None  # `metadata`, where it is JSON: holds the keys without a column
 
     @classmethod
     def of(cls, table: Table, collection_key: str = COLLECTION) -> "Rows":
         """`collection_key`: the metadata key that the column `collection_name` holds."""
-        carried = [
-            column for column in table.columns if column.name not in _OWN and not (column.computed or column.identity)
-        ]
-        cells = tuple(cells_of(one, collection_key if one.name == COLLECTION else one.name) for one in carried)
-        metadata = table.column(METADATA)
-        return cls(table, cells, table.vector, metadata is not None and metadata.type == "jsonb")
+        body = table.column(METADATA)
+        body = body if body is not None and body.type in ("json", "jsonb") else None
+        number = table.column("id")
+        number = number if number is not None and number.type in _NUMBERS else None
+        apart = {CHUNK_ID, *(column.name for column in (number, table.vector, body) if column is not None)}
+        apart |= _SPARSE if table.has_sparse else set()
+        cells = tuple(
+            cells_of(one, collection_key if one.name == COLLECTION else one.name)
+            for one in table.columns
+            if one.name not in apart
+        )
+        return cls(table, cells, table.vector, body)
 
     # Statements
 
@@ -75,6 +81,8 @@ class Rows:
     def read(self) -> sql.Composed:
         """The columns that `record` takes, in its order."""
         parts: list[sql.Composable] = [sql.Identifier(name) for name in self._fixed()]
+        if self.body is not None and self.body.type == "json":
+            parts[-1] = sql.SQL("{}::jsonb").format(parts[-1])
         for one in self.cells:
             name = sql.Identifier(one.column.name)
             parts.append(sql.SQL("{}::text").format(name) if one.as_text else name)
@@ -82,26 +90,30 @@ class Rows:
 
     @property
     def written_types(self) -> list[str]:
-        return [*self._fixed_types(), *(one.wire for one in self.cells)]
+        return [*self._fixed_types(), *(one.wire for one in self._written_cells)]
 
     @property
     def read_types(self) -> list[str]:
         return [*self._fixed_types(), *("text" if one.as_text else one.wire for one in self.cells)]
 
+    @property
+    def _written_cells(self) -> Iterator[Cells]:
+        return (one for one in self.cells if not one.column.computed)
+
     def _fixed(self) -> list[str]:
         names = [CHUNK_ID]
         names += [self.vector.name] if self.vector else []
         names += [spec.name for spec in SPARSE_COLUMNS] if self.table.has_sparse else []
-        return names + ([METADATA] if self.has_metadata else [])
+        return names + ([METADATA] if self.body is not None else [])
 
     def _fixed_types(self) -> list[str]:
         types = ["text"]
         types += ["bytea"] if self.vector else []
         types += ["int8[]", "float4[]"] if self.table.has_sparse else []
-        return types + (["bytea"] if self.has_metadata else [])
+        return types + (["bytea"] if self.body is not None else [])
 
     def _names(self) -> list[str]:
-        return [*self._fixed(), *(one.column.name for one in self.cells)]
+        return [*self._fixed(), *(one.column.name for one in self._written_cells)]
 
     # Records to rows
 
@@ -114,9 +126,13 @@ class Rows:
             fixed += _sparse_lists(record.sparse)
         left: dict[str, Any] = dict(record.metadata)
         filled: list[str] = []
-        cells = [self._cell(one, record, left, filled) for one in self.cells]
-        if self.has_metadata:
-            return (*fixed, self._json(record, left, filled), *cells)
+        for one in self.cells:
+            if one.column.computed:  # the database computes it again; that it comes to the same is for the proof to say
+                left.pop(one.key, None)
+        cells = [self._cell(one, record, left, filled) for one in self._written_cells]
+        if self.body is not None:
+            body = self._json(record, left, filled)
+            return (*fixed, body if body is None or self.body.type == "jsonb" else body[len(JSONB_VERSION) :], *cells)
         if left or filled:
             raise BadRequest(
                 f"the table {self.table.name!r} has no column for the metadata of {record.id!r}: "
@@ -183,7 +199,7 @@ class Rows:
         sent = next(cursor) if self.vector is not None else None
         held = values.from_wire(sent, self.vector.type) if self.vector is not None and sent is not None else b""
         sparse = _sparse_of(next(cursor), next(cursor)) if self.table.has_sparse else None
-        raw = next(cursor) if self.has_metadata else None
+        raw = next(cursor) if self.body is not None else None
         body = load(bytes(raw[len(JSONB_VERSION) :])) if raw is not None else {}
         if not isinstance(body, dict):
             body = {METADATA: body}

@@ -201,6 +201,14 @@ class Aliased(Protocol):
         """Lead it there, making it where there is none; or (None) remove it."""
 
 
+@runtime_checkable
+class Dated(Protocol):
+    """An index that knows of its writes without being asked a question."""
+
+    def last_write(self, namespace: str) -> int | None:
+        """A number that any insert or update changes; a deletion shows in the ids. None for an absent namespace."""
+
+
 class Store(Protocol):
     """A store's control plane: which indexes there are."""
 

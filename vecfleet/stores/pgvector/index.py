@@ -10,6 +10,7 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.pgvector import tables, values, writing
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.errors import Duplicate
+from vecfleet.pgvector.layouts import LAYOUTS, SPARSE_COLUMNS
 from vecfleet.pgvector.rows import Rows
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
@@ -79,11 +80,14 @@ class PgvectorIndex:
         doing = f"list the ids of {namespace!r}"
         with self._database.transaction(doing) as connection:
             table = self._find(connection, namespace)
-            in_order = table is not None and self._listings.has_index(connection, table)
+            if table is not None:
+                order = self._listings.order(connection, table)
+                if token is None and not prefix:
+                    self._listings.require_ids(connection, table)
         if table is None:
             self._listings.check(token)
             return IdPage([], None, ONE_CALL)
-        ids, following = self._listings.page(table, token, limit, prefix or "", doing, in_order=in_order)
+        ids, following = self._listings.page(table, token, limit, prefix or "", doing, order=order)
         return IdPage(ids, following, ONE_CALL)
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
@@ -166,6 +170,26 @@ class PgvectorIndex:
             )
             found = connection.execute(statement, {"like": values.as_text(like.values), "top_k": top_k}).fetchall()
         return Answer([Match(id, _score(metric, far)) for id, far in found], ONE_CALL)
+
+    def own_columns(self) -> dict[str, list[str]]:
+        """By namespace the columns that a new table of ours would lack: there they are keys of the metadata."""
+        known = {column.name for column in LAYOUTS["seed"].columns} | {spec.name for spec in SPARSE_COLUMNS}
+        with self._database.transaction(f"look at the columns of {self.info.name!r}") as connection:
+            found = {
+                table.namespace or "": [column.name for column in table.columns if column.name not in known]
+                for table in tables.namespaces(connection, self._schema)
+            }
+        return {namespace: columns for namespace, columns in found.items() if columns}
+
+    def last_write(self, namespace: str) -> int | None:
+        """Another number after any row was inserted or updated; each row tells the transaction that wrote it."""
+        with self._database.transaction(f"look at the writes to {namespace!r}") as connection:
+            table = self._find(connection, namespace)
+            if table is None:
+                return None
+            statement = sql.SQL("SELECT coalesce(sum(xmin::text::bigint), 0) FROM {}").format(table.identifier)
+            found = connection.execute(statement).fetchone()
+        return int(found[0]) if found else None
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)

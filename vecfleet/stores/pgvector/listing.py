@@ -3,6 +3,8 @@
 Where an index has that order, as in a database whose locale is C, each page is looked up by it. Elsewhere the server
 sorts once and a cursor over it is kept open from page to page: sorting anew for each would take for ever. A token names
 the last id that was given, so whoever has lost the cursor goes on without it.
+
+A listing begins by asking whether every row has an id of its own: one without would be on no page.
 """
 
 import base64
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from vecfleet.errors import BadRequest, StoreError
+from vecfleet.errors import BadRequest, StoreError, WrongKind
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.errors import translated
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
@@ -24,9 +26,11 @@ from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 # Each holds a connection and a snapshot, which keeps the server from cleaning up: few, and not for long.
 _MOST_OPEN, _KEPT_S = 4, 60.0
 _IDLE_TIMEOUT_MS = 120_000
+# Sorting the ids of a hundred million rows takes minutes, far more than a request that reads a page of them.
+_SORT_TIMEOUT_MS = 900_000
 
-_HAS_INDEX = """
-    SELECT 1 FROM pg_index x
+_IN_ORDER = """
+    SELECT l.collname FROM pg_index x
     JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
     JOIN pg_collation l ON l.oid = x.indcollation[0]
@@ -34,7 +38,15 @@ _HAS_INDEX = """
     WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND x.indisvalid AND x.indpred IS NULL
       AND (l.collname IN ('C', 'POSIX', 'ucs_basic')
            OR (l.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))
-           OR (l.collname = 'default' AND d.datlocprovider = 'b'))"""
+           OR (l.collname = 'default' AND d.datlocprovider = 'b'))
+    ORDER BY l.collname = 'default' DESC"""
+_IS_UNIQUE = """
+    SELECT EXISTS (
+        SELECT FROM pg_index x
+        JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
+        WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND x.indnkeyatts = 1
+          AND x.indisunique AND x.indisvalid AND x.indpred IS NULL)"""
 
 
 @dataclass(slots=True)
@@ -60,9 +72,31 @@ class Listings:
         self._lock = threading.Lock()
 
     @staticmethod
-    def has_index(connection: Connection, table: Table) -> bool:
-        """Whether an index on the ids has them in byte order."""
-        return connection.execute(_HAS_INDEX, [table.schema, table.name, CHUNK_ID]).fetchone() is not None
+    def order(connection: Connection, table: Table) -> str | None:
+        """The collation of an index that has the ids in byte order; None where there is no such index."""
+        found = connection.execute(_IN_ORDER, [table.schema, table.name, CHUNK_ID]).fetchone()
+        return str(found[0]) if found else None
+
+    @staticmethod
+    def require_ids(connection: Connection, table: Table) -> None:
+        """Raise WrongKind where a row has no id, or two have the same: a record is known by its id."""
+        column = table.column(CHUNK_ID)
+        names = {"table": table.identifier, "id": sql.Identifier(CHUNK_ID)}
+        if column is not None and not column.not_null:
+            without = sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {id} IS NULL)").format(**names)
+            if connection.execute(without).fetchone() == (True,):
+                raise WrongKind(
+                    f"rows of {table.name!r} have no {CHUNK_ID}, so they can be neither copied nor proven",
+                    next_step=f"give each of them a {CHUNK_ID} of its own",
+                )
+        if connection.execute(_IS_UNIQUE, [table.schema, table.name, CHUNK_ID]).fetchone() == (True,):
+            return
+        twice = sql.SQL("SELECT EXISTS (SELECT FROM {table} GROUP BY {id} HAVING count(*) > 1)").format(**names)
+        if connection.execute(twice).fetchone() == (True,):
+            raise WrongKind(
+                f"several rows of {table.name!r} have the same {CHUNK_ID}, so they cannot be told apart",
+                next_step=f"ALTER TABLE {table.name} ADD UNIQUE ({CHUNK_ID}), once each row has its own",
+            )
 
     @staticmethod
     def check(token: str | None) -> None:
@@ -70,13 +104,13 @@ class Listings:
         _last_id(token)
 
     def page(
-        self, table: Table, token: str | None, limit: int, prefix: str, doing: str, *, in_order: bool
+        self, table: Table, token: str | None, limit: int, prefix: str, doing: str, *, order: str | None
     ) -> tuple[list[str], str | None]:
         """The ids after `token` that begin with `prefix`, and the token for those after them."""
         after = _last_id(token)
-        if in_order:
+        if order is not None:
             with self._database.transaction(doing) as connection:
-                rows = connection.execute(_statement(table, after, prefix, limit + 1)).fetchall()
+                rows = connection.execute(statement(table, after, prefix, limit + 1, order=order)).fetchall()
             ids = [id for (id,) in rows]
             return ids[:limit], _token(ids[limit - 1]) if len(ids) > limit else None
         with translated(doing):
@@ -101,9 +135,10 @@ class Listings:
     def _opened(self, table: Table, prefix: str, after: str, doing: str) -> _Open:
         with ExitStack() as opening:
             connection = opening.enter_context(self._database.transaction(doing))
+            connection.execute(f"SET LOCAL statement_timeout = {_SORT_TIMEOUT_MS}")
             connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
             cursor = opening.enter_context(connection.cursor(f"ids_{id(table):x}"))
-            cursor.execute(_statement(table, after, prefix))
+            cursor.execute(statement(table, after, prefix))
             return _Open(cursor, opening.pop_all(), time.monotonic())
 
     def _taken(self, table: Table, prefix: str, after: str) -> _Open | None:
@@ -111,6 +146,7 @@ class Listings:
             return self._open.pop((table.name, prefix, after), None) if after else None
 
     def _keep(self, table: Table, prefix: str, last: str, held: _Open) -> None:
+        held.since = time.monotonic()
         with self._lock:
             self._open[table.name, prefix, last] = held
             for old in list(self._stale()):
@@ -124,8 +160,13 @@ class Listings:
                 yield key
 
 
-def _statement(table: Table, after: str, prefix: str, limit: int | None = None) -> sql.Composed:
-    id = sql.SQL('{} COLLATE "C"').format(sql.Identifier(CHUNK_ID))
+def statement(
+    table: Table, after: str, prefix: str, limit: int | None = None, *, order: str | None = None
+) -> sql.Composed:
+    """The ids after this one. `order`: the collation of the index to go by; it serves no other one."""
+    id: sql.Composable = sql.Identifier(CHUNK_ID)
+    if order != "default":
+        id = sql.SQL("{} COLLATE {}").format(id, sql.Identifier(order or "C"))
     after = max(after, prefix)
     return sql.SQL(
         "SELECT {id} FROM {table} WHERE {id} {than} {after} AND starts_with({name}, {prefix}) {order}"
