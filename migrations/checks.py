@@ -98,6 +98,8 @@ def check_targets(
             ),
             stops=stops,
         )
+    if policies.writers == "dual" and policies.collisions == "prefix":
+        findings.problems.append("an application that writes to both sides knows no prefixes: choose other collisions")
     if survey.same_index:
         findings.problems += _chains(moves, targets)
     if policies.leave_alias:

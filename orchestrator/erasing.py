@@ -3,7 +3,7 @@
 What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
 from vecfleet.tenancy.erasing import Export
-from vecfleet.tenancy.fences import Begun, subject_of
+from vecfleet.tenancy.fences import Begun, subject_of, subjects_of
 from vecfleet.tenancy.finding import Found, records
+from vecfleet.tenancy.journal import Journal
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
 _BLOT = b"x"
@@ -30,6 +31,13 @@ class JobTableBooks:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
+
+    def fenced(self, tenant: Tenant) -> bool:
+        return self.any_fenced(subjects_of(tenant))
+
+    def any_fenced(self, subjects: Collection[str]) -> bool:
+        with self._database.begin() as connection:
+            return bool(erasures.fenced(connection, subjects))
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
         with self._database.begin() as connection:
@@ -61,6 +69,7 @@ class JobTableBooks:
             traces = Traces(tenant, own, number)
             rows = forgetting.forget(connection, traces, found)
         files = blot_files(self._settings, traces)
+        Journal.of(self._settings).forget(tenant)
         complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files}
         with self._database.begin() as connection:
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)

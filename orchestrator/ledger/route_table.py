@@ -20,7 +20,8 @@ _DELETING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
 def read(connection: sa.Connection) -> RouteTable:
     """One snapshot. Of a tenant with routes of several jobs the youngest counts.
 
-    A job has routes from its first cut-over on: only then is it known, and proven, where each tenant's records are.
+    A job has routes from its first cut-over on: only then is it known, and proven, where each tenant's records are. One
+    whose plan has the application write to both sides has them from the beginning, and all its readers on the old side.
     """
     jobs = connection.execute(
         sa.select(_J.id, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
@@ -31,9 +32,11 @@ def read(connection: sa.Connection) -> RouteTable:
     cleaned = {job.id for job in jobs if job.cleaned}
     places, back = _old_places(connection), _taken_back(connection)
     rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
+    dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual"}
+    planned = [row for row in _planned(connection, dual) if row.job_id in live]
     found = {
-        (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back)
-        for row in rows
+        (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual)
+        for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after those planned
     }
     waiting = [job.plan for job in jobs if job.id not in {row.job_id for row in rows} and _regroups(job.plan)]
     begun = any(job.cut_over_percent for job in jobs) and not waiting
@@ -65,14 +68,25 @@ def _routes(connection: sa.Connection) -> list[Any]:
     return list(connection.execute(sa.select(*columns).order_by(_R.job_id, _R.new_namespace)))
 
 
+def _planned(connection: sa.Connection, jobs: set[int]) -> list[Any]:
+    """What these jobs have planned or begun to write, as routes on the old side."""
+    sides = (_J.source["name"].astext.label("old_index"), _J.target["name"].astext.label("new_index"))
+    begun = sa.select(_T.job_id, _T.creator, _T.twin, _T.namespace.label("new_namespace"))
+    planned = sa.select(_M.job_id, _M.creator, _M.twin, _M.to.label("new_namespace")).where(_M.to.is_not(None))
+    every = sa.union(begun, planned).subquery()
+    query = sa.select(every, *sides, sa.literal("old").label("side")).join(t.job, _J.id == every.c.job_id)
+    return list(connection.execute(query.where(_J.id.in_(jobs), every.c.creator.is_not(None))))
+
+
 def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[str, bool], ...]]:
     """(job, new namespace) → its sources, each with whether its records go to several owners."""
-    rows = connection.execute(
+    written = (
         sa.select(_T.job_id, _T.namespace, _M.source, _M.to.is_(None).label("shared"))
         .join(t.move_target, t.move_target.c.target_id == _T.id)
         .join(t.move, _M.id == t.move_target.c.move_id)
-        .order_by(_M.source)
     )
+    planned = sa.select(_M.job_id, _M.to, _M.source, sa.false()).where(_M.to.is_not(None))
+    rows = connection.execute(sa.union(written, planned).order_by("source"))
     found: dict[tuple[int, str], tuple[tuple[str, bool], ...]] = {}
     for row in rows:
         key = (row.job_id, row.namespace)
@@ -91,7 +105,11 @@ def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
 
 
 def _route(
-    row: sa.Row[Any], old: Iterable[tuple[str, bool]], cleaned: set[int], back: dict[tuple[str, str], int]
+    row: sa.Row[Any],
+    old: Iterable[tuple[str, bool]],
+    cleaned: set[int],
+    back: dict[tuple[str, str], int],
+    dual: set[int],
 ) -> Route:
     returned = back.get((row.new_index, row.new_namespace), 0) > row.job_id
     return Route(
@@ -101,5 +119,6 @@ def _route(
         new=RoutePlace(row.new_namespace, row.new_index),
         side="old" if returned else row.side,
         cleaned=row.job_id in cleaned and not returned,
+        dual=row.job_id in dual and not returned,
         job=row.job_id,
     )

@@ -6,7 +6,7 @@ import time
 from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -139,6 +139,11 @@ def _for_applications(database: Database, tokens: TokenFile, books: JobTableBook
         names.build(asked.creator, asked.twin)
         begun = await run_in_threadpool(books.begin, Tenant(asked.creator, asked.twin), asked.who)
         return Response(msgspec.json.encode(begun), media_type="application/json")
+
+    @router.get("/erasures", responses=documented(422))
+    def fenced(subject: Annotated[list[str], Query(min_length=1, max_length=2)]) -> dict[str, bool]:
+        """Whether a tenant was erased and did not come back, by its digests: whoever copies its records asks this."""
+        return {"fenced": books.any_fenced(subject)}
 
     @router.get("/erasures/{number}", responses=documented(404))
     def erasure(number: int) -> dict[str, float]:

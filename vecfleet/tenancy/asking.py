@@ -21,7 +21,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.serving import Filter, Hit, Question, Rerank
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.options import TextOptions
-from vecfleet.tenancy.places import Place, Where, allowed_filter, is_shared, new_place, screened
+from vecfleet.tenancy.places import Place, Side, Where, allowed_filter, holds_only, new_place, on_new_side, screened
 from vecfleet.tenancy.rollout import Rollout
 
 MAX_TOP_K = 10_000  # the service's own limit
@@ -129,7 +129,7 @@ def asks_of(tenant: Tenant, places: Sequence[Place], question: Question) -> list
     for place in places:
         own = allowed_filter(place, tenant, question.filter)
         # What a shared place answers is looked at once more, and for that its metadata is needed.
-        seen = question.metadata or place.shared or is_shared(place.namespace)
+        seen = question.metadata or not holds_only(place)
         plain = own is question.filter and seen == question.metadata
         asks.append(Ask(place, tenant, question if plain else replace(question, filter=own, metadata=seen)))
     return asks
@@ -185,6 +185,32 @@ def records_of(
 def texts_of(texts: Iterable[Mapping[str, Any]], tenant: Tenant, field_name: str) -> list[dict[str, Any]]:
     """The texts to write: copies, flat as the service takes them, each with its owner."""
     return [_text(given, tenant, field_name) for given in texts]
+
+
+def records_on(side: Side, where: Where, records: Sequence[Record]) -> Sequence[Record]:
+    """The records as this side holds them: on a dual route the new one holds what a migration makes of the old."""
+    if side == "old" or not where.dual:
+        return records
+    return [one.with_metadata(on_new_side(one.metadata, where.tenant, where.old[0])) for one in records]
+
+
+def texts_on(side: Side, where: Where, texts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The texts as this side holds them."""
+    if side == "old" or not where.dual:
+        return texts
+    return [
+        {**on_new_side({key: value for key, value in text.items() if key != "_id"}, where.tenant, where.old[0]),
+         "_id": text["_id"]}
+        for text in texts
+    ]  # fmt: skip
+
+
+def ids_of(ids: Iterable[str]) -> list[str]:
+    """Raises BadInput where one of them is none."""
+    found = [ids] if isinstance(ids, str) else list(ids)
+    if not all(isinstance(id, str) and id for id in found):
+        raise BadInput("an id of a record is not a text", next_step="give the ids as they were written")
+    return found
 
 
 def overlap(old: Sequence[Hit], new: Sequence[Hit]) -> float | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self
@@ -13,13 +13,13 @@ from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import AsyncPineconeServing
 from vecfleet.stores.serving import AsyncServing, Filter, Hit, Question
-from vecfleet.tenancy import asking, erasing
+from vecfleet.tenancy import asking, erasing, journal
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.client import PineconeDelphiClient
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import Books
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
-from vecfleet.tenancy.places import Place, Where
+from vecfleet.tenancy.places import Place, Side, Where
 from vecfleet.tenancy.rollout import Rollout
 
 
@@ -48,7 +48,7 @@ class DelphiPineconeClient:
         self._observe = observe
         self._make = serving or (lambda name: AsyncPineconeServing(self.settings, name))
         self._open: dict[str, AsyncServing] = {}
-        self._comparing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,8 +59,8 @@ class DelphiPineconeClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let shadow reads end, then close the connections."""
-        await asyncio.gather(*self._comparing, return_exceptions=True)
+        """Let shadow reads and replays end, then close the connections."""
+        await asyncio.gather(*self._background, return_exceptions=True)
         for serving in self._open.values():
             await serving.close()
 
@@ -90,18 +90,40 @@ class DelphiPineconeClient:
         What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
         """
         tenant = asking.tenant_of(creator_id, twin_id)
-        place = asking.writable(await self._where(tenant))
-        serving = self._serving(place)
-        records = asking.records_of(vectors, tenant, metadata, await serving.describe())
-        return await serving.write(place.namespace, records)
+        where = await self._where(tenant)
+        info = await self._serving(asking.writable(where)).describe()
+        records = asking.records_of(vectors, tenant, metadata, info)
+
+        async def put(side: Side, places: Sequence[Place]) -> int:
+            on_side = asking.records_on(side, where, records)
+            return await self._serving(places[0]).write(places[0].namespace, on_side)
+
+        return await self._put(where, [record.id for record in records], put)
 
     async def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
-        place = asking.writable(await self._where(tenant))
-        return await self._serving(place).write_texts(place.namespace, asking.texts_of(texts, tenant, self.texts.field))
+        where = await self._where(tenant)
+        asking.writable(where)
+        flat = asking.texts_of(texts, tenant, self.texts.field)
+
+        async def put(side: Side, places: Sequence[Place]) -> int:
+            on_side = asking.texts_on(side, where, flat)
+            return await self._serving(places[0]).write_texts(places[0].namespace, on_side)
+
+        return await self._put(where, [text["_id"] for text in flat], put)
+
+    async def delete_vectors(
+        self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None
+    ) -> int:
+        """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
+        return await asyncio.to_thread(self.in_threads.delete_vectors, ids, creator_id, twin_id)
+
+    async def replay(self) -> int:
+        """Bring to each side what the journal says it is owed. Returns how many records are still owed."""
+        return await asyncio.to_thread(self.in_threads.replay)
 
     # Reading
 
@@ -216,6 +238,32 @@ class DelphiPineconeClient:
         found = self._open.get(name)
         return found if found is not None else self._open.setdefault(name, self._make(name))
 
+    async def _put(
+        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
+    ) -> int:
+        """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
+        if not where.dual:
+            return await put(where.side, where.reads)
+        book = self.in_threads.journal
+        noted, both = await asyncio.to_thread(book.note, where, ids), False
+        try:
+            taken = await put(where.side, where.reads)
+            try:
+                await put(noted.side, where.other)
+                both = True
+            except (StoreError, Unreachable) as error:
+                journal.tell_owed(noted, error)
+        finally:
+            await asyncio.to_thread(book.settle, noted, both)
+        if await asyncio.to_thread(book.look):
+            self._in_background(self.replay())
+        return taken
+
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._background.discard)
+
     async def _metric(self, lists: int) -> str | None:
         return (await self._serving(Place("")).describe()).metric if lists > 1 else None
 
@@ -231,9 +279,7 @@ class DelphiPineconeClient:
             return Answer(await self._best(where.tenant, where.other, question), where.other[0].namespace)
         took_ms = self._tell(where, question, started, hits, None)
         if where.other and self.shadow.drawn(where.shadow_share):
-            task = asyncio.get_running_loop().create_task(self._compare(where, question, hits, took_ms))
-            self._comparing.add(task)  # the loop itself keeps no task alive
-            task.add_done_callback(self._comparing.discard)
+            self._in_background(self._compare(where, question, hits, took_ms))
         return Answer(hits, where.reads[0].namespace)
 
     async def _best(self, tenant: Tenant, places: Sequence[Place], question: Question) -> list[Hit]:

@@ -9,19 +9,21 @@ from typing import Any
 from vecfleet import names
 from vecfleet.errors import StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
+from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
 from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Filter, Hit, Question, Serving
-from vecfleet.tenancy import asking, erasing, finding
+from vecfleet.tenancy import asking, erasing, finding, journal
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import Books, books_of
+from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
-from vecfleet.tenancy.places import Place, Where
+from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
 
 
@@ -30,7 +32,8 @@ class PineconeDelphiClient:
 
     Without a `rollout` every tenant has its own namespace; with one, its route says which side it uses. `observe` is
     told of every query, `shadow` of every query asked of both sides. `books` keep the fence of an erasure (default:
-    those that VECFLEET_FENCE names). May be shared by threads and carried over a fork.
+    those that VECFLEET_FENCE names). On a dual route it writes to both sides; its `journal`, under VECFLEET_HOME, says
+    what one of them is still owed. May be shared by threads and carried over a fork.
     """
 
     def __init__(
@@ -54,7 +57,8 @@ class PineconeDelphiClient:
         self._open: dict[str, Serving] = {}
         self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
         self._store = PineconeStore(self.settings)
-        self._data = PerProcess(lambda: self._store.open(self._store.describe(self.index_name)))
+        self._indexes: dict[str, PerProcess[Index]] = {}
+        self.journal = Journal.of(self.settings)
         self.books = books or books_of(self.settings)
 
     # Names
@@ -73,7 +77,7 @@ class PineconeDelphiClient:
     @property
     def data(self) -> Index:
         """The index as the fleet sees it: namespaces, ids, records."""
-        return self._data.get()
+        return self._index(Place(""))
 
     @property
     def serving(self) -> Serving:
@@ -94,17 +98,50 @@ class PineconeDelphiClient:
         What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
         """
         tenant = asking.tenant_of(creator_id, twin_id)
-        place = asking.writable(self._where(tenant))
-        serving = self._serving(place)
-        return serving.write(place.namespace, asking.records_of(vectors, tenant, metadata, serving.info))
+        where = self._where(tenant)
+        info = self._serving(asking.writable(where)).info
+        records = asking.records_of(vectors, tenant, metadata, info)
+
+        def put(side: Side, places: Sequence[Place]) -> int:
+            return self._serving(places[0]).write(places[0].namespace, asking.records_on(side, where, records))
+
+        return self._put(where, [record.id for record in records], put)
 
     def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
-        place = asking.writable(self._where(tenant))
-        return self._serving(place).write_texts(place.namespace, asking.texts_of(texts, tenant, self.texts.field))
+        where = self._where(tenant)
+        asking.writable(where)
+        flat = asking.texts_of(texts, tenant, self.texts.field)
+
+        def put(side: Side, places: Sequence[Place]) -> int:
+            return self._serving(places[0]).write_texts(places[0].namespace, asking.texts_on(side, where, flat))
+
+        return self._put(where, [text["_id"] for text in flat], put)
+
+    def delete_vectors(self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None) -> int:
+        """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
+        tenant = asking.tenant_of(creator_id, twin_id)
+        where = self._where(tenant)
+        asking.writable(where)
+        wanted = asking.ids_of(ids)
+        return self._put(where, wanted, lambda _, places: sum(self._delete(one, tenant, wanted) for one in places))
+
+    def replay(self) -> int:
+        """Bring to each side what the journal says it is owed, as far as it is due.
+
+        Writers do so by themselves every few seconds; call it when the application starts, and in a quiet one from time
+        to time. Returns how many records are still owed.
+        """
+        if self.rollout is None:  # nobody tells where the other side is
+            return self.journal.count()
+
+        def write(place: Place, records: Sequence[Record]) -> int:
+            return self._serving(place).write(place.namespace, records)
+
+        return journal.replay(self.journal, journal.Sides(self._where, self._index, write, self.books.fenced))
 
     # Reading
 
@@ -202,7 +239,8 @@ class PineconeDelphiClient:
         """
         tenant = asking.tenant_of(creator_id, twin_id)
         known, indexes, elsewhere = self._where_all(tenant)
-        return erasing.erase(
+        self.journal.forget(tenant)
+        erased = erasing.erase(
             indexes,
             tenant,
             known=known,
@@ -212,6 +250,8 @@ class PineconeDelphiClient:
             repoint=repoint,
             elsewhere=elsewhere,
         )
+        self.journal.forget(tenant)  # of writes that were under way
+        return erased
 
     def verify_deletion(self, creator_id: str) -> bool:
         """Whether nothing of this creator is there: no namespace by the index's own list, no record among others'."""
@@ -228,7 +268,7 @@ class PineconeDelphiClient:
         if told is None:
             return finding.Known(), [self.data], ["the old namespaces: the routes that name them cannot be read"]
         known, named = told
-        others = [self._store.open(self._store.describe(name)) for name in sorted(named - {self.index_name})]
+        others = [self._index(Place("", name)) for name in sorted(named - {self.index_name})]
         return known, [self.data, *others], []
 
     # Inside
@@ -242,6 +282,38 @@ class PineconeDelphiClient:
         name = place.index or self.index_name
         found = self._open.get(name)
         return found if found is not None else self._open.setdefault(name, self._make(name))
+
+    def _index(self, place: Place) -> Index:
+        name = place.index or self.index_name
+        opened: PerProcess[Index] = PerProcess(lambda: self._store.open(self._store.describe(name)))
+        return self._indexes.setdefault(name, opened).get()
+
+    def _put(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
+        """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
+        if not where.dual:
+            return put(where.side, where.reads)
+        noted, both = self.journal.note(where, ids), False
+        try:
+            taken = put(where.side, where.reads)
+            try:
+                put(noted.side, where.other)
+                both = True
+            except (StoreError, Unreachable) as error:
+                journal.tell_owed(noted, error)
+        finally:
+            self.journal.settle(noted, both)
+        if self.journal.look():
+            self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
+        return taken
+
+    def _delete(self, place: Place, tenant: Tenant, ids: Sequence[str]) -> int:
+        index, count = self._index(place), 0
+        for some in finding.chunks(ids, index.limits.fetch_ids):
+            found = index.fetch(place.namespace, some).records.values()
+            own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
+            index.delete(place.namespace, own)
+            count += len(own)
+        return count
 
     def _metric(self, lists: int) -> str | None:
         return self.serving.info.metric if lists > 1 else None

@@ -28,6 +28,11 @@ def subject_of(tenant: Tenant) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def subjects_of(tenant: Tenant) -> list[str]:
+    """What an erasure that concerns this tenant may be of: it, or its creator as a whole."""
+    return sorted({subject_of(tenant), subject_of(Tenant(tenant.creator))})
+
+
 class Begun(msgspec.Struct, frozen=True):
     """An erasure under way: its number (None: nobody keeps books), and what the books know of the tenant.
 
@@ -53,6 +58,9 @@ class Begun(msgspec.Struct, frozen=True):
 class Books(Protocol):
     """Where erasures are on record."""
 
+    def fenced(self, tenant: Tenant) -> bool:
+        """Whether this tenant was erased and did not come back: nobody copies its records then."""
+
     def begin(self, tenant: Tenant, who: str) -> Begun:
         """Raise the fence. On return it stands, for whatever is written from now on. Safe to repeat."""
 
@@ -68,6 +76,9 @@ class Books(Protocol):
 @dataclass(frozen=True, slots=True)
 class NoBooks:
     """Nobody is told."""
+
+    def fenced(self, tenant: Tenant) -> bool:
+        return False
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
         return Begun()
@@ -111,6 +122,9 @@ class HttpBooks:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._client = httpx.Client(base_url=address.rstrip("/"), headers=headers, timeout=timeout_s)
 
+    def fenced(self, tenant: Tenant) -> bool:
+        return bool(msgspec.json.decode(self._call("GET", f"?{_digests(tenant)}"))["fenced"])
+
     def begin(self, tenant: Tenant, who: str) -> Begun:
         return _BEGUN.decode(self._call("POST", "", Beginning(tenant.creator, who, tenant.twin)))
 
@@ -139,6 +153,11 @@ class HttpBooks:
                 next_step="check VECFLEET_FENCE and VECFLEET_ROUTES_TOKEN (a token of the role `service`)",
             )
         return answer.content
+
+
+def _digests(tenant: Tenant) -> httpx.QueryParams:
+    """Names would end in a server's access log."""
+    return httpx.QueryParams({"subject": subjects_of(tenant)})
 
 
 def books_of(settings: Settings) -> Books:

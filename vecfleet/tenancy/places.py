@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vecfleet import names
+from vecfleet.enriching import Conflict, additions, enriched
 from vecfleet.errors import Refused
 from vecfleet.names import Tenant
+from vecfleet.owners import Owner
+from vecfleet.records import Metadata
 from vecfleet.stores.serving import Filter, Hit
 
 Side = Literal["old", "new"]
@@ -40,6 +43,7 @@ class Where:
     """Where one tenant's readers and writers go now, and why. The first place of `reads` is where writes go.
 
     `other` are the places of the other side, for shadow reads and for the fallback; empty once they are cleaned up.
+    `dual`: what is written here is written there, too.
     """
 
     tenant: Tenant
@@ -50,10 +54,19 @@ class Where:
     shadow_share: float = 0.0
     job: int | None = None
     writable: bool = True
+    dual: bool = False
 
     @property
     def write(self) -> Place:
         return self.reads[0]
+
+    @property
+    def old(self) -> tuple[Place, ...]:
+        return self.reads if self.side == "old" else self.other
+
+    @property
+    def new(self) -> tuple[Place, ...]:
+        return self.reads if self.side == "new" else self.other
 
 
 def new_place(tenant: Tenant, index: str | None = None) -> Place:
@@ -66,9 +79,22 @@ def is_shared(namespace: str) -> bool:
     return names.canonical(namespace) in (names.DEFAULT, names.PUBLIC)
 
 
+def holds_only(place: Place) -> bool:
+    """Whether all that is in this place is one tenant's, so that nothing of it needs a filter or a second look."""
+    return not (place.shared or is_shared(place.namespace))
+
+
+def on_new_side(metadata: Metadata, tenant: Tenant, old: Place) -> Metadata:
+    """What the new side holds of a record of this old place: what a migration makes of it."""
+    added = additions(names.canonical(old.namespace), Owner(tenant.creator, tenant.twin))
+    found = enriched(metadata, added, "overwrite")
+    assert not isinstance(found, Conflict), "an overwriting enrichment has no conflicts"
+    return found
+
+
 def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter | None:
     """The filter to read this place with. Raises TenantIsolationError where no filter makes it safe."""
-    if place.shared or is_shared(place.namespace):
+    if not holds_only(place):
         own = _own_filter(tenant)
         return {"$and": [own, asked]} if asked else own
     named = names.parse(place.namespace)
@@ -82,7 +108,7 @@ def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter
 
 def screened(place: Place, tenant: Tenant, hits: Iterable[Hit]) -> list[Hit]:
     """The tenant's own of what a shared place answered; of any other place, all."""
-    if not (place.shared or is_shared(place.namespace)):
+    if holds_only(place):
         return list(hits)
     return [hit for hit in hits if is_own(hit.metadata, tenant)]
 

@@ -143,8 +143,9 @@ def _routed(tenant: Tenant, known: Resolved, route: Route) -> Where:
     new, old = known.new(route), known.old(route)
     if known.side(route) == "new" or not old:
         other = () if route.cleaned else old
-        return Where(tenant, "new", (new,), "its route", other, known.table.shadow_share, route.job)
-    return Where(tenant, "old", old, "its route", (new,), known.table.shadow_share, route.job)
+        dual = route.dual and bool(other)
+        return Where(tenant, "new", (new,), "its route", other, known.table.shadow_share, route.job, dual=dual)
+    return Where(tenant, "old", old, "its route", (new,), known.table.shadow_share, route.job, dual=route.dual)
 
 
 def _legacy_namespace(creator: str, twin: str | None) -> str:

@@ -28,7 +28,10 @@ class RoutePlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One tenant's two sides. `side` None: by the table's percentage. `cleaned`: the old side is deleted, or may be."""
+    """One tenant's two sides. `side` None: by the table's percentage. `cleaned`: the old side is deleted, or may be.
+
+    `dual`: writers write to both, until then.
+    """
 
     creator: str
     new: RoutePlace
@@ -36,6 +39,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     twin: str | None = None
     side: Side | None = None
     cleaned: bool = False
+    dual: bool = False
     job: int | None = None
 
     @property

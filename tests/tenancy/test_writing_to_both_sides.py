@@ -1,0 +1,381 @@
+"""On a dual route the client writes to both sides, and what one of them did not get arrives, also after a crash."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.tenancy.conftest import SMALL, MakeIndex
+from vecfleet.enriching import PREVIOUS
+from vecfleet.errors import Unreachable
+from vecfleet.names import Tenant
+from vecfleet.settings import Settings
+from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, FileRoutes, PineconeDelphiClient, Rollout
+from vecfleet.tenancy.fences import NoBooks
+from vecfleet.tenancy.journal import FILE, Journal
+from vecfleet.tenancy.places import Place, Where
+
+OLD, NEW = "5698a809", "creator_ana_twin_coach"
+CREATOR, TWIN = "ana", "coach"
+PATIENCE_S = 60.0
+
+# An application that writes one record: by threads or by coroutines, as its first argument says.
+APPLICATION = """
+import asyncio, sys
+from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, FileRoutes, PineconeDelphiClient, Rollout
+
+rollout = Rollout(CachedRoutes(FileRoutes(sys.argv[2])), flag=False)
+vectors = [{"id": "r", "values": [2.0] * 8, "metadata": {"text": "the second"}}]
+if sys.argv[1] == "threads":
+    PineconeDelphiClient("small", rollout=rollout).upsert_vectors(vectors, "ana", "coach")
+else:
+    asyncio.run(DelphiPineconeClient("small", rollout=rollout).upsert_vectors(vectors, "ana", "coach"))
+"""
+
+
+class Routes:
+    """A file of routes with one dual route, read anew for every call."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.write()
+
+    def write(self, side: str = "old", *, old_index: str | None = None, **more: Any) -> None:
+        old = {"namespace": OLD} | ({"index": old_index} if old_index else {})
+        route = {"creator": CREATOR, "twin": TWIN, "old": [old], "new": {"namespace": NEW}, "side": side, "dual": True}
+        self.file.write_text(json.dumps({"routes": [route | more]}))
+
+    def rollout(self) -> Rollout:
+        return Rollout(CachedRoutes(FileRoutes(self.file), cache_s=0.0), flag=False)
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Routes:
+    return Routes(tmp_path / "routes.json")
+
+
+@pytest.fixture
+def small_index(make_index: MakeIndex, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "0.01")  # the emulator's answers do not lag
+    monkeypatch.setenv("REQUEST_DEADLINE_SECONDS", "0.4")  # and a writer that died is given up after five of these
+    return make_index()
+
+
+@pytest.fixture
+def client(small_index: str, routes: Routes) -> Iterator[PineconeDelphiClient]:
+    found = PineconeDelphiClient(small_index, rollout=routes.rollout())
+    yield found
+    found._threads.get().shutdown()
+
+
+def vectors(*ids: str, value: float = 1.0, text: str = "a secret text") -> list[dict[str, Any]]:
+    return [{"id": id, "values": [value] * SMALL, "metadata": {"text": text}} for id in ids]
+
+
+def there(client: PineconeDelphiClient, namespace: str, index: str | None = None) -> dict[str, tuple[bytes, Any]]:
+    """What a namespace holds, the added keys taken off."""
+    opened = client._index(Place(namespace, index))
+    found = opened.fetch(namespace, opened.list_ids(namespace).ids).records
+    added = {"migrated_from", PREVIOUS}
+    return {
+        id: (one.values, {key: value for key, value in one.metadata.items() if key not in added})
+        for id, one in found.items()
+    }
+
+
+def refuse(emulator: str, namespace: str, operation: str = "upsert") -> None:
+    rule = {"operation": operation, "namespace": namespace, "status": 507}  # one that the SDK does not try again
+    httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
+
+
+def heal(emulator: str) -> None:
+    httpx.delete(f"{emulator}/_emulator/faults").raise_for_status()
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
+def test_both_sides_hold_what_was_written_the_new_one_as_a_migration_would_have_made_it(
+    client: PineconeDelphiClient,
+) -> None:
+    given = vectors("r")
+
+    assert client.upsert_vectors(given, CREATOR, TWIN) == 1
+
+    (old,) = client.data.fetch(OLD, ["r"]).records.values()
+    (new,) = client.data.fetch(NEW, ["r"]).records.values()
+    assert old.metadata == {"text": "a secret text", "creator_id": CREATOR, "twin_id": TWIN}
+    assert (new.values, new.metadata["migrated_from"]) == (old.values, OLD)
+    assert json.loads(str(new.metadata[PREVIOUS])) == {"creator_id": CREATOR, "twin_id": TWIN}
+    assert client.journal.count() == 0 and given == vectors("r")
+
+
+def test_coroutines_write_to_both_sides_too(client: PineconeDelphiClient, routes: Routes, emulator: str) -> None:
+    async def write() -> None:
+        async with DelphiPineconeClient("small", rollout=routes.rollout()) as coroutines:
+            await coroutines.upsert_vectors(vectors("a", "b"), CREATOR, TWIN)
+            refuse(emulator, NEW)
+            assert await coroutines.upsert_vectors(vectors("c"), CREATOR, TWIN) == 1
+            heal(emulator)
+            assert await coroutines.delete_vectors(["a"], CREATOR, TWIN) == 1
+
+    asyncio.run(write())
+
+    until("what the new side was owed arrives", lambda: client.replay() == 0)
+    assert set(there(client, OLD)) == {"b", "c"} and there(client, OLD) == there(client, NEW)
+
+
+def test_old_and_new_may_be_two_indexes(client: PineconeDelphiClient, routes: Routes, make_index: MakeIndex) -> None:
+    routes.write(old_index=make_index("brain"))
+
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+
+    assert there(client, OLD, "brain") == there(client, NEW) and set(there(client, NEW)) == {"r"}
+
+
+def test_a_side_that_is_away_is_owed_and_gets_it_and_the_journal_tells_no_text(
+    client: PineconeDelphiClient, emulator: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.upsert_vectors(vectors("kept", "goes"), CREATOR, TWIN)
+    refuse(emulator, NEW)
+    refuse(emulator, NEW, "delete")
+    # When the application writes, writes again, and deletes, while the new side refuses
+    assert client.upsert_vectors(vectors("r", value=1.0), CREATOR, TWIN) == 1
+    assert client.upsert_vectors(vectors("r", "kept", value=3.0, text="another secret"), CREATOR, TWIN) == 2
+    assert client.delete_vectors(["goes"], CREATOR, TWIN) == 1
+    # Then the journal names what is owed, and nothing of what it says
+    assert client.journal.count() == 3
+    kept = (client.settings.vecfleet_home / FILE).read_bytes()
+    assert NEW.encode() in kept and b"secret" not in kept
+    assert "secret" not in "".join(capfd.readouterr())
+    # And once the new side is back, both are equal
+    heal(emulator)
+    until("all is levelled", lambda: client.replay() == 0)
+    assert set(there(client, OLD)) == {"kept", "r"} and there(client, OLD) == there(client, NEW)
+
+
+@pytest.mark.parametrize("way", ["threads", "coroutines"])
+def test_an_application_killed_between_the_two_writes_leaves_both_sides_equal_in_the_end(
+    way: str, client: PineconeDelphiClient, routes: Routes, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.upsert_vectors(vectors("r", text="the first"), CREATOR, TWIN)
+    # Given an application whose second write hangs
+    rule = {"operation": "upsert", "namespace": NEW, "hang": True}
+    httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
+    monkeypatch.setenv("REQUEST_DEADLINE_SECONDS", "30")
+    killed = subprocess.Popen([sys.executable, "-c", APPLICATION, way, str(routes.file)])
+    until("its first write is there", lambda: there(client, OLD)["r"][1]["text"] == "the second")
+    # When it is killed there
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    heal(emulator)
+    assert there(client, NEW)["r"][1]["text"] == "the first"
+    # Then whoever comes next on this machine makes up for it
+    assert client.journal.count() == 1
+    with client.journal._open() as db:  # the killed one's patience is not waited for
+        db.execute("UPDATE owed SET due = 0")
+    assert client.replay() == 0
+    assert there(client, NEW)["r"][1]["text"] == "the second" and there(client, OLD) == there(client, NEW)
+
+
+def test_many_writers_of_one_record_leave_both_sides_equal(client: PineconeDelphiClient) -> None:
+    def write(number: int) -> None:
+        for value in range(4):
+            client.upsert_vectors(vectors("r", value=10.0 * number + value + 1), CREATOR, TWIN)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    until("all is levelled", lambda: client.replay() == 0)
+    assert there(client, OLD) == there(client, NEW)
+
+
+def test_what_was_owed_before_the_cut_over_comes_from_the_side_that_had_it(
+    client: PineconeDelphiClient, routes: Routes, emulator: str
+) -> None:
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("before"), CREATOR, TWIN)
+    heal(emulator)
+    routes.write("new")
+    refuse(emulator, OLD)
+    client.upsert_vectors(vectors("after"), CREATOR, TWIN)
+    heal(emulator)
+
+    until("all is levelled", lambda: client.replay() == 0)
+
+    assert set(there(client, NEW)) == {"before", "after"} and there(client, OLD) == there(client, NEW)
+
+
+def test_once_the_old_side_is_cleaned_up_it_is_owed_nothing(
+    client: PineconeDelphiClient, routes: Routes, emulator: str
+) -> None:
+    routes.write("new")
+    refuse(emulator, OLD)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+    heal(emulator)
+    routes.write("new", cleaned=True)
+    client.upsert_vectors(vectors("s"), CREATOR, TWIN)
+
+    until("nothing is owed", lambda: client.replay() == 0)
+
+    assert set(there(client, NEW)) == {"r", "s"} and there(client, OLD) == {}
+
+
+def test_nothing_is_deleted_on_account_of_a_side_that_is_not_there(
+    client: PineconeDelphiClient, routes: Routes, emulator: str
+) -> None:
+    client.upsert_vectors(vectors("r", "s"), CREATOR, TWIN)
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r", value=2.0), CREATOR, TWIN)
+    heal(emulator)
+    client.data.delete_namespace(OLD)
+
+    client.journal._clock = lambda: time.time() + 1
+    assert client.replay() == 1
+    assert set(there(client, NEW)) == {"r", "s"}
+
+
+def test_an_erased_tenant_leaves_the_journal_and_is_replayed_by_nobody(
+    client: PineconeDelphiClient, emulator: str
+) -> None:
+    # Given an erasure from elsewhere, which this machine has only the fence of
+    client.books = Fenced()
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+    heal(emulator)
+    until("its rows go", lambda: client.replay() == 0)
+    assert there(client, NEW) == {}
+    # And one from here
+    client.books = NoBooks()
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+    heal(emulator)
+    assert client.delete_creator(CREATOR)
+    assert client.journal.count() == 0
+    assert CREATOR.encode() not in (client.settings.vecfleet_home / FILE).read_bytes()
+
+
+class Fenced(NoBooks):
+    def fenced(self, tenant: Tenant) -> bool:
+        return tenant == Tenant(CREATOR, TWIN)
+
+
+def test_of_a_namespace_that_tenants_share_only_own_records_are_deleted(
+    client: PineconeDelphiClient, routes: Routes
+) -> None:
+    table = {
+        "creator": CREATOR,
+        "twin": TWIN,
+        "old": [{"namespace": OLD, "shared": True}],
+        "new": {"namespace": NEW},
+        "side": "old",
+        "dual": True,
+    }
+    routes.file.write_text(json.dumps({"routes": [table, {**table, "twin": "other", "new": {"namespace": NEW + "2"}}]}))
+    client.upsert_vectors(vectors("hers"), CREATOR, "other")
+
+    assert client.delete_vectors(["hers"], CREATOR, TWIN) == 0
+
+    assert set(there(client, OLD)) == {"hers"} == set(there(client, NEW + "2"))
+
+
+def test_a_journal_that_cannot_be_written_stops_the_write_before_anything_is_sent(
+    client: PineconeDelphiClient,
+) -> None:
+    home = client.settings.vecfleet_home
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "journal").write_text("a file where a folder should be")
+
+    with pytest.raises(Unreachable, match="journal"):
+        client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+
+    assert there(client, OLD) == there(client, NEW) == {}
+
+
+# The journal alone
+
+HERE = Where(Tenant(CREATOR, TWIN), "old", (Place(OLD),), "its route", (Place(NEW),), dual=True)
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: Clock) -> Journal:
+    return Journal(tmp_path / "journal" / "j", fresh_s=60.0, abandoned_s=100.0, clock=clock)
+
+
+def test_a_write_that_ends_on_both_sides_leaves_nothing_and_any_other_is_due_once_reads_are_fresh(
+    journal: Journal, clock: Clock
+) -> None:
+    journal.settle(journal.note(HERE, ["a"]), both=True)
+    assert journal.count() == 0
+
+    journal.settle(journal.note(HERE, ["a"]), both=False)
+    assert journal.claim() is None
+    clock.now += 60
+    claimed = journal.claim()
+    assert claimed is not None and (claimed.side, claimed.namespace, claimed.ids) == ("new", NEW, ("a",))
+    assert journal.claim() is None  # it is being written
+    journal.settle(claimed, both=True)
+    assert journal.count() == 0
+
+
+def test_a_writer_that_was_given_up_and_wrote_after_all_leaves_it_to_another_replay(
+    journal: Journal, clock: Clock
+) -> None:
+    frozen = journal.note(HERE, ["a"])
+    clock.now += 100
+    claimed = journal.claim()
+    assert claimed is not None
+    journal.settle(claimed, both=True)
+    assert journal.count() == 0
+    # When the frozen one goes on, to write over what the replay wrote
+    journal.settle(frozen, both=True)
+    # Then the record is looked at again
+    assert journal.count() == 1
+
+
+def test_two_who_were_at_a_record_at_once_both_leave_it_owed(journal: Journal) -> None:
+    one = journal.note(HERE, ["a", "b"])
+    other = journal.note(HERE, ["b"])  # it waits for a second, and then no longer
+
+    journal.settle(other, both=True)
+    journal.settle(one, both=True)
+
+    assert journal.count() == 1
+
+
+def test_an_erasure_takes_a_tenants_rows_and_no_others(journal: Journal) -> None:
+    alike = Where(Tenant(CREATOR + "2", TWIN), "old", (Place("x"),), "", (Place("y"),), dual=True)
+    for where in (HERE, alike):
+        journal.note(where, ["a"])
+
+    assert journal.forget(Tenant(CREATOR)) == 1
+    assert journal.count() == 1

@@ -1,0 +1,100 @@
+"""What is added to a record's metadata on its way, and how it is taken off again. Pure, and reversible.
+
+`migrated_from` always; `creator_id` and `twin_id` where the owner is known; `needs_review` for orphans sent to review.
+Where one of these keys was there before, its old value travels along in `_vecfleet_prev` (a JSON object as text), so
+that the way back needs no other memory. The fleet and an application that writes to both sides share this form.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from vecfleet.owners import Owner
+from vecfleet.records import Metadata, MetadataValue
+
+PREVIOUS = "_vecfleet_prev"
+SOURCE = "migrated_from"
+
+ConflictPolicy = Literal["fail", "keep", "overwrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An enriched key already holds something else, and the plan says not to touch it."""
+
+    key: str
+
+    @property
+    def reason(self) -> str:
+        return f"its metadata key {self.key!r} already holds another value"
+
+
+def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -> Metadata:
+    """What is added to the records of `source`, given whose they are."""
+    added: dict[str, MetadataValue] = {SOURCE: source}
+    if owner is not None:
+        added["creator_id"] = owner.creator
+        if owner.twin is not None:
+            added["twin_id"] = owner.twin
+    if needs_review:
+        added["needs_review"] = True
+    return added
+
+
+def enriched(metadata: Metadata, added: Metadata, policy: ConflictPolicy) -> Metadata | Conflict:
+    """The metadata as the target should hold it, or the key that stands in the way.
+
+    With policy `keep`, a key that holds something else stays as it is; with `overwrite`, the old value is remembered.
+    """
+    found: dict[str, MetadataValue] = dict(metadata)
+    previous: dict[str, MetadataValue] = {}
+    for key, value in added.items():
+        if key in found:
+            held = found[key]
+            if not _same(held, value) and policy == "fail":
+                return Conflict(key)
+            if not _same(held, value) and policy == "keep":
+                continue
+            previous[key] = held
+        found[key] = value
+    if PREVIOUS in found:  # an earlier migration's: remembered inside ours, or undoing would take it for ours
+        previous[PREVIOUS] = found[PREVIOUS]
+    if previous:
+        # json and not orjson: it keeps lone surrogates, NaN and integers of any size, which a source may hold.
+        found[PREVIOUS] = json.dumps(previous, sort_keys=True, separators=(",", ":"))
+    return found
+
+
+def restored(metadata: Metadata, added: Metadata) -> Metadata:
+    """The metadata as it was: touches only keys that still hold what `enriched` put there."""
+    found: dict[str, MetadataValue] = dict(metadata)
+    previous = _previous(found)
+    for key, value in added.items():
+        if key not in found or not _same(found[key], value):
+            continue
+        if key in previous:
+            found[key] = previous[key]
+        else:
+            del found[key]
+    if previous:
+        if PREVIOUS in previous:
+            found[PREVIOUS] = previous[PREVIOUS]
+        else:
+            del found[PREVIOUS]
+    return found
+
+
+def _same(held: MetadataValue, value: MetadataValue) -> bool:
+    """Equal in kind too: to Python 1.0 equals True."""
+    return type(held) is type(value) and held == value
+
+
+def _previous(metadata: Metadata) -> dict[str, MetadataValue]:
+    text = metadata.get(PREVIOUS)
+    if not isinstance(text, str):
+        return {}
+    try:
+        held = json.loads(text)
+    except ValueError:
+        return {}  # somebody else's key of the same name: not ours to undo
+    return held if isinstance(held, dict) else {}

@@ -1,0 +1,270 @@
+"""Writes to both sides of a roll-out, and the journal of what one side is still owed of them.
+
+The journal is a SQLite file of this machine, shared by its threads and processes. A row says (side, namespace, id):
+this side may lack what the other one holds of the record. `namespace` is the tenant's own, whichever side is meant;
+neither text nor vectors are kept. A row is there before the first of the two writes and goes after the second. Whoever
+dies in between leaves it, and `replay` reads the record again where it was written first, and writes or deletes what it
+finds. An id is written by one at a time on this machine; who was overtaken all the same leaves it to the replay.
+"""
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from vecfleet import names
+from vecfleet.enriching import SOURCE, additions, restored
+from vecfleet.errors import Conflict, StoreError, Unreachable
+from vecfleet.names import Tenant
+from vecfleet.owners import Owner
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Index
+from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, on_new_side
+
+log = structlog.get_logger("vecfleet.tenancy")
+
+FILE = "journal/writes.sqlite3"  # under VECFLEET_HOME
+# A write takes at most its deadline and the SDK's three retries of it; one that is silent for longer is given up.
+_ABANDONED_AFTER_DEADLINES = 5
+_PATIENCE_S = 1.0  # how long a write waits for another of the same record, which takes some tens of milliseconds
+_NAP_S = 0.02
+_LOCK_S = 10.0  # how long for the file's own lock, which is held for milliseconds
+_LOOK_EVERY_S = 5.0  # how often writers look whether something is owed
+_AT_ONCE = 100  # records replayed by one fetch and one upsert
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS owed (
+    n INTEGER PRIMARY KEY, side TEXT NOT NULL, namespace TEXT NOT NULL, id TEXT NOT NULL,
+    writer TEXT NOT NULL, due REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS owed_by_id ON owed (namespace, id);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A write under way: the tenant's own namespace, the records, the side that is owed them, and who writes."""
+
+    namespace: str
+    side: Side
+    ids: tuple[str, ...]
+    writer: str
+
+    @property
+    def tenant(self) -> Tenant:
+        tenant = names.parse(self.namespace)
+        assert tenant is not None, "only namespaces built from a tenant are noted"
+        return tenant
+
+
+class Journal:
+    """What is owed, in a file. Opened anew for each call, so that it may be shared by threads and carried over a fork.
+
+    `fresh_s`: for how long reads may lag behind a write; nothing is replayed earlier. `abandoned_s`: after so long a
+    write that was noted and not settled is taken for dead. Raises Unreachable where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, fresh_s: float, abandoned_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._fresh_s, self._abandoned_s, self._clock = path, fresh_s, abandoned_s, clock
+        self._looked = float("-inf")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Journal":
+        abandoned_s = _ABANDONED_AFTER_DEADLINES * settings.request_deadline_seconds
+        return cls(settings.vecfleet_home / FILE, settings.freshness_wait_seconds, abandoned_s)
+
+    def note(self, where: Where, ids: Sequence[str]) -> Noted:
+        """Put on record, before anything is sent, that the other side will be owed these records."""
+        tenant = where.tenant
+        side: Side = "old" if where.side == "new" else "new"
+        noted = Noted(names.build(tenant.creator, tenant.twin), side, tuple(dict.fromkeys(ids)), uuid.uuid4().hex)
+        patient_until = time.monotonic() + _PATIENCE_S
+        while True:
+            with self._open() as db:
+                if time.monotonic() >= patient_until or not any(self._being_written(db, noted, id) for id in noted.ids):
+                    due = self._clock() + self._abandoned_s
+                    rows = [(side, noted.namespace, id, noted.writer, due) for id in noted.ids]
+                    db.executemany("INSERT INTO owed (side, namespace, id, writer, due) VALUES (?, ?, ?, ?, ?)", rows)
+                    return noted
+            time.sleep(_NAP_S)
+
+    def settle(self, noted: Noted, both: bool) -> None:
+        """The write has ended, on both sides or not. What it did not bring to both, alone, is owed from now on."""
+        with self._open() as db:
+            due = self._clock() + self._fresh_s
+            for id in noted.ids:
+                own = db.execute(
+                    "SELECT n FROM owed WHERE namespace = ? AND id = ? AND writer = ?",
+                    (noted.namespace, id, noted.writer),
+                ).fetchone()
+                if own is None:  # a replay took it over: this writer was given up, and has written since
+                    row = (noted.side, noted.namespace, id, due)
+                    db.execute("INSERT INTO owed (side, namespace, id, writer, due) VALUES (?, ?, ?, '', ?)", row)
+                elif both and not self._overlapped(db, noted, id, own[0]):
+                    older = (noted.namespace, id, own[0])
+                    db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n <= ?", older)
+                else:
+                    db.execute("UPDATE owed SET writer = '', due = ? WHERE n = ?", (due, own[0]))
+
+    def claim(self) -> Noted | None:
+        """Take some records of one tenant that one side is owed and nobody is writing: the caller is, from now on.
+
+        Of several rows of a record the youngest says which side. None where nothing is due.
+        """
+        if not self._path.exists():
+            return None
+        with self._open() as db:
+            now, writer = self._clock(), uuid.uuid4().hex
+            due = db.execute(
+                "SELECT side, namespace, id, n FROM owed WHERE n IN "
+                "(SELECT max(n) FROM owed GROUP BY namespace, id HAVING max(due) <= ?) ORDER BY n LIMIT ?",
+                (now, _AT_ONCE),
+            ).fetchall()
+            if not due:
+                return None
+            side, namespace = due[0][:2]
+            own = [(id, n) for its_side, its_namespace, id, n in due if (its_side, its_namespace) == (side, namespace)]
+            for id, n in own:
+                db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n < ?", (namespace, id, n))
+                db.execute("UPDATE owed SET writer = ?, due = ? WHERE n = ?", (writer, now + self._abandoned_s, n))
+            return Noted(namespace, side, tuple(id for id, _ in own), writer)
+
+    def look(self) -> bool:
+        """Whether it is time to look, and something is due."""
+        if time.monotonic() - self._looked < _LOOK_EVERY_S or not self._path.exists():
+            return False
+        self._looked = time.monotonic()
+        with self._open() as db:
+            return db.execute("SELECT 1 FROM owed WHERE due <= ?", (self._clock(),)).fetchone() is not None
+
+    def count(self) -> int:
+        """How many records a side is owed, those being written now among them."""
+        if not self._path.exists():
+            return 0
+        with self._open() as db:
+            return int(db.execute("SELECT count(*) FROM (SELECT DISTINCT namespace, id FROM owed)").fetchone()[0])
+
+    def forget(self, tenant: Tenant) -> int:
+        """Nothing of this tenant stays in the file. Returns how many rows went."""
+        if not self._path.exists():
+            return 0
+        with self._open() as db:
+            own = [
+                (namespace,)
+                for (namespace,) in db.execute("SELECT DISTINCT namespace FROM owed").fetchall()
+                if names.belongs_to(namespace, tenant.creator, tenant.twin)
+            ]
+            return sum(db.execute("DELETE FROM owed WHERE namespace = ?", one).rowcount for one in own)
+
+    def _being_written(self, db: sqlite3.Connection, noted: Noted, id: str) -> bool:
+        query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND writer <> '' AND due > ?"
+        return db.execute(query, (noted.namespace, id, self._clock())).fetchone() is not None
+
+    @staticmethod
+    def _overlapped(db: sqlite3.Connection, noted: Noted, id: str, n: int) -> bool:
+        """Whether somebody else was at this record meanwhile: which of the two came last on each side, nobody knows."""
+        query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND n <> ? AND (writer <> '' OR n > ?)"
+        return db.execute(query, (noted.namespace, id, n, n)).fetchone() is not None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """One transaction. On its end the file holds no trace of what was deleted."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            with closing(sqlite3.connect(self._path, timeout=_LOCK_S, isolation_level=None)) as db:
+                db.execute("PRAGMA secure_delete = ON")
+                db.executescript(_SCHEMA)
+                db.execute("BEGIN IMMEDIATE")
+                with db:
+                    yield db
+        except (sqlite3.Error, OSError) as error:
+            raise Unreachable(
+                f"the journal of writes cannot be used: {error}", next_step="check VECFLEET_HOME and its disk"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What a replay needs of a client: where a tenant is, its indexes, how to write, and whether it was erased."""
+
+    where: Callable[[Tenant], Where]
+    index: Callable[[Place], Index]
+    write: Callable[[Place, Sequence[Record]], object]
+    fenced: Callable[[Tenant], bool]
+
+
+def replay(journal: Journal, sides: Sides) -> int:
+    """Level what is due. Returns how many records are owed still. Safe to repeat, and to run in several processes."""
+    while (noted := journal.claim()) is not None:
+        levelled = False
+        try:
+            _level(noted, sides)
+            levelled = True
+        except (StoreError, Unreachable) as error:
+            log.warning("a side is still owed records", records=len(noted.ids), why=type(error).__name__)
+        finally:
+            journal.settle(noted, levelled)
+    return journal.count()
+
+
+def tell_owed(noted: Noted, error: Exception) -> None:
+    """One side took a write and the other did not: the application goes on, and the journal remembers."""
+    log.warning("a side is owed records", side=noted.side, records=len(noted.ids), why=type(error).__name__)
+
+
+def tell_unexpected(done: Future[int]) -> None:
+    """What ended a replay in the background, where nobody waits for its result."""
+    error = done.exception()
+    if error is not None:
+        log.error("a replay ended", why=type(error).__name__, said=str(error))
+
+
+def _level(noted: Noted, sides: Sides) -> None:
+    tenant = noted.tenant
+    where = sides.where(tenant)
+    if not where.writable:
+        raise Unreachable(f"nothing was replayed: {where.why}", next_step="check VECFLEET_ROUTES")
+    if not where.dual:
+        return  # one side is left, or readers and writers use one: the other is owed nothing any more
+    told, owed = (where.old, where.new) if noted.side == "new" else (where.new, where.old)
+    held: dict[str, tuple[Place, Record]] = {}
+    for place in told:
+        found = _own(sides.index(place), place, tenant, noted.ids)
+        held |= {id: (place, record) for id, record in found.items() if id not in held}
+    records = [_as_on(noted.side, tenant, place, record) for place, record in held.values()]
+    gone = [id for id in noted.ids if id not in held]
+    # As late as can be: an erasure may have begun since.
+    if sides.fenced(tenant):
+        return
+    if records:
+        sides.write(owed[0], records)
+    for place in owed if gone else ():
+        index = sides.index(place)
+        there = list(_own(index, place, tenant, gone))
+        if there and not any(sides.index(one).namespace(one.namespace) for one in told):
+            raise Conflict("the side that tells the truth is not there: nothing is deleted on its account")
+        index.delete(place.namespace, there)
+
+
+def _own(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> dict[str, Record]:
+    """The tenant's own of these records."""
+    found = index.fetch(place.namespace, ids).records
+    return found if holds_only(place) else {id: one for id, one in found.items() if is_own(one.metadata, tenant)}
+
+
+def _as_on(side: Side, tenant: Tenant, place: Place, record: Record) -> Record:
+    """A record of one side as the other one holds it."""
+    if side == "new":
+        return record.with_metadata(on_new_side(record.metadata, tenant, place))
+    source = record.metadata.get(SOURCE)
+    if not isinstance(source, str):
+        return record
+    return record.with_metadata(restored(record.metadata, additions(source, Owner(tenant.creator, tenant.twin))))
