@@ -1,6 +1,6 @@
 """What stands against an irreversible step: pure functions from facts to sentences. An empty answer means go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
 
 # More than this is not what an application does in passing: a person must say that it is meant (design §8).
 _FEW, _FEW_SHARE = 10, 0.01
+_NAMED = 5  # namespaces named where more are meant
 
 
 def removal_cap(records: int) -> int:
@@ -42,6 +43,40 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
         objections.append(f"{facts.parked_batches} batches are parked")
     objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
     return objections
+
+
+@dataclass(frozen=True, slots=True)
+class DecommissionFacts:
+    """What is known of an index right before it is deleted whole."""
+
+    index: str
+    jobs: Sequence[Job]  # that read from it, in the order of their making
+    working: Sequence[int]  # jobs that hold namespaces of it
+    held: Mapping[str, int]  # namespace → records listed there now
+    protected: bool
+    after: timedelta
+
+
+def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[str, str]]:
+    """Every reason why the index may not be deleted yet, each with what to do about it."""
+    found = [(f"job {id} works on it", f"vecfleet status {id}") for id in facts.working]
+    left = [job for job in facts.jobs if job.state is JobState.CLEANED]
+    if not left:
+        found.append(("no job has moved what is in it and cleaned it up", f"vecfleet plan index {facts.index} NEW"))
+    for job in left:
+        since = job.cut_over_at or job.ended_at or now
+        if now < since + facts.after:
+            found.append((f"job {job.id} is watched until {since + facts.after:%Y-%m-%d %H:%M} UTC", "wait until then"))
+    if facts.held:
+        named = ", ".join(list(facts.held)[:_NAMED]) + (", …" if len(facts.held) > _NAMED else "")
+        count = sum(facts.held.values())
+        found.append(
+            (f"it still holds {count:,} records in {len(facts.held):,} namespaces: {named}",
+             f"vecfleet audit {facts.index}; move them, or vecfleet wipe --index {facts.index} --export FOLDER")
+        )  # fmt: skip
+    if facts.protected:
+        found.append(("it is protected against deletion", "switch that off in Pinecone's console: Configure index"))
+    return found
 
 
 def _against_state(facts: CleanUpFacts, now: datetime) -> list[str]:

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     webhook_url: SecretStr | None = None
 
+    decommission_after_days: Annotated[float, Field(ge=0)] = 7.0
+
     read_unit_dollars_per_million: Dollars = 16.0
     write_unit_dollars_per_million: Dollars = 4.0
     egress_dollars_per_gb: Dollars = 0.0

@@ -25,6 +25,7 @@ from orchestrator.cli import (
     running,
     serving,
     steering,
+    whole_indexes,
 )
 from orchestrator.cli.output import err, say_error
 from vecfleet.errors import VecfleetError
@@ -85,7 +86,8 @@ park.command("accept")(steering.park_accept)
 app.command()(looking.report)
 app.command()(erasing.forget)
 app.command()(erasing.readmit)
-app.command()(erasing.wipe)
+app.command()(whole_indexes.wipe)
+app.command()(whole_indexes.decommission)
 app.add_typer(rehearsals, name="rehearse")
 rehearsals.command()(erasing.deletion)
 app.add_typer(pg_commands, name="pg")

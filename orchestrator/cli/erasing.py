@@ -1,6 +1,5 @@
-"""`forget`, `readmit` and `wipe`: they delete what no job has copied, show it first, and ask."""
+"""`forget`, `readmit` and `rehearse deletion`: they erase tenants, show it first, and ask for the name."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from orchestrator.cli.session import fleet, who
 from orchestrator.erasing import CERTIFICATES, JobTableBooks, exporter
 from orchestrator.ledger import erasures, forgetting
 from vecfleet import names
-from vecfleet.errors import BadInput, NotFound, Refused
+from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing, finding
@@ -136,44 +135,6 @@ def readmit(
             raise NotFound(f"no fence stands against {_called(Tenant(creator, twin))}", next_step="vecfleet jobs")
     say(f"jobs may write records of {_called(Tenant(creator, twin))} again")
     say_next(["vecfleet jobs"])
-
-
-def wipe(
-    index: Annotated[str, typer.Option(metavar="NAME", help="The index to empty.")],
-    export: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
-    ] = None,
-    no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
-    yes: Yes = False,
-) -> None:
-    """Start fresh: delete every namespace of an index, and keep the index."""
-    if (export is None) == (not no_backup):
-        raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")
-    with fleet() as parts:
-        opened = parts.store.open(parts.store.describe(index))
-        with parts.database.begin() as connection:
-            busy = forgetting.live_on(connection, opened.info.host)
-        if busy:
-            raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
-        found = finding.everything(opened)
-        records = sum(one.count for one in found)
-        say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
-        confirm_by_typing(index, yes=yes)
-        if export is not None:
-            copy = exporter(parts.folders.open(parts.folders.create_like(export, opened.info, None, None)))
-            exported = sum(copy(opened, one) for one in found)
-            if exported < records:
-                raise Refused(f"{exported:,} of {records:,} records were exported", next_step="wipe again")
-            say(f"exported: {exported:,} records to {export}")
-        with parts.database.begin() as connection:
-            forgetting.note_wipe(connection, who(), index, records, len(found))
-        left = erasing.delete_all(opened, found)
-        for one in left:
-            say(f"left: {one}", style="red")
-        say(f"{index}: {records:,} records deleted at {datetime.now(UTC):%H:%M:%S} UTC", style="bold")
-        say_next([f"vecfleet audit {index}"])
-    if left:
-        raise typer.Exit(_UNCONFIRMED)
 
 
 def deletion(

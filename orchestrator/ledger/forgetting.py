@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orchestrator import manifests
 from orchestrator import tables as t
-from orchestrator.ledger import audit, batches, checks, differences, moves, striking
+from orchestrator.ledger import batches, checks, differences, moves, striking
 from orchestrator.states import BatchKind
 from orchestrator.traces import Traces
 from vecfleet.digests import Tally
@@ -275,14 +275,3 @@ def indexes(connection: sa.Connection) -> set[str]:
             sa.select(side["name"].astext).where(J.plan[label]["store"].astext == "pinecone").distinct()
         ).scalars()
     }
-
-
-def live_on(connection: sa.Connection, host: str) -> list[int]:
-    """Jobs that hold namespaces of this index."""
-    query = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host).distinct().order_by(t.claim.c.job_id)
-    return list(connection.execute(query).scalars())
-
-
-def note_wipe(connection: sa.Connection, who: str, index: str, records: int, namespaces: int) -> None:
-    """The intent to empty an index, committed before the first deletion."""
-    audit.note(connection, who, "wipe", None, index=index, records=records, namespaces=namespaces)

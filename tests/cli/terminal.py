@@ -59,9 +59,9 @@ class Brain:
     def drop(self, name: str = "brain") -> None:
         httpx.delete(f"{self.address}/indexes/{name}", headers=HEADERS).raise_for_status()
 
-    def write(self, namespace: str, *ids: str, **metadata: str) -> None:
-        index = self.store.open(self.store.describe("brain"))
-        index.upsert(namespace, [Record(id, b"\0\0\x80\x3f" * DIMENSION, metadata=metadata) for id in ids])
+    def write(self, namespace: str, *ids: str, index: str = "brain", **metadata: str) -> None:
+        opened = self.store.open(self.store.describe(index))
+        opened.upsert(namespace, [Record(id, b"\0\0\x80\x3f" * DIMENSION, metadata=metadata) for id in ids])
 
     def clear(self, namespace: str) -> None:
         self.store.open(self.store.describe("brain")).delete_namespace(namespace)

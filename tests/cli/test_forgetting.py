@@ -1,10 +1,9 @@
-"""`forget`, `readmit` and `wipe` as a person types them."""
+"""`forget` and `readmit` as a person types them."""
 
 import json
 from pathlib import Path
 
 import pytest
-from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet
 
 from orchestrator.ledger import erasures
@@ -60,26 +59,3 @@ def test_a_twin_that_came_back_is_readmitted(vecfleet: Vecfleet, tenants: Brain,
 
     with database.begin() as connection:
         assert not erasures.fenced(connection, [subject_of(Tenant("ana"))])
-
-
-def test_wipe_needs_a_way_back_or_a_word_that_none_is_wanted(vecfleet: Vecfleet, tenants: Brain) -> None:
-    answer = vecfleet("wipe", "--index", "brain", "--yes")
-    assert answer.code == 2 and "--no-backup" in answer.err
-
-    wiped = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
-
-    assert wiped.code == 0, wiped.err
-    assert "This deletes 8 records in 4 namespaces" in wiped.out and "exported: 8 records" in wiped.out
-    index = tenants.store.open(tenants.store.describe("brain"))
-    assert [one.name for one in index.namespaces() if one.count] == []
-
-
-def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:
-    host = tenants.store.describe("brain").host
-    table.apply(plan_of(planned("s", "t-s")))
-    with table.begin() as connection:
-        connection.exec_driver_sql("UPDATE claim SET index_host = %(host)s", {"host": host})
-
-    answer = vecfleet("wipe", "--index", "brain", "--no-backup", "--yes")
-
-    assert answer.code == 3 and "job 1 works on brain" in answer.err

@@ -9,8 +9,11 @@ import pytest
 
 from orchestrator import services
 from orchestrator.states import JobState
+from orchestrator.web.app import JobTableRoutes
 from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
-from tests.stories.world import SMALL, WHO, OpenWorld
+from tests.stories.world import SMALL, WHO, OpenWorld, World
+from vecfleet.errors import VecfleetError
+from vecfleet.tenancy import CachedRoutes, PineconeDelphiClient, Rollout
 
 pytestmark = pytest.mark.story
 
@@ -29,7 +32,7 @@ def writing(write: Callable[[int], None]) -> Iterator[None]:
             while not stop.wait(EVERY_S):
                 write(number)
                 number += 1
-        except (httpx.HTTPError, AssertionError) as error:
+        except (httpx.HTTPError, VecfleetError, AssertionError) as error:
             failed.append(error)
 
     thread = threading.Thread(target=work)
@@ -91,6 +94,56 @@ def test_dual_an_application_that_writes_to_both_sides_all_the_time_does_not_kee
     services.another_pass(world.fleet.database, job_id, WHO)
     world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.VERIFIED)
+    assert_twins(world)
+
+
+def test_dual_an_application_that_uses_our_client_loses_nothing_from_the_first_copy_to_the_clean_up(
+    open_world: OpenWorld,
+) -> None:
+    # Given an application whose client reads the job table's routes
+    world = open_world()
+    world.fill(alma=200)
+    world.start(workers=1)
+    routes = CachedRoutes(JobTableRoutes(world.fleet.database), cache_s=0.2)
+    rollout = Rollout(routes, flag=False)
+    client = PineconeDelphiClient(SMALL, settings=world.fleet.settings, rollout=rollout)
+    job_id = world.apply(world.plan(SMALL, writers="dual", max_passes=50))
+    world.until("it writes to both sides", lambda: rollout.where(CREATOR, "alma").dual)
+
+    def write(number: int) -> None:
+        vectors = [{"id": f"alma-{number % 50}", "values": [number + 1.0] * 8, "metadata": {"n": number}}]
+        client.upsert_vectors(vectors, CREATOR, "alma")
+        if number < 5:
+            client.upsert_vectors([{"id": f"new-{number}", "values": [1.0] * 8}], CREATOR, "alma")
+            client.delete_vectors([f"alma-{100 + number}"], CREATOR, "alma")
+
+    # When it adds and deletes, and changes records all the time, and the new side is away for one of the writes
+    with writing(write):
+        world.reaches(job_id, JobState.VERIFIED)
+    world.emulator.fault(operation="upsert", namespace=target_of("alma"), status=507)
+    client.upsert_vectors([{"id": "alma-60", "values": [7.0] * 8}], CREATOR, "alma")
+    world.emulator.no_faults()
+    assert client.journal.count() == 1
+    world.until("the journal is empty", lambda: client.replay() == 0)
+    # Then another pass finds both sides equal
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_twins(world)
+    # And so they are once readers have moved, until the old side goes
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    world.until("the new side is first", lambda: rollout.where(CREATOR, "alma").side == "new")
+    client.upsert_vectors([{"id": "alma-61", "values": [8.0] * 8}], CREATOR, "alma")
+    assert_twins(world)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    world.until("one side is left", lambda: not rollout.where(CREATOR, "alma").dual)
+    client.upsert_vectors([{"id": "alma-62", "values": [9.0] * 8}], CREATOR, "alma")
+    there = world.emulator.dump(SMALL)
+    assert set(there) == {target_of("alma")} and {"alma-60", "alma-61", "alma-62"} <= set(there[target_of("alma")])
+
+
+def assert_twins(world: World) -> None:
     alma = {"alma": world.emulator.records(SMALL, "alma")}
     assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
 

@@ -209,6 +209,17 @@ class Dated(Protocol):
         """A number that any insert or update changes; a deletion shows in the ids. None for an absent namespace."""
 
 
+@runtime_checkable
+class Removing(Protocol):
+    """A store whose indexes can be deleted whole, and be protected against that."""
+
+    def protected(self, index: str) -> bool:
+        """Whether it refuses the deletion until a person lifts the protection."""
+
+    def remove(self, index: str) -> None:
+        """Delete it with all that is in it, and wait until it is gone."""
+
+
 class Store(Protocol):
     """A store's control plane: which indexes there are."""
 

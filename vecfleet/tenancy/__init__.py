@@ -2,9 +2,9 @@
 
 Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (how a
 roll-out is told), `rollout` (which side a tenant is on), `asking` (questions and answers), `client` and its twin
-`async_client`, `guard` and `audit`, `finding`, `fences` and `erasing`, `evidence`. The HTTP API (`api`) and the monitor
-(`monitor`) need the extra `api` and are imported by their own names. Nothing here needs Celery, Postgres, or a package
-of ours but `vecfleet`.
+`async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erasing`, `evidence`.
+The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are imported by their own names. Nothing here
+needs Celery, Postgres, or a package of ours but `vecfleet`.
 """
 
 from vecfleet.tenancy.async_client import DelphiPineconeClient

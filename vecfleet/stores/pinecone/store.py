@@ -16,6 +16,7 @@ from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
 
 READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
+GONE_SECONDS = 300  # as long as for its making
 DEFAULT_CLOUD = "aws"  # where the service itself creates an index that names no place
 DEFAULT_REGION = "us-east-1"
 
@@ -70,6 +71,14 @@ class PineconeStore:
                     timeout=READY_SECONDS,
                 )
         return self._info(created)
+
+    def protected(self, index: str) -> bool:
+        with translated(f"describe the index {index!r}"):
+            return self._client.get().indexes.describe(index).deletion_protection == "enabled"
+
+    def remove(self, index: str) -> None:
+        with translated(f"delete the index {index!r}"):
+            self._client.get().indexes.delete(index, timeout=GONE_SECONDS)
 
     def backups(self) -> PineconeBackups:
         return PineconeBackups(self._client)

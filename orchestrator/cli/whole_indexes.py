@@ -1,0 +1,116 @@
+"""`wipe` and `decommission`: they empty or delete a whole index, show it first, and ask for its name."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.erasing import Yes
+from orchestrator.cli.output import confirm_by_typing, say, say_next
+from orchestrator.cli.session import fleet, who
+from orchestrator.erasing import exporter
+from orchestrator.guards import DecommissionFacts, against_decommission
+from orchestrator.ledger import whole_indexes
+from orchestrator.model import Job
+from orchestrator.states import JobState
+from vecfleet.errors import BadInput, Refused, WrongKind
+from vecfleet.stores.base import Removing
+from vecfleet.tenancy import erasing, finding
+
+_UNCONFIRMED = 1
+
+
+def wipe(
+    index: Annotated[str, typer.Option(metavar="NAME", help="The index to empty.")],
+    export: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
+    ] = None,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Start fresh: delete every namespace of an index, and keep the index."""
+    if (export is None) == (not no_backup):
+        raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")
+    with fleet() as parts:
+        opened = parts.store.open(parts.store.describe(index))
+        with parts.database.begin() as connection:
+            busy = whole_indexes.live_on(connection, opened.info.host)
+        if busy:
+            raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
+        found = finding.everything(opened)
+        records = sum(one.count for one in found)
+        say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
+        confirm_by_typing(index, yes=yes)
+        if export is not None:
+            copy = exporter(parts.folders.open(parts.folders.create_like(export, opened.info, None, None)))
+            exported = sum(copy(opened, one) for one in found)
+            if exported < records:
+                raise Refused(f"{exported:,} of {records:,} records were exported", next_step="wipe again")
+            say(f"exported: {exported:,} records to {export}")
+        if _sizes(finding.everything(opened)) != _sizes(found):
+            raise Refused(
+                f"{index} changed since it was shown; nothing was deleted", next_step="stop its writers first"
+            )
+        with parts.database.begin() as connection:
+            whole_indexes.note_wipe(connection, who(), index, records, len(found))
+        left = erasing.delete_all(opened, found)
+        for one in left:
+            say(f"left: {one}", style="red")
+        say(f"{index}: {records:,} records deleted at {datetime.now(UTC):%H:%M:%S} UTC", style="bold")
+        say_next([f"vecfleet audit {index}"])
+    if left:
+        raise typer.Exit(_UNCONFIRMED)
+
+
+def _sizes(found: list[finding.Found]) -> dict[str, tuple[int, int]]:
+    """Which ids are where: no more is deleted than was shown."""
+    return {one.name: (one.count, one.digest) for one in found}
+
+
+def decommission(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="The old index.")],
+    yes: Yes = False,
+) -> None:
+    """Delete an old index, days after everything in it was moved, proven, cut over and cleaned up."""
+    with fleet() as parts:
+        store = parts.store
+        if not isinstance(store, Removing):
+            raise WrongKind("this store deletes no indexes")
+        moved = _facts(parts, store, index)
+        kept = parts.store.backups()
+        backups = f"{len(kept.every(index)):,}" if kept is not None else "no"
+        say(f"This deletes the index {index} for good. It is empty: {_jobs(moved)} took everything out of it.")
+        say(f"way back: {backups} backups of it are kept; what was in it is where the jobs took it")
+        confirm_by_typing(index, yes=yes)
+        _facts(parts, store, index)  # whoever was asked took their time
+        with parts.database.begin() as connection:
+            whole_indexes.note_decommission(connection, who(), index, [job.id for job in moved])
+        store.remove(index)
+        say(f"{index} is deleted", style="bold")
+        say_next([f"vecfleet report {moved[-1].id}"])
+
+
+def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
+    """The jobs that took everything out of the index. Raises Refused with every reason against its deletion."""
+    opened = parts.store.open(parts.store.describe(index))
+    with parts.database.begin() as connection:
+        jobs = whole_indexes.read_by(connection, index)
+        working = whole_indexes.live_on(connection, opened.info.host)
+    facts = DecommissionFacts(
+        index=index,
+        jobs=jobs,
+        working=working,
+        held={one.name: one.count for one in finding.everything(opened) if one.count},
+        protected=store.protected(index),
+        after=timedelta(days=parts.settings.decommission_after_days),
+    )
+    objections = against_decommission(facts, datetime.now(UTC))
+    if objections:
+        reasons = tuple(f"{reason}; {step}" for reason, step in objections)
+        raise Refused(f"{index}: {reasons[0]}", next_step=objections[0][1], objections=reasons)
+    return [job for job in jobs if job.state is JobState.CLEANED]
+
+
+def _jobs(jobs: list[Job]) -> str:
+    return "job " + ", ".join(str(job.id) for job in jobs)

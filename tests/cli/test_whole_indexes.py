@@ -1,0 +1,182 @@
+"""`wipe` and `decommission` as a person types them: a whole index goes, and only what was shown."""
+
+import io
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from job_table import INDEX, JobTable, plan_of, planned
+from terminal import HEADERS, Brain, Vecfleet
+
+from migrations.plan import IndexRef
+from orchestrator import tables as t
+from orchestrator.ledger.database import Database
+from orchestrator.model import index_to_json
+from orchestrator.states import JobState
+
+OLD = INDEX.name
+
+
+class SlowPerson(io.StringIO):
+    """Somebody at the terminal, before whose answer something happens."""
+
+    def __init__(self, answer: str, meanwhile: Callable[[], object]) -> None:
+        super().__init__(answer + "\n")
+        self._meanwhile = meanwhile
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        self._meanwhile()
+        return super().readline(-1 if size is None else size)
+
+
+@pytest.fixture
+def tenants(brain: Brain) -> Brain:
+    brain.write("creator_ana_twin_coach", "a-1", "a-2", creator_id="ana")
+    brain.write("__default__", "hers", creator_id="ana")
+    brain.write("__default__", "his", creator_id="bob")
+    return brain
+
+
+def test_wipe_needs_a_way_back_or_a_word_that_none_is_wanted(vecfleet: Vecfleet, tenants: Brain) -> None:
+    answer = vecfleet("wipe", "--index", "brain", "--yes")
+    assert answer.code == 2 and "--no-backup" in answer.err
+
+    wiped = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
+
+    assert wiped.code == 0, wiped.err
+    assert "This deletes 8 records in 4 namespaces" in wiped.out and "exported: 8 records" in wiped.out
+    index = tenants.store.open(tenants.store.describe("brain"))
+    assert [one.name for one in index.namespaces() if one.count] == []
+
+
+def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:
+    host = tenants.store.describe("brain").host
+    table.apply(plan_of(planned("s", "t-s")))
+    with table.begin() as connection:
+        connection.exec_driver_sql("UPDATE claim SET index_host = %(host)s", {"host": host})
+
+    answer = vecfleet("wipe", "--index", "brain", "--no-backup", "--yes")
+
+    assert answer.code == 3 and "job 1 works on brain" in answer.err
+
+
+def test_wipe_deletes_no_more_than_it_showed(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who writes between the question and its answer
+    person = SlowPerson("brain", lambda: tenants.write("first", "came meanwhile"))
+    monkeypatch.setattr(sys, "stdin", person)
+
+    answer = vecfleet("wipe", "--index", "brain", "--no-backup")
+
+    assert answer.code == 3 and "changed since it was shown; nothing was deleted" in answer.err
+    index = tenants.store.open(tenants.store.describe("brain"))
+    assert index.list_ids("first").ids == ["a-1", "a-2", "came meanwhile"]
+
+
+# Decommissioning
+
+
+@pytest.fixture
+def moved(brain: Brain, table: JobTable) -> JobTable:
+    """An old index, and a job that took everything out of it eight days ago."""
+    brain.create(OLD)
+    ref = IndexRef(store="pinecone", index=OLD, kind=INDEX.kind, dimension=INDEX.dimension, metric=INDEX.metric)
+    table.apply(plan_of(planned("s", "t-s")).model_copy(update={"source": ref}).sealed())
+    cleaned_up(table, days_ago=8)
+    return table
+
+
+def cleaned_up(table: JobTable, days_ago: float) -> None:
+    then = sa.func.clock_timestamp() - timedelta(days=days_ago)
+    table.put(state=JobState.CLEANED, cut_over_percent=100, cut_over_at=then, ended_at=sa.func.clock_timestamp())
+    with table.begin() as connection:
+        connection.execute(sa.delete(t.claim))
+
+
+def there(brain: Brain) -> bool:
+    return OLD in {info.name for info in brain.store.indexes()}
+
+
+def test_an_old_index_goes_once_all_of_it_was_moved_and_a_week_is_over(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, database: Database
+) -> None:
+    assert vecfleet("decommission", OLD).code == 3  # nobody types its name
+    assert there(brain)
+
+    answer = vecfleet("decommission", OLD, "--yes")
+
+    assert answer.code == 0, answer.err
+    assert "It is empty: job 1 took everything out of it" in answer.out and f"{OLD} is deleted" in answer.out
+    assert not there(brain)
+    with database.begin() as connection:
+        noted = connection.execute(sa.select(t.audit.c.action, t.audit.c.payload)).all()
+    assert noted == [("decommission", {"index": OLD, "jobs": [1]})]
+    # And again: it says so
+    assert "there is no index" in vecfleet("decommission", OLD, "--yes").err
+
+
+def test_a_wrong_name_deletes_nothing(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SlowPerson("brain", lambda: None))
+
+    assert "that is not the name" in vecfleet("decommission", OLD).err
+    assert there(brain)
+
+
+def test_what_is_written_while_somebody_types_keeps_the_index(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SlowPerson(OLD, lambda: brain.write("late", "x", index=OLD)))
+
+    answer = vecfleet("decommission", OLD)
+
+    assert answer.code == 3 and "it still holds 1 records in 1 namespaces: late" in answer.err
+    assert there(brain)
+
+
+def test_every_reason_against_it_is_told_with_what_to_do(vecfleet: Vecfleet, brain: Brain, moved: JobTable) -> None:
+    # Given records left, readers moved two days ago, another job on it, and protection
+    brain.write("left", "x", "y", index=OLD)
+    cleaned_up(moved, days_ago=2)
+    host = brain.store.describe(OLD).host
+    other = JobTable(moved.database)
+    other.apply(plan_of(planned("u", "t-u")))
+    other.put(source=index_to_json(INDEX))
+    with other.begin() as connection:
+        connection.execute(sa.update(t.claim).values(index_host=host))
+    protect = {"deletion_protection": "enabled"}
+    httpx.patch(f"{brain.address}/indexes/{OLD}", json=protect, headers=HEADERS).raise_for_status()
+
+    answer = vecfleet("decommission", OLD, "--yes")
+
+    assert answer.code == 3 and there(brain)
+    for reason in (
+        "job 2 works on it; vecfleet status 2",
+        "job 1 is watched until",
+        "it still holds 2 records in 1 namespaces: left",
+        "it is protected against deletion; switch that off",
+    ):
+        assert reason in answer.err
+
+
+def test_an_index_that_no_job_took_anything_out_of_stays(vecfleet: Vecfleet, brain: Brain) -> None:
+    answer = vecfleet("decommission", "brain", "--yes")
+
+    assert answer.code == 3
+    assert "no job has moved what is in it and cleaned it up" in answer.err
+
+
+def test_the_week_is_a_setting(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DECOMMISSION_AFTER_DAYS", "30")
+
+    assert "is watched until" in vecfleet("decommission", OLD, "--yes").err
