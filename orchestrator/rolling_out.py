@@ -1,11 +1,68 @@
-"""What applications tell of a cut-over while it goes on, and what follows from it."""
+"""Readers move, and with them the aliases that lead to their old places; and what applications tell of it.
+
+The job table decides, in one transaction; the aliases follow it. Dies in between: the routes say where each alias
+should lead, and the next cut-over or reversal leads it there.
+"""
 
 from orchestrator import services
-from orchestrator.ledger import jobs, steps
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import jobs, routes, steps
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.routes import Route
+from orchestrator.model import Job
 from orchestrator.states import JobState
 from orchestrator.stepping import complaints
+from vecfleet.stores.base import Aliased
 from vecfleet.tenancy.evidence import Evidence
+
+
+def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
+    """Move the readers of so many per cent of the twins to the new side. Returns all routes. Safe to repeat."""
+    with parts.database.begin() as connection:
+        index = _aliased(parts, jobs.get(connection, job_id))
+    leading = index.aliases() if index is not None else {}
+    with parts.database.begin() as connection:
+        services.cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent=percent, who=who)
+        routes.note_aliases(connection, job_id, leading)
+    lead_aliases(parts, job_id)
+    with parts.database.begin() as connection:
+        return routes.of_job(connection, job_id)
+
+
+def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
+    """Move all readers back to the old side, and their aliases. Returns all routes. Safe to repeat."""
+    found = services.reverse(parts.database, job_id, who)
+    lead_aliases(parts, job_id)
+    return found
+
+
+def hear(parts: Fleet, job_id: int, evidence: Evidence) -> None:
+    """Note what shadow reads told; where the policy takes the readers back for it, their aliases go too."""
+    if note_evidence(parts.database, job_id, evidence):
+        lead_aliases(parts, job_id)
+
+
+def lead_aliases(parts: Fleet, job_id: int) -> None:
+    """Lead each alias where its route's readers are. One that a person removed, or led elsewhere, is left alone."""
+    with parts.database.begin() as connection:
+        job, found = jobs.get(connection, job_id), routes.of_job(connection, job_id)
+    followed = [(alias, old, route) for route in found for alias, old in route.aliases.items()]
+    index = _aliased(parts, job) if followed else None
+    if index is None:
+        return
+    leading = index.aliases()
+    for alias, old, route in followed:
+        wanted, other = (route.new_namespace, old) if route.side == "new" else (old, route.new_namespace)
+        if leading.get(alias) == other:
+            index.point_alias(alias, wanted)
+
+
+def _aliased(parts: Fleet, job: Job) -> Aliased | None:
+    """The index of a job whose two sides are in it, where it has aliases: none leads from one index into another."""
+    if not job.plan.same_index or job.plan.source.store != "pinecone":
+        return None
+    index = parts.store.open(job.source)
+    return index if isinstance(index, Aliased) else None
 
 
 def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[str]:

@@ -216,9 +216,7 @@ batch = Table(
     Column("kind", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("state", Text, nullable=False, server_default=text(f"'{BatchState.READY}'")),
-    Column(
-        "generation", Integer, nullable=False, server_default=text("0")
-    ),  # raised at each return to ready: the fence
+    Column("generation", Integer, nullable=False, server_default=text("0")),  # raised at each return to ready: a fence
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("lease_owner", Text),
     _when("lease_until"),
@@ -345,6 +343,7 @@ route = Table(
     Column("old_namespaces", ARRAY(Text), nullable=False),
     Column("new_index", Text, nullable=False),
     Column("new_namespace", Text, nullable=False),
+    Column("aliases", JSONB),  # names that led to one of its old places, and to which: they follow its readers
     Column("side", Text, nullable=False, server_default=text("'old'")),
     _now("changed_at"),
     _one_of("side", ("old", "new")),

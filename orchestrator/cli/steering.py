@@ -6,7 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from migrations.plan import Level
-from orchestrator import counting, services
+from orchestrator import counting, rolling_out, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
@@ -93,22 +93,24 @@ def cut_over(
     job: JobId,
     percent: Annotated[int, typer.Option(help="The share of twins whose readers use the new side: 5, 25, 50, 100.")],
 ) -> None:
-    """Move readers to the new namespaces, so many per cent of the twins. `reverse` moves them back."""
+    """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
     with fleet() as parts:
-        say(f"job {job}: {_sides(services.cut_over(parts.database, job, who(), percent))}")
+        say(f"job {job}: {_sides(rolling_out.cut_over(parts, job, who(), percent))}")
         _show_next(parts, job)
 
 
 def reverse(job: JobId) -> None:
     """Move all readers back to the old namespaces."""
     with fleet() as parts:
-        say(f"job {job}: {_sides(services.reverse(parts.database, job, who()))}")
+        say(f"job {job}: {_sides(rolling_out.reverse(parts, job, who()))}")
         _show_next(parts, job)
 
 
 def _sides(routes: list[Route]) -> str:
     new = sum(route.side == "new" for route in routes)
-    return f"{new:,} of {len(routes):,} routes lead to the new namespaces"
+    aliases = sum(len(route.aliases) for route in routes)
+    following = f"; {aliases:,} aliases lead where their readers are" if aliases else ""
+    return f"{new:,} of {len(routes):,} routes lead to the new namespaces{following}"
 
 
 def clean_up(

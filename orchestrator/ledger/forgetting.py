@@ -233,7 +233,9 @@ def _rename(connection: sa.Connection, traces: Traces) -> int:
         if tenant.twin is not None:
             own = sa.and_(own, table.c.twin == tenant.twin)
         twin = sa.case((table.c.twin.is_not(None), sa.cast(table.c.id, sa.Text)))
-        count += connection.execute(sa.update(table).where(own).values(creator=traces.pseudonym, twin=twin)).rowcount
+        more = {"aliases": sa.null()} if table is t.route else {}
+        renamed = sa.update(table).where(own).values(creator=traces.pseudonym, twin=twin, **more)
+        count += connection.execute(renamed).rowcount
     return count
 
 

@@ -1,9 +1,11 @@
 """Routes: where each twin's readers find it. The old route is kept; cutting over and reversing change one column."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator import tables as t
 from orchestrator.model import Job
@@ -22,6 +24,7 @@ class Route:
     new_index: str
     new_namespace: str
     side: str
+    aliases: Mapping[str, str]
 
 
 def ensure(connection: sa.Connection, job: Job) -> list[Route]:
@@ -72,7 +75,19 @@ def _route(row: sa.Row[Any]) -> Route:
         row.new_index,
         row.new_namespace,
         row.side,
+        row.aliases or {},
     )
+
+
+def note_aliases(connection: sa.Connection, job_id: int, aliases: Mapping[str, str]) -> None:
+    """Remember which names lead to old places (alias → namespace): those of a route's only place go where it goes."""
+    alone = sa.select(_M.to, _M.source).where(_M.job_id == job_id, _M.to.is_not(None))
+    for new, old in connection.execute(alone).all():
+        leading = {name: place for name, place in aliases.items() if place == old}
+        if leading:
+            own = sa.and_(_R.job_id == job_id, _R.new_namespace == new)
+            noted = sa.func.coalesce(_R.aliases, sa.cast({}, JSONB)).concat(sa.cast(leading, JSONB))
+            connection.execute(sa.update(t.route).where(own).values(aliases=noted))
 
 
 def set_sides(connection: sa.Connection, new: list[int], old: list[int]) -> None:

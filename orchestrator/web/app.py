@@ -91,15 +91,15 @@ def create(parts: Fleet) -> FastAPI:
             on_erasure=monitor.record_erasure,
         )
     )
-    app.include_router(_for_applications(parts.database, tokens, books))
+    app.include_router(_for_applications(parts, tokens, books))
     app.include_router(_for_operators(parts, registry))
     app.add_exception_handler(404, _not_found)
     return app
 
 
-def _for_applications(database: Database, tokens: TokenFile, books: JobTableBooks) -> APIRouter:
+def _for_applications(parts: Fleet, tokens: TokenFile, books: JobTableBooks) -> APIRouter:
     """What the clients of an application ask, with a token of the role `service`."""
-    routes = JobTableRoutes(database)
+    routes = JobTableRoutes(parts.database)
     identify = bearer(tokens)
 
     def service(user: Annotated[User, Depends(identify)]) -> User:
@@ -130,7 +130,7 @@ def _for_applications(database: Database, tokens: TokenFile, books: JobTableBook
             evidence = read_evidence(await request.body())
         except ValueError as error:
             raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
-        await run_in_threadpool(rolling_out.note_evidence, database, job_id, evidence)
+        await run_in_threadpool(rolling_out.hear, parts, job_id, evidence)
 
     @router.post("/erasures", response_class=Response, responses=documented(422))
     async def begin_erasure(request: Request) -> Response:

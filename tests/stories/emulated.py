@@ -202,6 +202,9 @@ class Emulator:
     def delete(self, index: str, namespace: str, *ids: str) -> None:
         self._post(index, "vectors/delete", {"namespace": namespace, "ids": list(ids)})
 
+    def alias(self, index: str, name: str, to: str) -> None:
+        self._post(index, "namespace-aliases", {"name": name, "target_namespace": to})
+
     def _post(self, index: str, path: str, body: Mapping[str, Any]) -> None:
         if index not in self._hosts:
             described = self._http.get(f"{self.address}/indexes/{index}", headers=_HEADERS).raise_for_status().json()
