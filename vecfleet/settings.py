@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     flower_port: Port = 5555
 
     api_port: Port = 8080
+    operator_token: SecretStr | None = None
     api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     webhook_url: SecretStr | None = None
 

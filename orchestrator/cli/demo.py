@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import err, say
-from orchestrator.cli.running import WORKERS
+from orchestrator.cli.running import WORKERS, page_address
 from orchestrator.cli.watching import INTERRUPTED
 from orchestrator.embedded.foreground import endings_interrupt, exports
 from orchestrator.embedded.programs import PYTHON
@@ -40,7 +40,8 @@ def demo(
     began = time.monotonic()
     with endings_interrupt(), _environment(dict.fromkeys(_NOT_OURS, "none") | {"VECFLEET_HOME": str(home)}):
         say(
-            "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers, Flower"
+            "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers, the "
+            "page, Flower"
         )
         if keep:
             command = [*PYTHON, "orchestrator", "up", "--workers", str(WORKERS)]
@@ -52,6 +53,7 @@ def demo(
                 home,
                 workers=WORKERS,
                 dispatcher=True,
+                web=True,
                 flower=True,
                 emulator=True,
                 load="seeds",
@@ -97,7 +99,8 @@ def _type(*words: str) -> None:
 
 
 def _tell_addresses(home: Path, environment: dict[str, str]) -> None:
-    say(f"\nFlower    {environment['FLOWER_URL']}")
+    say(f"\nthe page  {page_address(environment)}")
+    say(f"Flower    {environment['FLOWER_URL']}")
     say(f"          user {environment['FLOWER_USER']}, password {environment['FLOWER_PASSWORD']}")
     say(f"emulator  {environment['PINECONE_CONTROLLER_HOST']}")
     say("\nAnother shell joins with:")

@@ -120,12 +120,14 @@ def up(
         command = [*PYTHON, "orchestrator", "up", "--workers", str(workers)]
         record = up_in_background(command, settings.vecfleet_home)
         typer.echo(exports(record.environment))
+        err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
         err.print("next: vecfleet audit, once these lines are pasted; vecfleet down stops it all")
         return
     stack = Stack(
         settings.vecfleet_home,
         workers=workers,
         dispatcher=True,
+        web=True,
         flower=True,
         emulator=True,
         load="seeds",
@@ -135,9 +137,15 @@ def up(
     run(stack, _tell_how_to_join)
 
 
+def page_address(environment: Mapping[str, str]) -> str:
+    """Where the page is, for who may sign in there: a browser does not send what follows the `#`."""
+    return f"{environment['WEB_URL']}/login#{environment['OPERATOR_TOKEN']}"
+
+
 def _tell_how_to_join(environment: Mapping[str, str]) -> None:
     typer.echo(exports(environment))
     sys.stdout.flush()
+    err.print(f"the page: {page_address(environment)}", soft_wrap=True)
     err.print("next: paste these lines into another shell, then `vecfleet audit`; Ctrl-C here stops it all")
 
 

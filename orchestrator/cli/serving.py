@@ -11,6 +11,9 @@ from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 
+# Pages that are looked at hold a connection for ever; nothing is lost by cutting it.
+_STOPS_WITHIN_S = 2
+
 
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 in a container.")] = "127.0.0.1",
@@ -19,14 +22,24 @@ def serve(
     """Serve the operator's page at /, the tenants' API at /delphi, and /metrics, until Ctrl-C."""
     import uvicorn
 
-    from orchestrator.web.app import create
+    from orchestrator.web.app import TOKENS, create
+    from orchestrator.web.sessions import OperatorTokens
 
     with fleet() as parts:
         logs.configure(parts.settings.log_format)
         listening = port or parts.settings.api_port
         application = create(parts)
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")
-        uvicorn.run(application, host=host, port=listening, log_level="warning", server_header=False)
+        if not OperatorTokens(parts.settings.vecfleet_home / TOKENS, parts.settings.operator_token).any_operator():
+            err.print("next: vecfleet token create --role operator, to sign in at the page")
+        uvicorn.run(
+            application,
+            host=host,
+            port=listening,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=_STOPS_WITHIN_S,
+        )
 
 
 def token_create(
@@ -35,11 +48,14 @@ def token_create(
     ] = None,
     user: Annotated[str, typer.Option(help="Who holds it, for the audit.")] = "an application",
     role: Annotated[
-        Literal["user", "service", "admin"],
-        typer.Option(help="user: these creators; service: reads routes; admin: reaches everything, and is logged."),
+        Literal["user", "service", "operator", "viewer", "admin"],
+        typer.Option(
+            help="user: these creators; service: reads routes; operator: steers jobs on the page; "
+            "viewer: looks at them; admin: reaches everything, and is logged."
+        ),
     ] = "user",
 ) -> None:
-    """Make a bearer token for the API. It is printed this once; only its hash is kept."""
+    """Make a token: a bearer for the API, or what signs in at the page. Printed this once; only its hash is kept."""
     from orchestrator.web.app import TOKENS
     from vecfleet.tenancy.api.users import TokenFile
 
@@ -50,4 +66,5 @@ def token_create(
     home = Settings.load().vecfleet_home
     token = TokenFile(home / TOKENS).create({"id": user, "role": role, "creator_ids": list(creator or ())})
     typer.echo(token)
-    err.print("next: vecfleet serve; send it as `Authorization: Bearer …`")
+    how = "sign in with it at /" if role in ("operator", "viewer") else "send it as `Authorization: Bearer …`"
+    err.print(f"next: vecfleet serve; {how}")

@@ -96,3 +96,9 @@ def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
     settings = Path(__file__).parent.parent / "flower_settings.py"
     command = [*PYTHON, "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
     return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)
+
+
+def web(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
+    """The operator's page, the API and the metrics."""
+    command = [*PYTHON, "orchestrator", "serve"]
+    return Program("web", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)

@@ -58,7 +58,7 @@ class Part(Protocol):
 
 @dataclass
 class Stack:
-    """The private servers and, where asked for, the emulator, the dispatcher, workers and Flower.
+    """The private servers and, where asked for, the emulator, the dispatcher, workers, the page and Flower.
 
     `with Stack(folder, workers=2) as stack: stack.environment` names all that a client needs. One stack a folder: a
     second is refused, what a killed one left running is stopped first. Leaving the block stops everything, and with
@@ -68,6 +68,7 @@ class Stack:
     state_dir: Path
     workers: int = 0
     dispatcher: bool = False
+    web: bool = False
     flower: bool = False
     emulator: bool = False
     load: str | None = None
@@ -155,15 +156,23 @@ class Stack:
         return server.url
 
     def _start_fleet(self) -> None:
-        if self.dispatcher or self.workers:
+        if self.dispatcher or self.workers or self.web:
             schema.upgrade(self.environment["DATABASE_URL"])
         if self.dispatcher:
             self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
         for number in range(1, self.workers + 1):
             self._begin(self._worker(number), self._fleet)
+        if self.web:
+            token = self.settings.operator_token
+            port = self._port("web", "api_port", self.settings.api_port)
+            self.environment |= {
+                "WEB_URL": f"http://127.0.0.1:{port}",
+                "OPERATOR_TOKEN": token.get_secret_value() if token else secrets.token_urlsafe(16),
+            }
+            self._begin(programs.web(self.state_dir, self.environment, port), self._fleet)
         if self.flower:
             password = self.settings.flower_password
-            port = self._flower_port()
+            port = self._port("flower", "flower_port", self.settings.flower_port)
             self.environment |= {
                 "FLOWER_URL": f"http://127.0.0.1:{port}",
                 "FLOWER_USER": self.settings.flower_user,
@@ -174,11 +183,11 @@ class Stack:
     def _worker(self, number: int) -> programs.Program:
         return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)
 
-    def _flower_port(self) -> int:
+    def _port(self, name: str, setting: str, chosen: int) -> int:
         """The port that was set, if it is free; where none was, any: the default would clash with a second stack's."""
-        if "flower_port" in self.settings.model_fields_set:
-            return free_port(self.settings.flower_port)
-        return claim_port(self.state_dir, "flower")
+        if setting in self.settings.model_fields_set:
+            return free_port(chosen)
+        return claim_port(self.state_dir, name)
 
     def _begin(self, part: Part, parts: list[Part]) -> None:
         parts.append(part)

@@ -6,7 +6,7 @@ sealer (the dispatcher) chains rows after their commit, in id order among those 
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -26,6 +26,28 @@ def note(connection: sa.Connection, who: str, action: str, job_id: int | None, *
             who=who, action=action, job_id=job_id, payload=payload, payload_digest=_payload_digest(payload)
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody did. `payload` is None where it was erased."""
+
+    at: datetime
+    who: str
+    action: str
+    payload: dict[str, Any] | None
+    sealed: bool
+
+
+def of_job(connection: sa.Connection, job_id: int, limit: int) -> list[Act]:
+    """The last acts on a job, the newest first."""
+    rows = connection.execute(
+        sa.select(_A.at, _A.who, _A.action, _A.payload, _A.hash.is_not(None))
+        .where(_A.job_id == job_id)
+        .order_by(_A.id.desc())
+        .limit(limit)
+    )
+    return [Act(*row) for row in rows]
 
 
 def _payload_digest(payload: Any) -> str:

@@ -1,22 +1,32 @@
 """The application that `vecfleet serve` runs: `/` for operators, `/delphi` for tenants, `/metrics` for monitoring."""
 
+import asyncio
 import hashlib
 import threading
 import time
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from orchestrator import rolling_out
 from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
-from orchestrator.ledger import jobs, route_table
+from orchestrator.ledger import route_table
 from orchestrator.ledger.database import Database
-from orchestrator.web import page
+from orchestrator.pacing import PaceReader
+from orchestrator.web import operator, pages
+from orchestrator.web.feed import Feed
+from orchestrator.web.looking import Looker
+from orchestrator.web.operator import Operators
+from orchestrator.web.sampling import Sampler
+from orchestrator.web.sessions import OperatorTokens, Sessions
 from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
@@ -35,6 +45,7 @@ from vecfleet.tenancy.routes import write_table
 T = TypeVar("T")
 
 TOKENS = "tokens.json"
+_SESSION_KEY = "session.key"
 AUDIT = "logs/tenants.jsonl"
 SERVICE = "service"  # the role of an application that reads routes and reports evidence
 _ROUTES_EVERY_S = 0.5  # however many applications ask, the job table is read twice a second
@@ -74,14 +85,16 @@ def create(parts: Fleet) -> FastAPI:
     registry = CollectorRegistry()
     webhook = Webhook(settings.webhook_url.get_secret_value()) if settings.webhook_url is not None else None
     monitor = PineconeMonitor(webhook, registry=registry)
-    tokens = TokenFile(settings.vecfleet_home / TOKENS)
+    tokens = OperatorTokens(settings.vecfleet_home / TOKENS, settings.operator_token)
     rollout = Rollout(
         CachedRoutes(JobTableRoutes(parts.database), settings.routes_cache_seconds),
         flag=settings.use_delphi_namespaces,
     )
     books = JobTableBooks(parts.database, settings)
     client = PineconeDelphiClient(settings=settings, rollout=rollout, observe=monitor.record_query, books=books)
-    app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None)
+    reader = PaceReader(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
+    sampler = Sampler(parts.database, reader)
+    app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None, lifespan=_sampling(sampler))
     app.include_router(
         delphi_router(
             client,
@@ -92,7 +105,12 @@ def create(parts: Fleet) -> FastAPI:
         )
     )
     app.include_router(_for_applications(parts, tokens, books))
-    app.include_router(_for_operators(parts, registry))
+    app.include_router(_for_monitoring(registry))
+    app.mount("/static", _Static(directory=pages.HERE / "static"))
+    looker = Looker(parts.database, sampler)
+    sessions = Sessions(tokens, settings.vecfleet_home / _SESSION_KEY)
+    lists = Feed(lambda _: looker.jobs())
+    app.include_router(operator.router(Operators(parts, sessions, looker, Feed(looker.look), lists)))
     app.add_exception_handler(404, _not_found)
     return app
 
@@ -167,16 +185,31 @@ def _read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise BadInput(f"this is no erasure: {error}", next_step="send what `HttpBooks` sends") from error
 
 
-def _for_operators(parts: Fleet, registry: CollectorRegistry) -> APIRouter:
-    router = APIRouter(include_in_schema=False, route_class=ProblemRoute)
+class _Static(StaticFiles):
+    """Our own style and script: asked for anew after an upgrade, and taken for nothing else."""
 
-    @router.get("/")
-    def home(request: Request) -> Response:
-        with parts.database.begin() as connection:
-            found = [page.row(job) for job in jobs.every(connection)]
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(page.html(found))
-        return JSONResponse({"jobs": found})
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+        return response
+
+
+def _sampling(sampler: Sampler) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(sampler.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    return lifespan
+
+
+def _for_monitoring(registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter(include_in_schema=False, route_class=ProblemRoute)
 
     @router.get("/metrics")
     def metrics() -> Response:

@@ -33,7 +33,7 @@ def test_it_keeps_to_the_compose_specification() -> None:
 
 
 def test_it_has_every_process_of_the_fleet_and_what_they_stand_on() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "flower", "emulator"}
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "web", "flower", "emulator"}
     assert SERVICES["postgres"]["image"].startswith("pgvector/")
     assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["emulator"]
 
@@ -42,7 +42,7 @@ def test_workers_can_be_added_and_nothing_is_open_to_the_network() -> None:
     # A container's name or a fixed port of the host would allow one of a kind only
     assert not any("container_name" in service for service in SERVICES.values())
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert published == [{"target": 5555, "host_ip": "127.0.0.1"}]
+    assert published == [{"target": 8080, "host_ip": "127.0.0.1"}, {"target": 5555, "host_ip": "127.0.0.1"}]
 
 
 def test_every_service_that_goes_on_running_says_how_to_tell_that_it_works() -> None:
@@ -50,7 +50,7 @@ def test_every_service_that_goes_on_running_says_how_to_tell_that_it_works() -> 
 
 
 def test_the_fleet_waits_for_the_schema_and_for_redis() -> None:
-    for name in ("dispatcher", "worker", "flower"):
+    for name in ("dispatcher", "worker", "web", "flower"):
         assert OURS[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"},
             "redis": {"condition": "service_healthy"},
@@ -64,7 +64,7 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
     assert set(OURS[name].get("environment", {})) <= known
 
 
-@pytest.mark.parametrize("name", ["migrate", "dispatcher", "worker", "flower"])
+@pytest.mark.parametrize("name", ["migrate", "dispatcher", "worker", "web", "flower"])
 def test_the_settings_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given what Compose makes of the file where only the one variable that must be set is set
     for variable, value in environment(name, {"PINECONE_API_KEY": "a key"}).items():
@@ -102,10 +102,11 @@ def test_the_commands_are_those_that_up_runs_as_processes(tmp_path: Path) -> Non
     here = {
         "dispatcher": programs.dispatcher(tmp_path, {}),
         "worker": programs.worker(tmp_path, {}, 1, task_events=False),
+        "web": programs.web(tmp_path, {}, 8080),
         "flower": programs.flower(tmp_path, {}, 5555),
     }
     for name, program in here.items():
-        there = [part for part in OURS[name]["command"] if not part.startswith("--address=")]
+        there = [part for part in OURS[name]["command"] if not part.startswith(("--address=", "--host="))]
         assert [part.replace(f"{REPOSITORY}/", "") for part in program.command[2:]] == there[1:]
 
 

@@ -27,13 +27,15 @@ def here(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
         "pinecone.emulator": "127.0.0.1",
         "/data": str(tmp_path / "data"),
         "5555": str(free_port()),
+        "8080": str(free_port()),
         "5080": str(free_port()),
     }
 
 
 @pytest.fixture
-def env(database_url: str, redis_url: str) -> dict[str, str]:
+def env(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     own = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "FLOWER_PASSWORD": "secret"}
+    own["VECFLEET_HOME"] = str(tmp_path / "home")
     return {**os.environ, **own, "PINECONE_API_KEY": "any", "PINECONE_CONTROLLER_HOST": "http://127.0.0.1:1"}
 
 
@@ -51,7 +53,7 @@ def started(here: dict[str, str], env: dict[str, str], tmp_path: Path) -> Iterat
 
 
 @pytest.mark.story
-@pytest.mark.parametrize("name", ["emulator", "flower", "dispatcher", "worker"])
+@pytest.mark.parametrize("name", ["emulator", "web", "flower", "dispatcher", "worker"])
 def test_a_service_becomes_healthy_by_its_own_check(
     name: str, started: Callable[[str], Process], here: dict[str, str], env: dict[str, str]
 ) -> None:
@@ -70,7 +72,7 @@ def test_migrate_ends_well_and_may_be_repeated(empty_database_url: str, env: dic
 
 
 @pytest.mark.story
-@pytest.mark.parametrize("name", ["flower", "worker"])
+@pytest.mark.parametrize("name", ["web", "flower", "worker"])
 def test_a_service_that_does_not_run_is_not_healthy(name: str, here: dict[str, str], env: dict[str, str]) -> None:
     assert not succeeds(localised(SERVICES[name]["healthcheck"]["test"][1:], here), env)
 

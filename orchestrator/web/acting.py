@@ -1,0 +1,198 @@
+"""What a person may do on the page: each act is one function of `services`, whose guard has the last word."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from orchestrator import services
+from orchestrator.ledger import jobs
+from orchestrator.ledger import moves as moving
+from orchestrator.ledger.database import Database
+from orchestrator.model import Job, Move
+from vecfleet.errors import BadInput, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a form that was sent."""
+
+    fields: Mapping[str, Sequence[str]]
+
+    def one(self, name: str) -> str:
+        """The first value of a field; empty where it is absent."""
+        return next(iter(self.fields.get(name, ())), "")
+
+    def number(self, name: str) -> int:
+        """Raises BadInput."""
+        value = self.one(name)
+        if not value.isascii() or not value.isdigit():
+            raise BadInput(f"{name} is no number", next_step="load the page again, and try once more")
+        return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an act will do, and what must be typed before it does: nothing where a yes is enough.
+
+    `objections` are the guard's; where there are any it cannot be done now.
+    """
+
+    name: str
+    title: str
+    will: str
+    rows: tuple[tuple[str, str, str], ...]
+    more: int
+    type: str | None
+    label: str
+    objections: tuple[str, ...] = ()
+    option: tuple[str, str, str] | None = None
+    """A box to tick: its name, its value, what it means."""
+
+
+_ROWS = 200
+
+
+def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Question:
+    """The question before one of the CONFIRMED acts."""
+    written = sum(move.written for move in moves)
+    match name:
+        case "cleanup":
+            rows = [(move.source, f"{_to_delete(move):,}", _how(move)) for move in moves]
+            return Question(
+                name,
+                "Clean up: delete the old namespaces",
+                f"This deletes from the index {job.source.name} what job {job.id} copied and verified, each record "
+                f"read on both sides once more right before. Way back: {job.way_back}.",
+                tuple(rows[:_ROWS]),
+                len(rows) - len(rows[:_ROWS]),
+                job.source.name,
+                "Delete them",
+                tuple(services.clean_up_objections(connection, job)),
+                ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
+            )
+        case "rollback":
+            created = sum(target.created_by_us for target in moving.targets_of_job(connection, job.id))
+            return Question(
+                name,
+                "Roll back: remove what the job wrote",
+                f"This deletes from the index {job.target.name} up to {written:,} records that job {job.id} wrote, "
+                f"each only if it still is what was written, and {created:,} namespaces that it created, once empty.",
+                (),
+                0,
+                job.target.name,
+                "Remove them",
+                (),
+                ("changed", "keep", "Records that changed since they were written stay; without this, they stop it"),
+            )
+        case _:
+            return Question(
+                name,
+                "Cancel: give the job up for good",
+                f"The {written:,} records that job {job.id} wrote stay at their targets until you roll back; its "
+                "sources are untouched.",
+                (),
+                0,
+                None,
+                "Cancel the job",
+            )
+
+
+def _to_delete(move: Move) -> int:
+    return move.listed - move.left_behind - move.gone - move.erased
+
+
+def _how(move: Move) -> str:
+    return "record by record" if move.left_behind else "the whole namespace, if nothing else is in it"
+
+
+def _require_typed(database: Database, job_id: int, name: str, form: Form) -> None:
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id)
+    wanted = job.source.name if name == "cleanup" else job.target.name
+    if form.one("typed").strip() != wanted:
+        raise Refused(
+            f"nothing was changed: what was typed is not {wanted}", next_step="go back, and type the index's name"
+        )
+
+
+def _pause(database: Database, job_id: int, who: str, form: Form) -> str:
+    services.pause(database, job_id, who)
+    return "The job pauses: no new batch is taken, those in flight land."
+
+
+def _resume(database: Database, job_id: int, who: str, form: Form) -> str:
+    services.resume(database, job_id, who)
+    return "The job goes on."
+
+
+def _retry(database: Database, job_id: int, who: str, form: Form) -> str:
+    what = form.one("what")
+    if what not in ("failed", "parked", "all"):
+        raise BadInput(f"there is nothing called {what!r} to retry", next_step="`failed`, `parked` or `all`")
+    count = services.retry(database, job_id, who, what)
+    return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
+
+
+def _accept(database: Database, job_id: int, who: str, form: Form) -> str:
+    record = form.one("record")
+    count = services.accept_parked(database, job_id, who, [record] if record else None)
+    return "1 record may stay behind." if count == 1 else f"{count:,} records may stay behind."
+
+
+def _accept_batch(database: Database, job_id: int, who: str, form: Form) -> str:
+    count = services.accept_batches(database, job_id, who, [form.number("batch")])
+    return f"{count:,} records of the batch may stay behind."
+
+
+def _verify(database: Database, job_id: int, who: str, form: Form) -> str:
+    return f"{services.verify(database, job_id, who):,} targets are checked again."
+
+
+def _cut_over(database: Database, job_id: int, who: str, form: Form) -> str:
+    routes = services.cut_over(database, job_id, who, form.number("percent"))
+    new = sum(route.side == "new" for route in routes)
+    return f"{new:,} of {len(routes):,} routes lead to the new namespaces."
+
+
+def _reverse(database: Database, job_id: int, who: str, form: Form) -> str:
+    routes = services.reverse(database, job_id, who)
+    return f"All {len(routes):,} routes lead to the old namespaces again."
+
+
+def _clean_up(database: Database, job_id: int, who: str, form: Form) -> str:
+    _require_typed(database, job_id, "cleanup", form)
+    services.clean_up(database, job_id, who, by_ids=bool(form.one("by_ids")))
+    return "Clean-up has begun."
+
+
+def _roll_back(database: Database, job_id: int, who: str, form: Form) -> str:
+    _require_typed(database, job_id, "rollback", form)
+    services.roll_back(database, job_id, who, form.one("changed") or None)
+    return "Rolling back has begun."
+
+
+def _cancel(database: Database, job_id: int, who: str, form: Form) -> str:
+    services.cancel(database, job_id, who)
+    return "The job is being cancelled."
+
+
+ACTS: Mapping[str, Callable[[Database, int, str, Form], str]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "retry": _retry,
+    "accept": _accept,
+    "accept-batch": _accept_batch,
+    "verify": _verify,
+    "cutover": _cut_over,
+    "reverse": _reverse,
+    "cleanup": _clean_up,
+    "rollback": _roll_back,
+    "cancel": _cancel,
+}
+CONFIRMED = frozenset({"cleanup", "rollback", "cancel"})
+
+
+def act(database: Database, job_id: int, name: str, who: str, form: Form) -> str:
+    """Do one of the ACTS in this person's name. Returns what to tell them. Raises Refused in the guard's words."""
+    return ACTS[name](database, job_id, who, form)

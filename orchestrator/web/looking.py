@@ -1,0 +1,84 @@
+"""Gathers what the page shows of a job: one look at the job table, whoever and however many ask for it."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from orchestrator.ledger import audit, glances, parked, reads, steps
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.glances import Throughput
+from orchestrator.ledger.reads import JobRow, Reading, Totals
+from orchestrator.progress import progress
+from orchestrator.web.sampling import Sampler
+from orchestrator.web.views import SHOWN, Look, shadow
+
+_TOLD = 30  # namespaces in the table of those that tell most
+_ACTS = 8
+# Reading every batch of a job for the chart takes a tenth of the time at most.
+_REST_PER_CHART = 10.0
+_CHART_EVERY_S = 1.0
+_RATE_OVER_S = 5.0
+
+
+@dataclass
+class _Memory:
+    """What is remembered of a job between looks: the readings of the last seconds, for the rate; and its chart."""
+
+    readings: deque[Reading] = field(default_factory=deque)
+    throughput: Throughput | None = None
+    next_chart_at: float = 0.0
+
+
+class Looker:
+    """Looks at jobs. Shared by threads."""
+
+    def __init__(self, database: Database, sampler: Sampler) -> None:
+        self._database, self._sampler = database, sampler
+        self._lock = threading.Lock()
+        self._memories: dict[int, _Memory] = {}
+
+    def jobs(self) -> list[tuple[JobRow, Totals]]:
+        """All jobs, the newest first. Raises Unreachable."""
+        with self._database.begin() as connection:
+            return reads.every(connection)
+
+    def look(self, job_id: int) -> Look:
+        """One job right now. Raises NotFound, Unreachable."""
+        with self._database.begin() as connection:
+            reading = reads.reading(connection, job_id, namespaces=_TOLD)
+            cells = glances.cells(connection, job_id)
+            batches = parked.batches(connection, job_id)[:SHOWN]
+            records = parked.records(connection, job_id, SHOWN)
+            step = steps.current(connection, job_id)
+            acts = audit.of_job(connection, job_id, _ACTS)
+        with self._lock:
+            memory = self._memories.setdefault(job_id, _Memory())
+            earlier = _earlier(memory.readings, reading)
+        return Look(
+            progress=progress(reading, earlier, broker_answers=self._sampler.broker_answers),
+            cells=tuple(cells),
+            batches=tuple(batches),
+            records=tuple(records),
+            shadow=shadow(step),
+            acts=tuple(acts),
+            throughput=self._throughput(memory, job_id),
+            samples=tuple(self._sampler.of_job(job_id)),
+        )
+
+    def _throughput(self, memory: _Memory, job_id: int) -> Throughput | None:
+        began = time.monotonic()
+        if began >= memory.next_chart_at:
+            with self._database.begin() as connection:
+                memory.throughput = glances.throughput(connection, job_id)
+            took = time.monotonic() - began
+            memory.next_chart_at = began + max(_CHART_EVERY_S, took * _REST_PER_CHART)
+        return memory.throughput
+
+
+def _earlier(readings: deque[Reading], newest: Reading) -> Reading | None:
+    """The reading that a rate is counted from: as old as it may be, or else the one before."""
+    readings.append(newest)
+    while len(readings) > 2 and (newest.now - readings[0].now).total_seconds() > _RATE_OVER_S:
+        readings.popleft()
+    return readings[0] if len(readings) > 1 else None

@@ -1,0 +1,301 @@
+"""The operator's page: who is signed in sees every job live; who may act steers it through `services`."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlencode
+
+import yaml
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.routing import APIRoute
+
+from migrations.estimating import Prices
+from orchestrator import reports
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import audit, glances, jobs, moves
+from orchestrator.ledger.reads import JobRow, Totals
+from orchestrator.states import MoveState
+from orchestrator.web import pages
+from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
+from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
+from orchestrator.web.looking import Looker
+from orchestrator.web.sessions import SAID, NotSignedIn, Session, Sessions, ours, proven
+from orchestrator.web.views import Look
+from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
+from vecfleet.tenancy.api.problems import Problem, problem
+
+_LARGEST_FORM = 64 * 1024  # a few thousand record ids; ours hold one
+_PER_PAGE = 200
+_ACTS_SHOWN = 500
+ALL_JOBS = 0  # the topic of the list; jobs are numbered from 1
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages that say what happened and what to do, and whose answers are guarded."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except NotSignedIn:
+                response = _sign_in_first(request)
+            except VecfleetError as error:
+                response = _refused(request, error)
+            for name, value in pages.HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        return handled
+
+
+def _wants_html(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _sign_in_first(request: Request) -> Response:
+    if _wants_html(request):
+        there = "" if request.url.path == "/" else "?" + urlencode({"then": request.url.path})
+        return RedirectResponse(f"/login{there}", 303)
+    step = "sign in at /login, or send `Authorization: Bearer …` of `vecfleet token create --role operator`"
+    return problem(
+        Problem(title="Not signed in", status=401, detail="this needs an operator's session", next_step=step)
+    )
+
+
+def _status(error: VecfleetError) -> int:
+    if isinstance(error, NotFound):
+        return 404
+    return 409 if isinstance(error, Refused) else 422 if isinstance(error, BadInput) else 503
+
+
+def _refused(request: Request, error: VecfleetError) -> Response:
+    job_id = request.path_params.get("job_id")
+    objections = error.objections if isinstance(error, Refused) and error.objections else (error.message,)
+    if not _wants_html(request):
+        said = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
+        return problem(said)
+    shown = {"objections": objections, "next_step": error.next_step, "job_id": job_id, "status": _status(error)}
+    return pages.page("refused.html", None, shown, status=_status(error))
+
+
+@dataclass(frozen=True)
+class Operators:
+    """What the operator's routes work with."""
+
+    fleet: Fleet
+    sessions: Sessions
+    looker: Looker
+    feed: Feed[Look]
+    lists: Feed[list[tuple[JobRow, Totals]]]
+
+
+async def _form(request: Request) -> Form:
+    body = await request.body()
+    if len(body) > _LARGEST_FORM:
+        raise BadInput("this form is too large", next_step="use the command line for it")
+    return Form(parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+FormOf = Annotated[Form, Depends(_form)]
+
+
+def router(operators: Operators) -> APIRouter:
+    found = APIRouter(include_in_schema=False, route_class=PageRoute)
+    _signing(found, operators)
+    _looking(found, operators)
+    _following(found, operators)
+    _acting(found, operators)
+    return found
+
+
+def _signed_in(operators: Operators) -> Callable[[Request], Session]:
+    def session(request: Request) -> Session:
+        found = operators.sessions.of(request)
+        if found is None:
+            raise NotSignedIn
+        return found
+
+    return session
+
+
+def _signing(router: APIRouter, operators: Operators) -> None:
+    sessions = operators.sessions
+
+    @router.get("/login")
+    def show_login(then: str = "/") -> Response:
+        return pages.page("login.html", None, {"then": then, "trouble": None})
+
+    @router.post("/login")
+    def login(request: Request, form: FormOf) -> Response:
+        if not ours(request):
+            raise Refused("this form does not come from this page", next_step="sign in at /login")
+        then = form.one("then")
+        # Only a path of ours: `//elsewhere` and `/\elsewhere` are addresses of others.
+        there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
+        response = RedirectResponse(there, 303)
+        if sessions.sign_in(request, response, form.one("token").strip()):
+            return response
+        trouble = "This token is not known here, or it is one for the API."
+        return pages.page("login.html", None, {"then": there, "trouble": trouble}, status=401)
+
+    @router.post("/logout")
+    def logout(request: Request) -> Response:
+        if not ours(request):
+            raise Refused("this form does not come from this page", next_step="sign out on the page")
+        response = RedirectResponse("/login", 303)
+        sessions.sign_out(response)
+        return response
+
+
+def _looking(router: APIRouter, operators: Operators) -> None:
+    Signed = Annotated[Session, Depends(_signed_in(operators))]
+    database, looker, sessions = operators.fleet.database, operators.looker, operators.sessions
+
+    @router.get("/")
+    def home(request: Request, session: Signed) -> Response:
+        found = looker.jobs()
+        if not _wants_html(request):
+            return JSONResponse({"jobs": [_job_json(job, totals) for job, totals in found]})
+        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": found}))
+
+    @router.get("/jobs/{job_id}")
+    def job(request: Request, session: Signed, job_id: int) -> Response:
+        look = looker.look(job_id)
+        if not _wants_html(request):
+            return JSONResponse(look.progress.to_json())
+        said = sessions.said(request)
+        shown = {"look": look, "may_act": session.may_act, "said": said}
+        return _saying(request, sessions, pages.page("job.html", session, shown))
+
+    @router.get("/jobs/{job_id}/namespaces")
+    def namespaces(session: Signed, job_id: int, after: int = 0, state: str = "") -> Response:
+        states = [MoveState(state)] if state in set(MoveState) else []
+        with database.begin() as connection:
+            found = jobs.get(connection, job_id)
+            page = glances.namespaces(connection, job_id, after=after, limit=_PER_PAGE, states=states)
+        more = page[-1].seq if len(page) == _PER_PAGE else None
+        shown = {"job": found, "moves": page, "more": more, "state": state, "after": after}
+        return pages.page("namespaces.html", session, shown)
+
+    @router.get("/jobs/{job_id}/namespaces/{seq}")
+    def namespace(session: Signed, job_id: int, seq: int, part: bool = False) -> Response:
+        with database.begin() as connection:
+            found = glances.namespace(connection, job_id, seq)
+        if found is None:
+            raise NotFound(f"job {job_id} has no namespace number {seq}", next_step=f"see /jobs/{job_id}/namespaces")
+        move, targets = found
+        template = "part_namespace.html" if part else "namespace.html"
+        return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets})
+
+    @router.get("/jobs/{job_id}/audit")
+    def acts(session: Signed, job_id: int) -> Response:
+        with database.begin() as connection:
+            found = jobs.get(connection, job_id)
+            acts = audit.of_job(connection, job_id, _ACTS_SHOWN)
+        return pages.page("audit.html", session, {"job": found, "acts": acts, "shown": _ACTS_SHOWN})
+
+    @router.get("/jobs/{job_id}/report")
+    def report(session: Signed, job_id: int, format: str = "html") -> Response:
+        fleet = operators.fleet
+        found = reports.build(fleet.database, fleet.store_named, Prices.of(fleet.settings), job_id)
+        match format:
+            case "json":
+                return JSONResponse(reports.to_json(found))
+            case "yaml":
+                body = yaml.safe_dump(reports.migration_log(found), sort_keys=False, allow_unicode=True)
+                return Response(body, media_type="application/yaml")
+        return pages.page("report.html", session, {"report": found, "steps": reports.steps_after(found)})
+
+
+def _saying(request: Request, sessions: Sessions, response: Response) -> Response:
+    """What the last action had to say is shown once."""
+    if SAID in request.cookies:
+        response.delete_cookie(SAID)
+    return response
+
+
+def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
+    return {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "source": job.source,
+        "target": job.target,
+        "records": totals.expected,
+        "settled": totals.settled,
+        "cut_over_percent": job.cut_over_percent,
+    }
+
+
+def _following(router: APIRouter, operators: Operators) -> None:
+    Signed = Annotated[Session, Depends(_signed_in(operators))]
+    sessions = operators.sessions
+
+    @router.get("/events")
+    async def follow_jobs(request: Request, session: Signed) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            seen = Seen()
+            async with aclosing(operators.lists.follow(ALL_JOBS)) as looks:
+                async for found, trouble in looks:
+                    if sessions.of(request) is None:
+                        return
+                    parts = {} if found is None else {"jobs": pages.text("part_jobs.html", jobs=found)}
+                    yield _told(seen.news(parts, ()), trouble)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @router.get("/jobs/{job_id}/events")
+    async def follow(request: Request, session: Signed, job_id: int) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            seen = Seen()
+            async with aclosing(operators.feed.follow(job_id)) as looks:
+                async for look, trouble in looks:
+                    # A token that was taken away ends what it began.
+                    if sessions.of(request) is None:
+                        return
+                    news = {} if look is None else seen.news(*_shown(look, session.may_act))
+                    yield _told(news, trouble)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _shown(look: Look, may_act: bool) -> tuple[Mapping[str, str], list[str]]:
+    return pages.parts(look, may_act=may_act), look.cell_classes
+
+
+def _told(news: dict[str, Any], trouble: str | None) -> bytes:
+    if trouble is not None:
+        return event({"trouble": trouble})
+    return event(news) if news else STILL_HERE
+
+
+def _acting(router: APIRouter, operators: Operators) -> None:
+    Signed = Annotated[Session, Depends(_signed_in(operators))]
+    database, sessions = operators.fleet.database, operators.sessions
+
+    @router.get("/jobs/{job_id}/{name}")
+    def confirm(session: Signed, job_id: int, name: str) -> Response:
+        """What will happen, and the form that makes it so; or why it may not."""
+        if name not in CONFIRMED:
+            raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
+        with database.begin() as connection:
+            job = jobs.get(connection, job_id)
+            question = ask(connection, job, name, moves.of_job(connection, job_id))
+        return pages.page("confirm.html", session, {"job": job, "question": question})
+
+    @router.post("/jobs/{job_id}/{name}")
+    def do(request: Request, session: Signed, job_id: int, name: str, form: FormOf) -> Response:
+        if name not in ACTS:
+            raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
+        if not ours(request) or not proven(session, form.one("proof")):
+            raise Refused("this form is not of this session", next_step="load the page again, and try once more")
+        if not session.may_act:
+            raise Refused("this token may look, not act", next_step="sign in with an operator's token")
+        said = act(database, job_id, name, session.who, form)
+        response = RedirectResponse(f"/jobs/{job_id}", 303)
+        sessions.say(request, response, said)
+        return response

@@ -1,0 +1,142 @@
+"""Who is signed in at the page: a token becomes a signed cookie, and each of its forms carries a proof that it is ours.
+
+The cookie holds the hash of the token, not the token: taking a token out of the file ends its sessions at once.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from itsdangerous import BadData, Signer, URLSafeTimedSerializer
+from pydantic import SecretStr
+
+from vecfleet.tenancy.api import TokenFile
+from vecfleet.tenancy.api.users import User
+
+COOKIE = "vecfleet"
+SAID = "vecfleet_said"
+LASTS_S = 12 * 3_600  # a working day
+_SAID_LASTS_S = 30  # long enough for the page that follows an action
+_KEY_BYTES = 32
+OPERATOR, VIEWER = "operator", "viewer"
+_MAY_ACT = frozenset({OPERATOR, "admin"})
+_MAY_LOOK = _MAY_ACT | {VIEWER}
+_FROM_SETTINGS: User = {"id": "operator", "role": OPERATOR, "creator_ids": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`who` is the name for the audit; `proof` is what a form of this session must carry."""
+
+    who: str
+    may_act: bool
+    proof: str
+
+
+class NotSignedIn(Exception):
+    """The request comes without a session."""
+
+
+class OperatorTokens(TokenFile):
+    """The tokens of `vecfleet token create`, and the one operator's token that the settings may name."""
+
+    def __init__(self, path: Path, of_settings: SecretStr | None = None) -> None:
+        super().__init__(path)
+        self._of_settings = _hash(of_settings.get_secret_value()) if of_settings else None
+
+    def by_hash(self, digest: str) -> User | None:
+        """Who holds the token with this SHA-256, if they may look at the page."""
+        if self._of_settings is not None and hmac.compare_digest(digest, self._of_settings):
+            return _FROM_SETTINGS
+        self._read()
+        user = self._users.get(digest)
+        return user if user is not None and user.get("role") in _MAY_LOOK else None
+
+    def any_operator(self) -> bool:
+        """Whether anybody can sign in and act."""
+        self._read()
+        return self._of_settings is not None or any(user.get("role") in _MAY_ACT for user in self._users.values())
+
+
+class Sessions:
+    """Makes and reads cookies. Those who share the key file share the sessions."""
+
+    def __init__(self, tokens: OperatorTokens, key_file: Path) -> None:
+        self._tokens = tokens
+        key = _key(key_file)
+        self._sessions = URLSafeTimedSerializer(key, salt="session")
+        self._said = URLSafeTimedSerializer(key, salt="said")
+        self._forms = Signer(key, salt="form")
+
+    def sign_in(self, request: Request, response: Response, token: str) -> bool:
+        """Set the cookie where the token is an operator's or a viewer's."""
+        digest = _hash(token)
+        if self._tokens.by_hash(digest) is None:
+            return False
+        value = self._sessions.dumps({"token": digest, "chance": secrets.token_urlsafe(12)})
+        _set(request, response, COOKIE, value, LASTS_S)
+        return True
+
+    def sign_out(self, response: Response) -> None:
+        response.delete_cookie(COOKIE)
+
+    def of(self, request: Request) -> Session | None:
+        """The session of a request: by its cookie, or by a bearer token, which no form can send."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._session(_hash(token), "")
+        try:
+            body: Any = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=LASTS_S)
+        except BadData:
+            return None
+        return self._session(body["token"], self._forms.get_signature(body["chance"]).decode())
+
+    def _session(self, digest: str, proof: str) -> Session | None:
+        user = self._tokens.by_hash(digest)
+        return None if user is None else Session(str(user["id"]), user["role"] in _MAY_ACT, proof)
+
+    def say(self, request: Request, response: Response, text: str) -> None:
+        """Show this once, on the next page."""
+        _set(request, response, SAID, str(self._said.dumps(text)), _SAID_LASTS_S)
+
+    def said(self, request: Request) -> str | None:
+        """What the last action has to say. Whoever shows it deletes the cookie SAID."""
+        try:
+            return str(self._said.loads(request.cookies.get(SAID, ""), max_age=_SAID_LASTS_S))
+        except BadData:
+            return None
+
+
+def ours(request: Request) -> bool:
+    """Whether a form was sent from a page of ours, as far as the browser says."""
+    return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+def proven(session: Session, proof: str) -> bool:
+    """Whether the form carries the proof of this session."""
+    return bool(session.proof) and hmac.compare_digest(session.proof, proof)
+
+
+def _set(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:
+    secure = request.url.scheme == "https"
+    response.set_cookie(name, value, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _key(file: Path) -> str:
+    """The key that cookies are signed with: made once, readable by its owner alone."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+            made.write(secrets.token_urlsafe(_KEY_BYTES))
+    except FileExistsError:
+        pass
+    return file.read_text()

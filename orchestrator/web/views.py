@@ -1,0 +1,223 @@
+"""What the page shows of a job, from what the job table says: words, marks and what may be done. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.ledger.audit import Act
+from orchestrator.ledger.glances import Cell, Throughput
+from orchestrator.ledger.parked import Parked, ParkedBatch
+from orchestrator.ledger.steps import Step
+from orchestrator.progress import Progress
+from orchestrator.states import JOB_EDGES, JOB_ENDED, JobState, MoveState
+from orchestrator.stepping import ENOUGH, complaints
+from orchestrator.web.charts import Chart, path, scale
+from orchestrator.web.sampling import EVERY_S, Sample
+
+_J, _M = JobState, MoveState
+
+# Colour alone tells nothing to some: each state has its mark and its word too.
+JOB_MARKS: dict[JobState, tuple[str, str]] = {
+    _J.PLANNED: ("○", "quiet"),
+    _J.RUNNING: ("▶", "busy"),
+    _J.COPIED: ("▶", "busy"),
+    _J.VERIFIED: ("✓", "good"),
+    _J.CUT_OVER: ("⇄", "good"),
+    _J.CLEANING: ("▶", "busy"),
+    _J.CLEANED: ("✓", "good"),
+    _J.NEEDS_ATTENTION: ("▲", "bad"),
+    _J.PAUSING: ("‖", "warn"),
+    _J.PAUSED: ("‖", "warn"),
+    _J.CANCELLING: ("✕", "quiet"),
+    _J.CANCELLED: ("✕", "quiet"),
+    _J.ROLLING_BACK: ("↺", "warn"),
+    _J.ROLLED_BACK: ("↺", "quiet"),
+}
+# One letter each: with 12,000 cells every byte of a class counts. app.css draws them.
+CELL_LETTERS: dict[MoveState, str] = {
+    _M.PENDING: "p",
+    _M.LISTING: "l",
+    _M.COPYING: "c",
+    _M.COPIED: "d",
+    _M.MISMATCHED: "m",
+    _M.REPAIRING: "r",
+    _M.PARKED: "x",
+    _M.VERIFIED: "v",
+    _M.CLEANING: "k",
+    _M.CLEANED: "z",
+    _M.ROLLED_BACK: "b",
+}
+VERDICTS: dict[MoveState, str] = {
+    _M.VERIFIED: "every record equal",
+    _M.CLEANING: "every record equal",
+    _M.CLEANED: "every record equal",
+    _M.MISMATCHED: "differs",
+    _M.REPAIRING: "differs",
+}
+_FILLING = frozenset({_M.LISTING, _M.COPYING, _M.REPAIRING, _M.CLEANING})
+_LETTERS = {str(state): letter for state, letter in CELL_LETTERS.items()}
+_LETTERS_FILLING = frozenset(_LETTERS[state] for state in _FILLING)
+SHOWN = 100  # rows of a list on the job's page; the counts beside it stay exact
+
+
+def spoken(word: str) -> str:
+    return word.replace("_", " ")
+
+
+def cell_class(cell: Cell) -> str:
+    """`c n4 w`: copying, four tenths done, something of it is parked."""
+    letter = _LETTERS[cell.state]
+    marks = letter
+    if letter in _LETTERS_FILLING:
+        done = cell.deleted if letter == "k" else cell.settled
+        marks += f" n{min(9, 10 * done // cell.expected) if cell.expected else 0}"
+    return f"{marks} w" if cell.parked else marks
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button. `asks`: a page in between says what will happen and wants a word typed, or a yes."""
+
+    name: str
+    label: str
+    asks: bool = False
+    percent: int | None = None
+
+
+CUT_OVER_STEPS = (5, 25, 50, 100)
+
+
+def actions(state: JobState, cut_over_percent: int) -> list[Action]:
+    """What a person may ask of a job in this state; whether it may be done, its guard decides."""
+    edges = JOB_EDGES[state]
+    found: list[Action] = []
+    if _J.PAUSING in edges:
+        found.append(Action("pause", "Pause"))
+    if state in (_J.PAUSING, _J.PAUSED):
+        found.append(Action("resume", "Resume"))
+    if state in (_J.COPIED, _J.VERIFIED, _J.NEEDS_ATTENTION, _J.CUT_OVER):
+        found.append(Action("verify", "Verify again"))
+    if state is _J.VERIFIED:
+        steps = [step for step in CUT_OVER_STEPS if step > cut_over_percent]
+        found += [Action("cutover", f"Cut over {step} %", percent=step) for step in steps]
+    if cut_over_percent and state not in JOB_ENDED:
+        found.append(Action("reverse", "Reverse the cut-over"))
+    if state in (_J.VERIFIED, _J.CUT_OVER, _J.NEEDS_ATTENTION):
+        found.append(Action("cleanup", "Clean up…", asks=True))
+    if _J.ROLLING_BACK in edges and state not in (_J.PAUSING, _J.PAUSED, _J.ROLLED_BACK):
+        found.append(Action("rollback", "Roll back…", asks=True))
+    if _J.CANCELLING in edges:
+        found.append(Action("cancel", "Cancel…", asks=True))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What shadow reads told of the present step of a roll-out."""
+
+    step: Step
+    complaints: tuple[str, ...]
+    enough: int = ENOUGH
+
+
+def shadow(step: Step | None) -> Shadow | None:
+    return Shadow(step, tuple(complaints(step.evidence))) if step is not None and step.percent else None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A job at one moment, all that its page shows."""
+
+    progress: Progress
+    cells: tuple[Cell, ...]
+    batches: tuple[ParkedBatch, ...]
+    records: tuple[Parked, ...]
+    shadow: Shadow | None
+    acts: tuple[Act, ...]
+    throughput: Throughput | None
+    samples: tuple[Sample, ...]
+
+    @property
+    def mark(self) -> str:
+        return JOB_MARKS[self.progress.reading.job.state][0]
+
+    @property
+    def tone(self) -> str:
+        return JOB_MARKS[self.progress.reading.job.state][1]
+
+    @property
+    def actions(self) -> list[Action]:
+        job = self.progress.reading.job
+        return actions(job.state, job.cut_over_percent)
+
+    @property
+    def cell_classes(self) -> list[str]:
+        return [cell_class(cell) for cell in self.cells]
+
+    @property
+    def states(self) -> list[tuple[MoveState, str, int]]:
+        """Every state that some namespace is in, with its letter and how many are."""
+        counts = Counter(cell.state for cell in self.cells)
+        return [(state, CELL_LETTERS[state], counts[state]) for state in MoveState if counts[state]]
+
+    @property
+    def with_parked(self) -> int:
+        return sum(cell.parked > 0 for cell in self.cells)
+
+    @property
+    def density(self) -> str:
+        """How large a cell may be so that all of them fit one screen."""
+        return "few" if len(self.cells) <= 200 else "some" if len(self.cells) <= 2_000 else "many"
+
+    @property
+    def charts(self) -> list[Chart]:
+        return [_records(self), *_paces(self.samples)]
+
+
+def _records(look: Look) -> Chart:
+    found, working = look.throughput, look.progress.reading.job.state is _J.RUNNING
+    rates = found.rates if found else ()
+    top = scale(rates)
+    line, area = path(rates, top)
+    rate = look.progress.rate if working else None
+    now = "—" if rate is None else f"{rate:,.0f}/s"
+    since = _clock(found.began) if found else ""
+    return Chart("Records copied a second", now, f"{top:,.0f}/s", since, line, area, "busy")
+
+
+def _paces(samples: Sequence[Sample]) -> list[Chart]:
+    """A sample is kept for each second in which the job worked."""
+    paces = [sample.pace for sample in samples]
+    line, area = path(paces, 1.0)
+    now = f"{paces[-1]:.0%}" if paces else "—"
+    since = _ago(len(samples) * EVERY_S) if samples else ""
+    shares = _shares(samples)
+    refused, under = path(shares, 1.0)
+    share = f"in {shares[-1]:.0%} of seconds" if shares else "—"
+    return [
+        Chart("Pace, of the limits", now, "100 %", since, line, area, "good"),
+        Chart("429 answers", share, "100 %", since, refused, under, "warn"),
+    ]
+
+
+_MINUTE = int(60 / EVERY_S)
+
+
+def _shares(samples: Sequence[Sample]) -> list[float]:
+    """For each sample the share of the minute before it in which the service refused a call for its rate."""
+    shares, refused = [], 0
+    for number, sample in enumerate(samples):
+        refused += sample.refused
+        if number >= _MINUTE:
+            refused -= samples[number - _MINUTE].refused
+        shares.append(refused / min(number + 1, _MINUTE))
+    return shares
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}"

@@ -1,0 +1,61 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from job_table import JobTable
+
+from orchestrator.bootstrap import Fleet
+from orchestrator.ledger.database import Database
+from orchestrator.web.app import TOKENS, create
+from vecfleet.settings import Settings
+from vecfleet.tenancy.api import TokenFile
+
+HTML = {"Accept": "text/html"}
+Browser = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url, pool_size=2)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def table(database: Database) -> JobTable:
+    return JobTable(database)
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url, redis_url=redis_url, vecfleet_home=tmp_path, operator_token="of settings"
+    )  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tokens(settings: Settings) -> TokenFile:
+    return TokenFile(settings.vecfleet_home / TOKENS)
+
+
+@pytest.fixture
+def stranger(settings: Settings) -> Iterator[TestClient]:
+    """A browser in which nobody is signed in."""
+    parts = Fleet(settings)
+    with TestClient(create(parts), headers=HTML, follow_redirects=False) as browser:
+        yield browser
+    parts.database.dispose()
+
+
+@pytest.fixture
+def signed_in(stranger: TestClient, tokens: TokenFile) -> Browser:
+    """`signed_in("operator")`: a browser in which somebody of this role is."""
+
+    def browser(role: str) -> TestClient:
+        token = tokens.create({"id": "ana", "role": role, "creator_ids": []})
+        stranger.cookies.clear()
+        assert stranger.post("/login", data={"token": token, "then": "/"}).status_code == 303
+        return stranger
+
+    return browser

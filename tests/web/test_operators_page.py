@@ -1,0 +1,184 @@
+"""The operator's page: who gets in, what they may do, and what a browser is told to refuse."""
+
+import json
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from job_table import JobTable, plan_of, planned
+
+from orchestrator import services
+from orchestrator.ledger import audit
+from orchestrator.states import JobState
+from orchestrator.web.app import TOKENS
+from orchestrator.web.sessions import COOKIE
+from tests.web.conftest import Browser
+from vecfleet.settings import Settings
+from vecfleet.tenancy.api import TokenFile
+
+PAGES = ("/", "/jobs/1", "/jobs/1/namespaces", "/jobs/1/namespaces/1", "/jobs/1/audit", "/jobs/1/cleanup")
+EVENTS = ("/events", "/jobs/1/events")
+
+
+@pytest.fixture
+def verified(table: JobTable) -> JobTable:
+    table.apply(plan_of(planned("s", "t-s"), planned("<b>s2</b>", "t-2")))
+    table.verified()
+    return table
+
+
+def proof(browser: TestClient, page: str = "/jobs/1") -> str:
+    found = re.search(r'name="proof" value="([^"]+)"', browser.get(page).text)
+    assert found is not None
+    return found[1]
+
+
+def test_who_is_not_signed_in_sees_nothing_and_does_nothing(stranger: TestClient, verified: JobTable) -> None:
+    for page in (*PAGES, *EVENTS):
+        answer = stranger.get(page)
+        assert answer.status_code == 303 and answer.headers["location"].startswith("/login")
+        assert stranger.get(page, headers={"Accept": "application/json"}).status_code == 401
+    assert stranger.post("/jobs/1/cancel", data={"proof": "x"}).status_code == 303
+    assert verified.job.state is JobState.VERIFIED
+
+
+def test_a_token_signs_in_and_taking_it_away_signs_out(
+    stranger: TestClient, tokens: TokenFile, settings: Settings, verified: JobTable
+) -> None:
+    # Given an operator who signed in
+    token = tokens.create({"id": "ana", "role": "operator", "creator_ids": []})
+    answer = stranger.post("/login", data={"token": token, "then": "/jobs/1"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/1")
+    # Then the cookie is out of reach of scripts and of other sites, and does not hold the token
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and token not in cookie
+    assert stranger.get("/jobs/1").status_code == 200
+    # When the token is taken out of the file
+    file = settings.vecfleet_home / TOKENS
+    file.write_text(json.dumps({}))
+    # Then the session is over
+    assert stranger.get("/jobs/1").status_code == 303
+
+
+@pytest.mark.parametrize("role", ["user", "service"])
+def test_a_token_of_the_api_signs_nobody_in(stranger: TestClient, tokens: TokenFile, role: str) -> None:
+    token = tokens.create({"id": "app", "role": role, "creator_ids": ["ana"]})
+    answer = stranger.post("/login", data={"token": token, "then": "/"})
+    assert answer.status_code == 401 and "not known here" in answer.text
+    assert stranger.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == 303
+
+
+def test_the_token_of_the_settings_signs_in_too(stranger: TestClient) -> None:
+    assert stranger.post("/login", data={"token": "of settings", "then": "/"}).status_code == 303
+    assert stranger.get("/").status_code == 200
+
+
+def test_a_forged_cookie_is_none(stranger: TestClient) -> None:
+    stranger.cookies.set(COOKIE, "eyJ0b2tlbiI6ICJ4In0.forged.signature")
+    assert stranger.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("then", ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example"])
+def test_signing_in_leads_nowhere_else(stranger: TestClient, then: str) -> None:
+    answer = stranger.post("/login", data={"token": "of settings", "then": then})
+    assert answer.headers["location"] == "/"
+
+
+def test_a_viewer_looks_and_may_not_act(signed_in: Browser, verified: JobTable) -> None:
+    viewer = signed_in("viewer")
+    page = viewer.get("/jobs/1").text
+    assert "read-only" in page and 'formaction="' not in page and 'name="proof"' not in page
+    # Nor by a form of another session
+    answer = viewer.post("/jobs/1/cancel", data={"proof": "guessed"})
+    assert answer.status_code == 409 and "not of this session" in answer.text
+    assert verified.job.state is JobState.VERIFIED
+
+
+def test_a_form_that_is_not_ours_is_refused(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    good = {"proof": proof(operator), "percent": "100"}
+    for data, headers in (
+        ({"percent": "100"}, {}),
+        (good | {"proof": "guessed"}, {}),
+        (good, {"Sec-Fetch-Site": "cross-site"}),
+        (good, {"Sec-Fetch-Site": "same-site"}),
+    ):
+        answer = operator.post("/jobs/1/cutover", data=data, headers=headers)
+        assert answer.status_code == 409 and "not of this session" in answer.text
+    assert verified.job.cut_over_percent == 0
+
+
+def test_what_is_done_is_done_in_the_persons_name_and_said_once(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    answer = operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "100"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/1")
+    assert verified.job.state is JobState.CUT_OVER
+    assert "2 of 2 routes lead to the new namespaces" in operator.get("/jobs/1").text
+    assert "2 of 2 routes lead" not in operator.get("/jobs/1").text
+    with verified.begin() as connection:
+        [act] = audit.of_job(connection, 1, 10)
+    assert (act.who, act.action) == ("ana", "cut over")
+
+
+def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    with verified.begin() as connection:
+        objections = services.clean_up_objections(connection, verified.job)
+    assert objections
+    # The question says so before anything is typed
+    asked = operator.get("/jobs/1/cleanup").text
+    assert all(objection in asked for objection in objections) and 'name="typed"' not in asked
+    # And so does the guard, whoever asks anyway
+    form = {"proof": proof(operator), "typed": "digital-twin-brain"}
+    answer = operator.post("/jobs/1/cleanup", data=form)
+    assert answer.status_code == 409 and all(objection in answer.text for objection in objections)
+    assert verified.job.state is JobState.VERIFIED
+
+
+def test_what_destroys_must_be_typed(signed_in: Browser, table: JobTable) -> None:
+    # Given a job whose clean-up nothing speaks against
+    table.apply(plan_of(planned("s", "t-s"), soak_seconds=0))
+    table.verified()
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    operator = signed_in("operator")
+    asked = operator.get("/jobs/1/cleanup").text
+    assert "s</th>" in asked and 'name="typed"' in asked
+    # When the wrong word is typed, then nothing happens
+    form = {"proof": proof(operator)}
+    for typed in ("", "delete", "s"):
+        answer = operator.post("/jobs/1/cleanup", data=form | {"typed": typed})
+        assert answer.status_code == 409 and "nothing was changed" in answer.text
+    assert table.job.state is JobState.CUT_OVER
+    # When the index's name is, then it begins
+    assert operator.post("/jobs/1/cleanup", data=form | {"typed": "digital-twin-brain"}).status_code == 303
+    assert table.job.state is JobState.CLEANING
+
+
+def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    for page in (*PAGES, "/login", "/jobs/99"):
+        answer = operator.get(page)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        # Nothing that this policy would stop, and nothing from elsewhere
+        assert not re.search(r"<script(?! src=\"/static/)|<style|\sstyle=|\son\w+=|https?://", answer.text), page
+
+
+def test_names_are_text_and_no_more(signed_in: Browser, verified: JobTable) -> None:
+    for page in ("/jobs/1", "/jobs/1/namespaces", "/jobs/1/namespaces/2", "/jobs/1/cleanup"):
+        text = signed_in("operator").get(page).text
+        assert "<b>s2</b>" not in text
+    assert "&lt;b&gt;s2&lt;/b&gt;" in signed_in("operator").get("/jobs/1/namespaces").text
+
+
+def test_a_job_that_does_not_exist_is_said_to(signed_in: Browser) -> None:
+    answer = signed_in("operator").get("/jobs/99")
+    assert answer.status_code == 404 and "there is no job 99" in answer.text
+
+
+def test_the_namespaces_of_one_state_are_listed(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    assert "t-2" in operator.get("/jobs/1/namespaces?state=verified").text
+    assert "There are none" in operator.get("/jobs/1/namespaces?state=parked").text

@@ -1,0 +1,186 @@
+"""What the page shows: as tables of what is and what is drawn."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from job_table import JobTable, plan_of, planned
+
+from orchestrator.ledger import glances
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.glances import Cell
+from orchestrator.pacing import PaceReader
+from orchestrator.states import JobState, MoveState
+from orchestrator.web import charts, views
+from orchestrator.web.feed import Feed, Seen
+from orchestrator.web.sampling import Sample, Sampler
+from vecfleet.errors import NotFound
+from workers.pace import Limit, Pace
+
+
+@pytest.mark.parametrize(
+    ("cell", "drawn"),
+    [
+        (Cell("pending", 0, 10, 0, 0), "p"),
+        (Cell("copying", 4, 10, 0, 0), "c n4"),
+        (Cell("copying", 10, 10, 0, 0), "c n9"),
+        (Cell("listing", 0, 0, 0, 0), "l n0"),
+        (Cell("cleaning", 10, 10, 0, 5), "k n5"),
+        (Cell("verified", 10, 10, 1, 0), "v w"),
+        (Cell("parked", 0, 10, 0, 0), "x"),
+    ],
+)
+def test_a_cell_is_a_letter_for_its_state_and_marks(cell: Cell, drawn: str) -> None:
+    assert views.cell_class(cell) == drawn
+
+
+def test_every_state_has_a_letter_of_its_own_and_every_job_state_a_mark() -> None:
+    assert set(views.CELL_LETTERS) == set(MoveState)
+    assert len(set(views.CELL_LETTERS.values())) == len(MoveState)
+    assert set(views.JOB_MARKS) == set(JobState)
+
+
+@pytest.mark.parametrize(
+    ("state", "percent", "offered"),
+    [
+        (JobState.RUNNING, 0, ["pause", "cancel"]),
+        (JobState.PAUSED, 0, ["resume", "cancel"]),
+        (
+            JobState.VERIFIED,
+            25,
+            ["verify", "cutover", "cutover", "reverse", "cleanup", "rollback", "cancel"],
+        ),
+        (JobState.CUT_OVER, 100, ["verify", "reverse", "cleanup", "rollback"]),
+        (JobState.NEEDS_ATTENTION, 0, ["verify", "cleanup", "rollback", "cancel"]),
+        (JobState.CLEANED, 100, []),
+        (JobState.ROLLED_BACK, 0, []),
+    ],
+)
+def test_a_job_offers_what_its_state_allows(state: JobState, percent: int, offered: list[str]) -> None:
+    assert [action.name for action in views.actions(state, percent)] == offered
+
+
+@pytest.mark.parametrize(("values", "top"), [([], 1), ([0, 0], 1), ([7], 10), ([46], 100), ([1.5], 2), ([0.03], 0.05)])
+def test_a_scale_ends_at_a_round_number_above_the_line(values: list[float], top: float) -> None:
+    assert charts.scale(values) == pytest.approx(top)
+
+
+def test_a_line_stays_in_its_box_and_one_value_is_no_line() -> None:
+    line, area = charts.path([0, 5, 20], 10)
+    assert line == "M0.0,72.0L150.0,36.0L300.0,0.0" and area.startswith(line)
+    assert charts.path([3], 10) == ("", "")
+
+
+def test_the_share_of_seconds_with_a_429_is_that_of_the_last_minute() -> None:
+    samples = [Sample(0.5, True)] * 30 + [Sample(0.5, False)] * 60
+    shares = views._shares(samples)
+    assert shares[29] == 1.0 and shares[59] == 0.5 and shares[-1] == 0.0
+
+
+def test_a_viewer_is_told_only_what_changed() -> None:
+    seen = Seen()
+    assert seen.news({"state": "running", "waits": ""}, ["p", "c n1"]) == {
+        "parts": {"state": "running", "waits": ""},
+        "all": "p,c n1",
+    }
+    assert seen.news({"state": "running", "waits": ""}, ["p", "c n1"]) == {}
+    assert seen.news({"state": "running", "waits": "Redis"}, ["p", "c n2"]) == {
+        "parts": {"waits": "Redis"},
+        "cells": {1: "c n2"},
+    }
+
+
+def test_however_many_look_there_is_one_look_a_second_and_none_when_nobody_does() -> None:
+    looks = 0
+
+    def look(topic: int) -> int:
+        nonlocal looks
+        looks += 1
+        return looks
+
+    async def viewer(feed: Feed[int], until: int) -> list[int]:
+        found = []
+        async with aclosing(feed.follow(1)) as news:
+            async for number, _ in news:
+                assert number is not None
+                found.append(number)
+                if number >= until:
+                    break
+        return found
+
+    async def scene() -> list[list[int]]:
+        feed = Feed(look)
+        seen = await asyncio.gather(*(viewer(feed, until=2) for _ in range(20)))
+        after = looks
+        await asyncio.sleep(1.5)
+        assert looks == after
+        return seen
+
+    assert asyncio.run(scene()) == [[1, 2]] * 20
+    assert looks == 2
+
+
+def test_a_look_that_fails_is_told_and_tried_again() -> None:
+    answers = iter([NotFound("there is no job 1")])
+
+    def look(topic: int) -> str:
+        for error in answers:
+            raise error
+        return "there"
+
+    async def scene() -> list[tuple[str | None, str | None]]:
+        found = []
+        async with aclosing(Feed(look).follow(1)) as news:
+            async for seen in news:
+                found.append(seen)
+                if seen[0]:
+                    break
+        return found
+
+    assert asyncio.run(scene()) == [(None, "there is no job 1"), ("there", None)]
+
+
+@pytest.fixture
+def table(database_url: str) -> JobTable:
+    return JobTable(Database(database_url, pool_size=2))
+
+
+def test_the_pace_is_what_the_workers_keep_to(table: JobTable, redis_url: str) -> None:
+    # Given a working job
+    table.apply(plan_of(planned("s", "t")))
+    table.start()
+    sampler = Sampler(table.database, PaceReader(redis_url))
+    pace, limit = Pace(redis_url), Limit("fetch", "brain.local", 100.0)
+    # When workers use the whole allowance, an empty Redis having begun at half of it
+    pace.reserve([(limit, 1)], 0.5)
+    sampler.sample()
+    # Then
+    [first] = sampler.of_job(table.job_id)
+    assert 0.25 <= first.pace < 0.35 and not first.refused
+    # When the service refuses, then that is seen once, and the pace is cut
+    pace.throttled(limit, retry_after=0.5)
+    sampler.sample()
+    sampler.sample()
+    _, second, third = sampler.of_job(table.job_id)
+    assert second.refused and not third.refused
+    assert dict(sampler.refusals()) == {"fetch": 1}
+    table.database.dispose()
+
+
+def test_a_redis_that_is_away_is_said_to_be(table: JobTable) -> None:
+    sampler = Sampler(table.database, PaceReader("redis://127.0.0.1:1/0"))
+    sampler.sample()
+    assert not sampler.broker_answers
+    table.database.dispose()
+
+
+def test_throughput_adds_up_to_what_was_copied(table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t")))
+    with table.begin() as connection:
+        assert glances.throughput(connection, table.job_id) is None
+    table.verified({"s": [["a", "b"], ["c"]]})
+    with table.begin() as connection:
+        found = glances.throughput(connection, table.job_id)
+    assert found is not None
+    assert sum(found.rates) * found.seconds == pytest.approx(3)
+    table.database.dispose()
