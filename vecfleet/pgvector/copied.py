@@ -1,4 +1,4 @@
-"""What belongs to a table and must be made anew for its copy: sequences, indexes, constraints, privileges."""
+"""What belongs to a table and must be made anew for its copy: sequences, indexes, constraints."""
 
 import re
 
@@ -107,21 +107,6 @@ def rename_belongings(connection: Connection, source: Table, to: str) -> None:
                     sql.Identifier(source.schema, sequence), sql.Identifier(renamed(sequence, source.name, to))
                 )
             )
-
-
-def copy_grants(connection: Connection, source: Table, target: Table) -> None:
-    """Who may read or write the source may do so with the target: readers that are moved must still be let in."""
-    rows = connection.execute(
-        "SELECT coalesce(quote_ident(r.rolname), 'PUBLIC'), a.privilege_type FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN aclexplode(c.relacl) a"
-        " LEFT JOIN pg_roles r ON r.oid = a.grantee"
-        " WHERE n.nspname = %s AND c.relname = %s AND a.grantee <> c.relowner",
-        [source.schema, source.name],
-    ).fetchall()
-    for grantee, privilege in rows:
-        connection.execute(
-            sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), target.identifier, sql.SQL(grantee))
-        )
 
 
 def renamed(name: str, table: str, to: str) -> str:

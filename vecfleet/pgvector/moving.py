@@ -14,7 +14,8 @@ from psycopg import sql
 
 from vecfleet.errors import Refused
 from vecfleet.pgvector import naming, tables
-from vecfleet.pgvector.copied import copy_grants, copy_indexes, own_sequences, rename_belongings
+from vecfleet.pgvector.copied import copy_indexes, own_sequences, rename_belongings
+from vecfleet.pgvector.privileges import copy_privileges
 from vecfleet.pgvector.tables import Connection, Method, Table
 
 Mode = Literal["copy", "move"]
@@ -83,7 +84,7 @@ def move(
     copy_indexes(connection, held, target)
     built = _build_vector_index(connection, held, target, contents.rows, method)
     connection.execute(sql.SQL("ANALYZE {}").format(target.identifier))
-    copy_grants(connection, held, target)
+    warnings += copy_privileges(connection, held, target)
     backup = _set_aside(connection, held, target_namespace, now) if mode == "move" else None
     return Moved(source, target_name, contents, backup, built, tuple(warnings))
 

@@ -1,0 +1,117 @@
+"""What belongs to a namespace comes along when it is copied or moved: whose it is, who may use it, its indexes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.pgvector.conftest import DIMENSION
+from tests.vectors import ask
+from vecfleet.pgvector import EmbeddingPipeline, NamespaceMigration, VectorEmbedding
+from vecfleet.pgvector.database import DatabaseConnection
+
+
+def fill(pipeline: EmbeddingPipeline, namespace: str = "production", rows: int = 40) -> None:
+    pipeline.create_namespace(namespace)
+    some = [
+        VectorEmbedding(f"c{n}", "doc", "k", f"text {n}", [float(n), *[1.0] * (DIMENSION - 1)]) for n in range(rows)
+    ]
+    pipeline.vector_store.insert_embeddings(some, namespace)
+
+
+@pytest.fixture
+def url(empty_database_url: str, pipeline: EmbeddingPipeline) -> str:
+    fill(pipeline)
+    return empty_database_url
+
+
+@pytest.fixture
+def roles(url: str) -> Iterator[tuple[str, str]]:
+    """Two roles that may log in: one that owns, one that reads. Roles are the server's, so they go again."""
+    database = url.rsplit("/", 1)[-1].partition("?")[0]
+    names = (f"owner {database}", f"reader {database}")
+    for name in names:
+        ask(url, f'CREATE ROLE "{name}" LOGIN')
+    yield names
+    for name in names:
+        ask(url, f'REASSIGN OWNED BY "{name}" TO CURRENT_USER')
+        ask(url, f'DROP OWNED BY "{name}"')
+        ask(url, f'DROP ROLE "{name}"')
+
+
+@contextmanager
+def acting_as(url: str, role: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        yield connection
+
+
+INSERT = (
+    "INSERT INTO embeddings_{0} (chunk_id, document_id, collection_name, text, embedding, strategy, content_type)"
+    " SELECT 'new', document_id, collection_name, text, embedding, strategy, content_type FROM embeddings_{0} LIMIT 1"
+)
+
+
+# --- whose it is, and who may use it ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_the_application_that_owned_the_source_goes_on_with_the_target(
+    url: str, migration: NamespaceMigration, roles: tuple[str, str], mode: str
+) -> None:
+    """The operator runs the move as another role than the application's."""
+    owner, _ = roles
+    ask(url, f'ALTER TABLE embeddings_production OWNER TO "{owner}"')
+
+    result = migration.migrate_namespace("production", "live", mode)
+
+    assert result["success"] and result["warnings"] == []
+    with acting_as(url, owner) as application:
+        application.execute(INSERT.format("live"))
+        application.execute("ALTER TABLE embeddings_live ADD COLUMN more text")
+
+
+def test_a_role_that_may_not_give_a_table_away_grants_everything_on_it_and_says_so(
+    url: str, roles: tuple[str, str]
+) -> None:
+    """Given an operator's role that may read the source and create tables, and no more."""
+    owner, operator = roles
+    ask(url, f'ALTER TABLE embeddings_production OWNER TO "{owner}"')
+    ask(url, f'GRANT SELECT ON embeddings_production TO "{operator}"')
+    ask(url, f'GRANT CREATE ON SCHEMA public TO "{operator}"')
+
+    database = DatabaseConnection(database_url=url)
+    with database.transaction("become the operator") as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(operator)))
+    result = NamespaceMigration(url, database=database).copy_namespace("production", "live")
+    database.close()
+
+    assert result["success"], result
+    assert f"embeddings_live belongs to {operator}, which may not give it to {owner}" in result["warnings"][0]
+    with acting_as(url, owner) as application:
+        application.execute(INSERT.format("live"))
+
+
+def test_grants_on_columns_and_sequences_come_along_and_those_who_may_pass_them_on_still_may(
+    url: str, migration: NamespaceMigration, roles: tuple[str, str]
+) -> None:
+    owner, writer = roles
+    ask(url, f'ALTER TABLE embeddings_production OWNER TO "{owner}"')
+    ask(url, f'GRANT INSERT ON embeddings_production TO "{writer}"')
+    ask(url, f'GRANT USAGE ON SEQUENCE embeddings_production_id_seq TO "{writer}"')
+    ask(url, f'GRANT SELECT (chunk_id, text) ON embeddings_production TO "{writer}" WITH GRANT OPTION')
+
+    assert migration.move_namespace("production", "live")["success"]
+
+    with acting_as(url, writer) as connection:
+        values = f"'new', 'd', 'k', 't', '{[1.0] * DIMENSION}', 's', 'c'"
+        connection.execute(
+            "INSERT INTO embeddings_live (chunk_id, document_id, collection_name, text, embedding, strategy,"
+            f" content_type) VALUES ({values})"
+        )
+        assert connection.execute("SELECT text FROM embeddings_live WHERE chunk_id = 'new'").fetchall() == [("t",)]
+        connection.execute("GRANT SELECT (text) ON embeddings_live TO PUBLIC")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT document_id FROM embeddings_live")
