@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from orchestrator.model import Wakeup
-from orchestrator.states import BatchKind
+from orchestrator.states import QUEUES, BatchKind
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 
@@ -30,7 +30,6 @@ TASKS = {
     _K.UNDO: ("vecfleet.undo_batch", "cleanup"),
     _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
 }
-QUEUES = ("control", "copy", "verify", "cleanup")
 # A batch that no worker acknowledged this long is handed out again by Redis; the lease makes the duplicate harmless.
 _VISIBILITY_TIMEOUT_S = 3_600
 

@@ -1,13 +1,11 @@
-"""The schema of the job table: upgrade it, and say whether it is the one this code needs."""
+"""The schema of the job table: upgrade it, and say whether it is the one this code needs.
+
+Every process asks the second, so only those that ask for more load Alembic.
+"""
 
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.ledger.database import unreachable
@@ -17,22 +15,21 @@ from vecfleet.errors import Unreachable
 _REVISIONS = Path(__file__).resolve().parent.parent / "migrations" / "schema"
 # Any number, the same everywhere: two `vecfleet migrate` at once take turns.
 _UPGRADE_LOCK = 7_305_000
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_REVISIONS))
-    config.attributes["metadata"] = metadata
-    return config
+_PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 
 
 def upgrade(url: str) -> None:
     """Bring the job table to the newest revision. Safe to repeat and to race; one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_REVISIONS))
+    config.attributes["metadata"] = metadata
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     try:
         with engine.begin() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-            config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except OperationalError as error:
@@ -41,17 +38,25 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
+def newest() -> str:
+    """The last revision: their files begin with their numbers, and each follows the one before."""
+    return max(file.name.partition("_")[0] for file in (_REVISIONS / "versions").glob("[0-9]*.py"))
+
+
 def require_current(connection: sa.Connection) -> None:
     """Raise Unreachable unless the job table has exactly the revision this code was written for."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present != newest:
+    there = connection.execute(sa.select(sa.func.to_regclass("alembic_version"))).scalar_one()
+    present = connection.execute(sa.select(_PRESENT)).scalar_one_or_none() if there is not None else None
+    if present != newest():
         raise Unreachable(
-            f"the job table's schema is at revision {present or 'none'}; this version needs {newest}",
+            f"the job table's schema is at revision {present or 'none'}; this version needs {newest()}",
             next_step="run `vecfleet migrate`",
         )
 
 
 def differences(connection: sa.Connection) -> list[object]:
     """What the revisions and `tables` disagree about; empty when they end in the same schema."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))

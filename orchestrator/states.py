@@ -225,3 +225,7 @@ KINDS_OF: Mapping[JobState, frozenset[BatchKind]] = {
 def why(state: JobState, to: JobState) -> str | None:
     """The sentence on the edge from one job state to another, or None where there is no such edge."""
     return JOB_EDGES[state].get(to)
+
+
+QUEUES = ("control", "copy", "verify", "cleanup")
+"""On which queues of Redis batches are handed out."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.queue import QUEUES, TASKS
-from orchestrator.states import BatchKind
+from orchestrator.queue import TASKS
+from orchestrator.states import QUEUES, BatchKind
 from workers import running
 from workers.tasks import app
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from orchestrator.cli.app import app
+from orchestrator.cli.commands import build
 from vecfleet.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -140,14 +140,14 @@ def headings(page: Path) -> set[str]:
 
 
 def find(words: list[str]) -> Any:
-    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    commands: dict[str, Any] = get_command(build()).commands  # type: ignore[attr-defined]
     command = commands.get(words[0].rstrip(".,;:"))
     inner = getattr(command, "commands", None)
     return inner.get(words[1]) if inner and len(words) > 1 else command
 
 
 def every_command() -> Iterator[Any]:
-    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+    for command in get_command(build()).commands.values():  # type: ignore[attr-defined]
         yield from getattr(command, "commands", {None: command}).values()
 
 

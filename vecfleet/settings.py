@@ -19,6 +19,10 @@ Dollars = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
+JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"
+"""What to do where a setting is missing that names a server."""
+
+
 class Settings(BaseSettings):
     """Every setting, typed. `load` reads the environment; a test may name the fields instead."""
 

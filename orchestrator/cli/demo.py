@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.commands import build
 from orchestrator.cli.output import err, say
 from orchestrator.cli.running import WORKERS, page_address
 from orchestrator.cli.watching import INTERRUPTED
@@ -88,10 +89,8 @@ def _migrate(home: Path, environment: dict[str, str]) -> None:
 
 def _type(*words: str) -> None:
     """Run a command of ours in this process, shown as it would be typed."""
-    from orchestrator.cli.app import app  # it holds this command too
-
     say(f"\n$ vecfleet {shlex.join(words)}", style="bold")
-    code = app(list(words), prog_name="vecfleet", standalone_mode=False)
+    code = build(words[0])(list(words), prog_name="vecfleet", standalone_mode=False)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import dispatcher
 from orchestrator.cli import running
-from orchestrator.queue import QUEUES
+from orchestrator.states import QUEUES
 from workers.tasks import celery
 
 LEAD_S, RESEND_AFTER_S = 1.0, 1.5

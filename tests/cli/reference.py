@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from orchestrator.cli.app import app
+from orchestrator.cli.commands import build
 
 PLACE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
 
@@ -34,13 +34,13 @@ The usual way: [audit](#audit) → [plan creators](#plan-creators) → [show](#s
 
 def commands() -> Iterator[tuple[str, ...]]:
     """Every command there is, groups opened."""
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in get_command(build()).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         yield from ((name, each) for each in inner) if inner else [(name,)]
 
 
 def help_of(*words: str) -> str:
-    answer = CliRunner().invoke(app, [*words, "--help"], prog_name="vecfleet")
+    answer = CliRunner().invoke(build(words[0]), [*words, "--help"], prog_name="vecfleet")
     assert answer.exit_code == 0, answer.output
     return re.sub(r" +$", "", answer.output.strip(), flags=re.MULTILINE)
 
