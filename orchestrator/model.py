@@ -9,6 +9,10 @@ from migrations.plan import Plan
 from orchestrator.states import BatchKind, JobState, MoveState
 from vecfleet.stores.base import IndexInfo, Kind
 
+# The "pass" of ids that a first listing lacked, though they come before its bookmark: a second one found them. Batches
+# of one pass are runs of ids in byte order, and these would stand among those of the first.
+LISTED_LATE = 0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -40,6 +44,11 @@ class Job:
     quiet_passes: int
     changed_records: str | None
     missing_allowed: int | None
+
+    @property
+    def listings(self) -> range:
+        """What a copy batch may have been `listed_in`: each pass; and before all of them `LISTED_LATE`."""
+        return range(LISTED_LATE, self.passes + 1)
 
 
 @dataclass(frozen=True, slots=True)

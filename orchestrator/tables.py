@@ -225,7 +225,7 @@ batch = Table(
     _when("first_leased_at"),
     _when("done_at"),
     _when("intent_at"),  # committed before the first deletion of this batch is asked for
-    Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids
+    Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids; 0: late
     Column("first_id", Text(collation="C")),
     Column("size", Integer, nullable=False, server_default=text("0")),
     Column("manifest", LargeBinary),

@@ -66,7 +66,7 @@ def _in_common(work: Work, move: Move, old: Answer, new: Answer) -> tuple[list[F
     }
     ids = sorted({*(match.id for match in old.matches), *from_there.values()})
     with work.database.begin() as connection:
-        moved = went(connection, move.id, work.target_row.id, work.job.passes, ids) if ids else set()
+        moved = went(connection, move.id, work.target_row.id, work.job.listings, ids) if ids else set()
     here = [Found(move.prefix + match.id if match.id in moved else None, match.score) for match in old.matches]
     there = [Found(match.id if from_there.get(match.id) in moved else None, match.score) for match in new.matches]
     return here, there

@@ -2,18 +2,23 @@
 
 Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark; a page token
 that the service refuses, or that is older than the last row, costs a listing from the start, dropping ids up to the
-bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a pod's) is read from its id
-source instead.
+bookmark. Where a first listing lacked ids, a second one compares with what is on record, for ids that lagged may come
+before the bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a pod's) is read from
+its id source instead.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from migrations.idsources import read_ids
 from orchestrator import manifests
 from orchestrator.ledger import copies
+from orchestrator.model import LISTED_LATE
 from vecfleet.errors import BadRequest, Refused
 from workers.work import Work
 
@@ -26,10 +31,23 @@ _SAMPLE = 10
 _MANIFEST_PAGE = 20
 
 
-def list_namespace(work: Work) -> list[Sequence[str]] | None:
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What the caller records with the end of a listing: its last runs of ids, and of those that came `late`."""
+
+    runs: list[Sequence[str]]
+    late: list[Sequence[str]]
+
+    def record(self, connection: sa.Connection, work: Work) -> None:
+        if self.late:
+            copies.add_listed(connection, work.lease, self.late, None, listed_in=LISTED_LATE, complete=False)
+        copies.add_listed(connection, work.lease, self.runs, None, listed_in=work.job.passes, complete=True)
+
+
+def list_namespace(work: Work) -> Rest | None:
     """Make copy batches of every id of the move's source.
 
-    Returns the last runs of ids, which the caller records with the end of the listing; None where it ended before.
+    Returns the last of them, which the caller records; None where the listing ended before.
     """
     move = work.move
     if move.listed_all:
@@ -41,7 +59,7 @@ def list_namespace(work: Work) -> list[Sequence[str]] | None:
         # freshness wait, one from the start shows no more.
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
-        listing.read_on(None)
+        listing.read_again()
     held = max(move.planned, move.listed - move.erased)
     if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
@@ -59,12 +77,25 @@ class _Listing:
         self._last_id = last_id
         self._size: int | None = None
         self._waiting: list[str] = []
+        self._late: list[str] = []
 
-    def read_on(self, token: str | None) -> None:
-        """Read to the end of the listing, from `token` or from the start; full batches are recorded on the way."""
-        known = _Known(self._work)
+    def read_again(self) -> None:
+        """Read from the start, with an eye on what lagged the first time. Those ids, few, are kept in memory: recorded
+        at once with the end of the listing they are runs in order, whoever dies meanwhile.
+        """
+        self.read_on(None, _Known(self._work, (LISTED_LATE, self._work.job.passes)))
+
+    def read_on(self, token: str | None, recorded: "_Known | None" = None) -> None:
+        """Read to the end of the listing, from `token` or from the start; full batches are recorded on the way.
+
+        `recorded`: what is on record of this listing, where ids before the bookmark may lack.
+        """
+        known, bookmark = _Known(self._work, self._work.job.listings[:-1]), self._last_id
         for ids, page_token in _pages(self._work, self._work.move.source, token):
             self.found_any = self.found_any or bool(ids)
+            if recorded is not None and bookmark is not None:
+                before = (record_id for record_id in ids if not _after(record_id, bookmark))
+                self._late += [record_id for record_id in before if record_id not in recorded]
             fresh = [record_id for record_id in ids if self._last_id is None or _after(record_id, self._last_id)]
             fresh = [record_id for record_id in fresh if record_id not in known]
             if not fresh:
@@ -80,22 +111,24 @@ class _Listing:
                 token = page_token
 
     @property
-    def rest(self) -> list[Sequence[str]]:
+    def rest(self) -> Rest:
         """What waits, though it fills no batch."""
-        return _runs(self._waiting, self._size or 1)
+        if self._late and self._size is None:
+            self._size = _batch_size(self._work, self._late)
+        return Rest(_runs(self._waiting, self._size or 1), _runs(self._late, self._size or 1))
 
     def record(self, token: str | None) -> None:
         """Record what waits."""
-        _record(self._work, self.rest, token)
+        _record(self._work, self.rest.runs, token)
         self._waiting = []
 
 
 class _Known:
-    """The ids that earlier passes listed; asked in byte order. Reads a few manifests at a time."""
+    """The ids that these passes listed; asked in byte order. Reads a few manifests at a time."""
 
-    def __init__(self, work: Work) -> None:
-        passes = (_ids_of_pass(work, listed_in) for listed_in in range(1, work.job.passes))
-        self._ids = heapq.merge(*passes, key=str.encode)
+    def __init__(self, work: Work, passes: Iterable[int]) -> None:
+        listed = (_ids_of_pass(work, listed_in) for listed_in in passes)
+        self._ids = heapq.merge(*listed, key=str.encode)
         self._next = next(self._ids, None)
 
     def __contains__(self, record_id: str) -> bool:

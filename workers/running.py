@@ -93,7 +93,7 @@ def _list(work: Work, busy_ms: Busy) -> None:
     rest = listing.list_namespace(work)
     with work.database.begin() as connection:
         if rest is not None:
-            copies.add_listed(connection, work.lease, rest, None, listed_in=work.job.passes, complete=True)
+            rest.record(connection, work)
         removals.finish(connection, work.lease, {}, work.usage, busy_ms())
 
 

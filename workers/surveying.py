@@ -155,7 +155,7 @@ class _Merge:
         streams = (
             _written(work, move_id, prefix, target.id, listed_in, after)
             for move_id, prefix in self.sources
-            for listed_in in range(1, work.job.passes + 1)
+            for listed_in in work.job.listings
         )
         expected = merge(*streams, key=lambda one: one[0].encode())
         before = _held_before(work, target.id, after)

@@ -56,7 +56,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
 
 
 def drop_namespace(work: Work) -> dict[str, Any]:
-    """Delete a target namespace that we created, if nothing is left in it."""
+    """Delete a target namespace that we created, if nothing is left in it: one empty page may be a page that lags."""
     namespace = work.target_row.namespace
     if work.target_row.tells_the_truth:
         return {"dropped": False}  # an application may have written there what is nowhere else
@@ -64,6 +64,8 @@ def drop_namespace(work: Work) -> dict[str, Any]:
         if work.job.changed_records is None:
             work.look_again(f"{namespace} still lists ids")
         return {"dropped": False}
+    if not work.lease.intended:  # else that was asked before, and what is there now came by us
+        work.look_again(f"{namespace} lists no ids")
 
     def before() -> None:
         with work.database.begin() as connection:

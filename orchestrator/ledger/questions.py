@@ -54,7 +54,9 @@ def _manifests(connection: sa.Connection, batch_ids: Sequence[int]) -> dict[int,
     return {row.id: row.manifest for row in rows}
 
 
-def went(connection: sa.Connection, move_id: int, target_id: int, passes: int, record_ids: Sequence[str]) -> set[str]:
+def went(
+    connection: sa.Connection, move_id: int, target_id: int, listings: range, record_ids: Sequence[str]
+) -> set[str]:
     """Which of these ids of a source this move wrote to this target.
 
     The copy batches that one pass listed are runs of ids in byte order, so the one that may hold an id is the last of
@@ -62,7 +64,7 @@ def went(connection: sa.Connection, move_id: int, target_id: int, passes: int, r
     """
     asked = sa.func.unnest(sa.cast(list(record_ids), ARRAY(sa.Text))).column_valued("asked")
     by_batch: dict[int, set[str]] = defaultdict(set)
-    for listed_in in range(1, passes + 1):
+    for listed_in in listings:
         holder = (
             sa.select(_B.id)
             .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT)
