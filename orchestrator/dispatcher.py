@@ -212,9 +212,6 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes)
         case d.NextPass():
             jobs.change(connection, job.id, passes=job.passes + 1)
-            copies.forget_records(
-                connection, differences.copies_to_mend(connection, job.id), _mismatched(connection, job)
-            )
             passes.begin(connection, job.id)
         case d.Check():
             checks.begin(connection, job.id, job.plan.policies)

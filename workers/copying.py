@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator import manifests
 from orchestrator.guards import removal_cap
-from orchestrator.ledger import batches, erasures, moves, removals
+from orchestrator.ledger import batches, differences, erasures, moves, removals
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
 from orchestrator.states import BatchKind
 from vecfleet.digests import Tally, record_digest
@@ -70,7 +70,7 @@ def copy_batch(work: Work) -> CopyOutcome:
         lsn = work.target.lsns.get(target.namespace)
         tallies.append(tally_of(work.ids, target.id, [one for one in group if one.record.id not in refused], lsn))
     tallies = [tally for tally in tallies if tally.count]
-    removed = _withdraw(work, tallies)
+    removed = _withdraw(work, tallies, gone)
     return CopyOutcome(
         tallies=tuple(tallies),
         parked=tuple(sorted(parked, key=lambda record: record.record_id)),
@@ -235,12 +235,18 @@ def _leave(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str
 def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Sequence[Placed]:
     """What to write: all of it in the first pass, later what is not as it was when it was written.
 
-    Under `dual` the application writes to the target too: what is equal there already needs nothing.
+    Under `dual` the application writes to the target too: what is equal there already needs nothing, and what a check
+    found wanting is not there as it was written.
     """
     if work.job.passes == 1:
         return group
-    new = _unlike(work.recorded(target.id), group)
-    return _unequal(work, target, new) if work.job.plan.policies.writers == "dual" else new
+    recorded = work.recorded(target.id)
+    if work.job.plan.policies.writers != "dual":
+        return _unlike(recorded, group)
+    with work.database.begin() as connection:
+        wanting = differences.ids_to_mend(connection, work.copy_id)
+    as_written = {one: digest for one, digest in recorded.items() if work.placer.target_id(one) not in wanting}
+    return _unequal(work, target, _unlike(as_written, group))
 
 
 def _held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:
@@ -269,27 +275,46 @@ def _unlike(recorded: Mapping[str, int], group: Sequence[Placed]) -> list[Placed
     return [one for one in group if recorded.get(one.source_id) != manifests.short(one.digest)]
 
 
-def _withdraw(work: Work, tallies: Sequence[TargetTally]) -> int:
+def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -> int:
     """Remove from the targets what an earlier pass wrote there and the source gave up, or sends elsewhere, since.
 
     Only what still is as we wrote it, and never where readers have moved: the rest stays and shows as extra. The
     intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
     """
-    if work.job.passes == 1:
+    if not work.job.plan.policies.quiet_passes or (work.job.passes == 1 and not gone):
         return 0
     kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
     withdrawn: list[tuple[Target, dict[str, int]]] = []
     for target in work.copy_targets:
         if not target.tells_the_truth:
-            recorded = work.recorded(target.id).items()
-            gone = {one: digest for one, digest in recorded if one not in kept.get(target.id, ())}
-            withdrawn.append((target, {work.placer.target_id(one): digest for one, digest in gone.items()}))
+            recorded = work.recorded(target.id)
+            digests = _left_unrecorded(work, target, [one for one in gone if one not in recorded])
+            if work.job.passes > 1:
+                left = {one: digest for one, digest in recorded.items() if one not in kept.get(target.id, ())}
+                digests |= {work.placer.target_id(one): digest for one, digest in left.items()}
+            withdrawn.append((target, digests))
     count = sum(len(digests) for _, digests in withdrawn)
     if count:
         _require_few(work, count)
     for target, digests in withdrawn:
         _remove(work, target, digests)
     return count
+
+
+def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[str, int]:
+    """What an attempt of this batch wrote that died before its record, of ids that the source has no more: they are
+    nowhere in the books. Told by the ids that this move took, where others write too, and by what stands in the record.
+    """
+    ids = [work.placer.target_id(one) for one in gone]
+    if ids and target.checks_ids:
+        with work.database.begin() as connection:
+            ids = sorted(moves.taken(connection, target.id, ids, work.move.id))
+    held = work.target.fetch(target.namespace, ids) if ids else {}
+    return {
+        one: manifests.short(record_digest(record))
+        for one, record in held.items()
+        if work.placer.makes(record, target.namespace)
+    }
 
 
 def _require_few(work: Work, count: int) -> None:
@@ -323,6 +348,11 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
     ours = [one for one, record in held.items() if manifests.short(record_digest(record)) == digests[one]]
     if ours:
         work.target.delete(target.namespace, ours, before)
+    free = sorted(digests.keys() - held.keys() | set(ours))
+    if target.checks_ids and free:  # only now: a record of another move that came earlier would have been removed
+        with work.database.begin() as connection:
+            batches.require(connection, work.lease)
+            moves.release_ids(connection, target.id, work.move.id, free)
 
 
 def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -> dict[str, str]:

@@ -78,6 +78,18 @@ class Placer:
         digest = record_digest(self.target.normalise(enriched))
         return Placed(record.id, target, owner, enriched, digest)
 
+    def makes(self, record: Record, namespace: str) -> bool:
+        """Whether this is what the move would make of a record that is not in its source any more. Where nothing is
+        added to records that cannot be told.
+        """
+        if not self.policies.enrich or self.backward is not None:
+            return False
+        answer = Backward((self.source,)).take_back(record, namespace)
+        if isinstance(answer, Unrouted):
+            return False
+        placed = self.place(replace(answer[1], id=record.id.removeprefix(self.prefix)))
+        return isinstance(placed, Placed) and (placed.target, placed.digest) == (namespace, record_digest(record))
+
     def target_id(self, source_id: str) -> str:
         return self.prefix + source_id
 

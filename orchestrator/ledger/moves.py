@@ -244,18 +244,24 @@ def claim_ids(
     """Take ids of a target that not only this move writes to. Returns those that are not ours: id → digest.
 
     Committed before the upsert, so that after a crash a repeated batch knows its own ids; two batches racing for one
-    id are decided by the primary key. The rows are sorted so that two transactions cannot wait for each other.
+    id are decided by the primary key. What an own id stands for is noted anew: writers may have changed it since the
+    last pass, and others compare with it. The rows are sorted so that two transactions cannot wait for each other.
     """
     ordered = sorted(digests)
+    claim = insert(t.target_id).values(
+        [
+            {"target_id": target_id, "record_id": record_id, "move_id": move_id, "digest": digest}
+            for record_id, digest in ordered
+        ]
+    )
     connection.execute(
-        insert(t.target_id)
-        .values(
-            [
-                {"target_id": target_id, "record_id": record_id, "move_id": move_id, "digest": digest}
-                for record_id, digest in ordered
-            ]
+        claim.on_conflict_do_update(
+            index_elements=[t.target_id.c.target_id, t.target_id.c.record_id],
+            set_={"digest": claim.excluded.digest},
+            where=sa.and_(
+                t.target_id.c.move_id == move_id, t.target_id.c.digest.is_distinct_from(claim.excluded.digest)
+            ),
         )
-        .on_conflict_do_nothing()
     )
     held = connection.execute(
         sa.select(t.target_id.c.record_id, t.target_id.c.digest)
@@ -264,6 +270,17 @@ def claim_ids(
         .where(t.target_id.c.move_id.is_distinct_from(move_id))
     )
     return {row.record_id: None if row.digest is None else int(row.digest) for row in held}
+
+
+def release_ids(connection: sa.Connection, target_id: int, move_id: int, record_ids: Sequence[str]) -> None:
+    """Ids that a move took in a target, and whose records are there no more: another move may have them. Repeatable."""
+    connection.execute(
+        sa.delete(t.target_id).where(
+            t.target_id.c.target_id == target_id,
+            t.target_id.c.move_id == move_id,
+            t.target_id.c.record_id.in_(record_ids),
+        )
+    )
 
 
 def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequence[str]) -> int:

@@ -1,0 +1,66 @@
+"""A cap on what is removed from one source holds for all its batches together, also while they work side by side."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from job_table import JobTable
+
+from orchestrator.ledger import removals
+from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.database import Database
+from orchestrator.model import Lease
+from orchestrator.states import BatchKind
+
+PATIENCE_S = 30.0
+COPIES = (BatchKind.COPY,)
+
+
+@pytest.fixture
+def table(database: Database) -> JobTable:
+    table = JobTable(database)
+    table.apply(table.plan)
+    table.listed({"s": [["a"], ["b"], ["c"]]})
+    return table
+
+
+def somebody_waits(table: JobTable) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with table.begin() as connection:
+        return bool(connection.execute(sa.text(waiting)).scalar_one())
+
+
+def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(table: JobTable) -> None:
+    first, second, third = table.take()
+
+    def count(lease: Lease) -> int:
+        with table.begin() as connection:
+            return removals.add_up(connection, lease, COPIES, "removed", 6)
+
+    with ThreadPoolExecutor(1) as pool:
+        # Given a batch that has counted six and has not committed it
+        with table.begin() as connection:
+            assert removals.add_up(connection, first, COPIES, "removed", 6) == 6
+            # When a second one counts its six
+            answer = pool.submit(count, second)
+            deadline = time.monotonic() + PATIENCE_S
+            while not somebody_waits(table):
+                assert time.monotonic() < deadline and not answer.done(), "it did not wait"
+                time.sleep(0.005)
+        # Then it waits, and sees both
+        assert answer.result(PATIENCE_S) == 12
+
+    # And what a third one counted and took back counts for nobody; a repeated count replaces its own
+    with pytest.raises(InterruptedError), table.begin() as connection:
+        removals.add_up(connection, third, COPIES, "removed", 9)
+        raise InterruptedError
+    assert count(first) == 12
+
+
+def test_who_has_lost_its_lease_counts_nothing(table: JobTable) -> None:
+    lease, *_ = table.take()
+    table.expire(lease)
+    table.reap()
+    with pytest.raises(Fenced), table.begin() as connection:
+        removals.add_up(connection, lease, COPIES, "removed", 6)

@@ -1,0 +1,151 @@
+"""Writers go on: what a later pass may write, take back and leave alone, and what it must not believe from before."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
+from job_table import planned
+
+from orchestrator import services
+from orchestrator.ledger import copies
+from orchestrator.states import BatchState, JobState
+from vecfleet.records import Record
+from workers import running
+
+SHARED = "creator_ana"
+Open = Callable[..., One]
+
+
+@pytest.fixture
+def open_job(database_url: str, redis_url: str) -> Iterator[Open]:
+    """`open_job(namespaces, *moves, **policies)`."""
+    with ExitStack() as ending:
+        yield lambda *given, **policies: ending.enter_context(open_one(database_url, redis_url, *given, **policies))
+
+
+def change(one: One, namespace: str, record_id: str, text: str) -> Record:
+    """Somebody writes this text into a record."""
+    (record,) = one.index.fetch(namespace, [record_id]).records.values()
+    changed = record.with_metadata({**record.metadata, "text": text})
+    one.index.upsert(namespace, [changed])
+    return changed
+
+
+def next_pass(one: One, *states: JobState) -> None:
+    services.another_pass(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.RUNNING)
+    one.until(*states)
+
+
+def two_sources_with_an_equal_record(open_job: Open) -> tuple[One, str, str]:
+    """Verified: one source wrote `same`, and of the other it counts as identical. Which is which."""
+    first, *_ = twenty_three()
+    same = Record("same", first.values, metadata={"text": "the same"})
+    one = open_job(
+        {"s1": [first, same], "s2": [Record("other", first.values), same]},
+        planned("s1", SHARED, 2),
+        planned("s2", SHARED, 2),
+        collisions="identical",
+        writers="delta",
+        max_passes=20,
+    )
+    one.until(JobState.VERIFIED)
+    (owner,) = [move.source for move in one.table.moves.values() if move.written == 2]
+    (other,) = [move.source for move in one.table.moves.values() if move.identical == 1]
+    return one, owner, other
+
+
+def test_a_record_that_was_identical_to_one_that_changed_since_is_not_called_so_any_more(open_job: Open) -> None:
+    one, owner, other = two_sources_with_an_equal_record(open_job)
+    change(one, owner, "same", "the owner's alone")
+    next_pass(one, JobState.NEEDS_ATTENTION)
+    assert one.table.moves[other].identical == 0
+    assert one.table.parked_ids() == ["same"]
+    assert one.index.fetch(SHARED, ["same"]).records["same"].metadata["text"] == "the owner's alone"
+
+
+def test_an_id_whose_record_went_away_is_free_for_the_other_source_that_has_it(open_job: Open) -> None:
+    one, owner, other = two_sources_with_an_equal_record(open_job)
+    one.index.delete(owner, ["same"])
+    next_pass(one, JobState.VERIFIED)
+    assert one.table.moves[other].written == 2
+    assert one.index.fetch(SHARED, ["same"]).records["same"].metadata["migrated_from"] == other
+
+
+def test_what_a_stranger_wrote_where_a_worked_batch_never_did_is_not_written_over(open_job: Open) -> None:
+    # Given a record that could not be enriched, so that it was let stay behind
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers="delta", max_passes=20)
+    (record,) = one.index.fetch("s", ["r03"]).records.values()
+    one.index.upsert("s", [record.with_metadata({"creator_id": "somebody else"})])
+    one.until(JobState.NEEDS_ATTENTION)
+    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.VERIFIED)
+
+    # When a stranger writes that id at the target, and the record is mended at the source
+    strangers = record.with_metadata({"text": "a stranger's"})
+    one.index.upsert(TARGET, [strangers])
+    one.index.upsert("s", [record.with_metadata({"text": "mended"})])
+    next_pass(one, JobState.VERIFIED)
+
+    # Then the stranger's stands, and the other is set aside
+    assert one.index.fetch(TARGET, ["r03"]).records["r03"] == strangers
+    assert one.table.parked_ids() == ["r03"]
+
+
+def test_under_dual_a_difference_does_not_hide_that_another_record_was_deleted_meanwhile(open_job: Open) -> None:
+    # Given both sides equal, and then a record that is damaged at the target
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers="dual", max_passes=20)
+    one.until(JobState.VERIFIED)
+    change(one, TARGET, "r05", "damaged")
+    passes = one.table.job.passes
+    services.verify(one.table.database, one.table.job_id, "ana")
+    while one.table.job.passes == passes:
+        one.table.advance()
+        if one.table.job.passes == passes:
+            one.deliver()
+
+    # When, before the pass that mends it, a record of the same batch is deleted at the source
+    one.index.delete("s", ["r07"])
+    one.until(JobState.VERIFIED)
+
+    # Then the one is mended, and what was written of the other is taken back
+    assert one.index.fetch(TARGET, ["r05"]).records["r05"].metadata["text"] == "text 5"
+    assert one.ids(TARGET) == one.ids("s")
+
+
+class Killed(BaseException):
+    """The worker is gone."""
+
+
+@pytest.mark.parametrize("collisions", ["fail", "prefix"])
+@pytest.mark.parametrize("writers", ["delta", "dual"])
+def test_what_a_worker_wrote_before_it_died_does_not_outlive_its_source(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, writers: str, collisions: str
+) -> None:
+    """Nobody has it on record: it used to stand there as an extra record for ever."""
+    one = open_job(
+        {"s": twenty_three()}, planned("s", TARGET, COUNT), writers=writers, max_passes=20, collisions=collisions
+    )
+    # Given workers that die after their upserts and before the record of them
+    one.table.advance()
+    one.deliver()
+    with monkeypatch.context() as dying:
+        dying.setattr(copies, "finish_copy", lambda *_: (_ for _ in ()).throw(Killed))
+        for wakeup in one.table.dispatch():
+            with pytest.raises(Killed):
+                running.run(one.process, wakeup.batch_id, wakeup.generation)
+    assert len(one.ids(TARGET)) == COUNT
+
+    # When one of their records is deleted at the source before they are replaced
+    one.index.delete("s", ["r07"])
+    for row in one.table.rows():
+        if row.state == BatchState.LEASED:
+            one.table.expire(row)
+    one.table.reap()
+    one.until(JobState.VERIFIED)
+
+    # Then it is gone at the target, too
+    prefix = "s:" if collisions == "prefix" else ""
+    assert one.ids(TARGET) == [prefix + record_id for record_id in one.ids("s")]
+    assert (one.table.move.written, one.table.move.gone) == (COUNT - 1, 1)
