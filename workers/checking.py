@@ -13,7 +13,7 @@ from orchestrator.ledger import checks, copies
 from orchestrator.model import Finding, TargetTally
 from vecfleet.digests import Tally, differing_parts, record_digest
 from workers.copying import tally_of
-from workers.placing import place_all
+from workers.placing import Placed, place_all
 from workers.work import Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
@@ -88,20 +88,30 @@ def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
     if {one.record.id: one.digest for one in group} != there:
         return False
     with work.database.begin() as connection:
-        copies.agree(connection, work.lease, part.copy_id, tally_of(part.listed, target.id, group))
+        copies.agree(connection, work.lease, part.copy_id, part.tally, tally_of(part.listed, target.id, group))
     return True
 
 
 def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Finding]:
-    """Which records of a copy batch are missing or are not what was written; by the source as it is now, in what."""
+    """Which records of a copy batch are missing or are not what was written; by the source as it is now, in what.
+
+    Of a tally without the digests of its records the source tells which of them differ.
+    """
     absent = [record_id for record_id in part.ids.values() if record_id not in digests]
+    there = {source_id: record_id for source_id, record_id in part.ids.items() if record_id in digests}
+    placed: dict[str, Placed] = {}
+    expected = part.recorded
+    if not expected:
+        placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(there)))
+        expected = {source_id: manifests.short(one.digest) for source_id, one in placed.items()}
     other = {
         source_id: record_id
-        for source_id, record_id in part.ids.items()
-        if record_id in digests and part.recorded.get(source_id) != manifests.short(digests[record_id])
+        for source_id, record_id in there.items()
+        if expected.get(source_id) != manifests.short(digests[record_id])
     }
     held = work.target.fetch(work.target_row.namespace, list(other.values()))
-    placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(other)))
+    if part.recorded:
+        placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(other)))
     different = []
     for source_id, record_id in other.items():
         parts = None

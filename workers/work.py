@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from migrations.reversing import Backward
 from migrations.routing import Router
 from orchestrator import manifests
-from orchestrator.ledger import checks, moves
+from orchestrator.ledger import batches, checks, moves
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Lease, Move, Target, TargetTally
@@ -89,9 +89,12 @@ class Work:
 
     @once
     def tallies(self) -> list[TargetTally]:
-        """What the copy batch left in each of its targets."""
+        """What the copy batch left in each of its targets. Raises Later where `ids` are not those it is told by."""
         with self.database.begin() as connection:
-            return checks.tallies_of(connection, self.copy_id)
+            tallies = checks.tallies_of(connection, self.copy_id)
+            if self.lease.copy_id is not None and batches.size_of(connection, self.copy_id) != len(self.ids):
+                raise Later(0, "ids were erased meanwhile")
+            return tallies
 
     def recorded(self, target_id: int) -> dict[str, int]:
         """The short digest of each record that the copy batch left in this target, by its id at the source."""

@@ -155,6 +155,12 @@ def require(connection: sa.Connection, lease: Lease) -> None:
         raise Fenced
 
 
+def size_of(connection: sa.Connection, batch_id: int) -> int:
+    """How many ids its manifest names now: an erasure takes some out."""
+    size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()
+    return size
+
+
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int) -> None:
     """Before an upsert, in one statement: the lease is ours, and the target's write sequence rises.
 

@@ -134,12 +134,16 @@ def _tally(tally: TargetTally) -> dict[str, Any]:
     }
 
 
-def agree(connection: sa.Connection, lease: Lease, copy_id: int, tally: TargetTally) -> None:
-    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises Fenced."""
+def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTally, tally: TargetTally) -> None:
+    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises Fenced.
+
+    `read` is the tally that was compared with: where an erasure has taken ids out of it since, it stays.
+    """
     batches.require(connection, lease)
     connection.execute(
         sa.update(t.batch_tally)
         .where(t.batch_tally.c.batch_id == copy_id, t.batch_tally.c.target_id == tally.target_id)
+        .where(t.batch_tally.c.records == read.count, t.batch_tally.c.members.is_not_distinct_from(read.members))
         .values(**_tally(tally))
     )
 
@@ -339,15 +343,6 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
             )
         )
     return len(rows)
-
-
-def forget_records(connection: sa.Connection, copy_ids: Sequence[int], target_ids: Sequence[int]) -> None:
-    """What these batches wrote to these targets is not there as written: the next copy takes nothing for granted."""
-    connection.execute(
-        sa.update(t.batch_tally)
-        .where(t.batch_tally.c.batch_id.in_(copy_ids), t.batch_tally.c.target_id.in_(target_ids))
-        .values(record_digests=None)
-    )
 
 
 def manifest_page(

@@ -22,7 +22,8 @@ def strike(
     """Take these ids out of one copy batch. Gives the targets whose digest cannot be known any more.
 
     `struck`: id at the source → the digest of its record at its target, where it is known. `counted` False: the
-    batch's counts leave them out already. Shares the transaction of its caller; the batch's row stays locked.
+    batch's counts leave them out already. Shares the transaction of its caller; the batch's row stays locked. A worker
+    that has the batch loses it: what it would record are places among the ids that it was leased with.
     """
     row = connection.execute(sa.select(t.batch).where(_B.id == copy_id).with_for_update()).one()
     ids = manifests.unpack(row.manifest)
@@ -35,6 +36,12 @@ def strike(
         .where(_B.id == copy_id)
         .values(manifest=manifests.pack(rest), size=len(rest), first_id=rest[0] if rest else None)
     )
+    if row.state == BatchState.LEASED:
+        connection.execute(
+            sa.update(t.batch)
+            .where(_B.id == copy_id)
+            .values(state=BatchState.READY, generation=_B.generation + 1, lease_owner=None, lease_until=None)
+        )
     if row.state == BatchState.SPLIT:
         return set()  # its halves account for them
     prefix = connection.execute(sa.select(_M.prefix).where(_M.id == row.move_id)).scalar_one()

@@ -8,7 +8,7 @@ from job_table import JobTable, accounted_for, digest_of
 
 from orchestrator import manifests
 from orchestrator import tables as t
-from orchestrator.ledger import checks, erasures, striking
+from orchestrator.ledger import batches, checks, erasures, striking
 from orchestrator.ledger.database import Database
 from orchestrator.traces import Traces
 from tests.ledger.stages import a_job
@@ -73,6 +73,28 @@ def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(databa
     assert (expected.count, expected.ids_digest) == (1, Tally.of_ids(["b"]).digest)
     assert expected.digest == digest_of(["b"])
     assert table.parked_ids() == []
+
+
+def test_a_worker_whose_batch_loses_ids_meanwhile_records_nothing_and_the_next_one_knows_the_rest(
+    database: Database,
+) -> None:
+    """Its members would have been places among the ids of before: a check then read others, or none."""
+    table = a_job(database)
+    table.listed({"s": [["a", "b", "c"]]})
+    (lease,) = table.take()
+    with table.begin() as connection:
+        striking.strike(connection, lease.id, {"a": None})
+
+    # When the worker comes to its record
+    with pytest.raises(batches.Fenced):
+        table.copy(lease, "t-s", parked=["b"], wrote=["a", "c"])
+
+    # Then the batch is another worker's, with the ids that are left
+    (again,) = table.take()
+    assert (again.id, table.ids(again), again.generation) == (lease.id, ["b", "c"], lease.generation + 1)
+    table.copy(again, "t-s", wrote=["c"], parked=["b"])
+    assert (table.move.written, table.move.parked, table.move.erased) == (1, 1, 1)
+    assert accounted_for(table.move)
 
 
 def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(database: Database) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One
 
 from orchestrator import services
+from orchestrator import tables as t
 from orchestrator.ledger import parked, reads
 from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.errors import BadRequest
@@ -218,3 +220,48 @@ def test_a_source_that_looks_empty_takes_nothing_from_its_target_and_nothing_fro
     verdict = one.table.targets[TARGET].verdict
     assert verdict is not None
     assert (verdict["expected"], verdict["missing"], verdict["extra"]) == (COUNT, 1, 0)
+
+
+def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_else(one: One, upserts: Upserts) -> None:
+    # Given a record that stays behind, whose id somebody wrote at the target, and another one that is lost there
+    claimed(one, "r03")
+    one.until(JobState.NEEDS_ATTENTION)
+    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.VERIFIED)
+    mended(one, "r03")
+    (record,) = one.index.fetch("s", ["r03"]).records.values()
+    theirs = record.with_metadata({"text": "theirs"})
+    one.index.upsert(TARGET, [theirs])
+    one.index.delete(TARGET, ["r07"])
+
+    # When its repair is parked, and retried
+    services.verify(one.table.database, one.table.job_id, "ana")
+    while one.table.job.state is not JobState.RUNNING:
+        one.table.advance()
+        if one.table.job.state is not JobState.RUNNING:
+            one.deliver()
+    (lease,) = one.table.take()
+    one.table.park(lease)
+    one.until(JobState.NEEDS_ATTENTION)
+    upserts()
+    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    one.until(JobState.VERIFIED)
+
+    # Then the lost one is there again, and theirs is as they wrote it
+    assert upserts() == ["r07"]
+    assert one.index.fetch(TARGET, ["r03"]).records["r03"] == theirs
+
+
+def test_of_a_tally_without_the_digests_of_its_records_only_what_differs_from_the_source_is_written_again(
+    one: One, upserts: Upserts
+) -> None:
+    one.until(JobState.VERIFIED)
+    with one.table.begin() as connection:
+        connection.execute(sa.update(t.batch_tally).values(record_digests=None))
+    (record,) = one.index.fetch(TARGET, ["r11"]).records.values()
+    one.index.upsert(TARGET, [record.with_metadata({**record.metadata, "text": "damaged"})])
+    upserts()
+    services.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.RUNNING)
+    one.until(JobState.VERIFIED)
+    assert upserts() == ["r11"]
