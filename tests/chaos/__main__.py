@@ -1,6 +1,7 @@
 """`python -m tests.chaos --seeds 200`, or `--seed 17` to try one again."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--timeline", action="store_true", help="print what happened when, of good seeds too")
     arguments = parser.parse_args()
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # whoever ends it leaves no fleet behind
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
         books.watch(fleet.sql)

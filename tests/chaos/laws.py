@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.small_index import Case
-from tests.chaos.witness import Contents
+from tests.chaos.witness import Contents, Stored
 
 PROVEN = ("verified", "cut_over", "cleaned")
 SHOWN = 5
@@ -13,11 +13,17 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the laws judge: the index before and after, the log of calls, and the end of the job."""
+    """What the laws judge: the index before and after, the log of calls, and the end of the job.
+
+    `truth` is what the index would hold without the job: as before, but for what an application wrote last and what was
+    erased. `versions` are all records that the application wrote to sources.
+    """
 
     case: Case
     before: Contents
+    truth: Contents
     after: Contents
+    versions: Sequence[tuple[str, Stored]]
     calls: Sequence[Mapping[str, Any]]
     state: str
     excused: frozenset[tuple[str, str]] = frozenset()  # records the service itself lost
@@ -35,9 +41,9 @@ def broken(evidence: Evidence) -> list[str]:
 
 
 def _lost(evidence: Evidence) -> Iterator[str]:
-    """Every original record is equal in its source, or in its target, or in both."""
+    """Every record, as it was written last, is equal in its source, or in its target, or in both."""
     lost = []
-    for namespace, rows in evidence.before.items():
+    for namespace, rows in evidence.truth.items():
         if namespace not in evidence.case.sources:
             continue
         for id, stored in rows.items():
@@ -54,12 +60,21 @@ def _lost(evidence: Evidence) -> Iterator[str]:
 
 
 def _extra(evidence: Evidence) -> Iterator[str]:
-    """Nothing is there that was not there before, or does not belong there."""
-    candidates = evidence.case.candidates(evidence.before)
-    extra = []
+    """Nothing is there that is not there by itself, or does not belong there; of a tenant that was erased nothing.
+
+    Where a job was taken back, what an application wrote to a target, or to a source after it was copied, may stand at
+    the target as it was at some time.
+    """
+    case, extra = evidence.case, []
+    candidates = case.candidates(evidence.truth)
+    if evidence.state == "rolled_back":
+        for namespace, stored in [*evidence.versions, *_records(evidence.before)]:
+            fate = case.fate(namespace, stored) if namespace in case.sources else None
+            if evidence.versions and fate is not None and not case.is_erased(namespace, stored.id):
+                candidates.setdefault((fate[0], fate[1].id), set()).add(fate[1].face())
     for namespace, rows in evidence.after.items():
         for id, stored in rows.items():
-            was = evidence.before.get(namespace, {}).get(id)
+            was = evidence.truth.get(namespace, {}).get(id)
             if was is not None and was.face() == stored.face():
                 continue
             if stored.face() not in candidates.get((namespace, id), set()):
@@ -68,10 +83,14 @@ def _extra(evidence: Evidence) -> Iterator[str]:
         yield f"{len(extra)} records are there that nobody asked for: {extra[:SHOWN]}"
 
 
+def _records(contents: Contents) -> Iterator[tuple[str, Stored]]:
+    return ((namespace, stored) for namespace, rows in contents.items() for stored in rows.values())
+
+
 def _foreign_touched(evidence: Evidence) -> Iterator[str]:
     """What a target held before is neither replaced nor removed, not even for a moment."""
     for namespace in {*evidence.case.foreign, *evidence.case.left_alone}:
-        held = evidence.before.get(namespace, {})
+        held = evidence.truth.get(namespace, {})
         for id, stored in held.items():
             there = evidence.after.get(namespace, {}).get(id)
             if (namespace, id) in evidence.excused:
@@ -85,7 +104,14 @@ def _foreign_touched(evidence: Evidence) -> Iterator[str]:
 
 
 def _carried_out(evidence: Evidence, *operations: str) -> Iterator[Mapping[str, Any]]:
-    return (call for call in evidence.calls if call["applied"] and call["operation"] in operations)
+    return (
+        call for call in evidence.calls if call["applied"] and call["operation"] in operations and not _written(call)
+    )
+
+
+def _written(call: Mapping[str, Any]) -> bool:
+    """Whether it is the application that wrote: it speaks REST, the fleet gRPC."""
+    return bool(call["transport"] == "rest" and call["operation"] in ("upsert", "delete"))
 
 
 def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
@@ -102,10 +128,10 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
             proven |= {(namespace, id) for id in call["ids"]}
         elif operation == "upsert":
             proven -= {(namespace, id) for id in call["ids"]}
-            if namespace in case.sources:
+            if namespace in case.sources and not _written(call):
                 yield f"a source was written to: {namespace}"
-        elif operation in ("delete", "delete_namespace") and namespace in case.sources:
-            held = evidence.before[namespace]
+        elif operation in ("delete", "delete_namespace") and namespace in case.sources and not _written(call):
+            held = evidence.truth[namespace]
             ids = set(call["ids"]) if operation == "delete" else set(held)
             for id in ids & set(held):
                 fate = case.fate(namespace, held[id])
@@ -119,18 +145,22 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
 def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
     """A job that says verified has all at its targets; cleaned, nothing left to move; rolled back, all as it was."""
     case, state = evidence.case, evidence.state
-    if state == "rolled_back" and not evidence.excused and _faces(evidence.after) != _faces(evidence.before):
-        yield "rolled back, and the index is not what it was"
+    if state == "rolled_back" and not evidence.excused:
+        there, wanted = _faces(evidence.after), _faces(evidence.truth)
+        if evidence.versions:  # what an application changed since it was copied may stay, by the policy that it chose
+            there = {key: face for key, face in there.items() if key in wanted}
+        if there != wanted:
+            yield "rolled back, and the index is not what it was"
     if state not in PROVEN:
         return
-    candidates = case.candidates(evidence.before)
+    candidates = case.candidates(evidence.truth)
     missing, left = [], []
     for namespace in case.sources:
-        for id, stored in evidence.before.get(namespace, {}).items():
+        for id, stored in evidence.truth.get(namespace, {}).items():
             fate = case.fate(namespace, stored)
             if fate is None or (namespace, id) in evidence.excused:
                 continue
-            rivals = len(candidates[fate[0], fate[1].id]) + (fate[1].id in evidence.before.get(fate[0], {}))
+            rivals = len(candidates[fate[0], fate[1].id]) + (fate[1].id in evidence.truth.get(fate[0], {}))
             there = evidence.after.get(fate[0], {}).get(fate[1].id)
             arrived = there is not None and there.face() == fate[1].face()
             if not arrived and rivals == 1:
@@ -141,6 +171,27 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
         yield f"{state}, and {len(missing)} records are not at their targets: {missing[:SHOWN]}"
     if left:
         yield f"cleaned, and {len(left)} moved records are in their sources still: {left[:SHOWN]}"
+
+
+def not_as_it_was(case: Case, truth: Contents, after: Contents) -> Iterator[str]:
+    """After the way back every record is where it was, as it was; but for what names another source than it came from,
+    because a conflict was to be kept: that stays, and is there still.
+    """
+    there, wanted = _faces(after), _faces(truth)
+    stays = {
+        (namespace, stored.id): fate
+        for namespace, stored in _records(truth)
+        if namespace in case.sources
+        and case.policies["conflicts"] == "keep"
+        and stored.metadata.get("migrated_from", namespace) != namespace
+        and (fate := case.fate(namespace, stored)) is not None
+        and (namespace, stored.id) not in there
+    }
+    for key, (target, twin) in stays.items():
+        there[key] = wanted[key] if there.pop((target, twin.id), None) == twin.face() else "neither here nor there"
+    different = sorted(key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key))
+    if different:
+        yield f"on the way back {len(different)} records are not where they were, as they were: {different[:SHOWN]}"
 
 
 def _faces(contents: Contents) -> dict[tuple[str, str], str]:

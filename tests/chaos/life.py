@@ -11,38 +11,29 @@ from typing import Any
 import httpx
 
 from migrations.creators import Grouping, Row
+from migrations.estimating import Prices
 from migrations.ownership import look_up
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
+from migrations.reversing import plan_reverse
 from orchestrator import applying, services
-from orchestrator.cli.watching import look
+from orchestrator.ledger import jobs, moves
 from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
-from tests.chaos.schedule import COPYING, DESTROYING, VANISHING, make_schedule
-from tests.chaos.small_index import Case, Made, make_case
+from tests.chaos.others import Application, Erasure, vector
+from tests.chaos.person import WHO, Broken, GivenUp, Person
+from tests.chaos.schedule import COPYING, DESTROYING, make_schedule
+from tests.chaos.small_index import Case, make_case
 from tests.chaos.strikes import Strikes
 from tests.chaos.witness import Contents, Witness
-from vecfleet.errors import Unreachable, VecfleetError
+from vecfleet.errors import BadPlan, VecfleetError
 
-WHO = "chaos"
 POLL_S = 0.03
 # A seed takes a few seconds; one whose workers were killed over and over on a loaded machine needs more.
 PATIENCE_S = 240.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 0.5
-# How often a person does what the job says before it counts as stuck.
-MOST_STEPS, ENOUGH = 25, 3
-# A person gives the job a moment to do something about what was typed.
-LOOKS_EVERY_S = 0.7
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
-
-
-class Broken(AssertionError):
-    """A law is broken, or the job never ended."""
-
-
-class GivenUp(Exception):
-    """What the service lost cannot be moved: the person cancels the job and rolls it back."""
 
 
 @dataclass
@@ -85,18 +76,18 @@ class Life:
         self.began = time.monotonic()
         self.timeline: list[str] = []
         self.wrong: list[str] = []
-        self.last_state = self.ended_as = ""
-        self.job_id = 0
-        self._steps = 0
-        self._looks_at = 0.0
-        self._tried: Counter[str] = Counter()
+        self.ended_as = ""
+        self.person: Person | None = None  # who comes with the job
         fleet.revive()
-        self._make_index()
+        host = self._make_index()
         self.witness = Witness(fleet.emulator.address, case.index)
-        self.strikes = Strikes(fleet, self.schedule, self.witness, case, self.note, self._apply)
+        self.application = Application(case, host, self.note)
+        self.strikes = Strikes(fleet, self.schedule, self.witness, case, self.note, self._apply, self._erase)
+        self.erasure = Erasure(case, fleet.parts, self.note, self.strikes.hit)
+        self._passes_when_at_rest: int | None = None
         self.note(
             f"{case.kind} {case.dimension}, by {case.grouping}, {case.policies}, {self.schedule.ending}, "
-            f"{ {name: len(rows) for name, rows in case.sources.items()} }"
+            f"{ {name: len(rows) for name, rows in case.sources.items()} }, {len(case.writes)} writes"
         )
 
     def note(self, what: str) -> None:
@@ -104,7 +95,7 @@ class Life:
 
     # The index and its plan
 
-    def _make_index(self) -> None:
+    def _make_index(self) -> str:
         emulator, case = self.fleet.emulator, self.case
         dense = {"type": "dense_vector", "dimension": case.dimension, "metric": "dotproduct"}
         sparse = {"type": "sparse_vector", "metric": "dotproduct"}
@@ -123,10 +114,11 @@ class Life:
             self._http.post(f"{host}/namespaces", json={"name": namespace}).raise_for_status()
         for namespace, rows in {**case.sources, **case.foreign}.items():
             for start in range(0, len(rows), 25):
-                vectors = [_vector(one) for one in rows[start : start + 25]]
+                vectors = [vector(one) for one in rows[start : start + 25]]
                 self._http.post(
                     f"{host}/vectors/upsert", json={"namespace": namespace, "vectors": vectors}
                 ).raise_for_status()
+        return str(host)
 
     def _plan(self) -> Plan:
         case, fleet = self.case, self.fleet
@@ -134,7 +126,7 @@ class Life:
         if self.schedule.ending == "cleaned by policy":
             policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
         if case.grouping == "creator":
-            grouping = Grouping(creator="sainath.no.1")
+            grouping = Grouping(creator=case.creators[0])
         elif case.grouping == "rows":
             grouping = Grouping(rows=tuple(Row(name, o.creator, o.twin) for name, o in case.owners.items()))
         else:
@@ -147,24 +139,34 @@ class Life:
     def _apply(self) -> int:
         return applying.apply(self.fleet.parts, self.plan, who=WHO, no_backup=True)
 
+    def _erase(self) -> None:
+        self.erasure.begin()
+
     # Its life
 
     def run(self) -> None:
         self.before: Contents = self.witness.contents()
         self.plan = self._plan()
-        self.job_id = self.strikes.job_id = self._ask(self._apply)
-        self.note(f"job {self.job_id} is applied")
+        self._take_charge(self._ask(self._apply))
         try:
             self._to_its_end(self.schedule.ending)
+        except Broken:
+            assert self.person is not None
+            self.person.note_what_is_wrong()
+            raise
         except GivenUp:
             self.note("given up")
             self._cancel_and_roll_back()
         self._settle()
         self._judge()
         self._run_again()
+        if self.schedule.and_back and self.last_state == "cleaned" and not self.wrong:
+            self._go_back()
 
     def _to_its_end(self, ending: str) -> None:
         self.strikes.begin(COPYING)
+        if self.case.writes:
+            self.application.begin()
         if ending == "cancelled and rolled back":
             at = time.monotonic() + self.schedule.cancel_at_s
             while time.monotonic() < at:
@@ -173,6 +175,7 @@ class Life:
             return
         if ending != "cleaned by policy":
             self._reach("verified", "cut_over")
+            self._read_what_was_written_last()
         if ending == "cleaned by policy":
             self._reach("verified", "cut_over", "cleaning", "cleaned")
             self.strikes.begin(DESTROYING)
@@ -182,6 +185,25 @@ class Life:
             self._clean_up()
         elif ending != "verified":
             self._roll_back()
+
+    def _read_what_was_written_last(self) -> None:
+        """The writers stopped; one more pass, unless one has begun since."""
+        while self.application.busy:
+            self._tick()
+        if not self.application.begun:
+            return
+        self._reach("verified", "cut_over")
+        passes = self._passes()
+        if self._passes_when_at_rest is None or passes is None or passes <= self._passes_when_at_rest:
+            self._ask(lambda: services.another_pass(self.fleet.parts.database, self.job_id, WHO))
+            self.note("one more pass")
+            self._reach("verified", "cut_over")
+
+    def _passes(self) -> int | None:
+        with suppress(Exception):  # Postgres may be away
+            [(passes,)] = self.fleet.sql("SELECT passes FROM job WHERE id = %s", self.job_id)
+            return int(passes)
+        return None
 
     def _cancel_and_roll_back(self) -> None:
         self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
@@ -221,62 +243,27 @@ class Life:
         time.sleep(POLL_S)
         self.strikes.tick()
         self.fleet.revive()
-        if self.job_id:
-            self._attend()
+        if self.application.begun and not self.application.busy and self._passes_when_at_rest is None:
+            self._passes_when_at_rest = self._passes()
+        if self.person is not None:
+            self.person.attend()
+
+    def _take_charge(self, job_id: int) -> None:
+        """From now on it is this job."""
+        self.strikes.job_id = job_id
+        self.person = Person(self.fleet, self.schedule, self.strikes, self.note, job_id)
+        self.note(f"job {job_id} is applied")
+
+    @property
+    def job_id(self) -> int:
+        return self.person.job_id if self.person is not None else 0
+
+    @property
+    def last_state(self) -> str:
+        return self.person.last_state if self.person is not None else ""
 
     def state(self) -> str:
-        with suppress(Exception):  # Postgres may be away: then it is what it was
-            [(self.last_state,)] = self.fleet.sql("SELECT state FROM job WHERE id = %s", self.job_id)
-        return self.last_state
-
-    def _attend(self) -> None:
-        """A person looks at the job and types what it says next."""
-        before = self.last_state
-        if (state := self.state()) != before:
-            self.note(f"the job is {state}")
-        if state not in ("paused", "needs_attention") or self.strikes.keeps_paused or time.monotonic() < self._looks_at:
-            return
-        self._looks_at = time.monotonic() + LOOKS_EVERY_S
-        with suppress(Unreachable):
-            shown = look(self.fleet.parts, self.job_id, namespaces=0)
-            if shown.reading.job.state not in ("paused", "needs_attention"):
-                return  # it went on by itself meanwhile
-            reason = shown.reading.job.reason or ""
-            steps = [step for step in shown.next_steps if self._command(step) is not None]
-            if not steps:
-                raise Broken(f"{state} ({reason}), and none of its next steps goes on: {shown.next_steps}")
-            step = steps[self._tried[reason] % len(steps)]
-            self._tried[reason] += 1
-            self._steps += 1
-            if self._tried[reason] > ENOUGH and any(event.what in VANISHING for event in self.schedule.events):
-                raise GivenUp
-            if self._steps > MOST_STEPS:
-                raise Broken(f"{state} ({reason}), and what it says to do does not end it: {shown.next_steps}")
-            if self._steps > MOST_STEPS // 2:
-                self.strikes.clear_store()  # the vendor's trouble does not last for ever
-            self.note(f"{state}: {reason}; typed: {step}")
-            command = self._command(step)
-            assert command is not None
-            try:
-                command()
-            except Unreachable:
-                raise
-            except VecfleetError as error:
-                self.note(f"told: {error}")
-
-    def _command(self, step: str) -> Callable[[], object] | None:
-        """What a next step means. None: it only shows something, or gives the job up."""
-        database, job = self.fleet.parts.database, self.job_id
-        commands: dict[str, Callable[[], object]] = {
-            f"vecfleet resume {job}": lambda: services.resume(database, job, WHO),
-            f"vecfleet retry {job} failed": lambda: services.retry(database, job, WHO, "failed"),
-            f"vecfleet retry {job} parked": lambda: services.retry(database, job, WHO, "parked"),
-            f"vecfleet park accept {job} --all": lambda: services.accept_parked(database, job, WHO, None),
-            f"vecfleet rollback {job} --changed keep": lambda: services.roll_back(database, job, WHO, "keep"),
-            f"vecfleet cleanup {job}": lambda: services.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
-            f"vecfleet verify {job}": lambda: services.verify(database, job, WHO),
-        }
-        return commands.get(step)
+        return self.person.state() if self.person is not None else ""
 
     def _reach(self, *states: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -289,7 +276,7 @@ class Life:
     def _settle(self) -> None:
         """All faults are over, all processes run, and nothing happens any more."""
         ends = {"cleaned": ("cleaned",), "rolled_back": ("rolled_back",)}.get(self.last_state, ("verified", "cut_over"))
-        while self.strikes.pending:
+        while self.strikes.pending or self.application.busy or self.erasure.busy:
             self._tick()
         self.strikes.clear()
         self.note("faults are over")
@@ -317,21 +304,40 @@ class Life:
     def _judge(self) -> None:
         self.after = self.witness.contents()
         self.witness.listen()
+        self.strikes.hit["a record written meanwhile"] += self.application.acknowledged
+        self.wrong += [other.wrong for other in (self.application, self.erasure) if other.wrong is not None]
+        if not self.erasure.begun:
+            self.case.erased = None
         evidence = laws.Evidence(
             case=self.case,
             before=self.before,
+            truth=self._truth(),
+            versions=self.application.versions(),
             after=self.after,
             calls=self.witness.calls,
             state=self.last_state,
             excused=self.strikes.lost_by_the_service(self.before),
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
+        if self.last_state in laws.PROVEN and not evidence.excused:
+            counts = {namespace: len(evidence.truth.get(namespace, {})) for namespace in self.case.sources}
+            self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)
+
+    def _truth(self) -> Contents:
+        """What the index would hold without the job: what was written last, and nothing of whom was erased."""
+        return {
+            namespace: {id: stored for id, stored in rows.items() if not self.case.is_erased(namespace, id)}
+            for namespace, rows in self.application.truth(self.before).items()
+        }
 
     def _run_again(self) -> None:
         """A second run changes nothing: the same plan, the same clean-up or roll back, the same verification."""
         calls = len(self.witness.calls)
         database, job = self.fleet.parts.database, self.job_id
-        if self.last_state != "rolled_back":  # what was rolled back may be done again
+        # What was rolled back may be done again; and under `dual` what a cleaned-up job's targets hold is no reason to
+        # refuse, for it may be the application's.
+        dual = self.case.policies.get("writers") == "dual"
+        if self.last_state != "rolled_back" and not (dual and self.last_state == "cleaned"):
             self._refused("a second apply", self._apply)
             self._refused(
                 "a roll back", lambda: services.roll_back(database, job, WHO, None)
@@ -350,6 +356,26 @@ class Life:
         if self.witness.contents() != self.after:
             self.wrong.append("a second run changed the index")
 
+    def _go_back(self) -> None:
+        """The reverse plan brings back what the clean-up took away, every record as it was."""
+        parts, what = self.fleet.parts, "a way back after the clean-up"
+        with parts.database.begin() as connection:
+            original = jobs.get(connection, self.job_id).plan
+            targets = [target.namespace for target in moves.targets_of_job(connection, self.job_id)]
+        try:
+            plan = plan_reverse(parts.store, original, targets, prices=Prices(), now=datetime.now(UTC))
+        except BadPlan as error:
+            self.strikes.hit[f"{what}, refused"] += 1
+            self.note(f"told: {error}")
+            return
+        self._take_charge(self._ask(lambda: applying.apply(parts, plan, who=WHO, no_backup=True)))
+        self._reach("verified")
+        self._ask(lambda: services.clean_up(parts.database, self.job_id, WHO, by_ids=self.schedule.by_ids))
+        self._reach("cleaned")
+        self.strikes.hit[what] += 1
+        self.wrong += laws.not_as_it_was(self.case, self._truth(), self.witness.contents())
+        self.wrong += books.broken_books(self.fleet.sql, self.job_id)
+
     def _refused(self, what: str, act: Callable[[], object]) -> None:
         try:
             act()
@@ -361,6 +387,10 @@ class Life:
         """Let go of what the next seed needs."""
         self.fleet.thaw_all()
         self.fleet.revive()
+        self.application.wait()
+        self.erasure.wait()
+        if self.erasure.begun:
+            self.erasure.readmit()
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):
                 services.cancel(self.fleet.parts.database, self.job_id, WHO)
@@ -369,12 +399,3 @@ class Life:
                 time.sleep(POLL_S)
         self._http.delete(f"{self.fleet.emulator.address}/indexes/{self.case.index}")
         self._http.close()
-
-
-def _vector(made: Made) -> dict[str, Any]:
-    vector: dict[str, Any] = {"id": made.id, "metadata": made.metadata}
-    if made.values:
-        vector["values"] = made.values
-    if made.sparse is not None:
-        vector["sparseValues"] = {"indices": made.sparse[0], "values": made.sparse[1]}
-    return vector

@@ -17,6 +17,7 @@ from orchestrator.states import QUEUES
 from workers.tasks import celery
 
 LEAD_S, RESEND_AFTER_S = 1.0, 1.5
+TICK_S, IDLE_TICK_S = 0.05, 0.1  # a life has some twenty decisions, and each would wait half a tick
 THREADS = 4
 
 
@@ -49,6 +50,7 @@ def _become(name: str, log: Path) -> None:
             )
         else:
             dispatcher.LEAD_S, dispatcher.RESEND_AFTER_S = LEAD_S, RESEND_AFTER_S
+            dispatcher.TICK_S, dispatcher.IDLE_TICK_S = TICK_S, IDLE_TICK_S
             running.dispatcher()
         status = 0
     except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not go on in the child

@@ -40,6 +40,7 @@ class Schedule:
     events: tuple[Event, ...]
     cancel_at_s: float = 0.0
     slow: Mapping[str, Any] | None = field(default=None)  # weather of the whole seed
+    and_back: bool = False  # after a clean-up, by the reverse plan
 
 
 ENDINGS = (
@@ -140,6 +141,8 @@ PEOPLE: Mapping[str, tuple[str, ...]] = {
 }
 """What people ask at the wrong time."""
 
+ERASURE = "a tenant erased"
+
 
 def make_schedule(case: Case) -> Schedule:
     """The same faults at the same times for the same seed."""
@@ -150,14 +153,24 @@ def make_schedule(case: Case) -> Schedule:
         stage = COPYING if ending == "verified" or chance.random() < 0.4 else DESTROYING
         events.append(_event(chance, stage))
     if chance.random() < 0.15:
-        events.append(_vanishing(chance, case))
+        vanishing = _vanishing(chance, case)
+        if not case.writes and case.erased is None:  # who lost what could not be told apart
+            events.append(vanishing)
+    if case.writes and ending == "cleaned by policy":
+        ending = "cleaned"  # before the clean-up the writers stop, and somebody has to say when
     slow = {"operation": "*", "delay_ms": chance.choice((10, 40, 120)), "probability": chance.choice((0.2, 0.6))}
+    by_ids, cancel_at_s, is_slow = chance.random() < 0.5, chance.uniform(0.2, 2.0), chance.random() < 0.7
+    if case.erased is not None:
+        stage = COPYING if ending == "verified" or chance.random() < 0.6 else DESTROYING
+        events.append(Event(stage, chance.uniform(0, WITHIN_S), ERASURE))
     return Schedule(
         ending=ending,
-        by_ids=chance.random() < 0.5,
+        by_ids=by_ids,
         events=tuple(sorted(events, key=lambda event: (event.stage, event.at_s))),
-        cancel_at_s=chance.uniform(0.2, 2.0),
-        slow=slow if chance.random() < 0.7 else None,
+        cancel_at_s=cancel_at_s,
+        slow=slow if is_slow else None,
+        # A prefix is not taken off again.
+        and_back=case.policies["collisions"] != "prefix" and chance.random() < 0.4,
     )
 
 

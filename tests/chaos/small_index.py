@@ -5,8 +5,10 @@ What a record becomes is known because it was made to become that: nothing here 
 
 import json
 import random
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from tests.chaos.witness import Contents, Stored
@@ -16,6 +18,8 @@ METADATA_BYTES = 40_000
 # Just under what the store takes, so that no key can be added to it.
 FULL_BYTES = METADATA_BYTES - 50
 PREVIOUS = "_vecfleet_prev"
+# An undisturbed copy takes one to two seconds; most writes come in its middle, some between two of its passes.
+WRITES_WITHIN_S = 2.5
 NAMES = ("alma", "bruno", "Chiara", "d-e", "d_e", "D-E", "n 1", "100%", "twin_x", "creator", "z" * 90, "a.b:c", "_")
 IDS = ("with space", "100%", "a/b", "x:y", "#1", "q?a=b&c", 'quo"te', "tick'", "back\\slash", "z" * 500, "+", "0")
 TEXTS = ("größer als 🚀", "", "日本語のテキスト", "line\nbreak", "\u2028", "e\u0301 is not é", "null", "{}")
@@ -25,6 +29,10 @@ TEXTS = ("größer als 🚀", "", "日本語のテキスト", "line\nbreak", "\u
 class Owner:
     creator: str
     twin: str | None
+
+    def has(self, other: "Owner") -> bool:
+        """Whether what is the other's is this one's too: a creator has all its twins."""
+        return self.creator == other.creator and self.twin in (None, other.twin)
 
     @property
     def namespace(self) -> str:
@@ -40,6 +48,21 @@ class Made:
     sparse: tuple[list[int], list[float]] | None
     metadata: dict[str, Any]
     owner: Owner | None
+
+    def stored(self) -> Stored:
+        """What the store makes of it: numbers of 32 bits."""
+        sparse = (tuple(self.sparse[0]), _packed(self.sparse[1])) if self.sparse else None
+        return Stored(self.id, _packed(self.values), sparse, self.metadata)
+
+
+@dataclass(frozen=True)
+class Write:
+    """What an application writes to an old namespace while the job copies: a record, or that there is none any more."""
+
+    at_s: float
+    namespace: str
+    id: str
+    made: Made | None
 
 
 @dataclass
@@ -58,6 +81,8 @@ class Case:
     owners: dict[str, Owner] = field(default_factory=dict)  # whose each source is; not of one that is split
     twins: dict[str, str] = field(default_factory=dict)  # the look-up: twin → creator
     documents: dict[str, str] = field(default_factory=dict)  # the look-up: source → twin
+    writes: list[Write] = field(default_factory=list)  # by an application that goes on meanwhile
+    erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
 
     @property
     def index(self) -> str:
@@ -83,9 +108,33 @@ class Case:
         target = made.owner.namespace if made.owner else "review"
         return target, replace(enriched, id=prefix + stored.id)
 
+    def is_erased(self, namespace: str, id: str) -> bool:
+        """Whether a record of a source, or what stands in a target, is the erased tenant's."""
+        if self.erased is None:
+            return False
+        if namespace in self.sources:
+            owner = self._made[namespace][id].owner
+            return owner is not None and self.erased.has(owner)
+        return any(self.erased.has(owner) for owner in self.tenants if owner.namespace == namespace)
+
     @property
+    def creators(self) -> list[str]:
+        """The seed is in their names: the job table remembers what it learned of a tenant from one job to the next."""
+        return [f"ana{self.seed}", f"b.{self.seed}", f"c {self.seed}"]
+
+    @property
+    def tenants(self) -> set[Owner]:
+        """Everybody who owns a record."""
+        return {one.owner for rows in self.sources.values() for one in rows if one.owner is not None}
+
+    @cached_property
     def _made(self) -> Mapping[str, Mapping[str, Made]]:
-        return {name: {one.id: one for one in rows} for name, rows in self.sources.items()}
+        """Every record there ever is; one that is written again keeps its owner."""
+        made = {name: {one.id: one for one in rows} for name, rows in self.sources.items()}
+        for write in self.writes:
+            if write.made is not None:
+                made[write.namespace].setdefault(write.id, write.made)
+        return made
 
     def _enriched(self, namespace: str, stored: Stored, owner: Owner | None) -> Stored | None:
         added: dict[str, Any] = {"migrated_from": namespace}
@@ -159,16 +208,17 @@ def make_case(seed: int) -> Case:
     case.empty = chance.sample(spare, chance.randint(0, 1))
     if case.merges and chance.random() < 0.6:
         _occupy(case, chance)
+    _disturb(case, random.Random(f"others {seed}"))
     return case
 
 
 def _own(case: Case, chance: random.Random, names: list[str]) -> None:
     if case.grouping == "creator":
-        case.owners = {name: Owner("sainath.no.1", name) for name in names}
+        case.owners = {name: Owner(case.creators[0], name) for name in names}
         if chance.random() < 0.7:
-            case.owners[DEFAULT] = Owner("sainath.no.1", "default")
+            case.owners[DEFAULT] = Owner(case.creators[0], "default")
         return
-    creators = ["ana", "b.2", "c c"]
+    creators = case.creators
     if case.grouping == "rows":
         merged = [Owner(chance.choice(creators), None), Owner(chance.choice(creators), "joint")]
         for name in [*names, *([DEFAULT] if chance.random() < 0.5 else [])]:
@@ -268,3 +318,67 @@ def _occupy(case: Case, chance: random.Random) -> None:
 
 def _foreign(case: Case, chance: random.Random, id: str) -> Made:
     return Made(id, *_vector(case, chance), {"note": "here before", "page": 7}, None)
+
+
+def _packed(numbers: Iterable[float]) -> bytes:
+    every = list(numbers)
+    return struct.pack(f"<{len(every)}f", *every)
+
+
+# Who else is at work
+
+
+def _disturb(case: Case, chance: random.Random) -> None:
+    """In some lives an application writes on, in some a tenant is erased, and in some of those both."""
+    if chance.random() < 0.3:
+        case.erased = _someone(case, chance)
+    if chance.random() < 0.4:
+        case.policies["writers"] = chance.choice(("delta", "dual"))
+        case.policies["max_passes"] = 40  # as many as it takes while faults strike
+        if case.policies["writers"] == "dual":
+            case.foreign = {}  # what a target holds under `dual` came from the application itself
+        case.writes = _writes(case, chance)
+
+
+def _someone(case: Case, chance: random.Random) -> Owner | None:
+    """A twin or a creator, beside whom there are others. Nobody to whom a list gives all of __default__: a namespace
+    of several tenants by its name is never one's alone to an erasure."""
+    twins = sorted(case.tenants, key=str)
+    anyone = [*twins, *{Owner(owner.creator, None) for owner in twins if owner.twin is not None}]
+    everything = case.owners.get(DEFAULT)
+    possible = [
+        one
+        for one in sorted(set(anyone), key=str)
+        if not (everything is not None and one.has(everything)) and not all(one.has(other) for other in twins)
+    ]
+    return chance.choice(possible) if possible else None
+
+
+def _writes(case: Case, chance: random.Random) -> list[Write]:
+    """Changed, added and deleted records, each id once. Some records of each source are let alone: that a source looks
+    empty stops the job, as it must, and that many records went away does too."""
+    writes: list[Write] = []
+    for namespace in sorted(case.sources):
+        rows = [one for one in case.sources[namespace] if _is_free(case, namespace, one)]
+        chosen = chance.sample(rows, min(len(rows) // 2, chance.randint(0, 6)))
+        for number, one in enumerate(chosen):
+            values, sparse = _vector(case, chance)
+            metadata = one.metadata | {"page": chance.randint(-5, 10**6), "seen": "by a writer"}
+            changed = replace(one, values=values, sparse=sparse, metadata=metadata)
+            deleted = number < 2 and chance.random() < 0.4
+            writes.append(Write(chance.uniform(0, WRITES_WITHIN_S), namespace, one.id, None if deleted else changed))
+        for number in range(chance.randint(0, 3)):
+            added = _record(case, chance, namespace, f"{chance.choice('0mz')}-{namespace[:3]}-new-{number}")
+            if case.erased is None or added.owner is None or not case.erased.has(added.owner):
+                writes.append(Write(chance.uniform(0, WRITES_WITHIN_S), namespace, added.id, added))
+    return sorted(writes, key=lambda write: write.at_s)
+
+
+def _is_free(case: Case, namespace: str, one: Made) -> bool:
+    """Whether an application may write this record: not the erased tenant's; and where it writes to both sides, none
+    whose place at the target is another record's too, for there nobody could say what must come of it."""
+    if one.owner is not None and case.erased is not None and case.erased.has(one.owner):
+        return False
+    if case.policies["writers"] == "delta":
+        return one.id != "oversize"
+    return not one.id.startswith("same-") and one.id not in IDS and one.id != "oversize"

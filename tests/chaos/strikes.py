@@ -11,7 +11,7 @@ import redis
 
 from orchestrator import services
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.schedule import AMBUSHES, PEOPLE, Event, Schedule
+from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, Event, Schedule
 from tests.chaos.small_index import Case
 from tests.chaos.witness import Contents, Witness
 from vecfleet.errors import Unreachable, VecfleetError
@@ -31,11 +31,12 @@ class Strikes:
         case: Case,
         note: Callable[[str], None],
         apply: Callable[[], object],
+        erase: Callable[[], object],
     ) -> None:
         self.hit: Counter[str] = Counter()
         self.job_id = 0
         self._fleet, self._schedule, self._witness, self._note = fleet, schedule, witness, note
-        self._case, self._index, self._apply = case, case.index, apply
+        self._case, self._index, self._apply, self._erase = case, case.index, apply, erase
         self._chance = random.Random(f"strikes {case.seed}")
         self._due: list[tuple[float, Event]] = []
         self._thaws: list[tuple[float, str]] = []
@@ -73,9 +74,10 @@ class Strikes:
         return self._resume_at is not None
 
     def begin(self, stage: str) -> None:
-        """The stage begins now; what was to strike in an earlier one and did not, does not any more."""
+        """The stage begins now; what was to strike in an earlier one and did not, does not any more: a person does."""
         now = time.monotonic()
-        self._due = [(now + event.at_s, event) for event in self._schedule.events if event.stage == stage]
+        asked = [(at, event) for at, event in self._due if event.what == ERASURE]
+        self._due = asked + [(now + event.at_s, event) for event in self._schedule.events if event.stage == stage]
         self._ambushes = []
         self._set_rules([])
         self.tick()
@@ -104,6 +106,8 @@ class Strikes:
                 self._ambushes.append(event)
         elif event.what in PEOPLE:
             self._as_a_person(event.what)
+        elif event.what == ERASURE:
+            self._erase()
         else:
             self.hit[event.what] += 1
             self._acts[event.what](event)

@@ -8,7 +8,7 @@ from tests.chaos import books
 from tests.chaos.__main__ import table, told
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.life import live
-from tests.chaos.schedule import AMBUSHES, PEOPLE, PROCESS_FAULTS, STORE_FAULTS, VANISHING, make_schedule
+from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, PROCESS_FAULTS, STORE_FAULTS, VANISHING, make_schedule
 from tests.chaos.small_index import make_case
 
 SEEDS = range(1, 21)
@@ -33,4 +33,4 @@ def test_a_seed_that_failed_can_be_tried_again() -> None:
 def test_two_hundred_seeds_schedule_every_fault_there_is() -> None:
     schedules = [make_schedule(make_case(seed)) for seed in range(1, 201)]
     scheduled = {event.what for schedule in schedules for event in schedule.events}
-    assert scheduled == {*STORE_FAULTS, *PROCESS_FAULTS, *AMBUSHES, *VANISHING, *PEOPLE}
+    assert scheduled == {*STORE_FAULTS, *PROCESS_FAULTS, *AMBUSHES, *VANISHING, *PEOPLE, ERASURE}

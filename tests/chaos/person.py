@@ -1,0 +1,107 @@
+"""The person who watches a job, and types what it says next."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from orchestrator import services
+from orchestrator.cli.watching import look
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.schedule import VANISHING, Schedule
+from tests.chaos.strikes import Strikes
+from vecfleet.errors import Unreachable, VecfleetError
+
+WHO = "chaos"
+# How often a person does what the job says before it counts as stuck.
+MOST_STEPS, ENOUGH = 25, 3
+# A person gives the job a moment to do something about what was typed.
+LOOKS_EVERY_S = 0.7
+
+
+class Broken(AssertionError):
+    """A law is broken, or the job never ended."""
+
+
+class GivenUp(Exception):
+    """What the service lost cannot be moved: the person cancels the job and rolls it back."""
+
+
+class Person:
+    def __init__(
+        self, fleet: ChaosFleet, schedule: Schedule, strikes: Strikes, note: Callable[[str], None], job_id: int
+    ) -> None:
+        self.job_id = job_id
+        self.last_state = ""
+        self.fleet, self.schedule, self.strikes, self.note = fleet, schedule, strikes, note
+        self._steps = 0
+        self._looks_at = 0.0
+        self._tried: Counter[str] = Counter()
+
+    def state(self) -> str:
+        with suppress(Exception):  # Postgres may be away: then it is what it was
+            [(self.last_state,)] = self.fleet.sql("SELECT state FROM job WHERE id = %s", self.job_id)
+        return self.last_state
+
+    def attend(self) -> None:
+        """A person looks at the job and types what it says next."""
+        before = self.last_state
+        if (state := self.state()) != before:
+            self.note(f"the job is {state}")
+        if state not in ("paused", "needs_attention") or self.strikes.keeps_paused or time.monotonic() < self._looks_at:
+            return
+        self._looks_at = time.monotonic() + LOOKS_EVERY_S
+        with suppress(Unreachable):
+            shown = look(self.fleet.parts, self.job_id, namespaces=0)
+            if shown.reading.job.state not in ("paused", "needs_attention"):
+                return  # it went on by itself meanwhile
+            reason = shown.reading.job.reason or ""
+            steps = [step for step in shown.next_steps if self._command(step) is not None]
+            if not steps:
+                raise Broken(f"{state} ({reason}), and none of its next steps goes on: {shown.next_steps}")
+            step = steps[self._tried[reason] % len(steps)]
+            self._tried[reason] += 1
+            self._steps += 1
+            if self._tried[reason] > ENOUGH and any(event.what in VANISHING for event in self.schedule.events):
+                raise GivenUp
+            if self._steps > MOST_STEPS:
+                raise Broken(f"{state} ({reason}), and what it says to do does not end it: {shown.next_steps}")
+            if self._steps > MOST_STEPS // 2:
+                self.strikes.clear_store()  # the vendor's trouble does not last for ever
+            self.note(f"{state}: {reason}; typed: {step}")
+            command = self._command(step)
+            assert command is not None
+            try:
+                command()
+            except Unreachable:
+                raise
+            except VecfleetError as error:
+                self.note(f"told: {error}")
+
+    def note_what_is_wrong(self) -> None:
+        with suppress(Exception):  # Postgres may be away
+            for row in self.fleet.sql(
+                "SELECT kind, seq, error_class, error_text FROM batch WHERE job_id = %s AND state = 'parked'",
+                self.job_id,
+            ):
+                self.note(f"parked: {row}")
+            for row in self.fleet.sql(
+                "SELECT t.namespace, f.kind, f.record_id, f.copy_id FROM finding f JOIN target t ON t.id = f.target_id "
+                "WHERE t.job_id = %s",
+                self.job_id,
+            ):
+                self.note(f"found: {row}")
+
+    def _command(self, step: str) -> Callable[[], object] | None:
+        """What a next step means. None: it only shows something, or gives the job up."""
+        database, job = self.fleet.parts.database, self.job_id
+        commands: dict[str, Callable[[], object]] = {
+            f"vecfleet resume {job}": lambda: services.resume(database, job, WHO),
+            f"vecfleet retry {job} failed": lambda: services.retry(database, job, WHO, "failed"),
+            f"vecfleet retry {job} parked": lambda: services.retry(database, job, WHO, "parked"),
+            f"vecfleet park accept {job} --all": lambda: services.accept_parked(database, job, WHO, None),
+            f"vecfleet rollback {job} --changed keep": lambda: services.roll_back(database, job, WHO, "keep"),
+            f"vecfleet cleanup {job}": lambda: services.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
+            f"vecfleet verify {job}": lambda: services.verify(database, job, WHO),
+        }
+        return commands.get(step)
