@@ -104,10 +104,10 @@ STORE_FAULTS: Mapping[str, Rule] = {
 
 AMBUSHES: Mapping[str, tuple[float, float]] = {
     "worker killed between its call and the record of it": (0, 0),
-    "worker frozen between its call and the record of it": (2.5, 5.0),
-    "worker frozen before its call is carried out": (2.5, 5.0),
+    "worker frozen between its call and the record of it": (2.6, 3.8),
+    "worker frozen before its call is carried out": (2.6, 3.8),
 }
-"""What happens to the worker whose call was just hit."""
+"""What happens to the worker whose call was just hit. A sleep a second longer than a lease has outlived it."""
 
 VANISHING = ("source namespace vanished", "target namespace vanished")
 """What the service itself loses, while the job copies; afterwards nobody could bring it back."""
@@ -116,10 +116,10 @@ PROCESS_FAULTS: Mapping[str, tuple[float, float]] = {
     "worker killed": (0, 0),
     "worker at work killed": (0, 0),
     "all workers killed": (0, 0),
-    "worker frozen": (0.3, 4.0),
-    "worker at work frozen": (0.5, 4.5),
+    "worker frozen": (0.3, 3.4),
+    "worker at work frozen": (0.5, 3.6),
     "dispatcher killed": (0, 0),
-    "dispatcher frozen": (0.5, 3.0),
+    "dispatcher frozen": (0.5, 2.0),
     "store frozen": (0.2, 0.8),
     "store killed": (0, 0),
     "Redis flushed": (0, 0),

@@ -1,0 +1,130 @@
+"""The laws notice: an index as it should be breaks none of them, and one with a fault in it breaks the right one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos import laws
+from tests.chaos.laws import Evidence
+from tests.chaos.small_index import Case, make_case
+from tests.chaos.witness import Contents
+
+
+def a_case(wanted: Callable[[Case], object]) -> Case:
+    return next(case for seed in range(1, 400) if wanted(case := make_case(seed)) and not case.foreign)
+
+
+def contents_of(case: Case) -> Contents:
+    return {name: {one.id: one.stored() for one in rows} for name, rows in case.sources.items()}
+
+
+def verified(case: Case) -> Evidence:
+    """Everything was copied and nothing deleted; what an application wrote arrived, and who was erased is nowhere."""
+    before = contents_of(case)
+    truth = {name: dict(rows) for name, rows in before.items()}
+    for write in case.writes:
+        if write.made is None:
+            del truth[write.namespace][write.id]
+        else:
+            truth[write.namespace][write.id] = write.made.stored()
+    for name, rows in truth.items():
+        truth[name] = {id: one for id, one in rows.items() if not case.is_erased(name, id)}
+    after = {name: dict(rows) for name, rows in truth.items()}
+    for name, rows in truth.items():
+        for one in rows.values():
+            fate = case.fate(name, one)
+            if fate is not None:
+                after.setdefault(fate[0], {}).setdefault(fate[1].id, fate[1])
+    versions = [(one.namespace, one.made.stored()) for one in case.writes if one.made is not None]
+    return Evidence(case, before, truth, after, versions, (), "verified")
+
+
+def moved(evidence: Evidence) -> tuple[str, str, str, str]:
+    """A record that has a twin which is its alone: its namespace and id, and its twin's."""
+    candidates = evidence.case.candidates(evidence.truth)
+    for name in evidence.case.sources:
+        for one in evidence.truth[name].values():
+            fate = evidence.case.fate(name, one)
+            if fate is not None and len(candidates[fate[0], fate[1].id]) == 1:
+                return name, one.id, fate[0], fate[1].id
+    raise AssertionError("nothing is moved")
+
+
+CASES: dict[str, Callable[[Case], object]] = {
+    "nobody else": lambda case: not case.writes and case.erased is None,
+    "delta": lambda case: case.writes and case.policies["writers"] == "delta" and case.erased is None,
+    "dual": lambda case: case.writes and case.policies["writers"] == "dual" and case.erased is None,
+    "an erasure": lambda case: not case.writes and case.erased is not None,
+    "both": lambda case: case.writes and case.erased is not None,
+}
+
+
+@pytest.mark.parametrize("wanted", CASES.values(), ids=CASES)
+def test_an_index_as_it_should_be_breaks_no_law(wanted: Callable[[Case], object]) -> None:
+    evidence = verified(a_case(wanted))
+    assert laws.broken(evidence) == []
+    back = replace(evidence, after=evidence.truth, state="rolled_back")
+    assert laws.broken(back) == []
+    assert list(laws.not_as_it_was(evidence.case, evidence.truth, evidence.truth)) == []
+
+
+def test_a_record_that_is_nowhere_is_missed() -> None:
+    evidence = verified(a_case(CASES["nobody else"]))
+    name, id, target, twin = moved(evidence)
+    del evidence.after[name][id], evidence.after[target][twin]
+    assert [sentence[:54] for sentence in laws.broken(evidence)] == [
+        "1 records are neither in their source nor in their tar",
+        "verified, and 1 records are not at their targets: ['" + name[:2],
+    ]
+
+
+@pytest.mark.parametrize("writers", ["delta", "dual"])
+def test_a_target_that_holds_what_was_there_before_an_application_wrote_is_noticed(writers: str) -> None:
+    evidence = verified(a_case(lambda case: CASES[writers](case) and case.policies["collisions"] == "fail"))
+    case = evidence.case
+    name, stale = next(
+        (one.namespace, evidence.before[one.namespace][one.id])
+        for one in case.writes
+        if one.made is not None
+        and one.id in evidence.before[one.namespace]
+        and case.fate(one.namespace, evidence.before[one.namespace][one.id])
+    )
+    fate = case.fate(name, stale)
+    assert fate is not None
+    evidence.after[fate[0]][fate[1].id] = fate[1]
+    said = laws.broken(evidence)
+    assert any("are not at their targets" in one for one in said) and any("nobody asked for" in one for one in said)
+
+
+def test_a_record_of_an_erased_tenant_is_noticed_wherever_it_is() -> None:
+    evidence = verified(a_case(CASES["an erasure"]))
+    case = evidence.case
+    name, erased = next(
+        (name, one)
+        for name, rows in evidence.before.items()
+        for one in rows.values()
+        if case.is_erased(name, one.id) and case.fate(name, one)
+    )
+    fate = case.fate(name, erased)
+    assert fate is not None
+    for namespace, record in ((name, erased), (fate[0], fate[1])):
+        planted = {**evidence.after, namespace: {**evidence.after.get(namespace, {}), record.id: record}}
+        assert any("nobody asked for" in one for one in laws.broken(replace(evidence, after=planted)))
+
+
+def test_a_deletion_before_its_twin_was_read_is_noticed_and_an_applications_own_is_not() -> None:
+    evidence = verified(a_case(CASES["delta"]))
+    name, id, target, twin = moved(evidence)
+    call = {"namespace": name, "operation": "delete", "ids": [id], "applied": True, "transport": "grpc"}
+    read = {"namespace": target, "operation": "fetch", "ids": [twin], "applied": True, "transport": "grpc"}
+    assert len(laws.broken(replace(evidence, calls=[call]))) == 1
+    assert laws.broken(replace(evidence, calls=[read, call])) == []
+    assert laws.broken(replace(evidence, calls=[call | {"transport": "rest"}])) == []
+
+
+def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
+    evidence = verified(a_case(CASES["nobody else"]))
+    name, id, _, _ = moved(evidence)
+    short = {**evidence.truth, name: {one: rows for one, rows in evidence.truth[name].items() if one != id}}
+    assert len(list(laws.not_as_it_was(evidence.case, evidence.truth, short))) == 1
