@@ -155,6 +155,9 @@ def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
     assert erased.confirmed and erased.fence == FENCED and erased.certificate["erasure"] == 1
     with database.begin() as connection:
         assert erasures.fenced(connection, [subject_of(Tenant("ana"))])
+    # Whoever copies records of hers, or of one of her twins, is told of it
+    books = HttpBooks(address, key)
+    assert books.fenced(Tenant("ana")) and books.fenced(Tenant("ana", "coach")) and not books.fenced(Tenant("an"))
     # A token of a tenant raises none
     others = token(vecfleet, "--creator", "bob")["Authorization"].removeprefix("Bearer ")
     with pytest.raises(Unreachable, match="403"):

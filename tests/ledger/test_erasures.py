@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from job_table import JobTable, accounted_for, digest_of
 
-from orchestrator import manifests
+from orchestrator import manifests, services
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks, erasures, striking
+from orchestrator.ledger import batches, checks, erasures, forgetting, routes, striking
 from orchestrator.ledger.database import Database
 from orchestrator.traces import Traces
-from tests.ledger.stages import a_job
+from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 
@@ -48,6 +48,18 @@ def test_a_copy_under_way_is_waited_for_until_its_lease_and_its_last_request_are
     with table.begin() as connection:
         connection.execute(sa.update(t.erasure).values(quiet_at=sa.text("clock_timestamp() - interval '31 s'")))
     assert wait_s(table, number) == 0
+
+
+def test_names_that_led_to_an_erased_namespace_are_forgotten_and_those_of_others_are_not(database: Database) -> None:
+    table = verified(database, "s", "u")
+    services.cut_over(database, table.job_id, "a person", 100)
+    with table.begin() as connection:
+        routes.note_aliases(connection, table.job_id, {"live-s": "s", "live-u": "u", "other": "x"})
+        assert [one.aliases for one in routes.of_job(connection, table.job_id)] == [{"live-s": "s"}, {"live-u": "u"}]
+
+        forgetting.forget(connection, Traces(Tenant("ana", "s"), ["s", "t-s"], 1), [])
+
+        assert {str(one.aliases) for one in routes.of_job(connection, table.job_id)} == {"{}", "{'live-u': 'u'}"}
 
 
 def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from job_table import JobTable, plan_of, planned
-from stages import soaked, verified
+from stages import a_job, soaked, verified
 
 from orchestrator import services
 from orchestrator.ledger import route_table
@@ -40,6 +40,22 @@ def test_routes_follow_the_cut_over_step_by_step_and_back(database: Database) ->
 
     assert set(sides(database).values()) == {"old"}
     assert read_table(write_table(routes(database))) == routes(database)
+
+
+def test_where_the_application_writes_to_both_sides_it_is_told_from_the_beginning(database: Database) -> None:
+    table = a_job(database, "s", "u", writers="dual")
+
+    found = routes(database).routes
+    assert [(one.twin, one.dual, one.old[0].namespace, one.new.namespace) for one in found] == [
+        ("s", True, "s", "t-s"),
+        ("u", True, "u", "t-u"),
+    ]
+    assert set(sides(database).values()) == {"old"}
+    # And who has no route yet is not taken for new
+    assert routes(database).unlisted == "legacy"
+    # And when it is given up, writers use one side again
+    table.put(state=JobState.CANCELLED)
+    assert routes(database).routes == ()
 
 
 def test_once_a_deletion_was_asked_for_nobody_is_sent_to_the_old_side(database: Database) -> None:

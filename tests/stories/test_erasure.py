@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,11 +13,13 @@ from orchestrator import manifests, services
 from orchestrator import tables as t
 from orchestrator.erasing import CERTIFICATES, JobTableBooks
 from orchestrator.ledger import audit
-from orchestrator.states import JobState
-from tests.stories.emulated import row
+from orchestrator.states import BatchKind, BatchState, JobState
+from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.names import Tenant
 from vecfleet.tenancy import erasing
+from vecfleet.tenancy.journal import Journal
+from vecfleet.tenancy.places import Place, Where
 
 pytestmark = pytest.mark.story
 
@@ -30,10 +33,10 @@ OWNERSHIP = {
 }
 
 
-def erase(world: World, creator: str) -> erasing.Erased:
+def erase(world: World, creator: str, twin: str | None = None) -> erasing.Erased:
     index = world.fleet.store.open(world.fleet.store.describe(SMALL))
     books = JobTableBooks(world.fleet.database, world.fleet.settings)
-    return erasing.erase([index], Tenant(creator), books=books, who=WHO)
+    return erasing.erase([index], Tenant(creator, twin), books=books, who=WHO)
 
 
 def traces_of(world: World, *words: str) -> list[str]:
@@ -71,6 +74,8 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     logs = world.fleet.settings.vecfleet_home / "logs"
     logs.mkdir(parents=True)
     (logs / "cli.log").write_text(f"copied creator_{ZOE}_twin_7a7a-zoe-twin, and {ZOE}0 is another\n")
+    owed = Where(Tenant(ZOE, "7a7a-zoe-twin"), "old", (Place("7a7a-zoe-twin"),), "", (Place("new"),), dual=True)
+    Journal.of(world.fleet.settings).note(owed, ["zoe-own"])
 
     # When one of them is erased after the plan was made and before its job has begun
     erased = erase(world, ZOE)
@@ -110,6 +115,49 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     with world.fleet.database.begin() as connection:
         audit.seal(connection)
         assert audit.walk(connection).broken is None
+
+
+@pytest.mark.parametrize("held_up", ["fetch", "upsert"])
+def test_a_worker_frozen_at_a_batch_of_a_twin_that_is_erased_meanwhile_brings_nothing_of_it_back(
+    held_up: str, open_world: OpenWorld
+) -> None:
+    world = open_world(lease_seconds=4, request_deadline_seconds=2, freshness_wait_seconds=0.5)
+    world.fill(alma=30, bruno=20)
+    bruno = {"bruno": world.emulator.records(SMALL, "bruno")}
+    # Given a worker frozen before its upsert of a twin's records, or at it, the service being slow to carry it out
+    place = "alma" if held_up == "fetch" else target_of("alma")
+    world.emulator.fault(operation=held_up, namespace=place, delay_ms=1_800, count=1)
+    world.start(workers=2)
+    job_id = world.apply(world.plan(SMALL))
+    batch = world.until("a batch of the twin is held up", lambda: at_work(world, job_id, held_up))
+    frozen = world.holder(batch)
+    world.freeze(frozen)
+    # When the twin is erased
+    erased = erase(world, CREATOR, "alma")
+    # Then all of it is gone, after the lease and the last request it may have made
+    assert erased.confirmed and {one.name for one in erased.deleted} >= {"alma"}
+    assert set(world.emulator.dump(SMALL)) <= {"bruno", target_of("bruno")}
+    # And when the worker goes on, alone, with the rest of the job
+    world.thaw(frozen)
+    world.reaches(job_id, JobState.VERIFIED)
+    for worker in world.workers:
+        if worker is not frozen:
+            world.kill(worker)
+    services.verify(world.fleet.database, job_id, WHO)
+    world.until("it works", lambda: world.job(job_id).state is not JobState.COPIED)
+    world.reaches(job_id, JobState.VERIFIED)
+    # Then nothing of the twin is there in the end, and everything of its neighbour
+    assert_same_index(world.emulator.dump(SMALL), {**bruno, **as_twins(bruno)})
+    world.assert_accounts(job_id)
+
+
+def at_work(world: World, job_id: int, operation: str) -> dict[str, Any] | None:
+    """The leased copy batch of the twin; for an upsert, once the write sequence of its target was raised for it."""
+    target = world.targets(job_id).get(target_of("alma"))
+    if operation == "upsert" and not (target and target.sequence):
+        return None
+    leased = world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+    return next((one for one in leased if one["source"] == "alma"), None)
 
 
 def assert_certified(world: World, erased: erasing.Erased) -> None:

@@ -1,6 +1,8 @@
 """The guard: nobody passes into another's namespace, whatever the names are."""
 
+import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,7 @@ from structlog.testing import capture_logs
 
 from vecfleet import names
 from vecfleet.errors import BadName
-from vecfleet.tenancy import TenantGuard, TenantIsolationError
+from vecfleet.tenancy import TenantAuditLogger, TenantGuard, TenantIsolationError
 
 HOSTILE_PAIRS = 120_000
 PIECES = [
@@ -148,3 +150,29 @@ def test_results_of_others_are_left_out() -> None:
     nobodys = {"id": "5", "metadata": {}}
 
     assert guard.filter_results_by_tenant([mine, by_namespace, foreign, disguised, nobodys]) == [mine, by_namespace]
+
+
+def test_the_audit_log_has_a_line_for_each_act_and_neither_texts_nor_vectors(tmp_path: Path) -> None:
+    file = tmp_path / "audit" / "log.jsonl"
+    audit = TenantAuditLogger(file)
+
+    audit.log_vector_query(user_id="u", creator_id="a", twin_id="t", results=3)
+    audit.log_isolation_violation(user_id="u", requested="namespace 'creator_b'")
+    audit.log_data_deletion(user_id="u", creator_id="a")
+    audit.log_admin_access(user_id="root", requested="creator 'a'")
+
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["event"], line["severity"]) for line in lines] == [
+        ("vector_query", "INFO"),
+        ("isolation_violation", "HIGH"),
+        ("data_deletion", "INFO"),
+        ("admin_access", "MEDIUM"),
+    ]
+    assert lines[1]["blocked"] is True and lines[2]["gdpr_request"] is True and lines[0]["results"] == 3
+    assert all(set(line) <= FIELDS for line in lines)
+
+
+FIELDS = {
+    *("at", "event", "severity", "user_id", "creator_id", "twin_id"),
+    *("results", "requested", "blocked", "gdpr_request"),
+}
