@@ -133,14 +133,21 @@ def test_dual_an_application_that_uses_our_client_loses_nothing_from_the_first_c
     # And so they are once readers have moved, until the old side goes
     services.cut_over(world.fleet.database, job_id, WHO, 100)
     world.until("the new side is first", lambda: rollout.where(CREATOR, "alma").side == "new")
-    client.upsert_vectors([{"id": "alma-61", "values": [8.0] * 8}], CREATOR, "alma")
+    client.upsert_vectors([{"id": name, "values": [8.0] * 8} for name in ("alma-61", "later")], CREATOR, "alma")
+    client.delete_vectors(["alma-63"], CREATOR, "alma")
     assert_twins(world)
+    # And what came and went since the last pass is in the accounts after another one
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
+    world.reaches(job_id, JobState.CUT_OVER)
     services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     world.until("one side is left", lambda: not rollout.where(CREATOR, "alma").dual)
     client.upsert_vectors([{"id": "alma-62", "values": [9.0] * 8}], CREATOR, "alma")
     there = world.emulator.dump(SMALL)
-    assert set(there) == {target_of("alma")} and {"alma-60", "alma-61", "alma-62"} <= set(there[target_of("alma")])
+    assert set(there) == {target_of("alma")} and {"alma-60", "alma-61", "alma-62", "later"} <= set(
+        there[target_of("alma")]
+    )
 
 
 def assert_twins(world: World) -> None:

@@ -147,6 +147,21 @@ def test_old_and_new_may_be_two_indexes(client: PineconeDelphiClient, routes: Ro
     assert there(client, OLD, "brain") == there(client, NEW) and set(there(client, NEW)) == {"r"}
 
 
+def test_texts_are_written_to_both_sides_of_an_index_that_embeds_them(
+    client: PineconeDelphiClient, routes: Routes, emulator: str
+) -> None:
+    embed = {"model": "multilingual-e5-large", "field_map": {"text": "chunk_text"}}
+    body = {"name": "digitalminds", "cloud": "aws", "region": "us-east-1", "embed": embed}
+    httpx.post(f"{emulator}/indexes/create-for-model", json=body, headers={"Api-Key": "any"}).raise_for_status()
+    integrated = PineconeDelphiClient("digitalminds", rollout=routes.rollout())
+
+    integrated.upsert_texts([{"id": "r", "text": "baking bread", "page": 2}], CREATOR, TWIN)
+
+    assert there(integrated, OLD) == there(integrated, NEW)
+    (new,) = integrated.data.fetch(NEW, ["r"]).records.values()
+    assert new.metadata["migrated_from"] == OLD and new.metadata["chunk_text"] == "baking bread"
+
+
 def test_a_side_that_is_away_is_owed_and_gets_it_and_the_journal_tells_no_text(
     client: PineconeDelphiClient, emulator: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
