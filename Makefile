@@ -4,11 +4,12 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench chaos
+.PHONY: help setup demo test lint bench chaos browser
 
 help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
+	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
 	@echo "make chaos   faults at random times; SEEDS=200 for more of them, SEED=17 to try one again"
 	@echo "make lint    lint and types alone"
 	@echo "make bench   measure the copy lane, quickly, and the tenants' client; FULL=1 for all of it, JSON=file for raw samples"
@@ -24,7 +25,11 @@ demo: $(INSTALLED)
 	@.venv/bin/vecfleet demo
 
 test: lint
+	@$(PYTHON) -m tests.browser.chromium
 	@$(PYTHON) -m pytest -n 2
+
+browser: $(INSTALLED)
+	@bin/browser
 
 SEEDS ?= 20
 

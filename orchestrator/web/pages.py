@@ -1,5 +1,6 @@
 """The pages as HTML: Jinja templates that escape everything, and the headers that every page carries."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from orchestrator.cli.watching import duration, headline
 from orchestrator.states import JobState
@@ -46,11 +48,16 @@ def _moment(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "—"
 
 
+def _coded(text: str) -> Markup:
+    """What stands between backticks in our sentences, as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def _job_mark(state: str) -> tuple[str, str]:
     return views.JOB_MARKS[JobState(state)]
 
 
-_templates.filters |= {"spoken": views.spoken, "moment": _moment, "duration": duration}
+_templates.filters |= {"spoken": views.spoken, "moment": _moment, "duration": duration, "coded": _coded}
 _templates.globals |= {
     "headline": headline,
     "job_mark": _job_mark,
