@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from orchestrator import rolling_out
+from orchestrator import queue, rolling_out
 from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import route_table
@@ -24,6 +24,7 @@ from orchestrator.pacing import PaceReader
 from orchestrator.web import operator, pages
 from orchestrator.web.feed import Feed
 from orchestrator.web.looking import Looker
+from orchestrator.web.metrics import FleetCollector
 from orchestrator.web.operator import Operators
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.sessions import OperatorTokens, Sessions
@@ -94,6 +95,7 @@ def create(parts: Fleet) -> FastAPI:
     client = PineconeDelphiClient(settings=settings, rollout=rollout, observe=monitor.record_query, books=books)
     reader = PaceReader(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     sampler = Sampler(parts.database, reader)
+    registry.register(FleetCollector(parts.database, sampler, _queued(parts)))
     app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None, lifespan=_sampling(sampler))
     app.include_router(
         delphi_router(
@@ -206,6 +208,10 @@ def _sampling(sampler: Sampler) -> Any:
                 await task
 
     return lifespan
+
+
+def _queued(parts: Fleet) -> Callable[[], int]:
+    return lambda: queue.waiting(parts.celery) if parts.settings.redis_url is not None else 0
 
 
 def _for_monitoring(registry: CollectorRegistry) -> APIRouter:

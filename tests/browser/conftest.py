@@ -1,18 +1,15 @@
 """A real browser, and `vecfleet serve` for it to look at."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.process import Process
 from tests.browser.chromium import FLAGS, missing, program
 from tests.stories.conftest import open_world
-from tests.stories.emulated import REPOSITORY
+from tests.stories.serving import served
 from tests.stories.world import World
 from vecfleet.tenancy.api import TokenFile
 
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["open_world"]
 
-START_S = 60.0
 PATIENCE_MS = 120_000.0  # what a story waits for takes seconds; two cores under a load of twenty need this
 SEVERE = {"serious", "critical"}
 
@@ -98,21 +94,6 @@ def browser() -> Iterator["Browser"]:
         started = driver.chromium.launch(executable_path=program(), headless=True, args=list(FLAGS))
         yield started
         started.close()
-
-
-@contextmanager
-def served(world: World) -> Iterator[str]:
-    """`vecfleet serve` over a world's job table, at this address."""
-    port = free_port()
-    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port)]
-    log = world.folder / "serve.log"
-    process = Process.launch("serve", command, log=log, cwd=REPOSITORY, env=world.env, port=port)
-    try:
-        process.wait_until(lambda: listening(port), START_S)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.stop(patience_s=10)
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture

@@ -1,0 +1,143 @@
+"""What `/metrics` tells of the fleet: figures of the job table and the pace. By job, never by namespace."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.ledger import figures
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.figures import BUSY_EDGES_S, Figures, JobFigures
+from orchestrator.states import JobState
+from orchestrator.web.sampling import Sampler
+from vecfleet.errors import Unreachable
+
+# However many scrape: every batch of the live jobs is read, which may take a twentieth of the time.
+_EVERY_S = 5.0
+_REST_PER_READ = 20.0
+# Not `job`: that label is Prometheus's own name for what it scrapes.
+_JOB = "job_id"
+_OUTCOMES = ("expected", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
+
+Value = tuple[Sequence[str], float]
+
+
+class FleetCollector(Collector):
+    """Reads the job table when it is scraped. While that does not answer, it says that it does not, and no more."""
+
+    def __init__(self, database: Database, sampler: Sampler, queued: Callable[[], int]) -> None:
+        self._database, self._sampler, self._queued = database, sampler, queued
+        self._lock = threading.Lock()
+        self._read: Figures | None = None
+        self._next_at = 0.0
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric, with `vecfleet_job_table_up` first."""
+        try:
+            found = self._figures()
+        except Unreachable:
+            yield _gauge("vecfleet_job_table_up", "Whether the job table answers", (), [((), 0)])
+            return
+        yield _gauge("vecfleet_job_table_up", "Whether the job table answers", (), [((), 1)])
+        yield from _of_the_fleet(found, self._queued())
+        yield from _of_jobs(found.jobs)
+        yield from _of_the_pace(self._sampler)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read the job table."""
+        return ()
+
+    def _figures(self) -> Figures:
+        with self._lock:
+            began = time.monotonic()
+            if self._read is None or began >= self._next_at:
+                with self._database.begin() as connection:
+                    self._read = figures.read(connection)
+                self._next_at = began + max(_EVERY_S, (time.monotonic() - began) * _REST_PER_READ)
+            return self._read
+
+
+def _of_the_fleet(found: Figures, queued: int) -> Iterable[Metric]:
+    yield _gauge("vecfleet_dispatcher_leads", "Whether a dispatcher leads", (), [((), found.leads)])
+    yield _gauge("vecfleet_queue_depth", "Wake-ups in Redis that no worker took yet", (), [((), queued)])
+    states = [((state,), found.by_state.get(state, 0)) for state in JobState]
+    yield _gauge("vecfleet_jobs", "Jobs by state", ("state",), states)
+    late = CounterMetricFamily("vecfleet_late_writes", "Writes from after a lost lease that were taken back")
+    late.add_metric((), found.late_writes)
+    yield late
+
+
+def _of_jobs(jobs: Sequence[JobFigures]) -> Iterable[Metric]:
+    """Of those that are not over, or were an hour ago."""
+
+    def gauge(name: str, meaning: str, label: str | None, values: Callable[[JobFigures], Iterable[Value]]) -> Metric:
+        labels = (_JOB, label) if label else (_JOB,)
+        rows = [((str(job.row.id), *more), value) for job in jobs for more, value in values(job)]
+        return _gauge(f"vecfleet_job_{name}", meaning, labels, rows)
+
+    def by(kinds: Callable[[JobFigures], dict[str, int]]) -> Callable[[JobFigures], Iterable[Value]]:
+        return lambda job: [((kind,), count) for kind, count in kinds(job).items()]
+
+    def spent(what: str) -> Callable[[JobFigures], Iterable[Value]]:
+        return lambda job: [((kind,), getattr(step, what)) for kind, step in job.steps.items()]
+
+    yield gauge(
+        "records",
+        "Records by what became of them",
+        "outcome",
+        lambda job: [((name,), getattr(job.totals, name)) for name in _OUTCOMES],
+    )
+    yield gauge(
+        "namespaces",
+        "Source namespaces by state",
+        "state",
+        lambda job: [((str(state),), count) for state, count in job.totals.namespaces.items()],
+    )
+    yield gauge("batches", "Batches that are open or parked, by state", "state", by(lambda job: job.unsettled))
+    yield gauge("batches_failing", "Batches that will be tried again, by error", "error", by(lambda job: job.failing))
+    yield gauge("targets", "Targets by verdict", "verdict", by(lambda job: job.targets))
+    yield gauge("findings", "Records that the last checks found wanting", "kind", by(lambda job: job.findings))
+    yield gauge(
+        "unproven_seconds", "How long the last write has waited for a verdict", None, lambda job: [((), job.unproven_s)]
+    )
+    yield gauge(
+        "pace_share", "The share of the documented limits it may use", None, lambda job: [((), job.row.pace_share)]
+    )
+    yield gauge("cut_over_percent", "Readers on the new side", None, lambda job: [((), job.row.cut_over_percent)])
+    yield gauge("requests", "Requests to the stores, by step", "step", spent("requests"))
+    yield gauge("egress_bytes", "Bytes read from the stores, by step", "step", spent("egress_bytes"))
+    yield gauge("read_units", "Read units, by step", "step", spent("read_units"))
+    yield gauge("write_units", "Write units, by step", "step", spent("write_units"))
+    yield _durations(jobs)
+
+
+def _durations(jobs: Sequence[JobFigures]) -> Metric:
+    found = HistogramMetricFamily(
+        "vecfleet_job_batch_seconds", "How long workers were at work on a batch that is done", labels=(_JOB, "step")
+    )
+    for job in jobs:
+        for kind, step in job.steps.items():
+            buckets = [(str(edge), count) for edge, count in zip(BUSY_EDGES_S, step.within, strict=True)]
+            found.add_metric((str(job.row.id), kind), [*buckets, ("+Inf", step.done)], step.busy_s)
+    return found
+
+
+def _of_the_pace(sampler: Sampler) -> Iterable[Metric]:
+    factors = [((limit,), factor) for limit, factor in sampler.factors().items()]
+    meaning = "The part of its share that the slowest allowance of a limit grants now"
+    yield _gauge("vecfleet_pace_factor", meaning, ("limit",), factors)
+    refused = CounterMetricFamily(
+        "vecfleet_throttled_seconds", "Seconds in which a store answered 429, by limit", labels=("limit",)
+    )
+    for limit, seconds in sampler.refusals().items():
+        refused.add_metric((limit,), seconds)
+    yield refused
+
+
+def _gauge(name: str, meaning: str, labels: Sequence[str], values: Iterable[Value]) -> Metric:
+    found = GaugeMetricFamily(name, meaning, labels=labels)
+    for of, value in values:
+        found.add_metric(of, value)
+    return found
