@@ -1,14 +1,15 @@
-"""What a person may do on the page: each act is one function of `services`, whose guard has the last word."""
+"""What a person may do on the page: each act is one that the command line has, whose guard has the last word."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from orchestrator import services
+from orchestrator import rolling_out, services
+from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
-from orchestrator.ledger.database import Database
+from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Move
 from vecfleet.errors import BadInput, Refused
 
@@ -106,8 +107,8 @@ def _how(move: Move) -> str:
     return "record by record" if move.left_behind else "the whole namespace, if nothing else is in it"
 
 
-def _require_typed(database: Database, job_id: int, name: str, form: Form) -> None:
-    with database.begin() as connection:
+def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
+    with parts.database.begin() as connection:
         job = jobs.get(connection, job_id)
     wanted = job.source.name if name == "cleanup" else job.target.name
     if form.one("typed").strip() != wanted:
@@ -116,68 +117,72 @@ def _require_typed(database: Database, job_id: int, name: str, form: Form) -> No
         )
 
 
-def _pause(database: Database, job_id: int, who: str, form: Form) -> str:
-    services.pause(database, job_id, who)
+def _pause(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    services.pause(parts.database, job_id, who)
     return "The job pauses: no new batch is taken, those in flight land."
 
 
-def _resume(database: Database, job_id: int, who: str, form: Form) -> str:
-    services.resume(database, job_id, who)
+def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    services.resume(parts.database, job_id, who)
     return "The job goes on."
 
 
-def _retry(database: Database, job_id: int, who: str, form: Form) -> str:
+def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     what = form.one("what")
     if what not in ("failed", "parked", "all"):
         raise BadInput(f"there is nothing called {what!r} to retry", next_step="`failed`, `parked` or `all`")
-    count = services.retry(database, job_id, who, what)
+    count = services.retry(parts.database, job_id, who, what)
     return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
 
 
-def _accept(database: Database, job_id: int, who: str, form: Form) -> str:
+def _accept(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     record = form.one("record")
-    count = services.accept_parked(database, job_id, who, [record] if record else None)
+    count = services.accept_parked(parts.database, job_id, who, [record] if record else None)
     return "1 record may stay behind." if count == 1 else f"{count:,} records may stay behind."
 
 
-def _accept_batch(database: Database, job_id: int, who: str, form: Form) -> str:
-    count = services.accept_batches(database, job_id, who, [form.number("batch")])
+def _accept_batch(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    count = services.accept_batches(parts.database, job_id, who, [form.number("batch")])
     return f"{count:,} records of the batch may stay behind."
 
 
-def _verify(database: Database, job_id: int, who: str, form: Form) -> str:
-    return f"{services.verify(database, job_id, who):,} targets are checked again."
+def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    return f"{services.verify(parts.database, job_id, who):,} targets are checked again."
 
 
-def _cut_over(database: Database, job_id: int, who: str, form: Form) -> str:
-    routes = services.cut_over(database, job_id, who, form.number("percent"))
+def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    return _sides(rolling_out.cut_over(parts, job_id, who, form.number("percent")))
+
+
+def _reverse(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    return _sides(rolling_out.reverse(parts, job_id, who))
+
+
+def _sides(routes: Sequence[Route]) -> str:
     new = sum(route.side == "new" for route in routes)
-    return f"{new:,} of {len(routes):,} routes lead to the new namespaces."
+    aliases = sum(len(route.aliases) for route in routes)
+    following = f"; {aliases:,} aliases lead where their readers are" if aliases else ""
+    return f"{new:,} of {len(routes):,} routes lead to the new namespaces{following}."
 
 
-def _reverse(database: Database, job_id: int, who: str, form: Form) -> str:
-    routes = services.reverse(database, job_id, who)
-    return f"All {len(routes):,} routes lead to the old namespaces again."
-
-
-def _clean_up(database: Database, job_id: int, who: str, form: Form) -> str:
-    _require_typed(database, job_id, "cleanup", form)
-    services.clean_up(database, job_id, who, by_ids=bool(form.one("by_ids")))
+def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    _require_typed(parts, job_id, "cleanup", form)
+    services.clean_up(parts.database, job_id, who, by_ids=bool(form.one("by_ids")))
     return "Clean-up has begun."
 
 
-def _roll_back(database: Database, job_id: int, who: str, form: Form) -> str:
-    _require_typed(database, job_id, "rollback", form)
-    services.roll_back(database, job_id, who, form.one("changed") or None)
+def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    _require_typed(parts, job_id, "rollback", form)
+    services.roll_back(parts.database, job_id, who, form.one("changed") or None)
     return "Rolling back has begun."
 
 
-def _cancel(database: Database, job_id: int, who: str, form: Form) -> str:
-    services.cancel(database, job_id, who)
+def _cancel(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    services.cancel(parts.database, job_id, who)
     return "The job is being cancelled."
 
 
-ACTS: Mapping[str, Callable[[Database, int, str, Form], str]] = {
+ACTS: Mapping[str, Callable[[Fleet, int, str, Form], str]] = {
     "pause": _pause,
     "resume": _resume,
     "retry": _retry,
@@ -193,6 +198,6 @@ ACTS: Mapping[str, Callable[[Database, int, str, Form], str]] = {
 CONFIRMED = frozenset({"cleanup", "rollback", "cancel"})
 
 
-def act(database: Database, job_id: int, name: str, who: str, form: Form) -> str:
+def act(parts: Fleet, job_id: int, name: str, who: str, form: Form) -> str:
     """Do one of the ACTS in this person's name. Returns what to tell them. Raises Refused in the guard's words."""
-    return ACTS[name](database, job_id, who, form)
+    return ACTS[name](parts, job_id, who, form)

@@ -295,7 +295,7 @@ def _acting(router: APIRouter, operators: Operators) -> None:
             raise Refused("this form is not of this session", next_step="load the page again, and try once more")
         if not session.may_act:
             raise Refused("this token may look, not act", next_step="sign in with an operator's token")
-        said = act(database, job_id, name, session.who, form)
+        said = act(operators.fleet, job_id, name, session.who, form)
         response = RedirectResponse(f"/jobs/{job_id}", 303)
         sessions.say(request, response, said)
         return response
