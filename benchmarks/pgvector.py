@@ -30,8 +30,8 @@ from orchestrator import applying
 from orchestrator.bootstrap import Fleet
 from vecfleet.pgvector import NamespaceMigration, VectorStore
 from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.indexes import lists_for
 from vecfleet.pgvector.schema import EmbeddingSchema
-from vecfleet.pgvector.tables import lists_for
 
 DIMENSION = 1_536
 ROWS = 100_000

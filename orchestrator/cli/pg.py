@@ -14,8 +14,8 @@ from orchestrator.cli.session import who
 from vecfleet.errors import BadInput, NotFound, VecfleetError
 from vecfleet.pgvector import EmbeddingPipeline, EmbeddingSchema
 from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.schema import DEFAULT_DIMENSION
-from vecfleet.pgvector.tables import Method
 from vecfleet.settings import Settings
 
 Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="As `vecfleet pg namespaces` lists it.")]
@@ -23,7 +23,10 @@ Collection = Annotated[str, typer.Argument(metavar="COLLECTION", help="As `vecfl
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Force = Annotated[bool, typer.Option("--force", "--yes", help="Do not ask.")]
 Dimension = Annotated[int, typer.Option(min=1, help="How many numbers a vector has; above 2,000 as 16-bit halves.")]
-IndexMethod = Annotated[Method, typer.Option("--index", help="How the index on the vectors is built.")]
+IndexMethod = Annotated[
+    Method | None,
+    typer.Option("--index", help="How the index on the vectors is built (default: as it is; a new one: ivfflat)."),
+]
 Layout = Annotated[
     Literal["seed", "published"],
     typer.Option(help="The columns: as the namespace document has them, or as the published project's code does."),
@@ -119,7 +122,7 @@ def stats(namespace: Namespace, as_json: Json = False) -> None:
 def create(
     namespace: Annotated[str, typer.Argument(metavar="NAMESPACE", help="a-z, 0-9 and _, at most 50 characters.")],
     dimension: Dimension = DEFAULT_DIMENSION,
-    index: IndexMethod = "ivfflat",
+    index: IndexMethod = None,
     layout: Layout = "seed",
     as_json: Json = False,
 ) -> None:

@@ -8,8 +8,8 @@ from orchestrator.cli.output import Json, confirm, say, say_json, say_next
 from orchestrator.cli.pg import DryRun, Force, database, log_file, noted
 from vecfleet.errors import Refused
 from vecfleet.pgvector import NamespaceMigration
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.naming import LEGACY_TABLE
-from vecfleet.pgvector.tables import Method
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The namespace as it is; `embeddings`: the old table.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="A namespace that is not there yet.")]

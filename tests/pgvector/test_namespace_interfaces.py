@@ -15,8 +15,8 @@ from vecfleet.pgvector import (
     NamespaceTableFactory,
     VectorEmbedding,
     VectorStore,
+    indexes,
 )
-from vecfleet.pgvector import tables as tables_module
 
 
 def vector(*numbers: float) -> list[float]:
@@ -182,7 +182,7 @@ def test_the_vector_index_waits_for_rows_and_is_rebuilt_on_request(
     [(1, 1, 1, 16), (7_114, 7, 3, 16), (100_000, 100, 10, 16), (4_000_000, 2_000, 45, 24)],
 )
 def test_index_parameters_follow_the_number_of_rows(rows: int, lists: int, probes: int, m: int) -> None:
-    assert (tables_module.lists_for(rows), tables_module.probes_for(rows), tables_module.m_for(rows)[0]) == (
+    assert (indexes.lists_for(rows), indexes.probes_for(rows), indexes.m_for(rows)[0]) == (
         lists,
         probes,
         m,

@@ -5,9 +5,9 @@
     pipeline.setup_database()
     NamespaceMigration(connection.database_url).migrate_namespace("dev", "production", mode="copy")
 
-`naming` names and `layouts` describe tables; `tables` finds and creates them; `rows` and `cells` turn records into rows
-and back; `moving` copies and moves them whole; `database`, `schema`, `store`, `pipeline` and `migration` hold what the
-seed promises.
+`naming` names and `layouts` describe tables; `tables` finds and creates them, `indexes` builds their indexes; `rows`
+and `cells` turn records into rows and back; `moving` copies and moves them whole; `database`, `schema`, `store`,
+`pipeline` and `migration` hold what the seed promises.
 """
 
 from vecfleet.embedders import Embedder, HashEmbedder, OpenAIEmbedder

@@ -10,8 +10,8 @@ from psycopg import sql
 from vecfleet.errors import BadInput, VecfleetError
 from vecfleet.pgvector import moving, naming, tables
 from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.moving import Mode, Moved, Telling
-from vecfleet.pgvector.tables import Method
 
 log = structlog.get_logger("vecfleet.pgvector")
 

@@ -13,10 +13,11 @@ from typing import Any, Literal
 from psycopg import sql
 
 from vecfleet.errors import Refused
-from vecfleet.pgvector import naming, tables
+from vecfleet.pgvector import indexes, naming, tables
 from vecfleet.pgvector.copied import copy_indexes, own_sequences, rename_belongings
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.privileges import copy_privileges
-from vecfleet.pgvector.tables import Connection, Method, Table
+from vecfleet.pgvector.tables import Connection, Table
 
 Mode = Literal["copy", "move"]
 Telling = Callable[[str], object]
@@ -128,7 +129,7 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
         raise Refused(f"{source!r} is a backup: it can be copied, not moved", next_step="copy it")
     if held.column(tables.CHUNK_ID) is None:
         raise Refused(f"{source!r} is no table of embeddings: it has no chunk_id")
-    if _is_taken(connection, held.schema, target):
+    if tables.is_taken(connection, held.schema, target):
         raise Refused(
             f"the target table {target!r} exists already: nothing in it is replaced",
             next_step="choose another name, or drop that namespace first",
@@ -195,20 +196,14 @@ def _compare(connection: Connection, source: Table, target: Table, copied: int, 
 
 
 def _build_vector_index(connection: Connection, source: Table, target: Table, rows: int, method: Method | None) -> bool:
-    there = tables.vector_index_of(connection, source)
-    chosen = method or (there[1] if there else "ivfflat")
-    return tables.build_vector_index(connection, target, rows, method=chosen)
-
-
-def _is_taken(connection: Connection, schema: str, name: str) -> bool:
-    """Whether any table, index, view or sequence is called so."""
-    statement = "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text)) IS NOT NULL"
-    return connection.execute(statement, [schema, name]).fetchone() == (True,)
+    there = indexes.searched_index(connection, source)
+    chosen = method or (there.method if there else indexes.DEFAULT_METHOD)
+    return indexes.build_vector_index(connection, target, indexes.own_name(target), rows, chosen)
 
 
 def _set_aside(connection: Connection, source: Table, moved_to: str, now: datetime) -> str:
     names = naming.backup_names(source.name, now)
-    backup = next(name for name in names if not _is_taken(connection, source.schema, name))
+    backup = next(name for name in names if not tables.is_taken(connection, source.schema, name))
     connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(source.identifier, sql.Identifier(backup)))
     rename_belongings(connection, source, backup)
     said: dict[str, Any] = {"backup_of": source.name, "moved_to": moved_to, "moved_at": now.isoformat()}

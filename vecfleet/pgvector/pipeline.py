@@ -51,7 +51,8 @@ class EmbeddingPipeline:
         Raises ExtensionMissing or KeyRefused, with the command for somebody who may.
         """
         created = self.schema.create_extension()
-        self.schema.create_namespace(self.namespace)
+        if not self.get_namespace_stats(self.namespace)["exists"]:  # else its index would be built anew at each start
+            self.schema.create_namespace(self.namespace)
         return {
             "success": True,
             "extension_created": created,

@@ -11,12 +11,13 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import registry
 
 from vecfleet.errors import BadInput, Conflict
-from vecfleet.pgvector import naming, tables, values
+from vecfleet.pgvector import indexes, naming, tables, values
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.errors import Duplicate, translated
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.layouts import EMBEDDING, LAYOUTS, LayoutName
 from vecfleet.pgvector.records import EmbeddingRecord
-from vecfleet.pgvector.tables import Connection, Method, Table
+from vecfleet.pgvector.tables import Connection, Table
 
 DEFAULT_DIMENSION = 1_536
 _NOT_THERE = "Namespace does not exist"
@@ -111,7 +112,10 @@ class NamespaceTableFactory:
 
 
 class EmbeddingSchema:
-    """Creates, describes and drops namespaces. `method`: how new vector indexes are built."""
+    """Creates, describes and drops namespaces.
+
+    `method`: how the indexes on vectors are built (None: as they are, and new ones ivfflat).
+    """
 
     def __init__(
         self,
@@ -119,14 +123,14 @@ class EmbeddingSchema:
         *,
         dimension: int = DEFAULT_DIMENSION,
         layout: LayoutName = "seed",
-        method: Method = "ivfflat",
+        method: Method | None = None,
         database: DatabaseConnection | None = None,
     ) -> None:
         if not 1 <= dimension <= values.MAX_DIMENSION:
             raise BadInput(f"pgvector stores 1 to {values.MAX_DIMENSION:,} dimensions, not {dimension:,}")
         self._database = database or DatabaseConnection(database_url=database_url)
         self.table_factory = NamespaceTableFactory(self._database.engine, dimension=dimension, layout=layout)
-        self._method: Method = method
+        self._method = method
 
     @property
     def engine(self) -> sa.Engine:
@@ -156,8 +160,7 @@ class EmbeddingSchema:
                     layout = self.table_factory.layout
                     tables.create(connection, namespace, schema=schema, vector=vector, layout=layout)
                 else:
-                    tables.create_missing_indexes(connection, table)
-                    tables.rebuild_vector_index(connection, table, method=self._method)
+                    indexes.renew(connection, table, self._method)
         except (Conflict, Duplicate):
             if not self.table_factory.table_exists(namespace):
                 raise  # no race with another creator: a table of this name is there that is no namespace
@@ -208,7 +211,7 @@ def _listed(connection: Connection, table: Table) -> dict[str, Any]:
         "namespace": table.namespace,
         "table_name": table.name,
         "embedding_count": tables.count(connection, table),
-        "vector_index_exists": tables.vector_index_of(connection, table) is not None,
+        "vector_index_exists": indexes.searched_index(connection, table) is not None,
     }
 
 

@@ -9,12 +9,13 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from vecfleet.errors import BadInput, Missing, NotFound, WrongKind
-from vecfleet.pgvector import naming, tables, writing
+from vecfleet.pgvector import indexes, naming, tables, writing
 from vecfleet.pgvector.database import DatabaseConnection
+from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, vector_bytes
 from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
-from vecfleet.pgvector.tables import Connection, Method, Table
+from vecfleet.pgvector.tables import Connection, Table
 from vecfleet.pgvector.values import as_text
 from vecfleet.records import FLOAT32_BYTES
 
@@ -176,8 +177,8 @@ class VectorStore:
         if known is None or time.monotonic() - known.since > _REMEMBERED_S:
             with self.db.transaction(f"look at the namespace {namespace!r}") as connection:
                 table = _found(connection, namespace)
-                there = tables.vector_index_of(connection, table)
-            known = self._tables[namespace] = _Known(table, there[1] if there else None, time.monotonic())
+                there = indexes.searched_index(connection, table)
+            known = self._tables[namespace] = _Known(table, there.method if there else None, time.monotonic())
         return known
 
 
@@ -193,7 +194,7 @@ class _Known:
         """For one transaction: look at enough of an ivfflat index, and go on where a filter leaves too few."""
         wanted = {}
         if self.method == "ivfflat":
-            wanted["ivfflat.probes"] = str(tables.probes_for(max(self.table.rows, 0)))
+            wanted["ivfflat.probes"] = str(indexes.probes_for(max(self.table.rows, 0)))
         if filtered and self.method is not None:
             wanted[f"{self.method}.iterative_scan"] = "relaxed_order"
         return "; ".join(f"SET LOCAL {name} = {value}" for name, value in wanted.items()) or None

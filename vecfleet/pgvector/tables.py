@@ -1,11 +1,10 @@
-"""Tables of namespaces: what there is, creating one, its indexes. Statements are composed by the driver, names quoted.
+"""Tables of namespaces: what there is, and creating one. Statements are composed by the driver, names quoted.
 
 Every function works inside the caller's transaction. What we have to say about a table or schema of our own stands in
 its comment, as JSON under `vecfleet`: the namespace's name where the table's does not tell it, its filterable fields,
 or that it is a backup. A table is never taken for a backup by its name.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,14 +17,9 @@ from vecfleet.pgvector import naming, values
 from vecfleet.pgvector.layouts import EMBEDDING, LAYOUTS, SPARSE_COLUMNS, IndexSpec, LayoutName
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-Method = Literal["ivfflat", "hnsw"]
 
 CHUNK_ID = "chunk_id"
 OUR_KEY = "vecfleet"
-OPERATOR_CLASSES: Mapping[str, str] = {"cosine": "cosine_ops", "dotproduct": "ip_ops", "euclidean": "l2_ops"}
-
-# pgvector's advice: a thousand rows a list, and from a million on the square root of the rows.
-_ROWS_PER_LIST, _MANY_ROWS = 1_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,89 +196,12 @@ def _constraint(index: IndexSpec, table: str) -> sql.Composable:
     )
 
 
+def is_taken(connection: Connection, schema: str, name: str) -> bool:
+    """Whether any table, index, view or sequence is called so."""
+    statement = "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text)) IS NOT NULL"
+    return connection.execute(statement, [schema, name]).fetchone() == (True,)
+
+
 def count(connection: Connection, table: Table) -> int:
     answer = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table.identifier)).fetchone()
     return int(answer[0]) if answer else 0
-
-
-def vector_index_of(connection: Connection, table: Table) -> tuple[str, Method] | None:
-    """The name and the method of the index on its vectors, or None where there is no usable one."""
-    found = connection.execute(
-        """SELECT i.relname, m.amname FROM pg_index x
-           JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-           JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
-           WHERE n.nspname = %s AND c.relname = %s AND m.amname IN ('ivfflat', 'hnsw') AND x.indisvalid
-           ORDER BY i.relname""",
-        [table.schema, table.name],
-    ).fetchone()
-    return (found[0], found[1]) if found else None
-
-
-def build_vector_index(
-    connection: Connection, table: Table, rows: int, *, method: Method = "ivfflat", metric: str = "cosine"
-) -> bool:
-    """Build the index on its vectors, its parameters from the number of rows.
-
-    False where there is nothing to index: no rows (an ivfflat of none finds nothing later), or more dimensions than
-    pgvector indexes.
-    """
-    vector = table.vector
-    if vector is None or not rows or not is_indexable(vector):
-        return False
-    options = (
-        f"lists = {lists_for(rows)}" if method == "ivfflat" else "m = {}, ef_construction = {}".format(*m_for(rows))
-    )
-    connection.execute(
-        sql.SQL("CREATE INDEX {} ON {} USING {} ({} {}) WITH ({})").format(
-            sql.Identifier(naming.derived(table.name, "vector_idx")),
-            table.identifier,
-            sql.SQL(method),
-            sql.Identifier(vector.name),
-            sql.SQL(f"{vector.type}_{OPERATOR_CLASSES[metric]}"),
-            sql.SQL(options),
-        )
-    )
-    return True
-
-
-def is_indexable(vector: Column) -> bool:
-    most = values.MAX_INDEXED_HALFVEC if vector.type == values.HALFVEC else values.MAX_INDEXED_VECTOR
-    return vector.size is not None and vector.size <= most
-
-
-def lists_for(rows: int) -> int:
-    """How many lists an ivfflat index of so many rows gets."""
-    return max(1, rows // _ROWS_PER_LIST if rows <= _MANY_ROWS else round(math.sqrt(rows)))
-
-
-def probes_for(rows: int) -> int:
-    """How many of its lists a search looks at: the square root of their number, pgvector's advice."""
-    return max(1, math.ceil(math.sqrt(lists_for(rows))))
-
-
-def m_for(rows: int) -> tuple[int, int]:
-    """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
-    return (16, 64) if rows <= _MANY_ROWS else (24, 128)
-
-
-def create_missing_indexes(connection: Connection, table: Table) -> None:
-    """Those of its layout that a table lacks, by their names; of a layout of its own it has what it has."""
-    layout = next(
-        (one for one in LAYOUTS.values() if {c.name for c in one.columns} <= {c.name for c in table.columns}), None
-    )
-    for index in layout.plain_indexes() if layout is not None else ():
-        connection.execute(
-            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
-                sql.Identifier(index.named(table.name)),
-                table.identifier,
-                sql.SQL(", ").join(map(sql.Identifier, index.columns)),
-            )
-        )
-
-
-def rebuild_vector_index(connection: Connection, table: Table, *, method: Method) -> bool:
-    """Build the index on its vectors anew, its parameters from the rows there are now. False where there are none."""
-    there = vector_index_of(connection, table)
-    if there is not None:
-        connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(table.schema, there[0])))
-    return build_vector_index(connection, table, count(connection, table), method=there[1] if there else method)

@@ -1,0 +1,103 @@
+"""The index on a namespace's vectors: built as asked, beside its readers, and never another's."""
+
+import threading
+import time
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.pgvector.conftest import DIMENSION
+from tests.vectors import ask
+from vecfleet.errors import Refused
+from vecfleet.pgvector import DatabaseConnection, EmbeddingPipeline, EmbeddingSchema, VectorEmbedding, VectorStore
+from vecfleet.pgvector.indexes import Method
+
+INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE indexdef ~ 'USING (hnsw|ivfflat)' ORDER BY 1"
+
+
+def vector(*numbers: float) -> list[float]:
+    return [*numbers, *[1.0] * (DIMENSION - len(numbers))]
+
+
+@pytest.fixture
+def url(empty_database_url: str, pipeline: EmbeddingPipeline) -> str:
+    """A database with 40 rows in the namespace production, and no index on its vectors."""
+    pipeline.create_namespace("production")
+    some = [VectorEmbedding(f"c{n}", "doc", "k", f"text {n}", vector(float(n))) for n in range(40)]
+    pipeline.vector_store.insert_embeddings(some, "production")
+    return empty_database_url
+
+
+def create(database: DatabaseConnection, method: Method | None = None) -> None:
+    schema = EmbeddingSchema(database.database_url, dimension=DIMENSION, method=method, database=database)
+    schema.create_namespace("production")
+
+
+def definitions(url: str) -> dict[str, Any]:
+    return dict(ask(url, INDEXES))
+
+
+def test_the_index_is_built_by_the_method_asked_for_and_else_stays_of_its_kind(
+    url: str, database: DatabaseConnection
+) -> None:
+    seen = []
+    for method in (None, "hnsw", None, "ivfflat"):
+        create(database, method)  # type: ignore[arg-type]
+        ((name, definition),) = definitions(url).items()
+        seen.append((name.removeprefix("embeddings_production_"), definition.split(" USING ")[1].split(" ")[0]))
+
+    assert seen == [("vector_idx", kind) for kind in ("ivfflat", "hnsw", "hnsw", "ivfflat")]
+
+
+def test_readers_go_on_while_the_index_is_built_anew(url: str, database: DatabaseConnection) -> None:
+    # Given an index, and a build that does not end before we let it
+    create(database)
+    ask(url, "CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$ BEGIN"
+        " IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE '%vector_idx%')"
+        " THEN PERFORM pg_advisory_xact_lock(7); END IF; END $$")  # fmt: skip
+    ask(url, "CREATE EVENT TRIGGER wait ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION wait()")
+    with psycopg.connect(url.replace("+psycopg", "")) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(7)")
+        building = threading.Thread(target=create, args=[database, "hnsw"])
+        building.start()
+        while not ask(url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            assert building.is_alive(), "it ended without building anything"
+            time.sleep(0.02)
+
+        # When somebody searches, then the answer comes
+        found = VectorStore(database, "production").similarity_search(vector(1.0), limit=3)
+        assert len(found) == 3 and building.is_alive()
+
+    building.join(30)
+    assert "USING hnsw" in definitions(url)["embeddings_production_vector_idx"]
+
+
+def test_an_index_that_is_not_ours_is_left_alone(url: str, database: DatabaseConnection) -> None:
+    ask(url, "CREATE INDEX mine ON embeddings_production USING hnsw (embedding vector_l2_ops)")
+    before = definitions(url)
+
+    create(database)
+
+    assert definitions(url).items() > before.items()
+    assert "vector_cosine_ops" in definitions(url)["embeddings_production_vector_idx"]
+
+
+def test_an_index_of_somebody_else_that_has_our_name_is_named_and_left_alone(
+    url: str, database: DatabaseConnection
+) -> None:
+    ask(url, "CREATE INDEX embeddings_production_vector_idx ON embeddings_production"
+        " USING hnsw (embedding vector_l2_ops)")  # fmt: skip
+    before = definitions(url)
+
+    with pytest.raises(Refused, match="'embeddings_production_vector_idx' is not our index"):
+        create(database, "hnsw")
+
+    assert definitions(url) == before
+
+
+def test_setting_up_again_builds_no_index(url: str, pipeline: EmbeddingPipeline) -> None:
+    """An application does so at each start."""
+    pipeline.setup_database()
+
+    assert definitions(url) == {}

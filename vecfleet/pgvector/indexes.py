@@ -1,0 +1,155 @@
+"""The indexes of a namespace's table: those of its layout, and ours on its vectors, which searches by cosine use.
+
+Ours is known by its name, `{table}_vector_idx`, and by what it is: on the column of vectors, for cosine. Any other is
+its owner's: it is neither rebuilt nor dropped. Every function works inside the caller's transaction.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from vecfleet.errors import Refused
+from vecfleet.pgvector import naming, values
+from vecfleet.pgvector.layouts import LAYOUTS
+from vecfleet.pgvector.tables import Column, Connection, Table, count, is_taken
+
+Method = Literal["ivfflat", "hnsw"]
+
+DEFAULT_METHOD: Method = "ivfflat"
+# pgvector's advice: a thousand rows a list, and from a million on the square root of the rows.
+_ROWS_PER_LIST, _MANY_ROWS = 1_000, 1_000_000
+_COSINE = """
+    SELECT i.relname, m.amname, x.indisvalid
+    FROM pg_index x
+    JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
+    JOIN pg_opclass o ON o.oid = x.indclass[0]
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
+    WHERE n.nspname = %s AND c.relname = %s AND m.amname IN ('ivfflat', 'hnsw') AND x.indpred IS NULL
+      AND a.attname = %s AND o.opcname = %s
+    ORDER BY i.relname"""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """An index for cosine on the column of vectors. `valid`: whether searches may use it."""
+
+    name: str
+    method: Method
+    valid: bool
+
+
+def searched_index(connection: Connection, table: Table) -> VectorIndex | None:
+    """The index that a search by cosine uses, whoever built it, or None where there is no usable one."""
+    return next((one for one in _cosine_indexes(connection, table) if one.valid), None)
+
+
+def own_index(connection: Connection, table: Table) -> VectorIndex | None:
+    """Our index on its vectors, usable or not."""
+    name = own_name(table)
+    return next((one for one in _cosine_indexes(connection, table) if one.name == name), None)
+
+
+def own_name(table: Table) -> str:
+    return naming.derived(table.name, "vector_idx")
+
+
+def _cosine_indexes(connection: Connection, table: Table) -> list[VectorIndex]:
+    vector = table.vector
+    if vector is None:
+        return []
+    found = connection.execute(_COSINE, [table.schema, table.name, vector.name, _operators(vector)]).fetchall()
+    return [VectorIndex(*row) for row in found]
+
+
+def _operators(vector: Column) -> str:
+    return f"{vector.type}_cosine_ops"
+
+
+def build_vector_index(connection: Connection, table: Table, name: str, rows: int, method: Method) -> bool:
+    """Build an index for cosine on its vectors, its parameters from the number of rows.
+
+    False where there is nothing to index: no rows (an ivfflat of none finds nothing later), or more dimensions than
+    pgvector indexes.
+    """
+    vector = table.vector
+    if vector is None or not rows or not is_indexable(vector):
+        return False
+    options = (
+        f"lists = {lists_for(rows)}" if method == "ivfflat" else "m = {}, ef_construction = {}".format(*m_for(rows))
+    )
+    connection.execute(
+        sql.SQL("CREATE INDEX {} ON {} USING {} ({} {}) WITH ({})").format(
+            sql.Identifier(name),
+            table.identifier,
+            sql.SQL(method),
+            sql.Identifier(vector.name),
+            sql.SQL(_operators(vector)),
+            sql.SQL(options),
+        )
+    )
+    return True
+
+
+def is_indexable(vector: Column) -> bool:
+    most = values.MAX_INDEXED_HALFVEC if vector.type == values.HALFVEC else values.MAX_INDEXED_VECTOR
+    return vector.size is not None and vector.size <= most
+
+
+def lists_for(rows: int) -> int:
+    """How many lists an ivfflat index of so many rows gets."""
+    return max(1, rows // _ROWS_PER_LIST if rows <= _MANY_ROWS else round(math.sqrt(rows)))
+
+
+def probes_for(rows: int) -> int:
+    """How many of its lists a search looks at: the square root of their number, pgvector's advice."""
+    return max(1, math.ceil(math.sqrt(lists_for(rows))))
+
+
+def m_for(rows: int) -> tuple[int, int]:
+    """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
+    return (16, 64) if rows <= _MANY_ROWS else (24, 128)
+
+
+def renew(connection: Connection, table: Table, method: Method | None) -> bool:
+    """Build the indexes of its layout that it lacks, and ours on its vectors anew for the rows there are now.
+
+    Readers go on with the old one until the new one is there; writers wait. `method` None: as it was built. False where
+    there is nothing to index; what is there then stays. Raises Refused where somebody else's index has its name.
+    """
+    # Against another of these at the same time, before anything else is locked: neither readers nor writers wait.
+    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.identifier))
+    _create_missing(connection, table)
+    own, name = own_index(connection, table), own_name(table)
+    if own is None and is_taken(connection, table.schema, name):
+        raise Refused(
+            f"{name!r} is not our index on the vectors of {table.name!r}, but has its name: it is left as it is",
+            next_step=f'rename it, then run this again: ALTER INDEX "{name}" RENAME TO …',
+        )
+    chosen = method or (own.method if own else DEFAULT_METHOD)
+    anew = naming.derived(table.name, "vector_idx_new")
+    if not build_vector_index(connection, table, anew, count(connection, table), chosen):
+        return False
+    if own is not None:
+        connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(table.schema, name)))
+    connection.execute(
+        sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(table.schema, anew), sql.Identifier(name))
+    )
+    return True
+
+
+def _create_missing(connection: Connection, table: Table) -> None:
+    """Those of its layout that a table lacks, by their names; of a layout of its own it has what it has."""
+    layout = next(
+        (one for one in LAYOUTS.values() if {c.name for c in one.columns} <= {c.name for c in table.columns}), None
+    )
+    for index in layout.plain_indexes() if layout is not None else ():
+        connection.execute(
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                sql.Identifier(index.named(table.name)),
+                table.identifier,
+                sql.SQL(", ").join(map(sql.Identifier, index.columns)),
+            )
+        )
