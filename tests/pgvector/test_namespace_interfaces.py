@@ -7,7 +7,7 @@ import pytest
 
 from tests.pgvector.conftest import DIMENSION
 from tests.vectors import ask
-from vecfleet.errors import BadInput, NotFound
+from vecfleet.errors import BadInput, NotFound, Refused
 from vecfleet.pgvector import (
     DatabaseConnection,
     EmbeddingPipeline,
@@ -228,6 +228,31 @@ def test_a_namespace_can_be_created_by_several_at_once(database: DatabaseConnect
     assert ask(empty_database_url, "SELECT count(*) FROM pg_indexes WHERE tablename = 'embeddings_production'") == [
         (5,)
     ]
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ("CREATE TABLE embeddings_taken (id int)", "no table of embeddings: it has no chunk_id"),
+        ("CREATE TABLE embeddings_taken (chunk_id text, embedding text)", "it has no column embedding of vectors"),
+        ("CREATE VIEW embeddings_taken AS SELECT 1 AS one", "is there and is no table"),
+        (
+            "CREATE TABLE embeddings_taken (LIKE embeddings_production INCLUDING ALL);"
+            """COMMENT ON TABLE embeddings_taken IS '{"vecfleet": {"backup_of": "embeddings_b"}}'""",
+            "is the backup of 'embeddings_b', as its comment says, and no namespace",
+        ),
+    ],
+)
+def test_what_has_the_name_of_a_namespace_and_is_none_is_said_and_not_called_created(
+    store: VectorStore, pipeline: EmbeddingPipeline, empty_database_url: str, there: str, why: str
+) -> None:
+    for statement in there.split(";"):
+        ask(empty_database_url, statement)
+
+    with pytest.raises(Refused, match=why):
+        pipeline.create_namespace("taken")
+    with pytest.raises(Refused, match=why):
+        store.insert_embeddings([one("a", 1)], namespace="taken")
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------

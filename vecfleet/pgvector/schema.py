@@ -147,25 +147,31 @@ class EmbeddingSchema:
     def create_namespace(self, namespace: str) -> bool:
         """Create it, or where it exists build the indexes that it lacks and rebuild that of its vectors.
 
-        An empty namespace gets no vector index: call this again once there are rows. Raises InvalidNamespace.
+        An empty namespace gets no vector index: call this again once there are rows. Raises InvalidNamespace, and
+        Refused where what has its name is no namespace.
         """
         naming.check(namespace)
-        dimension = self.table_factory.dimension
-        vector = f"{values.type_for(dimension)}({dimension})"
         try:
             with self._database.transaction(f"create the namespace {namespace!r}") as connection:
-                schema = _current_schema(connection)
-                table = tables.find_namespace(connection, namespace, schema)
+                table = tables.find_namespace(connection, namespace)
                 if table is None:
-                    layout = self.table_factory.layout
-                    tables.create(connection, namespace, schema=schema, vector=vector, layout=layout)
-                else:
-                    indexes.renew(connection, table, self._method)
+                    self._create(connection, namespace)
         except (Conflict, Duplicate):
-            if not self.table_factory.table_exists(namespace):
-                raise  # no race with another creator: a table of this name is there that is no namespace
+            with self._database.transaction(f"look who created {namespace!r}") as connection:
+                if tables.find_namespace(connection, namespace) is None:
+                    raise
+        if table is not None:
+            with self._database.transaction(f"build the indexes of the namespace {namespace!r}") as connection:
+                indexes.renew(connection, table, self._method)
         self.table_factory.forget(namespace)
         return True
+
+    def _create(self, connection: Connection, namespace: str) -> None:
+        schema, dimension = _current_schema(connection), self.table_factory.dimension
+        if (objection := tables.objection(connection, namespace, schema)) is not None:
+            raise objection
+        vector = f"{values.type_for(dimension)}({dimension})"
+        tables.create(connection, namespace, schema=schema, vector=vector, layout=self.table_factory.layout)
 
     def drop_namespace(self, namespace: str) -> bool:
         """Drop its table. False where there is none. What depends on it (a view) keeps it: refused."""

@@ -209,7 +209,7 @@ _FIELDS = frozenset({"strategy", "content_type", "path", "parent_chunk_id", "dep
 def _found(connection: Connection, namespace: str) -> Table:
     table = tables.find_namespace(connection, namespace)
     if table is None:
-        raise _not_found(namespace)
+        raise tables.objection(connection, namespace) or _not_found(namespace)
     return table
 
 

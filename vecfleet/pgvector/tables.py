@@ -13,6 +13,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from vecfleet.errors import Refused
 from vecfleet.pgvector import naming, values
 from vecfleet.pgvector.layouts import EMBEDDING, LAYOUTS, SPARSE_COLUMNS, IndexSpec, LayoutName
 
@@ -93,6 +94,30 @@ def find_namespace(connection: Connection, namespace: str, schema: str | None = 
     """The table of a namespace, or None."""
     table = find(connection, naming.table_name_of_any(namespace), schema)
     return table if table is not None and table.namespace == namespace else None
+
+
+def objection(connection: Connection, namespace: str, schema: str | None = None) -> Refused | None:
+    """Why what has the name of a namespace's table is none; None where it is one, or nothing is called so."""
+    name = naming.table_name_of_any(namespace)
+    taken = is_taken(connection, schema, name)  # before the look: what somebody creates in between is then a table
+    table = find(connection, name, schema)
+    if table is None:
+        if not taken:
+            return None
+        return Refused(f"{name!r} is there and is no table", next_step="choose another name, or rename what is there")
+    if table.namespace is not None:
+        return None
+    if "backup_of" in table.said:
+        return Refused(
+            f"{name!r} is the backup of {table.said['backup_of']!r}, as its comment says, and no namespace",
+            next_step=f"`vecfleet pg copy {name} NAMESPACE` copies it to one; to make it one where it is: "
+            f'COMMENT ON TABLE "{name}" IS NULL',
+        )
+    lacks = "chunk_id" if table.column(CHUNK_ID) is None else f"column {EMBEDDING} of vectors"
+    return Refused(
+        f"the table {name!r} is there and is no table of embeddings: it has no {lacks}",
+        next_step="choose another name, or rename that table",
+    )
 
 
 def namespaces(connection: Connection, schema: str | None = None) -> list[Table]:
@@ -196,9 +221,9 @@ def _constraint(index: IndexSpec, table: str) -> sql.Composable:
     )
 
 
-def is_taken(connection: Connection, schema: str, name: str) -> bool:
+def is_taken(connection: Connection, schema: str | None, name: str) -> bool:
     """Whether any table, index, view or sequence is called so."""
-    statement = "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text)) IS NOT NULL"
+    statement = "SELECT to_regclass(format('%%I.%%I', coalesce(%s::text, current_schema()), %s::text)) IS NOT NULL"
     return connection.execute(statement, [schema, name]).fetchone() == (True,)
 
 
