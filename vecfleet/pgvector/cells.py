@@ -23,7 +23,7 @@ JSONB_VERSION = b"\x01"
 
 _TEXTS = frozenset({"text", "varchar", "bpchar"})
 _INTEGERS: Mapping[str, int] = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-_EXACT_INTEGER = 2**53
+EXACT_INTEGER = 2**53
 # From here on Postgres writes a float of JSON without an exponent, and it would be read as an integer.
 _LONG_FLOAT = 1e16
 _TIMES = frozenset({"timestamp", "timestamptz"})
@@ -92,6 +92,8 @@ def dump(value: Any) -> bytes:
     """As JSON for JSONB. Raises Unfit for what JSONB would change."""
     if not fits_json(value):
         raise Unfit
+    if type(value) is int:  # JSONB keeps every digit, orjson only 64 bits
+        return json.dumps(value).encode()
     return orjson.dumps(spelled(value))
 
 
@@ -167,7 +169,7 @@ def _integer_packer(beyond: int) -> Callable[[Any], Any]:
     def pack(value: Any) -> Any:
         if type(value) is not float or not value.is_integer() or not fits_json(value):
             raise Unfit
-        if not -beyond <= value < beyond or abs(value) > _EXACT_INTEGER:
+        if not -beyond <= value < beyond or abs(value) > EXACT_INTEGER:
             raise Unfit
         return int(value)
 

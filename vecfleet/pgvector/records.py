@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from vecfleet.errors import BadInput
-from vecfleet.pgvector.cells import AS_JSON, as_json_text, plain
+from vecfleet.pgvector.cells import AS_JSON, BESIDE, EXACT_INTEGER, Unfit, as_json_text, fits_json, plain
+from vecfleet.pgvector.rows import NOTES, Rows
 from vecfleet.records import MetadataValue, Record
 
 UNKNOWN_STRATEGY, UNKNOWN_CONTENT = "unknown", "mixed"
@@ -68,13 +69,80 @@ class VectorEmbedding:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self, **more: MetadataValue) -> Record:
-        """The record of it. Raises BadInput for a vector with numbers that are none."""
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OWN}
+        """The record of it; an integer that no float64 equals stays one. Raises BadInput for numbers that are none."""
+        own = {name: getattr(self, name) for name in _ARGUMENTS}
         every = {**more, **self.metadata, **{key: value for key, value in own.items() if value is not None}}
         return Record(self.chunk_id, vector_bytes(self.embedding), None, dict(map(_carried, every.items())))
 
 
 _OWN = frozenset({"chunk_id", "embedding", "metadata"})
+_ARGUMENTS = tuple(one.name for one in fields(VectorEmbedding) if one.name not in _OWN)
+# Python prints no integer of more than 4,300 digits, and so writes none as JSON.
+_MOST_BITS = 14_000
+
+
+def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
+    """Raises BadInput, naming the key, for what the table would not give back exactly as it was given."""
+    column = rows.table.column("chunk_id")
+    if not _is_text(one.chunk_id, column.size if column is not None else None):
+        raise BadInput("a chunk_id is no text that its column can hold: it is too long, or holds a NUL")
+    for key, value in one.metadata.items():
+        if not isinstance(key, str) or not fits_json(key):
+            raise BadInput(f"the metadata of {one.chunk_id!r} has a key that is no text that Postgres can hold")
+        if key == NOTES or key.endswith((AS_JSON, BESIDE)):
+            raise BadInput(
+                f"the metadata key {key!r} of {one.chunk_id!r} is one that we use ourselves",
+                next_step=f"call it something else: {NOTES!r} and keys that end in {AS_JSON} or {BESIDE} are taken",
+            )
+        given = getattr(one, key) if key in _ARGUMENTS else None
+        if given is not None and given != value:
+            raise BadInput(
+                f"the metadata key {key!r} of {one.chunk_id!r} is an argument too, with another value",
+                next_step=f"give it as the argument {key!r} only, or call the key something else",
+            )
+        _check_json(one, key, value)
+    columns = {cells.key: cells for cells in rows.cells}
+    for key in _ARGUMENTS:
+        value, cells = getattr(one, key), columns.get(key)
+        if cells is None:
+            _check_json(one, key, value)
+        elif value is None and cells.column.not_null:
+            raise BadInput(f"the embedding {one.chunk_id!r} has no {key}, and its column must hold something")
+        elif value is not None:
+            try:
+                cells.pack(_carried((key, value))[1])
+            except Unfit as error:
+                if cells.column.type == "float4":  # the published tables': the metadata holds its other digits
+                    continue
+                size = f"({cells.column.size:,})" if cells.column.size else ""
+                raise BadInput(
+                    f"the value of {key!r} of {one.chunk_id!r} does not fit its column, {cells.column.type}{size}",
+                    next_step="shorten it or leave it out; no text may hold a NUL",
+                ) from error
+
+
+def _check_json(one: VectorEmbedding, key: str, value: Any) -> None:
+    if not _is_kept(value):
+        raise BadInput(
+            f"Postgres cannot keep the value of {key!r} of {one.chunk_id!r} exactly",
+            next_step="leave it out, or give it as a text: its JSON has no NUL, no NaN, no negative zero, no float from"
+            " 1e16 on, no integer of over 4,000 digits, no types but JSON's own",
+        )
+
+
+def _is_kept(value: Any) -> bool:
+    """Whether JSONB gives this back as it is, all the way down."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and fits_json(key) and _is_kept(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_kept, value))
+    if isinstance(value, int):
+        return value.bit_length() <= _MOST_BITS
+    return value is None or (isinstance(value, str | float) and fits_json(value))
+
+
+def _is_text(value: Any, most: int | None) -> bool:
+    return isinstance(value, str) and fits_json(value) and (most is None or len(value) <= most)
 
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
@@ -90,5 +158,5 @@ def _carried(item: tuple[str, Any]) -> tuple[str, MetadataValue]:
     if isinstance(value, float) and not math.isfinite(value):
         raise BadInput(f"the field {key!r} is no finite number", next_step="leave it out, or give it a value")
     if plain(value):
-        return key, float(value) if type(value) is int else value
+        return key, float(value) if type(value) is int and abs(value) <= EXACT_INTEGER else value
     return key + AS_JSON, as_json_text(value)

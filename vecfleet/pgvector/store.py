@@ -12,7 +12,7 @@ from vecfleet.errors import BadInput, Missing, NotFound, WrongKind
 from vecfleet.pgvector import indexes, naming, tables, writing
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import Method
-from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, vector_bytes
+from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, refuse_losses, vector_bytes
 from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
 from vecfleet.pgvector.tables import Connection, Table
@@ -50,7 +50,7 @@ class VectorStore:
     ) -> bool:
         """Insert one; another of the same chunk_id is replaced. `metadata` may name columns, such as strategy.
 
-        Raises NotFound where the namespace is not there, BadInput or BadRequest for what its table cannot hold.
+        Raises NotFound where the namespace is not there, and BadInput naming the key of what would not be kept exactly.
         """
         one = VectorEmbedding(chunk_id, document_id, collection_name, text, embedding)
         known = {key: value for key, value in metadata.items() if key in _FIELDS}
@@ -72,10 +72,12 @@ class VectorStore:
             table = _found(connection, target)
             zone = "+00" if (column := table.column("created_at")) and column.type == "timestamptz" else ""
             times = {"created_at": stamp + zone, "updated_at": stamp + zone}
+            rows = Rows.of(table)
             for one in embeddings:
                 _check_dimension(table, len(one.embedding))
+                refuse_losses(one, rows)
             records = (one.as_record(**times) for one in embeddings)
-            return writing.replace(connection, table, Rows.of(table), records)
+            return writing.replace(connection, table, rows, records)
 
     def similarity_search(
         self,
