@@ -96,6 +96,30 @@ def test_an_index_of_somebody_else_that_has_our_name_is_named_and_left_alone(
     assert definitions(url) == before
 
 
+@pytest.mark.parametrize("method", ["hnsw", "ivfflat"])
+@pytest.mark.parametrize("filters", [None, {"document_id": "many"}])
+def test_a_search_gives_as_many_as_asked_for_and_the_nearest_first(
+    url: str, database: DatabaseConnection, method: Method, filters: dict[str, Any] | None
+) -> None:
+    """Left to itself pgvector looks at 40 candidates, or at one list, and at no more where a filter leaves few."""
+    ask(
+        url,
+        "INSERT INTO embeddings_production (chunk_id, document_id, collection_name, text, embedding, strategy,"
+        " content_type) SELECT 'm' || n, CASE WHEN n % 3 = 0 THEN 'many' ELSE 'doc' END, 'k', 't',"
+        f" (SELECT array_agg(random() + i * (n - n)) FROM generate_series(1, {DIMENSION}) i)::vector, 's', 'c'"
+        " FROM generate_series(1, 6000) n",
+    )
+    create(database, method)
+    ask(url, "ANALYZE embeddings_production")
+    store = VectorStore(database, "production")
+
+    for limit in (100, 900):
+        scores = [score for _, score in store.similarity_search(vector(0.3), limit, filters=filters)]
+
+        assert len(scores) == limit
+        assert scores == sorted(scores, reverse=True)
+
+
 def test_setting_up_again_builds_no_index(url: str, pipeline: EmbeddingPipeline) -> None:
     """An application does so at each start."""
     pipeline.setup_database()

@@ -108,6 +108,22 @@ def probes_for(rows: int) -> int:
     return max(1, math.ceil(math.sqrt(lists_for(rows))))
 
 
+def ef_for(limit: int) -> int:
+    """How many candidates a search of an hnsw index keeps: it never gives more rows than these.
+
+    Twice what is asked for, as deleted rows are among them; pgvector's default at least, its maximum at most.
+    """
+    return min(1_000, max(40, 2 * limit))
+
+
+def scans_go_on(connection: Connection) -> bool:
+    """Whether pgvector can go on with a scan that has found too few rows: from 0.8 on."""
+    found = connection.execute(
+        "SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8] FROM pg_extension WHERE extname = 'vector'"
+    ).fetchone()
+    return found == (True,)
+
+
 def m_for(rows: int) -> tuple[int, int]:
     """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
     return (16, 64) if rows <= _MANY_ROWS else (24, 128)

@@ -129,9 +129,10 @@ class VectorStore:
         )
         like = as_text(vector)
         with self.db.transaction(f"search {namespace!r}") as connection:
-            if settings := known.settings(filtered=bool(parts)):
+            if settings := known.settings(limit):
                 connection.execute(settings)
             rows = connection.execute(statement, [like, *(value for _, value in parts), limit]).fetchall()
+        rows.sort(key=lambda row: row[-1])  # a scan that goes on gives what it finds late behind what it found early
         return [(EmbeddingRecord.of(zip(names, row, strict=False)), 1.0 - row[-1]) for row in rows]
 
     def list_collections(self, namespace: str | None = None) -> list[dict[str, Any]]:
@@ -180,7 +181,9 @@ class VectorStore:
             with self.db.transaction(f"look at the namespace {namespace!r}") as connection:
                 table = _found(connection, namespace)
                 there = indexes.searched_index(connection, table)
-            known = self._tables[namespace] = _Known(table, there.method if there else None, time.monotonic())
+                goes_on = indexes.scans_go_on(connection)
+            method = there.method if there else None
+            known = self._tables[namespace] = _Known(table, method, goes_on, time.monotonic())
         return known
 
 
@@ -190,14 +193,17 @@ class _Known:
 
     table: Table
     method: Method | None
+    scans_go_on: bool
     since: float
 
-    def settings(self, *, filtered: bool) -> str | None:
-        """For one transaction: look at enough of an ivfflat index, and go on where a filter leaves too few."""
+    def settings(self, limit: int) -> str | None:
+        """For one transaction: look at enough of the index, and go on where that or a filter leaves too few."""
         wanted = {}
         if self.method == "ivfflat":
             wanted["ivfflat.probes"] = str(indexes.probes_for(max(self.table.rows, 0)))
-        if filtered and self.method is not None:
+        elif self.method == "hnsw":
+            wanted["hnsw.ef_search"] = str(indexes.ef_for(limit))
+        if self.scans_go_on and self.method is not None:
             wanted[f"{self.method}.iterative_scan"] = "relaxed_order"
         return "; ".join(f"SET LOCAL {name} = {value}" for name, value in wanted.items()) or None
 
