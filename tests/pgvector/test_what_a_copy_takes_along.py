@@ -115,3 +115,64 @@ def test_grants_on_columns_and_sequences_come_along_and_those_who_may_pass_them_
         connection.execute("GRANT SELECT (text) ON embeddings_live TO PUBLIC")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SELECT document_id FROM embeddings_live")
+
+
+# --- its indexes on vectors -------------------------------------------------------------------------------------------
+
+
+VECTOR_INDEXES = (
+    "SELECT indexname, regexp_replace(indexdef, '^.* USING ', '') FROM pg_indexes"
+    " WHERE tablename = '{}' AND indexdef ~ 'USING (hnsw|ivfflat)'"
+)
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_the_sources_own_indexes_on_vectors_are_built_on_the_target(
+    url: str, migration: NamespaceMigration, mode: str
+) -> None:
+    for definition in (
+        "l2_vector_idx ON embeddings_production USING hnsw (embedding vector_l2_ops) WITH (m = 7)",
+        "a_vector_idx ON embeddings_production USING hnsw (embedding vector_ip_ops) WHERE (confidence > 0.5)",
+        "embeddings_production_halves_idx ON embeddings_production USING hnsw"
+        f" ((embedding::halfvec({DIMENSION})) halfvec_cosine_ops) WITH (m = 9, ef_construction = 33)",
+        "embeddings_production_vector_idx ON embeddings_production USING hnsw (embedding vector_cosine_ops)"
+        " WITH (m = 5, ef_construction = 20)",
+    ):
+        ask(url, f"CREATE INDEX {definition}")
+    before = dict(ask(url, VECTOR_INDEXES.format("embeddings_production")))
+
+    result = migration.migrate_namespace("production", "live", mode)
+
+    assert result["success"] and result["vector_index_exists"] and result["warnings"] == []
+    after = dict(ask(url, VECTOR_INDEXES.format("embeddings_live")))
+    assert after == {
+        "embeddings_live_vector_idx": before["embeddings_production_vector_idx"],
+        "embeddings_live_halves_idx": before["embeddings_production_halves_idx"],
+        "embeddings_live_l2_vector_idx": before["l2_vector_idx"],
+        "embeddings_live_a_vector_idx": before["a_vector_idx"],
+    }
+
+
+def test_our_index_follows_the_rows_and_the_method_asked_for(
+    url: str, migration: NamespaceMigration, pipeline: EmbeddingPipeline
+) -> None:
+    ask(url, "CREATE INDEX embeddings_production_vector_idx ON embeddings_production"
+        " USING ivfflat (embedding vector_cosine_ops) WITH (lists = 33)")  # fmt: skip
+
+    migration.run("production", "same")
+    migration.run("production", "other", method="hnsw")
+
+    same, other = (ask(url, VECTOR_INDEXES.format(f"embeddings_{name}")) for name in ("same", "other"))
+    assert same == [("embeddings_same_vector_idx", "ivfflat (embedding vector_cosine_ops) WITH (lists='1')")]
+    assert [name for name, _ in other] == ["embeddings_other_vector_idx"] and other[0][1].startswith("hnsw")
+
+
+def test_names_that_are_taken_stop_no_move(url: str, migration: NamespaceMigration) -> None:
+    ask(url, "CREATE INDEX fast ON embeddings_production USING hnsw (embedding vector_l2_ops)")
+    ask(url, "CREATE TABLE embeddings_live_fast (id int)")
+    ask(url, "CREATE TABLE embeddings_live_strategy_idx (id int)")
+
+    assert migration.move_namespace("production", "live")["success"]
+
+    ((name, _),) = ask(url, VECTOR_INDEXES.format("embeddings_live"))
+    assert name == "embeddings_live_fast_2"

@@ -1,17 +1,20 @@
 """What belongs to a table and must be made anew for its copy: sequences, indexes, constraints."""
 
 import re
+from itertools import count
+from typing import NamedTuple
 
 from psycopg import sql
 
-from vecfleet.pgvector import naming
-from vecfleet.pgvector.tables import Connection, Table
+from vecfleet.pgvector import indexes, naming
+from vecfleet.pgvector.indexes import Method
+from vecfleet.pgvector.tables import Connection, Table, is_taken
 
 _INDEXES = """
     SELECT i.relname, x.indisprimary, k.contype, pg_get_indexdef(x.indexrelid),
            format('CREATE %%sINDEX %%I ON %%I.%%I ', CASE WHEN x.indisunique THEN 'UNIQUE ' END, i.relname, n.nspname,
                   c.relname),
-           m.amname
+           m.amname, x.indisvalid
     FROM pg_index x
     JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
@@ -27,8 +30,27 @@ _SEQUENCES = """
     WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
       AND (pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%' OR a.attidentity <> '')"""
 _VECTOR_METHODS = ("ivfflat", "hnsw")
-# The ends of the names that the seed gives, by which a shortened one is known.
-_SUFFIXES = ("chunk_id_key", "collection_idx", "document_idx", "strategy_idx", "vector_idx", "id_seq", "pkey")
+# A name that was shortened, by its digest, and its end: one of those that the seed gives.
+_SHORTENED = re.compile(
+    r"_[0-9a-f]{16}_(chunk_id_key|collection_idx|document_idx|strategy_idx|vector_idx|id_seq|pkey)$"
+)
+
+
+class _Index(NamedTuple):
+    name: str
+    primary: bool
+    constraint: str | None
+    definition: str
+    head: str
+    method: str
+    valid: bool
+
+    @property
+    def body(self) -> str:
+        """What follows name and table: method, columns, operator classes, parameters, condition."""
+        body = self.definition.removeprefix(self.head)
+        assert body != self.definition, "Postgres begins the definition of an index with its name and table"
+        return body
 
 
 def own_sequences(connection: Connection, source: Table, target: Table) -> None:
@@ -71,40 +93,76 @@ def own_sequences(connection: Connection, source: Table, target: Table) -> None:
 def copy_indexes(connection: Connection, source: Table, target: Table) -> None:
     """Build the source's indexes and unique constraints on the target, but for those on vectors; none of them twice."""
     made: set[str] = set()
-    for name, primary, constraint, definition, head, method in _indexes_of(connection, source):
-        if method in _VECTOR_METHODS:
+    for one in _indexes_of(connection, source):
+        if one.method in _VECTOR_METHODS:
             continue
-        body = definition.removeprefix(head)
-        assert body != definition, "Postgres begins the definition of an index with its name and table"
-        kind = "UNIQUE" if "UNIQUE" in head.split(" INDEX ")[0] else ""
-        if (kind + body) in made:  # the seed's tables have chunk_id unique twice
+        kind = "UNIQUE" if "UNIQUE" in one.head.split(" INDEX ")[0] else ""
+        if (kind + one.body) in made:  # the seed's tables have chunk_id unique twice
             continue
-        made.add(kind + body)
-        index = sql.Identifier(renamed(name, source.name, target.name))
-        connection.execute(
-            sql.SQL("CREATE {} INDEX {} ON {} {}").format(sql.SQL(kind), index, target.identifier, sql.SQL(body))
-        )
-        if constraint is not None:
+        made.add(kind + one.body)
+        name = _free_name(connection, target.schema, renamed(one.name, source.name, target.name))
+        _build(connection, target, name, one.body, kind)
+        if one.constraint is not None:
+            index = sql.Identifier(name)
             connection.execute(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} USING INDEX {}").format(
-                    target.identifier, index, sql.SQL("PRIMARY KEY" if primary else "UNIQUE"), index
+                    target.identifier, index, sql.SQL("PRIMARY KEY" if one.primary else "UNIQUE"), index
                 )
             )
 
 
+def copy_vector_indexes(
+    connection: Connection, source: Table, target: Table, rows: int, method: Method | None
+) -> tuple[int, list[str]]:
+    """Build the source's indexes on vectors on the target as they are; ours, where it is ivfflat, for these rows.
+
+    `method`: of ours (None: as the source's). A source without any gets ours. Returns how many were built, and what the
+    operator should know.
+    """
+    own = indexes.own_index(connection, source)
+    found = [one for one in _indexes_of(connection, source) if one.method in _VECTOR_METHODS and one.valid]
+    theirs = [one for one in found if own is None or one.name != own.name]
+    built = 0
+    if own is not None or method is not None or not theirs:
+        chosen = method or (own.method if own is not None else indexes.DEFAULT_METHOD)
+        same = next((one for one in found if own is not None and one.name == own.name), None)
+        if rows and same is not None and same.method == chosen == "hnsw":
+            _build(connection, target, indexes.own_name(target), same.body)
+            built += 1
+        else:
+            built += indexes.build_vector_index(connection, target, indexes.own_name(target), rows, chosen)
+    warnings = []
+    for one in theirs:
+        if one.method == "ivfflat" and not rows:
+            warnings.append(f"the index {one.name} is not carried: an ivfflat of no rows finds nothing later")
+            continue
+        name = _free_name(connection, target.schema, renamed(one.name, source.name, target.name))
+        _build(connection, target, name, one.body)
+        built += 1
+    return built, warnings
+
+
+def _build(connection: Connection, table: Table, name: str, body: str, kind: str = "") -> None:
+    connection.execute(
+        sql.SQL("CREATE {} INDEX {} ON {} {}").format(
+            sql.SQL(kind), sql.Identifier(name), table.identifier, sql.SQL(body)
+        )
+    )
+
+
 def rename_belongings(connection: Connection, source: Table, to: str) -> None:
     """After its table was renamed: indexes, constraints and sequences too, so that their old names are free again."""
-    for name, *_ in _indexes_of(connection, source, to):
+    for one in _indexes_of(connection, source, to):
+        free = _free_name(connection, source.schema, renamed(one.name, source.name, to))
         connection.execute(
-            sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                sql.Identifier(source.schema, name), sql.Identifier(renamed(name, source.name, to))
-            )
+            sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(source.schema, one.name), sql.Identifier(free))
         )
     for _, _, sequence in connection.execute(_SEQUENCES, [source.schema, to]).fetchall():
         if sequence is not None:
+            free = _free_name(connection, source.schema, renamed(sequence, source.name, to))
             connection.execute(
                 sql.SQL("ALTER SEQUENCE {} RENAME TO {}").format(
-                    sql.Identifier(source.schema, sequence), sql.Identifier(renamed(sequence, source.name, to))
+                    sql.Identifier(source.schema, sequence), sql.Identifier(free)
                 )
             )
 
@@ -118,10 +176,17 @@ def renamed(name: str, table: str, to: str) -> str:
     if whole.search(name):
         suffix = whole.split(name)[-1].lstrip("_")
         return naming.fitted(whole.sub(lambda found: f"{found[1]}{to}", name, count=1), keep=suffix)
-    return naming.derived(to, next((suffix for suffix in _SUFFIXES if name.endswith(f"_{suffix}")), name))
+    shortened = _SHORTENED.search(name)
+    return naming.derived(to, shortened[1] if shortened else name)
 
 
-def _indexes_of(
-    connection: Connection, table: Table, name: str | None = None
-) -> list[tuple[str, bool, str | None, str, str, str]]:
-    return connection.execute(_INDEXES, [table.schema, name or table.name]).fetchall()
+def _free_name(connection: Connection, schema: str, name: str) -> str:
+    """The name, or where something is called so, the name and a number."""
+    if not is_taken(connection, schema, name):
+        return name
+    numbered = (naming.derived(name, str(number)) for number in count(2))
+    return next(one for one in numbered if not is_taken(connection, schema, one))
+
+
+def _indexes_of(connection: Connection, table: Table, name: str | None = None) -> list[_Index]:
+    return [_Index(*row) for row in connection.execute(_INDEXES, [table.schema, name or table.name]).fetchall()]

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from psycopg import sql
 
 from vecfleet.errors import Refused
-from vecfleet.pgvector import indexes, naming, tables
-from vecfleet.pgvector.copied import copy_indexes, own_sequences, rename_belongings
+from vecfleet.pgvector import naming, tables
+from vecfleet.pgvector.copied import copy_indexes, copy_vector_indexes, own_sequences, rename_belongings
 from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.privileges import copy_privileges
 from vecfleet.pgvector.tables import Connection, Table
@@ -68,7 +68,7 @@ def move(
     """Copy the table `source` to a new namespace, and with `move` keep the source as a backup only.
 
     A copy is of one moment and keeps no writer waiting. A move lets nobody write from its beginning to its end, or it
-    would leave behind what they wrote. `method`: of the new vector index (None: the source's, or ivfflat).
+    would leave behind what they wrote. `method`: of our index on the vectors (None: as the source's, or ivfflat).
     Raises Refused where the source is absent, the target there, or something could not be carried.
     """
     target_name = naming.table_name(target_namespace)
@@ -83,11 +83,12 @@ def move(
     contents = _compare(connection, held, target, copied, digest=digest)
     tell("building the indexes")
     copy_indexes(connection, held, target)
-    built = _build_vector_index(connection, held, target, contents.rows, method)
+    built, uncarried = copy_vector_indexes(connection, held, target, contents.rows, method)
+    warnings += uncarried
     connection.execute(sql.SQL("ANALYZE {}").format(target.identifier))
     warnings += copy_privileges(connection, held, target)
     backup = _set_aside(connection, held, target_namespace, now) if mode == "move" else None
-    return Moved(source, target_name, contents, backup, built, tuple(warnings))
+    return Moved(source, target_name, contents, backup, built > 0, tuple(warnings))
 
 
 def contents_of(connection: Connection, table: Table, *, digest: bool) -> Contents:
@@ -193,12 +194,6 @@ def _compare(connection: Connection, source: Table, target: Table, copied: int, 
     if before.digest != after.digest:
         raise Refused(f"the rows of {target.name!r} are not those of {source.name!r}; nothing was changed")
     return after
-
-
-def _build_vector_index(connection: Connection, source: Table, target: Table, rows: int, method: Method | None) -> bool:
-    there = indexes.searched_index(connection, source)
-    chosen = method or (there.method if there else indexes.DEFAULT_METHOD)
-    return indexes.build_vector_index(connection, target, indexes.own_name(target), rows, chosen)
 
 
 def _set_aside(connection: Connection, source: Table, moved_to: str, now: datetime) -> str:
