@@ -9,6 +9,7 @@ from psycopg import sql
 
 from tests.pgvector.conftest import DIMENSION
 from tests.vectors import ask
+from vecfleet.errors import Refused
 from vecfleet.pgvector import EmbeddingPipeline, NamespaceMigration, VectorEmbedding
 from vecfleet.pgvector.database import DatabaseConnection
 
@@ -176,3 +177,41 @@ def test_names_that_are_taken_stop_no_move(url: str, migration: NamespaceMigrati
 
     ((name, _),) = ask(url, VECTOR_INDEXES.format("embeddings_live"))
     assert name == "embeddings_live_fast_2"
+
+
+# --- who would stay behind --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("readers", "named"),
+    [
+        ("CREATE VIEW recent AS SELECT chunk_id FROM embeddings_production", "the view recent would"),
+        ("CREATE MATERIALIZED VIEW kept AS SELECT * FROM embeddings_production", "the materialized view kept would"),
+        (
+            "CREATE FUNCTION rows() RETURNS bigint LANGUAGE sql BEGIN ATOMIC"
+            " SELECT count(*) FROM embeddings_production; END",
+            r"the function rows\(\) would",
+        ),
+    ],
+)
+def test_a_namespace_that_views_read_is_copied_and_not_moved_away_under_them(
+    url: str, migration: NamespaceMigration, readers: str, named: str
+) -> None:
+    """They mean the table and not its name: after a move they would go on reading the backup."""
+    ask(url, readers)
+
+    with pytest.raises(Refused, match=named):
+        migration.run("production", "live", "move")
+
+    assert not all(migration.preview("production", "live", "move")["checks"].values())
+    assert all(migration.preview("production", "live")["checks"].values())
+    assert migration.copy_namespace("production", "live")["success"]
+
+
+def test_a_move_says_which_publications_go_on_with_the_backup(url: str, migration: NamespaceMigration) -> None:
+    ask(url, 'CREATE PUBLICATION "to the lake" FOR TABLE embeddings_production')
+
+    assert migration.copy_namespace("production", "staging")["warnings"] == []
+    (warning,) = migration.move_namespace("production", "live")["warnings"]
+
+    assert 'the publication "to the lake" goes on with the backup of embeddings_production' in warning

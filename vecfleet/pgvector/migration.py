@@ -92,6 +92,7 @@ class NamespaceMigration:
             table = tables.find(connection, source)
             taken = tables.find(connection, target)
             rows = tables.count(connection, table) if table is not None else 0
+            readers = moving.readers_of(connection, table) if table is not None and checked == "move" else []
             size = None
             if table is not None:
                 found = connection.execute(
@@ -110,6 +111,7 @@ class NamespaceMigration:
                 f"the source {source} exists": table is not None,
                 f"the target {target} does not exist": taken is None,
                 f"the source {source} holds embeddings": table is not None and table.column("chunk_id") is not None,
+                **({f"nothing else means {source}: {', '.join(readers)}": False} if readers else {}),
             },
             "steps": _steps(source, target, rows, checked),
         }

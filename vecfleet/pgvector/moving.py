@@ -29,6 +29,22 @@ _HASHED = frozenset(
 _SENT = {"vector": "vector_send", "halfvec": "halfvec_send", "sparsevec": "sparsevec_send"}
 _SENT |= {"float4": "float4send", "float8": "float8send"}
 
+_READERS = """
+    WITH t AS (SELECT to_regclass(format('%%I.%%I', %s::text, %s::text)) AS oid)
+    SELECT CASE v.relkind WHEN 'm' THEN 'the materialized view ' WHEN 'v' THEN 'the view ' ELSE 'a rule of ' END
+           || v.oid::regclass AS reader
+    FROM t CROSS JOIN pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND v.oid <> t.oid
+    UNION
+    SELECT 'the function ' || d.objid::regprocedure
+    FROM t CROSS JOIN pg_depend d
+    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+    ORDER BY reader"""
+_PUBLICATIONS = """
+    SELECT quote_ident(p.pubname) FROM pg_publication_rel m JOIN pg_publication p ON p.oid = m.prpubid
+    WHERE m.prrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) ORDER BY 1"""
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -74,7 +90,7 @@ def move(
     target_name = naming.table_name(target_namespace)
     # Before the first look: what we see is then what nobody changes any more.
     held = _locked(connection, source, target_name, mode)
-    warnings = _objections(connection, held)
+    warnings = _objections(connection, held, mode)
     tell(f"creating {target_name}")
     target = _create_like(connection, held, target_name)
     tell(f"copying the rows of {source}")
@@ -138,8 +154,16 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
     return held
 
 
-def _objections(connection: Connection, source: Table) -> list[str]:
-    """What would not be carried, as warnings. Raises Refused where losing it would open what is closed."""
+def readers_of(connection: Connection, table: Table) -> list[str]:
+    """The views and functions that mean this very table, not its name: renamed, it is what they go on reading."""
+    return [name for (name,) in connection.execute(_READERS, [table.schema, table.name]).fetchall()]
+
+
+def _objections(connection: Connection, source: Table, mode: Mode) -> list[str]:
+    """What would not be carried, as warnings.
+
+    Raises Refused where losing it would open what is closed, or leave readers behind on the backup.
+    """
     found = connection.execute(
         "SELECT relrowsecurity, (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),"
         " (SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND c.oid IN (conrelid, confrelid))"
@@ -153,8 +177,21 @@ def _objections(connection: Connection, source: Table) -> list[str]:
             f"{source.name!r} has row-level security: a copy of it would be open to everybody who may read the table",
             next_step="create the target yourself with its policies, and move the rows with `vecfleet plan tables`",
         )
+    readers = readers_of(connection, source) if mode == "move" else []
+    if readers:
+        raise Refused(
+            f"{', '.join(readers[:5])} would go on reading the backup of {source.name!r}",
+            next_step="drop it, move, and create it anew on the target; or copy, and move the readers yourself",
+        )
     warnings = [f"{triggers} triggers of {source.name} are not carried"] if triggers else []
-    return warnings + ([f"{references} foreign keys of {source.name} are not carried"] if references else [])
+    warnings += [f"{references} foreign keys of {source.name} are not carried"] if references else []
+    if mode == "move":
+        published = connection.execute(_PUBLICATIONS, [source.schema, source.name]).fetchall()
+        warnings += [
+            f"the publication {name} goes on with the backup of {source.name}: ALTER PUBLICATION … ADD TABLE the target"
+            for (name,) in published
+        ]
+    return warnings
 
 
 def _create_like(connection: Connection, source: Table, name: str) -> Table:
