@@ -11,7 +11,13 @@ from vecfleet.pgvector import NamespaceMigration
 from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.naming import LEGACY_TABLE
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The namespace as it is; `embeddings`: the old table.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="The namespace as it is; `embeddings`: the old table; or the table of a backup, to copy it.",
+    ),
+]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="A namespace that is not there yet.")]
 Digest = Annotated[
     bool, typer.Option("--digest/--no-digest", help="Compare the content of both, or only the number of rows.")
@@ -36,7 +42,8 @@ def check(as_json: Json = False) -> None:
     say("a migration is needed" if found["migration_needed"] else "no migration is needed")
     for kept in found["backups"]:
         say(f"backup: {kept['table_name']}: {kept['backup_of']} became {kept['moved_to']} at {kept['moved_at']}")
-    say_next(["vecfleet pg legacy --dry-run" if found["migration_needed"] else "vecfleet pg namespaces"])
+    steps = [f"vecfleet pg copy {kept['table_name']} NAMESPACE --dry-run" for kept in found["backups"][-1:]]
+    say_next(["vecfleet pg legacy --dry-run" if found["migration_needed"] else "vecfleet pg namespaces", *steps])
 
 
 def legacy(

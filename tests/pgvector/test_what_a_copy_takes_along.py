@@ -215,3 +215,39 @@ def test_a_move_says_which_publications_go_on_with_the_backup(url: str, migratio
     (warning,) = migration.move_namespace("production", "live")["warnings"]
 
     assert 'the publication "to the lake" goes on with the backup of embeddings_production' in warning
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["production", "n" * 50])
+def test_a_backup_comes_back_by_the_name_that_the_check_gives(
+    url: str, migration: NamespaceMigration, pipeline: EmbeddingPipeline, name: str
+) -> None:
+    if name != "production":
+        fill(pipeline, name)
+    assert migration.move_namespace(name, "live")["success"]
+    (backup,) = (kept["table_name"] for kept in migration.check()["backups"])
+
+    refused = migration.move_namespace(backup, name)
+    result = migration.copy_namespace(backup, name)
+
+    assert "is a backup, as its comment says" in refused["error"]
+    assert refused["next_step"] == f"vecfleet pg copy {backup} {name}"
+    assert result["success"] and result["rows_migrated"] == 40
+    assert {"live", name} <= {found["namespace"] for found in pipeline.list_namespaces()}
+
+
+def test_a_backup_that_is_renamed_back_by_hand_says_why_it_is_no_namespace_yet(
+    url: str, migration: NamespaceMigration, pipeline: EmbeddingPipeline
+) -> None:
+    migration.move_namespace("production", "live")
+    (backup,) = (kept["table_name"] for kept in migration.check()["backups"])
+    ask(url, f"ALTER TABLE {backup} RENAME TO embeddings_production")
+
+    with pytest.raises(Refused, match="as its comment says, and no namespace") as refused:
+        pipeline.vector_store.list_collections("production")
+
+    # And what it says to do does it
+    ask(url, str(refused.value.next_step).partition("where it is: ")[2])
+    assert pipeline.get_namespace_stats("production")["embedding_count"] == 40

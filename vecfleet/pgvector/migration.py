@@ -30,7 +30,8 @@ class NamespaceMigration:
     def migrate_namespace(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
         """`success`, `rows_migrated`, `duration_seconds`, `source_action`, …; or `success` False and `error`.
 
-        The source `embeddings` is the table of the time before there were namespaces.
+        The source `embeddings` is the table of the time before there were namespaces. A backup may be copied by its
+        table's name, as `check` gives it.
         """
         try:
             done = self.run(source_namespace, target_namespace, mode)
@@ -68,7 +69,7 @@ class NamespaceMigration:
         tell: Telling = lambda _: None,
     ) -> dict[str, Any]:
         """The same; raises why it cannot be. Runs whole or not at all, and may be run again after any failure."""
-        source, checked = source_table(source_namespace), _mode(mode)
+        checked, source = _mode(mode), self._source_table(source_namespace)
         naming.check(target_namespace)
         began = time.monotonic()
         with self._database.transaction(f"{mode} {source} to {naming.table_name(target_namespace)}") as connection:
@@ -86,7 +87,7 @@ class NamespaceMigration:
 
     def preview(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
         """What `run` would do, and whether it could: `checks` are sentences with their answers. Changes nothing."""
-        source, checked = source_table(source_namespace), _mode(mode)
+        checked, source = _mode(mode), self._source_table(source_namespace)
         target = naming.table_name(target_namespace)
         with self._database.transaction("look at what would be migrated") as connection:
             table = tables.find(connection, source)
@@ -116,6 +117,21 @@ class NamespaceMigration:
             "steps": _steps(source, target, rows, checked),
         }
 
+    def _source_table(self, source: str) -> str:
+        """The table that is meant: that of a namespace, else the backup whose table is called so; or the legacy one.
+
+        Raises InvalidNamespace.
+        """
+        if source == naming.LEGACY_TABLE:
+            return source
+        if source.startswith(naming.PREFIX):
+            with self._database.transaction(f"look for {source!r}") as connection:
+                named = tables.find(connection, source)
+                namespace = tables.find_namespace(connection, source)
+            if namespace is None and named is not None and "backup_of" in named.said:
+                return source
+        return naming.table_name(source)
+
     def check(self) -> dict[str, Any]:
         """Whether the table of the time before namespaces is still to be migrated, and which backups there are."""
         with self._database.transaction("look for what is to be migrated") as connection:
@@ -136,11 +152,6 @@ class NamespaceMigration:
             "migration_needed": legacy is not None and default is None,
             "backups": kept,
         }
-
-
-def source_table(namespace: str) -> str:
-    """The table that is meant by a source: `embeddings` is the legacy one. Raises InvalidNamespace."""
-    return naming.LEGACY_TABLE if namespace == naming.LEGACY_TABLE else naming.table_name(namespace)
 
 
 def _mode(mode: str) -> Mode:

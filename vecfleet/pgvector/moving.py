@@ -143,7 +143,10 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
     if held is None:
         raise Refused(f"the table {source!r} was just renamed or dropped", next_step="look again, then run it again")
     if "backup_of" in held.said and mode == "move":
-        raise Refused(f"{source!r} is a backup: it can be copied, not moved", next_step="copy it")
+        raise Refused(
+            f"{source!r} is a backup, as its comment says: it can be copied, not moved",
+            next_step=f"vecfleet pg copy {source} {target.removeprefix(naming.PREFIX)}",
+        )
     if held.column(tables.CHUNK_ID) is None:
         raise Refused(f"{source!r} is no table of embeddings: it has no chunk_id")
     if tables.is_taken(connection, held.schema, target):
