@@ -291,7 +291,7 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         return
     for server in (Postgres, Redis):
         server(state_dir).erase()
-    for folder in ("logs", "ports", "emulator"):
+    for folder in ("logs", "ports", "emulator", "web"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)
 
 

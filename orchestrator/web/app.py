@@ -46,7 +46,7 @@ from vecfleet.tenancy.routes import write_table
 T = TypeVar("T")
 
 TOKENS = "tokens.json"
-_SESSION_KEY = "session.key"
+_SESSION_KEY = "web/session.key"
 AUDIT = "logs/tenants.jsonl"
 SERVICE = "service"  # the role of an application that reads routes and reports evidence
 _ROUTES_EVERY_S = 0.5  # however many applications ask, the job table is read twice a second

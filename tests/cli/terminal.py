@@ -16,7 +16,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 DIMENSION = 4
-READS = {"fetch", "list", "list_namespaces", "describe_namespace", "list_indexes", "describe_index"}
+READS = {"list_aliases", "fetch", "list", "list_namespaces", "describe_namespace", "list_indexes", "describe_index"}
 HEADERS = {"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
 
 
