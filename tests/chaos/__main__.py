@@ -22,16 +22,24 @@ def main() -> int:
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # whoever ends it leaves no fleet behind
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
-        books.watch(fleet.sql)
-        outcomes = []
-        for seed in seeds:
-            outcome = live(fleet, seed)
-            outcomes.append(outcome)
-            print(told(outcome, arguments.timeline), flush=True)
-    print(table(outcomes))
-    print(f"{len(outcomes)} seeds in {time.monotonic() - began:.0f} s")
+    outcomes: list[Outcome] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
+            books.watch(fleet.sql)
+            for seed in seeds:
+                outcomes.append(live(fleet, seed))
+                print(told(outcomes[-1], arguments.timeline), flush=True)
+    finally:
+        print(table(outcomes))
+        print(f"{len(outcomes)} seeds in {time.monotonic() - began:.0f} s; {spread(outcomes)}")
     return 1 if any(outcome.wrong for outcome in outcomes) else 0
+
+
+def spread(outcomes: list[Outcome]) -> str:
+    """How long a seed took, for most and at most."""
+    seconds = sorted(outcome.seconds for outcome in outcomes) or [0.0]
+    parts = (("half of them", 0.5), ("nine of ten", 0.9), ("the longest", 1.0))
+    return ", ".join(f"{name} {seconds[min(len(seconds) - 1, int(len(seconds) * part))]:.1f} s" for name, part in parts)
 
 
 def told(outcome: Outcome, always: bool = False) -> str:
