@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One
 
-from orchestrator import services
-from orchestrator.ledger import parked
+from orchestrator import manifests, services
+from orchestrator.ledger import parked, striking
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind, BatchState, JobState
@@ -391,3 +391,34 @@ def test_a_source_that_lists_nothing_though_it_held_records_is_not_verified(one:
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.state == "parked"
     assert one.table.move.reason == f"s lists no ids, though it held {COUNT} records before"
+
+
+def test_a_step_whose_ids_are_erased_while_it_runs_reads_them_anew(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a roll back in the middle of which, once its batches are leased, a tenant is erased everywhere
+    one.until(JobState.VERIFIED)
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    original = MemoryIndex.fetch
+    erased = {row.id: manifests.unpack(row.manifest)[0] for row in one.table.rows(BatchKind.COPY)}
+    asked: list[str] = []
+
+    def fetch(index: MemoryIndex, namespace: str, ids: list[str]) -> Fetched:
+        if not asked:
+            asked.extend(erased.values())
+            for name in ("s", TARGET):
+                index.delete(name, asked)
+            with one.table.begin() as connection:
+                for copy_id, record_id in erased.items():
+                    striking.strike(connection, copy_id, {record_id: None})
+        return original(index, namespace, ids)
+
+    monkeypatch.setattr(MemoryIndex, "fetch", fetch)
+
+    # When its batches go on, then they do not take the places of their records among other ids
+    one.deliver()
+    waiting = [row.error_text for row in one.table.rows(BatchKind.COMPARE) if row.state == BatchState.READY]
+    assert waiting == ["ids were erased meanwhile"]  # those leased later knew
+
+    # And nothing is taken for changed, and all of it is undone
+    one.until(JobState.ROLLED_BACK)
+    assert one.index.namespace(TARGET) is None
+    assert len(one.ids("s")) == COUNT - len(erased)
