@@ -98,13 +98,26 @@ def check_targets(
             ),
             stops=stops,
         )
-    if policies.writers == "dual" and policies.collisions == "prefix":
-        findings.problems.append("an application that writes to both sides knows no prefixes: choose other collisions")
+    if policies.writers == "dual":
+        findings.add(_check_dual(moves, policies))
     if survey.same_index:
         findings.problems += _chains(moves, targets)
     if policies.leave_alias:
         findings.add(_check_aliases(moves, survey))
     findings.add(_check_quota(moves, survey, reachable, quota))
+    return findings
+
+
+def _check_dual(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
+    findings = Findings()
+    if policies.collisions == "prefix":
+        findings.problems.append("an application that writes to both sides knows no prefixes: choose other collisions")
+    unowned = [move.source for move in moves if move.to is not None and move.creator is None]
+    if unowned:
+        findings.warnings.append(
+            "our client writes to both sides where a tenant owns a namespace; of these the application must itself: "
+            + few(unowned)
+        )
     return findings
 
 

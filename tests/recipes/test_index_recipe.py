@@ -42,6 +42,18 @@ def test_namespaces_may_be_regrouped_on_the_way(world: World) -> None:
     assert made.create_target == NewIndex(cloud="gcp", region="europe-west4")
 
 
+def test_where_the_application_writes_to_both_sides_it_is_said_what_our_client_does_not(world: World) -> None:
+    world.seeded(SOURCE)
+    dual = Common(policies=Policies(writers="dual"))
+    said = "of these the application must itself"
+
+    assert any(said in warning for warning in plan(world, common=dual).warnings)
+    owned = plan(world, grouping=Grouping(creator="sainath.no.1"), common=dual)
+    assert not any(said in warning for warning in owned.warnings)
+    with pytest.raises(BadPlan, match="knows no prefixes"):
+        plan(world, common=Common(policies=Policies(writers="dual", collisions="prefix")))
+
+
 def test_an_index_that_exists_is_used_as_it_is(world: World) -> None:
     world.seeded(SOURCE)
     world.index(TARGET)
