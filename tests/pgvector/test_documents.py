@@ -42,6 +42,62 @@ def test_a_large_document_is_read_as_it_comes(pipeline: EmbeddingPipeline) -> No
     assert (result["total_embeddings"], seen) == (350, [300])
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_document_that_became_shorter_leaves_nothing_of_what_it_was(
+    pipeline: EmbeddingPipeline, streaming: bool
+) -> None:
+    long = [{"title": f"Chapter {n}", "body": f"word{n} " * 300} for n in range(6)]
+    pipeline.process_json_data(long, "books", "another")
+    pipeline.process_json_data(long, "elsewhere", "book")
+    pipeline.process_json_data(long, "books", "book", streaming=not streaming)
+
+    result = pipeline.process_json_data(long[:2], "books", "book", streaming=streaming)
+
+    def held(collection: str, document: str) -> int:
+        return len(pipeline.search_similar("x", collection, 1_000, -1.0, {"document_id": document})["results"])
+
+    assert held("books", "book") == result["total_embeddings"] < held("books", "another")
+    assert held("elsewhere", "book") == held("books", "another")
+
+
+def test_a_document_that_cannot_be_replaced_stays_as_it_was(pipeline: EmbeddingPipeline) -> None:
+    before = pipeline.process_json_data(CAMPAIGNS, "campaigns", "doc")["total_embeddings"]
+
+    with pytest.raises(BadInput):
+        pipeline.process_json_data({"k" * 3_000: "word " * 500, "\0": "word " * 500}, "campaigns", "doc")
+
+    assert pipeline.get_collection_stats("campaigns")["total_embeddings"] == before
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"a.b": "first", "a": {"b": "second"}},
+        {"a[0]": "first", "a": ["second"]},
+        {"a": {"b": {"c": "first"}, "b.c": "second"}},
+        {"a#0": "first", "a": "second"},
+        {"a\\": {"b": "first"}, "a\\.b": "second"},
+        {"$": "first", "x": "second"},
+    ],
+    ids=str,
+)
+def test_two_places_of_a_document_are_two_chunks_whatever_their_keys(
+    pipeline: EmbeddingPipeline, document: dict[str, Any]
+) -> None:
+    """Each text is too long to be in one chunk with another."""
+
+    def longer(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: longer(inner) for key, inner in value.items()}
+        return [longer(inner) for inner in value] if isinstance(value, list) else f"{value} " + "word " * 300
+
+    pipeline.process_json_data(longer(document), "k", "doc")
+
+    texts = [record.text for record, _ in pipeline.search_similar("first second", "k", 100, -1.0)["results"]]
+    assert sum("first" in text for text in texts) == sum("second" in text for text in texts) == 1
+    assert len({text[:200] for text in texts}) == len(texts)
+
+
 def test_finer_chunks_are_more(pipeline: EmbeddingPipeline, database: DatabaseConnection) -> None:
     document = {"chapters": [{"title": f"Chapter {n}", "body": "word " * 300} for n in range(4)], "author": "A"}
     fine = EmbeddingPipeline(

@@ -5,6 +5,7 @@ each part of it. Text longer than a chunk is cut at a word.
 """
 
 import hashlib
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _CHARS_PER_TOKEN = 4
 _MAX_PATH_CHARS = 4_096
 # Deeper JSON is no document, but an attempt to exhaust the stack.
 MAX_DEPTH = 64
+# What a path is made of; in a key it is escaped, or two places of a document would have one path, and one id.
+_OF_PATHS = re.compile(r"[\\.\[\]#$]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ def config_named(name: str | None) -> ChunkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document. `path`: where in it, such as `campaigns[0].name`; `parent`: the path of what holds it."""
+    """A piece of a document. `path`: where in it, such as `campaigns[0].name`; `parent`: the path of what holds it.
+
+    A dot that is part of a key is written `\\.` in a path, and so are brackets, `#`, `$` and the backslash.
+    """
 
     path: str
     parent: str | None
@@ -75,13 +81,13 @@ class Chunk:
 
 def chunks(data: Any, config: ChunkConfig) -> Iterator[Chunk]:
     """The chunks of a JSON value, in the order of the document. Raises BadInput for what is no JSON, or too deep."""
-    yield from _chunks(data, "$", None, 0, config)
+    yield from _chunks(data, "", "$", None, 0, config)
 
 
-def _chunks(data: Any, path: str, parent: str | None, depth: int, config: ChunkConfig) -> Iterator[Chunk]:
+def _chunks(data: Any, name: str, path: str, parent: str | None, depth: int, config: ChunkConfig) -> Iterator[Chunk]:
     if len(path) > _MAX_PATH_CHARS:
         raise BadInput(f"a path of the document is over {_MAX_PATH_CHARS:,} characters: {path[:80]}…")
-    text = "\n".join(_lines(data, "" if path == "$" else path.rsplit(".", 1)[-1]))
+    text = "\n".join(_lines(data, name))
     if len(text) <= config.max_chars:
         if text:
             yield _chunk(data, path, parent, depth, text, "semantic" if depth else "document")
@@ -100,7 +106,8 @@ def _chunks(data: Any, path: str, parent: str | None, depth: int, config: ChunkC
         small = {}
     for key, value, place in parts:
         if key not in small:
-            yield from _chunks(value, place, path, depth + 1, config)
+            held_as = key if isinstance(data, dict) else f"{name or '$'}{key}"
+            yield from _chunks(value, held_as, place, path, depth + 1, config)
 
 
 def _chunk(data: Any, path: str, parent: str | None, depth: int, text: str, strategy: str) -> Chunk:
@@ -122,7 +129,8 @@ def _chunk(data: Any, path: str, parent: str | None, depth: int, text: str, stra
 def _parts(data: Any, path: str) -> Iterator[tuple[str, Any, str]]:
     if isinstance(data, dict):
         for key, value in data.items():
-            yield key, value, f"{path}.{key}" if path != "$" else str(key)
+            segment = _OF_PATHS.sub(r"\\\g<0>", str(key))
+            yield str(key), value, f"{path}.{segment}" if path != "$" else segment
     else:
         for number, value in enumerate(data):
             yield f"[{number}]", value, f"{path}[{number}]"

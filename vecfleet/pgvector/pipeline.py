@@ -101,19 +101,27 @@ class EmbeddingPipeline:
         document_id: str = "document",
         streaming: bool = False,
     ) -> dict[str, Any]:
-        """Cut a document into chunks, embed them and insert them; the same chunks again replace themselves.
+        """Cut a document into chunks, embed them and insert them in place of what the collection holds of it.
 
         Without `streaming` all is one transaction. With it, `json_data` may be an iterator of any length, and what is
-        embedded is inserted a batch at a time: memory stays small, and what came before a failure stays there.
+        embedded is inserted a batch at a time: of what was inserted memory keeps the ids only, what came before a
+        failure stays there, and what the document no longer has goes at the end.
         """
         dimension = self._ready()
         found = self._chunks(json_data, streaming=streaming)
         strategies: Counter[str] = Counter()
         total = 0
-        batches = _batched(found) if streaming else iter([list(found)])
-        for batch in batches:
+        kept: set[str] = set()
+        for batch in _batched(found) if streaming else [list(found)]:
             strategies.update(chunk.strategy for chunk in batch)
-            total += self.vector_store.insert_embeddings(self._embedded(batch, dimension, collection_name, document_id))
+            embedded = self._embedded(batch, dimension, collection_name, document_id)
+            if streaming:
+                total += self.vector_store.insert_embeddings(embedded)
+                kept.update(one.chunk_id for one in embedded)
+            else:
+                total = self.vector_store.replace_document(collection_name, document_id, embedded)
+        if streaming:
+            self.vector_store.delete_from_document(collection_name, document_id, all_but=kept)
         embedder = self._required()
         return {
             "success": True,

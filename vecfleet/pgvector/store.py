@@ -1,7 +1,7 @@
 """Embeddings of one namespace, or of any: insert, search, count, delete."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, refuse_losses, vector_bytes
 from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
-from vecfleet.pgvector.tables import Connection, Table
+from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.pgvector.values import as_text
 from vecfleet.records import FLOAT32_BYTES
 
@@ -67,17 +67,35 @@ class VectorStore:
         if not embeddings:
             return 0
         target = self._target(namespace)
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         with self.db.transaction(f"insert {len(embeddings):,} embeddings into {target!r}") as connection:
+            return _insert(connection, _found(connection, target), embeddings)
+
+    def replace_document(
+        self,
+        collection_name: str,
+        document_id: str,
+        embeddings: Sequence[VectorEmbedding],
+        namespace: str | None = None,
+    ) -> int:
+        """Insert these and delete what else the collection holds of the document, in one transaction.
+
+        Returns how many rows there are of it.
+        """
+        target = self._target(namespace)
+        with self.db.transaction(f"replace the document {document_id!r} in {target!r}") as connection:
             table = _found(connection, target)
-            zone = "+00" if (column := table.column("created_at")) and column.type == "timestamptz" else ""
-            times = {"created_at": stamp + zone, "updated_at": stamp + zone}
-            rows = Rows.of(table)
-            for one in embeddings:
-                _check_dimension(table, len(one.embedding))
-                refuse_losses(one, rows)
-            records = (one.as_record(**times) for one in embeddings)
-            return writing.replace(connection, table, rows, records)
+            _delete_from_document(connection, table, collection_name, document_id, [one.chunk_id for one in embeddings])
+            return _insert(connection, table, embeddings)
+
+    def delete_from_document(
+        self, collection_name: str, document_id: str, *, all_but: Collection[str], namespace: str | None = None
+    ) -> int:
+        """Delete what the collection holds of a document, but for these chunks. Returns how many there were."""
+        target = self._target(namespace)
+        with self.db.transaction(f"clear the document {document_id!r} in {target!r}") as connection:
+            return _delete_from_document(
+                connection, _found(connection, target), collection_name, document_id, list(all_but)
+            )
 
     def similarity_search(
         self,
@@ -226,6 +244,27 @@ def _not_found(namespace: str) -> NotFound:
         f"Namespace {namespace!r} does not exist",
         next_step=f"`vecfleet pg namespaces` lists those there are; `vecfleet pg create {namespace}` makes it",
     )
+
+
+def _insert(connection: Connection, table: Table, embeddings: Sequence[VectorEmbedding]) -> int:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    zone = "+00" if (column := table.column("created_at")) and column.type == "timestamptz" else ""
+    times = {"created_at": stamp + zone, "updated_at": stamp + zone}
+    rows = Rows.of(table)
+    for one in embeddings:
+        _check_dimension(table, len(one.embedding))
+        refuse_losses(one, rows)
+    return writing.replace(connection, table, rows, (one.as_record(**times) for one in embeddings))
+
+
+def _delete_from_document(
+    connection: Connection, table: Table, collection: str, document: str, all_but: list[str]
+) -> int:
+    parts = [_condition(table, "collection_name", collection), _condition(table, "document_id", document)]
+    statement = sql.SQL("DELETE FROM {} WHERE {} AND {} <> ALL(%s)").format(
+        table.identifier, sql.SQL(" AND ").join(one for one, _ in parts), sql.Identifier(CHUNK_ID)
+    )
+    return connection.execute(statement, [*(value for _, value in parts), all_but]).rowcount
 
 
 def _check_dimension(table: Table, given: int) -> None:
