@@ -111,8 +111,9 @@ def create(parts: Fleet) -> FastAPI:
     app.mount("/static", _Static(directory=pages.HERE / "static"))
     looker = Looker(parts.database, sampler)
     sessions = Sessions(tokens, settings.vecfleet_home / _SESSION_KEY)
-    lists = Feed(lambda _: looker.jobs())
-    app.include_router(operator.router(Operators(parts, sessions, looker, Feed(looker.look), lists)))
+    feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
+    lists = Feed(lambda _: pages.text("part_jobs.html", jobs=looker.jobs()))
+    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists)))
     app.add_exception_handler(404, _not_found)
     return app
 

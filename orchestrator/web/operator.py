@@ -22,7 +22,6 @@ from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
 from orchestrator.web.looking import Looker
 from orchestrator.web.sessions import SAID, NotSignedIn, Session, Sessions, ours, proven
-from orchestrator.web.views import Look
 from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
 from vecfleet.tenancy.api.problems import Problem, problem
 
@@ -89,8 +88,8 @@ class Operators:
     fleet: Fleet
     sessions: Sessions
     looker: Looker
-    feed: Feed[Look]
-    lists: Feed[list[tuple[JobRow, Totals]]]
+    feed: Feed[pages.Shown]
+    lists: Feed[str]
 
 
 async def _form(request: Request) -> Form:
@@ -243,8 +242,7 @@ def _following(router: APIRouter, operators: Operators) -> None:
                 async for found, trouble in looks:
                     if sessions.of(request) is None:
                         return
-                    parts = {} if found is None else {"jobs": pages.text("part_jobs.html", jobs=found)}
-                    yield _told(seen.news(parts, ()), trouble)
+                    yield _told({} if found is None else seen.news({"jobs": found}, ()), trouble)
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -253,18 +251,14 @@ def _following(router: APIRouter, operators: Operators) -> None:
         async def events() -> AsyncIterator[bytes]:
             seen = Seen()
             async with aclosing(operators.feed.follow(job_id)) as looks:
-                async for look, trouble in looks:
+                async for shown, trouble in looks:
                     # A token that was taken away ends what it began.
                     if sessions.of(request) is None:
                         return
-                    news = {} if look is None else seen.news(*_shown(look, session.may_act))
+                    news = {} if shown is None else seen.news(shown.parts[session.may_act], shown.cells)
                     yield _told(news, trouble)
 
         return StreamingResponse(events(), media_type="text/event-stream")
-
-
-def _shown(look: Look, may_act: bool) -> tuple[Mapping[str, str], list[str]]:
-    return pages.parts(look, may_act=may_act), look.cell_classes
 
 
 def _told(news: dict[str, Any], trouble: str | None) -> bytes:

@@ -1,7 +1,8 @@
 """The pages as HTML: Jinja templates that escape everything, and the headers that every page carries."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,21 @@ def page(template: str, session: Session | None, shown: Mapping[str, Any], *, st
     return HTMLResponse(text(template, session=session, **shown), status)
 
 
-def parts(look: views.Look, *, may_act: bool) -> Mapping[str, str]:
-    """Every part of a job's page, as it is now."""
-    return {name: text(f"part_{name}.html", look=look, may_act=may_act) for name in PARTS}
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A look at a job as all its viewers get it: drawn once. `parts` by whether the viewer may act."""
+
+    parts: Mapping[bool, Mapping[str, str]]
+    cells: Sequence[str]
+
+
+def draw(look: views.Look) -> Shown:
+    """Every part of a job's page, as it is now, for those who may act and for those who may not."""
+    parts = {
+        may_act: {name: text(f"part_{name}.html", look=look, may_act=may_act) for name in PARTS}
+        for may_act in (True, False)
+    }
+    return Shown(parts, look.cell_classes)
 
 
 # Compiled now: the first page is as quick as the next.
