@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -114,7 +115,11 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     plan = ("plan", "creators", "digital-twin-brain", "--creator", "ana", "--conflicts", "keep", "--out", "plan.yaml")
     assert run(home, *plan, **joined).returncode == 0
     assert run(home, "apply", "plan.yaml", "--no-backup", **joined).returncode == 0
-    # Then the number of workers can be changed while it runs
+    # Then the page shows it to who has the token that was printed
+    operator = {"Authorization": f"Bearer {joined['OPERATOR_TOKEN']}"}
+    assert [job["job"] for job in httpx.get(joined["WEB_URL"], headers=operator).json()["jobs"]] == [1]
+    assert f"the page: {joined['WEB_URL']}/login#{joined['OPERATOR_TOKEN']}" in answer.stderr
+    # And the number of workers can be changed while it runs
     assert run(home, "set", "1", "workers", "2", **joined).returncode == 0
     until(lambda: _workers(home) == 2)
     assert run(home, "set", "1", "workers", "1", **joined).returncode == 0
