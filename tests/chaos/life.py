@@ -25,7 +25,7 @@ from tests.chaos.person import WHO, Broken, GivenUp, Person
 from tests.chaos.schedule import COPYING, DESTROYING, make_schedule
 from tests.chaos.small_index import Case, make_case
 from tests.chaos.strikes import Strikes
-from tests.chaos.witness import Contents, Witness
+from tests.chaos.witness import PLAIN, Contents, Witness
 from vecfleet.errors import BadPlan, VecfleetError
 
 POLL_S = 0.03
@@ -106,7 +106,9 @@ class Life:
             "schema": {"fields": fields},
             "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
         }
-        self._http = httpx.Client(timeout=30, headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"})
+        self._http = httpx.Client(
+            timeout=30, verify=PLAIN, headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
+        )
         address = emulator.address
         self._http.delete(f"{address}/indexes/{case.index}")
         host = self._http.post(f"{address}/indexes", json=body).raise_for_status().json()["host"]

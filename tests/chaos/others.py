@@ -15,7 +15,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import erasures
 from tests.chaos.small_index import Case, Made
-from tests.chaos.witness import Contents, Stored
+from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError
 from vecfleet.names import Tenant
 from vecfleet.tenancy import erasing
@@ -91,7 +91,7 @@ class Application(_Other):
     def _act(self) -> None:
         began = time.monotonic()
         headers = {"Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
-        with httpx.Client(timeout=ANSWERS_WITHIN_S, headers=headers) as http:
+        with httpx.Client(timeout=ANSWERS_WITHIN_S, verify=PLAIN, headers=headers) as http:
             for write in self._case.writes:
                 time.sleep(max(0.0, began + write.at_s - time.monotonic()))
                 self._write(http, write.namespace, write.id, vector(write.made) if write.made else None)

@@ -6,9 +6,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 ANSWERS_WITHIN_S = 20.0
+# Of httpx' `verify`: all of this is plain HTTP on this machine, and to read a store of certificates for each request
+# took a third of a life.
+PLAIN = False
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Stored:
 
     def face(self) -> str:
         """Text that two records share only if every byte, key, value and type of them is the same."""
+        return self._face
+
+    @cached_property
+    def _face(self) -> str:
         sparse = [list(self.sparse[0]), self.sparse[1].hex()] if self.sparse else None
         return json.dumps([self.id, self.values.hex(), sparse, _typed(dict(self.metadata))], sort_keys=True)
 
