@@ -120,6 +120,22 @@ def test_a_search_gives_as_many_as_asked_for_and_the_nearest_first(
         assert scores == sorted(scores, reverse=True)
 
 
+def test_rows_that_were_deleted_take_no_place_among_those_found(url: str, database: DatabaseConnection) -> None:
+    """Until a vacuum the index leads to them: here to the 240 nearest, and 10 are asked for."""
+    ask(
+        url,
+        "INSERT INTO embeddings_production (chunk_id, document_id, collection_name, text, embedding, strategy,"
+        " content_type) SELECT 'c' || n, 'd', 'k', 't',"
+        f" array_prepend(n, array_fill(1, ARRAY[{DIMENSION - 1}]))::vector, 's', 'c' FROM generate_series(40, 6000) n",
+    )
+    create(database, "hnsw")
+    ask(url, "ALTER TABLE embeddings_production SET (autovacuum_enabled = false)")
+    ask(url, "DELETE FROM embeddings_production WHERE substr(chunk_id, 2)::int < 240")
+    ask(url, "ANALYZE embeddings_production")
+
+    assert len(VectorStore(database, "production").similarity_search(vector(3.0), 10)) == 10
+
+
 def test_setting_up_again_builds_no_index(url: str, pipeline: EmbeddingPipeline) -> None:
     """An application does so at each start."""
     pipeline.setup_database()

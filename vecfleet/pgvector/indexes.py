@@ -18,6 +18,7 @@ from vecfleet.pgvector.tables import Column, Connection, Table, count, is_taken
 Method = Literal["ivfflat", "hnsw"]
 
 DEFAULT_METHOD: Method = "ivfflat"
+DEFAULT_EF, _MAX_EF = 40, 1_000  # pgvector's, of `hnsw.ef_search`
 # pgvector's advice: a thousand rows a list, and from a million on the square root of the rows.
 _ROWS_PER_LIST, _MANY_ROWS = 1_000, 1_000_000
 _COSINE = """
@@ -113,7 +114,7 @@ def ef_for(limit: int) -> int:
 
     Twice what is asked for, as deleted rows are among them; pgvector's default at least, its maximum at most.
     """
-    return min(1_000, max(40, 2 * limit))
+    return min(_MAX_EF, max(DEFAULT_EF, 2 * limit))
 
 
 def scans_go_on(connection: Connection) -> bool:

@@ -130,10 +130,10 @@ class VectorStore:
         table, column = known.table, known.table.vector
         if column is None:
             raise BadInput(f"the namespace {namespace!r} holds no vectors to search")
-        given = len(vector) // FLOAT32_BYTES
-        if column.size is not None and given != column.size:
+        dimension = len(vector) // FLOAT32_BYTES
+        if column.size is not None and dimension != column.size:
             raise BadInput(
-                f"the query has {given:,} dimensions; the namespace {namespace!r} has {column.size:,}",
+                f"the query has {dimension:,} dimensions; the namespace {namespace!r} has {column.size:,}",
                 next_step="embed the query with the model that made the namespace",
             )
         parts = [_condition(table, key, value) for key, value in conditions.items()]
@@ -145,11 +145,15 @@ class VectorStore:
             table.identifier,
             sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(one for one, _ in parts)) if parts else sql.SQL(""),
         )
-        like = as_text(vector)
+        given = [as_text(vector), *(value for _, value in parts), limit]
         with self.db.transaction(f"search {namespace!r}") as connection:
-            if settings := known.settings(limit):
+            settings = None if known.defaults_do(limit, filtered=bool(parts)) else known.settings(limit)
+            if settings is not None:
                 connection.execute(settings)
-            rows = connection.execute(statement, [like, *(value for _, value in parts), limit]).fetchall()
+            rows = connection.execute(statement, given).fetchall()
+            if settings is None and len(rows) < limit and (settings := known.settings(limit)) is not None:
+                connection.execute(settings)  # deleted rows were among the candidates, or there are no more
+                rows = connection.execute(statement, given).fetchall()
         rows.sort(key=lambda row: row[-1])  # a scan that goes on gives what it finds late behind what it found early
         return [(EmbeddingRecord.of(zip(names, row, strict=False)), 1.0 - row[-1]) for row in rows]
 
@@ -213,6 +217,10 @@ class _Known:
     method: Method | None
     scans_go_on: bool
     since: float
+
+    def defaults_do(self, limit: int, *, filtered: bool) -> bool:
+        """Whether an index most often gives enough as it is: settings cost a trip to the server."""
+        return self.method == "hnsw" and not filtered and indexes.ef_for(limit) == indexes.DEFAULT_EF
 
     def settings(self, limit: int) -> str | None:
         """For one transaction: look at enough of the index, and go on where that or a filter leaves too few."""
