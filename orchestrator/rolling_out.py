@@ -38,7 +38,10 @@ def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
 
 def hear(parts: Fleet, job_id: int, evidence: Evidence) -> None:
     """Note what shadow reads told; where the policy takes the readers back for it, their aliases go too."""
-    if note_evidence(parts.database, job_id, evidence):
+    bad = note_evidence(parts.database, job_id, evidence)
+    with parts.database.begin() as connection:
+        back = not jobs.get(connection, job_id).cut_over_percent
+    if bad or back:  # or they were taken back before, by one that died before the aliases were led
         lead_aliases(parts, job_id)
 
 

@@ -17,7 +17,7 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
-from workers.fencing import Fence
+from workers.fencing import Fence, subjects_of
 from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
 from workers.work import Later, Work
@@ -143,8 +143,13 @@ def _prepare(work: Work, target: Target) -> Target:
 
     Safe to repeat and to race: no batch upserts into a target before this is on record, so an id listed here that no
     move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
-    rolling back then keeps an empty namespace, which is the harmless side.
+    rolling back then keeps an empty namespace, which is the harmless side. A worker that was frozen until its tenant
+    was erased creates nothing: the lease and the fence are asked in the transaction before the call.
     """
+    with work.database.begin() as connection:
+        batches.require(connection, work.lease)
+        if erasures.fenced(connection, set(subjects_of(target.namespace))):
+            raise Later(0, f"{target.namespace} is being erased")
     created = work.target.index.create_namespace(target.namespace, _schema(work))
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"

@@ -33,6 +33,12 @@ class Fence:
         return self._seen.get(source_id, frozenset())
 
 
+def subjects_of(namespace: str) -> frozenset[str]:
+    """The creator and the twin that a namespace is named after; none where it is not named so."""
+    tenant = names.parse(namespace)
+    return frozenset(_subjects(tenant)) if tenant is not None else frozenset()
+
+
 def _tenant(owner: Owner) -> Tenant:
     return Tenant(owner.creator, owner.twin)
 

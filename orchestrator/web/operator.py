@@ -93,9 +93,11 @@ class Operators:
 
 
 async def _form(request: Request) -> Form:
-    body = await request.body()
-    if len(body) > _LARGEST_FORM:
-        raise BadInput("this form is too large", next_step="use the command line for it")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LARGEST_FORM:
+            raise BadInput("this form is too large", next_step="use the command line for it")
     return Form(parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 

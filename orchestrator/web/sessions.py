@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,11 @@ def _hash(token: str) -> str:
 def _key(file: Path) -> str:
     """The key that cookies are signed with: made once, readable by its owner alone."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
-            made.write(secrets.token_urlsafe(_KEY_BYTES))
-    except FileExistsError:
-        pass
+    if not file.exists():
+        made = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(secrets.token_urlsafe(_KEY_BYTES))
+        with suppress(FileExistsError):  # another server was first: the whole of its key is there
+            os.link(made, file)
+        made.unlink()
     return file.read_text()

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.enriching import PREVIOUS
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
+from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, FileRoutes, PineconeDelphiClient, Rollout
 from vecfleet.tenancy.fences import NoBooks
@@ -447,3 +449,69 @@ def test_an_erasure_takes_a_tenants_rows_and_no_others(journal: Journal) -> None
 
     assert journal.forget(Tenant(CREATOR)) == 1
     assert journal.count() == 1
+
+
+THERE = Where(Tenant(CREATOR, TWIN), "new", (Place(NEW),), "its route", (Place(OLD),), dual=True)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_write_that_nobody_was_told_of_does_not_outweigh_one_from_before_the_cut_over(
+    journal: Journal, clock: Clock, dies: bool
+) -> None:
+    # Given a record that the old side took and the new one is owed; then readers move
+    journal.settle(journal.note(HERE, ["a"]), both=False)
+    # When the next write of it fails on the new side, or its writer dies
+    again = journal.note(THERE, ["a"])
+    if not dies:
+        journal.settle(again, both=False, taken=False)
+    clock.now += 200
+    # Then it is still the new side that is owed, what the old one holds
+    claimed = journal.claim()
+    assert claimed is not None and claimed.side == "new"
+    journal.settle(claimed, both=True)
+    assert journal.count() == 0
+
+
+def test_a_write_that_was_taken_after_the_cut_over_does(journal: Journal, clock: Clock) -> None:
+    journal.settle(journal.note(HERE, ["a"]), both=False)
+    journal.settle(journal.note(THERE, ["a"]), both=False)
+    clock.now += 200
+
+    claimed = journal.claim()
+    assert claimed is not None and claimed.side == "old"
+
+
+def test_who_settles_first_of_two_at_once_leaves_it_to_the_other(journal: Journal) -> None:
+    one = journal.note(HERE, ["a"])
+    other = journal.note(HERE, ["a"])  # after a second it waits no longer
+
+    journal.settle(one, both=True)
+    journal.settle(other, both=True)
+
+    assert journal.count() == 1
+
+
+def test_a_replay_ends_at_a_side_that_is_away(client: PineconeDelphiClient, emulator: str) -> None:
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+
+    # It says what is owed still, instead of trying for as long as that lasts
+    assert client.replay() == 1
+
+    heal(emulator)
+    until("what the new side was owed arrives", lambda: client.replay() == 0)
+    assert there(client, OLD) == there(client, NEW)
+
+
+def test_a_record_is_written_in_the_old_place_where_it_is(client: PineconeDelphiClient, routes: Routes) -> None:
+    # Given a twin with two old places, and a record in the second
+    routes.write()
+    second = "a7f0c2de"
+    client._index(Place(second)).upsert(second, [Record("r", struct.pack(f"<{SMALL}f", *[1.0] * SMALL))])
+    routes.write(old=[{"namespace": OLD}, {"namespace": second}])
+
+    client.upsert_vectors(vectors("r", "s", value=2.0), CREATOR, TWIN)
+
+    assert set(there(client, second)) == {"r"} and set(there(client, OLD)) == {"s"}
+    assert set(there(client, NEW)) == {"r", "s"}
+    assert there(client, second)["r"][0] == there(client, NEW)["r"][0]

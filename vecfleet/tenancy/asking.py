@@ -5,11 +5,11 @@ What an application gives is read and never changed.
 
 import heapq
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.options import TextOptions
 from vecfleet.tenancy.places import Place, Side, Where, allowed_filter, holds_only, new_place, on_new_side, screened
 from vecfleet.tenancy.rollout import Rollout
+
+T = TypeVar("T")
 
 MAX_TOP_K = 10_000  # the service's own limit
 LOWER_IS_NEARER = frozenset({"euclidean"})
@@ -187,22 +189,44 @@ def texts_of(texts: Iterable[Mapping[str, Any]], tenant: Tenant, field_name: str
     return [_text(given, tenant, field_name) for given in texts]
 
 
-def records_on(side: Side, where: Where, records: Sequence[Record]) -> Sequence[Record]:
-    """The records as this side holds them: on a dual route the new one holds what a migration makes of the old."""
-    if side == "old" or not where.dual:
-        return records
-    return [one.with_metadata(on_new_side(one.metadata, where.tenant, where.old[0])) for one in records]
+Homes = Mapping[str, Place]
+"""Of a tenant with several old places: in which of them a record is; a new one comes to the first."""
 
 
-def texts_on(side: Side, where: Where, texts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The texts as this side holds them."""
-    if side == "old" or not where.dual:
-        return texts
-    return [
-        {**on_new_side({key: value for key, value in text.items() if key != "_id"}, where.tenant, where.old[0]),
-         "_id": text["_id"]}
-        for text in texts
-    ]  # fmt: skip
+def records_on(
+    side: Side, where: Where, homes: Homes, records: Sequence[Record]
+) -> Iterator[tuple[Place, list[Record]]]:
+    """Which records go to which place of this side, as it holds them: the new one holds what a migration makes."""
+    if side == "new" and where.dual:
+        records = [
+            one.with_metadata(on_new_side(one.metadata, where.tenant, homes.get(one.id, where.old[0])))
+            for one in records
+        ]
+    return _by_place(side, where, homes, records, lambda one: one.id)
+
+
+def texts_on(
+    side: Side, where: Where, homes: Homes, texts: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Place, list[Mapping[str, Any]]]]:
+    """Which texts go to which place of this side, as it holds them."""
+    if side == "new" and where.dual:
+        texts = [
+            {**on_new_side({key: value for key, value in text.items() if key != "_id"}, where.tenant,
+                           homes.get(text["_id"], where.old[0])),
+             "_id": text["_id"]}
+            for text in texts
+        ]  # fmt: skip
+    return _by_place(side, where, homes, texts, lambda text: str(text["_id"]))
+
+
+def _by_place(
+    side: Side, where: Where, homes: Homes, those: Sequence[T], id_of: Callable[[T], str]
+) -> Iterator[tuple[Place, list[T]]]:
+    places = where.new if side == "new" else where.old
+    found: dict[Place, list[T]] = {}
+    for one in those:
+        found.setdefault(homes.get(id_of(one), places[0]) if side == "old" else places[0], []).append(one)
+    yield from found.items()
 
 
 def ids_of(ids: Iterable[str]) -> list[str]:

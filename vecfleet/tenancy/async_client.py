@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self
@@ -94,11 +95,14 @@ class DelphiPineconeClient:
         info = await self._serving(asking.writable(where)).describe()
         records = asking.records_of(vectors, tenant, metadata, info)
 
-        async def put(side: Side, places: Sequence[Place]) -> int:
-            on_side = asking.records_on(side, where, records)
-            return await self._serving(places[0]).write(places[0].namespace, on_side)
+        ids = [record.id for record in records]
+        homes = await self._homes(where, ids)
 
-        return await self._put(where, [record.id for record in records], put)
+        async def put(side: Side, _: Sequence[Place]) -> int:
+            on_side = asking.records_on(side, where, homes, records)
+            return sum([await self._serving(place).write(place.namespace, some) for place, some in on_side])
+
+        return await self._put(where, ids, put)
 
     async def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
@@ -109,11 +113,14 @@ class DelphiPineconeClient:
         asking.writable(where)
         flat = asking.texts_of(texts, tenant, self.texts.field)
 
-        async def put(side: Side, places: Sequence[Place]) -> int:
-            on_side = asking.texts_on(side, where, flat)
-            return await self._serving(places[0]).write_texts(places[0].namespace, on_side)
+        ids = [text["_id"] for text in flat]
+        homes = await self._homes(where, ids)
 
-        return await self._put(where, [text["_id"] for text in flat], put)
+        async def put(side: Side, _: Sequence[Place]) -> int:
+            on_side = asking.texts_on(side, where, homes, flat)
+            return sum([await self._serving(place).write_texts(place.namespace, some) for place, some in on_side])
+
+        return await self._put(where, ids, put)
 
     async def delete_vectors(
         self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None
@@ -238,6 +245,11 @@ class DelphiPineconeClient:
         found = self._open.get(name)
         return found if found is not None else self._open.setdefault(name, self._make(name))
 
+    async def _homes(self, where: Where, ids: Sequence[str]) -> asking.Homes:
+        if len(where.old) < 2:
+            return {}
+        return await asyncio.to_thread(self.in_threads.homes_of, where, ids)
+
     async def _put(
         self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
     ) -> int:
@@ -245,16 +257,17 @@ class DelphiPineconeClient:
         if not where.dual:
             return await put(where.side, where.reads)
         book = self.in_threads.journal
-        noted, both = await asyncio.to_thread(book.note, where, ids), False
+        noted, first, both = await asyncio.to_thread(book.note, where, ids), False, False
         try:
             taken = await put(where.side, where.reads)
+            first = True
             try:
                 await put(noted.side, where.other)
                 both = True
             except (StoreError, Unreachable) as error:
                 journal.tell_owed(noted, error)
         finally:
-            await asyncio.to_thread(book.settle, noted, both)
+            await asyncio.to_thread(partial(book.settle, noted, both, taken=first))
         if await asyncio.to_thread(book.look):
             self._in_background(self.replay())
         return taken

@@ -102,10 +102,14 @@ class PineconeDelphiClient:
         info = self._serving(asking.writable(where)).info
         records = asking.records_of(vectors, tenant, metadata, info)
 
-        def put(side: Side, places: Sequence[Place]) -> int:
-            return self._serving(places[0]).write(places[0].namespace, asking.records_on(side, where, records))
+        ids = [record.id for record in records]
+        homes = self.homes_of(where, ids)
 
-        return self._put(where, [record.id for record in records], put)
+        def put(side: Side, _: Sequence[Place]) -> int:
+            on_side = asking.records_on(side, where, homes, records)
+            return sum(self._serving(place).write(place.namespace, some) for place, some in on_side)
+
+        return self._put(where, ids, put)
 
     def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
@@ -116,10 +120,14 @@ class PineconeDelphiClient:
         asking.writable(where)
         flat = asking.texts_of(texts, tenant, self.texts.field)
 
-        def put(side: Side, places: Sequence[Place]) -> int:
-            return self._serving(places[0]).write_texts(places[0].namespace, asking.texts_on(side, where, flat))
+        ids = [text["_id"] for text in flat]
+        homes = self.homes_of(where, ids)
 
-        return self._put(where, [text["_id"] for text in flat], put)
+        def put(side: Side, _: Sequence[Place]) -> int:
+            on_side = asking.texts_on(side, where, homes, flat)
+            return sum(self._serving(place).write_texts(place.namespace, some) for place, some in on_side)
+
+        return self._put(where, ids, put)
 
     def delete_vectors(self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None) -> int:
         """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
@@ -127,7 +135,15 @@ class PineconeDelphiClient:
         where = self._where(tenant)
         asking.writable(where)
         wanted = asking.ids_of(ids)
-        return self._put(where, wanted, lambda _, places: sum(self._delete(one, tenant, wanted) for one in places))
+        seen: list[int] = []
+
+        def delete(_: Side, places: Sequence[Place]) -> int:
+            count = sum(self._delete(one, tenant, wanted) for one in places)
+            seen.append(len(wanted) if all(map(holds_only, places)) else count)
+            return count
+
+        # In a shared namespace only what is seen there is deleted; reads may lag, so what was not is looked at again.
+        return self._put(where, wanted, delete, sure=lambda: min(seen) >= len(wanted))
 
     def replay(self) -> int:
         """Bring to each side what the journal says it is owed, as far as it is due.
@@ -273,6 +289,17 @@ class PineconeDelphiClient:
 
     # Inside
 
+    def homes_of(self, where: Where, ids: Sequence[str]) -> asking.Homes:
+        """Of a tenant with several old places: in which of them these records are; none may come to be in two."""
+        homes: dict[str, Place] = {}
+        if len(where.old) > 1 and (where.dual or where.side == "old"):
+            for place in where.old:
+                index = self._index(place)
+                for some in finding.chunks(ids, index.limits.fetch_ids):
+                    for id in journal.own(index, place, where.tenant, some):
+                        homes.setdefault(id, place)
+        return homes
+
     def _where(self, tenant: Tenant) -> Where:
         if self.rollout is None:
             return asking.alone(tenant.creator, tenant.twin)
@@ -288,20 +315,27 @@ class PineconeDelphiClient:
         opened: PerProcess[Index] = PerProcess(lambda: self._store.open(self._store.describe(name)))
         return self._indexes.setdefault(name, opened).get()
 
-    def _put(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
+    def _put(
+        self,
+        where: Where,
+        ids: Sequence[str],
+        put: Callable[[Side, Sequence[Place]], int],
+        sure: Callable[[], bool] = lambda: True,
+    ) -> int:
         """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
         if not where.dual:
             return put(where.side, where.reads)
-        noted, both = self.journal.note(where, ids), False
+        noted, first, both = self.journal.note(where, ids), False, False
         try:
             taken = put(where.side, where.reads)
+            first = True
             try:
                 put(noted.side, where.other)
-                both = True
+                both = sure()
             except (StoreError, Unreachable) as error:
                 journal.tell_owed(noted, error)
         finally:
-            self.journal.settle(noted, both)
+            self.journal.settle(noted, both, taken=first)
         if self.journal.look():
             self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
         return taken
@@ -311,7 +345,7 @@ class PineconeDelphiClient:
         for some in finding.chunks(ids, index.limits.fetch_ids):
             found = index.fetch(place.namespace, some).records.values()
             own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
-            index.delete(place.namespace, own)
+            index.delete(place.namespace, some if holds_only(place) else own)
             count += len(own)
         return count
 

@@ -8,6 +8,7 @@ finds. An id is written by one at a time on this machine; who was overtaken all 
 """
 
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,7 @@ class Journal:
     def __init__(self, path: Path, fresh_s: float, abandoned_s: float, clock: Callable[[], float] = time.time) -> None:
         self._path, self._fresh_s, self._abandoned_s, self._clock = path, fresh_s, abandoned_s, clock
         self._looked = float("-inf")
+        self.turn = threading.Lock()  # one thread of a process replays at a time
 
     @classmethod
     def of(cls, settings: Settings) -> "Journal":
@@ -95,8 +97,12 @@ class Journal:
                     return noted
             time.sleep(_NAP_S)
 
-    def settle(self, noted: Noted, both: bool) -> None:
-        """The write has ended, on both sides or not. What it did not bring to both, alone, is owed from now on."""
+    def settle(self, noted: Noted, both: bool, *, taken: bool = True) -> None:
+        """The write has ended, on both sides or not. What it did not bring to both, alone, is owed from now on.
+
+        Not `taken`: the side that was written first refused, so the caller knows of no write. It must not outweigh an
+        earlier one that was taken there where readers were then: a cut-over may have come between the two.
+        """
         with self._open() as db:
             due = self._clock() + self._fresh_s
             for id in noted.ids:
@@ -107,16 +113,22 @@ class Journal:
                 if own is None:  # a replay took it over: this writer was given up, and has written since
                     row = (noted.side, noted.namespace, id, due)
                     db.execute("INSERT INTO owed (side, namespace, id, writer, due) VALUES (?, ?, ?, '', ?)", row)
+                elif not taken and self._opposed(db, noted, id):
+                    db.execute("DELETE FROM owed WHERE n = ?", own)
                 elif both and not self._overlapped(db, noted, id, own[0]):
                     older = (noted.namespace, id, own[0])
                     db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n <= ?", older)
-                else:
+                elif self._opposed(db, noted, id):
                     db.execute("UPDATE owed SET writer = '', due = ? WHERE n = ?", (due, own[0]))
+                else:  # as the youngest, so that whoever is at this record still does not settle it along with theirs
+                    youngest = "UPDATE owed SET writer = '', due = ?, n = (SELECT max(n) + 1 FROM owed) WHERE n = ?"
+                    db.execute(youngest, (due, own[0]))
 
     def claim(self) -> Noted | None:
         """Take some records of one tenant that one side is owed and nobody is writing: the caller is, from now on.
 
-        Of several rows of a record the youngest says which side. None where nothing is due.
+        Of several rows of a record the youngest that was settled says which side: a writer that died before had not
+        told anybody that it wrote. None where nothing is due.
         """
         if not self._path.exists():
             return None
@@ -124,7 +136,8 @@ class Journal:
             now, writer = self._clock(), uuid.uuid4().hex
             due = db.execute(
                 "SELECT side, namespace, id, n FROM owed WHERE n IN "
-                "(SELECT max(n) FROM owed GROUP BY namespace, id HAVING max(due) <= ?) ORDER BY n LIMIT ?",
+                "(SELECT coalesce(max(CASE writer WHEN '' THEN n END), max(n)) FROM owed "
+                "GROUP BY namespace, id HAVING max(due) <= ?) ORDER BY n LIMIT ?",
                 (now, _AT_ONCE),
             ).fetchall()
             if not due:
@@ -132,7 +145,7 @@ class Journal:
             side, namespace = due[0][:2]
             own = [(id, n) for its_side, its_namespace, id, n in due if (its_side, its_namespace) == (side, namespace)]
             for id, n in own:
-                db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n < ?", (namespace, id, n))
+                db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n <> ?", (namespace, id, n))
                 db.execute("UPDATE owed SET writer = ?, due = ? WHERE n = ?", (writer, now + self._abandoned_s, n))
             return Noted(namespace, side, tuple(id for id, _ in own), writer)
 
@@ -166,6 +179,12 @@ class Journal:
     def _being_written(self, db: sqlite3.Connection, noted: Noted, id: str) -> bool:
         query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND writer <> '' AND due > ?"
         return db.execute(query, (noted.namespace, id, self._clock())).fetchone() is not None
+
+    @staticmethod
+    def _opposed(db: sqlite3.Connection, noted: Noted, id: str) -> bool:
+        """Whether the other side is owed this record too, by a write from before a cut-over or a reversal."""
+        query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND side <> ?"
+        return db.execute(query, (noted.namespace, id, noted.side)).fetchone() is not None
 
     @staticmethod
     def _overlapped(db: sqlite3.Connection, noted: Noted, id: str, n: int) -> bool:
@@ -202,17 +221,30 @@ class Sides:
 
 
 def replay(journal: Journal, sides: Sides) -> int:
-    """Level what is due. Returns how many records are owed still. Safe to repeat, and to run in several processes."""
-    while (noted := journal.claim()) is not None:
-        levelled = False
-        try:
-            _level(noted, sides)
-            levelled = True
-        except (StoreError, Unreachable) as error:
-            log.warning("a side is still owed records", records=len(noted.ids), why=type(error).__name__)
-        finally:
-            journal.settle(noted, levelled)
+    """Level what is due. Returns how many records are owed still. Safe to repeat, and to run in several processes.
+
+    The first failure ends it: a side that is away is asked again when writers look next, not by a thread that waits.
+    """
+    if not journal.turn.acquire(blocking=False):
+        return journal.count()
+    try:
+        while (noted := journal.claim()) is not None and _levelled(journal, noted, sides):
+            pass
+    finally:
+        journal.turn.release()
     return journal.count()
+
+
+def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
+    levelled = False
+    try:
+        _level(noted, sides)
+        levelled = True
+    except (StoreError, Unreachable) as error:
+        log.warning("a side is still owed records", records=len(noted.ids), why=type(error).__name__)
+    finally:
+        journal.settle(noted, levelled)
+    return levelled
 
 
 def tell_owed(noted: Noted, error: Exception) -> None:
@@ -237,24 +269,34 @@ def _level(noted: Noted, sides: Sides) -> None:
     told, owed = (where.old, where.new) if noted.side == "new" else (where.new, where.old)
     held: dict[str, tuple[Place, Record]] = {}
     for place in told:
-        found = _own(sides.index(place), place, tenant, noted.ids)
+        found = own(sides.index(place), place, tenant, noted.ids)
         held |= {id: (place, record) for id, record in found.items() if id not in held}
-    records = [_as_on(noted.side, tenant, place, record) for place, record in held.values()]
+    records: dict[Place, list[Record]] = {}
+    for place, record in held.values():
+        home = _home(owed, record) if noted.side == "old" else owed[0]
+        records.setdefault(home, []).append(_as_on(noted.side, tenant, place, record))
     gone = [id for id in noted.ids if id not in held]
     # As late as can be: an erasure may have begun since.
     if sides.fenced(tenant):
         return
-    if records:
-        sides.write(owed[0], records)
+    for place, some in records.items():
+        sides.write(place, some)
+    if noted.side == where.side:
+        return  # readers are there by now: a clean-up may have taken it from the other side, and here is the last of it
     for place in owed if gone else ():
         index = sides.index(place)
-        there = list(_own(index, place, tenant, gone))
+        there = list(own(index, place, tenant, gone))
         if there and not any(sides.index(one).namespace(one.namespace) for one in told):
             raise Conflict("the side that tells the truth is not there: nothing is deleted on its account")
         index.delete(place.namespace, there)
 
 
-def _own(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> dict[str, Record]:
+def _home(old: Sequence[Place], record: Record) -> Place:
+    """The old place that a record of the new side came from."""
+    return next((place for place in old if place.namespace == record.metadata.get(SOURCE)), old[0])
+
+
+def own(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> dict[str, Record]:
     """The tenant's own of these records."""
     found = index.fetch(place.namespace, ids).records
     return found if holds_only(place) else {id: one for id, one in found.items() if is_own(one.metadata, tenant)}
