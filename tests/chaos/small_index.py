@@ -337,6 +337,8 @@ def _disturb(case: Case, chance: random.Random) -> None:
         case.policies["max_passes"] = 40  # as many as it takes while faults strike
         if case.policies["writers"] == "dual":
             case.foreign = {}  # what a target holds under `dual` came from the application itself
+            if case.policies["collisions"] == "prefix":  # which knows of no prefixes: such a plan is refused
+                case.policies["collisions"] = "identical"
         case.writes = _writes(case, chance)
 
 
