@@ -86,8 +86,9 @@ class Desk:
 _SCREEN: Any = {"width": 1_280, "height": 900}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator["Browser"]:
+    """One for each story: its driver keeps an event loop running, which no other test must find."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
