@@ -144,18 +144,30 @@ def _prepare(work: Work, target: Target) -> Target:
     Safe to repeat and to race: no batch upserts into a target before this is on record, so an id listed here that no
     move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
     rolling back then keeps an empty namespace, which is the harmless side. A worker that was frozen until its tenant
-    was erased creates nothing: the lease and the fence are asked in the transaction before the call.
+    was erased leaves nothing: the lease and the fence are asked before the call, and the fence once more after it.
     """
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
-        if erasures.fenced(connection, set(subjects_of(target.namespace))):
-            raise Later(0, f"{target.namespace} is being erased")
+    _require_not_erased(work, target)
     created = work.target.index.create_namespace(target.namespace, _schema(work))
+    if created:
+        try:
+            _require_not_erased(work, target)
+        except Later:
+            if not work.target.page(target.namespace).ids:
+                work.target.index.delete_namespace(target.namespace)
+            raise
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"
     held = _note_held(work, target) if foreign else Tally()
     with work.database.begin() if held.count else work.database.once() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
+
+
+def _require_not_erased(work: Work, target: Target) -> None:
+    with work.database.begin() as connection:
+        if erasures.fenced(connection, set(subjects_of(target.namespace))):
+            raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
 
 
 def _note_held(work: Work, target: Target) -> Tally:
