@@ -17,13 +17,11 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
-from workers.fencing import Fence, subjects_of
+from workers.fencing import Fence
 from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
+from workers.preparing import prepare
 from workers.work import Later, Work
-
-# Ids that a target held before, read at once while they are added up.
-_HELD_PAGE = 5_000
 
 
 def copy_batch(work: Work) -> CopyOutcome:
@@ -134,76 +132,8 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
             moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
     for namespace, target in targets.items():
         if not target.prepared:
-            targets[namespace] = _prepare(work, target)
+            targets[namespace] = prepare(work, target)
     return targets, parked
-
-
-def _prepare(work: Work, target: Target) -> Target:
-    """Create the namespace with the source's filterable fields and the enriched keys, or note what it holds already.
-
-    Safe to repeat and to race: no batch upserts into a target before this is on record, so an id listed here that no
-    move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
-    rolling back then keeps an empty namespace, which is the harmless side. A worker that was frozen until its tenant
-    was erased leaves nothing: the lease and the fence are asked before the call, and the fence once more after it.
-    """
-    with work.database.begin() as connection:
-        batches.require(connection, work.lease)
-    _require_not_erased(work, target)
-    created = work.target.index.create_namespace(target.namespace, _schema(work))
-    if created:
-        try:
-            _require_not_erased(work, target)
-        except Later:
-            if not work.target.page(target.namespace).ids:
-                work.target.index.delete_namespace(target.namespace)
-            raise
-    # Under `dual` what is there comes from the application, as its counterpart in the source does.
-    foreign = not created and work.job.plan.policies.writers != "dual"
-    held = _note_held(work, target) if foreign else Tally()
-    with work.database.begin() if held.count else work.database.once() as connection:
-        return moves.prepared(connection, target.id, created_by_us=created, held=held)
-
-
-def _require_not_erased(work: Work, target: Target) -> None:
-    with work.database.begin() as connection:
-        if erasures.fenced(connection, set(subjects_of(target.namespace))):
-            raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
-
-
-def _note_held(work: Work, target: Target) -> Tally:
-    """What the target holds that no move has taken. A listing may end before its time, and an id that is not noted
-    here would count as ours to write: so it is listed until it shows nothing new.
-    """
-    while _note_listed(work, target):
-        pass
-    held = Tally()
-    after: str | None = None
-    while True:
-        with work.database.begin() as connection:
-            ids = moves.held_before(connection, target.id, after, _HELD_PAGE)
-        held += Tally.of_ids(ids)
-        if len(ids) < _HELD_PAGE:
-            return held
-        after = ids[-1]
-
-
-def _note_listed(work: Work, target: Target) -> int:
-    """List the target once; returns how many ids were not noted before."""
-    new = 0
-    for page in work.target.ids(target.namespace):
-        with work.database.begin() as connection:
-            new += moves.note_held_before(connection, target.id, page)
-    return new
-
-
-def _schema(work: Work) -> dict[str, object] | None:
-    source = work.source.index.namespace(work.job.plan.schema_from or work.move.source)
-    if source is None or not source.schema:
-        return None
-    fields = dict(source.schema.get("fields", {}))
-    if work.job.plan.policies.enrich:
-        fields |= {key: {"filterable": True} for key in ("creator_id", "twin_id", "migrated_from")}
-    return {**source.schema, "fields": fields}
 
 
 class _Taken:

@@ -248,7 +248,7 @@ class DelphiPineconeClient:
     async def _homes(self, where: Where, ids: Sequence[str]) -> asking.Homes:
         if len(where.old) < 2:
             return {}
-        return await asyncio.to_thread(self.in_threads.homes_of, where, ids)
+        return await asyncio.to_thread(journal.homes_of, where, ids, self.in_threads._index)
 
     async def _put(
         self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]

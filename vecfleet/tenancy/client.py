@@ -101,9 +101,8 @@ class PineconeDelphiClient:
         where = self._where(tenant)
         info = self._serving(asking.writable(where)).info
         records = asking.records_of(vectors, tenant, metadata, info)
-
         ids = [record.id for record in records]
-        homes = self.homes_of(where, ids)
+        homes = journal.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.records_on(side, where, homes, records)
@@ -119,9 +118,8 @@ class PineconeDelphiClient:
         where = self._where(tenant)
         asking.writable(where)
         flat = asking.texts_of(texts, tenant, self.texts.field)
-
         ids = [text["_id"] for text in flat]
-        homes = self.homes_of(where, ids)
+        homes = journal.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.texts_on(side, where, homes, flat)
@@ -135,15 +133,16 @@ class PineconeDelphiClient:
         where = self._where(tenant)
         asking.writable(where)
         wanted = asking.ids_of(ids)
-        seen: list[int] = []
+        seen: list[int] = []  # in the shared places of each side
 
         def delete(_: Side, places: Sequence[Place]) -> int:
             count = sum(self._delete(one, tenant, wanted) for one in places)
-            seen.append(len(wanted) if all(map(holds_only, places)) else count)
+            if not all(map(holds_only, places)):
+                seen.append(count)
             return count
 
         # In a shared namespace only what is seen there is deleted; reads may lag, so what was not is looked at again.
-        return self._put(where, wanted, delete, sure=lambda: min(seen) >= len(wanted))
+        return self._put(where, wanted, delete, sure=lambda: all(n >= len(wanted) for n in seen))
 
     def replay(self) -> int:
         """Bring to each side what the journal says it is owed, as far as it is due.
@@ -288,17 +287,6 @@ class PineconeDelphiClient:
         return known, [self.data, *others], []
 
     # Inside
-
-    def homes_of(self, where: Where, ids: Sequence[str]) -> asking.Homes:
-        """Of a tenant with several old places: in which of them these records are; none may come to be in two."""
-        homes: dict[str, Place] = {}
-        if len(where.old) > 1 and (where.dual or where.side == "old"):
-            for place in where.old:
-                index = self._index(place)
-                for some in finding.chunks(ids, index.limits.fetch_ids):
-                    for id in journal.own(index, place, where.tenant, some):
-                        homes.setdefault(id, place)
-        return homes
 
     def _where(self, tenant: Tenant) -> Where:
         if self.rollout is None:

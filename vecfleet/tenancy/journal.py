@@ -27,6 +27,7 @@ from vecfleet.owners import Owner
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
+from vecfleet.tenancy import finding
 from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, on_new_side
 
 log = structlog.get_logger("vecfleet.tenancy")
@@ -245,6 +246,19 @@ def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
     finally:
         journal.settle(noted, levelled)
     return levelled
+
+
+def homes_of(where: Where, ids: Sequence[str], index_of: Callable[[Place], Index]) -> dict[str, Place]:
+    """Of a tenant with several old places: in which of them these records are; none may come to be in two."""
+    homes: dict[str, Place] = {}
+    if len(where.old) < 2 or not (where.dual or where.side == "old"):
+        return homes
+    for place in where.old:
+        index = index_of(place)
+        for some in finding.chunks(ids, index.limits.fetch_ids):
+            for id in own(index, place, where.tenant, some):
+                homes.setdefault(id, place)
+    return homes
 
 
 def tell_owed(noted: Noted, error: Exception) -> None:
