@@ -145,10 +145,9 @@ class PineconeDelphiClient:
         return self._put(where, wanted, delete, sure=lambda: all(n >= len(wanted) for n in seen))
 
     def replay(self) -> int:
-        """Bring to each side what the journal says it is owed, as far as it is due.
+        """Bring to each side what the journal says it is owed and is due. Returns how many records are owed still.
 
-        Writers do so by themselves every few seconds; call it when the application starts, and in a quiet one from time
-        to time. Returns how many records are still owed.
+        Writers do so by themselves every few seconds; call it when the application starts, and in a quiet one at times.
         """
         if self.rollout is None:  # nobody tells where the other side is
             return self.journal.count()
