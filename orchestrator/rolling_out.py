@@ -36,6 +36,12 @@ def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
     return found
 
 
+def roll_back(parts: Fleet, job_id: int, who: str, changed: str | None) -> None:
+    """As `services.roll_back`, once no alias leads to what it removes: a reversal may have died before it led them."""
+    lead_aliases(parts, job_id)
+    services.roll_back(parts.database, job_id, who, changed)
+
+
 def hear(parts: Fleet, job_id: int, evidence: Evidence) -> None:
     """Note what shadow reads told; where the policy takes the readers back for it, their aliases go too."""
     bad = note_evidence(parts.database, job_id, evidence)

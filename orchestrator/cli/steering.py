@@ -175,7 +175,7 @@ def roll_back(
             f"each only if it still is what was written, and {created:,} namespaces that it created, once empty."
         )
         confirm("Delete them?", yes=yes)
-        services.roll_back(parts.database, job, who(), changed)
+        rolling_out.roll_back(parts, job, who(), changed)
         say(f"job {job}: rolling back has begun")
         if watching:
             watch(parts, job, frozenset({JobState.ROLLED_BACK}))

@@ -173,7 +173,7 @@ def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     _require_typed(parts, job_id, "rollback", form)
-    services.roll_back(parts.database, job_id, who, form.one("changed") or None)
+    rolling_out.roll_back(parts, job_id, who, form.one("changed") or None)
     return "Rolling back has begun."
 
 

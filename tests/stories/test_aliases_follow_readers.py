@@ -67,3 +67,24 @@ def test_an_alias_leads_where_its_readers_are_and_back_and_does_not_hold_up_the_
     services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     assert migrated_from(world, "live") == "alma"
+
+
+def test_a_roll_back_leads_them_back_first_where_a_reversal_died_before_it_could(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.fill(alma=20)
+    world.emulator.alias(SMALL, "live", "alma")
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, dwell_seconds=0))
+    world.reaches(job_id, JobState.VERIFIED)
+    rolling_out.cut_over(world.fleet, job_id, WHO, 100)
+
+    # When the reversal is on record and whoever asked for it died then
+    services.reverse(world.fleet.database, job_id, WHO)
+    assert aliases(world)["live"] == target_of("alma")
+    rolling_out.roll_back(world.fleet, job_id, WHO, None)
+
+    # Then readers find the old records, and none of the new ones is left
+    assert aliases(world)["live"] == "alma"
+    world.reaches(job_id, JobState.ROLLED_BACK)
+    assert migrated_from(world, "live") is None
+    assert not world.emulator.dump(SMALL).get(target_of("alma"))

@@ -1,14 +1,17 @@
 """Erasure through the client: whatever names a tenant's records is enough to find them, and nobody else's go."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.tenancy.conftest import MakeIndex
 from vecfleet.errors import Unreachable
 from vecfleet.stores.parquet import ParquetStore
-from vecfleet.tenancy import PineconeDelphiClient
+from vecfleet.tenancy import CachedRoutes, FileRoutes, PineconeDelphiClient
 from vecfleet.tenancy.fences import NO_FENCE, HttpBooks
 from vecfleet.tenancy.rollout import Rollout
 
@@ -66,6 +69,30 @@ def test_a_twin_goes_without_its_creator_also_from_the_creator_wide_namespace(sm
 
     assert ids(small, "creator_ana") == ["of-all"]
     assert small.list_creator_twins(ANA) == ["writer"]
+
+
+def test_a_name_that_is_another_tenants_in_another_index_is_deleted_whole_in_neither(
+    small: PineconeDelphiClient, make_index: MakeIndex, tmp_path: Path
+) -> None:
+    # Given two indexes with a namespace of the same name, each of another tenant by its route
+    brain = PineconeDelphiClient(make_index("brain"))
+    old = {ANA: [{"namespace": "alma"}], BOB: [{"namespace": "alma", "index": "brain"}]}
+    routes = [
+        {"creator": who, "twin": "t", "old": old[who], "new": {"namespace": f"creator_{who}_twin_t"}, "side": "old"}
+        for who in (ANA, BOB)
+    ]
+    (tmp_path / "routes.json").write_text(json.dumps({"routes": routes}))
+    write(small, "alma", "says-so", creator_id=ANA)
+    write(small, "alma", "says-nothing")
+    write(brain, "alma", "his")
+    client = PineconeDelphiClient("small", rollout=Rollout(CachedRoutes(FileRoutes(tmp_path / "routes.json"))))
+
+    erased = client.erase(ANA)
+
+    # Then only what names its owner is gone, and that something is left is said
+    assert ids(client, "alma") == ["says-nothing"] and ids(brain, "alma") == ["his"]
+    assert not erased.confirmed
+    assert any("small/alma: another tenant has a namespace of this name" in said for said in erased.left)
 
 
 def test_a_namespace_that_only_ownership_tells_the_owner_of_goes_whole(small: PineconeDelphiClient) -> None:

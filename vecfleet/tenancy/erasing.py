@@ -113,9 +113,15 @@ def erase(
 
 
 def _joined(ours: Known, theirs: Known) -> Known:
-    legacy = ours.legacy | theirs.legacy
-    others = (ours.others | theirs.others) - legacy
-    return replace(theirs, legacy=legacy, others=others, legacy_owner=ours.legacy_owner)
+    legacy, others = ours.legacy | theirs.legacy, ours.others | theirs.others
+    disputed = legacy & others
+    return replace(
+        theirs,
+        legacy=legacy - disputed,
+        others=others - disputed,
+        disputed=disputed,
+        legacy_owner=ours.legacy_owner,
+    )
 
 
 @dataclass
@@ -142,11 +148,20 @@ class _Eraser:
     def _round(self, index: Index) -> list[str]:
         places = finding.find(index, self.tenant, self.known)
         self.read = max(self.read, places.read)
+        left = self._disputed(index)
         if not places.found:
-            return []
+            return left
         if self.export is not None:
             self.exported += sum(self.export(index, one) for one in places.found)
-        return self.delete(index, places.found)
+        return left + self.delete(index, places.found)
+
+    def _disputed(self, index: Index) -> list[str]:
+        """A namespace is known by its name alone; in another index it may be another tenant's, who must not lose it."""
+        if not self.known.disputed:
+            return []
+        there = [one.name for one in patiently(lambda: list(index.namespaces())) if one.name in self.known.disputed]
+        why = "another tenant has a namespace of this name in another index; only its records that name their owner go"
+        return [f"{index.info.name}/{name}: {why}" for name in there]
 
     def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
         """Delete these places and confirm it. Gives what is left, with the reason."""

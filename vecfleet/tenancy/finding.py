@@ -38,9 +38,12 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     lookup_keys: tuple[str, ...] = (LOOKUP_KEY,)
     legacy_owner: Callable[[str], str | None] | None = None
+    disputed: frozenset[str] = frozenset()  # this tenant's in one index and another's in a second: whole in neither
 
     def is_legacy_of(self, name: str, tenant: Tenant) -> bool:
         """Whether this namespace holds this tenant's records and nobody else's."""
+        if name in self.disputed:
+            return False
         if name in self.legacy:
             return True
         owner = self.ownership.twins.get(name)
