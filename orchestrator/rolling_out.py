@@ -25,8 +25,7 @@ def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
         services.cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent=percent, who=who)
         routes.note_aliases(connection, job_id, leading)
     lead_aliases(parts, job_id)
-    with parts.database.begin() as connection:
-        return routes.of_job(connection, job_id)
+    return _routes(parts, job_id)
 
 
 def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
@@ -52,11 +51,27 @@ def hear(parts: Fleet, job_id: int, evidence: Evidence) -> None:
 
 
 def lead_aliases(parts: Fleet, job_id: int) -> None:
-    """Lead each alias where its route's readers are. One that a person removed, or led elsewhere, is left alone."""
+    """Lead each alias where its route's readers are. One that a person removed, or led elsewhere, is left alone.
+
+    Again, where somebody moved readers meanwhile: of two at once, who comes last sees what both decided.
+    """
+    led: list[Route] | None = None
+    while (found := _routes(parts, job_id)) != led:
+        _lead(parts, job_id, found)
+        led = found
+
+
+def _routes(parts: Fleet, job_id: int) -> list[Route]:
     with parts.database.begin() as connection:
-        job, found = jobs.get(connection, job_id), routes.of_job(connection, job_id)
+        return routes.of_job(connection, job_id)
+
+
+def _lead(parts: Fleet, job_id: int, found: list[Route]) -> None:
     followed = [(alias, old, route) for route in found for alias, old in route.aliases.items()]
-    index = _aliased(parts, job) if followed else None
+    if not followed:
+        return
+    with parts.database.begin() as connection:
+        index = _aliased(parts, jobs.get(connection, job_id))
     if index is None:
         return
     leading = index.aliases()
