@@ -1,6 +1,7 @@
 """What a table of somebody else's may be, and what is noticed of it: columns, ids, writes, and who may connect."""
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -126,3 +127,25 @@ def test_a_connection_that_is_refused_is_no_outage(empty_database_url: str, chan
     with pytest.raises(KeyRefused, match=said) as refused, database.transaction("answer"):
         pass
     assert "check the address" in (refused.value.next_step or "")
+
+
+def test_a_look_at_a_whole_table_may_take_longer_than_a_request(empty_database_url: str, index: Index) -> None:
+    """Else the clean-up of a large table could never be proven: each try would end at the request's deadline."""
+    index.upsert(NS, [record("a")])
+    hurried = DatabaseConnection(database_url=empty_database_url, statement_timeout_ms=300)
+    store = PgvectorStore(hurried)
+    opened = store.open(store.describe("shop"))
+    looks = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecfleet' AND wait_event_type = 'Lock'"
+        " AND clock_timestamp() - query_start > interval '0.6 s'"
+    )
+    # Given a look that takes long, here because somebody holds the table
+    with psycopg.connect(empty_database_url.replace("+psycopg", "")) as holder, ThreadPoolExecutor(1) as one:
+        holder.execute("LOCK TABLE shop.embeddings_production IN ACCESS EXCLUSIVE MODE")
+        looking = one.submit(opened.last_write, NS)
+        while not looking.done() and ask(empty_database_url, looks) == [(0,)]:
+            pass
+        holder.rollback()
+    # Then it gets its answer all the same
+    assert looking.result() is not None
+    hurried.close()

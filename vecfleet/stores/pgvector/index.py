@@ -16,7 +16,7 @@ from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
-from vecfleet.stores.pgvector.listing import Listings
+from vecfleet.stores.pgvector.listing import WHOLE_TABLE, Listings
 
 ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
 MAX_TOP_K = 10_000
@@ -187,6 +187,7 @@ class PgvectorIndex:
             table = self._find(connection, namespace)
             if table is None:
                 return None
+            connection.execute(WHOLE_TABLE)
             statement = sql.SQL("SELECT coalesce(sum(xmin::text::bigint), 0) FROM {}").format(table.identifier)
             found = connection.execute(statement).fetchone()
         return int(found[0]) if found else None

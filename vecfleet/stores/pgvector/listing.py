@@ -26,8 +26,8 @@ from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 # Each holds a connection and a snapshot, which keeps the server from cleaning up: few, and not for long.
 _MOST_OPEN, _KEPT_S = 4, 60.0
 _IDLE_TIMEOUT_MS = 120_000
-# Sorting the ids of a hundred million rows takes minutes, far more than a request that reads a page of them.
-_SORT_TIMEOUT_MS = 900_000
+# Looking at every row of a hundred million, or sorting their ids, takes minutes: far more than a page of them.
+WHOLE_TABLE = "SET LOCAL statement_timeout = 900000"
 
 _IN_ORDER = """
     SELECT l.collname FROM pg_index x
@@ -80,6 +80,7 @@ class Listings:
     @staticmethod
     def require_ids(connection: Connection, table: Table) -> None:
         """Raise WrongKind where a row has no id, or two have the same: a record is known by its id."""
+        connection.execute(WHOLE_TABLE)
         column = table.column(CHUNK_ID)
         names = {"table": table.identifier, "id": sql.Identifier(CHUNK_ID)}
         if column is not None and not column.not_null:
@@ -135,7 +136,7 @@ class Listings:
     def _opened(self, table: Table, prefix: str, after: str, doing: str) -> _Open:
         with ExitStack() as opening:
             connection = opening.enter_context(self._database.transaction(doing))
-            connection.execute(f"SET LOCAL statement_timeout = {_SORT_TIMEOUT_MS}")
+            connection.execute(WHOLE_TABLE)
             connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
             cursor = opening.enter_context(connection.cursor(f"ids_{id(table):x}"))
             cursor.execute(statement(table, after, prefix))
