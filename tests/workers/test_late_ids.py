@@ -7,7 +7,7 @@ from orchestrator import services
 from orchestrator.model import LISTED_LATE
 from orchestrator.states import BatchKind, JobState
 from vecfleet.records import Record
-from vecfleet.stores.base import IdPage
+from vecfleet.stores.base import Fetched, IdPage
 from vecfleet.stores.memory import MemoryIndex
 
 
@@ -63,3 +63,29 @@ def test_a_namespace_whose_listing_is_empty_once_is_not_dropped_on_its_account(
     one.until(JobState.ROLLED_BACK)
     # Then what we wrote is gone, and what they wrote is there
     assert one.ids(TARGET) == ["theirs"]
+
+
+def test_a_record_that_a_lagging_fetch_omits_is_not_taken_for_gone_by_a_roll_back(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a verified job, and a target that omits a record from the first answer to each undoing batch
+    one.until(JobState.VERIFIED)
+    original, omitted = MemoryIndex.fetch, set[str]()
+
+    def fetch(index: MemoryIndex, namespace: str, ids: list[str]) -> Fetched:
+        found = original(index, namespace, ids)
+        if namespace != TARGET or not one.table.rows(BatchKind.UNDO):
+            return found
+        late = set(ids[:1]) - omitted
+        omitted.update(late)
+        return Fetched({id: record for id, record in found.records.items() if id not in late}, found.usage)
+
+    monkeypatch.setattr(MemoryIndex, "fetch", fetch)
+
+    # When it is rolled back
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.ROLLED_BACK)
+
+    # Then nothing of it stays
+    assert omitted and one.index.namespace(TARGET) is None
+    assert len(one.ids("s")) == COUNT
