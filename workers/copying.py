@@ -316,6 +316,7 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -
             if erasures.fenced(connection, subjects):
                 raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
+        work.sent[target.namespace] = {one.record.id: fence.seen(one.source_id) for one in group}
 
     refused = work.target.upsert(target.namespace, [one.record for one in group], before)
     return {record.id: why for record, why in refused}

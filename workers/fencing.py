@@ -1,14 +1,22 @@
-"""Whose a record might be, for the fence: by where it goes, where it comes from, and what its own metadata say."""
+"""The fence around tenants that were erased: whose a record might be, and what is to be done where one came too late.
 
+A record may be of a tenant by where it goes, by where it comes from, and by what its own metadata say.
+"""
+
+from collections.abc import Sequence
 from functools import cache
 
 from migrations.routing import Owner, Router
+from orchestrator.ledger import erasures
 from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.owners import owner_of
+from vecfleet.patience import patiently
 from vecfleet.records import Record
+from vecfleet.stores.base import Index
 from vecfleet.tenancy.fences import subject_of
 from workers.placing import Placed
+from workers.work import Work
 
 
 class Fence:
@@ -31,6 +39,33 @@ class Fence:
 
     def seen(self, source_id: str) -> frozenset[str]:
         return self._seen.get(source_id, frozenset())
+
+
+def take_away(work: Work) -> None:
+    """What this worker sent after its lease was over, of tenants that were erased meanwhile, is deleted again.
+
+    Nobody else knows of it: the certificate is written, and no batch looks for it. Whoever is fenced is written by
+    nobody, so nothing else goes with it, however often it is repeated. Dies at any line: the late write stays, which is
+    the window that docs/guarantees.md names.
+    """
+    for namespace, sent in work.sent.items():
+        with work.database.begin() as connection:
+            erased = erasures.fenced(connection, set().union(*sent.values(), subjects_of(namespace)))
+        _delete(work.target.index, namespace, [record_id for record_id, some in sent.items() if some & erased])
+        if subjects_of(namespace) & erased:
+            drop_if_empty(work.target.index, namespace)
+
+
+def _delete(index: Index, namespace: str, ids: Sequence[str]) -> None:
+    for start in range(0, len(ids), index.limits.delete_ids):
+        some = ids[start : start + index.limits.delete_ids]
+        patiently(lambda some=some: index.delete(namespace, some))  # type: ignore[misc]
+
+
+def drop_if_empty(index: Index, namespace: str) -> None:
+    """An erased tenant's namespace goes, unless something is in it."""
+    if not patiently(lambda: index.list_ids(namespace)).ids:
+        patiently(lambda: index.delete_namespace(namespace))
 
 
 def subjects_of(namespace: str) -> frozenset[str]:

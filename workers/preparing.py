@@ -3,7 +3,7 @@
 from orchestrator.ledger import batches, erasures, moves
 from orchestrator.model import Target
 from vecfleet.digests import Tally
-from workers.fencing import subjects_of
+from workers.fencing import drop_if_empty, subjects_of
 from workers.work import Later, Work
 
 # Ids that a target held before, read at once while they are added up.
@@ -26,8 +26,7 @@ def prepare(work: Work, target: Target) -> Target:
         try:
             _require_not_erased(work, target)
         except Later:
-            if not work.target.page(target.namespace).ids:
-                work.target.index.delete_namespace(target.namespace)
+            drop_if_empty(work.target.index, target.namespace)  # without the lease, for it may be over by now
             raise
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"

@@ -18,7 +18,7 @@ from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, BatchKind
 from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
-from workers import asking, checking, cleaning, copying, listing, surveying, undoing
+from workers import asking, checking, cleaning, copying, fencing, listing, surveying, undoing
 from workers.holding import Held
 from workers.lane import Lane
 from workers.process import Process
@@ -143,6 +143,10 @@ def _note_late_writes(work: Work) -> None:
         services.take_back_late_write(work.database, work.lease, sorted(work.wrote))
     except Refused as error:
         log.error("a late write stays: another job has its namespaces by now", why=error.message)
+    try:
+        fencing.take_away(work)
+    except StoreError as error:
+        log.error("a late write of an erased tenant may stay: run `vecfleet forget` again", why=error.message)
 
 
 def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:

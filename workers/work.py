@@ -34,7 +34,11 @@ class NotProven(Exception):
 
 @dataclass
 class Work:
-    """One leased batch being worked on. `wrote` holds the targets it may have written to in this attempt."""
+    """One leased batch being worked on.
+
+    `wrote` holds the targets it may have written to in this attempt, `sent` whose each record is that it sent there:
+    namespace → id → the subjects an erasure may be of.
+    """
 
     database: Database
     settings: Settings
@@ -44,6 +48,7 @@ class Work:
     target: Lane
     router: Router
     wrote: set[int] = field(default_factory=set)
+    sent: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
 
     @property
     def lease(self) -> Lease:

@@ -1,0 +1,48 @@
+"""A worker that goes on after its lease is over, while its tenant was erased: nothing of the tenant comes back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from in_one_process import TARGET, One
+
+from orchestrator.ledger import erasures
+from orchestrator.states import BatchKind
+from vecfleet.names import Tenant
+from vecfleet.stores.memory import MemoryIndex
+from vecfleet.tenancy.fences import subject_of
+
+
+def frozen_at(one: One, monkeypatch: pytest.MonkeyPatch, call: str) -> list[str]:
+    """At its first such call a worker is held up until its lease is over and its tenant, ana, was erased."""
+    original: Callable[..., Any] = getattr(MemoryIndex, call)
+    held_up: list[str] = []
+
+    def late(index: MemoryIndex, namespace: str, *arguments: object) -> Any:
+        if not held_up:
+            held_up.append(namespace)
+            with one.table.begin() as connection:
+                erasures.begin(connection, subject_of(Tenant("ana")), "a person")
+            for held in one.process.holder._held.values():
+                held.lose()
+                one.table.set_batch(
+                    held.lease.id, state="ready", generation=held.lease.generation + 1, lease_owner=None
+                )
+            index.delete_namespace("s")
+            index.delete_namespace(TARGET)
+        return original(index, namespace, *arguments)
+
+    monkeypatch.setattr(MemoryIndex, call, late)
+    return held_up
+
+
+@pytest.mark.parametrize("call", ["create_namespace", "upsert"])
+def test_a_write_that_comes_after_the_erasure_of_its_tenant_is_taken_away_again(
+    one: One, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    held_up = frozen_at(one, monkeypatch, call)
+    while not held_up:
+        one.table.advance()
+        one.deliver()
+    assert held_up == [TARGET] and one.table.rows(BatchKind.COPY)
+    assert one.index.namespace(TARGET) is None
