@@ -18,9 +18,10 @@ import sqlalchemy as sa
 import structlog
 from celery import Celery
 
+from orchestrator import counters, services
 from orchestrator import deciding as d
-from orchestrator import services
 from orchestrator.budgets import over_budget
+from orchestrator.counters import Counters
 from orchestrator.deciding import Snapshot
 from orchestrator.ledger import (
     audit,
@@ -72,9 +73,10 @@ log = structlog.get_logger("vecfleet.dispatcher")
 class Dispatcher:
     """`run` until `stop`; `tick` does one round and is what tests call."""
 
-    def __init__(self, database: Database, celery: Celery) -> None:
+    def __init__(self, database: Database, celery: Celery, counted: Counters) -> None:
         self.database = database
         self.celery = celery
+        self.counted = counted
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
         self._ticks = 0
@@ -141,9 +143,12 @@ class Dispatcher:
 
     def _reap(self, live: list[int]) -> None:
         with self.database.begin() as connection:
-            for batch_id in batches.expired(connection, live, MAX_ATTEMPTS):
+            expired, exhausted = batches.expired(connection, live, MAX_ATTEMPTS)
+            for batch_id in exhausted:
                 copies.park_exhausted(connection, batch_id)
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)
+        if expired:
+            self.counted.note(counters.LEASES_EXPIRED, expired)
         # While Redis still holds wake-ups they are not lost but waiting for a worker: more of them would help nobody.
         if overdue and waiting(self.celery) == 0:
             with self.database.begin() as connection:

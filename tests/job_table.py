@@ -172,7 +172,7 @@ class JobTable:
     def reap(self, limit: int = 8) -> list[int]:
         """What the dispatcher does about leases that ran out. Returns the batches that are beyond their attempts."""
         with self.begin() as connection:
-            spent = batches.expired(connection, [self.job_id], limit)
+            _, spent = batches.expired(connection, [self.job_id], limit)
             for batch_id in spent:
                 copies.park_exhausted(connection, batch_id)
             return spent

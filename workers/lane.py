@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from vecfleet.errors import BadRequest, RateLimited, TooLarge, Transient
+from orchestrator import counters
+from orchestrator.counters import Counters
+from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Answer, Fetched, IdPage, Index, Usage
 from workers.holding import Held
@@ -41,11 +43,14 @@ class NoSlotSoon(RateLimited):
 class Lane:
     """One index, one lease. `usage` adds up what all its calls cost, failed ones included."""
 
-    def __init__(self, index: Index, pace: Pace, share: float, held: Held, deadline_s: float) -> None:
+    def __init__(
+        self, index: Index, pace: Pace, counted: Counters, share: float, held: Held, deadline_s: float
+    ) -> None:
         self.index = index
         self.usage = Usage()
         self.lsns: dict[str, int] = {}  # of our newest write to each namespace, where the service tells
         self._pace = pace
+        self._counted = counted
         self._share = share
         self._held = held
         self._deadline_s = deadline_s
@@ -181,13 +186,18 @@ class Lane:
             if before is not None:
                 before()
             self._held.require(self._deadline_s)
+            operation = limits[0][0].name
             try:
-                return call()
-            except Transient as error:
-                self.usage += Usage(requests=1)
+                answer = call()
+            except StoreError as error:
+                self._counted.note(counters.call(operation, type(error).__name__))
+                if isinstance(error, Transient):
+                    self.usage += Usage(requests=1)
                 if isinstance(error, RateLimited):
                     self._pace.throttled(limits[0][0], error.retry_after)
                 raise
+            self._counted.note(counters.call(operation, "ok"))
+            return answer
 
         tries = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Transient) and not isinstance(error, NoSlotSoon)),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from migrations.routing import Router
 from orchestrator.bootstrap import Fleet
+from orchestrator.counters import Counters
 from orchestrator.ledger import jobs
 from orchestrator.model import Job, Lease
 from vecfleet.errors import BadInput
@@ -29,6 +30,7 @@ class Process:
         self.settings = fleet.settings
         self.database = fleet.database
         self.pace = Pace(fleet.settings.redis_url.get_secret_value())
+        self.counters = Counters(fleet.settings.redis_url.get_secret_value())
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.holder = Holder(self.database, self.owner, self.settings.lease_seconds, self.settings.heartbeat_seconds)
         self._indexes: dict[tuple[str, str], Index] = {}

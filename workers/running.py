@@ -55,7 +55,7 @@ def _work(process: Process, held: Held, job: Job) -> Work:
     deadline = process.settings.request_deadline_seconds
 
     def lane(store: str, info: IndexInfo) -> Lane:
-        return Lane(process.index(store, info), process.pace, job.pace_share, held, deadline)
+        return Lane(process.index(store, info), process.pace, process.counters, job.pace_share, held, deadline)
 
     return Work(
         database=process.database,
@@ -65,6 +65,7 @@ def _work(process: Process, held: Held, job: Job) -> Work:
         source=lane(job.plan.source.store, job.source),
         target=lane(job.plan.target.store, job.target),
         router=process.router(job),
+        counters=process.counters,
     )
 
 

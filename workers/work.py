@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from migrations.reversing import Backward
 from migrations.routing import Router
-from orchestrator import manifests
+from orchestrator import counters, manifests
+from orchestrator.counters import Counters
 from orchestrator.ledger import batches, checks, moves
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
@@ -47,6 +48,7 @@ class Work:
     source: Lane
     target: Lane
     router: Router
+    counters: Counters
     wrote: set[int] = field(default_factory=set)
     sent: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
 
@@ -111,4 +113,7 @@ class Work:
         left = self.settings.freshness_wait_seconds - self.lease.age_seconds
         if left > 0:
             # Look often at first, for most lag is short, and a last time when the wait is over.
-            raise Later(min(left, max(0.5, self.lease.age_seconds)), why)
+            wait = min(left, max(0.5, self.lease.age_seconds))
+            self.counters.note(counters.FRESHNESS_WAITS)
+            self.counters.note(counters.FRESHNESS_WAIT_MS, int(wait * 1_000))
+            raise Later(wait, why)

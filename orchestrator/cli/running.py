@@ -31,11 +31,14 @@ def migrate() -> None:
 
 def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
+    from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
 
     with fleet() as parts:
+        if parts.settings.redis_url is None:
+            raise BadInput("REDIS_URL is not set", next_step=JOIN)
         logs.configure(parts.settings.log_format)
-        found = Dispatcher(parts.database, parts.celery)
+        found = Dispatcher(parts.database, parts.celery, Counters(parts.settings.redis_url.get_secret_value()))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")

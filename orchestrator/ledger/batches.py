@@ -195,8 +195,8 @@ def again(
     )
 
 
-def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> list[int]:
-    """Return batches whose lease ran out to ready. Returns those of them that used up `limit` attempts."""
+def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
+    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts."""
     rows = connection.execute(
         sa.update(t.batch)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
@@ -210,8 +210,8 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> li
             error_text="its worker stopped answering",
         )
         .returning(_B.id, _B.attempts)
-    )
-    return [row.id for row in rows if row.attempts >= limit]
+    ).all()
+    return len(rows), [row.id for row in rows if row.attempts >= limit]
 
 
 def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:

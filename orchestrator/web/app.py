@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from orchestrator import queue, rolling_out
 from orchestrator.bootstrap import Fleet
+from orchestrator.counters import Counters
 from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import route_table
 from orchestrator.ledger.database import Database
@@ -95,7 +96,8 @@ def create(parts: Fleet) -> FastAPI:
     client = PineconeDelphiClient(settings=settings, rollout=rollout, observe=monitor.record_query, books=books)
     reader = PaceReader(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     sampler = Sampler(parts.database, reader)
-    registry.register(FleetCollector(parts.database, sampler, _queued(parts)))
+    counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
+    registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
     app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None, lifespan=_sampling(sampler))
     app.include_router(
         delphi_router(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.counters import FRESHNESS_WAIT_MS, FRESHNESS_WAITS, LEASES_EXPIRED, Counters, calls
 from orchestrator.ledger import figures
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.figures import BUSY_EDGES_S, Figures, JobFigures
@@ -27,8 +28,10 @@ Value = tuple[Sequence[str], float]
 class FleetCollector(Collector):
     """Reads the job table when it is scraped. While that does not answer, it says that it does not, and no more."""
 
-    def __init__(self, database: Database, sampler: Sampler, queued: Callable[[], int]) -> None:
-        self._database, self._sampler, self._queued = database, sampler, queued
+    def __init__(
+        self, database: Database, sampler: Sampler, queued: Callable[[], int], counted: Counters | None
+    ) -> None:
+        self._database, self._sampler, self._queued, self._counted = database, sampler, queued, counted
         self._lock = threading.Lock()
         self._read: Figures | None = None
         self._next_at = 0.0
@@ -44,6 +47,7 @@ class FleetCollector(Collector):
         yield from _of_the_fleet(found, self._queued())
         yield from _of_jobs(found.jobs)
         yield from _of_the_pace(self._sampler)
+        yield from _counted((self._counted.read() if self._counted is not None else None) or {})
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not read the job table."""
@@ -134,6 +138,29 @@ def _of_the_pace(sampler: Sampler) -> Iterable[Metric]:
     for limit, seconds in sampler.refusals().items():
         refused.add_metric((limit,), seconds)
     yield refused
+
+
+def _counted(found: dict[str, int]) -> Iterable[Metric]:
+    """What workers and dispatchers added up together. It begins anew with an empty Redis, as counters may."""
+    of_calls = CounterMetricFamily(
+        "vecfleet_calls", "Calls to the stores by operation and answer", labels=("operation", "answer")
+    )
+    for labels, count in calls(found).items():
+        of_calls.add_metric(labels, count)
+    yield of_calls
+    others: tuple[tuple[str, str, float], ...] = (
+        ("leases_expired", "Leases that ran out: their workers stopped answering", found.get(LEASES_EXPIRED, 0)),
+        ("freshness_waits", "Looks at a store that did not yet show what was written", found.get(FRESHNESS_WAITS, 0)),
+        (
+            "freshness_wait_seconds",
+            "Seconds waited for such a store until the next look",
+            found.get(FRESHNESS_WAIT_MS, 0) / 1_000,
+        ),
+    )
+    for name, meaning, value in others:
+        counter = CounterMetricFamily(f"vecfleet_{name}", meaning)
+        counter.add_metric((), value)
+        yield counter
 
 
 def _gauge(name: str, meaning: str, labels: Sequence[str], values: Iterable[Value]) -> Metric:

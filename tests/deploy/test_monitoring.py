@@ -101,7 +101,8 @@ def told(open_world: OpenWorld) -> Iterator[dict[str, Any]]:
         world.reaches(job_id, JobState.VERIFIED)
         services.clean_up(world.fleet.database, job_id, "a person", by_ids=False)
         world.reaches(job_id, JobState.CLEANED)
-        text = httpx.get(f"{address}/metrics").raise_for_status().text
+        # What workers count comes within a second
+        text = world.until("the calls are counted", lambda: counted(httpx.get(f"{address}/metrics").text))
     yield {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -128,11 +129,18 @@ def test_what_they_ask_for_is_told_of_a_real_run(told: dict[str, Any]) -> None:
         if sample.name.endswith("_count") and sample.labels["step"] == "copy"
     ]
     assert done == [2]
+    calls = {(s.labels["operation"], s.labels["answer"]): s.value for s in told["vecfleet_calls"].samples}
+    assert min(calls["list", "ok"], calls["fetch", "ok"], calls["upsert", "ok"]) >= 2
     # No label can become many
     labels = {label for family in told.values() for sample in family.samples for label in sample.labels}
     assert not labels & UNBOUNDED
     # Nor is one of those that Prometheus sets itself, and would rename
     assert not labels & {"job", "instance"}
+
+
+def counted(text: str) -> str | None:
+    """The metrics, once the last deletions are among the calls."""
+    return text if 'vecfleet_calls_total{answer="ok",operation="delete"}' in text else None
 
 
 def one(told: dict[str, Any], name: str) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from orchestrator.counters import Counters, calls
 from orchestrator.ledger.batches import Fenced
 from orchestrator.model import Lease
 from vecfleet import errors as e
@@ -81,9 +82,9 @@ def pace(redis_url: str) -> CountedPace:
 
 
 @pytest.fixture
-def lane_to(pace: Pace, lease_of: Callable[..., Lease]) -> Callable[..., Lane]:
+def lane_to(pace: Pace, redis_url: str, lease_of: Callable[..., Lease]) -> Callable[..., Lane]:
     def lane_to(index: Index, seconds: float = 60.0) -> Lane:
-        return Lane(index, pace, 1.0, Held(lease_of(seconds)), DEADLINE_S)
+        return Lane(index, pace, Counters(redis_url), 1.0, Held(lease_of(seconds)), DEADLINE_S)
 
     return lane_to
 
@@ -183,6 +184,18 @@ def test_a_hiccup_is_tried_again(lane_to: Callable[..., Lane], error: e.Transien
     assert list(lane.fetch("s", ["r000"])) == ["r000"]
     assert len(sizes(index, "fetch")) == 4
     assert lane.usage.requests == 5
+
+
+def test_every_call_is_counted_by_its_answer(lane_to: Callable[..., Lane], redis_url: str) -> None:
+    before = calls(Counters(redis_url).read() or {})
+    index = Index()
+    lane = lane_to(index)
+    index.faults = [e.RateLimited("429", retry_after=0.001)]
+    lane.fetch("s", ["a"])
+    lane._counted.push()
+    after = calls(Counters(redis_url).read() or {})
+    grown = {one: count - before.get(one, 0) for one, count in after.items() if count != before.get(one, 0)}
+    assert grown == {("fetch", "RateLimited"): 1, ("fetch", "ok"): 1}
 
 
 @pytest.mark.parametrize("error", [e.Unavailable("503"), e.TimedOut(), e.RateLimited("429")])
