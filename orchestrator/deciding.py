@@ -8,6 +8,7 @@ from migrations.plan import Policies
 from orchestrator.ledger.removals import RollBackProgress
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
+from orchestrator.wording import counted, wait_for_a_decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _parked_copies(snapshot: Snapshot) -> list[Command]:
     parked = snapshot.parked(*_COPYING)
     if not parked:
         return []
-    reason = f"{parked} {'batch is' if parked == 1 else 'batches are'} parked"
+    reason = counted(parked, "batch is parked", "batches are parked")
     return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
 
 
@@ -182,7 +183,9 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     if snapshot.targets.get("checking"):
         parked = snapshot.parked(*_CHECKING)
         if parked and not snapshot.unsettled(*_CHECKING):
-            return [To(JobState.NEEDS_ATTENTION, f"{parked} checks are parked", JobState.COPIED)]
+            return [
+                To(JobState.NEEDS_ATTENTION, counted(parked, "check is parked", "checks are parked"), JobState.COPIED)
+            ]
         return []
     differing = snapshot.targets.get("mismatched", 0)
     if differing and snapshot.policies.writers == "dual":
@@ -190,11 +193,14 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     if differing:
         rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
         if snapshot.differing and rounds_left:
-            return [Repair(), To(JobState.RUNNING, f"repairing {differing} targets that differ")]
-        return [To(JobState.NEEDS_ATTENTION, f"{differing} targets differ from their sources", JobState.COPIED)]
-    if snapshot.undecided:
-        reason = f"{snapshot.undecided} parked records wait for a decision"
+            return [
+                Repair(),
+                To(JobState.RUNNING, "repairing " + counted(differing, "target that differs", "targets that differ")),
+            ]
+        reason = counted(differing, "target differs from its sources", "targets differ from their sources")
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.COPIED)]
+    if snapshot.undecided:
+        return [To(JobState.NEEDS_ATTENTION, wait_for_a_decision(snapshot.undecided), JobState.COPIED)]
     if not snapshot.targets.get("verified"):
         return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
     return [To(JobState.VERIFIED)]
@@ -227,7 +233,7 @@ def _cleaning(snapshot: Snapshot) -> list[Command]:
         return [AddClears()]
     parked = snapshot.moves.get(MoveState.PARKED, 0)
     if parked:
-        reason = f"{parked} sources were not deleted: a guard refused"
+        reason = counted(parked, "source was not deleted: a guard refused", "sources were not deleted: a guard refused")
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.CLEANING)]
     return [To(JobState.CLEANED)]
 
@@ -239,7 +245,8 @@ def _rolling_back(snapshot: Snapshot) -> list[Command]:
         return []
     parked = snapshot.parked(*_ROLLING)
     if parked:
-        return [To(JobState.NEEDS_ATTENTION, f"{parked} batches of the roll back are parked", JobState.ROLLING_BACK)]
+        reason = counted(parked, "batch of the roll back is parked", "batches of the roll back are parked")
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
     if progress.changed and snapshot.job.changed_records is None:
         reason = f"refused: {progress.changed} records at the targets are no longer what the job wrote"
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from migrations.plan import LEVELS, Level, Policies
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import JobState, MoveState
+from orchestrator.wording import counted, wait_for_a_decision
 
 # A verdict says what was true when it was made; a day later a person should look again (design §7).
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
@@ -38,9 +39,9 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
     """Every reason why the sources may not be deleted yet."""
     objections = [*_against_state(facts, now), *_against_accounts(facts), *_against_verdicts(facts, now)]
     if facts.undecided:
-        objections.append(f"{facts.undecided} parked records wait for a decision")
+        objections.append(wait_for_a_decision(facts.undecided))
     if facts.parked_batches:
-        objections.append(f"{facts.parked_batches} batches are parked")
+        objections.append(counted(facts.parked_batches, "batch is parked", "batches are parked"))
     objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
     return objections
 

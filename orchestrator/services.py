@@ -65,15 +65,18 @@ def cancel(database: Database, job_id: int, who: str) -> None:
         audit.note(connection, who, "cancel", job_id)
 
 
-def retry(database: Database, job_id: int, who: str, what: str) -> int:
-    """Re-run parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`)."""
+def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[int] | None = None) -> int:
+    """Re-run parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`).
+
+    `only`: of the parked batches these. Raises Refused where there is nothing to run, or one of `only` is not parked.
+    """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         if job.state not in JOB_WORKING | {JobState.NEEDS_ATTENTION}:
             raise Refused(f"a job that is {job.state} has nothing to retry", next_step=_status(job_id))
         count = 0
         if what in ("failed", "all"):
-            count += parked.retry_batches(connection, job_id)
+            count += _retry_batches(connection, job_id, only)
             removals.prove_again(connection, job_id)
         if what in ("parked", "all"):
             count += parked.retry_records(connection, job_id)
@@ -85,6 +88,17 @@ def retry(database: Database, job_id: int, who: str, what: str) -> int:
             jobs.advance(connection, job_id, job.state, JobState.RUNNING, reason=f"{who} retries {count} batches")
         audit.note(connection, who, "retry", job_id, what=what, batches=count)
         return count
+
+
+def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] | None) -> int:
+    waiting = parked.batches(connection, job_id)
+    unknown = sorted(set(only or ()) - {batch.id for batch in waiting})
+    if unknown:
+        raise Refused(
+            f"batch {unknown[0]} of job {job_id} is not parked: nothing was changed",
+            next_step=f"`vecfleet park list {job_id}`",
+        )
+    return parked.retry_batches(connection, job_id, [one for one in waiting if only is None or one.id in only])
 
 
 def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:

@@ -32,10 +32,19 @@ class What(StrEnum):
     ALL = "all"
 
 
-def retry(job: JobId, what: Annotated[What, typer.Argument(help="Parked batches, parked records, or both.")]) -> None:
+def retry(
+    job: JobId,
+    what: Annotated[What, typer.Argument(help="Parked batches, parked records, or both.")],
+    batch: Annotated[
+        list[int] | None,
+        typer.Option("--batch", help="Of the parked batches this one, by its number in `park list`; may be repeated."),
+    ] = None,
+) -> None:
     """Run parked batches again, and only those; or copy parked records again."""
+    if batch and what is not What.FAILED:
+        raise BadInput("--batch names parked batches", next_step=f"`vecfleet retry {job} failed --batch {batch[0]}`")
     with fleet() as parts:
-        count = services.retry(parts.database, job, who(), what)
+        count = services.retry(parts.database, job, who(), what, batch or None)
         say(f"job {job}: {'1 batch runs' if count == 1 else f'{count:,} batches run'} again")
         _show_next(parts, job)
 

@@ -96,9 +96,8 @@ def _shift(connection: sa.Connection, move_id: int, batch_id: int, count: int) -
     )
 
 
-def retry_batches(connection: sa.Connection, job_id: int) -> int:
-    """Parked batches, and only those, become ready again. Returns how many."""
-    parked = batches(connection, job_id)
+def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[ParkedBatch]) -> int:
+    """These parked batches, and only those, become ready again. Returns how many."""
     count = copies.reopen(connection, job_id, [batch.id for batch in parked if batch.kind is BatchKind.COPY])
     others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
     if others:

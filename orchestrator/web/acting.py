@@ -128,10 +128,11 @@ def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 
 def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    what = form.one("what")
+    only = [form.number("batch")] if form.one("batch") else None
+    what = "failed" if only else form.one("what")
     if what not in ("failed", "parked", "all"):
         raise BadInput(f"there is nothing called {what!r} to retry", next_step="`failed`, `parked` or `all`")
-    count = services.retry(parts.database, job_id, who, what)
+    count = services.retry(parts.database, job_id, who, what, only)
     return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
 
 

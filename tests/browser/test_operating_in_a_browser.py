@@ -117,7 +117,7 @@ def test_a_failed_batch_and_a_parked_record_are_found_and_settled_on_the_page(
     page.get_by_text("1 batch runs again.").wait_for()
     # Then it goes, on the viewer's page too; and the record still waits for a decision
     viewer.locator("#part-failed", has_not_text="locked").wait_for(state="attached")
-    expect(page, "state", "wait for a decision")
+    expect(page, "state", "waits for a decision")
 
     # When that may stay behind, then the job comes to its verdict
     page.get_by_role("button", name="Leave behind record huge").click()

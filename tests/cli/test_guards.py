@@ -58,7 +58,7 @@ def test_clean_up_with_undecided_parked_records(vecfleet: Vecfleet, database: Da
     table.advance()
     assert table.job.state is JobState.NEEDS_ATTENTION
     # Then
-    refuse(vecfleet, database, "cleanup", "1", "--yes", says="1 parked records wait for a decision")
+    refuse(vecfleet, database, "cleanup", "1", "--yes", says="1 parked record waits for a decision")
     # And the way out is shown
     listed = vecfleet("park", "list", "1", "--json").json
     assert [(record["id"], record["source"], record["reason"]) for record in listed["records"]] == [
@@ -160,3 +160,22 @@ def test_retrying_runs_failed_batches_and_only_those(vecfleet: Vecfleet, table: 
     # Then
     assert "1 batch runs again" in answer.out
     assert {row.id: row.state for row in table.rows(BatchKind.COPY)} == {good.id: "done", bad.id: "ready"}
+
+
+def test_of_several_failed_batches_one_may_be_retried(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given two parked batches
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.listed({"s": [["a"], ["b"]]})
+    one, other = table.take()
+    table.park(one, "its cause is gone")
+    table.park(other, "no retry helps")
+    table.advance()
+    # When one that is none of them is named, then nothing is run
+    told = vecfleet("retry", "1", "failed", "--batch", "99")
+    assert told.code == 3 and "batch 99 of job 1 is not parked" in told.err
+    assert {row.state for row in table.rows(BatchKind.COPY)} == {"parked"}
+    told = vecfleet("retry", "1", "parked", "--batch", str(one.id))
+    assert told.code == 2 and "--batch names parked batches" in told.err
+    # When one of them is, then it runs alone
+    vecfleet("retry", "1", "failed", "--batch", str(one.id))
+    assert {row.id: row.state for row in table.rows(BatchKind.COPY)} == {one.id: "ready", other.id: "parked"}

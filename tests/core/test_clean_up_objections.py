@@ -64,7 +64,7 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (with_target(check_sequence=None), "the verdict on t2 is void"),
         (with_target(check_state="empty", sequence=4), "the verdict on t2 is void"),
         (with_target(verdict_at=NOW - 24 * HOUR - timedelta(seconds=1)), "the verdict on t2 is more than 24 hours old"),
-        (replace(READY, undecided=1), "1 parked records wait for a decision"),
+        (replace(READY, undecided=1), "1 parked record waits for a decision"),
         (replace(READY, parked_batches=2), "2 batches are parked"),
         (replace(READY, claimed_elsewhere=["s"]), "another live job works on s"),
     ],

@@ -150,7 +150,7 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
         ),
         pytest.param(
             snapshot(J.COPIED, targets={"checking": 1}, batches={(K.VERIFY, B.PARKED): 1}),
-            "1 checks are parked",
+            "1 check is parked",
             J.COPIED,
             id="a parked check",
         ),
@@ -162,7 +162,7 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
         ),
         pytest.param(
             snapshot(J.COPIED, targets={"mismatched": 1, "verified": 4}, differing=1, repairs=2),
-            "1 targets differ from their sources",
+            "1 target differs from its sources",
             J.COPIED,
             id="repair rounds exhausted",
         ),
@@ -190,13 +190,13 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
         ),
         pytest.param(
             snapshot(J.CLEANING, moves={M.CLEANED: 29, M.PARKED: 1}),
-            "1 sources were not deleted",
+            "1 source was not deleted",
             J.CLEANING,
             id="a source that a guard kept",
         ),
         pytest.param(
             snapshot(J.ROLLING_BACK, batches={(K.UNDO, B.PARKED): 1}),
-            "1 batches of the roll back are parked",
+            "1 batch of the roll back is parked",
             J.ROLLING_BACK,
             id="a parked undo",
         ),

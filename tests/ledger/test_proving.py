@@ -76,7 +76,7 @@ def test_after_the_last_round_of_repairs_a_person_is_asked(database: Database) -
                 table.copy(lease, "t-s")
             table.advance(2)
     assert table.job.state is JobState.NEEDS_ATTENTION
-    assert table.job.reason == "1 targets differ from their sources"
+    assert table.job.reason == "1 target differs from its sources"
     table.advance(3)
     assert table.job.state is JobState.NEEDS_ATTENTION
 
@@ -180,7 +180,7 @@ def test_accepting_the_last_parked_record_lets_the_job_go_on_by_itself(database:
     for lease in table.take():
         table.check(lease)
     table.advance()
-    assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 parked records wait for a decision")
+    assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 parked record waits for a decision")
 
     # When a person lets it stay behind, then nobody has to say that the job may go on
     services.accept_parked(table.database, table.job_id, "ana", ["b"])

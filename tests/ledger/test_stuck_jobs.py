@@ -38,7 +38,7 @@ def test_a_target_written_to_again_is_checked_although_another_one_of_its_source
         table.check(lease)
     table.advance(3)
     assert table.targets["t-b"].check_state == "verified"
-    assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 targets differ from their sources")
+    assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 target differs from its sources")
 
 
 def differs_after_cut_over(database: Database) -> JobTable:

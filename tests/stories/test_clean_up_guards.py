@@ -27,7 +27,7 @@ def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(o
         clean_up(world, job_id)
     world.start(workers=1)
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
-    with refused(world, job_id, "1 parked records wait for a decision"):
+    with refused(world, job_id, "1 parked record waits for a decision"):
         clean_up(world, job_id)
     # When it is decided, and all is verified, but readers are not on the new side
     services.accept_parked(world.fleet.database, job_id, WHO, None)
@@ -92,7 +92,7 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
     grown = world.emulator.records(SMALL, "grown")
     services.retry(world.fleet.database, job_id, WHO, "failed")
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
-    assert job.reason == "1 sources were not deleted: a guard refused"
+    assert job.reason == "1 source was not deleted: a guard refused"
     assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "grown": grown})
 
 
@@ -116,7 +116,7 @@ def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(ope
     services.resume(world.fleet.database, job_id, WHO)
     # Then that source is proven again, found changed, and not deleted; the other one is found gone
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
-    assert job.reason == "1 sources were not deleted: a guard refused"
+    assert job.reason == "1 source was not deleted: a guard refused"
     alma = before["alma"] | {changed.id: changed}
     assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "alma": alma})
 

@@ -61,7 +61,7 @@ def test_a_record_that_somebody_else_put_into_a_target_is_left_to_a_person(open_
     # When it is verified
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then the job says so, and does not touch what is not its own
-    assert job.reason == "1 targets differ from their sources"
+    assert job.reason == "1 target differs from its sources"
     verdict = world.targets(job_id)[target_of("alma")].verdict
     assert verdict is not None
     assert (verdict["missing"], verdict["extra"], verdict["different"]) == (0, 1, 0)

@@ -95,6 +95,6 @@ def test_a_source_that_looks_empty_does_not_empty_its_target(open_world: OpenWor
     services.verify(world.fleet.database, job_id, WHO)
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then the rest is where it was, and a person is asked
-    assert job.reason == "1 targets differ from their sources"
+    assert job.reason == "1 target differs from its sources"
     assert len(world.emulator.records(SMALL, target_of("alma"))) == 29
     assert world.move(job_id, "alma").written == 30

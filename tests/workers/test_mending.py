@@ -213,7 +213,7 @@ def test_a_source_that_looks_empty_takes_nothing_from_its_target_and_nothing_fro
     one.until(JobState.NEEDS_ATTENTION)
 
     # Then nothing was removed, and that they were written is on record still
-    assert one.table.job.reason == "1 targets differ from their sources"
+    assert one.table.job.reason == "1 target differs from its sources"
     assert len(one.ids(TARGET)) == COUNT - 1
     move = one.table.move
     assert (move.written, move.gone, move.settled) == (COUNT, 0, COUNT)
