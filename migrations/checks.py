@@ -61,7 +61,7 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
 
 def reachable_targets(snapshot: Snapshot | None, policies: Policies) -> frozenset[str]:
     """Where records that go to their own owners may arrive, as far as the look-up tells (their metadata may add)."""
-    found = {policies.review_namespace} if policies.orphans == "review" else set()
+    found = {policies.review} if policies.review is not None else set()
     owners = set(snapshot.ownership.twins.values()) if snapshot is not None else set()
     for owner in owners:
         try:

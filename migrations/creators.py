@@ -229,4 +229,4 @@ def _settle_unowned(
 
 
 def _is_review(name: str, policies: Policies) -> bool:
-    return policies.orphans == "review" and name == policies.review_namespace
+    return name == policies.review

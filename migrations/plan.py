@@ -103,6 +103,11 @@ class Policies(_Part):
     exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours
 
     @property
+    def review(self) -> str | None:
+        """Where records without an owner go; None where they are parked."""
+        return self.review_namespace if self.orphans == "review" else None
+
+    @property
     def quiet_passes(self) -> int:
         """How many passes in a row must find nothing changed before what was copied is worth verifying."""
         return {"freeze": 0, "dual": 1, "delta": 2}[self.writers]

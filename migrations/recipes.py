@@ -173,7 +173,7 @@ def plan_surveyed(
     router = Router(
         ownership=snapshot.ownership if snapshot else Ownership(),
         lookup_key=common.lookup_key,
-        review_namespace=policies.review_namespace if policies.orphans == "review" else None,
+        review_namespace=policies.review,
     )
     reachable = checks.reachable_targets(snapshot, policies)
     for found in _analyzed(surveyor, survey, moves, router):

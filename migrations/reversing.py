@@ -12,7 +12,7 @@ from migrations import checks
 from migrations.enriching import restore
 from migrations.estimating import CostModel, Prices
 from migrations.plan import NewIndex, Plan, PlannedMove, Policies
-from migrations.routing import Owner, Routed, Unrouted
+from migrations.routing import Owner, Routed, Rule, Unrouted
 from migrations.survey import Surveyor
 from vecfleet import names
 from vecfleet.errors import BadPlan
@@ -22,9 +22,10 @@ from vecfleet.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """The rule of a reverse plan: `sources` are the namespaces that the plan it takes back had emptied."""
+    """The rule of a reverse plan: what the plan it takes back had emptied, and where that sent records for review."""
 
     sources: Collection[str]
+    review: str | None
 
     def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
         """Where the record came from and what it was there, or why it cannot be told. Pure."""
@@ -33,8 +34,8 @@ class Backward:
             return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
         tenant = names.parse(namespace)
         owner = Owner(tenant.creator, tenant.twin) if tenant is not None else None
-        reviewed = record.metadata.get("needs_review") is True
-        return came_from, restore(record, came_from, Routed(namespace, owner, "review" if reviewed else "move"))
+        rule: Rule = "review" if namespace == self.review else "move"
+        return came_from, restore(record, came_from, Routed(namespace, owner, rule))
 
 
 def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, prices: Prices, now: datetime) -> Plan:
@@ -48,7 +49,14 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
     survey = surveyor.survey(original.target.index, into)
     findings = checks.check_indexes(survey)
     # Ids are checked one by one against what is in the old namespaces by now: nothing there is overwritten.
-    policies = Policies(collisions="identical", enrich=False, cut_over="none", soak_seconds=0)
+    policies = Policies(
+        collisions="identical",
+        enrich=False,
+        cut_over="none",
+        soak_seconds=0,
+        orphans=original.policies.orphans,
+        review_namespace=original.policies.review_namespace,
+    )
     written = [name for name in sorted(targets) if name in survey.namespaces and survey.namespaces[name].records]
     moves = [PlannedMove(source=name, records=survey.namespaces[name].records) for name in written]
     sources = tuple(sorted(move.source for move in original.moves))

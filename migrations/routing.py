@@ -13,7 +13,7 @@ from vecfleet.errors import BadName
 from vecfleet.owners import LOOKUP_KEY, Owner, Ownership, owner_of
 from vecfleet.records import Record
 
-__all__ = ["Fixed", "Owner", "Ownership", "Routed", "Router", "Unrouted"]
+__all__ = ["Fixed", "Owner", "Ownership", "Routed", "Router", "Rule", "Unrouted"]
 
 Rule = Literal["move", "metadata", "twin", "source", "record", "review"]
 

@@ -84,7 +84,7 @@ class Placer:
         """
         if not self.policies.enrich or self.backward is not None:
             return False
-        answer = Backward((self.source,)).take_back(record, namespace)
+        answer = Backward((self.source,), self.policies.review).take_back(record, namespace)
         if isinstance(answer, Unrouted):
             return False
         placed = self.place(replace(answer[1], id=record.id.removeprefix(self.prefix)))

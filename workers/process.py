@@ -63,9 +63,7 @@ class Process:
             if job.id not in self._routers:
                 with self.database.begin() as connection:
                     ownership = jobs.ownership(connection, job.id)
-                policies = job.plan.policies
-                review = policies.review_namespace if policies.orphans == "review" else None
-                self._routers[job.id] = Router(ownership, job.plan.lookup_key, review)
+                self._routers[job.id] = Router(ownership, job.plan.lookup_key, job.plan.policies.review)
             return self._routers[job.id]
 
 

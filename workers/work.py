@@ -83,7 +83,7 @@ class Work:
     @once
     def placer(self) -> Placer:
         plan = self.job.plan
-        backward = Backward(plan.old_namespaces) if plan.takes_back else None
+        backward = Backward(plan.old_namespaces, plan.policies.review) if plan.takes_back else None
         return Placer(
             self.move.source, self.move, self.router, plan.policies, self.target.index, self.move.prefix, backward
         )

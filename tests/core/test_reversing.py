@@ -1,0 +1,35 @@
+"""The way back gives every record as it was, whatever its metadata held before."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrations.enriching import Conflict, enrich
+from migrations.reversing import Backward
+from migrations.routing import Owner, Routed
+from vecfleet.records import Metadata, Record
+
+KEYS = st.sampled_from(["needs_review", "migrated_from", "creator_id", "twin_id", "_vecfleet_prev", "text"])
+VALUES = st.one_of(st.booleans(), st.just(1.0), st.sampled_from(["s", "ana", "t", "{}", '{"creator_id":"x"}']))
+ROUTES = (
+    Routed("creator_ana_twin_t", Owner("ana", "t")),
+    Routed("by_hand", None),
+    Routed("review", None, "review"),
+)
+
+
+@given(metadata=st.dictionaries(KEYS, VALUES), routed=st.sampled_from(ROUTES))
+def test_there_and_back_a_record_is_what_it_was(metadata: Metadata, routed: Routed) -> None:
+    record = Record("r", b"", metadata=metadata)
+    there = enrich(record, "s", routed, "overwrite")
+    assert not isinstance(there, Conflict)
+    assert Backward(("s",), review="review").take_back(there, routed.target) == ("s", record)
+
+
+@pytest.mark.parametrize("namespace", ["creator_ana_twin_t", "by_hand"])
+def test_a_mark_for_review_of_ones_own_comes_back_from_anywhere(namespace: str) -> None:
+    there = Record("r", b"", metadata={"needs_review": True, "migrated_from": "s"})
+    assert Backward(("s",), review=None).take_back(there, namespace) == (
+        "s",
+        Record("r", b"", metadata={"needs_review": True}),
+    )
