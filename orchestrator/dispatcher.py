@@ -82,6 +82,7 @@ class Dispatcher:
         self._ticks = 0
         self._rests_until: dict[int, float] = {}
         self._budget_seen: dict[int, int] = {}
+        self._stuck: dict[int, tuple[str, str | None]] = {}  # by which error, and the reason before
 
     def run(self) -> None:
         """Tick until stopped. An unreachable job table is waited out, never given up on."""
@@ -116,12 +117,26 @@ class Dispatcher:
         for job_id in live:
             try:
                 wakeups += self._tend(job_id)
+                self._say_stuck(job_id, None)
             except Unreachable:
                 raise
-            except Exception:
+            except Exception as error:
                 # One job that cannot be decided must not stop the others; it says so and is tried at the next tick.
                 log.exception("a job cannot be advanced", job=job_id)
+                self._say_stuck(job_id, type(error).__name__)
         return self._send(wakeups)
+
+    def _say_stuck(self, job_id: int, error: str | None) -> None:
+        """The job's reason tells that it cannot be advanced, once; and is what it was when it can be again."""
+        if (error is None) == (job_id not in self._stuck):
+            return
+        with self.database.begin() as connection:
+            if error is None:
+                jobs.explain_instead(connection, job_id, _stuck_by(self._stuck[job_id][0]), self._stuck.pop(job_id)[1])
+            else:
+                before = jobs.get(connection, job_id).reason
+                jobs.explain(connection, job_id, _stuck_by(error))
+                self._stuck[job_id] = error, before
 
     def _tend(self, job_id: int) -> list[Wakeup]:
         """Let one job take its next step, then fill its window."""
@@ -161,6 +176,10 @@ class Dispatcher:
             with self.database.begin() as connection:
                 batches.undispatch(connection, unsent)
         return len(wakeups) - len(unsent)
+
+
+def _stuck_by(error: str) -> str:
+    return f"the dispatcher cannot advance it and keeps trying: {error}; its log has the whole of it"
 
 
 def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:

@@ -141,7 +141,7 @@ def _note_late_writes(work: Work) -> None:
     if not work.wrote:
         return
     try:
-        services.take_back_late_write(work.database, work.lease, sorted(work.wrote))
+        services.note_late_write(work.database, work.lease, sorted(work.wrote))
     except Refused as error:
         log.error("a late write stays: another job has its namespaces by now", why=error.message)
     try:

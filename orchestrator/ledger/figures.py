@@ -58,7 +58,7 @@ class JobFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`late_writes`: acts by which a write from after a lost lease was taken back."""
+    """`late_writes`: writes that may have come after their lease was lost."""
 
     leads: bool
     by_state: dict[str, int]
@@ -88,7 +88,7 @@ def read(connection: sa.Connection) -> Figures:
     _steps(connection, every)
     lead = leadership.seconds_left(connection)
     late: int = connection.execute(
-        sa.select(sa.func.count()).select_from(t.audit).where(t.audit.c.action == "take back")
+        sa.select(sa.func.count()).select_from(t.audit).where(t.audit.c.action == "late write")
     ).scalar_one()
     return Figures(lead is not None and lead > 0, {row[0]: row[1] for row in states}, list(every.values()), late)
 

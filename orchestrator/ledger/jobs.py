@@ -259,6 +259,11 @@ def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
     )
 
 
+def explain_instead(connection: sa.Connection, job_id: int, was: str, reason: str | None) -> None:
+    """Replace this reason; another that came meanwhile stays."""
+    connection.execute(sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason == was).values(reason=reason))
+
+
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
     """Set a lever or a mark of the job."""
     connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))

@@ -68,7 +68,7 @@ def _of_the_fleet(found: Figures, queued: int) -> Iterable[Metric]:
     yield _gauge("vecfleet_queue_depth", "Wake-ups in Redis that no worker took yet", (), [((), queued)])
     states = [((state,), found.by_state.get(state, 0)) for state in JobState]
     yield _gauge("vecfleet_jobs", "Jobs by state", ("state",), states)
-    late = CounterMetricFamily("vecfleet_late_writes", "Writes from after a lost lease that were taken back")
+    late = CounterMetricFamily("vecfleet_late_writes", "Writes that may have come after their lease was lost")
     late.add_metric((), found.late_writes)
     yield late
 

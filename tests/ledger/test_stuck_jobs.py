@@ -1,12 +1,17 @@
 """No job waits for ever without saying why, and from wherever it stops there is a way back."""
 
+from unittest.mock import Mock
+
 import pytest
 from job_table import JobTable, plan_of, planned
 from stages import cleaning, verified
 
-from orchestrator import services
+from orchestrator import dispatcher, services
+from orchestrator.counters import Counters
+from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import removals
 from orchestrator.ledger.database import Database
+from orchestrator.queue import make_app
 from orchestrator.states import BatchKind, JobState
 from vecfleet.errors import Refused
 
@@ -104,3 +109,24 @@ def test_what_was_copied_is_not_rolled_back_once_its_source_may_be_deleted(datab
     assert table.job.state is JobState.CANCELLED
     with pytest.raises(Refused, match="before clean-up"):
         services.roll_back(table.database, table.job_id, "ana", None)
+
+
+def test_a_job_that_the_dispatcher_cannot_advance_says_so_until_it_can(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a dispatcher, and a job whose next step breaks
+    table = verified(database)
+    found = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    broken = Mock(side_effect=ZeroDivisionError)
+    monkeypatch.setattr(dispatcher, "advance", broken)
+    before = table.job.reason
+    # When it looks at it, twice
+    for _ in range(2):
+        found.tick()
+    # Then the job tells why nothing happens
+    assert broken.call_count == 2
+    assert "cannot advance it and keeps trying: ZeroDivisionError" in (table.job.reason or "")
+    # And no longer once it can
+    monkeypatch.undo()
+    found.tick()
+    assert table.job.reason == before
