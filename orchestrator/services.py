@@ -14,10 +14,9 @@ from orchestrator.guards import CleanUpFacts, against_clean_up, reaches
 from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
-from orchestrator.model import Job, Lease
+from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
 from orchestrator.stepping import against_step
-from orchestrator.wording import counted
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -318,48 +317,14 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         if batches.any_copy_leased(connection, job_id):
             raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
         if job.state is JobState.CANCELLED:
-            _claim_again(connection, job)
+            claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)
         removals.begin_rolling_back(connection, job_id)
         jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
         audit.note(connection, who, "roll back", job_id, changed=changed)
 
 
-def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
-    """A worker without a lease may have written to these targets: it is on record, and their verdicts are void.
-
-    Before the readers move that is enough, for they are checked again; after a roll back what was undone is undone
-    again; and where the target tells the truth by now, the job says it, for nobody else could tell the write from an
-    application's. Called by that worker itself, for it alone knows. Dies before the first commit: the write stays until
-    the next check; before the second: it stays on record only. Raises Refused where another job has the namespaces.
-    """
-    with database.begin() as connection:
-        job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
-        moves.raise_sequence(connection, target_ids)
-        audit.note(connection, "fleet", "late write", job.id, batch=lease.id, targets=list(target_ids))
-        if job.state in (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED):
-            where = counted(len(target_ids), "target", "targets")
-            jobs.explain(
-                connection,
-                job.id,
-                f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
-                "after readers had moved there: compare them with what the application wrote",
-            )
-    if job.state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
-        _take_back(database, lease, target_ids)
-
-
-def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
-    with database.begin() as connection:
-        job = jobs.get(connection, lease.job_id, lock=True)
-        removals.take_back(connection, lease, target_ids)
-        if job.state is JobState.ROLLED_BACK:
-            _claim_again(connection, job)
-            jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")
-        audit.note(connection, "fleet", "take back", job.id, batch=lease.id, targets=list(target_ids))
-
-
-def _claim_again(connection: sa.Connection, job: Job) -> None:
+def claim_again(connection: sa.Connection, job: Job) -> None:
     """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]

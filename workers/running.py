@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from orchestrator import retrying, services
+from orchestrator import late_writes, retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
@@ -141,7 +141,7 @@ def _note_late_writes(work: Work) -> None:
     if not work.wrote:
         return
     try:
-        services.note_late_write(work.database, work.lease, sorted(work.wrote))
+        late_writes.note_late_write(work.database, work.lease, sorted(work.wrote))
     except Refused as error:
         log.error("a late write stays: another job has its namespaces by now", why=error.message)
     try:

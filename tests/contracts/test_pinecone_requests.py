@@ -373,14 +373,22 @@ def test_a_pod_index_is_created_anew_as_a_serverless_one(start: Start) -> None:
     assert created["deployment"] == MANAGED
 
 
-def test_a_host_named_in_the_settings_stands_for_the_one_the_control_plane_names(start: Start) -> None:
+def test_a_host_named_in_the_settings_is_dialed_and_changes_nothing_of_what_the_index_is(start: Start) -> None:
+    # Given an index that one machine reaches in another way than the control plane says
     server = start(lambda _: Answer(200, described({"_values": VALUES})))
-
-    info = pinecone_store(server.address, pinecone_index_name="an-index", pinecone_host="private.example.com").describe(
-        "an-index"
+    control = pinecone_store(server.address)
+    data = start(lambda _: Answer(200, {"vectors": [{"id": "a"}], "namespace": "ns"}))
+    here = pinecone_store(
+        server.address, pinecone_index_name="an-index", pinecone_host=data.address, pinecone_transport="rest"
     )
 
-    assert info.host == "private.example.com"
+    # When it is read there, then it is asked at that host
+    index = here.open(here.describe("an-index"))
+    assert index.list_ids("ns").ids == ["a"]
+    assert [asked.path.partition("?")[0] for asked in data.asked] == ["/vectors/list"]
+
+    # And is the same index as everywhere, so that two jobs cannot claim one namespace under two names
+    assert index.info == control.describe("an-index")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from time import sleep
 import sqlalchemy as sa
 from stages import a_job, target_of
 
-from orchestrator import services
+from orchestrator import late_writes
 from orchestrator import tables as t
 from orchestrator.ledger import jobs
 from orchestrator.ledger.database import Database
@@ -24,7 +24,7 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
     with ThreadPoolExecutor(1) as pool:
         with table.begin() as connection:
             jobs.get(connection, table.job_id, lock=True)
-            noted = pool.submit(services.note_late_write, table.database, lease, [target.id])
+            noted = pool.submit(late_writes.note_late_write, table.database, lease, [target.id])
             sleep(0.3)
             connection.execute(sa.update(t.target).where(t.target.c.id == target.id).values(check_state="verified"))
         noted.result(timeout=30)

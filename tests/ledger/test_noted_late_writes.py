@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from stages import a_job, target_of
 
-from orchestrator import services
+from orchestrator import late_writes, services
 from orchestrator import tables as t
 from orchestrator.ledger.database import Database
 
@@ -20,7 +20,7 @@ def test_once_readers_have_moved_the_job_says_where_an_older_record_may_stand(da
     table.advance()
     services.cut_over(table.database, table.job_id, "ana", 100)
     # When that worker wakes up and tells that it may have written
-    services.note_late_write(table.database, late, [target_of(table).id])
+    late_writes.note_late_write(table.database, late, [target_of(table).id])
     # Then the job says so, and the audit
     assert f"older records of batch {late.id} to 1 target after readers had moved there" in (table.job.reason or "")
     with table.begin() as connection:

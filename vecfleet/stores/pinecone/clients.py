@@ -22,6 +22,7 @@ from pinecone.models.vectors.search import SearchRecordsResponse
 
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo
 
 T = TypeVar("T")
 
@@ -87,6 +88,14 @@ def data_plane(control: Pinecone, host: str) -> Index:
         raise BadInput(error.message, next_step="check the host that the control plane names for this index") from error
     _switch_retries_off(index)
     return index
+
+
+def dialed(info: IndexInfo, settings: Settings) -> str:
+    """Where this process reaches the index. What the service calls its host stays its identity: jobs, claims and the
+    pace go by that, however differently each machine dials.
+    """
+    own = settings.pinecone_host if info.name == settings.pinecone_index_name else None
+    return own or info.host
 
 
 def _switch_retries_off(index: Index) -> None:

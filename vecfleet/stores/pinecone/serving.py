@@ -19,7 +19,7 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits
 from vecfleet.stores.pinecone import records as wire
-from vecfleet.stores.pinecone.clients import PerProcess, api_key
+from vecfleet.stores.pinecone.clients import PerProcess, api_key, dialed
 from vecfleet.stores.pinecone.errors import AbsentNamespace, translated
 from vecfleet.stores.pinecone.index import wire_name
 from vecfleet.stores.pinecone.store import PineconeStore
@@ -38,7 +38,7 @@ class PineconeServing:
     def __init__(self, settings: Settings, index: str) -> None:
         store = PineconeStore(settings)
         self._info = PerProcess(lambda: store.describe(index))
-        self._client = PerProcess(lambda: Index(host=self.info.host, **_options(settings)))
+        self._client = PerProcess(lambda: Index(host=dialed(self.info, settings), **_options(settings)))
 
     @property
     def info(self) -> IndexInfo:
@@ -113,7 +113,7 @@ class AsyncPineconeServing:
     async def _client(self) -> AsyncIndex:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            host = (await self.describe()).host
+            host = dialed(await self.describe(), self._settings)
             # Another coroutine may have made one meanwhile; then that one is kept.
             self._clients.setdefault(loop, AsyncIndex(host=host, **_options(self._settings)))
         return self._clients[loop]

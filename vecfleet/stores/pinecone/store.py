@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from pinecone.models.indexes.index import IndexModel
-
 from vecfleet.errors import Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
@@ -11,7 +9,7 @@ from vecfleet.stores.pinecone import kinds
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.backups import PineconeBackups
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
-from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane
+from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
 
@@ -32,12 +30,12 @@ class PineconeStore:
 
     def indexes(self) -> list[IndexInfo]:
         with translated("list the indexes"):
-            return sorted(map(self._info, self._client.get().indexes.list()), key=lambda info: info.name)
+            return sorted(map(kinds.info_of, self._client.get().indexes.list()), key=lambda info: info.name)
 
     def describe(self, index: str) -> IndexInfo:
         try:
             with translated(f"describe the index {index!r}"):
-                return self._info(self._client.get().indexes.describe(index))
+                return kinds.info_of(self._client.get().indexes.describe(index))
         except Missing as error:
             existing = ", ".join(info.name for info in self.indexes()) or "none"
             raise Missing(
@@ -70,7 +68,7 @@ class PineconeStore:
                     tags=tags,
                     timeout=READY_SECONDS,
                 )
-        return self._info(created)
+        return kinds.info_of(created)
 
     def protected(self, index: str) -> bool:
         with translated(f"describe the index {index!r}"):
@@ -87,21 +85,15 @@ class PineconeStore:
         """Raises WrongKind for an index of documents."""
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info))
-        client = PerProcess(lambda: data_plane(self._client.get(), info.host))
-        return PineconeIndex(info, client, self._lane(info), NamespaceAliases(info.host, self._settings))
+        host = dialed(info, self._settings)
+        client = PerProcess(lambda: data_plane(self._client.get(), host))
+        return PineconeIndex(info, client, self._lane(info, host), NamespaceAliases(host, self._settings))
 
-    def _lane(self, info: IndexInfo) -> BytesLane | None:
+    def _lane(self, info: IndexInfo, host: str) -> BytesLane | None:
         key = self._settings.pinecone_api_key
         if self._settings.pinecone_transport == "rest" or info.kind is Kind.POD or key is None:
             return None
-        return BytesLane(info, key.get_secret_value(), self._settings.request_deadline_seconds)
-
-    def _info(self, model: IndexModel) -> IndexInfo:
-        info = kinds.info_of(model)
-        host = self._settings.pinecone_host
-        if host is not None and info.name == self._settings.pinecone_index_name:
-            return replace(info, host=host)
-        return info
+        return BytesLane(replace(info, host=host), key.get_secret_value(), self._settings.request_deadline_seconds)
 
 
 def _documents(info: IndexInfo) -> str:
