@@ -3,16 +3,18 @@
 What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from orchestrator.ledger import erasures, forgetting
+from migrations.plan import read_plan
+from orchestrator.ledger import belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
-from orchestrator.traces import Traces
+from orchestrator.traces import Traces, Words
+from vecfleet.errors import BadPlan
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -45,14 +47,16 @@ class JobTableBooks:
         # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
         with self._database.begin() as connection:
             erasures.note_leases(connection, number)
-            known = forgetting.ownership_of(connection, tenant)
+            known = belonging.of_tenant(connection, tenant)
+            anywhere = belonging.anywhere(connection, tenant)
             return Begun(
                 number,
-                known["twin"],
-                known["source"],
-                tuple(sorted(forgetting.namespaces_of(connection, tenant))),
-                tuple(sorted(forgetting.others(connection, tenant))),
+                anywhere.twins,
+                anywhere.sources,
+                _by_name(here.legacy for here in known.values()),
+                _by_name(here.others for here in known.values()),
                 tuple(sorted(forgetting.lookup_keys(connection))),
+                known,
             )
 
     def wait_s(self, number: int) -> float:
@@ -65,7 +69,7 @@ class JobTableBooks:
     ) -> dict[str, Any]:
         """Dies before the commit: the fence stands, and the next erasure of this tenant does it all again."""
         with self._database.begin() as connection:
-            own = {one.name for one in found if one.whole} | forgetting.namespaces_of(connection, tenant)
+            own = {(one.index, one.name) for one in found if one.whole} | belonging.places_of(connection, tenant)
             traces = Traces(tenant, own, number)
             rows = forgetting.forget(connection, traces, found)
         files = blot_files(self._settings, traces)
@@ -77,21 +81,37 @@ class JobTableBooks:
         return complete
 
 
+def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(sorted({name for some in names for name in some}))
+
+
 def blot_files(settings: Settings, traces: Traces) -> int:
     """Black out the tenant's name in logs and plan files, in place and in its length: who appends goes on undisturbed.
 
     A plan file that named the tenant is refused from then on, as one that was edited. Gives how many files it was in.
     """
     count = 0
-    for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS, settings.vecfleet_root / PLANS):
-        if folder.is_dir():
-            count += sum(_blot(path, traces) for path in sorted(folder.iterdir()) if path.is_file())
-    return count
+    for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS):
+        count += sum(_blot(path, traces.words()) for path in _files(folder))
+    return count + sum(_blot(path, _words_of_plan(path, traces)) for path in _files(settings.vecfleet_root / PLANS))
 
 
-def _blot(path: Path, traces: Traces) -> bool:
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+
+def _words_of_plan(path: Path, traces: Traces) -> Words:
+    """A plan says which indexes it is about; a file that is none may be about any."""
+    try:
+        plan = read_plan(path)
+    except BadPlan:
+        return traces.words()
+    return traces.words(plan.source.index, plan.target.index)
+
+
+def _blot(path: Path, words: Words) -> bool:
     with path.open("r+b") as file:
-        spans = traces.spans(file.read())
+        spans = words.spans(file.read())
         for start, end in spans:
             file.seek(start)
             file.write(_BLOT * (end - start))

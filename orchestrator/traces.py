@@ -5,7 +5,7 @@ too little would.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vecfleet import names
@@ -17,42 +17,62 @@ _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
 
 
 class Traces:
-    """One tenant, by its name and its namespaces' names, and what stands for it once it is forgotten."""
+    """One tenant, by its name and by its places (index, namespace), and what stands for it once it is forgotten.
 
-    def __init__(self, tenant: Tenant, namespaces: Iterable[str], number: int) -> None:
+    A namespace of the same name in another index may be another tenant's, and keeps its name. So do the default and the
+    public namespace, which are everybody's.
+    """
+
+    def __init__(self, tenant: Tenant, places: Iterable[tuple[str, str]], number: int) -> None:
         self.tenant = tenant
         self._number = number
-        self._names = {name: f"erased-{number}-{seq}" for seq, name in enumerate(sorted(set(namespaces)), start=1)}
-        own = names.build(tenant.creator, tenant.twin)
-        twins = rf"|{re.escape(own)}_twin_{_REST}" if tenant.twin is None else ""
-        # The id of a single twin may be another creator's twin's too; its namespaces are its own.
-        words = {own, *self._names} | ({tenant.creator} if tenant.twin is None else set())
-        longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
-        self._pattern = re.compile(rf"{_BEFORE}(?:{'|'.join(longest_first)}{twins}){_AFTER}")
-        self._bytes = re.compile(self._pattern.pattern.encode())
+        self._places = {place for place in places if place[1] not in (names.DEFAULT, names.PUBLIC)}
+        called = sorted({name for _, name in self._places})
+        self._names = {name: f"{self.pseudonym}-{seq}" for seq, name in enumerate(called, start=1)}
+        self._words: dict[frozenset[str] | None, Words] = {}
 
     @property
     def pseudonym(self) -> str:
         return f"erased-{self._number}"
 
-    @property
-    def namespaces(self) -> list[str]:
-        return list(self._names)
-
-    def name(self, namespace: str) -> str:
+    def name(self, index: str, namespace: str) -> str:
         """What a namespace is called from now on: another name where it was the tenant's, each its own."""
-        return self._names.get(namespace, namespace)
+        return self._names[namespace] if (index, namespace) in self._places else namespace
 
-    def is_own(self, namespace: str) -> bool:
-        return namespace in self._names or names.belongs_to(namespace, self.tenant.creator, self.tenant.twin)
+    def is_own(self, index: str, namespace: str) -> bool:
+        its = names.belongs_to(namespace, self.tenant.creator, self.tenant.twin)
+        return its or (index, namespace) in self._places
 
-    def in_text(self, text: str) -> bool:
-        return self._pattern.search(text) is not None
+    def words(self, *indexes: str) -> "Words":
+        """The tenant's name in texts about these indexes; in texts about nobody knows which, where none is given."""
+        key = frozenset(indexes) or None
+        if key not in self._words:
+            known = {
+                name: self._names[name]
+                for index, name in self._places
+                if key is None or index in key or names.belongs_to(name, self.tenant.creator, self.tenant.twin)
+            }
+            self._words[key] = Words(self.tenant, known, self.pseudonym)
+        return self._words[key]
+
+
+class Words:
+    """What to look for in texts, and what to put in its place."""
+
+    def __init__(self, tenant: Tenant, known: Mapping[str, str], pseudonym: str) -> None:
+        self._names, self._pseudonym = known, pseudonym
+        own = names.build(tenant.creator, tenant.twin)
+        twins = rf"|{re.escape(own)}_twin_{_REST}" if tenant.twin is None else ""
+        # The id of a single twin may be another creator's twin's too; its namespaces are its own.
+        words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
+        longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
+        self._pattern = re.compile(rf"{_BEFORE}(?:{'|'.join(longest_first)}{twins}){_AFTER}")
+        self._bytes = re.compile(self._pattern.pattern.encode())
 
     def replaced(self, value: Any) -> Any:
         """The same JSON value without the tenant's name."""
         if isinstance(value, str):
-            return self._names.get(value) or self._pattern.sub(self.pseudonym, value)
+            return self._names.get(value) or self._pattern.sub(self._pseudonym, value)
         if isinstance(value, list):
             return [self.replaced(one) for one in value]
         if isinstance(value, dict):

@@ -14,6 +14,7 @@ from orchestrator import tables as t
 from orchestrator.ledger import batches, checks, differences, moves, striking
 from orchestrator.states import BatchKind
 from orchestrator.traces import Traces
+from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY
@@ -29,40 +30,8 @@ _TEXTS = (
     (t.target, ("verdict",)),
     (t.parked_record, ("reason",)),
 )
-
-
-def namespaces_of(connection: sa.Connection, tenant: Tenant) -> set[str]:
-    """Every namespace that the job table knows as nobody's but this tenant's, old ones included."""
-    mine = Traces(tenant, (), 0)
-    found: set[str] = set()
-    for move in connection.execute(sa.select(_M.source, _M.to, _M.creator, _M.twin).distinct()):
-        if move.to is not None and _is(move, tenant):
-            found |= {move.source, move.to}
-        found |= {name for name in (move.source, move.to) if name is not None and mine.is_own(name)}
-    for row in connection.execute(sa.select(_T.namespace, _T.creator, _T.twin).distinct()):
-        if mine.is_own(row.namespace) or _is(row, tenant):
-            found.add(row.namespace)
-    twins = sa.select(_O.key, _O.creator, _O.twin).where(_O.kind == "twin", _O.creator == tenant.creator)
-    return found | {row.key for row in connection.execute(twins) if _is(row, tenant)}
-
-
-def _is(row: Any, tenant: Tenant) -> bool:
-    return row.creator == tenant.creator and tenant.twin in (None, row.twin)
-
-
-def others(connection: sa.Connection, tenant: Tenant) -> set[str]:
-    """Old namespaces that the job table knows as another tenant's alone."""
-    fixed = sa.select(_M.source, _M.creator, _M.twin).where(_M.to.is_not(None), _M.creator.is_not(None)).distinct()
-    return {row.source for row in connection.execute(fixed) if not _is(row, tenant)}
-
-
-def ownership_of(connection: sa.Connection, tenant: Tenant) -> dict[str, dict[str, str | None]]:
-    """What look-ups named as this tenant's: `twin` and `source` → id → its twin."""
-    known: dict[str, dict[str, str | None]] = {"twin": {}, "source": {}}
-    for row in connection.execute(sa.select(t.ownership).where(_O.creator == tenant.creator)):
-        if _is(row, tenant):
-            known[row.kind][row.key] = row.twin
-    return known
+_J = t.job.c
+_OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
 
 
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
@@ -85,20 +54,22 @@ def _owned(tenant: Tenant) -> Any:
 
 def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> int:
     """The tenant's ids leave all batches. Batches are locked before targets, as workers do."""
+    moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
     whole_moves = {
-        row.id: row
-        for row in connection.execute(sa.select(t.move))
-        if traces.is_own(row.source) or (row.to is not None and traces.is_own(row.to))
+        row.id
+        for row in connection.execute(moved)
+        if traces.is_own(row.old, row.source) or (row.to is not None and traces.is_own(row.new, row.to))
     }
-    whole_targets = [row.id for row in connection.execute(sa.select(t.target)) if traces.is_own(row.namespace)]
+    written = sa.select(_T.id, _T.namespace, _NEW).join(t.job, _J.id == _T.job_id)
+    whole_targets = [row.id for row in connection.execute(written) if traces.is_own(row.new, row.namespace)]
     among = {(one.index, one.name): one.records for one in found if not one.whole}
     count, unknown = 0, set[int]()
-    for batch in list(_concerned(connection, set(whole_moves), whole_targets, among)):
+    for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
         struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
         if struck:
             unknown |= striking.strike(connection, batch.id, struck)
             count += len(struck)
-    _expect_less(connection, set(whole_moves), among)
+    _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
     for target_id in sorted(unknown - set(whole_targets)):
         moves.raise_sequence(connection, [target_id])  # what it should hold is not known: its verdict is void
@@ -120,8 +91,7 @@ def _concerned(
     tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
     tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
     query = (
-        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, t.job.c.source["name"].astext.label("old"))
-        .add_columns(t.job.c.target["name"].astext.label("new"))
+        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, _OLD, _NEW)
         .join(t.move, _M.id == _B.move_id)
         .join(t.job, t.job.c.id == _B.job_id)
         .where(_B.kind == BatchKind.COPY)
@@ -190,9 +160,9 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 
 def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mapping[str, int]]) -> None:
     """Targets that others share: the tenant's ids leave them, and what is being checked there is checked anew."""
-    indexes = sa.select(_T.id, _T.namespace, _T.check_state, t.job.c.target["name"].astext.label("at"))
-    for row in connection.execute(indexes.join(t.job, t.job.c.id == _T.job_id)).all():
-        ids = among.get((row.at, row.namespace))
+    targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW).join(t.job, _J.id == _T.job_id)
+    for row in connection.execute(targets).all():
+        ids = among.get((row.new, row.namespace))
         if not ids:
             continue
         gone = connection.execute(
@@ -218,32 +188,62 @@ def _held(target_id: int) -> Any:
 
 def _rename(connection: sa.Connection, traces: Traces) -> int:
     """Namespaces, creators and twins under names that tell nothing. Gives how many rows were renamed."""
-    tenant, count = traces.tenant, 0
-    pairs = ((t.move, "source"), (t.move, "to"), (t.target, "namespace"), (t.claim, "namespace"))
-    for table, column in (*pairs, (t.route, "new_namespace")):
-        for name in traces.namespaces:
-            renamed = sa.update(table).where(table.c[column] == name).values({column: traces.name(name)})
-            count += connection.execute(renamed).rowcount
-    for row in connection.execute(sa.select(_R.id, _R.old_namespaces)).all():
-        old = [traces.name(name) for name in row.old_namespaces]
+    count = _take_from_shared(connection, traces)
+    claimed = sa.case((t.claim.c.role == "source", _OLD), else_=_NEW)
+    of_jobs = ((t.move, "source", _OLD), (t.move, "to", _NEW), (t.target, "namespace", _NEW))
+    for table, column, index in (*of_jobs, (t.claim, "namespace", claimed)):
+        query = sa.select(table.c.id, table.c[column].label("name"), index.label("at")).join(t.job)
+        count += _put_names(connection, traces, table, column, connection.execute(query).all())
+    routes = connection.execute(sa.select(_R.id, _R.new_namespace.label("name"), _R.new_index.label("at"))).all()
+    count += _put_names(connection, traces, t.route, "new_namespace", routes)
+    for row in connection.execute(sa.select(_R.id, _R.old_index, _R.old_namespaces)).all():
+        old = [traces.name(row.old_index, name) for name in row.old_namespaces]
         if old != list(row.old_namespaces):
             connection.execute(sa.update(t.route).where(_R.id == row.id).values(old_namespaces=old))
     for table in (t.move, t.target, t.route):
-        own = table.c.creator == tenant.creator
-        if tenant.twin is not None:
-            own = sa.and_(own, table.c.twin == tenant.twin)
         twin = sa.case((table.c.twin.is_not(None), sa.cast(table.c.id, sa.Text)))
         more = {"aliases": sa.null()} if table is t.route else {}
+        own = _of_tenant(table, traces)
         renamed = sa.update(table).where(own).values(creator=traces.pseudonym, twin=twin, **more)
         count += connection.execute(renamed).rowcount
     return count
 
 
+def _of_tenant(table: sa.Table, traces: Traces) -> Any:
+    own = table.c.creator == traces.tenant.creator
+    return own if traces.tenant.twin is None else sa.and_(own, table.c.twin == traces.tenant.twin)
+
+
+def _take_from_shared(connection: sa.Connection, traces: Traces) -> int:
+    """A move that gave the tenant all of a namespace that is everybody's reads it no more: what else is there, or comes
+    there, would go to a tenant that is none.
+    """
+    everybodys = sa.and_(_M.source.in_((names.DEFAULT, names.PUBLIC)), _M.to.is_not(None))
+    given = sa.update(t.move).where(everybodys, _of_tenant(t.move, traces))
+    return connection.execute(given.values(source=sa.literal(f"{traces.pseudonym}-") + _M.source)).rowcount
+
+
+def _put_names(connection: sa.Connection, traces: Traces, table: sa.Table, column: str, rows: Sequence[Any]) -> int:
+    new = [
+        {"of_row": row.id, "called": name}
+        for row in rows
+        if row.name is not None and (name := traces.name(row.at, row.name)) != row.name
+    ]
+    if new:
+        one = sa.update(table).where(table.c.id == sa.bindparam("of_row")).values({column: sa.bindparam("called")})
+        connection.execute(one, new)
+    return len(new)
+
+
 def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns: Sequence[str]) -> int:
     count = 0
-    for row in connection.execute(sa.select(table.c.id, *(table.c[name] for name in columns))).all():
+    query = sa.select(
+        table.c.id, _OLD.label("old_index"), _NEW.label("new_index"), *(table.c[name] for name in columns)
+    )
+    for row in connection.execute(query.select_from(table if table is t.job else table.join(t.job))).all():
+        words = traces.words(row.old_index, row.new_index)
         old = {name: value for name in columns if (value := row._mapping[name]) is not None}
-        new = {name: traces.replaced(value) for name, value in old.items()}
+        new = {name: words.replaced(value) for name, value in old.items()}
         changed = {name: value for name, value in new.items() if value != old[name]}
         if changed:
             connection.execute(sa.update(table).where(table.c.id == row.id).values(**changed))
@@ -253,10 +253,15 @@ def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns
 
 def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
     """Payloads that name the tenant go; their digests stay, and with them the chain."""
-    rows = connection.execute(sa.select(t.audit.c.id, t.audit.c.payload).where(t.audit.c.payload.is_not(None)))
-    naming = [row.id for row in rows if traces.replaced(row.payload) != row.payload]
+    A = t.audit.c
+    query = sa.select(A.id, A.payload, _OLD, _NEW).outerjoin(t.job, _J.id == A.job_id).where(A.payload.is_not(None))
+    naming = []
+    for row in connection.execute(query):
+        words = traces.words(*(index for index in (row.old, row.new) if index is not None))
+        if words.replaced(row.payload) != row.payload:
+            naming.append(row.id)
     if naming:
-        connection.execute(sa.update(t.audit).where(t.audit.c.id.in_(naming)).values(payload=sa.null()))
+        connection.execute(sa.update(t.audit).where(A.id.in_(naming)).values(payload=sa.null()))
     return len(naming)
 
 

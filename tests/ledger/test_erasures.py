@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from job_table import JobTable, accounted_for, digest_of
+from job_table import INDEX, JobTable, accounted_for, digest_of
 
 from orchestrator import manifests, services
 from orchestrator import tables as t
@@ -57,7 +57,7 @@ def test_names_that_led_to_an_erased_namespace_are_forgotten_and_those_of_others
         routes.note_aliases(connection, table.job_id, {"live-s": "s", "live-u": "u", "other": "x"})
         assert [one.aliases for one in routes.of_job(connection, table.job_id)] == [{"live-s": "s"}, {"live-u": "u"}]
 
-        forgetting.forget(connection, Traces(Tenant("ana", "s"), ["s", "t-s"], 1), [])
+        forgetting.forget(connection, Traces(Tenant("ana", "s"), {(INDEX.name, "s"), (INDEX.name, "t-s")}, 1), [])
 
         assert {str(one.aliases) for one in routes.of_job(connection, table.job_id)} == {"{}", "{'live-u': 'u'}"}
 
@@ -130,7 +130,7 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
     ],
 )
 def test_a_name_is_replaced_where_it_stands_and_nowhere_in_another(text: str, left: str) -> None:
-    assert Traces(Tenant("a.1"), ["old-ns"], 7).replaced(text) == left
+    assert Traces(Tenant("a.1"), {("brain", "old-ns")}, 7).words("brain").replaced(text) == left
 
 
 @given(st.text("ab.1_-", min_size=1, max_size=6), st.text("ab.1_-", min_size=1, max_size=6))
@@ -138,4 +138,4 @@ def test_no_other_creators_namespace_is_taken_for_the_tenants(creator: str, othe
     if "_twin" in creator + other or creator == other:
         return
     name = f"creator_{other}_twin_x"
-    assert Traces(Tenant(creator), [], 1).is_own(name) is False
+    assert Traces(Tenant(creator), [], 1).is_own("brain", name) is False

@@ -24,6 +24,7 @@ from vecfleet.tenancy.places import Place, Where
 pytestmark = pytest.mark.story
 
 ZOE, BOB = "zoe.77", "bob.88"
+OTHER = "another"
 OWNERSHIP = {
     "twins": [
         {"id": "7a7a-zoe-twin", "creator_id": ZOE, "name": "coach"},
@@ -33,10 +34,10 @@ OWNERSHIP = {
 }
 
 
-def erase(world: World, creator: str, twin: str | None = None) -> erasing.Erased:
-    index = world.fleet.store.open(world.fleet.store.describe(SMALL))
+def erase(world: World, creator: str, twin: str | None = None, indexes: tuple[str, ...] = (SMALL,)) -> erasing.Erased:
+    opened = [world.fleet.store.open(world.fleet.store.describe(name)) for name in indexes]
     books = JobTableBooks(world.fleet.database, world.fleet.settings)
-    return erasing.erase([index], Tenant(creator, twin), books=books, who=WHO)
+    return erasing.erase(opened, Tenant(creator, twin), books=books, who=WHO)
 
 
 def traces_of(world: World, *words: str) -> list[str]:
@@ -115,6 +116,62 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     with world.fleet.database.begin() as connection:
         audit.seal(connection)
         assert audit.walk(connection).broken is None
+
+
+def test_an_old_name_that_two_tenants_have_in_two_indexes_goes_in_the_one_and_is_moved_on_in_the_other(
+    open_world: OpenWorld,
+) -> None:
+    # Given two indexes with a namespace of the same name, given to one creator by a plan and to another by a second
+    world = open_world(freshness_wait_seconds=0.5)
+    world.fill(alma=6, bruno=3)
+    world.emulator.create_index(OTHER)
+    his = [row(f"his-{n}", page=n) for n in range(5)]
+    world.emulator.write(OTHER, "alma", his)
+    hers = world.apply(world.plan(SMALL, grouping=Grouping(creator=ZOE)))
+    other = world.apply(world.plan(OTHER, grouping=Grouping(creator=BOB)))
+
+    # When the first is erased from both
+    erased = erase(world, ZOE, indexes=(SMALL, OTHER))
+
+    # Then hers are gone, and the other one's are there and arrive where they were to go
+    assert erased.confirmed and {(one.index, one.name) for one in erased.deleted} == {(SMALL, "alma"), (SMALL, "bruno")}
+    assert world.emulator.dump(SMALL) == {}
+    world.start(workers=1)
+    world.reaches(other, JobState.VERIFIED)
+    assert set(world.emulator.dump(OTHER)) == {"alma", f"creator_{BOB}_twin_alma"}
+    assert len(world.emulator.records(OTHER, f"creator_{BOB}_twin_alma")) == 5
+    world.reaches(hers, JobState.NEEDS_ATTENTION)  # nothing is left to be proven
+    assert world.emulator.dump(SMALL) == {}
+
+
+def test_a_default_namespace_that_a_plan_gave_to_one_tenant_is_erased_with_records_that_name_nobody(
+    open_world: OpenWorld,
+) -> None:
+    # Given one creator who has all, whose __default__ names no owner, and writers who go on
+    world = open_world(freshness_wait_seconds=0.5)
+    world.fill(alma=4)
+    world.emulator.write(SMALL, "__default__", [row(f"d-{n}", page=n) for n in range(40)])
+    job_id = world.apply(world.plan(SMALL, grouping=Grouping(creator=ZOE), writers="delta"))
+    world.start(workers=1)
+    world.reaches(job_id, JobState.VERIFIED)
+    # And somebody else who has come since
+    world.emulator.write(SMALL, "__default__", [row("bobs", creator_id=BOB)])
+
+    # When one twin goes, and the one that __default__ is
+    assert erase(world, ZOE, "alma").records == 8
+    erased = erase(world, ZOE, "default")
+
+    # Then everything of it is gone from both, and what names another owner is there
+    assert erased.confirmed and {(one.name, one.whole, one.count) for one in erased.deleted} == {
+        ("__default__", False, 40),
+        (f"creator_{ZOE}_twin_default", True, 40),
+    }
+    assert {name: set(rows) for name, rows in world.emulator.dump(SMALL).items()} == {"__default__": {"bobs"}}
+    world.assert_accounts(job_id)
+    # And the job reads it no more: what comes there later would go to nobody
+    services.another_pass(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    assert set(world.emulator.dump(SMALL)) == {"__default__"}
 
 
 @pytest.mark.parametrize("held_up", ["fetch", "upsert"])

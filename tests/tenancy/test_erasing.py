@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.tenancy.conftest import MakeIndex
 from vecfleet.errors import Unreachable
+from vecfleet.names import Tenant
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.tenancy import CachedRoutes, FileRoutes, PineconeDelphiClient
-from vecfleet.tenancy.fences import NO_FENCE, HttpBooks
+from vecfleet.tenancy.fences import NO_FENCE, Begun, Here, HttpBooks, NoBooks
 from vecfleet.tenancy.rollout import Rollout
 
 FLAT = [1.0] * 8
@@ -71,16 +74,15 @@ def test_a_twin_goes_without_its_creator_also_from_the_creator_wide_namespace(sm
     assert small.list_creator_twins(ANA) == ["writer"]
 
 
-def test_a_name_that_is_another_tenants_in_another_index_is_deleted_whole_in_neither(
+def test_a_name_that_is_another_tenants_in_another_index_goes_whole_in_its_own_and_stays_in_the_other(
     small: PineconeDelphiClient, make_index: MakeIndex, tmp_path: Path
 ) -> None:
     # Given two indexes with a namespace of the same name, each of another tenant by its route
     brain = PineconeDelphiClient(make_index("brain"))
     old = {ANA: [{"namespace": "alma"}], BOB: [{"namespace": "alma", "index": "brain"}]}
-    routes = [
-        {"creator": who, "twin": "t", "old": old[who], "new": {"namespace": f"creator_{who}_twin_t"}, "side": "old"}
-        for who in (ANA, BOB)
-    ]
+    # And the new place of one of them in the other index, so that an erasure looks there, too
+    new = {who: {"namespace": f"creator_{who}_twin_t", "index": "brain"} for who in (ANA, BOB)}
+    routes = [{"creator": who, "twin": "t", "old": old[who], "new": new[who], "side": "old"} for who in (ANA, BOB)]
     (tmp_path / "routes.json").write_text(json.dumps({"routes": routes}))
     write(small, "alma", "says-so", creator_id=ANA)
     write(small, "alma", "says-nothing")
@@ -89,10 +91,80 @@ def test_a_name_that_is_another_tenants_in_another_index_is_deleted_whole_in_nei
 
     erased = client.erase(ANA)
 
-    # Then only what names its owner is gone, and that something is left is said
-    assert ids(client, "alma") == ["says-nothing"] and ids(brain, "alma") == ["his"]
-    assert not erased.confirmed
-    assert any("small/alma: another tenant has a namespace of this name" in said for said in erased.left)
+    # Then hers is gone with all that was in it, and his is as it was
+    assert erased.confirmed and [(one.index, one.name, one.whole) for one in erased.deleted] == [
+        ("small", "alma", True)
+    ]
+    assert ids(brain, "alma") == ["his"]
+
+
+def test_where_an_application_and_the_books_differ_on_one_place_the_books_are_right(
+    small: PineconeDelphiClient, tmp_path: Path
+) -> None:
+    # Given routes from before a namespace was given to another tenant
+    route = {"creator": ANA, "twin": "t", "old": [{"namespace": "alma"}, {"namespace": "anna"}]}
+    table = {"routes": [{**route, "new": {"namespace": "creator_ana_twin_t"}, "side": "old"}]}
+    (tmp_path / "routes.json").write_text(json.dumps(table))
+    write(small, "alma", "his")
+    write(small, "anna", "hers")
+    rollout = Rollout(CachedRoutes(FileRoutes(tmp_path / "routes.json")))
+    books = Told(Begun(indexes={"small": Here(others=("alma",))}))
+
+    erased = PineconeDelphiClient("small", rollout=rollout, books=books).erase(ANA)
+
+    assert erased.confirmed and [one.name for one in erased.deleted] == ["anna"]
+    assert ids(small, "alma") == ["his"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gone", "left"),
+    [
+        # By index, and what names alone would tell is for who asks from before that
+        ({"legacy": ["a", "b", "c"], "indexes": {"small": {"legacy": ["a"], "others": ["b"]}}}, ["a"], ["b", "c"]),
+        # A job never saw this index: only look-ups count
+        ({"legacy": ["a", "b"], "twins": {"c": "c"}, "indexes": {"brain": {"legacy": ["a"]}}}, ["c"], ["a", "b"]),
+        # A server from before that: a name that is one tenant's here and another's there speaks of neither
+        ({"legacy": ["a", "b"], "others": ["b", "c"]}, ["a"], ["b", "c"]),
+    ],
+)
+def test_books_tell_by_index_whose_a_namespace_is_and_older_ones_by_name(
+    small: PineconeDelphiClient, answer: dict[str, Any], gone: list[str], left: list[str]
+) -> None:
+    for namespace in "abc":
+        write(small, namespace, namespace)
+    small.books = Told(msgspec.convert(answer, Begun))
+
+    erased = small.erase(ANA)
+
+    assert [one.name for one in erased.deleted] == gone
+    assert [name for name in "abc" if ids(small, name)] == left
+
+
+@pytest.mark.parametrize("namespace", ["__default__", "public"])
+def test_what_a_plan_gave_whole_is_theirs_record_by_record_unless_a_record_says_otherwise(
+    small: PineconeDelphiClient, namespace: str
+) -> None:
+    # Given the default namespace as one tenant's by plan, and somebody else who has written there since
+    write(small, namespace, "hers", creator_id=ANA)
+    write(small, namespace, "says-nothing", "nor-this")
+    write(small, namespace, "his", creator_id=BOB)
+    write(small, namespace, "looked-up", twin_id="777")
+    small.books = Told(Begun(indexes={"small": Here(legacy=(namespace,))}))
+
+    erased = small.erase(ANA)
+
+    assert erased.confirmed and [(one.name, one.whole, one.count) for one in erased.deleted] == [(namespace, False, 4)]
+    assert ids(small, namespace) == ["his"]
+
+
+@dataclass(frozen=True)
+class Told(NoBooks):
+    """Books that know something of a tenant."""
+
+    begun: Begun
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        return self.begun
 
 
 def test_a_namespace_that_only_ownership_tells_the_owner_of_goes_whole(small: PineconeDelphiClient) -> None:

@@ -271,16 +271,16 @@ class PineconeDelphiClient:
         """Whether nothing of this creator is there: no namespace by the index's own list, no record among others'."""
         tenant = asking.tenant_of(creator_id, None)
         known, indexes, elsewhere = self._where_all(tenant)
-        return not elsewhere and not any(finding.find(index, tenant, known).found for index in indexes)
+        return not elsewhere and not any(finding.find(index, tenant, known(index.info.name)).found for index in indexes)
 
-    def _where_all(self, tenant: Tenant) -> tuple[finding.Known, list[Index], list[str]]:
+    def _where_all(self, tenant: Tenant) -> tuple[finding.KnownAt, list[Index], list[str]]:
         """What is known of a tenant, the indexes that may hold its records, and what cannot be reached."""
         names.build(tenant.creator, tenant.twin)
         if self.rollout is None:
-            return finding.Known(), [self.data], []
-        told = self.rollout.known_of(tenant.creator, tenant.twin)
+            return finding.known_nowhere, [self.data], []
+        told = self.rollout.known_of(tenant, self.index_name)
         if told is None:
-            return finding.Known(), [self.data], ["the old namespaces: the routes that name them cannot be read"]
+            return finding.known_nowhere, [self.data], ["the old namespaces: the routes that name them cannot be read"]
         known, named = told
         others = [self._index(Place("", name)) for name in sorted(named - {self.index_name})]
         return known, [self.data, *others], []

@@ -18,7 +18,7 @@ from vecfleet.patience import patiently
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
-from vecfleet.tenancy.finding import Found, Known, chunks, in_parallel
+from vecfleet.tenancy.finding import Found, Known, KnownAt, chunks, in_parallel, known_nowhere
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
@@ -67,7 +67,7 @@ def erase(
     indexes: Sequence[Index],
     tenant: Tenant,
     *,
-    known: Known | None = None,
+    known: KnownAt = known_nowhere,
     books: Books | None = None,
     who: str = "an application",
     export: Export | None = None,
@@ -79,7 +79,8 @@ def erase(
 ) -> Erased:
     """Erase a creator, or one twin, from these indexes and from the books, and prove it.
 
-    Aliases of what is deleted are removed, or led where `repoint` says. `elsewhere` names places with records of this
+    `known` is what the caller knows beside the books. Aliases of what is deleted are removed, or led where `repoint`
+    says. `elsewhere` names places with records of this
     tenant that this does not reach; they are reported as left. Raises BadName, and Unreachable where books that are
     named do not answer: nothing is deleted then.
     """
@@ -87,8 +88,11 @@ def erase(
     began, started = datetime.now(UTC), clock()
     books = books or NoBooks()
     begun = books.begin(tenant, "the tenant" if who == tenant.creator else who)
-    known = _joined(known or Known(), begun.known(tenant.creator))
-    eraser = _Eraser(indexes, tenant, known, export, repoint or {}, confirm_s, clock, nap)
+
+    def known_at(index: str) -> Known:
+        return _joined(known(index), begun.known(tenant.creator, index))
+
+    eraser = _Eraser(indexes, tenant, known_at, export, repoint or {}, confirm_s, clock, nap)
     left = eraser.round()
     if begun.number is not None:
         while (wait := books.wait_s(begun.number)) > 0:
@@ -113,13 +117,11 @@ def erase(
 
 
 def _joined(ours: Known, theirs: Known) -> Known:
-    legacy, others = ours.legacy | theirs.legacy, ours.others | theirs.others
-    disputed = legacy & others
+    """Where the two differ, the books are right: what an application was told may be old."""
     return replace(
         theirs,
-        legacy=legacy - disputed,
-        others=others - disputed,
-        disputed=disputed,
+        legacy=theirs.legacy | (ours.legacy - theirs.others),
+        others=theirs.others | (ours.others - theirs.legacy),
         legacy_owner=ours.legacy_owner,
     )
 
@@ -130,7 +132,7 @@ class _Eraser:
 
     indexes: Sequence[Index]
     tenant: Tenant
-    known: Known
+    known: KnownAt
     export: Export | None
     repoint: Mapping[str, str]
     confirm_s: float
@@ -146,22 +148,13 @@ class _Eraser:
         return [said for index in self.indexes for said in self._round(index)]
 
     def _round(self, index: Index) -> list[str]:
-        places = finding.find(index, self.tenant, self.known)
+        places = finding.find(index, self.tenant, self.known(index.info.name))
         self.read = max(self.read, places.read)
-        left = self._disputed(index)
         if not places.found:
-            return left
+            return []
         if self.export is not None:
             self.exported += sum(self.export(index, one) for one in places.found)
-        return left + self.delete(index, places.found)
-
-    def _disputed(self, index: Index) -> list[str]:
-        """A namespace is known by its name alone; in another index it may be another tenant's, who must not lose it."""
-        if not self.known.disputed:
-            return []
-        there = [one.name for one in patiently(lambda: list(index.namespaces())) if one.name in self.known.disputed]
-        why = "another tenant has a namespace of this name in another index; only its records that name their owner go"
-        return [f"{index.info.name}/{name}: {why}" for name in there]
+        return self.delete(index, places.found)
 
     def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
         """Delete these places and confirm it. Gives what is left, with the reason."""
@@ -210,7 +203,7 @@ def _answer(index: Index, one: Found, *, query: bool) -> tuple[Found, str | None
 
 def delete_all(index: Index, found: Sequence[Found], confirm_s: float = CONFIRM_S) -> list[str]:
     """Delete these places and confirm it. Gives what is left, with the reason."""
-    eraser = _Eraser([index], Tenant(""), Known(), None, {}, confirm_s, time.monotonic, time.sleep)
+    eraser = _Eraser([index], Tenant(""), known_nowhere, None, {}, confirm_s, time.monotonic, time.sleep)
     return eraser.delete(index, found)
 
 

@@ -33,11 +33,25 @@ def subjects_of(tenant: Tenant) -> list[str]:
     return sorted({subject_of(tenant), subject_of(Tenant(tenant.creator))})
 
 
+class Here(msgspec.Struct, frozen=True):
+    """What the books know of a tenant in one index.
+
+    `twins` and `sources` are ids that look-ups named as this tenant's, each with its twin. `legacy` are namespaces that
+    were given to it whole, `others` those given to another one.
+    """
+
+    twins: dict[str, str | None] = {}
+    sources: dict[str, str | None] = {}
+    legacy: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
 class Begun(msgspec.Struct, frozen=True):
     """An erasure under way: its number (None: nobody keeps books), and what the books know of the tenant.
 
-    `twins` and `sources` are ids that look-ups named as this tenant's, each with its twin; `legacy` and `others` are
-    namespaces by their owner.
+    `indexes` says it for each index that a job ever read or wrote. In any other one only `twins` and `sources` count:
+    no plan speaks of its namespaces. A server from before `indexes` (None) tells by name alone, of all of them at once,
+    in `legacy` and `others`; who asks from before it hears the same.
     """
 
     number: int | None = None
@@ -46,13 +60,20 @@ class Begun(msgspec.Struct, frozen=True):
     legacy: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     lookup_keys: tuple[str, ...] = (LOOKUP_KEY,)
+    indexes: dict[str, Here] | None = None
 
-    def known(self, creator: str) -> Known:
+    def known(self, creator: str, index: str) -> Known:
         def owners(ids: Mapping[str, str | None]) -> dict[str, Owner]:
             return {id: Owner(creator, twin) for id, twin in ids.items()}
 
-        ownership = Ownership(owners(self.twins), owners(self.sources))
-        return Known(frozenset(self.legacy), frozenset(self.others), ownership, self.lookup_keys)
+        if self.indexes is None:
+            here = Here(self.twins, self.sources, self.legacy, self.others)
+        else:
+            here = self.indexes.get(index, Here(self.twins, self.sources))
+        legacy, others = frozenset(here.legacy), frozenset(here.others)
+        ownership = Ownership(owners(here.twins), owners(here.sources))
+        # A name in both is one tenant's here and another's there, told by name alone: its records speak for themselves.
+        return Known(legacy - others, others - legacy, ownership, self.lookup_keys)
 
 
 class Books(Protocol):

@@ -26,11 +26,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a tenant beside names and metadata.
+    """What is known of a tenant in one index, beside names and metadata.
 
-    `legacy` are namespaces that hold nothing but this tenant's, `others` those that hold nothing of it. `ownership`
-    are the answers of look-ups, `lookup_keys` the metadata keys by which records name their sources. `legacy_owner`
-    tells the creator of a namespace that is called by a twin's id.
+    `legacy` are namespaces that were given to this tenant whole, `others` those given to another one. `ownership` are
+    the answers of look-ups, `lookup_keys` the metadata keys by which records name their sources. `legacy_owner` tells
+    the creator of a namespace that is called by a twin's id.
     """
 
     legacy: frozenset[str] = frozenset()
@@ -38,26 +38,35 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     lookup_keys: tuple[str, ...] = (LOOKUP_KEY,)
     legacy_owner: Callable[[str], str | None] | None = None
-    disputed: frozenset[str] = frozenset()  # this tenant's in one index and another's in a second: whole in neither
 
     def is_legacy_of(self, name: str, tenant: Tenant) -> bool:
         """Whether this namespace holds this tenant's records and nobody else's."""
-        if name in self.disputed:
-            return False
-        if name in self.legacy:
-            return True
+        if name in self.legacy or name in self.others:
+            return name in self.legacy
         owner = self.ownership.twins.get(name)
         if owner is not None:
             return _is(owner, tenant)
-        told = self.legacy_owner(name) if self.legacy_owner is not None else None
+        told = self._told(name)
         return told == tenant.creator and tenant.twin in (None, name)
 
     def is_anothers(self, name: str, tenant: Tenant) -> bool:
         """Whether this namespace is known to hold nothing of this tenant."""
-        if name in self.others:
-            return True
-        told = self.legacy_owner(name) if self.legacy_owner is not None else None
+        if name in self.legacy or name in self.others:
+            return name in self.others
+        told = self._told(name)
         return told is not None and told != tenant.creator
+
+    def _told(self, name: str) -> str | None:
+        return self.legacy_owner(name) if self.legacy_owner is not None else None
+
+
+KnownAt = Callable[[str], Known]
+"""What is known of a tenant in the index of this name: what is one tenant's in one may be another's in a second."""
+
+
+def known_nowhere(index: str) -> Known:
+    """Names and metadata are all there is to go by."""
+    return Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +162,20 @@ def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[
     read = 0
     for record in records(index, namespace):
         read += 1
-        if is_own(record, tenant, known):
+        if is_own(record, namespace, tenant, known):
             own[record.id] = record_digest(record)
     tally = Tally.of_ids(own)
     return Found(index.info.name, namespace, False, tally.count, tally.digest, tuple(own)[:10], own), read
 
 
-def is_own(record: Record, tenant: Tenant, known: Known) -> bool:
-    """Whether a record is this tenant's, by any of the keys under which a plan might look its owner up."""
-    answers = (owner_of(record, known.ownership, key) for key in known.lookup_keys)
-    return any(answer is not None and _is(answer[0], tenant) for answer in answers)
+def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool:
+    """Whether a record among others is this tenant's, by any of the keys under which a plan might look its owner up.
+
+    One that nothing tells the owner of is theirs to whom a plan gave the whole namespace, be it the default one.
+    """
+    answers = [owner_of(record, known.ownership, key) for key in known.lookup_keys]
+    told = [answer[0] for answer in answers if answer is not None]
+    return any(_is(owner, tenant) for owner in told) if told else namespace in known.legacy
 
 
 def records(index: Index, namespace: str) -> Iterator[Record]:

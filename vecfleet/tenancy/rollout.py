@@ -10,7 +10,7 @@ from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.tenancy.finding import Known
+from vecfleet.tenancy.finding import Known, KnownAt
 from vecfleet.tenancy.places import Place, Where, is_shared, new_place
 from vecfleet.tenancy.providers import CachedRoutes, provider_of
 from vecfleet.tenancy.routes import Resolved, Route
@@ -95,21 +95,29 @@ class Rollout:
         known = self.routes.current() if self.routes is not None else None
         return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
 
-    def known_of(self, creator_id: str, twin_id: str | None = None) -> tuple[Known, set[str]] | None:
-        """What the routes know of where a tenant's records are, and the indexes they name. None: cannot be read."""
+    def known_of(self, tenant: Tenant, own_index: str) -> tuple[KnownAt, set[str]] | None:
+        """What the routes know of where a tenant's records are, and the indexes they name. None: cannot be read.
+
+        A place whose route names no index is in the client's own.
+        """
         known = self.routes.current() if self.routes is not None else None
         if self.routes is not None and known is None:
             return None
-        legacy, others, indexes = set[str](), set[str](), set[str]()
+        mine, theirs, indexes = set[tuple[str, str]](), set[tuple[str, str]](), set[str]()
         for route in known.table.routes if known is not None else ():
-            own = route.creator == creator_id and twin_id in (None, route.twin)
+            own = route.creator == tenant.creator and tenant.twin in (None, route.twin)
             assert known is not None
             for place in known.old(route):
                 if not place.shared:
-                    (legacy if own else others).add(names.canonical(place.namespace))
+                    (mine if own else theirs).add((place.index or own_index, names.canonical(place.namespace)))
             if own:
                 indexes |= {place.index for place in (*known.old(route), known.new(route)) if place.index}
-        return Known(frozenset(legacy), frozenset(others), legacy_owner=self._legacy_owner), indexes
+
+        def at(index: str) -> Known:
+            legacy, others = (frozenset(name for where, name in some if where == index) for some in (mine, theirs))
+            return Known(legacy, others, legacy_owner=self._legacy_owner)
+
+        return at, indexes
 
     def _setting(self, creator: str, known: Resolved | None) -> bool | None:
         if creator in self._creators:
