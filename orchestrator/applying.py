@@ -11,7 +11,7 @@ from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
-from orchestrator.ledger import audit, jobs
+from orchestrator.ledger import audit, jobs, whole_indexes
 from orchestrator.queue import require_broker
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
@@ -97,6 +97,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             batch_window=DEFAULT_WINDOW,
             pace_share=1.0 if plan.policies.exclusive else SHARED_SHARE,
         )
+        whole_indexes.require_staying(connection, plan)
         audit.note(connection, who, "apply", job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records)
     return job_id
 

@@ -68,18 +68,22 @@ class JobTable:
     def apply(self, plan: Plan, target: IndexInfo = INDEX) -> int:
         """A job of this plan; it becomes the one this table talks about."""
         with self.begin() as connection:
-            self.job_id = jobs.insert_job(
-                connection,
-                plan,
-                source=INDEX,
-                target=target,
-                way_back="roll back",
-                ownership=Ownership(),
-                created_by="ana",
-                batch_window=WINDOW,
-                pace_share=0.5,
-            )
+            self.job_id = self.insert(connection, plan, target)
         return self.job_id
+
+    @staticmethod
+    def insert(connection: sa.Connection, plan: Plan, target: IndexInfo = INDEX) -> int:
+        return jobs.insert_job(
+            connection,
+            plan,
+            source=INDEX,
+            target=target,
+            way_back="roll back",
+            ownership=Ownership(),
+            created_by="ana",
+            batch_window=WINDOW,
+            pace_share=0.5,
+        )
 
     def put(self, **values: Any) -> None:
         """Put the job's row as a test needs it."""

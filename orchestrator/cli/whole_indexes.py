@@ -35,9 +35,7 @@ def wipe(
     with fleet() as parts:
         opened = parts.store.open(parts.store.describe(index))
         with parts.database.begin() as connection:
-            busy = whole_indexes.live_on(connection, opened.info.host)
-        if busy:
-            raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
+            whole_indexes.require_unused(connection, index, opened.info.host)
         found = finding.everything(opened)
         records = sum(one.count for one in found)
         say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
@@ -53,7 +51,7 @@ def wipe(
                 f"{index} changed since it was shown; nothing was deleted", next_step="stop its writers first"
             )
         with parts.database.begin() as connection:
-            whole_indexes.note_wipe(connection, who(), index, records, len(found))
+            whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(found))
         left = erasing.delete_all(opened, found)
         for one in left:
             say(f"left: {one}", style="red")
@@ -84,8 +82,9 @@ def decommission(
         say(f"way back: {backups} backups of it are kept; what was in it is where the jobs took it")
         confirm_by_typing(index, yes=yes)
         _facts(parts, store, index)  # whoever was asked took their time
+        host = store.describe(index).host
         with parts.database.begin() as connection:
-            whole_indexes.note_decommission(connection, who(), index, [job.id for job in moved])
+            whole_indexes.note_decommission(connection, who(), index, host, [job.id for job in moved])
         store.remove(index)
         say(f"{index} is deleted", style="bold")
         say_next([f"vecfleet report {moved[-1].id}"])

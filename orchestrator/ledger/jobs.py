@@ -88,7 +88,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     namespaces = sorted({names.canonical(namespace) for namespace in namespaces})
     if not namespaces:
         return
-    connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
+    lock_claims(connection)
     other = t.claim.alias()
     in_the_way = connection.execute(
         sa.select(other.c.namespace, other.c.role, other.c.job_id)
@@ -110,6 +110,11 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         insert(t.claim).on_conflict_do_nothing(),
         [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],
     )
+
+
+def lock_claims(connection: sa.Connection) -> None:
+    """Until this transaction ends, nobody else takes a namespace: neither a new job nor one that finds new owners."""
+    connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def require_alone(connection: sa.Connection, digest: str, *, but: int | None = None) -> None:

@@ -1,29 +1,71 @@
 """What the job table knows of a whole index, for the commands that empty or delete one."""
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 
+from migrations.plan import IndexRef, Plan
 from orchestrator import tables as t
 from orchestrator.ledger import audit, jobs
 from orchestrator.model import Job
+from orchestrator.states import JOB_ENDED
+from vecfleet.errors import Refused
+
+# Longer than a plan is checked before its job is made: who looked at the index while it was there comes too late.
+_GOING_FOR = timedelta(minutes=15)
+_J, _A = t.job.c, t.audit.c
 
 
 def live_on(connection: sa.Connection, host: str) -> list[int]:
-    """Jobs that hold namespaces of this index."""
-    query = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host).distinct().order_by(t.claim.c.job_id)
-    return list(connection.execute(query).scalars())
+    """Live jobs that read or write this index, whether or not they hold a namespace of it by now."""
+    claimed = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host)
+    either = sa.or_(_J.source["host"].astext == host, _J.target["host"].astext == host)
+    working = sa.select(_J.id).where(either, _J.state.not_in(JOB_ENDED))
+    return sorted(connection.execute(claimed.union(working)).scalars())
 
 
-def note_wipe(connection: sa.Connection, who: str, index: str, records: int, namespaces: int) -> None:
-    """The intent to empty an index, committed before the first deletion."""
+def require_unused(connection: sa.Connection, index: str, host: str) -> None:
+    """Raises Refused where a live job uses the index. Until the transaction ends, no other job takes anything of it."""
+    jobs.lock_claims(connection)
+    busy = live_on(connection, host)
+    if busy:
+        raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
+
+
+def require_staying(connection: sa.Connection, plan: Plan) -> None:
+    """Raises Refused where an index of this plan is being deleted. For the transaction that has taken its claims."""
+    going = sa.select(_A.payload["index"].astext, _A.who, _A.at + _GOING_FOR).where(
+        _A.action == "decommission", _A.at > sa.func.clock_timestamp() - _GOING_FOR
+    )
+    meant = {ref.index for ref in (plan.source, plan.target) if _in_the_vector_database(ref)}
+    for index, who, until in connection.execute(going.order_by(_A.id.desc())):
+        if index in meant:
+            raise Refused(
+                f"the index {index} is being deleted, by {who}",
+                next_step=f"if it was made anew, or kept after all, apply the plan after {until:%H:%M} UTC",
+            )
+
+
+def note_wipe(connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int) -> None:
+    """The intent to empty an index, committed before the first deletion. Raises Refused where a job uses it by now."""
+    require_unused(connection, index, host)
     audit.note(connection, who, "wipe", None, index=index, records=records, namespaces=namespaces)
 
 
 def read_by(connection: sa.Connection, index: str) -> list[Job]:
     """Jobs that read from this index of the vector database, in the order of their making."""
     every = jobs.every(connection)
-    return [job for job in every if job.source.name == index and job.plan.source.store == "pinecone"]
+    return [job for job in every if job.source.name == index and _in_the_vector_database(job.plan.source)]
 
 
-def note_decommission(connection: sa.Connection, who: str, index: str, jobs: list[int]) -> None:
-    """The intent to delete an index, committed before the deletion."""
-    audit.note(connection, who, "decommission", None, index=index, jobs=jobs)
+def note_decommission(connection: sa.Connection, who: str, index: str, host: str, moved: list[int]) -> None:
+    """The intent to delete an index, committed before the deletion. Raises Refused where a job uses it by now.
+
+    From its commit on no plan of this index is applied, for as long as one may be that was checked before.
+    """
+    require_unused(connection, index, host)
+    audit.note(connection, who, "decommission", None, index=index, jobs=moved)
+
+
+def _in_the_vector_database(ref: IndexRef) -> bool:
+    return ref.store == "pinecone"

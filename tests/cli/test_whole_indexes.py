@@ -13,6 +13,7 @@ from terminal import HEADERS, Brain, Vecfleet
 
 from migrations.plan import IndexRef
 from orchestrator import tables as t
+from orchestrator.ledger import whole_indexes
 from orchestrator.ledger.database import Database
 from orchestrator.model import index_to_json
 from orchestrator.states import JobState
@@ -172,6 +173,20 @@ def test_an_index_that_no_job_took_anything_out_of_stays(vecfleet: Vecfleet, bra
 
     assert answer.code == 3
     assert "no job has moved what is in it and cleaned it up" in answer.err
+
+
+def test_a_plan_of_an_index_that_is_being_deleted_is_not_applied(
+    vecfleet: Vecfleet, brain: Brain, database: Database
+) -> None:
+    # Given a plan, and somebody who deletes its index after it was looked at once more
+    assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
+    with database.begin() as connection:
+        whole_indexes.note_decommission(connection, "ana", "brain", brain.store.describe("brain").host, [])
+
+    answer = vecfleet("apply", "plan.yaml", "--no-backup")
+
+    assert answer.code == 3 and "the index brain is being deleted, by ana" in answer.err
+    assert "there are no jobs" in vecfleet("jobs").out
 
 
 def test_the_week_is_a_setting(
