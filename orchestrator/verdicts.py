@@ -37,6 +37,7 @@ def judge(evidence: Evidence) -> Verdict:
         "listings": evidence.listings,
         "held_before": target.held_before,
         "set_aside": evidence.set_aside,
+        "added": evidence.added,
         "digest": f"{expected.digest:032x}",
         "digest_read": f"{evidence.found_digest:032x}",
         "missing": evidence.missing,
@@ -69,6 +70,8 @@ def judge(evidence: Evidence) -> Verdict:
     if evidence.level == "ids":
         return answer("verified", f"{expected.count} ids listed, none missing and none extra; no record was read")
     equal = f"{expected.count} records read back and equal"
+    if evidence.added:
+        equal += f"; {evidence.added} more were written to both sides since"
     if evidence.level == "content":
         return answer("verified", equal)
     objection = _against_answers(evidence, asked)

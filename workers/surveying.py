@@ -6,6 +6,7 @@ target. A difference counts only after the freshness wait and a second full list
 tells and the listing does not bear out.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from heapq import merge
@@ -16,8 +17,9 @@ import sqlalchemy as sa
 from orchestrator import manifests
 from orchestrator.ledger import batches, checks, differences, moves, parked
 from orchestrator.model import Finding, Target
-from vecfleet.digests import Tally
+from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import BadRequest
+from workers.placing import place_all
 from workers.work import Work
 
 # Pages between two bookmarks: 5,000 ids to list again where a worker dies, one small row change for them.
@@ -43,6 +45,7 @@ class _Progress:
     missing: int = 0
     extra: int = 0
     set_aside: int = 0
+    added: int = 0
     told: int = 0
 
     @property
@@ -96,6 +99,7 @@ def survey_target(work: Work) -> tuple[dict[str, Any], list[Finding]]:
         "missing": progress.missing,
         "extra": progress.extra,
         "set_aside": progress.set_aside,
+        "added": progress.added,
         "told": progress.told,
         "listings": 1 if progress.stage == _COUNTING else 2,
     }, []
@@ -151,6 +155,7 @@ class _Merge:
         work, target, progress = self.work, self.target, self.progress
         with work.database.begin() as connection:
             self.sources = checks.moves_into(connection, target.id)
+            self.moves = [moves.get(connection, move_id) for move_id, _ in self.sources]
         after = progress.last_id
         streams = (
             _written(work, move_id, prefix, target.id, listed_in, after)
@@ -188,17 +193,35 @@ class _Merge:
     def _note(self) -> None:
         """Differences and the bookmark behind them, in one transaction."""
         progress = self.progress
+        added = self._added()
         with self.work.database.begin() as connection:
             known = self._set_aside(connection)
-            extra = [record_id for record_id in self.strange if record_id not in known]
+            extra = [record_id for record_id in self.strange if record_id not in known | added]
             progress.missing += len(self.missing)
             progress.extra += len(extra)
             progress.set_aside += len(known)
+            progress.added += len(added - known)
             progress.add(extra)
             batches.note_found(connection, self.work.lease, progress.bookmark())
             found = [*self.missing, *(Finding("extra", record_id) for record_id in extra)]
             differences.note(connection, self.target.id, self.work.lease.id, found)
         self.missing, self.strange = [], []
+
+    def _added(self) -> set[str]:
+        """Those that the application wrote to both sides since the last pass listed its source: there, this very record
+        would be made of them. An application that goes on adding would otherwise keep the job from its verdict.
+        """
+        if self.work.job.plan.policies.writers != "dual" or not self.strange:
+            return set()
+        made: dict[str, set[int]] = defaultdict(set)
+        for move in self.moves:
+            ids = [record_id.removeprefix(move.prefix) for record_id in self.strange]
+            placed, _ = place_all(self.work.placer_of(move), self.work.source.fetch(move.source, ids))
+            for one in placed.values():
+                if one.target == self.target.namespace:
+                    made[one.record.id].add(one.digest)
+        there = self.work.target.fetch(self.target.namespace, list(made))
+        return {record_id for record_id, record in there.items() if made[record_id] == {record_digest(record)}}
 
     def _set_aside(self, connection: sa.Connection) -> set[str]:
         """Listed ids of parked records: an attempt before may have written them. They are ours, and not extra."""

@@ -82,11 +82,12 @@ class Work:
 
     @once
     def placer(self) -> Placer:
+        return self.placer_of(self.move)
+
+    def placer_of(self, move: Move) -> Placer:
         plan = self.job.plan
         backward = Backward(plan.old_namespaces, plan.policies.review) if plan.takes_back else None
-        return Placer(
-            self.move.source, self.move, self.router, plan.policies, self.target.index, self.move.prefix, backward
-        )
+        return Placer(move.source, move, self.router, plan.policies, self.target.index, move.prefix, backward)
 
     @once
     def copy_targets(self) -> list[Target]:

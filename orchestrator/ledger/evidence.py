@@ -23,7 +23,8 @@ class Evidence:
     """What a check of one target expected and found.
 
     `counted` is what the service says it holds: a hint. `set_aside`: listed ids of records that are parked, which an
-    attempt before may have written. `queries`: what the two sides answered, question by question.
+    attempt before may have written. `added`: what the application wrote to both sides since. `queries`: what the two
+    sides answered, question by question.
     """
 
     target: Target
@@ -41,6 +42,7 @@ class Evidence:
     counted: int | None = None
     listings: int = 1
     set_aside: int = 0
+    added: int = 0
     queries: tuple[Mapping[str, Any], ...] = ()
     unasked: str | None = None
     least_overlap: float = 0.0
@@ -75,6 +77,7 @@ def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> lis
             counted=_maybe_int(figures[target.id].told),
             listings=int(figures[target.id].listings or 1),
             set_aside=int(figures[target.id].set_aside or 0),
+            added=int(figures[target.id].added or 0),
             queries=tuple(queries.get(target.id, ())),
             unasked=unasked.get(target.id),
             least_overlap=policies.query_overlap,
@@ -103,6 +106,7 @@ def _figures(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, 
             figure("told", BatchKind.SURVEY).label("told"),
             figure("listings", BatchKind.SURVEY).label("listings"),
             figure("set_aside", BatchKind.SURVEY).label("set_aside"),
+            figure("added", BatchKind.SURVEY).label("added"),
         )
         .where(_B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS), _B.state == BatchState.DONE)
         .group_by(_B.target_id)

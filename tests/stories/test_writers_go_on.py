@@ -150,6 +150,33 @@ def test_dual_an_application_that_uses_our_client_loses_nothing_from_the_first_c
     )
 
 
+def test_dual_an_application_that_adds_records_all_the_time_does_not_keep_the_job_from_its_verdict(
+    open_world: OpenWorld,
+) -> None:
+    # Given an application that writes new records to both sides, faster than a target is looked at
+    world = open_world()
+    world.fill(alma=60)
+    world.start(workers=1)
+    rollout = Rollout(CachedRoutes(JobTableRoutes(world.fleet.database), cache_s=0.2), flag=False)
+    client = PineconeDelphiClient(SMALL, settings=world.fleet.settings, rollout=rollout)
+    job_id = world.apply(world.plan(SMALL, writers="dual"))
+    world.until("it writes to both sides", lambda: rollout.where(CREATOR, "alma").dual)
+
+    def write(number: int) -> None:
+        vectors = [{"id": f"new-{number}-{n}", "values": [n + 1.0] * 8} for n in range(3)]
+        client.upsert_vectors(vectors, CREATOR, "alma")
+
+    # When it goes on through every pass, then the job comes to its verdict, which tells of them
+    with writing(write):
+        world.reaches(job_id, JobState.VERIFIED)
+    verdict = world.targets(job_id)[target_of("alma")].verdict
+    assert verdict is not None and verdict["added"] and "more were written to both sides since" in verdict["reason"]
+    # And a record that came to one side only is extra, as ever
+    world.emulator.write(SMALL, target_of("alma"), [row("strange")])
+    services.verify(world.fleet.database, job_id, WHO)
+    world.until("it is found", lambda: (found := world.targets(job_id)[target_of("alma")].verdict) and found["extra"])
+
+
 def assert_twins(world: World) -> None:
     alma = {"alma": world.emulator.records(SMALL, "alma")}
     assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
