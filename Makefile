@@ -10,7 +10,7 @@ help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
-	@echo "make chaos   faults at random times; SEEDS=200 for more of them, SEED=17 to try one again"
+	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again"
 	@echo "make lint    lint and types alone"
 	@echo "make bench   measure the copy lane, quickly, and the tenants' client; FULL=1 for all of it, JSON=file for raw samples"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
@@ -34,7 +34,7 @@ browser: $(INSTALLED)
 SEEDS ?= 20
 
 chaos: $(INSTALLED)
-	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(AT_ONCE),--at-once $(AT_ONCE))
 
 lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .

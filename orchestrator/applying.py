@@ -83,6 +83,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
     with database.begin() as connection:
         # First, for what a live job has written would look like targets that are not empty.
         jobs.require_alone(connection, plan.digest)
+        jobs.require_not_done(connection, plan.digest)
     checked = check(fleet, plan)
     target = checked.target or _create_target(fleet, plan, checked.source)
     with database.begin() as connection:

@@ -39,6 +39,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         sys.__stderr__.write(f"\nFAILED {report.nodeid} ({report.when}): {reason}\n")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, which has a time limit of its own: at the end the other processes would wait."""
+    items.sort(key=_time_limit, reverse=True)
+
+
+def _time_limit(item: pytest.Item) -> float:
+    own = item.get_closest_marker("timeout")
+    return float(own.args[0]) if own is not None else 0.0
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:

@@ -130,6 +130,19 @@ def require_alone(connection: sa.Connection, digest: str, *, but: int | None = N
         )
 
 
+def require_not_done(connection: sa.Connection, digest: str) -> None:
+    """Raises Refused where the plan of this digest was run to its end, sources deleted: what is left in them was to
+    stay, or came later."""
+    done = connection.execute(
+        sa.select(sa.func.max(t.job.c.id)).where(t.job.c.plan_digest == digest, t.job.c.state == JobState.CLEANED)
+    ).scalar_one()
+    if done is not None:
+        raise Refused(
+            f"job {done} ran this very plan and cleaned up after it",
+            next_step="if there is more to move, make the plan again",
+        )
+
+
 def claimed_elsewhere(connection: sa.Connection, job: Job) -> list[str]:
     """Sources of this job that another live job reads or writes."""
     other = t.claim.alias()

@@ -1,34 +1,38 @@
-"""`python -m tests.chaos --seeds 200`, or `--seed 17` to try one again."""
+"""`python -m tests.chaos --seeds 200 --at-once 3`, or `--seed 17` to try one again."""
 
 import argparse
+import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
-from tests.chaos import books
-from tests.chaos.fleet import ChaosFleet
-from tests.chaos.life import Outcome, live
+from tests.chaos.fleets import live_all
+from tests.chaos.life import Outcome
+
+# A life keeps about a core busy; where there are many, more fleets than these get in each other's way.
+MOST_AT_ONCE = 8
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds, from 1")
     parser.add_argument("--seed", type=int, action="append", help="this one only; may be repeated")
+    few = min(os.cpu_count() or 1, MOST_AT_ONCE)
+    parser.add_argument("--at-once", type=int, default=few, help="how many fleets; one a core, where nothing is said")
     parser.add_argument("--timeline", action="store_true", help="print what happened when, of good seeds too")
     arguments = parser.parse_args()
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # whoever ends it leaves no fleet behind
     began = time.monotonic()
     outcomes: list[Outcome] = []
+
+    def tell(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        print(told(outcome, arguments.timeline), flush=True)
+
     try:
-        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ChaosFleet(Path(folder)) as fleet:
-            books.watch(fleet.sql)
-            for seed in seeds:
-                outcomes.append(live(fleet, seed))
-                print(told(outcomes[-1], arguments.timeline), flush=True)
+        live_all(seeds, arguments.at_once, tell)
     finally:
         print(table(outcomes))
         print(f"{len(outcomes)} seeds in {time.monotonic() - began:.0f} s; {spread(outcomes)}")
@@ -36,7 +40,7 @@ def main() -> int:
 
 
 def spread(outcomes: list[Outcome]) -> str:
-    """How long a seed took, for most and at most."""
+    """How long a life took, for most and at most."""
     seconds = sorted(outcome.seconds for outcome in outcomes) or [0.0]
     parts = (("half of them", 0.5), ("nine of ten", 0.9), ("the longest", 1.0))
     return ", ".join(f"{name} {seconds[min(len(seconds) - 1, int(len(seconds) * part))]:.1f} s" for name, part in parts)

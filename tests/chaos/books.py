@@ -42,6 +42,14 @@ def watch(sql: Sql) -> None:
     sql(WATCH)
 
 
+def forget(sql: Sql) -> None:
+    """Nothing of the lives before is known, so that a seed is the same after any others. Numbers go on: no job's and
+    no batch's is given again, whatever a worker of then still does."""
+    tables = sql("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    named = ", ".join(name for (name,) in tables if name != "alembic_version")
+    sql(f"TRUNCATE {named}")
+
+
 def broken_books(sql: Sql, job_id: int) -> list[str]:
     """Everything about the job's books that is not as it must be."""
     return [*_accounts(sql, job_id), *_leases(sql, job_id), *_edges(sql, job_id)]

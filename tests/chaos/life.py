@@ -1,6 +1,7 @@
 """One seed's life: an index, a plan, faults, a person who does what the job says, and the laws at the end."""
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from tests.chaos.witness import PLAIN, Contents, Witness
 from vecfleet.errors import BadPlan, VecfleetError
 
 POLL_S = 0.03
-# A seed takes a few seconds; one whose workers were killed over and over on a loaded machine needs more.
+# All of a life: it takes some seconds; where workers were killed over and over on a loaded machine, many more.
 PATIENCE_S = 240.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 0.5
@@ -41,11 +42,16 @@ class Outcome:
     """What became of a seed."""
 
     seed: int
-    seconds: float
-    hit: Counter[str]
+    seconds: float = 0.0
+    hit: Counter[str] = field(default_factory=Counter)
     state: str = ""
     wrong: list[str] = field(default_factory=list)
     timeline: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_json(cls, told: dict[str, Any]) -> "Outcome":
+        """What `vars` of one says, after JSON."""
+        return cls(**told | {"hit": Counter(told["hit"])})
 
 
 def live(fleet: ChaosFleet, seed: int) -> Outcome:
@@ -55,10 +61,11 @@ def live(fleet: ChaosFleet, seed: int) -> Outcome:
         life.run()
     except (Broken, VecfleetError, httpx.HTTPError) as error:
         life.wrong.append(f"{type(error).__name__}: {error}")
-    finally:
-        life.strikes.clear()
-        with suppress(VecfleetError, httpx.HTTPError):
-            life.leave()
+    except Exception:  # noqa: BLE001 - a mistake of the suite's own ends this life, not those after it
+        life.wrong.append(traceback.format_exc())
+    life.strikes.clear()
+    with suppress(VecfleetError, httpx.HTTPError):
+        life.leave()
     return Outcome(
         seed,
         time.monotonic() - life.began,
@@ -79,6 +86,7 @@ class Life:
         self.ended_as = ""
         self.person: Person | None = None  # who comes with the job
         fleet.revive()
+        books.forget(fleet.sql)
         host = self._make_index()
         self.witness = Witness(fleet.emulator.address, case.index)
         self.application = Application(case, host, self.note)
@@ -191,7 +199,7 @@ class Life:
     def _read_what_was_written_last(self) -> None:
         """The writers stopped; one more pass, unless one has begun since."""
         while self.application.busy:
-            self._tick()
+            self._tick("the application is still writing")
         if not self.application.begun:
             return
         self._reach("verified", "cut_over")
@@ -229,19 +237,25 @@ class Life:
 
     def _ask(self, act: Callable[[], Any]) -> Any:
         """Do it as a person does who is told that something does not answer, or not yet: again, after a moment."""
-        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return act()
             except VecfleetError as error:
-                if time.monotonic() > deadline:
+                if self._is_too_long:
                     raise
                 if str(error) not in self.timeline[-1]:
                     self.note(f"told: {error}")
             for _ in range(5):
                 self._tick()
 
-    def _tick(self) -> None:
+    @property
+    def _is_too_long(self) -> bool:
+        return time.monotonic() > self.began + PATIENCE_S
+
+    def _tick(self, why: str = "") -> None:
+        """A moment goes by, in which others do what they do. `why` it is waited for, if it may be in vain."""
+        if why and self._is_too_long:
+            raise Broken(f"{why} after {PATIENCE_S:g} s: the job is {self.last_state}")
         time.sleep(POLL_S)
         self.strikes.tick()
         self.fleet.revive()
@@ -268,26 +282,20 @@ class Life:
         return self.person.state() if self.person is not None else ""
 
     def _reach(self, *states: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
         while self.state() not in states:
-            if time.monotonic() > deadline:
-                raise Broken(f"not {' or '.join(states)} after {PATIENCE_S:g} s")
-            self._tick()
+            self._tick(f"not {' or '.join(states)}")
         self.note(f"reached {self.last_state}")
 
     def _settle(self) -> None:
         """All faults are over, all processes run, and nothing happens any more."""
         ends = {"cleaned": ("cleaned",), "rolled_back": ("rolled_back",)}.get(self.last_state, ("verified", "cut_over"))
         while self.strikes.pending or self.application.busy or self.erasure.busy:
-            self._tick()
+            self._tick("somebody else is still at work")
         self.strikes.clear()
         self.note("faults are over")
-        deadline = time.monotonic() + PATIENCE_S
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S or self.state() not in ends or self._in_flight():
-            if time.monotonic() > deadline:
-                raise Broken(f"{self.last_state}, and still at work after {PATIENCE_S:g} s")
-            self._tick()
+            self._tick("still at work")
             heard = self.witness.listen()
             if self.last_state not in ends or (
                 heard and any(call["operation"] in WRITES for call in self.witness.calls[-heard:])
@@ -336,14 +344,10 @@ class Life:
         """A second run changes nothing: the same plan, the same clean-up or roll back, the same verification."""
         calls = len(self.witness.calls)
         database, job = self.fleet.parts.database, self.job_id
-        # What was rolled back may be done again; and under `dual` what a cleaned-up job's targets hold is no reason to
-        # refuse, for it may be the application's.
-        dual = self.case.policies.get("writers") == "dual"
-        if self.last_state != "rolled_back" and not (dual and self.last_state == "cleaned"):
+        if self.last_state != "rolled_back":  # that may be done again
             self._refused("a second apply", self._apply)
-            self._refused(
-                "a roll back", lambda: services.roll_back(database, job, WHO, None)
-            ) if self.last_state == "cleaned" else None
+        if self.last_state == "cleaned":
+            self._refused("a roll back", lambda: services.roll_back(database, job, WHO, None))
         if self.last_state in ("cleaned", "rolled_back"):
             self._refused("a clean-up", lambda: services.clean_up(database, job, WHO, by_ids=True))
         if self.last_state == "rolled_back":
@@ -389,10 +393,8 @@ class Life:
         """Let go of what the next seed needs."""
         self.fleet.thaw_all()
         self.fleet.revive()
-        self.application.wait()
-        self.erasure.wait()
-        if self.erasure.begun:
-            self.erasure.readmit()
+        for other in (self.application, self.erasure):
+            other.stop()
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):
                 services.cancel(self.fleet.parts.database, self.job_id, WHO)

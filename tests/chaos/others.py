@@ -13,18 +13,18 @@ import httpx
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
-from orchestrator.ledger import erasures
 from tests.chaos.small_index import Case, Made
 from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError
 from vecfleet.names import Tenant
 from vecfleet.tenancy import erasing
-from vecfleet.tenancy.fences import subject_of
 
 # Longer than an answer may take here, for a request that was given up and comes later would write what is old.
 ANSWERS_WITHIN_S = 4.0
 AGAIN_AFTER_S = 0.1
 PATIENCE_S = 120.0
+# Whoever is told to stop does so before the next thing that is asked of a service.
+STOPS_WITHIN_S = 15.0
 Note = Callable[[str], None]
 
 
@@ -39,6 +39,7 @@ class _Other:
         self.wrong: str | None = None
         self._note = note
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
 
     @property
     def begun(self) -> bool:
@@ -52,9 +53,15 @@ class _Other:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
+    def stop(self) -> None:
+        """Give up what is not done yet."""
+        self._stopped.set()
         if self._thread is not None:
-            self._thread.join(PATIENCE_S)
+            self._thread.join(STOPS_WITHIN_S)
+
+    def _nap(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise NotDone("given up")
 
     def _run(self) -> None:
         try:
@@ -93,7 +100,7 @@ class Application(_Other):
         headers = {"Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
         with httpx.Client(timeout=ANSWERS_WITHIN_S, verify=PLAIN, headers=headers) as http:
             for write in self._case.writes:
-                time.sleep(max(0.0, began + write.at_s - time.monotonic()))
+                self._nap(max(0.0, began + write.at_s - time.monotonic()))
                 self._write(http, write.namespace, write.id, vector(write.made) if write.made else None)
                 if self._case.policies["writers"] == "dual":
                     self._write_new_side(http, write.namespace, write.id, write.made)
@@ -123,7 +130,7 @@ class Application(_Other):
                 told = answer.text
             if time.monotonic() > until:
                 raise NotDone(f"{what[0]} of {id!r} in {namespace}: {told}")
-            time.sleep(AGAIN_AFTER_S)
+            self._nap(AGAIN_AFTER_S)
 
 
 class Erasure(_Other):
@@ -132,12 +139,6 @@ class Erasure(_Other):
     def __init__(self, case: Case, parts: Fleet, note: Note, hit: Counter[str]) -> None:
         super().__init__(note)
         self._case, self._parts, self._hit = case, parts, hit
-
-    def readmit(self) -> None:
-        """Let the next who is called so be written."""
-        assert self._case.erased is not None
-        with self._parts.database.begin() as connection:
-            erasures.lift(connection, subject_of(self._tenant), "chaos")
 
     @property
     def _tenant(self) -> Tenant:
@@ -151,7 +152,7 @@ class Erasure(_Other):
                 store = self._parts.store
                 index = store.open(store.describe(self._case.index))
                 books = JobTableBooks(self._parts.database, self._parts.settings)
-                erased = erasing.erase([index], self._tenant, books=books, who="chaos")
+                erased = erasing.erase([index], self._tenant, books=books, who="chaos", nap=self._nap)
             except VecfleetError as error:
                 told = f"{type(error).__name__}: {error}"
             else:
@@ -164,7 +165,7 @@ class Erasure(_Other):
             self._note(f"not erased yet: {told}")
             if time.monotonic() > until:
                 raise NotDone(f"the erasure of {self._tenant}: {told}")
-            time.sleep(AGAIN_AFTER_S)
+            self._nap(AGAIN_AFTER_S)
 
 
 def vector(made: Made) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Case:
 
     @property
     def creators(self) -> list[str]:
-        """The seed is in their names: the job table remembers what it learned of a tenant from one job to the next."""
+        """The seed is in their names, so that a log tells whose life it was."""
         return [f"ana{self.seed}", f"b.{self.seed}", f"c {self.seed}"]
 
     @property
@@ -357,8 +357,8 @@ def _someone(case: Case, chance: random.Random) -> Owner | None:
 
 
 def _writes(case: Case, chance: random.Random) -> list[Write]:
-    """Changed, added and deleted records, each id once. Some records of each source are let alone: that a source looks
-    empty stops the job, as it must, and that many records went away does too."""
+    """Changed, added and deleted records, some deleted after they were changed. Some records of each source are let
+    alone: that a source looks empty stops the job, as it must, and that many records went away does too."""
     writes: list[Write] = []
     for namespace in sorted(case.sources):
         rows = [one for one in case.sources[namespace] if _is_free(case, namespace, one)]
@@ -367,8 +367,11 @@ def _writes(case: Case, chance: random.Random) -> list[Write]:
             values, sparse = _vector(case, chance)
             metadata = one.metadata | {"page": chance.randint(-5, 10**6), "seen": "by a writer"}
             changed = replace(one, values=values, sparse=sparse, metadata=metadata)
-            deleted = number < 2 and chance.random() < 0.4
-            writes.append(Write(chance.uniform(0, WRITES_WITHIN_S), namespace, one.id, None if deleted else changed))
+            deleted, at_s = number < 2 and chance.random() < 0.4, chance.uniform(0, WRITES_WITHIN_S)
+            if not deleted or chance.random() < 0.5:
+                writes.append(Write(at_s, namespace, one.id, changed))
+            if deleted:
+                writes.append(Write(chance.uniform(at_s, WRITES_WITHIN_S), namespace, one.id, None))
         for number in range(chance.randint(0, 3)):
             added = _record(case, chance, namespace, f"{chance.choice('0mz')}-{namespace[:3]}-new-{number}")
             if case.erased is None or added.owner is None or not case.erased.has(added.owner):

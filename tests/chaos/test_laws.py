@@ -87,7 +87,7 @@ def test_a_target_that_holds_what_was_there_before_an_application_wrote_is_notic
         (one.namespace, evidence.before[one.namespace][one.id])
         for one in case.writes
         if one.made is not None
-        and one.id in evidence.before[one.namespace]
+        and one.id in evidence.before[one.namespace].keys() & evidence.truth[one.namespace].keys()
         and case.fate(one.namespace, evidence.before[one.namespace][one.id])
     )
     fate = case.fate(name, stale)

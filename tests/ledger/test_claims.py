@@ -89,6 +89,18 @@ def test_the_same_plan_runs_once_at_a_time(table: JobTable) -> None:
     assert jobs_there(table) == 1
 
 
+def test_a_plan_that_was_cleaned_up_after_does_not_run_again_and_one_that_was_rolled_back_may(table: JobTable) -> None:
+    """What is left in its sources was to stay, or came later: nobody looked at it in this plan."""
+    for before, after in ((JobState.ROLLING_BACK, JobState.ROLLED_BACK), (JobState.CLEANING, JobState.CLEANED)):
+        with table.begin() as connection:
+            jobs.require_not_done(connection, table.plan.digest)
+            table.put(state=before)
+        with table.begin() as connection:
+            assert jobs.advance(connection, table.job_id, before, after)
+    with table.begin() as connection, pytest.raises(Refused, match="ran this very plan and cleaned up after it"):
+        jobs.require_not_done(connection, table.plan.digest)
+
+
 def test_of_two_operators_applying_one_plan_at_once_one_is_refused(database: Database) -> None:
     table, ready = JobTable(database), Barrier(2)
 

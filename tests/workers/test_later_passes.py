@@ -130,22 +130,73 @@ def test_what_a_worker_wrote_before_it_died_does_not_outlive_its_source(
     # Given workers that die after their upserts and before the record of them
     one.table.advance()
     one.deliver()
+    upsert_and_die(one, monkeypatch)
+    assert len(one.ids(TARGET)) == COUNT
+
+    # When one of their records is deleted at the source before they are replaced
+    one.index.delete("s", ["r07"])
+    replace_the_dead(one)
+    one.until(JobState.VERIFIED)
+
+    # Then it is gone at the target, too
+    assert_a_twin_each(one, "s:" if collisions == "prefix" else "")
+    assert (one.table.move.written, one.table.move.gone) == (COUNT - 1, 1)
+
+
+@pytest.mark.parametrize("collisions", ["fail", "prefix"])
+@pytest.mark.parametrize("writers", ["delta", "dual"])
+def test_a_change_that_a_worker_wrote_before_it_died_does_not_outlive_its_source(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, writers: str, collisions: str
+) -> None:
+    """On record is what stood there before the change, which is no reason to take it for a stranger's."""
+    one = open_job(
+        {"s": twenty_three()}, planned("s", TARGET, COUNT), writers=writers, max_passes=20, collisions=collisions
+    )
+    prefix = "s:" if collisions == "prefix" else ""
+    one.until(JobState.VERIFIED)
+    # Given a later pass, whose workers die after they wrote a change and before the record of it
+    change(one, "s", "r07", "changed")
+    services.another_pass(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.RUNNING)
+    one.deliver()
+    upsert_and_die(one, monkeypatch)
+    (twin,) = one.index.fetch(TARGET, [f"{prefix}r07"]).records.values()
+    assert twin.metadata["text"] == "changed"
+
+    # When the changed record is deleted at the source before they are replaced
+    one.index.delete("s", ["r07"])
+    replace_the_dead(one)
+    one.until(JobState.VERIFIED)
+
+    # Then it is gone at the target, too
+    assert_a_twin_each(one, prefix)
+
+
+def test_what_somebody_made_of_a_twin_is_not_removed_with_its_record(open_job: Open) -> None:
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers="delta", max_passes=20)
+    one.until(JobState.VERIFIED)
+    (twin,) = one.index.fetch(TARGET, ["r07"]).records.values()
+    strangers = twin.with_metadata({"text": "a stranger's"})
+    one.index.upsert(TARGET, [strangers])
+    one.index.delete("s", ["r07"])
+    next_pass(one, JobState.NEEDS_ATTENTION)
+    assert one.index.fetch(TARGET, ["r07"]).records["r07"] == strangers
+
+
+def upsert_and_die(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as dying:
         dying.setattr(copies, "finish_copy", lambda *_: (_ for _ in ()).throw(Killed))
         for wakeup in one.table.dispatch():
             with pytest.raises(Killed):
                 running.run(one.process, wakeup.batch_id, wakeup.generation)
-    assert len(one.ids(TARGET)) == COUNT
 
-    # When one of their records is deleted at the source before they are replaced
-    one.index.delete("s", ["r07"])
+
+def replace_the_dead(one: One) -> None:
     for row in one.table.rows():
         if row.state == BatchState.LEASED:
             one.table.expire(row)
     one.table.reap()
-    one.until(JobState.VERIFIED)
 
-    # Then it is gone at the target, too
-    prefix = "s:" if collisions == "prefix" else ""
+
+def assert_a_twin_each(one: One, prefix: str) -> None:
     assert one.ids(TARGET) == [prefix + record_id for record_id in one.ids("s")]
-    assert (one.table.move.written, one.table.move.gone) == (COUNT - 1, 1)
