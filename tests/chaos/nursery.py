@@ -1,8 +1,8 @@
 """A warm parent from which workers and dispatchers are forked: a fleet in which processes die has no seconds to import.
 
 Each line on its input is a name and a log file; the answer is a pid. What is forked is what the commands of the same
-name run, except that the dispatcher is less patient than in production, where a dead leader is replaced, and a lost
-wake-up sent again, after longer.
+name run, except that it is less patient than in production, where a dead leader is replaced, a lost wake-up sent again
+and a failed call repeated after longer.
 """
 
 import os
@@ -11,12 +11,14 @@ import sys
 import traceback
 from pathlib import Path
 
-from orchestrator import dispatcher
+from orchestrator import dispatcher, retrying
 from orchestrator.cli import running
 from orchestrator.states import QUEUES
+from workers import lane
 from workers.tasks import celery
 
-LEAD_S, RESEND_AFTER_S = 1.0, 1.5
+FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S = 0.1, 0.3  # before a call, and a batch, is tried again; each further one doubles
+LEAD_S, RESEND_AFTER_S = 1.0, 1.2
 TICK_S, IDLE_TICK_S = 0.05, 0.1  # a life has some twenty decisions, and each would wait half a tick
 LONG_LOOK_S = 5.0  # on a busy machine any look would count as one that has to rest after it
 THREADS = 4
@@ -42,6 +44,7 @@ def _become(name: str, log: Path) -> None:
         for descriptor, here in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(descriptor, here)
         if name.startswith("worker"):
+            lane._FIRST_WAIT_S, retrying._FIRST_WAIT_S = FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S
             celery.worker_main(
                 [
                     *("worker", "--pool", "threads", "--concurrency", str(THREADS), "--queues", ",".join(QUEUES)),

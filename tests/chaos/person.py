@@ -16,7 +16,7 @@ WHO = "chaos"
 # How often a person does what the job says before it counts as stuck.
 MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
-LOOKS_EVERY_S = 0.7
+LOOKS_EVERY_S = 0.4
 
 
 class Broken(AssertionError):
