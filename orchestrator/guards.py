@@ -46,6 +46,20 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
     return objections
 
 
+def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
+    """The command that takes the first of the objections out of the way, or shows how long it stays."""
+    job = facts.job
+    if facts.undecided or facts.parked_batches:
+        return f"vecfleet park list {job.id}"
+    if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
+        return f"vecfleet status {job.id} --watch"
+    if job.state is JobState.VERIFIED and _against_state(facts, now):
+        return f"vecfleet cutover {job.id} --percent 100"
+    if not _against_state(facts, now) and _against_verdicts(facts, now):
+        return f"vecfleet verify {job.id} --watch"
+    return f"vecfleet status {job.id}"
+
+
 @dataclass(frozen=True, slots=True)
 class DecommissionFacts:
     """What is known of an index right before it is deleted whole."""

@@ -3,10 +3,14 @@
 The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its links.
 """
 
-from orchestrator.ledger.reads import Reading
-from orchestrator.states import JobState
+from datetime import datetime, timedelta
+
+from orchestrator.ledger.reads import JobRow, Reading
+from orchestrator.states import JOB_WORKING, JobState
 
 _S = JobState
+MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
+"""States that a job leaves by itself, as long as its fleet is there."""
 
 
 def next_steps(reading: Reading) -> tuple[str, ...]:
@@ -18,6 +22,8 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return _attention(reading)
         case _S.PAUSED:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+        case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
+            return (watch, f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "operator":
@@ -28,6 +34,8 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
         case _S.CUT_OVER if job.policies.clean_up == "operator":
+            if soaks_until(job, reading.now):
+                return (f"vecfleet status {job.id}", f"vecfleet reverse {job.id}")
             return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}")
         case _S.CUT_OVER:
             return (watch, f"vecfleet reverse {job.id}")
@@ -36,10 +44,21 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.CLEANED | _S.ROLLED_BACK:
             return (f"vecfleet report {job.id}",)
         case _:
-            return (*_missing_processes(reading), watch)
+            return (*missing_processes(reading), watch)
 
 
-def _missing_processes(reading: Reading) -> tuple[str, ...]:
+def soaks_until(job: JobRow, now: datetime) -> datetime | None:
+    """When the readers that were moved have used the new side for long enough; None once they have."""
+    if job.cut_over_at is None:
+        return None
+    soaked = job.cut_over_at + timedelta(seconds=job.policies.soak_seconds)
+    return soaked if now < soaked else None
+
+
+def missing_processes(reading: Reading) -> tuple[str, ...]:
+    """What to start, in another terminal, so that a job which works gets on."""
+    if reading.job.state not in MOVING:
+        return ()
     if not reading.led:
         return ("vecfleet dispatcher",)
     return ("vecfleet worker",) if nobody_works(reading) else ()

@@ -10,11 +10,10 @@ from typing import Any
 
 from orchestrator.ledger.reads import Reading, Waiting
 from orchestrator.model import Move
-from orchestrator.next_steps import next_steps, nobody_works
+from orchestrator.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
 
 _S = JobState
-_MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,8 @@ def rests(reading: Reading) -> bool:
     if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
         return True
     if job.state is _S.VERIFIED:
-        return job.policies.cut_over == "operator" or (
-            job.policies.cut_over == "none" and job.policies.clean_up == "operator"
-        )
+        by_whom = job.policies.clean_up if job.policies.cut_over == "none" else job.policies.cut_over
+        return by_whom == "operator" and job.cut_over_percent < 100
     return job.state is _S.CUT_OVER and job.policies.clean_up == "operator"
 
 
@@ -178,7 +176,7 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
 def _waits(reading: Reading, *, broker_answers: bool) -> tuple[str, ...]:
     job = reading.job
     waits: list[str] = []
-    if job.state in _MOVING:
+    if job.state in MOVING:
         if not reading.led:
             waits.append("no dispatcher is running: nothing new starts")
         if not broker_answers:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Level
-from orchestrator.guards import CleanUpFacts, against_clean_up, reaches
+from orchestrator.guards import CleanUpFacts, against_clean_up, reaches, way_to_clean_up
 from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
@@ -257,6 +257,20 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
 
 def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:
     """Why the sources may not be deleted yet; empty when they may."""
+    return against_clean_up(*_clean_up_facts(connection, job))
+
+
+def require_clean_up(connection: sa.Connection, job: Job) -> None:
+    """Raise Refused with every objection to a clean-up, and what takes the first of them away."""
+    facts, now = _clean_up_facts(connection, job)
+    objections = against_clean_up(facts, now)
+    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
+        objections = [f"the job is {job.state}"]
+    if objections:
+        raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, now), objections=tuple(objections))
+
+
+def _clean_up_facts(connection: sa.Connection, job: Job) -> tuple[CleanUpFacts, datetime]:
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     facts = CleanUpFacts(
         job=job,
@@ -267,7 +281,7 @@ def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
     )
-    return against_clean_up(facts, now)
+    return facts, now
 
 
 def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
@@ -277,13 +291,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
-    objections = clean_up_objections(connection, job)
-    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
-        objections = [f"the job is {job.state}"]
-    if objections:
-        raise Refused(
-            "; ".join(objections), next_step=f"see what is missing: {_status(job.id)}", objections=tuple(objections)
-        )
+    require_clean_up(connection, job)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.left_behind or move.identical]
     removals.begin_cleaning(connection, job.id, one_by_one)

@@ -1,5 +1,6 @@
 """A command line from its words to its exit code: the one place where an error becomes a sentence."""
 
+import shlex
 import sys
 import tempfile
 import traceback
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.cli.commands import PROGRAM, build
-from orchestrator.cli.output import err, say_error
+from orchestrator.cli.output import NobodyAnswers, err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except VecfleetError as error:
+        if isinstance(error, NobodyAnswers):
+            error.next_step = shlex.join([PROGRAM, *words, "--yes"])
         say_error(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the edge: people get a sentence, the log the traceback

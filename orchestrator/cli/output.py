@@ -64,12 +64,16 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out.print(table)
 
 
+class NobodyAnswers(Refused):
+    """A question was put where nobody is at the terminal. The same command with --yes needs no answer."""
+
+
 def confirm_by_typing(name: str, *, yes: bool) -> None:
     """Go on only where the name of what goes for good was typed. Raises Refused otherwise; nothing was changed then."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused("this needs a name typed, and nobody is at the terminal", next_step="add --yes")
+        raise NobodyAnswers("this needs a name typed, and nobody is at the terminal")
     if typer.prompt(f"Type {name} to go on") != name:
         raise Refused("nothing was changed: that is not the name", next_step="type the command again when you are sure")
 
@@ -79,6 +83,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused("this needs a yes, and nobody is at the terminal to give it", next_step="add --yes")
+        raise NobodyAnswers("this needs a yes, and nobody is at the terminal to give it")
     if not typer.confirm(question):
         raise Refused("nothing was changed", next_step="type the command again when you are sure")

@@ -17,7 +17,7 @@ from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Move
 from orchestrator.states import BatchKind, JobState
-from vecfleet.errors import BadInput, Refused
+from vecfleet.errors import BadInput
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
 
@@ -134,10 +134,8 @@ def clean_up(
     with fleet() as parts:
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            objections = services.clean_up_objections(connection, found)
+            services.require_clean_up(connection, found)
             sources = moves.of_job(connection, job)
-        if objections:
-            raise Refused("; ".join(objections), next_step=f"vecfleet status {job}", objections=tuple(objections))
         say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
         say_table(
             ("namespace", ">records", "how"),

@@ -16,6 +16,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import err, out, say, say_json, say_next
 from orchestrator.ledger import reads
 from orchestrator.ledger.reads import Reading
+from orchestrator.next_steps import missing_processes
 from orchestrator.progress import Progress, progress, rests
 from orchestrator.states import JobState
 from vecfleet.errors import Unreachable, VecfleetError
@@ -76,7 +77,7 @@ def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState], *, as_json: bo
         found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {_spoken(job.state)}"
         raise NotReached(
             f"job {job.id} is not {_spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
-            next_step="; or ".join(last.next_steps),
+            next_step="\n  or: ".join(last.next_steps),
         )
     if not as_json:
         say_next(last.next_steps)
@@ -132,13 +133,15 @@ class _Lines:
     def show(self, seen: Progress, trouble: str | None) -> None:
         job = seen.reading.job
         now = time.monotonic()
-        what = (job.state, job.reason, bool(seen.waits), trouble)
+        missing = missing_processes(seen.reading)
+        what = (job.state, job.reason, bool(seen.waits), missing, trouble)
         if what == self._last and now - self._said_at < _LINE_EVERY_S:
             return
         self._last, self._said_at = what, now
         say(headline(seen))
         for wait in (*seen.waits, *([trouble] if trouble else [])):
             say(f"  waits: {wait}")
+        say_next(missing)
 
 
 def headline(seen: Progress) -> str:
@@ -192,6 +195,7 @@ def draw(seen: Progress, trouble: str | None = None) -> Group:
         Text(headline(seen), style="bold"),
         whole,
         *(Text(f"waits: {wait}", style="yellow") for wait in (*seen.waits, *([trouble] if trouble else []))),
+        *(Text(f"next: {step}", style="bold") for step in missing_processes(seen.reading)),
     )
 
 

@@ -103,7 +103,7 @@ def test_a_terminal_shows_a_bar_for_each_namespace_and_why_anything_waits(table:
     assert said[2] == "… and 1 more"
     assert "copying 2 of 8 records (25 %)" in said[3]
     assert "waits: no dispatcher is running: nothing new starts" in said
-    assert said[-1] == "waits: the job table does not answer"
+    assert said[-2:] == ["waits: the job table does not answer", "next: vecfleet dispatcher"]
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7_500, "2 h 5 min")])

@@ -8,7 +8,7 @@ import pytest
 from snapshots import HOUR, JOB, MOVE, NOW, TARGET
 
 from migrations.plan import Policies
-from orchestrator.guards import CleanUpFacts, against_clean_up
+from orchestrator.guards import CleanUpFacts, against_clean_up, way_to_clean_up
 from orchestrator.states import JobState, MoveState
 
 READY = CleanUpFacts(
@@ -72,6 +72,23 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
 def test_each_objection_alone_is_enough(facts: CleanUpFacts, objection: str) -> None:
     (only,) = against_clean_up(facts, NOW)
     assert objection in only
+
+
+@pytest.mark.parametrize(
+    ("facts", "command"),
+    [
+        (replace(READY, undecided=1), "vecfleet park list 1"),
+        (replace(READY, parked_batches=1), "vecfleet park list 1"),
+        (with_job(state=JobState.RUNNING), "vecfleet status 1 --watch"),
+        (with_job(state=JobState.VERIFIED, cut_over_percent=50), "vecfleet cutover 1 --percent 100"),
+        (with_job(cut_over_at=NOW), "vecfleet status 1"),
+        (with_target(verdict_at=NOW - 25 * HOUR), "vecfleet verify 1 --watch"),
+        (replace(READY, claimed_elsewhere=["s2"]), "vecfleet status 1"),
+    ],
+)
+def test_a_refusal_names_the_command_that_takes_the_first_objection_away(facts: CleanUpFacts, command: str) -> None:
+    assert against_clean_up(facts, NOW)
+    assert way_to_clean_up(facts, NOW) == command
 
 
 def test_all_objections_are_told_at_once() -> None:

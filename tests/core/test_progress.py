@@ -215,7 +215,12 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
         (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), ("vecfleet cleanup 7", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
-        (reading(JobState.CUT_OVER), ("vecfleet cleanup 7", "vecfleet reverse 7")),
+        (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
+        (reading(JobState.CUT_OVER, cut_over_at=STARTED), ("vecfleet cleanup 7", "vecfleet reverse 7")),
+        (
+            reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
+            ("vecfleet status 7", "vecfleet reverse 7"),
+        ),
         (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
         (reading(JobState.CLEANED), ("vecfleet report 7",)),
         (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
@@ -258,6 +263,7 @@ def test_no_state_leaves_a_person_without_a_next_step(state: JobState) -> None:
     [
         (reading(JobState.VERIFIED), True),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), False),
+        (reading(JobState.VERIFIED, cut_over_percent=100), False),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), True),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none", clean_up="auto")), False),
         (reading(JobState.CUT_OVER), True),
