@@ -31,7 +31,8 @@ def _seconds(column_or_value: Any) -> Any:
 def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> list[Wakeup]:
     """Mark as many due batches as the job's window has room for, the lowest ordinal of every namespace first.
 
-    That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth.
+    That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth. Except for rechecks,
+    whose ordinal is their namespace's; a wake-up tells that of the batch they read again.
     """
     kinds = KINDS_OF.get(state, frozenset())
     in_flight: int = connection.execute(
@@ -53,15 +54,16 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
         sa.update(t.batch)
         .where(_B.id == due.c.id)
         .values(state=BatchState.DISPATCHED, dispatched_at=_NOW)
-        .returning(_B.id, _B.generation, _B.kind, _B.job_id, _B.move_id, _B.target_id, _B.seq)
+        .returning(_B.id, _B.generation, _B.kind, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.seq)
         .cte("picked")
     )
+    copied = t.batch.alias("copied")
     rows = connection.execute(
-        sa.select(picked, t.move.c.source, t.move.c.batches, t.target.c.namespace)
+        sa.select(picked, copied.c.seq.label("of_copy"), t.move.c.source, t.move.c.batches, t.target.c.namespace)
         .select_from(
-            picked.outerjoin(t.move, t.move.c.id == picked.c.move_id).outerjoin(
-                t.target, t.target.c.id == picked.c.target_id
-            )
+            picked.outerjoin(t.move, t.move.c.id == picked.c.move_id)
+            .outerjoin(t.target, t.target.c.id == picked.c.target_id)
+            .outerjoin(copied, copied.c.id == picked.c.copy_id)
         )
         .order_by(picked.c.seq, picked.c.id)
     ).all()
@@ -72,7 +74,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
             kind=BatchKind(row.kind),
             job_id=row.job_id,
             namespace=row.namespace or row.source,
-            seq=row.seq,
+            seq=row.seq if row.of_copy is None else row.of_copy,
             of=row.batches or 1,
         )
         for row in rows

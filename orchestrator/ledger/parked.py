@@ -50,9 +50,12 @@ def records(connection: sa.Connection, job_id: int, limit: int = 1_000) -> list[
 
 
 def batches(connection: sa.Connection, job_id: int) -> list[ParkedBatch]:
+    copied = t.batch.alias("copied")
+    seq = sa.func.coalesce(copied.c.seq, _B.seq)
     rows = connection.execute(
-        sa.select(_B.id, _B.kind, _M.source, _B.seq, _B.size, _B.error_class, _B.error_text, _B.attempts)
+        sa.select(_B.id, _B.kind, _M.source, seq, _B.size, _B.error_class, _B.error_text, _B.attempts)
         .outerjoin(t.move, _M.id == _B.move_id)
+        .outerjoin(copied, copied.c.id == _B.copy_id)
         .where(_B.job_id == job_id, _B.state == BatchState.PARKED)
         .order_by(_B.id)
     )

@@ -35,20 +35,22 @@ def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]
 
 
 def _one_per_copy(connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any) -> None:
+    """A namespace's rechecks bear its own ordinal: they are worked one namespace after another, for a proof ages.
+
+    In turns, as everything else, the first of 12,000 namespaces would be hours old when the last batch of it is read.
+    """
     source = t.batch.alias("copy")
+    seq = _M.seq if kind is BatchKind.RECHECK else source.c.seq
     existing = t.batch.alias("existing")
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
-            sa.select(
-                source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size
-            )
+            sa.select(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), seq, source.c.size)
             .join(t.move, _M.id == source.c.move_id)
             .where(source.c.job_id == job_id, source.c.kind == BatchKind.COPY, source.c.state != BatchState.SPLIT)
             .where(moves)
-            .where(
-                ~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists()
-            ),
+            .where(~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists())
+            .order_by(_M.seq, source.c.seq),
         )
     )
 
@@ -136,9 +138,8 @@ def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
 
 
 def proof_age_s(connection: sa.Connection, move_id: int) -> float:
-    """Seconds since the first batch of a source was read again, without those that its re-reading itself took."""
-    working = sa.func.sum(_B.busy_ms) / 1_000.0
-    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.min(_B.done_at)) - working)
+    """Seconds since the first batch of a source was taken to be read again, those that the reading took included."""
+    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.min(_B.first_leased_at)))
     age = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).scalar_one()
     return float(age or 0.0)
 

@@ -1,8 +1,10 @@
 """Clean-up: a source goes only after its soak time, read again right before, and never on an old proof."""
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
-from stages import AUTO, cleaning, soaked, verified
+from stages import AUTO, a_job, cleaning, soaked, verified
 
 from orchestrator import services
 from orchestrator.ledger import removals
@@ -170,3 +172,27 @@ def test_a_half_cleaned_job_is_neither_verified_nor_rolled_back(database: Databa
     with pytest.raises(Refused, match="before clean-up"):
         services.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.NEEDS_ATTENTION
+
+
+def test_sources_are_read_again_one_after_another(database: Database) -> None:
+    """In turns, the first batch of each would be hours old when the last one is read."""
+    table = a_job(database, "s1", "s2", cut_over="none")
+    table.verified({"s1": [["a"], ["b"]], "s2": [["c"], ["d"]]})
+    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    assert [(wakeup.namespace, wakeup.seq) for wakeup in table.dispatch()] == [
+        ("s1", 1),
+        ("s1", 2),
+        ("s2", 1),
+        ("s2", 2),
+    ]
+
+
+def test_a_proof_is_as_old_as_its_first_reading_however_many_batches_were_at_work(database: Database) -> None:
+    """What they took side by side, and in earlier attempts, used to be taken off its age."""
+    table = cleaning(database)
+    (recheck,) = table.take()
+    table.finish(recheck, proven=2)
+    began = sa.func.clock_timestamp() - timedelta(minutes=93)
+    table.set_batch(recheck.id, first_leased_at=began, busy_ms=5_000_000)
+    with table.begin() as connection:
+        assert removals.proof_age_s(connection, table.move.id) >= 93 * 60

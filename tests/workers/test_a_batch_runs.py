@@ -113,7 +113,9 @@ def test_where_a_service_tells_no_writes_a_source_read_again_long_ago_is_read_on
     read_again(one)
     with one.table.begin() as connection:
         connection.execute(sa.text("UPDATE move SET proof_lsn = NULL"))
-        connection.execute(sa.text("UPDATE batch SET done_at = done_at - interval '20 minutes' WHERE kind = 'recheck'"))
+        connection.execute(
+            sa.text("UPDATE batch SET first_leased_at = done_at - interval '20 minutes' WHERE kind = 'recheck'")
+        )
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == COUNT
     assert one.table.move.reason == "s was read again 20 minutes ago: a retry reads it anew"
