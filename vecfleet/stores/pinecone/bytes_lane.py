@@ -125,13 +125,13 @@ class BytesLane:
     def _record(self, record_id: str, vector: Any) -> Record | None:
         """The record, or None where it is not as expected, or more than we can hold."""
         values = vector.values
-        if len(UnknownFieldSet(vector)):
+        if len(UnknownFieldSet(vector)) or len(UnknownFieldSet(vector.metadata)):
             return None
         sparse = None
         if vector.HasField("sparse_values"):
             indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
-            if len(vector.sparse_values.values) != len(indices):  # both of 4 bytes each
-                return None
+            if len(vector.sparse_values.values) != len(indices) or len(UnknownFieldSet(vector.sparse_values)):
+                return None  # an index and a value are 4 bytes each
             sparse = Sparse(indices, vector.sparse_values.values) if indices else None
         if self._info.kind is Kind.SPARSE:
             if values or sparse is None:
@@ -153,7 +153,7 @@ class BytesLane:
                 if not all(item.HasField("string_value") for item in items):
                     return None
                 metadata[key] = [item.string_value for item in items]
-            elif kind == "struct_value":
+            elif kind != "null_value":  # the service drops nulls; a kind that we do not know is not dropped
                 return None
         return Record(record_id, values, sparse, metadata)
 
