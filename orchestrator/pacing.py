@@ -1,19 +1,26 @@
 """The fleet's pace as anybody may see it: what the workers keep in Redis (`workers.pace` writes it), read only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+# A cut allowance climbs back by so much of the whole a second.
+CLIMB_PER_S = 0.1
+# How long what was booked, and what was refused, is counted together: long enough to be smooth, short enough for now.
+USED_WINDOW_S, REFUSED_WINDOW_S = 10, 60
+
+_PREFIX = "vecfleet:pace:"
 _PATIENCE_S = 0.5
-# As workers.pace has it: a cut allowance climbs back by so much a second.
-_CLIMB_PER_S = 0.1
+# Some allowances of each of 12,000 namespaces are read in a hundred trips.
+_KEYS_PER_TRIP = 1_000
+_US_PER_S = 1_000_000
 
 
 def key(name: str, scope: str) -> str:
     """Where an allowance is kept. `scope`: an index's host, or host and namespace."""
-    return f"vecfleet:pace:{name}:{scope}"
+    return f"{_PREFIX}{name}:{scope}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,29 @@ class Allowance:
 
     factor: float
     refused_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One limit of one scope, with what passed lately. Rates are in its unit (requests, bytes, records) a second.
+
+    `allowed` is what the job that asked last may use now, None before the first booking; `ahead_s` is how far into the
+    future slots are taken; `held_s` how long nobody may call; `refused` the 429s of the last minute.
+    """
+
+    name: str
+    scope: str
+    factor: float
+    allowed: float | None
+    used: float
+    ahead_s: float
+    held_s: float
+    refused: int
+
+    @property
+    def busy(self) -> bool:
+        """Whether it says anything about now."""
+        return self.used > 0 or self.held_s > 0 or self.refused > 0
 
 
 class PaceReader:
@@ -37,14 +67,65 @@ class PaceReader:
                 pipeline.time()
                 for one in keys:
                     pipeline.hmget(one, ["factor", "since", "hold"])
-                (seconds, micros), *rows = pipeline.execute()
+                now, *rows = pipeline.execute()
         except RedisError:
             return None
-        now = seconds * 1_000_000 + micros
-        return {one: _allowance(row, now) for one, row in zip(keys, rows, strict=True) if row[0] is not None}
+        return {one: _allowance(row, _us(now)) for one, row in zip(keys, rows, strict=True) if row[0] is not None}
+
+    def every(self) -> list[Seen] | None:
+        """Every limit that was booked within a day; None where Redis does not answer."""
+        try:
+            keys = sorted(one.decode() for one in self._redis.scan_iter(f"{_PREFIX}*", count=_KEYS_PER_TRIP))
+            seen = [self._seen(keys[at : at + _KEYS_PER_TRIP]) for at in range(0, len(keys), _KEYS_PER_TRIP)]
+        except RedisError:
+            return None
+        return [one for some in seen for one in some]
+
+    def _seen(self, keys: Sequence[str]) -> list[Seen]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for one in keys:
+                pipeline.hgetall(one)
+            now, *states = pipeline.execute()
+        return [_state(one, state, _us(now)) for one, state in zip(keys, states, strict=True) if state]
+
+
+def _us(time: tuple[int, int]) -> int:
+    seconds, micros = time
+    return seconds * _US_PER_S + micros
+
+
+def _factor(factor: float, since_us: float, now_us: int) -> float:
+    return min(1.0, factor + max(0.0, (now_us - since_us) / _US_PER_S) * CLIMB_PER_S)
 
 
 def _allowance(row: Sequence[bytes | None], now_us: int) -> Allowance:
     factor, since, hold = (float(value or 0) for value in row)
-    climbed = max(0.0, (now_us - since) / 1_000_000) * _CLIMB_PER_S
-    return Allowance(min(1.0, factor + climbed), int(hold))
+    return Allowance(_factor(factor, since, now_us), int(hold))
+
+
+def _state(key: str, state: Mapping[bytes, bytes], now_us: int) -> Seen:
+    def number(name: str) -> float:
+        return float(state.get(name.encode(), 0))
+
+    def lately(name: str, seconds: int) -> float:
+        """How many in the last so many seconds: all of the running window, and the part of the last that is in them."""
+        windows = now_us / (seconds * _US_PER_S)
+        counted_in = number(f"{name}_in")
+        if counted_in == windows // 1:
+            return number(name) + number(f"{name}_before") * (1 - windows % 1)
+        return number(name) * (1 - windows % 1) if counted_in == windows // 1 - 1 else 0.0
+
+    name, _, scope = key.removeprefix(_PREFIX).partition(":")
+    factor = _factor(number("factor"), number("since"), now_us)
+    interval_us = number("interval")
+    return Seen(
+        name=name,
+        scope=scope,
+        factor=factor,
+        allowed=factor * _US_PER_S / interval_us if interval_us else None,
+        used=lately("used", USED_WINDOW_S) / USED_WINDOW_S,
+        ahead_s=max(0.0, (number("tat") - now_us) / _US_PER_S),
+        held_s=max(0.0, (number("hold") - now_us) / _US_PER_S),
+        refused=round(lately("refused", REFUSED_WINDOW_S)),
+    )

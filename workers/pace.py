@@ -16,9 +16,10 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from orchestrator.pacing import CLIMB_PER_S, REFUSED_WINDOW_S, USED_WINDOW_S, key
+
 # A cut to 0.7 is back at full rate after 3 s: the limits are per second, so a longer penance only wastes them.
 _CUT = 0.7
-_CLIMB_PER_S = 0.1
 _LOWEST = 0.05
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
@@ -29,13 +30,30 @@ LONGEST_WAIT_S = 15.0
 # Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
 _SHARE_ALONE = 0.25
 
-_RESERVE = """
+# What was booked, and refused, is counted in this window of time and the one before it: enough to say how much lately.
+_COUNT = """
+local function counted(state, at, now, length, more)
+  local window = math.floor(now / length)
+  local seen, count, before = tonumber(state[at]), tonumber(state[at + 1]) or 0, tonumber(state[at + 2]) or 0
+  if seen ~= window then
+    before = seen == window - 1 and count or 0
+    count = 0
+  end
+  return window, count + more, before
+end
+"""
+
+_RESERVE = (
+    _COUNT
+    + """
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
 local burst, climb, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local first, booked = now, {}
+local length = tonumber(ARGV[4])
+local first, booked, states = now, {}, {}
 for n, key in ipairs(KEYS) do
-  local interval, cost = tonumber(ARGV[2 + 2 * n]), tonumber(ARGV[3 + 2 * n])
-  local state = redis.call('HMGET', key, 'tat', 'factor', 'since', 'hold')
+  local interval, cost = tonumber(ARGV[3 + 2 * n]), tonumber(ARGV[4 + 2 * n])
+  local state = redis.call('HMGET', key, 'tat', 'factor', 'since', 'hold', 'used_in', 'used', 'used_before')
+  states[n] = state
   local factor, since = tonumber(state[2]), tonumber(state[3])
   if not factor then
     factor, since = 0.5, now
@@ -49,15 +67,24 @@ for n, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, 86400000)
 end
 if first - now <= longest then
-  for n, key in ipairs(KEYS) do redis.call('HSET', key, 'tat', booked[n]) end
+  for n, key in ipairs(KEYS) do
+    local window, used, before = counted(states[n], 5, now, length, tonumber(ARGV[4 + 2 * n]))
+    redis.call('HSET', key, 'tat', booked[n], 'interval', ARGV[3 + 2 * n],
+      'used_in', window, 'used', used, 'used_before', before)
+  end
 end
 return math.floor(first - now)
 """
+)
 
-_THROTTLED = """
+_THROTTLED = (
+    _COUNT
+    + """
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
 local flight, cut, climb, lowest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local state = redis.call('HMGET', KEYS[1], 'factor', 'since', 'hold')
+local state = redis.call('HMGET', KEYS[1], 'factor', 'since', 'hold', 'refused_in', 'refused', 'refused_before')
+local window, refused, before = counted(state, 4, now, tonumber(ARGV[6]), 1)
+redis.call('HSET', KEYS[1], 'refused_in', window, 'refused', refused, 'refused_before', before)
 local factor, since = tonumber(state[1]), tonumber(state[2])
 if not factor then factor, since = 0.5, now - flight end
 if now - since >= flight then
@@ -68,6 +95,7 @@ local until_ = now + tonumber(ARGV[5])
 if until_ > (tonumber(state[3]) or 0) then redis.call('HSET', KEYS[1], 'hold', string.format('%.0f', until_)) end
 redis.call('PEXPIRE', KEYS[1], 86400000)
 """
+)
 
 log = structlog.get_logger("vecfleet.pace")
 
@@ -82,7 +110,7 @@ class Limit:
 
     @property
     def key(self) -> str:
-        return f"vecfleet:pace:{self.name}:{self.scope}"
+        return key(self.name, self.scope)
 
 
 class Pace:
@@ -100,7 +128,7 @@ class Pace:
 
         Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`.
         """
-        arguments = [_BURST_S * 1_000_000, _CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000]
+        arguments = [_BURST_S * 1_000_000, CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000, USED_WINDOW_S * 1_000_000]
         for limit, cost in limits:
             arguments += (1_000_000 / (limit.per_second * share), cost)
         try:
@@ -112,7 +140,7 @@ class Pace:
     def throttled(self, limit: Limit, retry_after: float | None) -> None:
         """The service answered 429: slow this limit down for everybody, and hold it for `retry_after` seconds."""
         hold_us = int((retry_after or 0) * 1_000_000)
-        arguments = [_FLIGHT_S * 1_000_000, _CUT, _CLIMB_PER_S, _LOWEST, hold_us]
+        arguments = [_FLIGHT_S * 1_000_000, _CUT, CLIMB_PER_S, _LOWEST, hold_us, REFUSED_WINDOW_S * 1_000_000]
         try:
             self._throttled(keys=[limit.key], args=arguments)
         except RedisError as error:

@@ -40,6 +40,7 @@ COMMANDS = {
     "resume": "steering:resume",
     "cancel": "steering:cancel",
     "set": "steering:set_lever",
+    "pace": "pacing:pace",
     "park list": "steering:park_list",
     "park accept": "steering:park_accept",
     "report": "looking:report",

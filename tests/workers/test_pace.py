@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from orchestrator.pacing import PaceReader, Seen
 from workers.pace import LONGEST_WAIT_S, Limit, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)
@@ -192,3 +193,67 @@ def test_when_redis_comes_back_its_word_counts_again(redis_url: str, full_speed:
     away, back = Pace(NOBODY), Pace(redis_url)
     book(away, 10)
     assert book(back, 1)[0] < 0.1
+
+
+# --- what a person sees of it -----------------------------------------------------------------------------------------
+
+
+def seen(redis_url: str, limit: Limit = FETCH) -> Seen:
+    found = PaceReader(redis_url).every()
+    assert found is not None
+    [one] = [one for one in found if (one.name, one.scope) == (limit.name, limit.scope)]
+    return one
+
+
+def test_what_is_booked_shows_as_in_use_by_the_whole_fleet(redis_url: str, full_speed: None) -> None:
+    # Given two workers that book sixty fetches within a moment
+    for _ in range(30):
+        for worker in (Pace(redis_url), Pace(redis_url)):
+            worker.reserve([(FETCH, 1)], HALF)
+
+    # Then they show, with how many a second are allowed and how far ahead the slots are taken
+    one = seen(redis_url)
+    assert one.allowed == pytest.approx(50)
+    assert 5.5 <= one.used <= 6.1  # over ten seconds
+    assert 0.5 < one.ahead_s <= 1.2
+    assert (one.held_s, one.refused) == (0, 0)
+
+
+def test_a_call_that_was_sent_away_is_not_in_use(redis_url: str, pace: Pace, put: Callable[..., None]) -> None:
+    put(factor=1, since=0, hold=(time.time() + LONGEST_WAIT_S + 60) * 1_000_000)
+    book(pace, 10)
+    one = seen(redis_url)
+    assert one.used == 0
+    assert one.held_s > LONGEST_WAIT_S
+
+
+def test_what_was_used_in_an_earlier_minute_is_not_in_use_now(
+    redis_url: str, pace: Pace, put: Callable[..., None]
+) -> None:
+    book(pace, 30)
+    put(used_in=int(time.time() / 10) - 2, refused_in=int(time.time() / 60) - 2, refused=3)
+    one = seen(redis_url)
+    assert (one.used, one.refused) == (0, 0)
+    assert not one.busy
+
+
+def test_429s_are_counted_and_the_cut_shows(redis_url: str, pace: Pace, full_speed: None) -> None:
+    book(pace, 1)
+    for _ in range(3):
+        pace.throttled(FETCH, 8.0)
+    one = seen(redis_url)
+    assert 1 <= one.refused <= 3  # fewer only where a minute ended between them
+    assert one.factor == pytest.approx(0.7, abs=0.05)
+    assert one.allowed == pytest.approx(35, abs=2.5)
+    assert 7 < one.held_s <= 8
+
+
+def test_a_429_before_the_first_booking_shows_no_rate_that_nobody_asked_for(redis_url: str, pace: Pace) -> None:
+    pace.throttled(FETCH, None)
+    one = seen(redis_url)
+    assert one.allowed is None
+    assert one.refused == 1
+
+
+def test_a_redis_that_is_away_shows_nothing() -> None:
+    assert PaceReader(NOBODY).every() is None

@@ -1,0 +1,61 @@
+"""`vecfleet pace`: what each limit allows the fleet now, and which of them holds it up."""
+
+import pytest
+from job_table import JobTable, plan_of, planned
+from terminal import Vecfleet
+
+from workers.pace import Limit, Pace
+
+FETCH = Limit("fetch", "brain.local", 100.0)
+UPSERT = Limit("upsert", "brain.local:t", 100.0)
+
+
+def test_an_idle_fleet_uses_no_limit(vecfleet: Vecfleet) -> None:
+    said = vecfleet("pace")
+    assert said.code == 0
+    assert "no limit was used in the last seconds" in said.out
+    assert said.out.splitlines()[-1] == "next: vecfleet jobs"
+
+
+def test_a_limit_that_was_refused_stands_first_and_says_what_helps(
+    vecfleet: Vecfleet, table: JobTable, redis_url: str
+) -> None:
+    # Given a working job whose workers fetch and write, and were refused twice while writing
+    table.apply(plan_of(planned("s", "t")))
+    table.start()
+    pace = Pace(redis_url)
+    for _ in range(10):
+        pace.reserve([(FETCH, 1)], 0.5)
+        pace.reserve([(UPSERT, 1)], 0.5)
+    pace.throttled(UPSERT, 30.0)
+
+    # When a person asks
+    text, found = vecfleet("pace"), vecfleet("pace", "--json").json
+
+    # Then the limit that holds the fleet up is the first, and the job's share can be lowered
+    assert [one["limit"] for one in found["limits"]] == ["upsert", "fetch"]
+    upsert, fetch = found["limits"]
+    assert upsert["scope"] == "brain.local:t"
+    assert 25 < upsert["held_seconds"] <= 30
+    assert (upsert["refused_last_minute"], fetch["refused_last_minute"]) == (1, 0)
+    assert fetch["allowed_per_second"] == pytest.approx(27, abs=4)  # a new limit starts at half of its share
+    assert 0.5 < fetch["used_per_second"] <= 1
+    assert found["jobs"] == [{"job": 1, "share": 0.5}]
+    assert found["next_steps"][0] == "vecfleet set 1 pace 0.25"
+    assert "job 1 keeps to 50% of the documented limits" in text.out
+    assert "brain.local:t" in text.out and "next: vecfleet set 1 pace 0.25" in text.out
+
+
+def test_many_limits_are_cut_to_the_most_held_up(vecfleet: Vecfleet, redis_url: str) -> None:
+    pace = Pace(redis_url)
+    for number in range(40):
+        pace.reserve([(Limit("upsert", f"brain.local:t{number}", 100.0), 1)], 0.5)
+    assert len(vecfleet("pace", "--json").json["limits"]) == 30
+    assert "5 of 40 are shown" in vecfleet("pace", "--limit", "5").out
+
+
+def test_without_redis_it_says_what_workers_do(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    said = vecfleet("pace")
+    assert said.code == 4
+    assert "Redis does not answer" in said.err
