@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from orchestrator.ledger import audit, jobs, moves, removals
+from orchestrator.ledger import audit, batches, jobs, moves, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
 from orchestrator.services import claim_again
 from orchestrator.states import JobState
 from orchestrator.wording import counted
+from vecfleet.errors import Refused
 
 
 def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
@@ -37,6 +38,8 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
 def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)
+        if not batches.exists(connection, lease.copy_id or lease.id):
+            raise Refused(f"job {job.id} was purged: what it wrote is on record no more")
         removals.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:
             claim_again(connection, job)

@@ -71,6 +71,7 @@ def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False, server_default=text("false"))
 
 
+_LIVE = text(f"state NOT IN ({_quoted(JOB_ENDED)})")
 job = Table(
     "job",
     metadata,
@@ -102,12 +103,7 @@ job = Table(
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     Column("missing_allowed", Integer),  # so many of each source may be missing where readers have moved to
     _one_of("state", JobState),
-    Index(
-        "uq_job_plan_digest_live",
-        "plan_digest",
-        unique=True,
-        postgresql_where=text(f"state NOT IN ({_quoted(JOB_ENDED)})"),
-    ),
+    Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )
 
 claim = Table(
@@ -247,6 +243,7 @@ batch = Table(
     Index("ix_batch_parked", "job_id", postgresql_where=text(f"state = '{BatchState.PARKED}'")),
     Index("ix_batch_move", "move_id", "kind", "first_id"),
     Index("ix_batch_target", "target_id", postgresql_where=text("target_id IS NOT NULL")),
+    Index("ix_batch_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),  # looked for when one is deleted
 )
 
 batch_tally = Table(
@@ -273,6 +270,7 @@ finding = Table(
     Column("parts", Text),  # of a different one: which of values, sparse values and metadata
     _one_of("kind", ("missing", "extra", "different", "changed")),
     Index(None, "target_id"),
+    Index("ix_finding_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),
 )
 
 difference = Table(

@@ -143,7 +143,7 @@ def _note_late_writes(work: Work) -> None:
     try:
         late_writes.note_late_write(work.database, work.lease, sorted(work.wrote))
     except Refused as error:
-        log.error("a late write stays: another job has its namespaces by now", why=error.message)
+        log.error("a late write stays", why=error.message)
     try:
         fencing.take_away(work)
     except StoreError as error:

@@ -44,6 +44,7 @@ COMMANDS = {
     "park list": "steering:park_list",
     "park accept": "steering:park_accept",
     "report": "looking:report",
+    "purge": "purging:purge",
     "forget": "erasing:forget",
     "readmit": "erasing:readmit",
     "wipe": "whole_indexes:wipe",

@@ -157,6 +157,10 @@ def require(connection: sa.Connection, lease: Lease) -> None:
         raise Fenced
 
 
+def exists(connection: sa.Connection, batch_id: int) -> bool:
+    return bool(connection.execute(sa.select(sa.select(_B.id).where(_B.id == batch_id).exists())).scalar_one())
+
+
 def size_of(connection: sa.Connection, batch_id: int) -> int:
     """How many ids its manifest names now: an erasure takes some out."""
     size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()

@@ -14,7 +14,7 @@ EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
-    *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace"),
+    *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge"),
 }
 READS = [
     ("doctor",),

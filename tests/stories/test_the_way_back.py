@@ -1,10 +1,11 @@
 """After clean-up there is a way back: every record where it was, and as it was."""
 
 import pytest
+import sqlalchemy as sa
 
 from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
-from orchestrator import services
+from orchestrator import purging, reports, services
 from orchestrator.states import JobState
 from tests.stories.emulated import assert_same_index
 from tests.stories.world import NOW, SEEDS, WHO, World
@@ -22,6 +23,16 @@ def test_a_cleaned_up_migration_is_taken_back_to_the_byte(seeds: World) -> None:
     services.cut_over(seeds.fleet.database, job_id, WHO, 100)
     services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
+    told = reports.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
+
+    # And a month later what it needed while it ran was let go of
+    with seeds.fleet.database.begin() as connection:
+        connection.execute(sa.text("UPDATE job SET ended_at = ended_at - interval '31 days'"))
+    assert purging.purge(seeds.fleet.database, job_id, WHO) > 0
+    again = reports.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
+    assert (again.verdicts, again.reading.totals) == (told.verdicts, told.reading.totals)
+    assert (again.spent.requests, again.spent.egress_bytes) == (told.spent.requests, told.spent.egress_bytes)
+    assert again.spent.write_units == pytest.approx(told.spent.write_units)
 
     # When the reverse plan is applied, verified and cleaned up
     targets = list(seeds.targets(job_id))

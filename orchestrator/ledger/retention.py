@@ -1,0 +1,135 @@
+"""Retention: what a job that ended keeps, and what of it may go.
+
+Ids, digests and batches make a job provable while it runs. Once its old side is gone nothing asks for them again: the
+way back reads the records themselves, and the report what was added up. What stays is a few rows a namespace.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import batches
+from orchestrator.states import JOB_ENDED, BatchKind, JobState
+
+_NOW = sa.func.clock_timestamp()
+_DAY_S = 86_400
+_J, _M, _T, _B, _P = t.job.c, t.move.c, t.target.c, t.batch.c, t.parked_record.c
+# Answers of queries are evidence that reports quote, and a parked record stays with the batch it is from.
+_GOES = sa.and_(_B.kind != BatchKind.QUERY, ~sa.select(_P.id).where(_P.batch_id == _B.id).exists())
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that ended long enough ago. `bytes` of ids and digests are in the `batches` that may go, about.
+
+    `stays` says why nothing of it goes; None where it may.
+    """
+
+    job_id: int
+    state: JobState
+    source: str
+    ended_at: datetime
+    batches: int
+    bytes: int
+    stays: str | None
+
+
+def ended(connection: sa.Connection, days: float, job_id: int | None = None) -> list[Ended]:
+    """Jobs that ended so many days ago and have batches that may go, the oldest first. Reads every batch of them."""
+    size = sa.func.coalesce(sa.func.sum(sa.func.pg_column_size(_B.manifest)), 0)
+    digests = sa.select(
+        _B.job_id,
+        sa.func.coalesce(sa.func.sum(sa.func.pg_column_size(t.batch_tally.c.record_digests)), 0).label("bytes"),
+    )
+    tallied = digests.join(t.batch_tally, t.batch_tally.c.batch_id == _B.id).group_by(_B.job_id).subquery()
+    counted = (
+        sa.select(_B.job_id, sa.func.count().label("batches"), size.label("bytes"))
+        .where(_GOES)
+        .group_by(_B.job_id)
+        .subquery()
+    )
+    query = (
+        sa.select(
+            _J.id,
+            _J.state,
+            _J.source["name"].astext.label("source"),
+            _J.ended_at,
+            counted.c.batches,
+            (counted.c.bytes + sa.func.coalesce(tallied.c.bytes, 0)).label("bytes"),
+            _wrote().label("wrote"),
+        )
+        .join(counted, counted.c.job_id == _J.id)
+        .outerjoin(tallied, tallied.c.job_id == _J.id)
+        .where(_J.state.in_(sorted(JOB_ENDED)), _J.ended_at <= _NOW - timedelta(days=days))
+        .order_by(_J.ended_at, _J.id)
+    )
+    if job_id is not None:
+        query = query.where(_J.id == job_id)
+    return [
+        Ended(
+            row.id,
+            JobState(row.state),
+            row.source,
+            row.ended_at,
+            row.batches,
+            int(row.bytes),
+            _stays(row.id, JobState(row.state), row.wrote),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _wrote() -> Any:
+    """Whether the job of the enclosing query may have written anything."""
+    return sa.select(_B.id).where(_B.job_id == _J.id, _B.targets.is_not(None)).correlate(t.job).exists()
+
+
+def _stays(job_id: int, state: JobState, wrote: bool) -> str | None:
+    if state is JobState.CANCELLED and wrote:
+        return f"it wrote, and `vecfleet rollback {job_id}` needs to know what"
+    return None
+
+
+def why_it_stays(connection: sa.Connection, job_id: int, least_days: float) -> str | None:
+    """Why nothing of this job may go, or None. Called under its row lock."""
+    age = sa.func.extract("epoch", _NOW - _J.ended_at).label("age")
+    row = connection.execute(sa.select(_J.state, age, _wrote().label("wrote")).where(_J.id == job_id)).one()
+    if row.state not in JOB_ENDED:
+        return f"it is {row.state}"
+    if row.age < least_days * _DAY_S:
+        return f"it ended less than {least_days:g} days ago, and a worker may still wake up that wrote for it"
+    return _stays(job_id, JobState(row.state), row.wrote)
+
+
+def let_go_of_ids(connection: sa.Connection, job_id: int) -> None:
+    """Ids that were taken in shared targets, and where listings stopped; what was found different names no batch."""
+    targets = sa.select(_T.id).where(_T.job_id == job_id)
+    connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(targets)))
+    for table in (t.difference, t.finding):
+        connection.execute(
+            sa.update(table).where(table.c.target_id.in_(targets), table.c.copy_id.is_not(None)).values(copy_id=None)
+        )
+    connection.execute(sa.update(t.move).where(_M.job_id == job_id).values(last_id=None, page_token=None))
+
+
+def drop_batches(connection: sa.Connection, job_id: int, limit: int) -> int:
+    """Delete so many batches with their tallies; what they cost stays with the job. Returns how many were left to go.
+
+    Those that work on others' ids go before the others. Safe to repeat.
+    """
+    some = list(
+        connection.execute(
+            sa.select(_B.id)
+            .where(_B.job_id == job_id, _GOES)
+            .order_by(_B.copy_id.is_(None), _B.id)
+            .limit(limit)
+            .with_for_update()
+        ).scalars()
+    )
+    chosen = sa.any_(sa.cast(some, sa.dialects.postgresql.ARRAY(sa.BigInteger)))
+    connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == chosen))
+    batches.discard(connection, _B.id == chosen)
+    return len(some)
