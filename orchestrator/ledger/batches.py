@@ -258,12 +258,14 @@ def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
 
 
 def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind, BatchState], int]:
-    """How many unsettled or parked batches there are, by kind and state."""
-    rows = connection.execute(
-        sa.select(_B.kind, _B.state, sa.func.count().label("n"))
-        .where(_B.job_id == job_id, _B.state.in_(sorted({*BATCH_OPEN, BatchState.PARKED})))
-        .group_by(_B.kind, _B.state)
-    )
+    """How many unsettled or parked batches there are, by kind and state.
+
+    Asked apart, for each has an index of its own: together they would be looked for among all batches.
+    """
+    counted = sa.select(_B.kind, _B.state, sa.func.count().label("n")).group_by(_B.kind, _B.state)
+    unsettled = counted.where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_OPEN)))
+    parked = counted.where(_B.job_id == job_id, _B.state == BatchState.PARKED)
+    rows = connection.execute(sa.union_all(unsettled, parked))
     return {(BatchKind(row.kind), BatchState(row.state)): row.n for row in rows}
 
 

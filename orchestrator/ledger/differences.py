@@ -165,13 +165,14 @@ def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
             )
         ).where(told)
     ).one()
-    rows = connection.execute(
+    first = (
         sa.select(_T.namespace, _D.kind, _D.manifest)
         .join(t.target, _T.id == _D.target_id)
         .where(sa.or_(told, sa.and_(_T.job_id == job_id, _D.kind == "changed")))
         .order_by(_T.namespace, _D.id)
         .limit(limit)
     )
+    rows = connection.execute(first).all() if limit else []
     # Who lists and who reads both name a record that is missing.
     shown = dict.fromkeys(
         (row.namespace, record_id, _WHAT[row.kind])

@@ -1,0 +1,139 @@
+"""What is asked at every tick, lease and look reads what it needs by an index, however many batches a job has.
+
+Each question is put to a job of 100,000 batches, and Postgres is asked how it answers each statement of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from job_table import JobTable, plan_of, planned
+
+from orchestrator.ledger import batches, checks, evidence, leasing, moves, parked, reads
+from orchestrator.ledger.database import Database
+from orchestrator.retrying import MAX_ATTEMPTS
+from orchestrator.states import JobState
+
+MOVES, BATCHES_EACH = 2_000, 50
+WINDOW = 160  # room for 64 more than are under way
+# Most are done; a few thousand are due, a window of them is under way, some are parked.
+STATES = """
+    CASE WHEN n % 2000 = 7 THEN 'parked'
+         WHEN seq < 48 THEN 'done'
+         WHEN n % 2500 = 48 THEN 'leased'
+         WHEN n % 2500 = 49 THEN 'dispatched'
+         ELSE 'ready' END
+"""
+FILL = f"""
+INSERT INTO batch (job_id, move_id, kind, seq, state, first_id, size, manifest, lease_until, dispatched_at, done_at)
+SELECT :job, move.id, 'copy', seq, {STATES}, 'id-' || seq, 100, '\\x00',
+       clock_timestamp() + interval '1 minute', clock_timestamp(), clock_timestamp()
+FROM (SELECT id, row_number() OVER (ORDER BY id) AS m FROM move WHERE job_id = :job) AS move,
+     generate_series(0, {BATCHES_EACH - 1}) AS seq, LATERAL (SELECT (m - 1) * {BATCHES_EACH} + seq) AS number (n)
+"""
+
+
+@pytest.fixture
+def big(database: Database) -> JobTable:
+    """A running job of 100,000 copy batches, and what Postgres knows of such a table."""
+    table = JobTable(database)
+    table.apply(plan_of(*(planned(f"s-{n:05}", f"t-{n:05}") for n in range(MOVES))))
+    table.put(state=JobState.RUNNING)
+    with table.begin() as connection:
+        connection.execute(sa.text(FILL), {"job": table.job_id})
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM ANALYZE"))
+    return table
+
+
+@dataclass
+class Asked:
+    """The statements that were asked, each with its parameters."""
+
+    statements: list[tuple[str, Any]] = field(default_factory=list)
+
+    def note(self, _: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        self.statements.append((statement, parameters))
+
+
+@contextmanager
+def listening(engine: sa.Engine) -> Iterator[Asked]:
+    asked = Asked()
+    sa.event.listen(engine, "before_cursor_execute", asked.note)
+    try:
+        yield asked
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", asked.note)
+
+
+def scanned(plan: dict[str, Any]) -> Iterator[str]:
+    """The tables that a plan reads from one end to the other."""
+    if plan["Node Type"] == "Seq Scan":
+        yield plan["Relation Name"]
+    for part in plan.get("Plans", ()):
+        yield from scanned(part)
+
+
+def reads_through(table: JobTable, statements: list[tuple[str, Any]]) -> dict[str, set[str]]:
+    """Statement → `batch`, where it reads that table from one end to the other."""
+    found: dict[str, set[str]] = {}
+    with table.begin() as connection:
+        for statement, parameters in statements:
+            if not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
+                continue
+            [[answer]] = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).all()
+            plans = answer if isinstance(answer, list) else orjson.loads(answer)
+            found[statement] = set(scanned(plans[0]["Plan"])) & {"batch"}
+    return found
+
+
+def take_one(connection: sa.Connection, table: JobTable) -> None:
+    [due] = batches.dispatch(connection, table.job_id, JobState.RUNNING, WINDOW)[:1]
+    assert leasing.lease(connection, due.batch_id, due.generation, "worker", 60.0) is not None
+
+
+def heartbeat(connection: sa.Connection, table: JobTable) -> None:
+    held = [(row.id, row.generation) for row in connection.execute(sa.text("SELECT * FROM batch WHERE state='leased'"))]
+    batches.renew(connection, held, "worker", 60.0)
+
+
+QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
+    "what is due": lambda c, table: batches.dispatch(c, table.job_id, JobState.RUNNING, WINDOW),
+    "a lease": take_one,
+    "leases that ran out": lambda c, table: batches.expired(c, [table.job_id], MAX_ATTEMPTS),
+    "wake-ups that were lost": lambda c, table: (
+        batches.overdue(c, [table.job_id], 15.0),
+        batches.resend(c, [table.job_id], 15.0),
+    ),
+    "a copy in flight": lambda c, table: batches.any_copy_leased(c, table.job_id),
+    "what is open": lambda c, table: batches.open_by_kind(c, table.job_id),
+    "parked ones": lambda c, table: (parked.batches(c, table.job_id), parked.undecided(c, table.job_id)),
+    "the status": lambda c, table: reads.reading(c, table.job_id, namespaces=50),
+    "verdicts that are due": lambda c, table: evidence.judgeable(c, table.job_id, table.plan.policies),
+    "moves that are done": lambda c, table: (
+        moves.counts_by_state(c, table.job_id),
+        checks.settle_moves(c, table.job_id),
+    ),
+}
+
+
+def test_no_question_of_every_moment_reads_all_batches(big: JobTable) -> None:
+    for name, ask in QUESTIONS.items():
+        # When it is asked
+        with listening(big.database.engine) as asked, big.begin() as connection:
+            ask(connection, big)
+            connection.rollback()
+        # Then none of its statements goes through all batches
+        statements = [one for one in asked.statements if "state='leased'" not in one[0]]
+        assert statements, name
+        for statement, tables in reads_through(big, statements).items():
+            assert not tables, f"{name}: {statement}"
+
+    # And a batch is deleted without a look at every other: what names it is found by an index
+    for name in ("batch", "finding"):
+        query = f"SELECT 1 FROM ONLY {name} x WHERE copy_id = 17 FOR KEY SHARE OF x"
+        assert reads_through(big, [(query, ())])[query] == set(), name
