@@ -1,7 +1,8 @@
 """The fleet under measurement: real processes on this machine, driven as an operator drives them."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ class Running:
 
     fleet: Fleet
     state_dir: Path
+    environment: Mapping[str, str]
 
     @property
     def settings(self) -> Settings:
@@ -47,7 +49,7 @@ class Running:
         assert record is not None, "a stack that runs is on record"
         every = [psutil.Process(one.pid) for one in record.processes if one.name.startswith(role)]
         every += [child for one in every for child in one.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in every)
+        return sum(sum(one.cpu_times()[:4]) for one in every)  # with that of children that ended, as Postgres has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def running(state_dir: Path) -> Iterator[Running]:
     stack = Stack(state_dir, workers=WORKERS, dispatcher=True, emulator=True, durable=False, settings=settings)
     with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
-        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir)
+        environment = {**os.environ, **stack.environment}
+        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment)
 
 
 def migrate(running: Running, index: str, creator: str) -> JobTimes:
@@ -81,15 +84,15 @@ def migrate(running: Running, index: str, creator: str) -> JobTimes:
     plan = plan_creators(fleet.store, options, now=datetime.now(UTC))
     cpu, emulator_cpu, began = running.cpu_seconds("worker"), running.cpu_seconds("emulator"), time.monotonic()
     job = applying.apply(fleet, plan, who=WHO, no_backup=True)
-    _wait_until_verified(fleet, job)
+    reached(fleet, job, JobState.VERIFIED)
     verified_s = time.monotonic() - began
     cpu_s = running.cpu_seconds("worker") - cpu
     emulator_cpu_s = running.cpu_seconds("emulator") - emulator_cpu
     cpu, began = running.cpu_seconds("worker"), time.monotonic()
     services.verify(fleet.database, job, WHO)
-    _wait_until_verified(fleet, job)
+    reached(fleet, job, JobState.VERIFIED)
     verify_s = time.monotonic() - began
-    records, copied_s = _copied(fleet, job)
+    records, copied_s = copied_in(fleet, job)
     return JobTimes(
         records=records,
         copied_s=copied_s,
@@ -103,36 +106,32 @@ def migrate(running: Running, index: str, creator: str) -> JobTimes:
 
 def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
     """Wait until a job is verified. How many records it copied, and the seconds from its start to the last of them."""
-    _wait_until_verified(fleet, job_id)
-    return _copied(fleet, job_id)
+    reached(fleet, job_id, JobState.VERIFIED)
+    return copied_in(fleet, job_id)
 
 
 def end(fleet: Fleet, job_id: int) -> None:
     """Let go of a verified job's namespaces; both sides stay as they are."""
     services.cancel(fleet.database, job_id, WHO)
-    until = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < until:
-        with fleet.database.begin() as connection:
-            if jobs.get(connection, job_id).state is JobState.CANCELLED:
-                return
-        time.sleep(_POLL_S)
-    raise RuntimeError(f"the job was not cancelled within {_PATIENCE_S:g} s")
+    reached(fleet, job_id, JobState.CANCELLED)
 
 
-def _wait_until_verified(fleet: Fleet, job_id: int) -> None:
+def reached(fleet: Fleet, job_id: int, state: JobState) -> None:
+    """Wait until the job is there. Raises where it comes to rest elsewhere."""
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         with fleet.database.begin() as connection:
             job = jobs.get(connection, job_id)
-        if job.state is JobState.VERIFIED:
+        if job.state is state:
             return
         if job.state in _FAILED:
             raise RuntimeError(f"the job is {job.state}: {job.reason}")
         time.sleep(_POLL_S)
-    raise RuntimeError(f"the job was not verified within {_PATIENCE_S:g} s")
+    raise RuntimeError(f"the job was not {state} within {_PATIENCE_S:g} s")
 
 
-def _copied(fleet: Fleet, job_id: int) -> tuple[int, float]:
+def copied_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
+    """How many records a job copied, and the seconds from its start to the last of them."""
     with fleet.database.begin() as connection:
         row = connection.execute(
             sa.text(
