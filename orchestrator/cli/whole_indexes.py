@@ -10,6 +10,7 @@ from orchestrator.cli.erasing import Yes
 from orchestrator.cli.output import confirm_by_typing, say, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.erasing import exporter
+from orchestrator.exported import unlike
 from orchestrator.guards import DecommissionFacts, against_decommission
 from orchestrator.ledger import whole_indexes
 from orchestrator.model import Job
@@ -41,11 +42,17 @@ def wipe(
         say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
         confirm_by_typing(index, yes=yes)
         if export is not None:
-            copy = exporter(parts.folders.open(parts.folders.create_like(export, opened.info, None, None)))
+            folder = parts.folders.open(parts.folders.create_like(export, opened.info, None, None))
+            copy = exporter(folder)
             exported = sum(copy(opened, one) for one in found)
-            if exported < records:
-                raise Refused(f"{exported:,} of {records:,} records were exported", next_step="wipe again")
-            say(f"exported: {exported:,} records to {export}")
+            differing = unlike(opened, folder, found)
+            if differing:
+                raise Refused(
+                    f"{len(differing):,} of {len(found):,} namespaces are not in {export} as they are in {index}; "
+                    "nothing was deleted",
+                    next_step="stop the writers of the index, and wipe again",
+                )
+            say(f"exported, and read back: {exported:,} records to {export}")
         if _sizes(finding.everything(opened)) != _sizes(found):
             raise Refused(
                 f"{index} changed since it was shown; nothing was deleted", next_step="stop its writers first"

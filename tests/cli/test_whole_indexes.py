@@ -13,10 +13,15 @@ from terminal import HEADERS, Brain, Vecfleet
 
 from migrations.plan import IndexRef
 from orchestrator import tables as t
+from orchestrator.cli import whole_indexes as commands
+from orchestrator.erasing import exporter
 from orchestrator.ledger import whole_indexes
 from orchestrator.ledger.database import Database
 from orchestrator.model import index_to_json
 from orchestrator.states import JobState
+from vecfleet.stores.base import Index
+from vecfleet.tenancy.erasing import Export
+from vecfleet.tenancy.finding import Found
 
 OLD = INDEX.name
 
@@ -51,9 +56,31 @@ def test_wipe_needs_a_way_back_or_a_word_that_none_is_wanted(vecfleet: Vecfleet,
     wiped = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
 
     assert wiped.code == 0, wiped.err
-    assert "This deletes 8 records in 4 namespaces" in wiped.out and "exported: 8 records" in wiped.out
+    assert "This deletes 8 records in 4 namespaces" in wiped.out and "exported, and read back: 8 records" in wiped.out
     index = tenants.store.open(tenants.store.describe("brain"))
     assert [one.name for one in index.namespaces() if one.count] == []
+
+
+def test_wipe_deletes_nothing_where_a_record_is_another_than_was_exported(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an application that changes a record, under its id, after it was exported
+    def exporting(into: Index) -> Export:
+        export = exporter(into)
+
+        def then_changed(index: Index, found: Found) -> int:
+            count = export(index, found)
+            tenants.write("__default__", "his", creator_id="carla")
+            return count
+
+        return then_changed
+
+    monkeypatch.setattr(commands, "exporter", exporting)
+
+    answer = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
+
+    assert answer.code == 3 and "1 of 4 namespaces are not in backup as they are in brain" in answer.err
+    assert "his" in tenants.store.open(tenants.store.describe("brain")).list_ids("__default__").ids
 
 
 def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:
