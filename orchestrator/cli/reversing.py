@@ -12,6 +12,7 @@ from orchestrator.cli.output import JobId, Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
 from orchestrator.ledger import jobs, moves
+from vecfleet.errors import Refused
 
 
 def reverse(
@@ -24,8 +25,16 @@ def reverse(
     """Plan that a cleaned-up job's records go back to where they came from, as they were. Writes the plan file only."""
     with fleet() as parts:
         with parts.database.begin() as connection:
-            original = jobs.get(connection, job).plan
+            found = jobs.get(connection, job)
+            namesakes = jobs.namesakes(connection, found)
             targets = [target.namespace for target in moves.targets_of_job(connection, job)]
-        store = parts.store_named(original.target.store)
-        plan = plan_reverse(store, original, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
+        if namesakes:
+            other, name = namesakes[0]
+            raise Refused(
+                f"job {other} took a namespace {name!r} of another index to the same targets: "
+                "their records cannot be told apart, and would go to the wrong index",
+                next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
+            )
+        store = parts.store_named(found.plan.target.store)
+        plan = plan_reverse(store, found.plan, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)

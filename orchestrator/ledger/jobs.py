@@ -117,6 +117,27 @@ def lock_claims(connection: sa.Connection) -> None:
     connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
 
 
+def namesakes(connection: sa.Connection, job: Job) -> list[tuple[int, str]]:
+    """Jobs that took a namespace of the same name, but of another index, to a target of this job: id and name.
+
+    Their records say the same about where they came from, so that nobody can tell them apart any more.
+    """
+    mine, theirs = t.move.alias("mine"), t.move.alias("theirs")
+    into, beside = t.target.alias("into"), t.target.alias("beside")
+    rows = connection.execute(
+        sa.select(theirs.c.job_id, theirs.c.source)
+        .distinct()
+        .join(t.job, t.job.c.id == theirs.c.job_id)
+        .join(mine, sa.and_(mine.c.source == theirs.c.source, mine.c.job_id == job.id))
+        .join(beside, beside.c.job_id == theirs.c.job_id)
+        .join(into, sa.and_(into.c.namespace == beside.c.namespace, into.c.job_id == job.id))
+        .where(t.job.c.id != job.id, t.job.c.state != JobState.ROLLED_BACK)
+        .where(t.job.c.target["host"].astext == job.target.host, t.job.c.source["host"].astext != job.source.host)
+        .order_by(theirs.c.job_id, theirs.c.source)
+    )
+    return [(row.job_id, row.source) for row in rows]
+
+
 def require_alone(connection: sa.Connection, digest: str, *, but: int | None = None) -> None:
     """Raises Refused where a live job, `but` for this one, runs the plan of this digest."""
     other = connection.execute(
