@@ -254,8 +254,20 @@ class DelphiPineconeClient:
         self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
     ) -> int:
         """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
+        book = self.in_threads.journal
         if not where.dual:
-            return await put(where.side, where.reads)
+            if where.shares:
+                await asyncio.to_thread(book.outdate, where.tenant, ids)
+            taken = await put(where.side, where.reads)
+        else:
+            taken = await self._put_to_both(where, ids, put)
+        if (where.dual or where.shares) and await asyncio.to_thread(book.look):
+            self._in_background(self.replay())
+        return taken
+
+    async def _put_to_both(
+        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
+    ) -> int:
         book = self.in_threads.journal
         noted, first, both = await asyncio.to_thread(book.note, where, ids), False, False
         try:
@@ -268,8 +280,6 @@ class DelphiPineconeClient:
                 journal.tell_owed(noted, error)
         finally:
             await asyncio.to_thread(partial(book.settle, noted, both, taken=first))
-        if await asyncio.to_thread(book.look):
-            self._in_background(self.replay())
         return taken
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:

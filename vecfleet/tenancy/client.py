@@ -133,16 +133,11 @@ class PineconeDelphiClient:
         where = self._where(tenant)
         asking.writable(where)
         wanted = asking.ids_of(ids)
-        seen: list[int] = []  # in the shared places of each side
 
         def delete(_: Side, places: Sequence[Place]) -> int:
-            count = sum(self._delete(one, tenant, wanted) for one in places)
-            if not all(map(holds_only, places)):
-                seen.append(count)
-            return count
+            return sum(self._delete(one, tenant, wanted) for one in places)
 
-        # In a shared namespace only what is seen there is deleted; reads may lag, so what was not is looked at again.
-        return self._put(where, wanted, delete, sure=lambda: all(n >= len(wanted) for n in seen))
+        return self._put(where, wanted, delete)
 
     def replay(self) -> int:
         """Bring to each side what the journal says it is owed and is due. Returns how many records are owed still.
@@ -302,29 +297,30 @@ class PineconeDelphiClient:
         opened: PerProcess[Index] = PerProcess(lambda: self._store.open(self._store.describe(name)))
         return self._indexes.setdefault(name, opened).get()
 
-    def _put(
-        self,
-        where: Where,
-        ids: Sequence[str],
-        put: Callable[[Side, Sequence[Place]], int],
-        sure: Callable[[], bool] = lambda: True,
-    ) -> int:
+    def _put(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
         """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
         if not where.dual:
-            return put(where.side, where.reads)
+            if where.shares:
+                self.journal.outdate(where.tenant, ids)
+            taken = put(where.side, where.reads)
+        else:
+            taken = self._put_to_both(where, ids, put)
+        if (where.dual or where.shares) and self.journal.look():
+            self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
+        return taken
+
+    def _put_to_both(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
         noted, first, both = self.journal.note(where, ids), False, False
         try:
             taken = put(where.side, where.reads)
             first = True
             try:
                 put(noted.side, where.other)
-                both = sure()
+                both = True
             except (StoreError, Unreachable) as error:
                 journal.tell_owed(noted, error)
         finally:
             self.journal.settle(noted, both, taken=first)
-        if self.journal.look():
-            self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
         return taken
 
     def _delete(self, place: Place, tenant: Tenant, ids: Sequence[str]) -> int:
@@ -333,6 +329,8 @@ class PineconeDelphiClient:
             found = index.fetch(place.namespace, some).records.values()
             own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
             index.delete(place.namespace, some if holds_only(place) else own)
+            if not holds_only(place):  # only what is seen there is deleted, and reads may lag
+                self.journal.unseen.keep(tenant, sorted({*some} - {one.id for one in found}))
             count += len(own)
         return count
 

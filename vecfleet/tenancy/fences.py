@@ -16,6 +16,7 @@ from vecfleet.errors import BadInput, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY, Owner, Ownership
 from vecfleet.settings import Settings
+from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy.finding import Found, Known
 
 NO_FENCE = "no fence: a running job may write again"
@@ -141,7 +142,8 @@ class HttpBooks:
 
     def __init__(self, address: str, token: str, timeout_s: float = _TIMEOUT_S) -> None:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._client = httpx.Client(base_url=address.rstrip("/"), headers=headers, timeout=timeout_s)
+        base = address.rstrip("/")
+        self._clients = PerProcess(lambda: httpx.Client(base_url=base, headers=headers, timeout=timeout_s))
 
     def fenced(self, tenant: Tenant) -> bool:
         return bool(msgspec.json.decode(self._call("GET", f"?{_digests(tenant)}"))["fenced"])
@@ -162,7 +164,7 @@ class HttpBooks:
     def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
         try:
             content = msgspec.json.encode(body) if body is not None else None
-            answer = self._client.request(method, f"/delphi/erasures{path}", content=content)
+            answer = self._clients.get().request(method, f"/delphi/erasures{path}", content=content)
         except httpx.HTTPError as error:
             raise Unreachable(
                 f"the fence cannot be reached: {type(error).__name__}",

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,11 @@ from vecfleet.owners import Owner
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
+from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy import finding
+from vecfleet.tenancy.journal_file import JournalFile
 from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, on_new_side
+from vecfleet.tenancy.unseen import Sought, Unseen
 
 log = structlog.get_logger("vecfleet.tenancy")
 
@@ -37,17 +40,8 @@ FILE = "journal/writes.sqlite3"  # under VECFLEET_HOME
 _ABANDONED_AFTER_DEADLINES = 5
 _PATIENCE_S = 1.0  # how long a write waits for another of the same record, which takes some tens of milliseconds
 _NAP_S = 0.02
-_LOCK_S = 10.0  # how long for the file's own lock, which is held for milliseconds
 _LOOK_EVERY_S = 5.0  # how often writers look whether something is owed
 _AT_ONCE = 100  # records replayed by one fetch and one upsert
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS owed (
-    n INTEGER PRIMARY KEY, side TEXT NOT NULL, namespace TEXT NOT NULL, id TEXT NOT NULL,
-    writer TEXT NOT NULL, due REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS owed_by_id ON owed (namespace, id);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +61,22 @@ class Noted:
 
 
 class Journal:
-    """What is owed, in a file. Opened anew for each call, so that it may be shared by threads and carried over a fork.
+    """What is owed, in a file; and which deletions have to be looked at again. For threads, processes and forks.
 
     `fresh_s`: for how long reads may lag behind a write; nothing is replayed earlier. `abandoned_s`: after so long a
     write that was noted and not settled is taken for dead. Raises Unreachable where the file cannot be used.
     """
 
     def __init__(self, path: Path, fresh_s: float, abandoned_s: float, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._fresh_s, self._abandoned_s, self._clock = path, fresh_s, abandoned_s, clock
+        self._file, self._fresh_s, self._abandoned_s, self._clock = JournalFile(path), fresh_s, abandoned_s, clock
         self._looked = float("-inf")
-        self.turn = threading.Lock()  # one thread of a process replays at a time
+        self._turns = PerProcess(threading.Lock)  # one that was taken by another thread at a fork is never given back
+        self.unseen = Unseen(self._file, fresh_s, abandoned_s, lambda: self._clock())
+
+    @property
+    def turn(self) -> threading.Lock:
+        """One thread of a process replays at a time."""
+        return self._turns.get()
 
     @classmethod
     def of(cls, settings: Settings) -> "Journal":
@@ -88,15 +88,33 @@ class Journal:
         tenant = where.tenant
         side: Side = "old" if where.side == "new" else "new"
         noted = Noted(names.build(tenant.creator, tenant.twin), side, tuple(dict.fromkeys(ids)), uuid.uuid4().hex)
+        with self._taking(noted.namespace, noted.ids) as db:
+            due = self._clock() + self._abandoned_s
+            rows = [(side, noted.namespace, id, noted.writer, due) for id in noted.ids]
+            db.executemany("INSERT INTO owed (side, namespace, id, writer, due) VALUES (?, ?, ?, ?, ?)", rows)
+        return noted
+
+    def outdate(self, tenant: Tenant, ids: Sequence[str]) -> None:
+        """These records are about to be written, to one side only: a deletion from before counts no more."""
+        if self._file.exists():
+            with self._taking(names.build(tenant.creator, tenant.twin), tuple(ids)):
+                pass
+
+    @contextmanager
+    def _taking(self, namespace: str, ids: Sequence[str]) -> Iterator[sqlite3.Connection]:
+        """A transaction in which these records are one's own to write: nobody else is at them, for a while at least."""
         patient_until = time.monotonic() + _PATIENCE_S
         while True:
-            with self._open() as db:
-                if time.monotonic() >= patient_until or not any(self._being_written(db, noted, id) for id in noted.ids):
-                    due = self._clock() + self._abandoned_s
-                    rows = [(side, noted.namespace, id, noted.writer, due) for id in noted.ids]
-                    db.executemany("INSERT INTO owed (side, namespace, id, writer, due) VALUES (?, ?, ?, ?, ?)", rows)
-                    return noted
+            with self._file.open() as db:
+                if time.monotonic() >= patient_until or not self._busy(db, namespace, ids):
+                    self.unseen.outdate(db, namespace, ids)
+                    yield db
+                    return
             time.sleep(_NAP_S)
+
+    def _busy(self, db: sqlite3.Connection, namespace: str, ids: Sequence[str]) -> bool:
+        written = any(self._being_written(db, namespace, id) for id in ids)
+        return written or self.unseen.sought(db, namespace, ids)
 
     def settle(self, noted: Noted, both: bool, *, taken: bool = True) -> None:
         """The write has ended, on both sides or not. What it did not bring to both, alone, is owed from now on.
@@ -104,7 +122,7 @@ class Journal:
         Not `taken`: the side that was written first refused, so the caller knows of no write. It must not outweigh an
         earlier one that was taken there where readers were then: a cut-over may have come between the two.
         """
-        with self._open() as db:
+        with self._file.open() as db:
             due = self._clock() + self._fresh_s
             for id in noted.ids:
                 own = db.execute(
@@ -131,9 +149,9 @@ class Journal:
         Of several rows of a record the youngest that was settled says which side: a writer that died before had not
         told anybody that it wrote. None where nothing is due.
         """
-        if not self._path.exists():
+        if not self._file.exists():
             return None
-        with self._open() as db:
+        with self._file.open() as db:
             now, writer = self._clock(), uuid.uuid4().hex
             due = db.execute(
                 "SELECT side, namespace, id, n FROM owed WHERE n IN "
@@ -152,34 +170,42 @@ class Journal:
 
     def look(self) -> bool:
         """Whether it is time to look, and something is due."""
-        if time.monotonic() - self._looked < _LOOK_EVERY_S or not self._path.exists():
+        if time.monotonic() - self._looked < _LOOK_EVERY_S or not self._file.exists():
             return False
         self._looked = time.monotonic()
-        with self._open() as db:
-            return db.execute("SELECT 1 FROM owed WHERE due <= ?", (self._clock(),)).fetchone() is not None
+        with self._file.open() as db:
+            due = "SELECT 1 FROM owed WHERE due <= ?1 UNION ALL SELECT 1 FROM unseen WHERE due <= ?1"
+            return db.execute(due, (self._clock(),)).fetchone() is not None
 
     def count(self) -> int:
-        """How many records a side is owed, those being written now among them."""
-        if not self._path.exists():
+        """How many records a side is owed, or are to be looked for, those being written now among them."""
+        if not self._file.exists():
             return 0
-        with self._open() as db:
-            return int(db.execute("SELECT count(*) FROM (SELECT DISTINCT namespace, id FROM owed)").fetchone()[0])
+        with self._file.open() as db:
+            every = "SELECT count(*) FROM (SELECT namespace, id FROM owed UNION SELECT namespace, id FROM unseen)"
+            return int(db.execute(every).fetchone()[0])
 
     def forget(self, tenant: Tenant) -> int:
         """Nothing of this tenant stays in the file. Returns how many rows went."""
-        if not self._path.exists():
+        if not self._file.exists():
             return 0
-        with self._open() as db:
+        with self._file.open() as db:
             own = [
                 (namespace,)
-                for (namespace,) in db.execute("SELECT DISTINCT namespace FROM owed").fetchall()
+                for (namespace,) in db.execute(
+                    "SELECT namespace FROM owed UNION SELECT namespace FROM unseen"
+                ).fetchall()
                 if names.belongs_to(namespace, tenant.creator, tenant.twin)
             ]
-            return sum(db.execute("DELETE FROM owed WHERE namespace = ?", one).rowcount for one in own)
+            return sum(
+                db.execute(statement, one).rowcount
+                for statement in ("DELETE FROM owed WHERE namespace = ?", "DELETE FROM unseen WHERE namespace = ?")
+                for one in own
+            )
 
-    def _being_written(self, db: sqlite3.Connection, noted: Noted, id: str) -> bool:
+    def _being_written(self, db: sqlite3.Connection, namespace: str, id: str) -> bool:
         query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND writer <> '' AND due > ?"
-        return db.execute(query, (noted.namespace, id, self._clock())).fetchone() is not None
+        return db.execute(query, (namespace, id, self._clock())).fetchone() is not None
 
     @staticmethod
     def _opposed(db: sqlite3.Connection, noted: Noted, id: str) -> bool:
@@ -192,23 +218,6 @@ class Journal:
         """Whether somebody else was at this record meanwhile: which of the two came last on each side, nobody knows."""
         query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND n <> ? AND (writer <> '' OR n > ?)"
         return db.execute(query, (noted.namespace, id, n, n)).fetchone() is not None
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """One transaction. On its end the file holds no trace of what was deleted."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-            with closing(sqlite3.connect(self._path, timeout=_LOCK_S, isolation_level=None)) as db:
-                db.execute("PRAGMA secure_delete = ON")
-                db.executescript(_SCHEMA)
-                db.execute("BEGIN IMMEDIATE")
-                with db:
-                    yield db
-        except (sqlite3.Error, OSError) as error:
-            raise Unreachable(
-                f"the journal of writes cannot be used: {error}", next_step="check VECFLEET_HOME and its disk"
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +238,32 @@ def replay(journal: Journal, sides: Sides) -> int:
     if not journal.turn.acquire(blocking=False):
         return journal.count()
     try:
+        while (sought := journal.unseen.claim()) is not None and _deleted(journal.unseen, sought, sides):
+            pass
         while (noted := journal.claim()) is not None and _levelled(journal, noted, sides):
             pass
     finally:
         journal.turn.release()
     return journal.count()
+
+
+def _deleted(unseen: Unseen, sought: Sought, sides: Sides) -> bool:
+    done = False
+    try:
+        where = sides.where(sought.tenant)
+        _require_routes(where)
+        for place in (*where.reads, *(where.other if where.dual else ())):
+            index = sides.index(place)
+            for some in finding.chunks(sought.ids, index.limits.fetch_ids):
+                # As late as can be: one of them may have been written anew since.
+                there = unseen.still(sought, list(own(index, place, sought.tenant, some)))
+                index.delete(place.namespace, there)
+        done = True
+    except (StoreError, Unreachable) as error:
+        log.warning("records are still to be deleted", records=len(sought.ids), why=type(error).__name__)
+    finally:
+        unseen.settle(sought, done)
+    return done
 
 
 def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
@@ -276,8 +306,7 @@ def tell_unexpected(done: Future[int]) -> None:
 def _level(noted: Noted, sides: Sides) -> None:
     tenant = noted.tenant
     where = sides.where(tenant)
-    if not where.writable:
-        raise Unreachable(f"nothing was replayed: {where.why}", next_step="check VECFLEET_ROUTES")
+    _require_routes(where)
     if not where.dual:
         return  # one side is left, or readers and writers use one: the other is owed nothing any more
     told, owed = (where.old, where.new) if noted.side == "new" else (where.new, where.old)
@@ -303,6 +332,11 @@ def _level(noted: Noted, sides: Sides) -> None:
         if there and not any(sides.index(one).namespace(one.namespace) for one in told):
             raise Conflict("the side that tells the truth is not there: nothing is deleted on its account")
         index.delete(place.namespace, there)
+
+
+def _require_routes(where: Where) -> None:
+    if not where.writable:
+        raise Unreachable(f"nothing was replayed: {where.why}", next_step="check VECFLEET_ROUTES")
 
 
 def _home(old: Sequence[Place], record: Record) -> Place:

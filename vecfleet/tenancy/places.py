@@ -68,6 +68,11 @@ class Where:
     def new(self) -> tuple[Place, ...]:
         return self.reads if self.side == "new" else self.other
 
+    @property
+    def shares(self) -> bool:
+        """Whether others have records where this tenant's are read and written."""
+        return not all(map(holds_only, self.reads))
+
 
 def new_place(tenant: Tenant, index: str | None = None) -> Place:
     """The tenant's own namespace. Raises BadName for ids that cannot have one."""

@@ -14,6 +14,7 @@ import structlog
 
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import Settings
+from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy.routes import Resolved, read_table
 
 log = structlog.get_logger("vecfleet.tenancy")
@@ -97,12 +98,12 @@ class HttpRoutes:
     def __init__(self, url: str, token: str | None = None, timeout_s: float = CACHE_S * _AHEAD) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url
-        self._client = httpx.Client(headers=headers, timeout=timeout_s)
+        self._clients = PerProcess(lambda: httpx.Client(headers=headers, timeout=timeout_s))
         self._tag: str | None = None
 
     def read(self) -> bytes | None:
         try:
-            answer = self._client.get(self._url, headers={"If-None-Match": self._tag} if self._tag else {})
+            answer = self._clients.get().get(self._url, headers={"If-None-Match": self._tag} if self._tag else {})
             if answer.status_code == 304:
                 return None
             answer.raise_for_status()
@@ -135,7 +136,7 @@ class CachedRoutes:
         self._read_at = 0.0
         self._next = float("-inf")
         self._failing = False
-        self._lock = threading.Lock()
+        self._locks = PerProcess(threading.Lock)  # one that another thread has at a fork is never given back
 
     @property
     def due(self) -> bool:
@@ -152,13 +153,14 @@ class CachedRoutes:
 
     def refresh(self) -> None:
         """Read the provider if it is time. Others go on with what is known meanwhile; the first ones wait."""
-        if not self._lock.acquire(blocking=self._resolved is None):
+        lock = self._locks.get()
+        if not lock.acquire(blocking=self._resolved is None):
             return
         try:
             if self.due:
                 self._read()
         finally:
-            self._lock.release()
+            lock.release()
 
     def _read(self) -> None:
         asked_at = self._clock()
