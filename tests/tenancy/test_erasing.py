@@ -1,7 +1,7 @@
 """Erasure through the client: whatever names a tenant's records is enough to find them, and nobody else's go."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,35 @@ class Told(NoBooks):
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
         return self.begun
+
+
+@dataclass(frozen=True)
+class Slow(NoBooks):
+    """Books that let an erasure wait for what is under way, while an application goes on."""
+
+    meanwhile: Iterator[None]
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        return Begun(number=1)
+
+    def wait_s(self, number: int) -> float:
+        next(self.meanwhile, None)
+        return 0.0
+
+
+def test_what_an_application_writes_meanwhile_goes_too_and_of_what_comes_later_the_certificate_speaks(
+    small: PineconeDelphiClient,
+) -> None:
+    small.upsert_vectors([{"id": "before", "values": FLAT}], ANA, "coach")
+    small.books = Slow(write(small, "creator_ana_twin_coach", id) for id in ("meanwhile",))
+
+    erased = small.erase(ANA)
+    assert erased.confirmed and small.verify_deletion(ANA)
+    # And when the application was never stopped, then what it writes is there, and another erasure takes it
+    small.upsert_vectors([{"id": "after", "values": FLAT}], ANA, "coach")
+
+    assert any("after `ended`" in said for said in erased.certificate["residual"])
+    assert small.erase(ANA).records == 1 and small.verify_deletion(ANA)
 
 
 def test_a_namespace_that_only_ownership_tells_the_owner_of_goes_whole(small: PineconeDelphiClient) -> None:

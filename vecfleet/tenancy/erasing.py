@@ -32,6 +32,8 @@ RESIDUAL = (
     "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
     "says how long that is, no API does",
     "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
+    "what an application that was not stopped wrote for the tenant after `ended`: the fence stops the fleet's jobs, no "
+    "application; once it is stopped, ask for the erasure again",
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 
