@@ -162,3 +162,27 @@ def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
     others = token(vecfleet, "--creator", "bob")["Authorization"].removeprefix("Bearer ")
     with pytest.raises(Unreachable, match="403"):
         HttpBooks(address, others).begin(Tenant("ana"), "bob")
+
+
+def test_the_books_tell_an_application_by_index_what_a_plan_gave_to_whom_and_one_from_before_by_name(
+    address: str, vecfleet: Vecfleet, brain: Brain, table: JobTable
+) -> None:
+    # Given a plan of an old index, and an index of the application's own with a namespace of the same name
+    assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
+    assert vecfleet("apply", "plan.yaml", "--no-backup").code == 0
+    brain.create("other")
+    brain.write("first", "not-hers", index="other")
+    headers = token(vecfleet, "--role", "service")
+
+    answer = httpx.post(f"{address}/delphi/erasures", json={"creator": "ana", "who": "x"}, headers=headers).json()
+    assert {"first", "second"} <= {*answer["legacy"]} and {"first", "second"} <= {*answer["indexes"]["brain"]["legacy"]}
+
+    books = HttpBooks(address, headers["Authorization"].removeprefix("Bearer "))
+    indexes = [brain.store.open(brain.store.describe(name)) for name in ("brain", "other")]
+    erased = erasing.erase(indexes, Tenant("ana"), books=books)
+
+    assert erased.confirmed and {(one.index, one.name) for one in erased.deleted} == {
+        ("brain", "first"),
+        ("brain", "second"),
+    }
+    assert indexes[1].list_ids("first").ids == ["not-hers"]
