@@ -22,7 +22,7 @@ from workers import asking, checking, cleaning, copying, fencing, listing, surve
 from workers.holding import Held
 from workers.lane import Lane
 from workers.process import Process
-from workers.work import Fenced, Later, NotProven, Work
+from workers.work import Fenced, Later, NotProven, NotWhole, Work
 
 log = structlog.get_logger("vecfleet.worker")
 
@@ -178,6 +178,11 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
 
     if isinstance(error, Later):
         again(error.seconds, "Waiting", error.why, spend_attempt=False)
+        return
+    if isinstance(error, NotWhole):
+        log.warning("a source is not deleted whole", why=error.why)
+        with work.database.begin() as connection:
+            removals.prove_otherwise(connection, lease, error.why, by_ids=error.by_ids, usage=usage, busy_ms=busy_ms)
         return
     name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.explain(error)
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())

@@ -17,7 +17,7 @@ from workers.lane import Lane
 from workers.once import once
 from workers.placing import Placer
 
-__all__ = ["Fenced", "Later", "NotProven", "Work"]
+__all__ = ["Fenced", "Later", "NotProven", "NotWhole", "Work"]
 
 
 class Later(Exception):
@@ -31,6 +31,18 @@ class Later(Exception):
 
 class NotProven(Exception):
     """A destructive step found its proof wanting: it is parked with this sentence, and nothing was deleted by it."""
+
+
+class NotWhole(Exception):
+    """What was read again does not allow to delete a namespace whole, and nothing was deleted: it is read once more.
+
+    `by_ids`: no further reading would, and its records are deleted batch by batch.
+    """
+
+    def __init__(self, why: str, *, by_ids: bool = False) -> None:
+        self.why = why
+        self.by_ids = by_ids
+        super().__init__(why)
 
 
 @dataclass

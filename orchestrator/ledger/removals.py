@@ -85,27 +85,24 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 
 
 def prove_again(connection: sa.Connection, job_id: int) -> None:
-    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
+    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh."""
+    clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move)
+    under_way = clear.where(_B.state.in_((BatchState.LEASED, BatchState.DONE))).exists()
+    affected = (
+        sa.select(_M.id)
+        .where(_M.job_id == job_id, _M.clean_mode == "whole")
+        .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~under_way)
+    )
+    _read_again(connection, connection.execute(affected).scalars().all(), attempts=0)
+
+
+def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
+    """Every recheck of these moves is done once more, and after them the `clear`.
 
     A deletion that was asked for already may have been refused or carried out. Its intent passes to the re-reading,
     which then misses no record that is gone, and from there to the next `clear`, which finds out how far it came.
     """
     clear = t.batch.alias("clear")
-    under_way = (
-        sa.select(_B.id)
-        .where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR)
-        .where(_B.state.in_((BatchState.LEASED, BatchState.DONE)))
-        .correlate(t.move)
-        .exists()
-    )
-    affected = [
-        row.id
-        for row in connection.execute(
-            sa.select(_M.id)
-            .where(_M.job_id == job_id, _M.clean_mode == "whole")
-            .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~under_way)
-        )
-    ]
     intent = (
         sa.select(sa.func.max(clear.c.intent_at))
         .where(clear.c.move_id == _B.move_id, clear.c.kind == BatchKind.CLEAR)
@@ -114,21 +111,51 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
     )
     connection.execute(
         sa.update(t.batch)
-        .where(_B.move_id.in_(affected), _B.kind == BatchKind.RECHECK)
+        .where(_B.move_id.in_(move_ids), _B.kind == BatchKind.RECHECK)
         .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # one at work has read what may be old by now
         .values(
             state=BatchState.READY,
             generation=_B.generation + 1,
             lease_owner=None,
             lease_until=None,
-            attempts=0,
             run_after=None,
             first_leased_at=None,
             intent_at=sa.func.coalesce(intent, _B.intent_at),
+            **values,
         )
     )
-    batches.discard(connection, _B.move_id.in_(affected), _B.kind == BatchKind.CLEAR)
-    connection.execute(sa.update(t.move).where(_M.id.in_(affected)).values(proof_lsn=None))
+    batches.discard(connection, _B.move_id.in_(move_ids), _B.kind == BatchKind.CLEAR)
+    connection.execute(sa.update(t.move).where(_M.id.in_(move_ids)).values(proof_lsn=None))
+
+
+def prove_otherwise(
+    connection: sa.Connection, lease: Lease, why: str, *, by_ids: bool, usage: Usage, busy_ms: int
+) -> None:
+    """A `clear` found that its namespace cannot be deleted on the proof there is: it is read again. Raises Fenced.
+
+    Once: where each of its batches was read twice, or `by_ids`, they are deleted one by one instead, each proven right
+    before. That ends however large the namespace and however slow the fleet.
+    """
+    batches.settle(connection, lease, BatchState.READY, usage, busy_ms)
+    mine = _B.move_id == lease.move_id
+    readings = sa.select(sa.func.min(_B.attempts)).where(mine, _B.kind == BatchKind.RECHECK)
+    if by_ids or (connection.execute(readings).scalar_one() or 0) > 1:
+        _change_to_ids(connection, lease)
+    else:
+        assert lease.move_id is not None
+        _read_again(connection, [lease.move_id])
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(reason=why))
+
+
+def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
+    """Instead of its rechecks and its `clear` a move gets a `remove` for each copy batch. An intent passes to them."""
+    mine = _B.move_id == lease.move_id
+    whole = sa.and_(mine, _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR)))
+    intent = connection.execute(sa.select(sa.func.max(_B.intent_at)).where(whole)).scalar_one()
+    batches.discard(connection, whole)
+    _one_per_copy(connection, lease.job_id, BatchKind.REMOVE, _M.id == lease.move_id)
+    connection.execute(sa.update(t.batch).where(mine, _B.kind == BatchKind.REMOVE).values(intent_at=intent))
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(clean_mode="by_ids", proof_lsn=None))
 
 
 def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:

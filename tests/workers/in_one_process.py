@@ -10,9 +10,10 @@ from job_table import INDEX, JobTable, plan_of
 from pydantic import SecretStr
 
 from migrations.plan import PlannedMove
+from orchestrator import services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
+from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits, Store
@@ -57,6 +58,14 @@ class One:
                 return
             self.deliver(times)
         raise AssertionError(f"the job stays {self.table.job.state}: {self.table.job.reason}")
+
+    def read_again(self) -> None:
+        """A source is to be deleted whole, and every record of it was read again; its deletion is due."""
+        self.until(JobState.VERIFIED)
+        services.clean_up(self.table.database, self.table.job_id, "ana", by_ids=False)
+        self.deliver()
+        self.table.advance()
+        assert [row.state for row in self.table.rows(BatchKind.CLEAR)] == [BatchState.READY]
 
     def ids(self, namespace: str) -> list[str]:
         return self.index.list_ids(namespace).ids

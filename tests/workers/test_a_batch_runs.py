@@ -86,17 +86,8 @@ def test_a_record_that_came_to_the_source_later_is_not_deleted_with_the_rest(one
     assert one.table.move.reason == "s lists 24 ids, which are not the 23 that were copied and proven"
 
 
-def read_again(one: One) -> None:
-    """A source is to be deleted whole, and every record of it was read again; its deletion is due."""
-    one.until(JobState.VERIFIED)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
-    one.deliver()
-    one.table.advance()
-    assert [row.state for row in one.table.rows(BatchKind.CLEAR)] == [BatchState.READY]
-
-
 def test_a_record_changed_after_its_source_was_read_again_is_not_deleted_with_it(one: One) -> None:
-    read_again(one)
+    one.read_again()
     (record,) = one.index.fetch("s", ["r07"]).records.values()
     one.index.upsert("s", [record.with_metadata({"text": "newer, and at the last moment"})])
     one.until(JobState.NEEDS_ATTENTION)
@@ -107,21 +98,6 @@ def test_a_record_changed_after_its_source_was_read_again_is_not_deleted_with_it
     services.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.reason == "1 records of s are not equal at their target"
-
-
-def test_where_a_service_tells_no_writes_a_source_read_again_long_ago_is_read_once_more(one: One) -> None:
-    read_again(one)
-    with one.table.begin() as connection:
-        connection.execute(sa.text("UPDATE move SET proof_lsn = NULL"))
-        connection.execute(
-            sa.text("UPDATE batch SET first_leased_at = done_at - interval '20 minutes' WHERE kind = 'recheck'")
-        )
-    one.until(JobState.NEEDS_ATTENTION)
-    assert len(one.ids("s")) == COUNT
-    assert one.table.move.reason == "s was read again 20 minutes ago: a retry reads it anew"
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
-    one.until(JobState.CLEANED)
-    assert one.ids("s") == []
 
 
 def test_a_loss_at_the_target_is_found_named_and_repaired(one: One) -> None:

@@ -1,0 +1,64 @@
+"""A namespace is deleted whole on a young proof of both its sides, and otherwise not at all, or by ids."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from in_one_process import COUNT, TARGET, One
+
+from orchestrator.states import BatchKind, JobState
+from workers import cleaning
+
+
+def time_passes(one: One, minutes: int) -> None:
+    """The fleet was down for so long after the source was read again."""
+    ago = timedelta(minutes=minutes)
+    for row in one.table.rows(BatchKind.RECHECK):
+        one.table.set_batch(row.id, first_leased_at=row.first_leased_at - ago, done_at=row.done_at - ago)
+
+
+def test_a_target_that_was_lost_while_the_fleet_was_away_keeps_its_source(one: One) -> None:
+    """Its proof was three days old, and only the source was looked at once more: both copies were gone."""
+    one.read_again()
+    time_passes(one, 3 * 24 * 60)
+    one.index.delete_namespace(TARGET)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert len(one.ids("s")) == COUNT
+    assert {row.error_text for row in one.table.rows(BatchKind.RECHECK)} >= {
+        "10 records of s are not equal at their target"
+    }
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_proof_that_grew_old_is_made_anew_without_anybody_asking(one: One, told: bool) -> None:
+    # Given a service that numbers its writes, or does not, and a fleet that was down before the deletion
+    one.read_again()
+    if not told:
+        with one.table.begin() as connection:
+            connection.execute(sa.text("UPDATE move SET proof_lsn = NULL"))
+    time_passes(one, 20)
+
+    # When it is back, then it says why it waits, reads everything once more, and deletes the namespace whole
+    one.deliver()
+    assert one.table.move.reason == "its proof was 20 minutes old when it was to be deleted"
+    one.until(JobState.CLEANED)
+    assert [row.attempts for row in one.table.rows(BatchKind.RECHECK)] == [2, 2, 2]
+    assert (one.table.move.clean_mode, one.table.move.deleted, one.table.move.reason) == ("whole", COUNT, None)
+    assert one.index.namespace("s") is None
+
+
+def test_a_source_that_takes_longer_to_read_than_a_proof_keeps_is_deleted_by_ids(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a deletion that may have been asked for before, and readings that are too old whenever they are done
+    monkeypatch.setattr(cleaning, "_PROOF_KEEPS_S", 0.0)
+    one.read_again()
+    (clear,) = one.table.rows(BatchKind.CLEAR)
+    one.table.set_batch(clear.id, intent_at=sa.func.clock_timestamp())
+
+    # When it was tried twice, then each batch is proven and deleted by itself, and none misses what may be gone
+    one.until(JobState.CLEANED)
+    assert None not in [row.intent_at for row in one.table.rows(BatchKind.REMOVE)]
+    assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
+    assert (one.ids("s"), len(one.ids(TARGET))) == ([], COUNT)
+    assert one.table.rows(BatchKind.RECHECK) == []
