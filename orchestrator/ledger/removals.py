@@ -85,13 +85,16 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 
 
 def prove_again(connection: sa.Connection, job_id: int) -> None:
-    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh."""
+    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
+
+    Not those that are parked: a retry makes them cleaning first, for only such get their `clear` again.
+    """
     clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move)
     under_way = clear.where(_B.state.in_((BatchState.LEASED, BatchState.DONE))).exists()
     affected = (
         sa.select(_M.id)
         .where(_M.job_id == job_id, _M.clean_mode == "whole")
-        .where(_M.state.in_((MoveState.CLEANING, MoveState.PARKED)), ~under_way)
+        .where(_M.state == MoveState.CLEANING, ~under_way)
     )
     _read_again(connection, connection.execute(affected).scalars().all(), attempts=0)
 

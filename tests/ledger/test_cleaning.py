@@ -196,3 +196,42 @@ def test_a_proof_is_as_old_as_its_first_reading_however_many_batches_were_at_wor
     table.set_batch(recheck.id, first_leased_at=began, busy_ms=5_000_000)
     with table.begin() as connection:
         assert removals.proof_age_s(connection, table.move.id) >= 93 * 60
+
+
+def test_a_source_that_was_set_aside_can_be_retried_after_the_others_were_paused_and_resumed(
+    database: Database,
+) -> None:
+    """It used to lose its parked batch to the resumption, and nothing was left of it to retry."""
+    # Given a source that a guard set aside while another one is still read again, and a pause
+    table = cleaning(database, "s1", "s2")
+    recheck, other = table.take()
+    table.finish(recheck, proven=2)
+    table.advance()
+    (clear,) = table.take()
+    table.park(clear, why="s1 lists 3 ids, which are not the 2 that were copied and proven")
+    table.advance()
+    services.pause(table.database, table.job_id, "ana")
+    table.finish(other, proven=2)
+    table.advance()
+    assert table.job.state is JobState.PAUSED
+
+    # When the job is resumed and the other source is deleted
+    services.resume(table.database, table.job_id, "ana")
+    assert table.moves["s1"].state is MoveState.PARKED
+    for _ in (BatchKind.RECHECK, BatchKind.CLEAR):
+        (lease,) = table.take()
+        assert lease.move_id == table.moves["s2"].id
+        table.finish(lease, proven=2, deleted=2)
+        table.advance()
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+
+    # Then the one set aside can be retried, and is deleted
+    assert services.retry(table.database, table.job_id, "ana", "failed") == 1
+    for kind in (BatchKind.RECHECK, BatchKind.CLEAR):
+        (lease,) = table.take()
+        assert lease.kind is kind
+        table.finish(lease, proven=2, deleted=2)
+        table.advance()
+    table.advance()
+    assert table.job.state is JobState.CLEANED
