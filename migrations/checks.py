@@ -1,5 +1,6 @@
 """What stands in the way of a plan, or should be known of it. Pure: everything was gathered before."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from vecfleet import names
 from vecfleet.errors import BadName
 from vecfleet.stores.base import IndexInfo, Kind
 
+# Of one index, in every plan; and what their names are made of.
+ALIAS_QUOTA = 1_000
+_ALIAS_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 # Standard and Enterprise; Starter has 100, Builder 1,000.
 NAMESPACE_QUOTA = 100_000
 
@@ -77,8 +81,9 @@ def check_targets(
     policies: Policies,
     reachable: Collection[str] = frozenset(),
     quota: int = NAMESPACE_QUOTA,
+    aliases: Collection[str] = (),
 ) -> Findings:
-    """Are the targets empty, nobody's source, and within the quota of namespaces?"""
+    """Are the targets empty, nobody's source, and within the quota of namespaces? `aliases`: those of the index."""
     findings = Findings()
     targets = {move.to for move in moves if move.to is not None}
     if any(move.by_owner for move in moves):
@@ -103,7 +108,7 @@ def check_targets(
     if survey.same_index:
         findings.problems += _chains(moves, targets)
     if policies.leave_alias:
-        findings.add(_check_aliases(moves, survey))
+        findings.add(_check_aliases(moves, survey, aliases))
     findings.add(_check_quota(moves, survey, reachable, quota))
     return findings
 
@@ -121,7 +126,7 @@ def _check_dual(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
     return findings
 
 
-def _check_aliases(moves: Sequence[PlannedMove], survey: Survey) -> Findings:
+def _check_aliases(moves: Sequence[PlannedMove], survey: Survey, aliases: Collection[str]) -> Findings:
     findings = Findings()
     if not survey.same_index:
         findings.problems.append("an alias leads to a namespace of its own index: none can be left behind in this one")
@@ -129,6 +134,19 @@ def _check_aliases(moves: Sequence[PlannedMove], survey: Survey) -> Findings:
     without = [move.source for move in moves if move.to is None or names.canonical(move.source) == names.DEFAULT]
     if without:
         findings.warnings.append(f"no alias is left for what goes to several places, or is the default: {few(without)}")
+    leaving = {move.source for move in moves} - set(without)
+    unfit = sorted(name for name in leaving if not _ALIAS_NAME.fullmatch(name))
+    if unfit:
+        findings.problems.append(
+            f"an alias has only letters, digits and . _ ~ - in its name, so none can be left for {few(unfit)}: "
+            "leave none, or move these in a plan of their own"
+        )
+    total = len(leaving | set(aliases))
+    if total > ALIAS_QUOTA:
+        findings.problems.append(
+            f"the index would have {total:,} aliases, {len(aliases):,} of them there already; its quota is "
+            f"{ALIAS_QUOTA:,}: leave none, or remove those that nobody uses"
+        )
     findings.warnings.append("between a namespace's deletion and its alias, readers of the old name get empty answers")
     return findings
 

@@ -10,7 +10,7 @@ from migrations.estimating import Shape, shape_of
 from migrations.idsources import IdSources
 from migrations.reading import Reader, patiently
 from vecfleet.errors import Missing, NotFound
-from vecfleet.stores.base import IndexInfo, Kind, Store
+from vecfleet.stores.base import Aliased, IndexInfo, Kind, Store
 
 # Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
 COUNT_EXACTLY_UP_TO = 100_000
@@ -127,6 +127,11 @@ class Surveyor:
             held.name: Held(sum(1 for _ in reader.ids(held.name)) if exact else held.count, exact, held.schema)
             for held in found
         }
+
+    def aliases(self, survey: Survey) -> frozenset[str]:
+        """The names of the source index's aliases; none where its store has none. A request for each 100."""
+        index = self.reader(survey.source).index
+        return frozenset(patiently(index.aliases)) if isinstance(index, Aliased) else frozenset()
 
     def _describe_or_none(self, index: str) -> IndexInfo | None:
         try:

@@ -21,7 +21,7 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Dated, Kind
+from vecfleet.stores.base import Dated, Kind
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, NotWhole, Work
 
@@ -36,6 +36,8 @@ _PROOF_KEEPS_S = 900.0
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
+    if work.lease.intended and _is_our_alias(work):
+        return dict(_Proof(set()).found())  # the namespace is deleted: what is read by its name is the target
     if work.move.proof_lsn is None:
         lsn = _last_write(work)
         if lsn is not None:
@@ -59,8 +61,14 @@ def remove_batch(work: Work) -> dict[str, Any]:
 
 
 def clear_namespace(work: Work) -> dict[str, Any]:
-    """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks."""
+    """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks.
+
+    Where it leaves an alias, that is asked for first, in one request: once it stands, listing by the old name shows the
+    target, and a deletion would be asked for through the alias.
+    """
     namespace = work.move.source
+    if _is_our_alias(work):
+        return {"deleted": _copied(work).count}
     listed = _list(work, namespace)
     expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
@@ -79,12 +87,29 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     return {"deleted": expected.count}
 
 
+def _alias_leads_to(work: Work) -> str | None:
+    """Where the old name is to lead once its namespace is deleted, if the plan leaves an alias."""
+    leaves = work.job.plan.policies.leave_alias and work.move.source != DEFAULT
+    return work.move.to if leaves else None
+
+
 def _leave_alias(work: Work) -> None:
     """Where the plan says so, the old name leads to the target from now on. Safe to repeat: it is led there again."""
-    index, move = work.source.index, work.move
-    wanted = work.job.plan.policies.leave_alias and move.source != DEFAULT
-    if wanted and move.to is not None and isinstance(index, Aliased):
-        index.point_alias(move.source, move.to)
+    to = _alias_leads_to(work)
+    if to is not None:
+        work.source.point_alias(work.move.source, to)
+
+
+def _is_our_alias(work: Work) -> bool:
+    """Whether the alias that the plan leaves stands already: an earlier attempt deleted the namespace.
+
+    Raises NotProven where the name is somebody else's alias: what it leads to is not the source.
+    """
+    wanted = _alias_leads_to(work)
+    to = None if wanted is None else work.source.alias(work.move.source)
+    if to is not None and (to != wanted or not work.lease.intended):
+        raise NotProven(f"{work.move.source} is an alias by now, and leads to {to}: nothing is deleted through it")
+    return to is not None
 
 
 def _require_fresh_proof(work: Work) -> None:

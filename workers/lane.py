@@ -15,7 +15,7 @@ from orchestrator import counters
 from orchestrator.counters import Counters
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Answer, Fetched, IdPage, Index, Usage
+from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage
 from workers.holding import Held
 from workers.pace import LONGEST_WAIT_S, Limit, Pace
 
@@ -34,6 +34,7 @@ UPSERTS, UPSERT_BYTES = 100.0, 50_000_000.0
 DELETES, DELETED_RECORDS = 100.0, 5_000.0
 QUERIES = 100.0
 DESCRIBES = 100.0  # documented without its number: that of the index's statistics
+ALIASES = 100.0  # likewise
 
 
 class NoSlotSoon(RateLimited):
@@ -174,6 +175,22 @@ class Lane:
     def delete_namespace(self, namespace: str, before: Callable[[], None]) -> None:
         limits = [(Limit("delete", f"{self._host}:{namespace}", DELETES), 1.0)]
         self.usage += self._call(limits, lambda: self.index.delete_namespace(namespace), before)
+
+    def alias(self, name: str) -> str | None:
+        """The namespace that this alias leads to; None where there is none, or the store has no aliases."""
+        index = self.index
+        if not isinstance(index, Aliased):
+            return None
+        to = self._call([(Limit("alias", self._host, ALIASES), 1)], lambda: index.alias(name))
+        self.usage += Usage(requests=1)
+        return to
+
+    def point_alias(self, name: str, to: str) -> None:
+        """Lead it there, making it where there is none. Nothing where the store has no aliases."""
+        index = self.index
+        if isinstance(index, Aliased):
+            self._call([(Limit("alias", self._host, ALIASES), 1)], lambda: index.point_alias(name, to))
+            self.usage += Usage(requests=1)
 
     def _call(
         self,

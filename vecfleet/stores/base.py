@@ -197,6 +197,9 @@ class Aliased(Protocol):
     def aliases(self) -> dict[str, str]:
         """Alias → the namespace that it leads to."""
 
+    def alias(self, name: str) -> str | None:
+        """The namespace that it leads to, or None where no alias has this name. One request."""
+
     def point_alias(self, name: str, to: str | None) -> None:
         """Lead it there, making it where there is none; or (None) remove it."""
 

@@ -1,6 +1,7 @@
 """Aliases of namespaces, which the SDK (10.2) does not know: read through by every reader, never written through."""
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -36,6 +37,12 @@ class NamespaceAliases:
             token = (body.get("pagination") or {}).get("next")
             if not token:
                 return found
+
+    def one(self, name: str) -> str | None:
+        """The namespace that it leads to, or None where no alias has this name."""
+        body = self._call(f"look up the alias {name!r}", "GET", f"/{quote(name, safe='')}", absent=True)
+        to: str | None = body.get("target_namespace")
+        return to
 
     def point(self, name: str, to: str | None) -> None:
         """Lead it there, making it where there is none; or (None) remove it: its readers then get empty answers."""

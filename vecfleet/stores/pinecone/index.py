@@ -95,6 +95,9 @@ class PineconeIndex:
     def aliases(self) -> dict[str, str]:
         return self._aliases.every() if self._aliases is not None and self.info.kind is not Kind.POD else {}
 
+    def alias(self, name: str) -> str | None:
+        return self._aliases.one(name) if self._aliases is not None and self.info.kind is not Kind.POD else None
+
     def point_alias(self, name: str, to: str | None) -> None:
         if self._aliases is not None:
             self._aliases.point(name, to)

@@ -1,0 +1,96 @@
+"""Once the alias stands under the old name, whoever repeats the clean-up finds that it is done."""
+
+from collections.abc import Iterator
+
+import pytest
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
+from job_table import planned
+
+from orchestrator import services
+from orchestrator.ledger import removals
+from orchestrator.states import BatchKind, BatchState, JobState
+from vecfleet.errors import BadRequest
+from vecfleet.stores.base import Usage
+from vecfleet.stores.memory import MemoryIndex
+
+Leading = dict[str, str]
+
+
+@pytest.fixture
+def leading(monkeypatch: pytest.MonkeyPatch) -> Leading:
+    """The aliases of the index in memory: read through, never written through."""
+    leading: Leading = {}
+    for name in ("list_ids", "fetch", "query"):
+        original = getattr(MemoryIndex, name)
+        monkeypatch.setattr(
+            MemoryIndex,
+            name,
+            lambda index, namespace, *rest, _original=original, **named: _original(
+                index, leading.get(namespace, namespace), *rest, **named
+            ),
+        )
+    delete = MemoryIndex.delete_namespace
+
+    def delete_namespace(index: MemoryIndex, name: str) -> Usage:
+        if name in leading:
+            raise BadRequest(f"{name} is an alias")
+        return delete(index, name)
+
+    monkeypatch.setattr(MemoryIndex, "delete_namespace", delete_namespace)
+    monkeypatch.setattr(MemoryIndex, "aliases", lambda _: dict(leading), raising=False)
+    monkeypatch.setattr(MemoryIndex, "alias", lambda _, name: leading.get(name), raising=False)
+    monkeypatch.setattr(MemoryIndex, "point_alias", lambda _, name, to: leading.update({name: to}), raising=False)
+    return leading
+
+
+@pytest.fixture
+def one(database_url: str, redis_url: str, leading: Leading) -> Iterator[One]:
+    with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT), leave_alias=True) as one:
+        yield one
+
+
+class Killed(BaseException):
+    """The worker is gone."""
+
+
+def test_a_worker_that_dies_once_the_alias_stands_leaves_nothing_undone(
+    one: One, leading: Leading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeat used to list the source by its alias, see the target's ids, and refuse, or try to delete those."""
+    one.read_again()
+    with monkeypatch.context() as dying:
+        dying.setattr(removals, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            one.deliver()
+    assert leading == {"s": TARGET}
+    (clear,) = [row for row in one.table.rows(BatchKind.CLEAR) if row.state == BatchState.LEASED]
+    one.table.expire(clear)
+    one.table.reap()
+    one.until(JobState.CLEANED)
+    assert one.table.move.deleted == COUNT
+    assert len(one.ids(TARGET)) == COUNT
+
+
+def test_an_alias_that_was_made_though_its_answer_said_no_is_found_by_the_retry(
+    one: One, leading: Leading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_and_refused(_: MemoryIndex, name: str, to: str) -> None:
+        leading[name] = to
+        raise BadRequest("make the alias 's': refused, says the test")
+
+    one.read_again()
+    with monkeypatch.context() as refusing:
+        refusing.setattr(MemoryIndex, "point_alias", made_and_refused)
+        one.until(JobState.NEEDS_ATTENTION)
+    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    one.until(JobState.CLEANED)
+    assert leading == {"s": TARGET}
+
+
+def test_a_name_that_became_somebody_elses_alias_is_not_deleted_through(one: One, leading: Leading) -> None:
+    one.read_again()
+    one.index.upsert("elsewhere", twenty_three()[:10])
+    leading["s"] = "elsewhere"
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.move.reason == "s is an alias by now, and leads to elsewhere: nothing is deleted through it"
+    assert len(one.ids("elsewhere")) == 10
