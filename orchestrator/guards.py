@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from migrations.plan import LEVELS, Level, Policies
+from orchestrator.ledger.steps import TakenBack
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import JobState, MoveState
 from orchestrator.wording import counted, wait_for_a_decision
@@ -58,6 +59,35 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
     if not _against_state(facts, now) and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
     return f"vecfleet status {job.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How old the proof of a target is to which readers may be moved next: the oldest where there are several.
+
+    `passes` of the job have begun by now; `back` tells of readers that were taken back.
+    """
+
+    namespace: str
+    verdict_at: datetime
+    passes: int
+    back: TakenBack | None
+
+
+def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[str, str] | None:
+    """Why it is too old for readers, and the command that makes a new one. None: it is not.
+
+    What applications wrote in the old places once their readers were back, only another pass reads.
+    """
+    back = proof.back
+    since = f"readers were taken back at {back.at:%Y-%m-%d %H:%M:%S} UTC" if back else ""
+    if back and policies.quiet_passes and proof.passes <= back.passes:
+        return f"{since}, and no pass has read the sources since", "pass"
+    if back and proof.verdict_at <= back.at:
+        return f"{since}, and {proof.namespace} was not verified since", "verify"
+    if now - proof.verdict_at > VERDICT_GOES_STALE_AFTER:
+        return f"the verdict on {proof.namespace} is more than 24 hours old", "verify"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

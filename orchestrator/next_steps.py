@@ -5,6 +5,7 @@ The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its
 
 from datetime import datetime, timedelta
 
+from orchestrator.guards import against_proof
 from orchestrator.ledger.reads import JobRow, Reading
 from orchestrator.states import JOB_WORKING, JobState
 
@@ -24,9 +25,11 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
             return (watch, f"vecfleet reverse {job.id}")
+        case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
+            return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
-        case _S.VERIFIED if job.policies.cut_over == "operator":
+        case _S.VERIFIED if job.policies.cut_over == "operator" or (reading.proof and reading.proof.back):
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.recipe in ("export", "import"):
             # Most want a copy, not a move: giving the job up keeps both sides, and lets go of their names.
@@ -53,6 +56,13 @@ def soaks_until(job: JobRow, now: datetime) -> datetime | None:
         return None
     soaked = job.cut_over_at + timedelta(seconds=job.policies.soak_seconds)
     return soaked if now < soaked else None
+
+
+def _renewal(reading: Reading) -> str | None:
+    """What makes a new proof, where the one there is is too old to move readers on."""
+    job, proof = reading.job, reading.proof
+    against = against_proof(proof, job.policies, reading.now) if proof is not None else None
+    return None if against is None else f"vecfleet {against[1]} {job.id}"
 
 
 def missing_processes(reading: Reading) -> tuple[str, ...]:

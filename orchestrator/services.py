@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Level
-from orchestrator.guards import CleanUpFacts, against_clean_up, reaches, way_to_clean_up
+from orchestrator import before_cut_over
+from orchestrator.guards import CleanUpFacts, against_clean_up, way_to_clean_up
 from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
-from orchestrator.stepping import against_step
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -25,6 +25,11 @@ MAX_WINDOW = 1_000
 
 def _status(job_id: int) -> str:
     return f"`vecfleet status {job_id}`"
+
+
+def _now(connection: sa.Connection) -> datetime:
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
 
 
 def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
@@ -188,8 +193,7 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
         raise BadInput(f"{percent} % is not a share of twins", next_step="give 5, 25, 50 or 100")
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
         raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=_status(job.id))
-    _require_verdicts(connection, job)
-    _require_step(connection, job, percent)
+    before_cut_over.require(connection, job, percent, _now(connection))
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
@@ -197,7 +201,7 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     # The soak time counts from the moment from which all readers are on the new side.
     soaking = {} if percent == 100 else {"cut_over_at": None}
     if percent != job.cut_over_percent:
-        steps.begin(connection, job.id, percent)
+        steps.begin(connection, job, percent)
     jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
     if percent == 100 and job.state is JobState.VERIFIED:
         jobs.advance(connection, job.id, job.state, JobState.CUT_OVER)
@@ -205,27 +209,6 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
         jobs.advance(connection, job.id, job.state, JobState.VERIFIED)
     audit.note(connection, who, "cut over", job.id, percent=percent, routes=len(new))
     return routes.of_job(connection, job.id)
-
-
-def _require_verdicts(connection: sa.Connection, job: Job) -> None:
-    for target in moves.targets_of_job(connection, job.id):
-        void = target.check_state not in ("verified", "empty") or target.sequence != target.check_sequence
-        if void or not reaches(target, job.plan.policies.verify):
-            raise Refused(
-                f"{target.namespace} has no valid verdict", next_step=f"`vecfleet verify {job.id}`, then cut over"
-            )
-
-
-def _require_step(connection: sa.Connection, job: Job, percent: int) -> None:
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    step = steps.current(connection, job.id) if job.cut_over_percent else None
-    objections = against_step(step, percent, job.plan.policies, now)
-    if objections:
-        raise Refused(
-            "; ".join(objections),
-            next_step=f"wait, or take the readers back: `vecfleet reverse {job.id}`",
-            objections=tuple(objections),
-        )
 
 
 def place_of(route: Route, salt: str) -> float:
@@ -247,6 +230,11 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
 
 def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
     routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
+    if job.cut_over_percent:
+        steps.begin(connection, job, 0)
+    # Checks that are under way have read in part before the readers were back.
+    targets = moves.targets_of_job(connection, job.id)
+    checks.again(connection, [target.id for target in targets if target.check_state == "checking"])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None)
     if job.state is JobState.CUT_OVER:
         why = f"reversed by {who}" + (f": {reason}" if reason else "")
@@ -271,7 +259,6 @@ def require_clean_up(connection: sa.Connection, job: Job) -> None:
 
 
 def _clean_up_facts(connection: sa.Connection, job: Job) -> tuple[CleanUpFacts, datetime]:
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     facts = CleanUpFacts(
         job=job,
         policies=job.plan.policies,
@@ -281,7 +268,7 @@ def _clean_up_facts(connection: sa.Connection, job: Job) -> tuple[CleanUpFacts, 
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
     )
-    return facts, now
+    return facts, _now(connection)
 
 
 def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:

@@ -355,6 +355,7 @@ step = Table(
     _job(),
     Column("percent", SmallInteger, nullable=False),
     _now("since"),
+    Column("passes", SmallInteger, nullable=False),  # of the job, begun by then
     Column("evidence", JSONB),  # what shadow reads told since: sums that processes add to
     Index(None, "job_id"),
 )

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from migrations.plan import Estimate, Policies
 from orchestrator import tables as t
-from orchestrator.ledger import differences, leadership, moves, parked
+from orchestrator.guards import Proof
+from orchestrator.ledger import differences, leadership, moves, parked, steps
 from orchestrator.ledger.differences import Since
 from orchestrator.model import Move
 from orchestrator.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
@@ -53,6 +54,7 @@ class JobRow:
     cut_over_percent: int
     batch_window: int
     pace_share: float
+    passes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Reading:
     """What the job table says of a job at one moment, `now` by the database clock.
 
     `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
-    worker took, the oldest at `unanswered_since`.
+    worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
     """
 
     now: datetime
@@ -109,6 +111,7 @@ class Reading:
     led: bool
     page: Sequence[Move]
     since: Since = _NOTHING_SINCE
+    proof: Proof | None = None
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -143,7 +146,21 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         led=led is not None and led > 0,
         page=page(connection, job_id, namespaces),
         since=differences.since(connection, job_id, 0),
+        proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
     )
+
+
+def _proof(connection: sa.Connection, job: JobRow) -> Proof | None:
+    there = sa.select(t.route.c.new_namespace).where(t.route.c.job_id == job.id, t.route.c.side == "new")
+    oldest = connection.execute(
+        sa.select(_T.namespace, _T.verdict_at)
+        .where(_T.job_id == job.id, _T.verdict_at.is_not(None), _T.namespace.not_in(there))
+        .order_by(_T.verdict_at)
+        .limit(1)
+    ).one_or_none()
+    if oldest is None or job.policies.cut_over == "none":
+        return None
+    return Proof(oldest.namespace, oldest.verdict_at, job.passes, steps.taken_back(connection, job.id))
 
 
 def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:

@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from orchestrator import tables as t
+from orchestrator.model import Job
 from vecfleet.tenancy.evidence import Evidence, evidence_of
 
 _S = t.step.c
@@ -19,9 +20,26 @@ class Step:
     evidence: Evidence
 
 
-def begin(connection: sa.Connection, job_id: int, percent: int) -> None:
-    """A new share of the readers is moved. Not safe to repeat: the clock of a step that is begun again starts anew."""
-    connection.execute(sa.insert(t.step).values(job_id=job_id, percent=percent))
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """When readers were taken back last, all of them or some; `passes` of their job had begun by then."""
+
+    at: datetime
+    passes: int
+
+
+def begin(connection: sa.Connection, job: Job, percent: int) -> None:
+    """Another share of the readers is on the new side. Not safe to repeat: a step that is begun again starts anew."""
+    connection.execute(sa.insert(t.step).values(job_id=job.id, percent=percent, passes=job.passes))
+
+
+def taken_back(connection: sa.Connection, job_id: int) -> TakenBack | None:
+    """The job's last step to a smaller share of the readers, or None where all that were moved are."""
+    before = sa.func.lag(_S.percent).over(order_by=_S.id).label("before")
+    steps = sa.select(t.step, before).where(_S.job_id == job_id).subquery().c
+    back = sa.select(steps.since, steps.passes).where(steps.percent < steps.before)
+    row = connection.execute(back.order_by(steps.id.desc()).limit(1)).one_or_none()
+    return None if row is None else TakenBack(row.since, row.passes)
 
 
 def current(connection: sa.Connection, job_id: int) -> Step | None:

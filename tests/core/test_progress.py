@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from migrations.plan import Estimate, Policies
+from orchestrator.guards import Proof
 from orchestrator.ledger.reads import JobRow, Reading, Totals, Waiting
+from orchestrator.ledger.steps import TakenBack
 from orchestrator.model import Move
 from orchestrator.next_steps import next_steps
 from orchestrator.progress import progress, rests, state_counts
@@ -45,6 +47,7 @@ def job(state: JobState, **given: Any) -> JobRow:
         "cut_over_percent": 0,
         "batch_window": 48,
         "pace_share": 0.5,
+        "passes": 1,
     }
     return JobRow(**{**usual, **given})
 
@@ -73,6 +76,13 @@ def reading(state: JobState = JobState.RUNNING, **given: Any) -> Reading:
         "page": (),
     }
     return Reading(**{**usual, **given})
+
+
+BACK = TakenBack(NOW - timedelta(seconds=5), passes=1)
+
+
+def proof(verdict_at: datetime, back: TakenBack | None = None) -> Proof:
+    return Proof("t", verdict_at, passes=1, back=back)
 
 
 # How far and how fast
@@ -215,6 +225,19 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
         (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), ("vecfleet cleanup 7", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="auto"), proof=proof(NOW, BACK)),
+            ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
+        ),
+        (reading(JobState.VERIFIED, proof=proof(STARTED, BACK)), ("vecfleet verify 7", "vecfleet rollback 7")),
+        (
+            reading(JobState.VERIFIED, cut_over_percent=5, proof=proof(NOW - timedelta(hours=25))),
+            ("vecfleet verify 7", "vecfleet reverse 7"),
+        ),
+        (
+            reading(JobState.VERIFIED, policies=policies(writers="delta"), proof=proof(NOW, BACK)),
+            ("vecfleet pass 7", "vecfleet rollback 7"),
+        ),
         (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
         (reading(JobState.CUT_OVER, cut_over_at=STARTED), ("vecfleet cleanup 7", "vecfleet reverse 7")),
         (

@@ -1,12 +1,19 @@
 """Cutting over: readers move to what is proven, step by step, and a person's word goes before the policy's."""
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
+from job_table import JobTable
 from stages import AUTO, copied, late_write, target_of, verified
 
 from orchestrator import services
+from orchestrator import tables as t
+from orchestrator.ledger import reads
+from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
+from orchestrator.next_steps import next_steps
 from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.errors import Refused
 
@@ -87,3 +94,112 @@ def test_a_target_that_readers_use_and_that_holds_nothing_any_more_is_not_verifi
         table.check(lease, **({"count": 0} if lease.kind is BatchKind.SURVEY else {}))
     table.advance(2)
     assert table.job.state is JobState.NEEDS_ATTENTION
+
+
+# How old a proof may be
+
+
+def a_day_passes(table: JobTable) -> None:
+    day = timedelta(hours=25)
+    with table.begin() as connection:
+        connection.execute(sa.update(t.target).values(verdict_at=t.target.c.verdict_at - day))
+        connection.execute(sa.update(t.step).values(since=t.step.c.since - day))
+
+
+def proven_again(table: JobTable) -> None:
+    services.verify(table.database, table.job_id, "ana")
+    table.advance()
+    for lease in table.take():
+        table.check(lease)
+    table.advance(3)
+
+
+def next_of(table: JobTable) -> str:
+    with table.begin() as connection:
+        return next_steps(reads.reading(connection, table.job_id, namespaces=0))[0]
+
+
+def cut_over(table: JobTable, percent: int = 100) -> None:
+    services.cut_over(table.database, table.job_id, "ana", percent)
+
+
+def refused(table: JobTable, why: str, then: str, percent: int = 100) -> None:
+    with pytest.raises(Refused, match=why) as found:
+        cut_over(table, percent)
+    assert found.value.next_step is not None and then in found.value.next_step
+    assert next_of(table) == then
+
+
+def test_readers_are_not_moved_on_a_verdict_of_the_day_before(database: Database) -> None:
+    table = verified(database)
+    a_day_passes(table)
+    refused(table, "the verdict on t-s is more than 24 hours old", "vecfleet verify 1")
+
+    proven_again(table)
+    assert next_of(table) == "vecfleet cutover 1 --percent 100"
+    cut_over(table)
+    assert table.job.state is JobState.CUT_OVER
+
+
+def test_a_later_step_needs_a_proof_of_the_day_and_a_step_back_needs_none(database: Database) -> None:
+    # Given a quarter of the readers moved, and watched for a day
+    table = verified(database, *(f"s{number}" for number in range(8)))
+    cut_over(table, 25)
+    a_day_passes(table)
+
+    # Then fewer may be moved, and as many, but no more of them
+    cut_over(table, 25)
+    refused(table, "more than 24 hours old", "vecfleet verify 1", percent=50)
+    proven_again(table)
+    cut_over(table, 50)
+    a_day_passes(table)
+    cut_over(table, 5)
+
+
+def test_readers_that_were_taken_back_return_only_after_another_proof(database: Database) -> None:
+    # Given readers who were moved, and back: what was written at the old side since is in no verdict
+    table = verified(database, "s", "u", dwell_seconds=0)
+    cut_over(table)
+    services.reverse(table.database, table.job_id, "ana")
+    services.reverse(table.database, table.job_id, "ana")
+    refused(table, r"readers were taken back at .* was not verified since", "vecfleet verify 1")
+
+    # When it is verified again, then they may be moved, step by step, and the rest of them a little later
+    proven_again(table)
+    cut_over(table, 50)
+    cut_over(table)
+
+    # And those that a smaller share takes back need it, too
+    cut_over(table, 5)
+    refused(table, "readers were taken back at", "vecfleet verify 1")
+    proven_again(table)
+    cut_over(table)
+
+
+def test_a_check_that_was_under_way_when_readers_were_taken_back_is_begun_anew(database: Database) -> None:
+    table = verified(database)
+    cut_over(table)
+    services.verify(table.database, table.job_id, "ana")
+    table.advance()
+    under_way = table.take()
+    services.reverse(table.database, table.job_id, "ana")
+    for lease in under_way:
+        with pytest.raises(Fenced):
+            table.check(lease)
+    table.advance()
+    for lease in table.take():
+        table.check(lease)
+    table.advance(2)
+    cut_over(table)
+    assert table.job.state is JobState.CUT_OVER
+
+
+def test_a_policy_that_finds_its_verdict_too_old_says_so_and_what_to_type(database: Database) -> None:
+    table = verified(database, **AUTO)
+    a_day_passes(table)
+    table.advance()
+    assert table.job.state is JobState.VERIFIED
+    assert table.job.reason == "the policy waits: the verdict on t-s is more than 24 hours old"
+    assert next_of(table) == "vecfleet verify 1"
+    proven_again(table)
+    assert table.job.state is JobState.CUT_OVER

@@ -57,7 +57,9 @@ def test_an_alias_leads_where_its_readers_are_and_back_and_does_not_hold_up_the_
     assert aliases(world) == {"live": "alma", "other": "elsewhere", "moved-by-hand": "elsewhere"}
     assert migrated_from(world, "live") is None
 
-    # And when a few per cent are moved, the aliases of those alone are led along
+    # And when it is proven again and a few per cent are moved, the aliases of those alone are led along
+    services.verify(world.fleet.database, job_id, WHO)
+    world.reaches(job_id, JobState.VERIFIED)
     routes = rolling_out.cut_over(world.fleet, job_id, WHO, 5)
     alma = next(route for route in routes if route.new_namespace == target_of("alma"))
     assert aliases(world)["live"] == (target_of("alma") if alma.side == "new" else "alma")

@@ -8,8 +8,10 @@ from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator import services
-from orchestrator.ledger import copies
+from orchestrator.ledger import copies, reads
+from orchestrator.next_steps import next_steps
 from orchestrator.states import BatchState, JobState
+from vecfleet.errors import Refused
 from vecfleet.records import Record
 from workers import running
 
@@ -200,3 +202,40 @@ def replace_the_dead(one: One) -> None:
 
 def assert_a_twin_each(one: One, prefix: str) -> None:
     assert one.ids(TARGET) == [prefix + record_id for record_id in one.ids("s")]
+
+
+@pytest.mark.parametrize("writers", ["delta", "dual"])
+def test_readers_that_were_taken_back_return_only_after_another_pass(open_job: Open, writers: str) -> None:
+    # Given readers who were moved, and back: their application may have written at the old side since
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers=writers, cut_over="operator")
+    database, job_id = one.table.database, one.table.job_id
+
+    def cut_over() -> None:
+        services.cut_over(database, job_id, "ana", 100)
+
+    def refused() -> None:
+        with pytest.raises(Refused, match=r"readers were taken back at .* no pass") as found:
+            cut_over()
+        assert found.value.next_step is not None and f"`vecfleet pass {job_id}`" in found.value.next_step
+        with database.begin() as connection:
+            assert next_steps(reads.reading(connection, job_id, namespaces=0))[0] == f"vecfleet pass {job_id}"
+
+    one.until(JobState.VERIFIED)
+    cut_over()
+    services.reverse(database, job_id, "ana")
+    refused()
+
+    # When it is only verified, then nothing was read of what is at the old side
+    services.verify(database, job_id, "ana")
+    one.until(JobState.VERIFIED)
+    refused()
+
+    # When it is read once more, then what was proven is what it holds
+    next_pass(one, JobState.VERIFIED)
+    cut_over()
+    services.reverse(database, job_id, "ana")
+
+    # And what was written there since is found before any reader misses it
+    change(one, "s", "r03", "written after the reversal")
+    next_pass(one, JobState.NEEDS_ATTENTION)
+    assert one.table.parked_ids() == ["r03"]
