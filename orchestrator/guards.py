@@ -23,6 +23,14 @@ def removal_cap(records: int) -> int:
     return max(_FEW, int(records * _FEW_SHARE))
 
 
+def missing_cap(records: int) -> int:
+    """How many of a source's records may be missing where readers have moved to: never most of them.
+
+    A few are what an application deletes; of a source of a few, they would be all there is.
+    """
+    return min(removal_cap(records), records // 2)
+
+
 @dataclass(frozen=True, slots=True)
 class CleanUpFacts:
     """What the job table knows right before a clean-up."""

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import manifests
-from orchestrator.guards import removal_cap
+from orchestrator.guards import missing_cap
 from orchestrator.ledger import checks, removals
 from orchestrator.states import BatchKind
 from vecfleet.digests import Tally, record_digest
@@ -270,7 +270,7 @@ def _require_few_missing(work: Work, missing: int) -> None:
     """
     allowed = work.job.missing_allowed
     if allowed is None:
-        allowed = removal_cap(work.move.written)
+        allowed = missing_cap(work.move.written)
     with work.database.begin() as connection:
         total = removals.add_up(connection, work.lease, (BatchKind.RECHECK, BatchKind.REMOVE), "missing", missing)
         if total > allowed:
