@@ -340,7 +340,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
 
     `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
     the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
-    from where readers have moved to or, between two passes, from the source.
+    from where readers have moved to or from the source: since it was planned, since it was listed, between two passes.
     """
     values: dict[str, Any]
     match lever:

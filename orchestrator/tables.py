@@ -101,7 +101,7 @@ job = Table(
     Column("passes_allowed", SmallInteger, nullable=False, server_default=text("5")),
     Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
-    Column("missing_allowed", Integer),  # so many of each source may be missing where readers have moved to
+    Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )

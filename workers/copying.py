@@ -27,10 +27,12 @@ from workers.work import Later, Work
 def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
+    rewrite = rewrite_of(work)
+    if gone and rewrite is None and work.job.passes == 1:
+        _require_few_gone(work, len(gone))
     placed, parked = place_all(work.placer, records)
     placed, fence, erased = _without_the_erased(work, placed, records)
     parked = [one for one in parked if one.record_id not in erased]
-    rewrite = rewrite_of(work)
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
     groups: dict[str, list[Placed]] = defaultdict(list)
@@ -266,22 +268,41 @@ def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[st
 
 def _require_few(work: Work, count: int) -> None:
     """A writer deletes a few records; where many are gone, or all of them, a person must say that it is meant."""
+    source = work.move.source
+    _require_any(work, "nothing is removed on its account")
+    why = f"records of {source} went away after they were copied; what was written of them would be removed"
+    _require_under_cap(work, "removed", count, work.move.written, why)
+
+
+def _require_few_gone(work: Work, count: int) -> None:
+    """Listed and then gone is what happens to a few records. Of many, or of all where writers stand still, it is more
+    likely that the service does not find the namespace for a while; where writers go on, the next listing tells that.
+    """
     source, job = work.move.source, work.job
+    if not job.plan.policies.quiet_passes:
+        _require_any(work, "what it held is not counted as gone")
+    why = f"records of {source} were listed and are not there any more; they would count as gone"
+    _require_under_cap(work, "gone", count, max(work.move.planned, work.move.listed), why)
+
+
+def _require_any(work: Work, otherwise: str) -> None:
+    source = work.move.source
     if work.source.index.info.kind is not Kind.POD and not work.source.page(source).ids:
         raise NeedsOperator(
-            f"{source} lists no ids any more: nothing is removed on its account",
-            next_step=f"restore it and resume, or `vecfleet cancel {job.id}`",
+            f"{source} lists no ids any more: {otherwise}",
+            next_step=f"restore it and resume, or `vecfleet cancel {work.job.id}`",
         )
-    allowed = job.missing_allowed
-    if allowed is None:
-        allowed = removal_cap(work.move.written)
+
+
+def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> None:
+    """Counted over the whole source: batches at work side by side see what each other found."""
+    job = work.job
+    allowed = removal_cap(of) if job.missing_allowed is None else job.missing_allowed
     with work.database.begin() as connection:
-        total = removals.add_up(connection, work.lease, (BatchKind.COPY,), "removed", count)
+        total = removals.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
         if total > allowed:
             raise NeedsOperator(
-                f"{total} records of {source} went away after they were copied; what was written of them would be "
-                "removed",
-                next_step=f"if that is meant, `vecfleet set {job.id} missing N` and resume",
+                f"{total} {why}", next_step=f"if that is meant, `vecfleet set {job.id} missing {total}` and resume"
             )
 
 

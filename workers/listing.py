@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from migrations.idsources import read_ids
 from orchestrator import manifests
+from orchestrator.guards import removal_cap
 from orchestrator.ledger import copies
 from orchestrator.model import LISTED_LATE
-from vecfleet.errors import BadRequest, Refused
+from vecfleet.errors import BadRequest, NeedsOperator, Refused
 from workers.work import Work
 
 # A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
@@ -56,7 +57,7 @@ def list_namespace(work: Work) -> Rest | None:
     listing.read_on(move.page_token)
     if work.job.passes == 1 and listing.listed < move.planned:
         # Reads lag, and a listing may end before its time: fewer ids than were planned are believed when, past the
-        # freshness wait, one from the start shows no more.
+        # freshness wait, one from the start shows no more; and where they are much fewer, a person says that it is so.
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
@@ -64,7 +65,21 @@ def list_namespace(work: Work) -> Rest | None:
     if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
         raise Refused(f"{move.source} lists no ids, though it held {held} records before")
+    if work.job.passes == 1:
+        _require_most(work, move.planned - listing.found)
     return listing.rest
+
+
+def _require_most(work: Work, lacking: int) -> None:
+    """A plan is an estimate, and a source may shrink until it is copied; where it is much less, a person decides."""
+    move, job = work.move, work.job
+    allowed = removal_cap(move.planned) if job.missing_allowed is None else job.missing_allowed
+    if lacking > allowed:
+        raise NeedsOperator(
+            f"{move.source} lists {move.planned - lacking} ids, though {move.planned} records were planned",
+            next_step=f"if {lacking} were deleted since, `vecfleet set {job.id} missing {lacking}` and resume; if not, "
+            "resume once it lists them",
+        )
 
 
 class _Listing:
@@ -109,6 +124,11 @@ class _Listing:
                 _record(self._work, _runs(self._waiting[:full], self._size), token)
                 self._waiting = self._waiting[full:]
                 token = page_token
+
+    @property
+    def found(self) -> int:
+        """How many ids are on record, or wait to be."""
+        return self.listed + len(self._late)
 
     @property
     def rest(self) -> Rest:

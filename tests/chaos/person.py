@@ -1,5 +1,6 @@
 """The person who watches a job, and types what it says next."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ WHO = "chaos"
 MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
 LOOKS_EVERY_S = 0.4
+_MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
 
 
 class Broken(AssertionError):
@@ -72,11 +74,20 @@ class Person:
             command = self._command(step)
             assert command is not None
             try:
+                self._say_what_is_meant(reason)
                 command()
             except Unreachable:
                 raise
             except VecfleetError as error:
                 self.note(f"told: {error}")
+
+    def _say_what_is_meant(self, reason: str) -> None:
+        """What an application or an erasure took away is meant to be gone; what lags is back when it is resumed."""
+        asked = _MEANT.search(reason)
+        if asked is None or self._tried[reason] == 1 or any(event.what in VANISHING for event in self.schedule.events):
+            return
+        self.note(f"said: {asked[1]} may be missing")
+        services.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
 
     def note_what_is_wrong(self) -> None:
         with suppress(Exception):  # Postgres may be away

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from in_one_process import TARGET, One, open_one, twenty_three
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator import services
 from orchestrator.guards import missing_cap, removal_cap
-from orchestrator.states import JobState, MoveState
+from orchestrator.states import BatchKind, JobState, MoveState
+from vecfleet.stores.base import Fetched
+from vecfleet.stores.memory import MemoryIndex
 
 Open = Callable[..., One]
 
@@ -54,3 +56,87 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     services.retry(database, job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.ids("s") == []
+
+
+@pytest.mark.parametrize("writers", ["freeze", "delta"])
+def test_a_source_that_lists_much_less_than_was_planned_waits_for_a_person(open_job: Open, writers: str) -> None:
+    # Given a plan over 23 records, and a source that lists five
+    one = open_job({"s": twenty_three()[:5]}, planned("s", TARGET, COUNT), writers=writers)
+    database, job_id = one.table.database, one.table.job_id
+
+    # Then nothing of it is believed, however often a person only resumes it
+    for _ in range(2):
+        one.until(JobState.PAUSED)
+        assert one.table.job.reason is not None
+        assert f"s lists 5 ids, though {COUNT} records were planned" in one.table.job.reason
+        assert f"`vecfleet set {job_id} missing 18` and resume" in one.table.job.reason
+        services.resume(database, job_id, "ana")
+    assert one.table.moves["s"].listed_all is False
+
+    # Until a person says that the others were deleted
+    one.until(JobState.PAUSED)
+    services.set_lever(database, job_id, "ana", "missing", 18)
+    services.resume(database, job_id, "ana")
+    one.until(JobState.VERIFIED)
+    assert one.ids(TARGET) == one.ids("s") and one.table.move.listed == 5
+
+
+def test_a_source_that_shrank_a_little_since_its_plan_is_copied_as_it_is(open_job: Open) -> None:
+    one = open_job({"s": twenty_three()[:13]}, planned("s", TARGET, COUNT))
+    one.until(JobState.VERIFIED)
+    assert (one.table.move.listed, one.ids(TARGET)) == (13, one.ids("s"))
+
+
+def away(monkeypatch: pytest.MonkeyPatch, *kept: str) -> None:
+    """The service does not find the records of `s`, but for `kept`, though it listed them."""
+    original, listing = MemoryIndex.fetch, MemoryIndex.list_ids
+
+    def fetch(index: MemoryIndex, namespace: str, ids: list[str]) -> Fetched:
+        return original(index, namespace, [one for one in ids if namespace != "s" or one in kept])
+
+    def list_ids(index: MemoryIndex, namespace: str, *rest: object, **more: object) -> object:
+        page = listing(index, namespace, *rest, **more)  # type: ignore[arg-type]
+        return page if namespace != "s" else type(page)([one for one in page.ids if one in kept], None, page.usage)
+
+    monkeypatch.setattr(MemoryIndex, "fetch", fetch)
+    monkeypatch.setattr(MemoryIndex, "list_ids", list_ids)
+
+
+@pytest.mark.parametrize(
+    ("kept", "why", "gone"),
+    [
+        ([], "s lists no ids any more: what it held is not counted as gone", 0),
+        (["r00", "r10", "r20"], "records of s were listed and are not there any more; they would count as gone", 9),
+    ],
+)
+def test_a_namespace_that_is_away_for_a_while_is_not_taken_for_empty(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, kept: list[str], why: str, gone: int
+) -> None:
+    # Given a source that was listed
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), cut_over="auto")
+    one.table.advance()
+    one.deliver()
+    assert len(one.table.rows(BatchKind.COPY)) == 3
+
+    # When the service does not find it, then the job waits for a person
+    with monkeypatch.context() as patched:
+        away(patched, *kept)
+        one.until(JobState.PAUSED)
+        assert one.table.job.reason is not None and why in one.table.job.reason
+
+    # And when it does again, everything is copied but the few that were believed
+    services.resume(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.CUT_OVER)
+    assert (one.table.move.written, one.table.move.gone) == (COUNT - gone, gone)
+
+
+def test_records_that_a_person_says_were_deleted_meanwhile_count_as_gone(open_job: Open) -> None:
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT))
+    one.table.advance()
+    one.deliver()
+    one.index.delete("s", [f"r{number:02d}" for number in range(11)])
+    one.until(JobState.PAUSED)
+    services.set_lever(one.table.database, one.table.job_id, "ana", "missing", 11)
+    services.resume(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.VERIFIED)
+    assert (one.table.move.written, one.table.move.gone) == (12, 11)
