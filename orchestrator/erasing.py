@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from migrations.plan import read_plan
 from orchestrator.ledger import belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
 from orchestrator.traces import Traces, Words
-from vecfleet.errors import BadPlan
+from vecfleet.errors import BadPlan, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -26,6 +27,7 @@ from vecfleet.tenancy.journal import Journal
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
 _BLOT = b"x"
+_MOMENT = wait_random(0.1, 0.5)  # longer than a worker's transaction
 
 
 class JobTableBooks:
@@ -70,8 +72,8 @@ class JobTableBooks:
         """Dies before the commit: the fence stands, and the next erasure of this tenant does it all again."""
         with self._database.begin() as connection:
             own = {(one.index, one.name) for one in found if one.whole} | belonging.places_of(connection, tenant)
-            traces = Traces(tenant, own, number)
-            rows = forgetting.forget(connection, traces, found)
+        traces = Traces(tenant, own, number)
+        rows = self._forget(traces, found)
         files = blot_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
         complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files}
@@ -79,6 +81,12 @@ class JobTableBooks:
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
         write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
         return complete
+
+    @retry(retry=retry_if_exception_type(Unreachable), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
+    def _forget(self, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
+        """One transaction over all tables: where workers' are in its way, Postgres may end it, and it is begun anew."""
+        with self._database.begin() as connection:
+            return forgetting.forget(connection, traces, found)
 
 
 def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:

@@ -37,8 +37,10 @@ _OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.lab
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
     """Take the tenant out of every table, in one transaction. Gives how many rows of what it touched.
 
-    Called once nothing of the tenant is in any index, and no worker that saw it is still at work.
+    Called once nothing of the tenant is in any index, and no worker that saw it is still at work. Locks as everybody
+    does: jobs, then the batches whose ids leave, then targets and moves.
     """
+    connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id).with_for_update(key_share=True))
     touched = {"records": _strike_all(connection, traces, found)}
     touched["ownership"] = connection.execute(sa.delete(t.ownership).where(_owned(traces.tenant))).rowcount
     touched["names"] = _rename(connection, traces)
@@ -53,7 +55,7 @@ def _owned(tenant: Tenant) -> Any:
 
 
 def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> int:
-    """The tenant's ids leave all batches. Batches are locked before targets, as workers do."""
+    """The tenant's ids leave all batches."""
     moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
     whole_moves = {
         row.id
@@ -86,7 +88,7 @@ def _concerned(
     whole_targets: Sequence[int],
     among: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> Iterator[Any]:
-    """Copy batches that may name the tenant's ids."""
+    """Copy batches that may name the tenant's ids, each of them locked before the first is given."""
     shared = sorted({name for _, name in among})
     tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
     tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
@@ -97,6 +99,7 @@ def _concerned(
         .where(_B.kind == BatchKind.COPY)
         .where(sa.or_(_B.move_id.in_(whole_moves), _M.source.in_(shared), _B.id.in_(tallied)))
         .order_by(_B.id)
+        .with_for_update(of=t.batch)
     )
     yield from connection.execute(query)
 

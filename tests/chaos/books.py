@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from orchestrator.states import BATCH_EDGES, JOB_EDGES, MOVE_EDGES
 
+# In the order in which the fleet, which runs meanwhile, takes its locks.
+LOCKED_FIRST = ("leader", "job", "batch", "target", "move")
 SETTLED = "written + identical + gone + parked + left_behind + erased"
 
 
@@ -45,9 +47,9 @@ def watch(sql: Sql) -> None:
 def forget(sql: Sql) -> None:
     """Nothing of the lives before is known, so that a seed is the same after any others. Numbers go on: no job's and
     no batch's is given again, whatever a worker of then still does."""
-    tables = sql("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    named = ", ".join(name for (name,) in tables if name != "alembic_version")
-    sql(f"TRUNCATE {named}")
+    tables = {name for (name,) in sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    rest = sorted(tables - {"alembic_version", *LOCKED_FIRST})
+    sql(f"TRUNCATE {', '.join([*LOCKED_FIRST, *rest])}")
 
 
 def broken_books(sql: Sql, job_id: int) -> list[str]:

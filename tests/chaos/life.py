@@ -56,15 +56,18 @@ class Outcome:
 
 def live(fleet: ChaosFleet, seed: int) -> Outcome:
     """Run one seed to its end. Whatever goes wrong is in the outcome, with what happened when."""
-    life = Life(fleet, make_case(seed))
+    try:
+        life = Life(fleet, make_case(seed))
+    except Exception:  # noqa: BLE001 - what ends this life is told, and does not end those after it
+        return Outcome(seed, wrong=[traceback.format_exc()])
     try:
         life.run()
     except (Broken, VecfleetError, httpx.HTTPError) as error:
         life.wrong.append(f"{type(error).__name__}: {error}")
-    except Exception:  # noqa: BLE001 - a mistake of the suite's own ends this life, not those after it
+    except Exception:  # noqa: BLE001 - as above
         life.wrong.append(traceback.format_exc())
-    life.strikes.clear()
     with suppress(VecfleetError, httpx.HTTPError):
+        life.strikes.clear()
         life.leave()
     return Outcome(
         seed,

@@ -1,15 +1,24 @@
 """The dispatcher and the workers take their locks in one order: the job's row, then batches, then targets and moves."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 
+import pytest
 import sqlalchemy as sa
+from job_table import INDEX, JobTable
 from stages import a_job, target_of
 
 from orchestrator import late_writes
 from orchestrator import tables as t
-from orchestrator.ledger import jobs
+from orchestrator.ledger import batches, forgetting, jobs
 from orchestrator.ledger.database import Database
+from orchestrator.model import Lease
+from orchestrator.traces import Traces
+from vecfleet.names import Tenant
+
+Lock = Callable[[sa.Connection, JobTable, Lease], object]
+PLACES = {(INDEX.name, "s"), (INDEX.name, "t-s")}
 
 
 def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(database: Database) -> None:
@@ -31,3 +40,37 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
 
     # Then neither is the other's deadlock, and the verdict is void
     assert target_of(table).sequence == target.sequence + 1
+
+
+HELD: dict[str, Lock] = {
+    "the dispatcher, which decides the job's next step": lambda connection, table, lease: jobs.get(
+        connection, table.job_id, lock=True
+    ),
+    "a worker, which records its batch": lambda connection, table, lease: batches.require(connection, lease),
+}
+
+
+@pytest.mark.parametrize("lock", HELD.values(), ids=HELD)
+def test_a_tenant_is_forgotten_while_somebody_is_in_the_middle_of_its_moves(database: Database, lock: Lock) -> None:
+    # Given a tenant's move, one batch of which is copied and another under way
+    table = a_job(database)
+    table.listed({"s": [["a"], ["b"]]})
+    done, under_way = table.take()
+    table.copy(done, "t-s")
+
+    def forget() -> None:
+        with table.begin() as connection:
+            forgetting.forget(connection, Traces(Tenant("ana", "s"), PLACES, 1), [])
+
+    # When the tenant is forgotten in the middle of a transaction on the same move
+    with ThreadPoolExecutor(1) as pool:
+        with table.begin() as connection:
+            lock(connection, table, under_way)
+            forgotten = pool.submit(forget)
+            sleep(0.5)
+            connection.execute(sa.update(t.move).where(t.move.c.job_id == table.job_id).values(reason="decided"))
+        forgotten.result(timeout=30)
+
+    # Then neither is the other's deadlock, and nothing names the tenant any more
+    assert [move.source for move in table.moves.values()] == ["erased-1-1"]
+    assert table.move.reason == "decided"
