@@ -31,7 +31,7 @@ from vecfleet.errors import BadPlan, VecfleetError
 
 POLL_S = 0.03
 # All of a life: it takes some seconds; where workers were killed over and over on a loaded machine, many more.
-PATIENCE_S = 240.0
+PATIENCE_S = 360.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 0.5
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
