@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument("--timeline", action="store_true", help="print what happened when, of good seeds too")
     arguments = parser.parse_args()
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # whoever ends it leaves no fleet behind
+    for number in (signal.SIGTERM, signal.SIGINT):  # whoever ends it leaves no fleet behind, and is told what hit
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     outcomes: list[Outcome] = []
 

@@ -19,6 +19,7 @@ import psycopg
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres, Redis
+from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.process import Process
 from tests.stories.emulated import REPOSITORY, Emulator
 from vecfleet.settings import Settings
@@ -28,6 +29,9 @@ WORKERS, DISPATCHERS = 2, 2
 DEADLINE_S, LEASE_S, FRESHNESS_S = 1.0, 2.5, 0.6
 DIES_WITHIN_S = 20.0
 FATAL = "Fatal Python error"
+# Below those that connections get by themselves: one of these could have a port that a killed emulator wants back. The
+# hundred ports that follow one are its indexes'.
+EMULATOR_PORTS = range(20_000, 32_000, 101)
 
 
 class ChaosFleet:
@@ -51,7 +55,8 @@ class ChaosFleet:
     def _start(self, ending: ExitStack) -> None:
         self.postgres = ending.enter_context(Postgres(self.folder / "postgres", durable=False))
         self.redis = ending.enter_context(Redis(self.folder / "redis", durable=False))
-        self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"))
+        port = free_port(*random.sample(EMULATOR_PORTS, 20))
+        self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"), port=port)
         ending.callback(self.emulator.stop)
         schema.upgrade(self.postgres.url)
         own = {
@@ -128,6 +133,12 @@ class ChaosFleet:
         process = servers.get(name) or self.processes[name]
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its servers run: what was killed of them did come back."""
+        servers = (self.emulator.process, self.redis.process, self.postgres.process)
+        return all(server is not None and server.alive() for server in servers)
 
     def crashed(self) -> list[str]:
         """Processes whose interpreter crashed, whoever noticed."""

@@ -31,25 +31,28 @@ def live_all(seeds: Iterable[int], at_once: int, tell: Callable[[Outcome], objec
             while busy:
                 for keeper in select.select(busy, [], [])[0]:
                     tell(keeper.outcome())
-                    if waiting and keeper.alive:
-                        keeper.begin(waiting.popleft())
-                    else:
-                        busy.remove(keeper)
+                    busy.remove(keeper)
+                    if not waiting:
+                        continue
+                    if not keeper.whole:
+                        keeper.ask_to_end()
+                        keeper = _Keeper(Path(folder) / f"fleet{len(keepers) + 1}")
+                        keepers.append(keeper)
+                    keeper.begin(waiting.popleft())
+                    busy.append(keeper)
         finally:
             for keeper in keepers:
                 keeper.ask_to_end()
             for keeper in keepers:
                 keeper.end()
-    for seed in waiting:
-        tell(Outcome(seed, wrong=["no fleet was left to live it"]))
 
 
 class _Keeper:
-    """The process of one fleet, and the seed it lives."""
+    """The process of one fleet, and the seed it lives. `whole`: it can live another one."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.alive = True
+        self.whole = True
         self._log = folder / "keeper.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -76,12 +79,14 @@ class _Keeper:
             self._process.stdin.write(f"{seed}\n")
 
     def outcome(self) -> Outcome:
-        """Of the seed that it lives. A process that ended without an answer is dead, and its log says why."""
+        """Of the seed that it lives. Where the process ended without an answer, its log says why."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line:
-            return Outcome.of_json(json.loads(line))
-        self.alive = False
+            answer = json.loads(line)
+            self.whole = answer["whole"]
+            return Outcome.of_json(answer["outcome"])
+        self.whole = False
         last = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
         return Outcome(self._seed, wrong=["the process of its fleet ended:", *last])
 

@@ -1,4 +1,5 @@
-"""A process that keeps one fleet: each line of its input is a seed, each of its output what became of that seed's life.
+"""A process that keeps one fleet: each line of its input is a seed, each of its output what became of that seed's life,
+and whether the fleet is whole after it.
 
 It ends with its input, or when it is told to, and leaves nothing running.
 """
@@ -22,7 +23,8 @@ def main() -> None:
     with ChaosFleet(Path(sys.argv[1])) as fleet:
         books.watch(fleet.sql)
         for line in sys.stdin:
-            answers.write(json.dumps(vars(live(fleet, int(line)))) + "\n")
+            outcome = vars(live(fleet, int(line)))
+            answers.write(json.dumps({"outcome": outcome, "whole": fleet.is_whole}) + "\n")
     sys.stderr.flush()
     os._exit(0)  # an erasure that was given up may still be asking, in a thread that Python would wait for
 

@@ -17,7 +17,7 @@ WHO = "chaos"
 # How often a person does what the job says before it counts as stuck.
 MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
-LOOKS_EVERY_S = 0.4
+LOOKS_EVERY_S = 0.6
 _MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
 
 

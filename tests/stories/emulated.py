@@ -110,8 +110,8 @@ def _typed(value: Any) -> Any:
 class Emulator:
     """A running `python -m emulator`. With `data` it may be killed and started again at the same address."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+        self.port = port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._log = folder / "emulator.log"
         self._options = options
