@@ -4,13 +4,14 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench chaos browser
+.PHONY: help setup demo test lint bench chaos browser docs
 
 help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
 	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again"
+	@echo "make docs    the pages as a site that can be read from the disk, in .site"
 	@echo "make lint    lint and types alone"
 	@echo "make bench   measure the copy lane, quickly, and the tenants' client; FULL=1 for all of it, JSON=file for raw samples"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
@@ -40,6 +41,10 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m mypy
+
+docs: $(INSTALLED)
+	@$(PYTHON) -m mkdocs build --strict --quiet
+	@echo "next: open .site/index.html"
 
 bench: $(INSTALLED)
 	@$(PYTHON) -m benchmarks $(if $(FULL),,--quick)

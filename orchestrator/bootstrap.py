@@ -33,9 +33,9 @@ class Fleet:
 
     @cached_property
     def celery(self) -> Celery:
-        if self.settings.redis_url is None:
+        if self.settings.wake_ups is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
-        return queue.make_app(self.settings.redis_url.get_secret_value())
+        return queue.make_app(self.settings.wake_ups.get_secret_value())
 
     @cached_property
     def store(self) -> Store:

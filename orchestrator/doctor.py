@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError
 
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
-from orchestrator.queue import require_broker
+from orchestrator.queue import require_broker, waiting
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
-from vecfleet.settings import Settings
+from vecfleet.settings import JOIN, Settings
 
+_REDIS_ANSWERS_WITHIN_S = 3.0
 _WORKERS_ANSWER_WITHIN_S = 1.0
 # Leases and waits go by the database's clock; past this, times that people read mislead them.
 _CLOCKS_APART_S = 5.0
@@ -39,7 +41,8 @@ def examine(settings: Settings) -> list[Check]:
         return [
             _settings(settings),
             *(_job_table(database) if database else []),
-            _try("Redis", lambda: _redis(fleet)),
+            _try("Redis", lambda: _redis(settings)),
+            _try("broker", lambda: _broker(fleet)),
             _try("Pinecone", lambda: _pinecone(fleet)),
             *([_try("dispatcher", lambda: _dispatcher(database))] if database else []),
             _try("workers", lambda: _workers(fleet)),
@@ -129,9 +132,29 @@ def _clock(database: Database) -> Check:
     return Check("clock", True, f"{apart:.1f} s apart from the database's")
 
 
-def _redis(fleet: Fleet) -> Check:
+def _redis(settings: Settings) -> Check:
+    if settings.redis_url is None:
+        return Check("Redis", False, "REDIS_URL is not set", JOIN)
+    try:
+        with Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=_REDIS_ANSWERS_WITHIN_S,
+            socket_connect_timeout=_REDIS_ANSWERS_WITHIN_S,
+        ) as client:
+            client.ping()
+    except AuthenticationError:
+        return Check("Redis", False, "it refuses the password", "correct the password in REDIS_URL")
+    except (RedisError, OSError):
+        return Check("Redis", False, "it does not answer", "check REDIS_URL and that Redis runs")
+    except ValueError:
+        return Check("Redis", False, "REDIS_URL is no address", "write it as redis://:PASSWORD@HOST:6379/0")
+    return Check("Redis", True, "answers; it keeps the pace")
+
+
+def _broker(fleet: Fleet) -> Check:
     require_broker(fleet.celery)
-    return Check("Redis", True, "answers")
+    held = "Redis" if fleet.settings.broker_url is None else "the broker of BROKER_URL"
+    return Check("broker", True, f"{held} takes wake-ups; {waiting(fleet.celery):,} wait for a worker")
 
 
 def _pinecone(fleet: Fleet) -> Check:

@@ -1,29 +1,86 @@
-"""Logs are events: a verb and key-values on stderr, for people or as JSON. Tracebacks never show local variables:
-those hold records and keys."""
+"""Logs are events on stderr, for people or as JSON, ours and those of the libraries alike.
+
+What never reaches them, at any level: keys, tokens, passwords, record ids, metadata. Tracebacks show no local
+variables, which hold records and keys; libraries that tell of requests or statements speak from WARNING on; and what
+is left is searched for every secret that the settings hold.
+"""
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
 
 import structlog
+from pydantic import SecretStr
+
+from vecfleet.settings import Settings
+
+# What they tell below WARNING are our own events, and which task begins and ends. Everybody else's details are
+# requests, statements with their parameters, and payloads.
+_TELL_ALL = ("vecfleet", "celery")
+# Its warnings quote the address of a request, and that holds the ids which were asked for.
+_TELL_ERRORS = ("urllib3",)
+# Shorter ones are words like any other, and a guess for whoever wants to know them.
+_SHORTEST_SECRET = 8
+_HIDDEN = "**********"
 
 
-def configure(log_format: Literal["console", "json"]) -> None:
-    """Set up logging for this process. Safe to repeat."""
-    renderer: list[structlog.types.Processor]
-    if log_format == "json":
-        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:
-        plain = structlog.dev.plain_traceback
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+def configure(settings: Settings, level: int | str | None = None) -> None:
+    """Set up logging for this process, from LOG_LEVEL on unless told another level. Safe to repeat."""
+    least = level if isinstance(level, int) else logging.getLevelNamesMapping()[level or settings.log_level]
+    before: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    after = [*_renderers(settings), _hiding(secrets_of(settings))]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*before, *after],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(()), structlog.stdlib.add_logger_name, *before],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *after],
+        )
+    )
+    handler.addFilter(_may_be_told)
+    logging.basicConfig(handlers=[handler], level=least, force=True)
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret of these settings and every password inside an address, the longest first."""
+    found: set[str] = set()
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            password = urlsplit(secret).password or ""
+            found |= {secret, password, unquote(password)}
+    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _renderers(settings: Settings) -> list[structlog.types.Processor]:
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _hiding(secrets: list[str]) -> Callable[..., str]:
+    def hide(_: object, __: str, line: str) -> str:
+        for secret in secrets:
+            line = line.replace(secret, _HIDDEN)
+        return line
+
+    return hide
+
+
+def _may_be_told(record: logging.LogRecord) -> bool:
+    name = record.name.partition(".")[0]
+    if name in _TELL_ALL:
+        return True
+    return record.levelno >= (logging.ERROR if name in _TELL_ERRORS else logging.WARNING)

@@ -34,6 +34,21 @@ TASKS = {
 _VISIBILITY_TIMEOUT_S = 3_600
 
 
+_REDIS = {
+    "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 6,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    "max_connections": 64,
+    "queue_order_strategy": "round_robin",
+    "global_keyprefix": "vecfleet:",
+}
+_AMQP = {"confirm_publish": True}  # RabbitMQ drops what it cannot take, unless it is asked to say so
+
+
 def make_app(broker_url: str | None) -> Celery:
     app = Celery("vecfleet", broker=broker_url)
     app.conf.update(
@@ -53,24 +68,14 @@ def make_app(broker_url: str | None) -> Celery:
         worker_soft_shutdown_timeout=30,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        broker_transport_options={
-            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 6,
-            "socket_timeout": 5,
-            "socket_connect_timeout": 3,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-            "max_connections": 64,
-            "queue_order_strategy": "round_robin",
-            "global_keyprefix": "vecfleet:",
-        },
+        broker_connection_timeout=3,
+        broker_transport_options=_AMQP if (broker_url or "").startswith("amqp") else _REDIS,
     )
     return app
 
 
 def _broker_from_settings() -> str | None:
-    url = Settings.load().redis_url
+    url = Settings.load().wake_ups
     return url.get_secret_value() if url else None
 
 
@@ -104,13 +109,20 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
 
 
 def waiting(celery: Celery) -> int:
-    """How many wake-ups Redis still holds that no worker took. 0 where Redis does not answer: they may be lost."""
+    """How many wake-ups the broker still holds that no worker took. 0 where it does not answer: they may be lost."""
     try:
         with celery.connection_for_write() as connection:
-            client = connection.default_channel.client
-            return sum(int(client.llen(queue)) for queue in QUEUES)
+            return sum(_length(connection, queue) for queue in QUEUES)
     except (OperationalError, RedisError, OSError):
         return 0
+
+
+def _length(connection: Any, queue: str) -> int:
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # nobody has sent to it, or served it, yet
 
 
 def _task_id(wakeup: Wakeup) -> str:
@@ -123,12 +135,14 @@ def _shown(wakeup: Wakeup) -> dict[str, Any]:
 
 
 def require_broker(celery: Celery) -> None:
-    """Raise Unreachable where Redis does not answer."""
+    """Raise Unreachable where the broker does not answer."""
     try:
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
     except (OperationalError, RedisError, OSError) as error:
+        ours = str(celery.conf.broker_url).startswith("redis")
+        name, variable = ("Redis", "REDIS_URL") if ours else ("the broker", "BROKER_URL")
         raise Unreachable(
-            "Redis does not answer: workers could not be woken",
-            next_step="check REDIS_URL and that Redis runs: `vecfleet doctor`",
+            f"{name} does not answer: workers could not be woken",
+            next_step=f"check {variable} and that it runs: `vecfleet doctor`",
         ) from error

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
 
     pinecone_api_key: SecretStr | None = None
     pinecone_controller_host: str | None = None
@@ -84,8 +85,10 @@ class Settings(BaseSettings):
     flower_user: str = "vecfleet"
     flower_password: SecretStr | None = None
     flower_port: Port = 5555
+    flower_url: str | None = None
 
     api_port: Port = 8080
+    web_url: str | None = None
     operator_token: SecretStr | None = None
     api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     webhook_url: SecretStr | None = None
@@ -100,6 +103,8 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = 60.0
     freshness_wait_seconds: Seconds = 60.0
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    worker_grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 
     @model_validator(mode="after")
@@ -114,6 +119,11 @@ class Settings(BaseSettings):
     def heartbeat_seconds(self) -> float:
         """How often a worker renews its leases."""
         return self.lease_seconds / HEARTBEATS_PER_LEASE
+
+    @property
+    def wake_ups(self) -> SecretStr | None:
+        """Where wake-ups are queued: BROKER_URL, or else Redis, which keeps the pace in any case."""
+        return self.broker_url or self.redis_url
 
     @classmethod
     def load(cls) -> Self:

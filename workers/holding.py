@@ -20,15 +20,26 @@ from vecfleet.errors import Unreachable
 log = structlog.get_logger("vecfleet.holding")
 
 
-class Held:
-    """One lease in this process."""
+class Leaving(Exception):
+    """This process was told to stop and its grace is over: the batch goes back, for another worker to begin."""
 
-    def __init__(self, lease: Lease) -> None:
+
+class Held:
+    """One lease in this process. `leaving` is set when the process begins no request any more."""
+
+    def __init__(self, lease: Lease, leaving: threading.Event) -> None:
         self.lease = lease
         self._until = lease.until_monotonic
+        self._leaving = leaving
+
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until this process leaves."""
+        self._leaving.wait(seconds)
 
     def require(self, seconds: float) -> None:
-        """Raise Fenced unless the lease lasts at least so much longer."""
+        """Raise Fenced unless the lease lasts at least so much longer; Leaving where no request is to begin."""
+        if self._leaving.is_set():
+            raise Leaving
         if time.monotonic() + seconds > self._until:
             raise Fenced
 
@@ -42,8 +53,9 @@ class Held:
 class Holder:
     """All leases of this process and the one thread that renews them."""
 
-    def __init__(self, database: Database, owner: str, lease_s: float, beat_s: float) -> None:
+    def __init__(self, database: Database, owner: str, lease_s: float, beat_s: float, leaving: threading.Event) -> None:
         self.owner = owner
+        self._leaving = leaving
         self.lease_s = lease_s
         self._beat_s = beat_s
         self._database = database
@@ -53,7 +65,7 @@ class Holder:
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Held]:
-        held, key = Held(lease), _key(lease)
+        held, key = Held(lease, self._leaving), _key(lease)
         with self._lock:
             self._held[key] = held
         try:

@@ -220,6 +220,7 @@ class Lane:
             retry=retry_if_exception(lambda error: isinstance(error, Transient) and not isinstance(error, NoSlotSoon)),
             wait=_wait,
             stop=stop_after_attempt(_TRIES),
+            sleep=self._held.wait,
             reraise=True,
         )
         return tries(attempt)
@@ -229,7 +230,7 @@ class Lane:
         if wait > LONGEST_WAIT_S:
             raise NoSlotSoon(retry_after=wait)
         if wait > 0:
-            time.sleep(wait)
+            self._held.wait(wait)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -19,6 +19,19 @@ from vecfleet.stores.base import Index, IndexInfo
 from workers.holding import Holder
 from workers.pace import Pace
 
+leaving = threading.Event()
+"""Set once this process was told to stop and its grace is over: no request is begun, and batches go back."""
+
+
+def leave_after(seconds: float) -> None:
+    """Finish what is begun for so long; what then still waits, or has requests to make, goes back to the job table.
+
+    A request under way is waited for: given back at once, its batch could be written by two at a time.
+    """
+    timer = threading.Timer(seconds, leaving.set)
+    timer.daemon = True  # who finishes earlier does not wait for it
+    timer.start()
+
 
 class Process:
     """The parts that all tasks of a process share. Safe between threads."""
@@ -32,7 +45,8 @@ class Process:
         self.pace = Pace(fleet.settings.redis_url.get_secret_value())
         self.counters = Counters(fleet.settings.redis_url.get_secret_value())
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.holder = Holder(self.database, self.owner, self.settings.lease_seconds, self.settings.heartbeat_seconds)
+        times = self.settings.lease_seconds, self.settings.heartbeat_seconds
+        self.holder = Holder(self.database, self.owner, *times, leaving)
         self._indexes: dict[tuple[str, str], Index] = {}
         self._routers: dict[int, Router] = {}
         self._jobs: dict[int, tuple[str, Job]] = {}

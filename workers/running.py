@@ -7,6 +7,7 @@ it raises the write sequence of the targets it may have written to meanwhile, so
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -19,7 +20,7 @@ from orchestrator.states import JOB_PAUSABLE, BatchKind
 from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import asking, checking, cleaning, copying, fencing, listing, surveying, undoing
-from workers.holding import Held
+from workers.holding import Held, Leaving
 from workers.lane import Lane
 from workers.process import Process
 from workers.work import Fenced, Later, NotProven, NotWhole, Work
@@ -34,8 +35,7 @@ def run(process: Process, batch_id: int, generation: int) -> None:
         if lease is None:
             return
         job = process.job(connection, lease)
-    structlog.contextvars.bind_contextvars(job=job.id, batch=batch_id, kind=str(lease.kind), attempt=lease.attempts)
-    with process.holder.holding(lease) as held:
+    with _told_of(lease), process.holder.holding(lease) as held:
         try:
             work = _work(process, held, job)
         except (BadInput, StoreError) as error:
@@ -49,6 +49,14 @@ def run(process: Process, batch_id: int, generation: int) -> None:
             _note_late_writes(work)
         except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
             _settle_failure(work, error, int((time.monotonic() - started) * 1_000))
+
+
+def _told_of(lease: Lease) -> AbstractContextManager[object]:
+    """What every line of the log says while this batch is worked on."""
+    namespace = lease.move.source if lease.move else lease.target.namespace if lease.target else None
+    return structlog.contextvars.bound_contextvars(
+        job=lease.job_id, namespace=namespace, batch=lease.id, kind=str(lease.kind), attempt=lease.attempts
+    )
 
 
 def _work(process: Process, held: Held, job: Job) -> Work:
@@ -72,7 +80,7 @@ def _work(process: Process, held: Held, job: Job) -> Work:
 def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) -> None:
     """This worker lacks a key or an index: no fault of the batch, which goes back. The job pauses and says why."""
     name, text = retrying.explain(error)
-    log.error("this worker cannot begin; the job pauses", error=name, why=text)
+    log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
     with process.database.begin() as connection:
         batches.again(
             connection,
@@ -147,7 +155,9 @@ def _note_late_writes(work: Work) -> None:
     try:
         fencing.take_away(work)
     except StoreError as error:
-        log.error("a late write of an erased tenant may stay: run `vecfleet forget` again", why=error.message)
+        log.error(
+            "a late write of an erased tenant may stay: run `vecfleet forget` again", why=_why(error, error.message)
+        )
 
 
 def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
@@ -176,6 +186,9 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
                 spend_attempt=spend_attempt,
             )
 
+    if isinstance(error, Leaving):
+        again(0, "Released", "its worker was told to stop", spend_attempt=False)
+        return
     if isinstance(error, Later):
         again(error.seconds, "Waiting", error.why, spend_attempt=False)
         return
@@ -188,21 +201,28 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
     match decision:
         case Again(seconds, spends_attempt):
-            log.warning("batch failed; it is tried again", error=name, why=text, again_in_s=round(seconds, 1))
+            log.warning(
+                "batch failed; it is tried again", error=name, why=_why(error, text), again_in_s=round(seconds, 1)
+            )
             again(seconds, name, text, spend_attempt=spends_attempt)
         case Split():
             with work.database.begin() as connection:
                 copies.split(connection, lease, work.ids, usage, busy_ms)
         case PauseJob(reason):
-            log.error("the job pauses", error=name, why=text)
+            log.error("the job pauses", error=name, why=_why(error, text))
             again(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
         case Park():
             # What we know by name needs no traceback, which could quote what a service said of a record.
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
-            log.error("batch parked", error=name, why=text, exc_info=unexpected)
+            log.error("batch parked", error=name, why=_why(error, text), exc_info=unexpected)
             with work.database.begin() as connection:
                 copies.park(connection, lease, name, text, usage, busy_ms)
+
+
+def _why(error: Exception, text: str) -> str:
+    """The sentence for the log. What a service says may quote a record: that is for the job table alone."""
+    return "`vecfleet status` tells it" if isinstance(error, StoreError) else text
 
 
 def _pause_job(database: Database, lease: Lease, reason: str) -> None:

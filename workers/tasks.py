@@ -8,15 +8,20 @@ from celery import signals
 from orchestrator import logs
 from orchestrator.queue import TASKS, app
 from vecfleet.settings import Settings
-from workers.process import process
+from workers.process import leave_after, process
 from workers.running import run
 
 celery = app
 
 
-@signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _configure(**_: object) -> None:
-    logs.configure(Settings.load().log_format)
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _configure(loglevel: int, **_: object) -> None:
+    logs.configure(Settings.load(), loglevel)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _leave(**_: object) -> None:
+    leave_after(Settings.load().worker_grace_seconds)
 
 
 def _work(batch_id: int, generation: int) -> None:

@@ -24,7 +24,9 @@ def worker(
     task_events: Annotated[
         bool, typer.Option("--task-events", help="Report each task from the start; Flower asks for it within 5 s.")
     ] = False,
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option()] = "INFO",
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, typer.Option(help="Default: LOG_LEVEL.")
+    ] = None,
 ) -> None:
     """Run a worker. Start as many as you like, on as many machines."""
     settings = Settings.load()
@@ -37,7 +39,14 @@ def worker(
     count = threads or settings.worker_threads
     _become(
         *("celery", "-A", "workers.tasks", "worker", "--pool", "threads", "--concurrency", str(count)),
-        *("--queues", queues, "--hostname", f"vecfleet-{os.getpid()}@%h", "--loglevel", log_level),
+        *(
+            "--queues",
+            queues,
+            "--hostname",
+            f"vecfleet-{os.getpid()}@%h",
+            "--loglevel",
+            log_level or settings.log_level,
+        ),
         *("--without-gossip", "--without-mingle"),
         *(["--task-events"] if task_events else []),
     )

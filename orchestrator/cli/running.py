@@ -37,7 +37,7 @@ def dispatcher() -> None:
     with fleet() as parts:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
-        logs.configure(parts.settings.log_format)
+        logs.configure(parts.settings)
         found = Dispatcher(parts.database, parts.celery, Counters(parts.settings.redis_url.get_secret_value()))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())

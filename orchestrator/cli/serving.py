@@ -26,7 +26,7 @@ def serve(
     from orchestrator.web.sessions import OperatorTokens
 
     with fleet() as parts:
-        logs.configure(parts.settings.log_format)
+        logs.configure(parts.settings)
         listening = port or parts.settings.api_port
         application = create(parts)
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")
@@ -36,7 +36,8 @@ def serve(
             application,
             host=host,
             port=listening,
-            log_level="warning",
+            log_config=None,
+            access_log=False,  # it would quote ids out of addresses
             server_header=False,
             timeout_graceful_shutdown=_STOPS_WITHIN_S,
         )

@@ -162,6 +162,14 @@ class Stack:
             self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
         for number in range(1, self.workers + 1):
             self._begin(self._worker(number), self._fleet)
+        if self.flower:
+            password = self.settings.flower_password
+            flower_port = self._port("flower", "flower_port", self.settings.flower_port)
+            self.environment |= {
+                "FLOWER_URL": f"http://127.0.0.1:{flower_port}",
+                "FLOWER_USER": self.settings.flower_user,
+                "FLOWER_PASSWORD": password.get_secret_value() if password else secrets.token_urlsafe(16),
+            }
         if self.web:
             token = self.settings.operator_token
             port = self._port("web", "api_port", self.settings.api_port)
@@ -171,14 +179,7 @@ class Stack:
             }
             self._begin(programs.web(self.state_dir, self.environment, port), self._fleet)
         if self.flower:
-            password = self.settings.flower_password
-            port = self._port("flower", "flower_port", self.settings.flower_port)
-            self.environment |= {
-                "FLOWER_URL": f"http://127.0.0.1:{port}",
-                "FLOWER_USER": self.settings.flower_user,
-                "FLOWER_PASSWORD": password.get_secret_value() if password else secrets.token_urlsafe(16),
-            }
-            self._begin(programs.flower(self.state_dir, self.environment, port), self._fleet)
+            self._begin(programs.flower(self.state_dir, self.environment, flower_port), self._fleet)
 
     def _worker(self, number: int) -> programs.Program:
         return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)

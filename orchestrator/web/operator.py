@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import yaml
 from fastapi import APIRouter, Depends, Request, Response
@@ -169,7 +169,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         if not _wants_html(request):
             return JSONResponse(look.progress.to_json())
         said = sessions.said(request)
-        shown = {"look": look, "may_act": session.may_act, "said": said}
+        shown = {"look": look, "may_act": session.may_act, "said": said, "tasks": _tasks(operators.fleet, job_id)}
         return _saying(request, sessions, pages.page("job.html", session, shown))
 
     @router.get("/jobs/{job_id}/namespaces")
@@ -230,6 +230,12 @@ def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
         "settled": totals.settled,
         "cut_over_percent": job.cut_over_percent,
     }
+
+
+def _tasks(fleet: Fleet, job_id: int) -> str | None:
+    """Where Flower shows this job's tasks. What follows the name narrows the search."""
+    at = fleet.settings.flower_url
+    return f"{at.rstrip('/')}/tasks?name={quote(f'vecfleet. kwargs:job={job_id}')}" if at else None
 
 
 def _following(router: APIRouter, operators: Operators) -> None:

@@ -19,7 +19,7 @@ def test_what_runs_is_ok_and_what_does_not_has_a_remedy(vecfleet: Vecfleet, brai
     # Given everything but a dispatcher and a worker
     found = checks(vecfleet)
     assert {name for name, (ok, _) in found.items() if ok} == {
-        *("settings", "Postgres", "schema", "sessions", "clock", "Redis", "Pinecone")
+        *("settings", "Postgres", "schema", "sessions", "clock", "Redis", "broker", "Pinecone")
     }
     assert found["dispatcher"] == (False, "start one: `vecfleet dispatcher`")
     assert found["workers"] == (False, "start one: `vecfleet worker`")
@@ -37,7 +37,7 @@ def test_a_fault_in_each_service(
     brain.fault(operation="*", status=401)
     found = checks(vecfleet)
     assert found["schema"] == (False, "run `vecfleet migrate`")
-    for name in ("Redis", "Pinecone", "dispatcher", "workers"):
+    for name in ("Redis", "broker", "Pinecone", "dispatcher", "workers"):
         ok, remedy = found[name]
         assert not ok and remedy
         assert "vecfleet doctor" not in remedy

@@ -60,6 +60,7 @@ class World:
             "REQUEST_DEADLINE_SECONDS": "4",
             "LEASE_SECONDS": "8",
             "FRESHNESS_WAIT_SECONDS": "1",
+            "LOG_LEVEL": "WARNING",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         os_only = {"PYTHONFAULTHANDLER": "1"}  # a process that crashes says in its log where
@@ -80,7 +81,7 @@ class World:
 
     def start_worker(self) -> Process:
         name = f"worker{len(self.workers) + 1}"
-        self.workers.append(self._launch(name, ["orchestrator", "worker", "--log-level", "WARNING"]))
+        self.workers.append(self._launch(name, ["orchestrator", "worker"]))
         return self.workers[-1]
 
     def start_dispatcher(self) -> Process:

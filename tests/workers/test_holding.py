@@ -1,6 +1,7 @@
 """Leases in the process that holds them: kept alive while it works, given up when they cannot be."""
 
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
-from workers.holding import Held, Holder
+from workers.holding import Held, Holder, Leaving
 
 BEAT_S = 0.02
 Eventually = Callable[[Callable[[], object]], None]
@@ -35,7 +36,7 @@ def lease(table: JobTable) -> Lease:
 
 
 def holder(table: JobTable, lease_s: float = 60.0) -> Holder:
-    return Holder(table.database, table.owner, lease_s, BEAT_S)
+    return Holder(table.database, table.owner, lease_s, BEAT_S, Event())
 
 
 def nearly_over(table: JobTable, batch_id: int) -> None:
@@ -67,12 +68,27 @@ def test_a_lease_is_renewed_while_it_is_held_and_not_after(
 
 
 def test_a_lease_lasts_as_long_as_it_lasts(lease_of: Callable[..., Lease]) -> None:
-    held = Held(lease_of(10))
+    held = Held(lease_of(10), Event())
     held.require(9)
     with pytest.raises(Fenced):
         held.require(11)
     held.lose()
     with pytest.raises(Fenced):
+        held.require(0)
+
+
+def test_a_process_that_leaves_waits_for_nothing_and_begins_no_request(lease_of: Callable[..., Lease]) -> None:
+    # Given a wait that would be long
+    leaving = Event()
+    held = Held(lease_of(600), leaving)
+    waiting = Thread(target=held.wait, args=(600.0,), daemon=True)
+    waiting.start()
+    # When the process is to leave, then the wait is over
+    leaving.set()
+    waiting.join(timeout=60)
+    assert not waiting.is_alive()
+    # And no request begins
+    with pytest.raises(Leaving):
         held.require(0)
 
 
@@ -89,7 +105,7 @@ def test_while_the_job_table_is_away_a_lease_runs_out_by_itself(
 ) -> None:
     # Given a worker that cannot reach the job table
     away = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
-    keeper = Holder(away, "worker-1", 60.0, BEAT_S)
+    keeper = Holder(away, "worker-1", 60.0, BEAT_S, Event())
 
     # When its lease is over by its own clock, then it knows without being told
     with keeper.holding(lease_of(0.2)) as held:

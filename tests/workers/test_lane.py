@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def pace(redis_url: str) -> CountedPace:
 @pytest.fixture
 def lane_to(pace: Pace, redis_url: str, lease_of: Callable[..., Lease]) -> Callable[..., Lane]:
     def lane_to(index: Index, seconds: float = 60.0) -> Lane:
-        return Lane(index, pace, Counters(redis_url), 1.0, Held(lease_of(seconds)), DEADLINE_S)
+        return Lane(index, pace, Counters(redis_url), 1.0, Held(lease_of(seconds), Event()), DEADLINE_S)
 
     return lane_to
 

@@ -1,0 +1,45 @@
+"""The queue over another broker than Redis: the same wake-ups, and no option that only Redis knows."""
+
+import amqp
+import pytest
+from kombu.transport import memory
+
+from orchestrator import queue
+from orchestrator.model import Wakeup
+from orchestrator.states import QUEUES, BatchKind
+from vecfleet.settings import Settings
+
+
+def wakeup(number: int, kind: BatchKind = BatchKind.COPY) -> Wakeup:
+    return Wakeup(batch_id=number, generation=0, kind=kind, job_id=1, namespace="n", seq=number, of=3)
+
+
+def test_wake_ups_wait_in_any_broker_until_somebody_takes_them() -> None:
+    memory.Transport.global_state.clear()
+    celery = queue.make_app("memory://")
+    assert queue.waiting(celery) == 0
+    assert queue.send(celery, [wakeup(1), wakeup(2), wakeup(3, BatchKind.VERIFY)]) == []
+    assert queue.waiting(celery) == 3
+
+
+def test_rabbitmqs_client_knows_every_option_it_is_given() -> None:
+    given = queue.make_app("amqp://guest@127.0.0.1:1//").conf.broker_transport_options
+    amqp.Connection("127.0.0.1:1", **given)  # it refuses what it does not know; nothing is connected yet
+
+
+def test_redis_keeps_the_pace_whoever_takes_the_wake_ups() -> None:
+    redis, rabbit = "redis://127.0.0.1:6379/0", "amqp://rabbit"
+    own = Settings(redis_url=redis)  # type: ignore[arg-type]
+    both = Settings(redis_url=redis, broker_url=rabbit)  # type: ignore[arg-type]
+    assert own.wake_ups is not None and own.wake_ups.get_secret_value() == redis
+    assert both.wake_ups is not None and both.wake_ups.get_secret_value() == rabbit
+    assert both.redis_url is not None and both.redis_url.get_secret_value() == redis
+
+
+@pytest.mark.parametrize("broker", ["redis://:a-password@127.0.0.1:1/0", "amqp://user:a-password@127.0.0.1:1//"])
+def test_a_broker_that_is_away_is_no_error_of_who_sends(broker: str) -> None:
+    celery = queue.make_app(broker)
+    sent = [wakeup(1)]
+    assert queue.send(celery, sent) == sent
+    assert queue.waiting(celery) == 0
+    assert set(QUEUES) == {queue for _, queue in queue.TASKS.values()}

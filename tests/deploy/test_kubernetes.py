@@ -1,0 +1,187 @@
+"""deploy/kubernetes, as far as it can be held to its word without a cluster: by its structure, and by the cluster's own
+tools where they are installed."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.queue import app as celery
+from orchestrator.states import QUEUES
+from vecfleet import __version__
+from vecfleet.settings import Settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
+KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+RESOURCES: list[dict[str, Any]] = [
+    document for file in KUSTOMIZATION["resources"] for document in yaml.safe_load_all((FOLDER / file).read_text())
+]
+CONFIG = dict(literal.split("=", 1) for literal in KUSTOMIZATION["configMapGenerator"][0]["literals"])
+SECRETS: list[dict[str, Any]] = list(yaml.safe_load_all((FOLDER / "secret.example.yaml").read_text()))
+SECRET_KEYS = {secret["metadata"]["name"]: set(secret["stringData"]) for secret in SECRETS}
+# What a cluster of version 1.27 or later serves without further ado, and what KEDA adds.
+VERSIONS = {
+    "Namespace": "v1",
+    "Service": "v1",
+    "PersistentVolumeClaim": "v1",
+    "Job": "batch/v1",
+    "Deployment": "apps/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
+    "TriggerAuthentication": "keda.sh/v1alpha1",
+}
+PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
+DEPLOYMENTS = {one["metadata"]["name"]: one for one in RESOURCES if one["kind"] == "Deployment"}
+
+
+def containers() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, pod in PODS.items():
+        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
+            yield f"{name}/{container['name']}", container
+
+
+def kind(wanted: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one for one in RESOURCES if one["kind"] == wanted}
+
+
+def test_every_file_is_used_and_every_resource_is_one_that_a_cluster_knows() -> None:
+    files = {path.name for path in FOLDER.iterdir()}
+    assert files == {*KUSTOMIZATION["resources"], "kustomization.yaml", "secret.example.yaml"}
+    assert {(one["kind"], one["apiVersion"]) for one in RESOURCES} == set(VERSIONS.items())
+    names = [(one["kind"], one["metadata"]["name"]) for one in RESOURCES]
+    assert len(names) == len(set(names))
+
+
+def test_it_has_every_process_of_the_fleet() -> None:
+    assert set(PODS) == {"migrate", "dispatcher", "worker", "web", "flower"}
+
+
+def test_whatever_selects_pods_finds_those_of_one_process() -> None:
+    for name, deployment in DEPLOYMENTS.items():
+        assert deployment["spec"]["selector"]["matchLabels"] == PODS[name]["metadata"]["labels"]
+        assert PODS[name]["metadata"]["labels"]["app.kubernetes.io/component"] == name
+    selectors = {
+        **{f"service {name}": (name, one["spec"]["selector"]) for name, one in kind("Service").items()},
+        **{
+            f"budget {name}": (name, one["spec"]["selector"]["matchLabels"])
+            for name, one in kind("PodDisruptionBudget").items()
+        },
+        **{
+            f"policy {name}": (name, one["spec"]["podSelector"]["matchLabels"])
+            for name, one in kind("NetworkPolicy").items()
+            if name != "fleet"
+        },
+    }
+    for what, (name, selector) in selectors.items():
+        assert selector == PODS[name]["metadata"]["labels"], what
+
+
+@pytest.mark.parametrize(("what", "container"), list(containers()))
+def test_a_container_gets_settings_that_exist_and_runs_without_rights(what: str, container: dict[str, Any]) -> None:
+    assert container["image"] == KUSTOMIZATION["images"][0]["name"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "vecfleet"}}, {"secretRef": {"name": "vecfleet"}}]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["requests"] and container["resources"]["limits"]["memory"]
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp", "/files"}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_keeps_to_the_restricted_profile_and_gets_no_addresses_for_settings(name: str) -> None:
+    spec = PODS[name]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    # A service called flower would set FLOWER_PORT to an address in every pod
+    assert spec["enableServiceLinks"] is False
+    mounted = {mount["name"] for one in spec["containers"] for mount in one["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_every_variable_is_one_that_the_settings_know_and_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {variable for spellings in Settings.variables().values() for variable in spellings}
+    assert set(CONFIG) | SECRET_KEYS["vecfleet"] <= known
+    assert not set(CONFIG) & SECRET_KEYS["vecfleet"]
+    for variable, value in CONFIG.items():
+        monkeypatch.setenv(variable, value)
+    for variable, value in SECRETS[0]["stringData"].items():
+        monkeypatch.setenv(variable, value)
+    settings = Settings.load()
+    assert settings.database_url and settings.redis_url and settings.log_format == "json"
+    # And no key is in what is applied
+    assert {one["kind"] for one in SECRETS} == {"Secret"} and "Secret" not in {one["kind"] for one in RESOURCES}
+
+
+def test_each_process_says_how_to_tell_that_it_works_and_none_ends_for_an_outage_elsewhere() -> None:
+    probes = {name: deployment["spec"]["template"]["spec"]["containers"][0] for name, deployment in DEPLOYMENTS.items()}
+    assert all("readinessProbe" in container for container in probes.values())
+    # Those that ask Postgres or Redis would, as liveness, end the whole fleet when one of these is away
+    alive = {name: container["livenessProbe"] for name, container in probes.items() if "livenessProbe" in container}
+    assert set(alive) == {"web", "flower"}
+    for name, probe in alive.items():
+        assert probe["httpGet"]["port"] in {port["name"] for port in probes[name]["ports"]}
+
+
+def test_nothing_starts_before_the_schema_is_there() -> None:
+    for name in ("dispatcher", "worker", "web"):
+        [wait] = PODS[name]["spec"]["initContainers"]
+        assert wait["command"] == ["python", "-m", "orchestrator", "jobs", "--json"]
+
+
+def test_a_worker_has_the_time_that_it_needs_to_hand_back_what_it_has() -> None:
+    needed = float(CONFIG["WORKER_GRACE_SECONDS"]) + float(CONFIG["REQUEST_DEADLINE_SECONDS"])
+    assert PODS["worker"]["spec"]["terminationGracePeriodSeconds"] > needed
+
+
+def test_workers_follow_the_length_of_every_queue() -> None:
+    [scaled] = kind("ScaledObject").values()
+    assert scaled["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
+    assert "replicas" not in DEPLOYMENTS["worker"]["spec"]  # two who set it would fight over it
+    prefix = celery.conf.broker_transport_options["global_keyprefix"]
+    triggers = scaled["spec"]["triggers"]
+    assert {trigger["metadata"]["listName"] for trigger in triggers} == {f"{prefix}{queue}" for queue in QUEUES}
+    assert {trigger["metadata"]["listLength"] for trigger in triggers} == {CONFIG["WORKER_THREADS"]}
+    [allowed] = kind("TriggerAuthentication").values()
+    assert {trigger["authenticationRef"]["name"] for trigger in triggers} == {allowed["metadata"]["name"]}
+    [reference] = allowed["spec"]["secretTargetRef"]
+    assert reference["key"] in SECRET_KEYS[reference["name"]]
+
+
+def test_only_the_page_and_flower_can_be_reached() -> None:
+    fleet = kind("NetworkPolicy")["fleet"]["spec"]
+    assert fleet["ingress"] == [] and set(fleet["policyTypes"]) == {"Ingress", "Egress"}
+    for name, service in kind("Service").items():
+        [rule] = kind("NetworkPolicy")[name]["spec"]["ingress"]
+        assert [port["port"] for port in rule["ports"]] == [port["port"] for port in service["spec"]["ports"]]
+        assert rule["from"]
+    open_ports = {port["containerPort"] for _, one in containers() for port in one.get("ports", [])}
+    assert open_ports == {8080, 5555}
+
+
+def test_a_drained_node_stops_neither_the_fleet_nor_itself() -> None:
+    budgets = {name: one["spec"] for name, one in kind("PodDisruptionBudget").items()}
+    assert budgets["dispatcher"]["minAvailable"] < DEPLOYMENTS["dispatcher"]["spec"]["replicas"]
+    assert "maxUnavailable" in budgets["worker"]
+
+
+def test_the_image_is_of_this_version() -> None:
+    assert KUSTOMIZATION["images"][0]["newTag"] == __version__
+
+
+@pytest.mark.parametrize(
+    "command", [["kustomize", "build"], ["kubectl", "kustomize"], ["kubeconform", "-strict", "-ignore-missing-schemas"]]
+)
+def test_the_clusters_own_tools_accept_it_where_they_are_installed(command: list[str]) -> None:
+    """Without them the other tests hold the structure."""
+    if shutil.which(command[0]) is None:
+        return
+    done = subprocess.run([*command, str(FOLDER)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
