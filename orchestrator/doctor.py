@@ -23,6 +23,19 @@ _WORKERS_ANSWER_WITHIN_S = 1.0
 _CLOCKS_APART_S = 5.0
 
 
+# Where an error itself does not say what to do.
+_REMEDIES = {
+    "Postgres": "check DATABASE_URL and that Postgres runs",
+    "schema": "run `vecfleet migrate`",
+    "sessions": "check that Postgres goes on answering",
+    "clock": "check that Postgres goes on answering",
+    "broker": "check REDIS_URL, or BROKER_URL where it is set, and that it runs",
+    "Pinecone": "check PINECONE_API_KEY, PINECONE_CONTROLLER_HOST and the way to them: `curl https://api.pinecone.io`",
+    "dispatcher": "mend Postgres first",
+    "workers": "mend Redis first",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One finding. `detail` says what was seen, `remedy` what to do where it is not `ok`."""
@@ -57,7 +70,8 @@ def _try(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except VecfleetError as error:
         # Other commands point here; here that would lead nowhere.
-        return Check(name, False, error.message, (error.next_step or "").removesuffix(": `vecfleet doctor`") or None)
+        told = (error.next_step or "").removesuffix(": `vecfleet doctor`")
+        return Check(name, False, error.message, told or _REMEDIES[name])
 
 
 def _settings(settings: Settings) -> Check:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.cli.examples import epilog
 from vecfleet import __version__
 
 PROGRAM = "vecfleet"
@@ -107,7 +108,7 @@ def build(only: str | None = None) -> typer.Typer:
             app.add_typer(groups[group], name=group)
         settings = _HANDS_ON if words == "emulator" else {}
         command = getattr(import_module(f"orchestrator.cli.{module}"), function)
-        (groups[group] if group else app).command(name, **settings)(command)
+        (groups[group] if group else app).command(name, epilog=epilog(words), **settings)(command)
     return app
 
 

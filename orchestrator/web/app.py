@@ -27,6 +27,7 @@ from orchestrator.web.feed import Feed
 from orchestrator.web.looking import Looker
 from orchestrator.web.metrics import FleetCollector
 from orchestrator.web.operator import Operators
+from orchestrator.web.reference import endpoints
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.sessions import OperatorTokens, Sessions
 from vecfleet import names
@@ -98,7 +99,7 @@ def create(parts: Fleet) -> FastAPI:
     sampler = Sampler(parts.database, reader)
     counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
-    app = FastAPI(title="vecfleet", docs_url="/docs", redoc_url=None, lifespan=_sampling(sampler))
+    app = FastAPI(title="vecfleet", docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
     app.include_router(
         delphi_router(
             client,
@@ -110,6 +111,7 @@ def create(parts: Fleet) -> FastAPI:
     )
     app.include_router(_for_applications(parts, tokens, books))
     app.include_router(_for_monitoring(registry))
+    app.include_router(_described(app))
     app.mount("/static", _Static(directory=pages.HERE / "static"))
     looker = Looker(parts.database, sampler)
     sessions = Sessions(tokens, settings.vecfleet_home / _SESSION_KEY)
@@ -223,6 +225,17 @@ def _for_monitoring(registry: CollectorRegistry) -> APIRouter:
     @router.get("/metrics")
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _described(app: FastAPI) -> APIRouter:
+    """The API to read, from its own description: FastAPI's page would load its script from elsewhere."""
+    router = APIRouter(include_in_schema=False, route_class=operator.PageRoute)
+
+    @router.get("/docs")
+    def describe() -> Response:
+        return pages.page("api.html", None, {"endpoints": endpoints(app.openapi())})
 
     return router
 

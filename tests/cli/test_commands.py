@@ -65,6 +65,13 @@ def test_each_that_only_looks_speaks_json(words: tuple[str, ...]) -> None:
     assert "--json" in help_of(*words)
 
 
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_each_ends_its_help_with_something_to_type(words: tuple[str, ...]) -> None:
+    _, _, examples = help_of(*words).partition("Examples:")
+    typed = [line.split() for line in examples.splitlines() if line.strip().startswith("vecfleet ")]
+    assert typed and all(line[1 : len(words) + 1] == list(words) for line in typed)
+
+
 def test_the_documentation_is_what_the_commands_say() -> None:
     assert PLACE.read_text(encoding="utf-8") == reference(), "write it anew: .venv/bin/python tests/cli/reference.py"
 

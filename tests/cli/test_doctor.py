@@ -46,6 +46,26 @@ def test_a_fault_in_each_service(
     assert checks(vecfleet)["schema"][0]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "failing"),
+    [
+        ("DATABASE_URL", "postgresql+psycopg://nobody:x@127.0.0.1:1/none", {"Postgres", "dispatcher"}),
+        ("REDIS_URL", "redis://127.0.0.1:1/0", {"Redis", "broker"}),
+        ("BROKER_URL", "amqp://guest@127.0.0.1:1//", {"broker"}),
+        ("PINECONE_CONTROLLER_HOST", "http://127.0.0.1:1", {"Pinecone"}),
+    ],
+)
+def test_what_does_not_answer_is_named_alone_and_each_failing_check_says_what_to_do(
+    vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, failing: set[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    found = checks(vecfleet)
+    failed = {name: remedy for name, (ok, remedy) in found.items() if not ok}
+    # No dispatcher and no worker runs here in any case
+    assert failing <= set(failed) <= failing | {"dispatcher", "workers"}
+    assert all(failed.values()), failed
+
+
 def test_nothing_is_set(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY"):
         monkeypatch.setenv(name, "none")

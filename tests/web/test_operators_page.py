@@ -8,9 +8,10 @@ from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
 
 from orchestrator import services
+from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import audit
 from orchestrator.states import JobState
-from orchestrator.web.app import TOKENS
+from orchestrator.web.app import TOKENS, create
 from orchestrator.web.sessions import COOKIE
 from tests.web.conftest import Browser
 from vecfleet.settings import Settings
@@ -156,7 +157,7 @@ def test_what_destroys_must_be_typed(signed_in: Browser, table: JobTable) -> Non
 
 def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verified: JobTable) -> None:
     operator = signed_in("operator")
-    for page in (*PAGES, "/login", "/jobs/99"):
+    for page in (*PAGES, "/login", "/jobs/99", "/docs"):
         answer = operator.get(page)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
@@ -164,6 +165,26 @@ def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verifie
         assert answer.headers["cache-control"] == "no-store"
         # Nothing that this policy would stop, and nothing from elsewhere
         assert not re.search(r"<script(?! src=\"/static/)|<style|\sstyle=|\son\w+=|https?://", answer.text), page
+
+
+def test_the_api_is_described_without_signing_in_and_without_anything_from_elsewhere(stranger: TestClient) -> None:
+    page = stranger.get("/docs")
+    assert page.status_code == 200
+    # Every call that its own description names, and what a caller gives and gets
+    description = stranger.get("/openapi.json").json()
+    for path, calls in description["paths"].items():
+        for method in calls:
+            assert f"{method.upper()} {path}" in page.text
+    assert "<code>subject</code> in the query" in page.text and "<code>number</code> in the path" in page.text
+
+
+def test_a_jobs_page_leads_to_flower_where_one_is_named(settings: Settings, verified: JobTable) -> None:
+    named = settings.model_copy(update={"flower_url": "http://flower.example/"})
+    for chosen, links in ((settings, 0), (named, 1)):
+        parts = Fleet(chosen)
+        with TestClient(create(parts), headers={"Authorization": "Bearer of settings", "Accept": "text/html"}) as page:
+            assert page.get("/jobs/1").text.count("http://flower.example/tasks?name=vecfleet.") == links
+        parts.database.dispose()
 
 
 def test_names_are_text_and_no_more(signed_in: Browser, verified: JobTable) -> None:
