@@ -218,13 +218,14 @@ class CopyOutcome:
 class Finding:
     """A record that is not as it should be: missing, extra, different (in which `parts`), or changed since we wrote it.
 
-    `copy_id` is the copy batch that wrote it, where one did.
+    `copy_id` is the copy batch that wrote it, where one did; `digest` that of a different one, as it was seen.
     """
 
     kind: str
     record_id: str
     copy_id: int | None = None
     parts: str | None = None
+    digest: int | None = None
 
 
 def index_to_json(info: IndexInfo) -> dict[str, Any]:

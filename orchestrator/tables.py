@@ -283,6 +283,7 @@ difference = Table(
     Column("kind", Text, nullable=False),
     Column("size", Integer, nullable=False),
     Column("manifest", LargeBinary, nullable=False),  # their ids at the target
+    Column("digests", LargeBinary),  # of different ones: 8 bytes for each, what the check saw there
     _one_of("kind", ("missing", "extra", "different", "changed")),
     Index(None, "target_id"),
     Index(None, "check_id"),

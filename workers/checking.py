@@ -118,5 +118,5 @@ def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Findi
         if record_id in held and source_id in placed:
             wanted = work.target.index.normalise(placed[source_id].record)
             parts = ", ".join(differing_parts(wanted, held[record_id])) or None
-        different.append(Finding("different", record_id, part.copy_id, parts))
+        different.append(Finding("different", record_id, part.copy_id, parts, digests[record_id]))
     return [*(Finding("missing", record_id, part.copy_id) for record_id in absent), *different]

@@ -62,8 +62,8 @@ def copy_batch(work: Work) -> CopyOutcome:
                 group, sent, newer = rewrite.choose(work, target, group)
                 parked += newer
                 if work.job.passes > 1:  # writers go on: what they changed since is copied along
-                    mended = {one.record.id for one in sent}
-                    sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in mended]
+                    chosen = {one.record.id for one in sent} | rewrite.differing.keys()
+                    sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in chosen]
             refused = _upsert(work, target, sent, fence)
             changed += sum(one.record.id not in refused for one in sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
@@ -193,7 +193,7 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
     if work.job.plan.policies.writers != "dual":
         return _unlike(recorded, group)
     with work.database.begin() as connection:
-        wanting = differences.ids_to_mend(connection, work.copy_id)
+        wanting = differences.to_mend(connection, work.copy_id)
     as_written = {one: digest for one, digest in recorded.items() if work.placer.target_id(one) not in wanting}
     return _unequal(work, target, _unlike(as_written, group))
 

@@ -1,7 +1,9 @@
 """Copy a batch again, but write only what must be written: what a check found wanting, or the parked records retried.
 
 Its other records are read and added up as before, and stay untouched at the target: there, somebody may have changed
-them since. Repeating it is harmless, as with any copy.
+them since. What it writes is compared right before: a record that came, or changed, since the check (or since it was
+parked) is not written over. What remains is the time between that look and our write, and the lag of the look itself.
+Repeating it is harmless, as with any copy: what is there by then as it should be is not written again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,12 @@ from workers.work import Work
 class Rewrite:
     """What of a batch is written when it is copied again.
 
-    `differing` are ids at the target. Ids at the source are `retried` and `kept`, parked records that are tried again
-    and, with their reasons, those that stay parked; and `written`, what the batch wrote before.
+    `differing` are ids at the target, with the short digest of what the check saw there. Ids at the source are
+    `retried` and `kept`, parked records that are tried again and, with their reasons, those that stay parked; and
+    `written`, what the batch wrote before.
     """
 
-    differing: frozenset[str]
+    differing: Mapping[str, int | None]
     retried: frozenset[str]
     kept: Mapping[str, str]
     written: frozenset[str]
@@ -45,22 +48,24 @@ class Rewrite:
     ) -> tuple[list[Placed], list[Placed], list[ParkedRecord]]:
         """Of one target's records: those to count, those of them to write, and those that stay parked after all.
 
-        A retried record is never written over another one: since it was parked, somebody may have written it.
+        A retried record is never written over another one: since it was parked, somebody may have written it. One that
+        differed is written where nothing is, or exactly what the check saw; else it is for the next check to tell.
         """
-        retried = [one for one in group if one.source_id in self.retried]
-        held = work.target.fetch(target.namespace, [one.record.id for one in retried]) if retried else {}
+        asked = [one for one in group if one.source_id in self.retried or one.record.id in self.differing]
+        held = work.target.fetch(target.namespace, [one.record.id for one in asked]) if asked else {}
+        there = {record_id: record_digest(record) for record_id, record in held.items()}
         newer = {
             one.source_id
-            for one in retried
-            if one.record.id in held and record_digest(held[one.record.id]) != one.digest
+            for one in asked
+            if one.source_id in self.retried and there.get(one.record.id, one.digest) != one.digest
         }
         counted = [one for one in group if one.source_id not in newer]
-        sent = [
-            one
-            for one in counted
-            if one.record.id in self.differing or (one.source_id in self.retried and one.record.id not in held)
-        ]
+        sent = [one for one in asked if one.source_id not in newer and self._may_write(one, there)]
         return counted, sent, [ParkedRecord(record_id, why_held(target)) for record_id in sorted(newer)]
+
+    def _may_write(self, one: Placed, there: Mapping[str, int]) -> bool:
+        found = there.get(one.record.id)
+        return found is None or manifests.short(found) == self.differing.get(one.record.id)
 
 
 def why_held(target: Target) -> str:
@@ -73,7 +78,7 @@ def rewrite_of(work: Work) -> Rewrite | None:
         return None
     with work.database.begin() as connection:
         set_aside = parked.of_batch(connection, work.copy_id)
-        differing = differences.ids_to_mend(connection, work.copy_id) if work.lease.rewrite == "differing" else set()
+        differing = differences.to_mend(connection, work.copy_id) if work.lease.rewrite == "differing" else {}
     retried = (
         {record.record_id for record in set_aside if record.accepted_at is None}
         if work.lease.rewrite == "parked"
@@ -81,4 +86,4 @@ def rewrite_of(work: Work) -> Rewrite | None:
     )
     kept = {record.record_id: record.reason for record in set_aside if record.record_id not in retried}
     written = {record_id for tally in work.tallies for record_id in manifests.select(work.ids, tally.members)}
-    return Rewrite(frozenset(differing), frozenset(retried), kept, frozenset(written))
+    return Rewrite(differing, frozenset(retried), kept, frozenset(written))

@@ -5,7 +5,7 @@ them reads them back one copy batch at a time.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -23,9 +23,9 @@ _MENDABLE = ("missing", "different")
 
 def note(connection: sa.Connection, target_id: int, check_id: int, findings: Sequence[Finding]) -> None:
     """Keep all of these, packed by copy batch and kind, and of each kind up to `SAMPLE_IDS` a target to show."""
-    packed: dict[tuple[int | None, str], list[str]] = defaultdict(list)
+    packed: dict[tuple[int | None, str], dict[str, int | None]] = defaultdict(dict)
     for finding in findings:
-        packed[finding.copy_id, finding.kind].append(finding.record_id)
+        packed[finding.copy_id, finding.kind][finding.record_id] = finding.digest
     if not packed:
         return
     connection.execute(
@@ -36,13 +36,19 @@ def note(connection: sa.Connection, target_id: int, check_id: int, findings: Seq
                 "check_id": check_id,
                 "copy_id": copy_id,
                 "kind": kind,
-                "size": len(ids),
-                "manifest": manifests.pack(ids),
+                "size": len(seen),
+                "manifest": manifests.pack(list(seen)),
+                "digests": _pack_digests(seen),
             }
-            for (copy_id, kind), ids in packed.items()
+            for (copy_id, kind), seen in packed.items()
         ],
     )
     _show(connection, target_id, findings)
+
+
+def _pack_digests(seen: Mapping[str, int | None]) -> bytes | None:
+    told = {record_id: digest for record_id, digest in seen.items() if digest is not None}
+    return manifests.pack_digests(list(seen), told) if len(told) == len(seen) else None
 
 
 def _show(connection: sa.Connection, target_id: int, findings: Sequence[Finding]) -> None:
@@ -76,13 +82,15 @@ def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 def strike(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
     """These ids were erased: what was found of them counts no more."""
     connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
-    for row in connection.execute(sa.select(_D.id, _D.manifest).where(_D.target_id == target_id)).all():
+    for row in connection.execute(sa.select(_D.id, _D.manifest, _D.digests).where(_D.target_id == target_id)).all():
         found = manifests.unpack(row.manifest)
+        seen = manifests.select_digests(found, None, row.digests)
         rest = [record_id for record_id in found if record_id not in ids]
         if not rest:
             connection.execute(sa.delete(t.difference).where(_D.id == row.id))
         elif len(rest) < len(found):
-            packed = {"size": len(rest), "manifest": manifests.pack(rest)}
+            digests = _pack_digests({one: seen.get(one) for one in rest})
+            packed = {"size": len(rest), "manifest": manifests.pack(rest), "digests": digests}
             connection.execute(sa.update(t.difference).where(_D.id == row.id).values(**packed))
 
 
@@ -122,10 +130,18 @@ def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
     return list(rows.scalars())
 
 
-def ids_to_mend(connection: sa.Connection, copy_id: int) -> set[str]:
-    """Exactly the ids of a copy batch, as they are at the target, that a repair writes again."""
-    rows = connection.execute(sa.select(_D.manifest).where(_D.copy_id == copy_id, _D.kind.in_(_MENDABLE)))
-    return {record_id for row in rows for record_id in manifests.unpack(row.manifest)}
+def to_mend(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
+    """Exactly the ids of a copy batch, as they are at the target, that a repair is about: each with the short digest of
+    what the check saw there. None: nothing, or something of which that is not on record.
+    """
+    mendable = (_D.copy_id == copy_id, _D.kind.in_(_MENDABLE))
+    found: dict[str, int | None] = {}
+    # Who lists may miss what who reads saw: the latter, "different", comes last and counts.
+    query = sa.select(_D.manifest, _D.digests).where(*mendable).order_by(_D.kind.desc())
+    for row in connection.execute(query):
+        ids = manifests.unpack(row.manifest)
+        found |= dict.fromkeys(ids) | manifests.select_digests(ids, None, row.digests)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

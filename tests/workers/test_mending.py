@@ -66,6 +66,28 @@ def test_a_repair_writes_exactly_what_was_found_wanting(one: One, upserts: Upser
     assert one.table.job.repairs == 1
 
 
+def test_a_repair_writes_over_nothing_that_came_since_the_check(one: One, upserts: Upserts) -> None:
+    # Given two records lost at their target and two damaged there, and a check that found it
+    one.until(JobState.COPIED)
+    held = one.index.fetch(TARGET, ["r07", "r08", "r11", "r12"]).records
+    one.index.delete(TARGET, ["r07", "r08"])
+    one.index.upsert(TARGET, [held[record_id].with_metadata({"text": "damaged"}) for record_id in ("r11", "r12")])
+    while one.table.job.state is not JobState.RUNNING:
+        one.table.advance()
+        if one.table.job.state is not JobState.RUNNING:
+            one.deliver()
+
+    # When somebody writes one of each before the repair does
+    theirs = {record_id: held[record_id].with_metadata({"text": "theirs"}) for record_id in ("r07", "r11")}
+    one.index.upsert(TARGET, list(theirs.values()))
+    upserts()
+    one.until(JobState.COPIED)
+
+    # Then the repair leaves those to the next check, and writes the others
+    assert upserts() == ["r08", "r12"]
+    assert one.index.fetch(TARGET, list(theirs)).records == theirs
+
+
 def test_a_difference_is_named_with_the_parts_in_which_it_is_one(one: One) -> None:
     one.until(JobState.COPIED)
     (damaged,) = one.index.fetch(TARGET, ["r11"]).records.values()
