@@ -6,8 +6,8 @@ What is not known of steps before counts as now: readers that were taken back th
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
