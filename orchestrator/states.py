@@ -57,7 +57,7 @@ class BatchKind(StrEnum):
     SURVEY = "survey"  # list a target and compare its ids with the manifests
     QUERY = "query"  # ask the old side and the new the same questions and compare the answers
     RECHECK = "recheck"  # read both sides again before a namespace is deleted whole
-    CLEAR = "clear"  # delete a source namespace whole
+    CLEAR = "clear"  # delete a source namespace whole, or list what is left of one that was deleted by ids
     REMOVE = "remove"  # read both sides again and delete these ids from the source
     COMPARE = "compare"  # before rolling back: which records at the target are no longer what we wrote
     UNDO = "undo"  # delete from the target what we wrote and nobody changed

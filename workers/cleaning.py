@@ -8,7 +8,9 @@ costs reading both sides again; if that takes as long, the records are deleted b
 
 import struct
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,9 +66,12 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks.
 
     Where it leaves an alias, that is asked for first, in one request: once it stands, listing by the old name shows the
-    target, and a deletion would be asked for through the alias.
+    target, and a deletion would be asked for through the alias. Of a source that was deleted by ids, list what is left.
     """
     namespace = work.move.source
+    if work.move.clean_mode == "by_ids":
+        _require_only_what_stays(work)
+        return {"deleted": 0}
     if _is_our_alias(work):
         return {"deleted": _copied(work).count}
     listed = _list(work, namespace)
@@ -85,6 +90,32 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             raise NotProven(f"{namespace} still lists ids after its deletion")
     _leave_alias(work)
     return {"deleted": expected.count}
+
+
+def _require_only_what_stays(work: Work) -> None:
+    """One listing after the last deletion by ids: what came to the source since it was listed is nowhere else.
+
+    What was to stay there may be gone by now: that is not ours to judge. A pod cannot list, and is not looked at. In
+    memory are the ids listed, where they are not just those that were to stay.
+    """
+    move = work.move
+    if work.source.index.info.kind is Kind.POD:
+        return
+    listed = _list(work, move.source)
+    if listed == _tally(ids for _, ids in _of_copies(work)):
+        return
+    unknown = {record_id for page in work.source.ids(move.source) for record_id in page}
+    listed_now = len(unknown)
+    for _, ids in _of_copies(work):
+        unknown.difference_update(ids)
+    # Which ids were gone when they were copied is not on record, only how many.
+    more = max(len(unknown), listed_now - move.left_behind - move.identical - move.parked)
+    if more > 0:
+        work.look_again(f"{more} ids are listed in {move.source} beside those that stay there")
+        raise NotProven(
+            f"{move.source} holds {more} records that were not copied: they came to it since it was listed; "
+            "move them with a plan of their own, then retry"
+        )
 
 
 def _alias_leads_to(work: Work) -> str | None:
@@ -157,24 +188,34 @@ def look_after_deletion(work: Work, why: str) -> None:
 
 def _copied(work: Work) -> Tally:
     """The source ids of everything the move wrote."""
-    copied = Tally()
+    return _tally(ids for ids, _ in _of_copies(work))
+
+
+def _tally(runs: Iterable[Iterable[str]]) -> Tally:
+    return sum((Tally.of_ids(ids) for ids in runs), Tally())
+
+
+def _of_copies(work: Work) -> Iterator[tuple[set[str], list[str]]]:
+    """Of each copy batch of the move the source ids that it wrote, and the others of its manifest."""
     last = 0
     while True:
         with work.database.begin() as connection:
             rows = checks.written_page(connection, work.move.id, last, _PAGE)
         if not rows:
-            return copied
-        for batch_id, manifest, members, target_id in rows:
+            return
+        for batch_id, tallies in groupby(rows, key=lambda row: row[0]):
             last = batch_id
-            if target_id is not None:
-                copied += Tally.of_ids(manifests.select(manifests.unpack(manifest), members))
+            ids: list[str] = []
+            written: set[str] = set()
+            for _, manifest, members, target_id in tallies:
+                ids = ids or manifests.unpack(manifest)
+                if target_id is not None:
+                    written.update(manifests.select(ids, members))
+            yield written, [record_id for record_id in ids if record_id not in written]
 
 
 def _list(work: Work, namespace: str) -> Tally:
-    found = Tally()
-    for page in work.source.ids(namespace):
-        found += Tally.of_ids(page)
-    return found
+    return _tally(work.source.ids(namespace))
 
 
 def _intend(work: Work) -> None:

@@ -66,20 +66,21 @@ def _none_left(kinds: Sequence[BatchKind]) -> Any:
 
 
 def add_clears(connection: sa.Connection, job_id: int) -> int:
-    """Moves to be deleted whole whose every record was re-read and found unchanged get their one `clear` batch."""
+    """Moves whose every record was re-read, or deleted, get their one `clear`: it deletes the namespace or lists it."""
     has_clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move).exists()
     intent = (
         sa.select(sa.func.max(_B.intent_at))
-        .where(_B.move_id == _M.id, _B.kind == BatchKind.RECHECK)
+        .where(_B.move_id == _M.id, _B.kind.in_((BatchKind.RECHECK, BatchKind.REMOVE)))
         .correlate(t.move)
         .scalar_subquery()
     )
+    due = sa.case((_M.clean_mode == "whole", _none_left((BatchKind.RECHECK,))), else_=_none_left((BatchKind.REMOVE,)))
     return connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "move_id", "kind", "seq", "intent_at"],
             sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.CLEAR)), sa.literal(0), intent)
-            .where(_M.job_id == job_id, _M.state == MoveState.CLEANING, _M.clean_mode == "whole")
-            .where(_none_left((BatchKind.RECHECK,)), ~has_clear),
+            .where(_M.job_id == job_id, _M.state == MoveState.CLEANING)
+            .where(due, ~has_clear),
         )
     ).rowcount
 
@@ -175,7 +176,7 @@ def proof_age_s(connection: sa.Connection, move_id: int) -> float:
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
-    """Cleaned once its `clear`, or its last `remove`, has landed; parked where one of its batches is."""
+    """Cleaned once its `clear` has landed; parked where one of its batches is. Why it went by ids stays to be read."""
     kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
     parked = (
         sa.select(_B.error_text)
@@ -191,10 +192,8 @@ def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
         .correlate(t.move)
         .exists()
     )
-    removed = sa.and_(_M.clean_mode == "by_ids", _none_left((BatchKind.REMOVE,)))
-    connection.execute(
-        sa.update(t.move).where(cleaning, sa.or_(cleared, removed)).values(state=MoveState.CLEANED, reason=None)
-    )
+    reason = sa.case((_M.clean_mode == "by_ids", _M.reason))
+    connection.execute(sa.update(t.move).where(cleaning, cleared).values(state=MoveState.CLEANED, reason=reason))
     connection.execute(
         sa.update(t.move)
         .where(cleaning, parked.is_not(None))

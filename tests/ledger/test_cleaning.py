@@ -152,8 +152,14 @@ def test_by_ids_each_batch_is_deleted_by_itself(database: Database) -> None:
     assert (remove.kind, table.move.clean_mode) == (BatchKind.REMOVE, "by_ids")
     table.finish(remove, deleted=2)
     table.advance()
+
+    # And when the last one is, the source is listed before it counts as cleaned up
+    assert table.job.state is JobState.CLEANING
+    (clear,) = table.take()
+    assert clear.kind is BatchKind.CLEAR
+    table.finish(clear, deleted=0)
     table.advance()
-    assert (table.job.state, table.move.deleted) == (JobState.CLEANED, 2)
+    assert (table.job.state, table.move.state, table.move.deleted) == (JobState.CLEANED, MoveState.CLEANED, 2)
 
 
 def test_a_half_cleaned_job_is_neither_verified_nor_rolled_back(database: Database) -> None:

@@ -60,5 +60,6 @@ def test_a_source_that_takes_longer_to_read_than_a_proof_keeps_is_deleted_by_ids
     one.until(JobState.CLEANED)
     assert None not in [row.intent_at for row in one.table.rows(BatchKind.REMOVE)]
     assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
+    assert one.table.move.reason == "its proof was 0 minutes old when it was to be deleted"
     assert (one.ids("s"), len(one.ids(TARGET))) == ([], COUNT)
     assert one.table.rows(BatchKind.RECHECK) == []
