@@ -83,6 +83,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             raise NotProven(
                 f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
             )
+        _require_complete_listing(work, listed.count)
         _require_fresh_proof(work)
         work.source.delete_namespace(namespace, before=lambda: _intend_whole(work))
         if _list(work, namespace).count:
@@ -90,6 +91,22 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             raise NotProven(f"{namespace} still lists ids after its deletion")
     _leave_alias(work)
     return {"deleted": expected.count}
+
+
+def _require_complete_listing(work: Work, listed: int) -> None:
+    """The service counts no more records than are listed: those would be deleted unread. One request.
+
+    A count lags, so a difference counts past the freshness wait, after another listing. Then what was proven is deleted
+    by ids, which touches nothing else. A database lists what it holds, and its count may be an estimate: not asked.
+    """
+    namespace = work.move.source
+    if isinstance(work.source.index, Dated):
+        return
+    told = work.source.count(namespace)
+    if told > listed:
+        why = f"{namespace} lists {listed:,} records and says that it holds {told:,}"
+        work.look_again(why)
+        raise NotWhole(f"{why}: what is not listed stays", by_ids=True)
 
 
 def _require_only_what_stays(work: Work) -> None:

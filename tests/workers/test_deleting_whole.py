@@ -1,12 +1,17 @@
 """A namespace is deleted whole on a young proof of both its sides, and otherwise not at all, or by ids."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One
 
+from orchestrator import services
 from orchestrator.states import BatchKind, JobState
+from vecfleet.records import Record
+from vecfleet.stores.base import IdPage, NamespaceInfo
+from vecfleet.stores.memory import MemoryIndex
 from workers import cleaning
 
 
@@ -15,6 +20,46 @@ def time_passes(one: One, minutes: int) -> None:
     ago = timedelta(minutes=minutes)
     for row in one.table.rows(BatchKind.RECHECK):
         one.table.set_batch(row.id, first_leased_at=row.first_leased_at - ago, done_at=row.done_at - ago)
+
+
+def never_listed(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
+    """A listing of the source that lacks these, whenever it is made."""
+    original = MemoryIndex.list_ids
+
+    def list_ids(index: MemoryIndex, namespace: str, *rest: Any, **named: Any) -> IdPage:
+        page = original(index, namespace, *rest, **named)
+        shown = [id for id in page.ids if namespace != "s" or id not in hidden]
+        return IdPage(shown, page.next_token, page.usage)
+
+    monkeypatch.setattr(MemoryIndex, "list_ids", list_ids)
+
+
+def test_records_that_are_counted_and_not_listed_are_not_deleted_unread(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing lacked them when they were to be copied, and again when their namespace was to be deleted."""
+    one.until(JobState.VERIFIED)
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [Record("hidden", record.values)])
+    never_listed(monkeypatch, "hidden")
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.CLEANED)
+    assert list(one.index.fetch("s", ["r07", "hidden"]).records) == ["hidden"]
+    assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
+    assert one.table.move.reason == "s lists 23 records and says that it holds 24: what is not listed stays"
+
+
+def test_a_count_that_lags_for_a_moment_is_waited_for(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    one.read_again()
+    original, told = MemoryIndex.namespace, [COUNT + 5]
+
+    def namespace(index: MemoryIndex, name: str) -> NamespaceInfo | None:
+        return NamespaceInfo(name, told.pop(), None) if told else original(index, name)
+
+    monkeypatch.setattr(MemoryIndex, "namespace", namespace)
+    one.until(JobState.CLEANED)
+    assert (told, one.table.move.clean_mode) == ([], "whole")
+    assert "s" not in [space.name for space in one.index.namespaces()]
 
 
 def test_a_target_that_was_lost_while_the_fleet_was_away_keeps_its_source(one: One) -> None:
