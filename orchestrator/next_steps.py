@@ -21,6 +21,9 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
     match job.state:
         case _S.NEEDS_ATTENTION:
             return _attention(reading)
+        case _S.PAUSED if job.resume_to is _S.COPIED and _passes_ran_out(job):
+            more = job.passes + job.policies.max_passes
+            return (f"vecfleet set {job.id} passes {more}", f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.PAUSED:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
@@ -48,6 +51,11 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
+
+
+def _passes_ran_out(job: JobRow) -> bool:
+    """Whether its sources still change and no pass is left to read them: resumed alone it would pause again."""
+    return job.policies.quiet_passes > 0 and job.passes >= job.passes_allowed
 
 
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:

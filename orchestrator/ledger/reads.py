@@ -55,6 +55,7 @@ class JobRow:
     batch_window: int
     pace_share: float
     passes: int
+    passes_allowed: int
 
 
 @dataclass(frozen=True, slots=True)

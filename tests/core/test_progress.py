@@ -48,6 +48,7 @@ def job(state: JobState, **given: Any) -> JobRow:
         "batch_window": 48,
         "pace_share": 0.5,
         "passes": 1,
+        "passes_allowed": 5,
     }
     return JobRow(**{**usual, **given})
 
@@ -221,6 +222,10 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
         (reading(JobState.PAUSING), (WATCH,)),
         (reading(JobState.CANCELLING), (WATCH,)),
         (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
+        (
+            reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
+            ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
+        ),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), ("vecfleet cleanup 7", "vecfleet rollback 7")),
