@@ -26,16 +26,27 @@ class Fence:
         self._router = router
         self._source = names.parse(source)
         self._seen: dict[str, frozenset[str]] = {}
+        # The records of a batch share a few answers.
+        self._known: dict[tuple[str | None, Owner | None, Owner | None], frozenset[str]] = {}
 
     def subjects(self, record: Record, placed: Placed | None) -> frozenset[str]:
         """Every creator and twin that this record belongs to by any rule."""
-        tenants = {self._source, names.parse(placed.target) if placed is not None else None}
         told = owner_of(record, self._router.ownership, self._router.lookup_key)
-        for owner in (placed.owner if placed is not None else None, told[0] if told is not None else None):
-            tenants.add(_tenant(owner) if owner is not None else None)
-        found = frozenset(subject for tenant in tenants if tenant is not None for subject in _subjects(tenant))
+        rules = (
+            placed.target if placed is not None else None,
+            placed.owner if placed is not None else None,
+            told[0] if told is not None else None,
+        )
+        found = self._known.get(rules)
+        if found is None:
+            found = self._known[rules] = self._subjects_of(*rules)
         self._seen[record.id] = found
         return found
+
+    def _subjects_of(self, target: str | None, *owners: Owner | None) -> frozenset[str]:
+        tenants = {self._source, names.parse(target) if target is not None else None}
+        tenants |= {_tenant(owner) for owner in owners if owner is not None}
+        return frozenset(subject for tenant in tenants if tenant is not None for subject in _subjects(tenant))
 
     def seen(self, source_id: str) -> frozenset[str]:
         return self._seen.get(source_id, frozenset())

@@ -39,8 +39,11 @@ def check_numbers(record: Record) -> None:
 
 
 def _finite(values: Any) -> bool:
-    """Whether every value is a finite number: the largest and the smallest are, and what is no number is both."""
-    return math.isfinite(np.maximum.reduce(values)) and math.isfinite(np.minimum.reduce(values))
+    """Whether every value is a finite number. The sum of their squares is none where one of them is none, and takes a
+    fifth of the time of a look at each; where it is too large for a number itself, each is looked at.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
 
 
 def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:

@@ -17,11 +17,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from vecfleet.errors import BadRequest, StoreError, TooLarge
-from vecfleet.records import FLOAT32_BYTES, Metadata, MetadataValue, Record, Sparse
+from vecfleet.errors import StoreError, TooLarge
+from vecfleet.records import FLOAT32_BYTES, MetadataValue, Record, Sparse
 from vecfleet.stores import rules
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
+from vecfleet.stores.pinecone import upserts
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import of_status
 
@@ -112,10 +113,7 @@ class BytesLane:
 
         Returns the number that the service acknowledges.
         """
-        request = pb.UpsertRequest(namespace=namespace)
-        for record in records:
-            _fill(request.vectors.add(), record)
-        body = request.SerializeToString()
+        body = upserts.request(namespace, records)
         doing = f"upsert {len(records):,} records into {namespace!r}"
         if len(body) > limit:
             raise TooLarge(f"will not {doing}: {len(body):,} bytes are over the {limit:,} of a request")
@@ -191,29 +189,3 @@ def _understood(error: grpc.RpcError, doing: str) -> StoreError:
     hint = str(trailers.get("retry-after", ""))
     retry_after = float(hint) if hint.replace(".", "", 1).isdecimal() else None
     return of_status(HTTP_STATUS.get(error.code(), 500), error.details() or str(error.code()), doing, retry_after)
-
-
-def _fill(vector: Any, record: Record) -> None:
-    vector.id = record.id
-    vector.values = record.values
-    if record.sparse is not None and len(record.sparse):
-        vector.sparse_values.indices.extend(np.frombuffer(record.sparse.indices, "<u4").tolist())
-        vector.sparse_values.values = record.sparse.values
-    _fill_metadata(vector.metadata.fields, record.metadata)
-
-
-def _fill_metadata(fields: Any, metadata: Metadata) -> None:
-    for key, value in metadata.items():
-        if isinstance(value, str):
-            fields[key].string_value = value
-        elif isinstance(value, bool):
-            fields[key].bool_value = value
-        elif isinstance(value, int | float):
-            fields[key].number_value = value
-        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
-            texts = fields[key].list_value
-            texts.SetInParent()  # an empty list is a value too
-            for item in value:
-                texts.values.add().string_value = item
-        elif value is not None:  # the service drops nulls
-            raise BadRequest(f"the metadata field {key!r} is neither text, number, true or false, nor a list of texts")
