@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from migrations.plan import Level, Policies
 from orchestrator import tables as t
 from orchestrator.ledger import batches, differences
+from orchestrator.ledger.many import among
 from orchestrator.model import Finding, Lease, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
@@ -60,7 +61,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     )
     connection.execute(
         sa.update(t.target)
-        .where(_T.id.in_(list(ready)))
+        .where(among(_T.id, ready))
         .values(check_state="checking", check_sequence=_T.sequence, open_checks=checks, verdict=None, verdict_at=None)
     )
     return len(ready)
@@ -80,7 +81,7 @@ def _add_readings(connection: sa.Connection, target_ids: Sequence[int]) -> None:
             ((before - _TALLY.records) / CHECKED_AT_ONCE).label("run"),
         )
         .join(copy, copy.c.id == _TALLY.batch_id)
-        .where(_TALLY.target_id.in_(target_ids))
+        .where(among(_TALLY.target_id, target_ids))
         .subquery()
     )
     run = (runs.c.job_id, runs.c.move_id, runs.c.target_id, sa.func.floor(runs.c.run))
@@ -108,7 +109,7 @@ def _add_questions(connection: sa.Connection, job_id: int, target_ids: Sequence[
 
 
 def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(CHECKS))
+    batches.discard(connection, among(_B.target_id, target_ids), _B.kind.in_(CHECKS))
 
 
 def again(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
@@ -122,10 +123,10 @@ def again(connection: sa.Connection, target_ids: Sequence[int], level: Level | N
     _forget(connection, target_ids)
     connection.execute(
         sa.update(t.target)
-        .where(_T.id.in_(target_ids))
+        .where(among(_T.id, target_ids))
         .values(check_state="waiting", check_level=level, open_checks=0, verdict=None, verdict_at=None)
     )
-    touched = sa.select(t.move_target.c.move_id).where(t.move_target.c.target_id.in_(target_ids))
+    touched = sa.select(t.move_target.c.move_id).where(among(t.move_target.c.target_id, target_ids))
     connection.execute(
         sa.update(t.move)
         .where(t.move.c.id.in_(touched), t.move.c.state.in_((MoveState.VERIFIED, MoveState.MISMATCHED)))
@@ -201,7 +202,7 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
             (sa.func.sum(_TALLY.digest) % MODULUS).label("digest"),
             (sa.func.sum(_TALLY.ids_digest) % MODULUS).label("ids_digest"),
         )
-        .where(_TALLY.target_id.in_(target_ids))
+        .where(among(_TALLY.target_id, target_ids))
         .group_by(_TALLY.target_id)
     )
     return {

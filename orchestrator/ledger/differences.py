@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator import manifests
 from orchestrator import tables as t
+from orchestrator.ledger.many import among
 from orchestrator.model import Finding
 
 _D, _F, _T = t.difference.c, t.finding.c, t.target.c
@@ -75,8 +76,8 @@ def _show(connection: sa.Connection, target_id: int, findings: Sequence[Finding]
 
 def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     """These targets are checked anew: what was found before counts no more."""
-    connection.execute(sa.delete(t.finding).where(_F.target_id.in_(target_ids)))
-    connection.execute(sa.delete(t.difference).where(_D.target_id.in_(target_ids)))
+    connection.execute(sa.delete(t.finding).where(among(_F.target_id, target_ids)))
+    connection.execute(sa.delete(t.difference).where(among(_D.target_id, target_ids)))
 
 
 def strike(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
@@ -108,7 +109,7 @@ def forget_changed(connection: sa.Connection, job_id: int, check_id: int | None 
 def samples(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, list[Finding]]:
     """The ids to show, by target."""
     found: dict[int, list[Finding]] = {}
-    query = sa.select(t.finding).where(_F.target_id.in_(target_ids)).order_by(_F.kind, _F.record_id)
+    query = sa.select(t.finding).where(among(_F.target_id, target_ids)).order_by(_F.kind, _F.record_id)
     for row in connection.execute(query):
         found.setdefault(row.target_id, []).append(Finding(row.kind, row.record_id, row.copy_id, row.parts))
     return found

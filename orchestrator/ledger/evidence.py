@@ -11,6 +11,7 @@ from migrations.plan import Level, Policies
 from orchestrator import tables as t
 from orchestrator.agreement import Summary
 from orchestrator.ledger import checks, differences, moves
+from orchestrator.ledger.many import among
 from orchestrator.model import Finding, Target, TargetTally
 from orchestrator.states import BatchKind, BatchState
 
@@ -108,7 +109,7 @@ def _figures(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, 
             figure("set_aside", BatchKind.SURVEY).label("set_aside"),
             figure("added", BatchKind.SURVEY).label("added"),
         )
-        .where(_B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS), _B.state == BatchState.DONE)
+        .where(among(_B.target_id, target_ids), _B.kind.in_(checks.CHECKS), _B.state == BatchState.DONE)
         .group_by(_B.target_id)
     )
     return {row.target_id: row for row in rows}
@@ -120,7 +121,7 @@ def _answers(
     """What both sides answered, and why a target could not be asked."""
     queries: dict[int, list[Mapping[str, Any]]] = {}
     unasked: dict[int, str] = {}
-    asked = sa.and_(_B.target_id.in_(target_ids), _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
+    asked = sa.and_(among(_B.target_id, target_ids), _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
     for row in connection.execute(sa.select(_B.target_id, _B.found).where(asked).order_by(_B.target_id, _B.seq)):
         queries.setdefault(row.target_id, []).extend(row.found.get("queries", ()))
         if row.found.get("unasked"):

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from orchestrator import tables as t
 from orchestrator.ledger import batches, differences
+from orchestrator.ledger.many import among
 from orchestrator.model import Finding, Lease
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.stores.base import Usage
@@ -25,7 +26,7 @@ def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]
         .where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
         .values(
             state=MoveState.CLEANING,
-            clean_mode=sa.case((_M.id.in_(by_ids), "by_ids"), else_="whole"),
+            clean_mode=sa.case((among(_M.id, by_ids), "by_ids"), else_="whole"),
             proof_lsn=None,
             reason=None,
         )
@@ -115,7 +116,7 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
     )
     connection.execute(
         sa.update(t.batch)
-        .where(_B.move_id.in_(move_ids), _B.kind == BatchKind.RECHECK)
+        .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
         .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # one at work has read what may be old by now
         .values(
             state=BatchState.READY,
@@ -128,8 +129,8 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
             **values,
         )
     )
-    batches.discard(connection, _B.move_id.in_(move_ids), _B.kind == BatchKind.CLEAR)
-    connection.execute(sa.update(t.move).where(_M.id.in_(move_ids)).values(proof_lsn=None))
+    batches.discard(connection, among(_B.move_id, move_ids), _B.kind == BatchKind.CLEAR)
+    connection.execute(sa.update(t.move).where(among(_M.id, move_ids)).values(proof_lsn=None))
 
 
 def prove_otherwise(

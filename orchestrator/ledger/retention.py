@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator import tables as t
 from orchestrator.ledger import batches
+from orchestrator.ledger.many import among
 from orchestrator.states import JOB_ENDED, BatchKind, JobState
 
 _NOW = sa.func.clock_timestamp()
@@ -129,7 +130,6 @@ def drop_batches(connection: sa.Connection, job_id: int, limit: int) -> int:
             .with_for_update()
         ).scalars()
     )
-    chosen = sa.any_(sa.cast(some, sa.dialects.postgresql.ARRAY(sa.BigInteger)))
-    connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == chosen))
-    batches.discard(connection, _B.id == chosen)
+    connection.execute(sa.delete(t.batch_tally).where(among(t.batch_tally.c.batch_id, some)))
+    batches.discard(connection, among(_B.id, some))
     return len(some)

@@ -38,3 +38,14 @@ def test_more_namespaces_than_a_statement_has_parameters_can_be_claimed(database
         jobs.claim(connection, table.job_id, INDEX.host, names, "source")
         claimed = connection.execute(sa.text("SELECT count(*) FROM claim WHERE role = 'source'")).scalar_one()
     assert claimed == len(names) + 1
+
+
+def test_more_targets_than_a_statement_has_parameters_are_checked_again(database: Database) -> None:
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t")))
+    table.verified()
+    many = [target.id for target in table.targets.values()] + list(range(10**9, 10**9 + 70_000))
+    with table.begin() as connection:
+        checks.again(connection, many)
+        assert checks.expected_of(connection, many).keys() == {many[0]}
+    assert [target.check_state for target in table.targets.values()] == ["waiting"]
