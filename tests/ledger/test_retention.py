@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from stages import a_job, rolling_back, verified
 
-from orchestrator import purging, services
+from orchestrator import late_writes, purging, services
 from orchestrator import tables as t
 from orchestrator.ledger import audit, evidence, reads, retention
 from orchestrator.ledger.database import Database
@@ -191,5 +191,5 @@ def test_a_late_write_of_a_purged_job_is_refused_in_words(database: Database) ->
     # When a worker that was frozen all the while finds that it wrote, then it is told that nobody knows what
     assert late is not None
     with pytest.raises(Refused, match="was purged"):
-        services.take_back_late_write(database, late, [])
+        late_writes.note_late_write(database, late, [])
     assert table.job.state is JobState.ROLLED_BACK
