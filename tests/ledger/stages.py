@@ -47,6 +47,14 @@ def soaked(table: JobTable) -> None:
     table.put(cut_over_at=sa.func.clock_timestamp() - timedelta(days=3))
 
 
+def proven_again(table: JobTable) -> None:
+    services.verify(table.database, table.job_id, "ana")
+    table.advance()
+    for lease in table.take():
+        table.check(lease)
+    table.advance(3)
+
+
 def late_write(table: JobTable) -> None:
     """A worker that had lost its lease finds that it may have written after all."""
     with table.begin() as connection:

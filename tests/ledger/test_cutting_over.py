@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable
-from stages import AUTO, copied, late_write, target_of, verified
+from stages import AUTO, copied, late_write, proven_again, target_of, verified
 
 from orchestrator import services
 from orchestrator import tables as t
@@ -104,14 +104,6 @@ def a_day_passes(table: JobTable) -> None:
     with table.begin() as connection:
         connection.execute(sa.update(t.target).values(verdict_at=t.target.c.verdict_at - day))
         connection.execute(sa.update(t.step).values(since=t.step.c.since - day))
-
-
-def proven_again(table: JobTable) -> None:
-    services.verify(table.database, table.job_id, "ana")
-    table.advance()
-    for lease in table.take():
-        table.check(lease)
-    table.advance(3)
 
 
 def next_of(table: JobTable) -> str:

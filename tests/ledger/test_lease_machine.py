@@ -173,7 +173,7 @@ class Leases(RuleBasedStateMachine):
     @rule(works=st.booleans())
     def a_person_retries(self, works: bool) -> None:
         with self.table.begin() as connection:
-            parked.retry_batches(connection, self.table.job_id)
+            parked.retry_batches(connection, self.table.job_id, parked.batches(connection, self.table.job_id))
             parked.retry_records(connection, self.table.job_id)
         self.the_laws_hold()
         if works:
@@ -282,13 +282,15 @@ def _count_without_taking_back(
 original_count = copies._count
 
 
-def _expired_without_a_new_generation(connection: sa.Connection, job_ids: list[int], limit: int) -> list[int]:
+def _expired_without_a_new_generation(
+    connection: sa.Connection, job_ids: list[int], limit: int
+) -> tuple[int, list[int]]:
     connection.execute(
         sa.update(t.batch)
         .where(t.batch.c.state == BatchState.LEASED, t.batch.c.lease_until < sa.func.clock_timestamp())
         .values(state=BatchState.READY, lease_owner=None, lease_until=None)
     )
-    return []
+    return 0, []
 
 
 def test_a_fence_that_does_not_look_is_noticed_within_a_hundred_lives(database: Database) -> None:
