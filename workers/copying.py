@@ -17,7 +17,7 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
-from workers.fencing import Fence
+from workers.fencing import Fence, wait_for_erasures
 from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
 from workers.preparing import prepare
@@ -288,6 +288,8 @@ def _require_few_gone(work: Work, count: int) -> None:
 def _require_any(work: Work, otherwise: str) -> None:
     source = work.move.source
     if work.source.index.info.kind is not Kind.POD and not work.source.page(source).ids:
+        with work.database.begin() as connection:
+            wait_for_erasures(connection, source)
         raise NeedsOperator(
             f"{source} lists no ids any more: {otherwise}",
             next_step=f"restore it and resume, or `vecfleet cancel {work.job.id}`",
@@ -301,6 +303,7 @@ def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> 
     with work.database.begin() as connection:
         total = removals.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
         if total > allowed:
+            wait_for_erasures(connection, work.move.source)
             raise NeedsOperator(
                 f"{total} {why}", next_step=f"if that is meant, `vecfleet set {job.id} missing {total}` and resume"
             )

@@ -6,6 +6,8 @@ A record may be of a tenant by where it goes, by where it comes from, and by wha
 from collections.abc import Sequence
 from functools import cache
 
+import sqlalchemy as sa
+
 from migrations.routing import Owner, Router
 from orchestrator.ledger import erasures
 from vecfleet import names
@@ -16,7 +18,10 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Index
 from vecfleet.tenancy.fences import subject_of
 from workers.placing import Placed
-from workers.work import Work
+from workers.work import Later, Work
+
+# An erasure ends by itself; a look at the job table costs little.
+_ERASED_SOON_S = 1.0
 
 
 class Fence:
@@ -71,6 +76,12 @@ def _delete(index: Index, namespace: str, ids: Sequence[str]) -> None:
     for start in range(0, len(ids), index.limits.delete_ids):
         some = ids[start : start + index.limits.delete_ids]
         patiently(lambda some=some: index.delete(namespace, some))  # type: ignore[misc]
+
+
+def wait_for_erasures(connection: sa.Connection, source: str) -> None:
+    """Raise Later while a tenant is being erased: what is not there may be theirs, and leaves the books with them."""
+    if erasures.under_way(connection):
+        raise Later(_ERASED_SOON_S, f"a tenant is being erased: what {source} lacks may be theirs")
 
 
 def drop_if_empty(index: Index, namespace: str) -> None:

@@ -21,6 +21,7 @@ from orchestrator.guards import removal_cap
 from orchestrator.ledger import copies
 from orchestrator.model import LISTED_LATE
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
+from workers.fencing import wait_for_erasures
 from workers.work import Work
 
 # A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
@@ -64,6 +65,8 @@ def list_namespace(work: Work) -> Rest | None:
     held = max(move.planned, move.listed - move.erased)
     if not listing.found_any and held:
         work.look_again(f"{move.source} lists no ids yet")
+        with work.database.begin() as connection:
+            wait_for_erasures(connection, move.source)
         raise Refused(f"{move.source} lists no ids, though it held {held} records before")
     if work.job.passes == 1:
         _require_most(work, move.planned - listing.found)
@@ -75,6 +78,8 @@ def _require_most(work: Work, lacking: int) -> None:
     move, job = work.move, work.job
     allowed = removal_cap(move.planned) if job.missing_allowed is None else job.missing_allowed
     if lacking > allowed:
+        with work.database.begin() as connection:
+            wait_for_erasures(connection, move.source)
         raise NeedsOperator(
             f"{move.source} lists {move.planned - lacking} ids, though {move.planned} records were planned",
             next_step=f"if {lacking} were deleted since, `vecfleet set {job.id} missing {lacking}` and resume; if not, "

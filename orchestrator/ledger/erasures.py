@@ -13,6 +13,8 @@ from vecfleet.errors import NotFound
 
 _NOW = sa.func.clock_timestamp()
 _E, _B = t.erasure.c, t.batch.c
+# Erasures take seconds, a thousand namespaces ten. One without a certificate for so long ended without one.
+_GIVEN_UP_AFTER = sa.text("interval '15 minutes'")
 
 
 def begin(connection: sa.Connection, subject: str, who: str) -> int:
@@ -56,6 +58,19 @@ def wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:
     since = sa.func.extract("epoch", _NOW - _E.quiet_at)
     waited = float(connection.execute(sa.select(since).where(_E.id == number)).scalar_one())
     return max(0.0, quiet_s - waited)
+
+
+def under_way(connection: sa.Connection) -> bool:
+    """Whether a tenant is being erased: the fence stands, and no certificate says yet that its ids left the books."""
+    later = t.erasure.alias("later")
+    done = (
+        sa.select(later.c.id)
+        .where(later.c.subject == _E.subject, later.c.id > _E.id, later.c.certificate.is_not(None))
+        .correlate(t.erasure)
+        .exists()
+    )
+    begun = sa.and_(_E.certificate.is_(None), _E.lifted_at.is_(None), _E.at > _NOW - _GIVEN_UP_AFTER, ~done)
+    return bool(connection.execute(sa.select(sa.select(_E.id).where(begun).exists())).scalar_one())
 
 
 def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 from in_one_process import TARGET, One
 
 from orchestrator.ledger import erasures
-from orchestrator.states import BatchKind
+from orchestrator.states import BatchKind, JobState
 from vecfleet.names import Tenant
 from vecfleet.stores.memory import MemoryIndex
 from vecfleet.tenancy.fences import subject_of
@@ -46,3 +46,31 @@ def test_a_write_that_comes_after_the_erasure_of_its_tenant_is_taken_away_again(
         one.deliver()
     assert held_up == [TARGET] and one.table.rows(BatchKind.COPY)
     assert one.index.namespace(TARGET) is None
+
+
+def test_a_source_that_empties_while_somebody_is_erased_waits_for_the_end_of_it(one: One) -> None:
+    # Given a source that is gone once it was listed, while a tenant is being erased
+    one.table.advance()
+    one.deliver()
+    with one.table.begin() as connection:
+        number = erasures.begin(connection, subject_of(Tenant("bob")), "a person")
+    one.index.delete_namespace("s")
+
+    def looked() -> str | None:
+        for row in one.table.rows(BatchKind.COPY):
+            one.table.set_batch(row.id, run_after=None)
+        one.table.advance()
+        one.deliver()
+        one.table.advance()
+        return one.table.rows(BatchKind.COPY)[0].error_text
+
+    def waits() -> bool:
+        return "a tenant is being erased: what s lacks may be theirs" in (looked() or "")
+
+    # When its batches look, past every lag, then they wait, and the job goes on
+    assert any(waits() for _ in range(20)) and one.table.job.state is JobState.RUNNING
+    # And when the erasure has ended, and none of it was theirs, then a person is asked
+    with one.table.begin() as connection:
+        erasures.certify(connection, number, "a person", {})
+    assert any(looked() is not None and one.table.job.state is JobState.PAUSED for _ in range(20))
+    assert "s lists no ids any more" in (one.table.job.reason or "")
