@@ -27,7 +27,7 @@ demo: $(INSTALLED)
 
 test: lint
 	@$(PYTHON) -m tests.browser.chromium
-	@$(PYTHON) -m pytest -n 2
+	@$(PYTHON) -m pytest -n 2 --dist worksteal
 
 browser: $(INSTALLED)
 	@bin/browser
