@@ -153,7 +153,7 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
             step = "rolling back" if doing is _S.ROLLING_BACK else "rolled back"
             return step, "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
         case _:
-            return "copying", "records", totals.settled, totals.expected
+            return "copying", "records", totals.settled - totals.parked, totals.expected
 
 
 def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> tuple[float | None, float | None]:

@@ -21,7 +21,7 @@ from orchestrator.ledger.differences import Since
 from orchestrator.ledger.reads import JobRow, Reading, Spent
 from orchestrator.model import Target
 from orchestrator.next_steps import next_steps
-from orchestrator.states import JOB_ENDED, BatchKind
+from orchestrator.states import JOB_ENDED, BatchKind, JobState
 from vecfleet import names
 from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
@@ -281,10 +281,21 @@ def to_json(report: Report) -> dict[str, Any]:
             ],
         },
         "issues": list(report.issues),
-        "way_back": job.way_back,
+        "way_back": way_back(job),
         "audit_head": report.audit_head,
         "next_steps": steps_after(report),
     }
+
+
+def way_back(job: JobRow) -> str:
+    """How the job's effect can be taken back from where it is now."""
+    match job.state:
+        case JobState.CLEANED:
+            return f"`vecfleet plan reverse {job.id}`"
+        case JobState.ROLLED_BACK:
+            return "it was rolled back: nothing of it is left to take back"
+        case _:
+            return job.way_back
 
 
 def steps_after(report: Report) -> list[str]:

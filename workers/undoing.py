@@ -65,7 +65,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
             work.look_again(f"{namespace} still lists ids")
         return {"dropped": False}
     if not work.lease.intended:  # else that was asked before, and what is there now came by us
-        work.look_again(f"{namespace} lists no ids")
+        work.look_again(f"{namespace} lists no ids, as it should; one more look once reads cannot lag any more")
 
     def before() -> None:
         with work.database.begin() as connection:

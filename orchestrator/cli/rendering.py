@@ -10,7 +10,7 @@ from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration, headline
 from orchestrator.ledger.reads import JobRow, Totals
 from orchestrator.progress import Progress, state_counts
-from orchestrator.reports import QUERY_TEST, Report
+from orchestrator.reports import QUERY_TEST, Report, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -208,5 +208,5 @@ def report(found: Report) -> None:
         say(f"  at targets since    {found.since}")
     for issue in found.issues:
         say(f"  issue: {issue}", style="yellow")
-    say(f"  way back            {job.way_back}")
+    say(f"  way back            {way_back(job)}")
     say(f"  audit head          {found.audit_head or '(nothing is sealed yet)'}")

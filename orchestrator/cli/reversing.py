@@ -12,6 +12,7 @@ from orchestrator.cli.output import JobId, Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
 from orchestrator.ledger import jobs, moves
+from orchestrator.states import JobState
 from vecfleet.errors import Refused
 
 
@@ -28,6 +29,11 @@ def reverse(
             found = jobs.get(connection, job)
             namesakes = jobs.namesakes(connection, found)
             targets = [target.namespace for target in moves.targets_of_job(connection, job)]
+        if found.state is JobState.ROLLED_BACK:
+            raise Refused(
+                f"job {job} was rolled back: nothing of it is left to take back",
+                next_step="`vecfleet jobs` lists the others",
+            )
         if namesakes:
             other, name = namesakes[0]
             raise Refused(

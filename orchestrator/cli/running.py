@@ -59,7 +59,9 @@ def up(
         record = up_in_background(command, settings.vecfleet_home)
         typer.echo(exports(record.environment))
         err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
-        err.print("next: vecfleet audit, once these lines are pasted; vecfleet down stops it all")
+        err.print("the export lines join a shell to it. A shell that has them cannot start another: use a new one then")
+        err.print("to end it: vecfleet down")
+        err.print("next: vecfleet audit")
         return
     stack = Stack(
         settings.vecfleet_home,

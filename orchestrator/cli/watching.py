@@ -19,6 +19,7 @@ from orchestrator.ledger.reads import Reading
 from orchestrator.next_steps import missing_processes
 from orchestrator.progress import Progress, progress, rests
 from orchestrator.states import JobState
+from orchestrator.wording import counted
 from vecfleet.errors import Unreachable, VecfleetError
 
 _LOOK_EVERY_S = 0.25
@@ -153,8 +154,10 @@ def headline(seen: Progress) -> str:
         parts.append(f"{seen.rate:,.0f}/s")
     if seen.eta_seconds is not None:
         parts.append(f"ETA {duration(seen.eta_seconds)}")
-    if reading.undecided or reading.parked_batches:
-        parts.append(f"parked: {reading.undecided} records, {reading.parked_batches} batches")
+    if reading.totals.parked:
+        parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
+    if reading.parked_batches:
+        parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
     if job.reason:
         parts.append(job.reason)
     return " · ".join(parts)

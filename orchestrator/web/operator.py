@@ -209,7 +209,11 @@ def _looking(router: APIRouter, operators: Operators) -> None:
             case "yaml":
                 body = yaml.safe_dump(reports.migration_log(found), sort_keys=False, allow_unicode=True)
                 return Response(body, media_type="application/yaml")
-        return pages.page("report.html", session, {"report": found, "steps": reports.steps_after(found)})
+        return pages.page(
+            "report.html",
+            session,
+            {"report": found, "steps": reports.steps_after(found), "way_back": reports.way_back(found.job)},
+        )
 
 
 def _saying(request: Request, sessions: Sessions, response: Response) -> Response:

@@ -90,7 +90,7 @@ def proof(verdict_at: datetime, back: TakenBack | None = None) -> Proof:
 
 
 def test_a_copy_counts_records_at_its_mean_rate_since_the_start() -> None:
-    seen = progress(reading(totals=totals(expected=400, listed=300, written=90, identical=8, gone=1, parked=1)))
+    seen = progress(reading(totals=totals(expected=400, listed=300, written=91, identical=8, gone=1, parked=1)))
     assert (seen.step, seen.unit, seen.done, seen.total) == ("copying", "records", 100, 400)
     assert seen.percent == 25.0
     assert seen.rate == 10.0
