@@ -53,7 +53,7 @@ def test_a_job_leads_to_its_tasks_and_a_task_to_its_job(world: World, page: str,
     # Given a job that ran while Flower watched
     world.fill(alma=20, bruno=10)
     world.start_dispatcher()
-    world.start_worker()
+    world.start_worker("--task-events")  # from its first task on, or those before Flower asks are not shown
     at = f"http://127.0.0.1:{flower.port}"
     world.until("Flower knows the worker", lambda: "vecfleet-" in httpx.get(f"{at}/workers", auth=ACCOUNT).text)
     job_id = world.apply(world.plan(SMALL))

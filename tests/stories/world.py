@@ -79,9 +79,9 @@ class World:
             self.start_dispatcher()
         return self
 
-    def start_worker(self) -> Process:
+    def start_worker(self, *options: str) -> Process:
         name = f"worker{len(self.workers) + 1}"
-        self.workers.append(self._launch(name, ["orchestrator", "worker"]))
+        self.workers.append(self._launch(name, ["orchestrator", "worker", *options]))
         return self.workers[-1]
 
     def start_dispatcher(self) -> Process:
