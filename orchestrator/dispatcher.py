@@ -67,6 +67,9 @@ _REST_PER_LOOK = 4.0
 # Where it is decided whether to cut over or to repair.
 _READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
 
+# How the reason of a job begins that cannot be advanced, and what leads to the reason it had before.
+_STUCK, _BEFORE = "the dispatcher cannot advance it and keeps trying:", ". Before: "
+
 log = structlog.get_logger("vecfleet.dispatcher")
 
 
@@ -82,7 +85,6 @@ class Dispatcher:
         self._ticks = 0
         self._rests_until: dict[int, float] = {}
         self._budget_seen: dict[int, int] = {}
-        self._stuck: dict[int, tuple[str, str | None]] = {}  # by which error, and the reason before
 
     def run(self) -> None:
         """Tick until stopped. An unreachable job table is waited out, never given up on."""
@@ -117,7 +119,6 @@ class Dispatcher:
         for job_id in live:
             try:
                 wakeups += self._tend(job_id)
-                self._say_stuck(job_id, None)
             except Unreachable:
                 raise
             except Exception as error:
@@ -126,17 +127,14 @@ class Dispatcher:
                 self._say_stuck(job_id, type(error).__name__)
         return self._send(wakeups)
 
-    def _say_stuck(self, job_id: int, error: str | None) -> None:
-        """The job's reason tells that it cannot be advanced, once; and is what it was when it can be again."""
-        if (error is None) == (job_id not in self._stuck):
-            return
+    def _say_stuck(self, job_id: int, error: str) -> None:
+        """The job's reason tells that it cannot be advanced, and keeps what it was. Repeating it changes nothing."""
         with self.database.begin() as connection:
-            if error is None:
-                jobs.explain_instead(connection, job_id, _stuck_by(self._stuck[job_id][0]), self._stuck.pop(job_id)[1])
-            else:
-                before = jobs.get(connection, job_id).reason
-                jobs.explain(connection, job_id, _stuck_by(error))
-                self._stuck[job_id] = error, before
+            reason = jobs.reason_of(connection, job_id)
+            if not (reason or "").startswith(_STUCK):
+                jobs.explain(
+                    connection, job_id, f"{_STUCK} {error}; its log has the whole of it{_BEFORE}{reason or ''}"
+                )
 
     def _tend(self, job_id: int) -> list[Wakeup]:
         """Let one job take its next step, then fill its window."""
@@ -144,6 +142,8 @@ class Dispatcher:
             if time.monotonic() >= self._rests_until.get(job_id, 0.0):
                 self._look(connection, job_id)
             job = jobs.get(connection, job_id)
+            if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
+                jobs.explain(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             return batches.dispatch(connection, job_id, job.state, job.batch_window)
 
     def _look(self, connection: sa.Connection, job_id: int) -> None:
@@ -176,10 +176,6 @@ class Dispatcher:
             with self.database.begin() as connection:
                 batches.undispatch(connection, unsent)
         return len(wakeups) - len(unsent)
-
-
-def _stuck_by(error: str) -> str:
-    return f"the dispatcher cannot advance it and keeps trying: {error}; its log has the whole of it"
 
 
 def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:

@@ -298,9 +298,10 @@ def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
     )
 
 
-def explain_instead(connection: sa.Connection, job_id: int, was: str, reason: str | None) -> None:
-    """Replace this reason; another that came meanwhile stays."""
-    connection.execute(sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason == was).values(reason=reason))
+def reason_of(connection: sa.Connection, job_id: int) -> str | None:
+    """The reason alone: there also where the rest of the row cannot be understood."""
+    reason: str | None = connection.execute(sa.select(t.job.c.reason).where(t.job.c.id == job_id)).scalar_one()
+    return reason
 
 
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:

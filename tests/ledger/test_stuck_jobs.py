@@ -9,7 +9,7 @@ from stages import cleaning, verified
 from orchestrator import dispatcher, services
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import removals
+from orchestrator.ledger import jobs, removals
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
 from orchestrator.states import BatchKind, JobState
@@ -116,17 +116,37 @@ def test_a_job_that_the_dispatcher_cannot_advance_says_so_until_it_can(
 ) -> None:
     # Given a dispatcher, and a job whose next step breaks
     table = verified(database)
+    table.put(reason="ana asked for it")
     found = Dispatcher(database, make_app(redis_url), Counters(redis_url))
     broken = Mock(side_effect=ZeroDivisionError)
     monkeypatch.setattr(dispatcher, "advance", broken)
-    before = table.job.reason
     # When it looks at it, twice
     for _ in range(2):
         found.tick()
     # Then the job tells why nothing happens
     assert broken.call_count == 2
     assert "cannot advance it and keeps trying: ZeroDivisionError" in (table.job.reason or "")
-    # And no longer once it can
+    # And no longer once it can, though another dispatcher leads by then
     monkeypatch.undo()
-    found.tick()
-    assert table.job.reason == before
+    found.stop()
+    found.run()
+    Dispatcher(database, make_app(redis_url), Counters(redis_url)).tick()
+    assert table.job.reason == "ana asked for it"
+
+
+def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis_url: str) -> None:
+    # Given a job whose plan this version does not understand, and another
+    table, other = verified(database), verified(database, "u")
+    with table.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE job SET plan = '{}', plan_digest = 'unheard of' WHERE id = %(id)s", {"id": table.job_id}
+        )
+    services.verify(database, other.job_id, "ana")
+    # When the dispatcher looks at both
+    found = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    for _ in range(3):
+        found.tick()
+    # Then the one says so, and the other goes on
+    with table.begin() as connection:
+        assert "cannot advance it" in (jobs.reason_of(connection, table.job_id) or "")
+    assert [row for row in other.rows() if row.state in ("ready", "dispatched")]
