@@ -150,11 +150,11 @@ def _note_late_writes(work: Work) -> None:
         return
     try:
         late_writes.note_late_write(work.database, work.lease, sorted(work.wrote))
-    except Refused as error:
+    except (Refused, Unreachable) as error:
         log.error("a late write stays", why=error.message)
     try:
         fencing.take_away(work)
-    except StoreError as error:
+    except (StoreError, Unreachable) as error:
         log.error(
             "a late write of an erased tenant may stay: run `vecfleet forget` again", why=_why(error, error.message)
         )

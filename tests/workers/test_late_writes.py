@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from in_one_process import TARGET, One
 
+from orchestrator import late_writes
 from orchestrator.ledger import erasures
 from orchestrator.states import BatchKind, JobState
+from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.stores.memory import MemoryIndex
 from vecfleet.tenancy.fences import subject_of
@@ -74,3 +77,15 @@ def test_a_source_that_empties_while_somebody_is_erased_waits_for_the_end_of_it(
         erasures.certify(connection, number, "a person", {})
     assert any(looked() is not None and one.table.job.state is JobState.PAUSED for _ in range(20))
     assert "s lists no ids any more" in (one.table.job.reason or "")
+
+
+def test_what_came_too_late_is_taken_away_although_it_could_not_be_put_on_record(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job table that does not answer just when a late write is to be noted
+    held_up = frozen_at(one, monkeypatch, "upsert")
+    monkeypatch.setattr(late_writes, "note_late_write", Mock(side_effect=Unreachable("it does not answer")))
+    while not held_up:
+        one.table.advance()
+        one.deliver()
+    assert one.index.namespace(TARGET) is None
