@@ -6,6 +6,7 @@ serves all indexes and tells them apart by the port our end of the pass-through 
 
 import asyncio
 from typing import cast
+from weakref import WeakSet
 
 from emulator.http import Handler, HttpConnection
 from emulator.index import Index
@@ -17,12 +18,15 @@ HIGH_WATER = 1024 * 1024
 class Front(asyncio.Protocol):
     """Waits for enough bytes to tell, then hands the connection over."""
 
-    def __init__(self, handler: Handler, backend: "Backend", index: Index) -> None:
-        self._handler, self._backend, self._index = handler, backend, index
+    def __init__(
+        self, handler: Handler, backend: "Backend", index: Index, connections: "WeakSet[asyncio.Transport]"
+    ) -> None:
+        self._handler, self._backend, self._index, self._connections = handler, backend, index, connections
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._head += data
@@ -95,7 +99,8 @@ class Passage(asyncio.Protocol):
             self._onward.resume_reading()
 
     def onward_lost(self) -> None:
-        self._backend.passages.pop(self._local_port, None)
+        if self._backend.passages.get(self._local_port) is self:  # the port may be another passage's by now
+            del self._backend.passages[self._local_port]
         self.transport.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from emulator.calls import Call
-from emulator.errors import Hang, Refusal, Reset, not_found
+from emulator.errors import Hang, Refusal, Reset
 from emulator.front import Backend
 from emulator.gate import Gate, Job, Outcome
 from emulator.index import Index
@@ -52,7 +52,7 @@ class RpcServer:
             passage = self._backend.passages.get(local_port)
             try:
                 if passage is None:
-                    raise not_found("The connection is closed")
+                    raise Reset
                 index, headers = passage.index, dict(context.invocation_metadata())
 
                 def read(call: Call) -> Job:

@@ -4,9 +4,11 @@ import asyncio
 import functools
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakSet
 
 import uvloop
 
@@ -60,6 +62,7 @@ class Emulator:
     def __post_init__(self) -> None:
         options = self.options
         self._servers: dict[str, asyncio.Server] = {}
+        self._connections: defaultdict[int, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)  # by the index's port
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = CallLog(options.max_calls)
         self._faults = Faults()
@@ -114,8 +117,11 @@ class Emulator:
         kept = self._keeper.document("imports", index.id) if isinstance(self._keeper, Disk) else None
         imports = Imports(index, sources, self.options.import_delay_s, kept or {})
         plane = DataPlane(index, imports, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
+        # Whoever still has a connection to an index that was deleted would ask that one, and not its port's new index.
+        for transport in self._connections.pop(index.port, ()):
+            transport.abort()
         # The socket listens already, so whoever comes before the task has run waits in its backlog.
-        front = functools.partial(Front, plane.handle, self._backend, index)
+        front = functools.partial(Front, plane.handle, self._backend, index, self._connections[index.port])
         task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

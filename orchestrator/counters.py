@@ -38,6 +38,7 @@ class Counters:
         )
         self._noted: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._pushing = False
 
     def note(self, name: str, amount: int = 1) -> None:
@@ -48,10 +49,15 @@ class Counters:
                 threading.Thread(target=self._push_on, name="counters", daemon=True).start()
 
     def push(self) -> None:
-        """Add what was noted to what all have. Where Redis does not answer it is kept for the next time.
+        """Add what was noted to what all have: done when this returns, whichever thread had begun with it. Where Redis
+        does not answer it is kept for the next time.
 
         A request that was carried out though its answer got lost counts twice: these are figures, not accounts.
         """
+        with self._one_at_a_time:
+            self._push()
+
+    def _push(self) -> None:
         with self._lock:
             noted, self._noted = self._noted, Counter()
         if not noted:

@@ -203,7 +203,8 @@ def _held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[s
 
     Under `dual` the application itself writes there what is in the source.
     """
-    if work.job.passes == 1 or work.lease.found is None or work.job.plan.policies.writers == "dual":
+    worked_before = "written" in (work.lease.found or {})
+    if work.job.passes == 1 or not worked_before or work.job.plan.policies.writers == "dual":
         return set()
     recorded = work.recorded(target.id)
     never = [one for one in sent if one.source_id not in recorded]
@@ -282,7 +283,7 @@ def _require_few_gone(work: Work, count: int) -> None:
     if not job.plan.policies.quiet_passes:
         _require_any(work, "what it held is not counted as gone")
     why = f"records of {source} were listed and are not there any more; they would count as gone"
-    _require_under_cap(work, "gone", count, max(work.move.planned, work.move.listed), why)
+    _require_under_cap(work, "lacking", count, max(work.move.planned, work.move.listed), why)
 
 
 def _require_any(work: Work, otherwise: str) -> None:

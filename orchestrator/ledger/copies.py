@@ -93,7 +93,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    found = counts | {"changed": outcome.changed, "removed": outcome.removed}
+    found = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
     batches.done(connection, lease, found, usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)

@@ -243,7 +243,9 @@ def any_intended(connection: sa.Connection, job_id: int) -> bool:
 
 
 def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], name: str, count: int) -> int:
-    """Put on record that this batch found so many records `name` ("missing", "removed"); returns the source's total.
+    """Put on record that this batch found so many records `name`; returns the source's total.
+
+    "missing", "removed" or "lacking", but none of the names that a move counts: the batch may never finish.
 
     The move's row is held until the commit, so that batches at work side by side see each other's: one that would go
     over a cap rolls back. Raises Fenced.

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import httpx
 import pytest
 import yaml
 from pinecone import Pinecone
-from pinecone.errors.exceptions import UnauthorizedError
+from pinecone.errors.exceptions import PineconeConnectionError, ServiceError, UnauthorizedError
+
+from orchestrator.embedded.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -69,6 +71,36 @@ def test_what_was_acknowledged_survives_a_kill_at_the_same_address(tmp_path: Pat
         index = pc.index("things")
         assert index.describe_index_stats().namespaces["n"].vector_count == 49
         assert index.fetch(ids=["8"], namespace="n").vectors["8"].metadata == {"n": 8.0}
+
+
+def test_who_kept_a_connection_to_a_deleted_index_reaches_the_new_one_at_its_port() -> None:
+    port = free_port()
+    with emulator("--index-ports", f"{port}-{port}") as (ready, _):
+        # Given clients with a connection to an index that is deleted meanwhile
+        pc = Pinecone(api_key="x", host=ready["control"])
+        pc.create_index(name="old", dimension=2, metric="cosine")
+        host = pc.describe_index("old").host
+        rest = pc.index(host=host)
+        grpc = Pinecone(api_key="x", host=ready["control"], grpc_scheme="http").index(host=host, grpc=True)
+        for client in (rest, grpc):
+            client.describe_index_stats()
+        pc.delete_index("old")
+
+        # When another index gets its port
+        pc.create_index(name="new", dimension=3, metric="cosine")
+        assert pc.describe_index("new").host == host
+
+        # Then it is that one they talk to
+        for client in (rest, grpc):
+            assert reconnected(client.describe_index_stats).dimension == 3
+
+
+def reconnected(ask: Callable[[], Any]) -> Any:
+    """The answer; a request that finds its connection closed may be made once more."""
+    try:
+        return ask()
+    except (PineconeConnectionError, ServiceError):
+        return ask()
 
 
 def test_a_wrong_key_is_refused_on_both_planes() -> None:

@@ -3,9 +3,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
+from orchestrator.embedded import Redis
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
 
@@ -49,6 +51,15 @@ def lease_of() -> Callable[..., Lease]:
         )
 
     return lease_of
+
+
+@pytest.fixture
+def counters_url(redis_server: Redis) -> str:
+    """An empty Redis that no thread of an earlier test still counts in."""
+    url = redis_server.url.removesuffix("/0") + "/1"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
 
 
 @pytest.fixture

@@ -9,9 +9,12 @@ from job_table import planned
 
 from orchestrator import services
 from orchestrator.guards import missing_cap, removal_cap
-from orchestrator.states import BatchKind, JobState, MoveState
-from vecfleet.stores.base import Fetched
+from orchestrator.states import BatchKind, BatchState, JobState, MoveState
+from vecfleet.errors import Unavailable
+from vecfleet.records import Record
+from vecfleet.stores.base import Fetched, Written
 from vecfleet.stores.memory import MemoryIndex
+from workers import lane
 
 Open = Callable[..., One]
 
@@ -128,6 +131,43 @@ def test_a_namespace_that_is_away_for_a_while_is_not_taken_for_empty(
     services.resume(one.table.database, one.table.job_id, "ana")
     one.until(JobState.CUT_OVER)
     assert (one.table.move.written, one.table.move.gone) == (COUNT - gone, gone)
+
+
+@pytest.mark.parametrize("writers", ["freeze", "delta"])
+def test_what_a_batch_found_gone_counts_once_although_it_failed_after_it_had_found_that(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None], writers: str
+) -> None:
+    # Given a listed source of which the application deletes a record
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers=writers)
+    one.table.advance()
+    one.deliver()
+    one.index.delete("s", ["r05"])
+
+    # When the target takes nothing for a while, so that its batch fails when it has noted that one is gone
+    with monkeypatch.context() as patched:
+        patched.setattr(lane, "_FIRST_WAIT_S", 0.001)
+        patched.setattr(lane, "_LONGEST_WAIT_S", 0.001)
+        patched.setattr(MemoryIndex, "upsert", unavailable)
+        eventually(lambda: one.deliver() and noted(one))
+    assert noted(one) == [(BatchState.READY, {"lacking": 1})]
+
+    # Then it counts as gone when the batch is done
+    def verified() -> bool:
+        one.table.advance()
+        one.deliver()
+        return one.table.job.state is JobState.VERIFIED
+
+    eventually(verified)
+    move = one.table.move
+    assert (move.listed, move.written, move.gone) == (COUNT, COUNT - 1, 1)
+
+
+def noted(one: One) -> list[tuple[BatchState, dict[str, int]]]:
+    return [(row.state, row.found) for row in one.table.rows(BatchKind.COPY) if row.found]
+
+
+def unavailable(index: MemoryIndex, namespace: str, records: list[Record]) -> Written:
+    raise Unavailable("it takes nothing")
 
 
 def test_records_that_a_person_says_were_deleted_meanwhile_count_as_gone(open_job: Open) -> None:

@@ -175,7 +175,12 @@ def request_bytes(record: Record) -> int:
 
 def _channel(host: str) -> grpc.Channel:
     place = urlsplit(host if "://" in host else f"https://{host}")
-    options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        # Connections are this lane's own: else it would share those of whoever dialed the same address before.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
     if place.scheme == "http":
         return grpc.insecure_channel(place.netloc, options)
     certificates = os.environ.get("SSL_CERT_FILE")
