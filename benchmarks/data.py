@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from vecfleet.records import Record
+from benchmarks.fleet import Running
+from vecfleet.records import MetadataValue, Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
@@ -14,6 +15,7 @@ from vecfleet.stores.pinecone import PineconeStore
 METADATA_BYTES = 500
 NAMESPACES = 10
 _WRITTEN_AT_ONCE = 40  # 1.6 MB of request at 3,072 dimensions
+_WRITTEN_BYTES = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,20 @@ def fill(settings: Settings, load: Load) -> IndexInfo:
         for start in range(0, count, _WRITTEN_AT_ONCE):
             index.upsert(namespace, records[start : start + _WRITTEN_AT_ONCE])
     return info
+
+
+def fill_one(fleet: Running, index: str, records: int, dimension: int, text: str = "") -> None:
+    """An index of one namespace, `twin`: random vectors, each with this text, or without metadata."""
+    store = PineconeStore(fleet.settings)
+    fields = {"_values": {"type": "dense_vector", "dimension": dimension, "metric": "cosine"}}
+    wanted = IndexInfo(index, Kind.DENSE, dimension, "cosine", host="", schema={"fields": fields})
+    opened = store.open(store.create_like(index, wanted, "aws", "us-east-1"))
+    values = np.random.default_rng(7).standard_normal((min(records, 1_000), dimension)).astype("<f4")
+    metadata: dict[str, MetadataValue] = {"text": text} if text else {}
+    at_once = int(_WRITTEN_BYTES / (values.itemsize * dimension + len(text) + 100))
+    for start in range(0, records, min(at_once, 1_000)):
+        numbers = range(start, min(start + min(at_once, 1_000), records))
+        opened.upsert("twin", [Record(f"r{n:07}", values[n % 1_000].tobytes(), metadata=metadata) for n in numbers])
 
 
 def _records(rng: np.random.Generator, namespace: str, dimension: int, count: int) -> Iterator[Record]:

@@ -104,6 +104,14 @@ def migrate(running: Running, index: str, creator: str) -> JobTimes:
     )
 
 
+def applied(running: Running, index: str) -> int:
+    """A job that regroups every namespace of an index, which nobody else uses."""
+    policies = Policies(exclusive=True, cut_over="none", soak_seconds=0)
+    options = CreatorsOptions(index=index, grouping=Grouping(creator=WHO), common=Common(policies=policies))
+    plan = plan_creators(running.fleet.store, options, now=datetime.now(UTC))
+    return applying.apply(running.fleet, plan, who=WHO, no_backup=True)
+
+
 def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
     """Wait until a job is verified. How many records it copied, and the seconds from its start to the last of them."""
     reached(fleet, job_id, JobState.VERIFIED)

@@ -196,6 +196,11 @@ class Plan(_Part):
         return frozenset(self.takes_back)
 
     @cached_property
+    def ids_files(self) -> dict[str, str]:
+        """The id source of each namespace that has one."""
+        return {move.source: move.ids_file for move in self.moves if move.ids_file is not None}
+
+    @cached_property
     def _writers(self) -> Counter[str | None]:
         """How many moves write to each target; under None those that may write to any."""
         return Counter(move.to for move in self.moves)

@@ -17,7 +17,7 @@ def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = N
 
     `into` is the target's store, where it is not the source's.
     """
-    files = {move.source: move.ids_file for move in plan.moves if move.ids_file is not None}
+    files = plan.ids_files
     surveyor = Surveyor(store, Surveyor(into) if into is not None else None)
     return surveyor.survey(plan.source.index, plan.target.index, count_ids(root, files) if files else None)
 

@@ -1,19 +1,22 @@
 """The composition root: Settings in, the concrete things out. The one place that knows every class it wires.
 
-A store's libraries are loaded where it is first used: a command that only reads the job table starts in half the time.
+Libraries are loaded where they are first used: a command that only reads the job table starts in half the time.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from celery import Celery
 from pydantic import SecretStr
 
-from orchestrator import queue, schema
+from orchestrator import schema
 from orchestrator.ledger.database import Database
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import Store
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,23 @@ class Fleet:
     """What a process of the fleet works with; each part is made on first use, in the process that uses it."""
 
     settings: Settings
+    keeps_plans: bool = False
+    """Of its statements, as workers want it: `Database` says more."""
 
     @cached_property
     def database(self) -> Database:
         if self.settings.database_url is None:
             raise BadInput("DATABASE_URL is not set", next_step=JOIN)
-        database = Database(self.settings.database_url.get_secret_value(), pool_size=self.settings.worker_threads + 2)
+        url, pool_size = self.settings.database_url.get_secret_value(), self.settings.worker_threads + 2
+        database = Database(url, pool_size, keeps_plans=self.keeps_plans)
         with database.begin() as connection:
             schema.require_current(connection)
         return database
 
     @cached_property
-    def celery(self) -> Celery:
+    def celery(self) -> "Celery":
+        from orchestrator import queue
+
         if self.settings.wake_ups is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         return queue.make_app(self.settings.wake_ups.get_secret_value())

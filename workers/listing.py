@@ -180,9 +180,9 @@ def _after(record_id: str, last_id: str) -> bool:
 
 def _pages(work: Work, namespace: str, token: str | None) -> Iterator[tuple[list[str], str | None]]:
     """Pages of ids with the token to read the next one by; an unusable token starts over."""
-    planned = next((move for move in work.job.plan.moves if move.source == namespace), None)
-    if planned is not None and planned.ids_file is not None:
-        yield from _pages_of_file(work.settings.vecfleet_root, planned.ids_file, namespace)
+    file = work.job.plan.ids_files.get(namespace)
+    if file is not None:
+        yield from _pages_of_file(work.settings.vecfleet_root, file, namespace)
         return
     try:
         page = work.source.page(namespace, token)

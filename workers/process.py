@@ -86,7 +86,7 @@ _building = threading.Lock()
 
 @cache
 def _process(pid: int) -> Process:
-    return Process(Fleet(Settings.load()))
+    return Process(Fleet(Settings.load(), keeps_plans=True))
 
 
 def process() -> Process:

@@ -14,8 +14,8 @@ _HELP = "Move vectors between namespaces, prove that nothing was lost, and be ab
 # In the order of the help: what is typed → module and function.
 COMMANDS = {
     "doctor": "looking:doctor",
-    "audit": "looking:audit",
-    "analyze": "looking:analyze_namespace",
+    "audit": "auditing:audit",
+    "analyze": "auditing:analyze_namespace",
     "plan creators": "planning:creators",
     "plan index": "planning:index",
     "plan export": "exports:export",
@@ -28,8 +28,8 @@ COMMANDS = {
     "backup restore": "backups:restore",
     "show": "looking:show",
     "apply": "planning:apply",
-    "jobs": "looking:jobs",
-    "status": "looking:status",
+    "jobs": "jobs:jobs",
+    "status": "jobs:status",
     "retry": "steering:retry",
     "verify": "steering:verify",
     "pass": "steering:another_pass",

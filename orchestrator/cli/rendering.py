@@ -1,4 +1,4 @@
-"""Plans, jobs, audits and reports as text."""
+"""Plans, audits and reports as text."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,7 @@ from migrations.auditing import IndexAudit
 from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
-from orchestrator.cli.watching import duration, headline
-from orchestrator.ledger.reads import JobRow, Totals
-from orchestrator.progress import Progress, state_counts
+from orchestrator.cli.watching import duration
 from orchestrator.reports import QUERY_TEST, Report, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
@@ -129,46 +127,6 @@ def estimate(found: Plan) -> None:
         f"{total.read_units:,.0f} read units · {total.write_units:,.0f} write units · "
         f"{total.egress_bytes / 1e6:,.1f} MB egress · ${total.dollars:,.4f} · {duration(total.seconds)}"
     )
-
-
-def jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
-    say_table(
-        (">job", "state", "from", "to", ">records", ">settled", "by", "started", "reason"),
-        (
-            (
-                row.id,
-                row.state.replace("_", " "),
-                row.source,
-                row.target,
-                f"{totals.expected:,}",
-                f"{totals.settled:,}",
-                row.created_by,
-                f"{row.created_at:%Y-%m-%d %H:%M}",
-                row.reason,
-            )
-            for row, totals in found
-        ),
-    )
-
-
-def status(seen: Progress) -> None:
-    say(headline(seen), style="bold")
-    totals = seen.reading.totals
-    say(f"namespaces: {state_counts(totals.namespaces)}")
-    if seen.reading.since.total:
-        say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
-    for wait in seen.waits:
-        say(f"waits: {wait}", style="yellow")
-    say_table(
-        ("from", "to", "state", ">settled", ">of", "reason"),
-        (
-            (view.source, view.target, view.state, f"{view.settled:,}", f"{view.expected:,}", view.reason)
-            for view in seen.namespaces
-        ),
-    )
-    more = sum(totals.namespaces.values()) - len(seen.namespaces)
-    if more > 0:
-        say(f"… and {more:,} more")
 
 
 def report(found: Report) -> None:

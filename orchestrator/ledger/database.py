@@ -17,12 +17,18 @@ _CONNECT_TIMEOUT_S = 5
 
 
 class Database:
-    """An engine whose connections time out rather than hang. Build it after a fork, never before."""
+    """An engine whose connections time out rather than hang. Build it after a fork, never before.
 
-    def __init__(self, url: str, pool_size: int = 10) -> None:
+    `keeps_plans` is for who looks single rows up by their keys, again and again, as workers do: Postgres then plans
+    such a statement once. Whoever joins all rows of a job has them planned each time: a plan from before there were any
+    reads all of one table for each row of another.
+    """
+
+    def __init__(self, url: str, pool_size: int = 10, *, keeps_plans: bool = False) -> None:
         options = (
             f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS} "
-            f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+            f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS} "
+            f"-c plan_cache_mode={'auto' if keeps_plans else 'force_custom_plan'}"
         )
         self.engine = sa.create_engine(
             url,

@@ -7,15 +7,19 @@ The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are im
 needs Celery, Postgres, or a package of ours but `vecfleet`.
 """
 
-from vecfleet.tenancy.async_client import DelphiPineconeClient
-from vecfleet.tenancy.audit import TenantAuditLogger
-from vecfleet.tenancy.client import PineconeDelphiClient, PineconeServerlessManager, get_delphi_client
-from vecfleet.tenancy.erasing import Erased
-from vecfleet.tenancy.guard import TenantGuard
-from vecfleet.tenancy.metrics import QueryMetrics
-from vecfleet.tenancy.places import TenantIsolationError
-from vecfleet.tenancy.providers import CachedRoutes, FileRoutes, HttpRoutes, RedisRoutes
-from vecfleet.tenancy.rollout import Rollout, use_creator_namespaces, use_delphi_namespaces, use_serverless
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vecfleet.tenancy.async_client import DelphiPineconeClient
+    from vecfleet.tenancy.audit import TenantAuditLogger
+    from vecfleet.tenancy.client import PineconeDelphiClient, PineconeServerlessManager, get_delphi_client
+    from vecfleet.tenancy.erasing import Erased
+    from vecfleet.tenancy.guard import TenantGuard
+    from vecfleet.tenancy.metrics import QueryMetrics
+    from vecfleet.tenancy.places import TenantIsolationError
+    from vecfleet.tenancy.providers import CachedRoutes, FileRoutes, HttpRoutes, RedisRoutes
+    from vecfleet.tenancy.rollout import Rollout, use_creator_namespaces, use_delphi_namespaces, use_serverless
 
 __all__ = [
     "CachedRoutes",
@@ -36,3 +40,23 @@ __all__ = [
     "use_delphi_namespaces",
     "use_serverless",
 ]
+
+_MODULES = {
+    "async_client": ("DelphiPineconeClient",),
+    "audit": ("TenantAuditLogger",),
+    "client": ("PineconeDelphiClient", "PineconeServerlessManager", "get_delphi_client"),
+    "erasing": ("Erased",),
+    "guard": ("TenantGuard",),
+    "metrics": ("QueryMetrics",),
+    "places": ("TenantIsolationError",),
+    "providers": ("CachedRoutes", "FileRoutes", "HttpRoutes", "RedisRoutes"),
+    "rollout": ("Rollout", "use_creator_namespaces", "use_delphi_namespaces", "use_serverless"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when it is asked for: who needs only what evidence looks like waits for no SDK."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"vecfleet.tenancy.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,151 @@
+"""How much of its allowance the fleet uses, how often it is refused, and how soon it is back after a storm of 429s.
+
+    python -m benchmarks.limits [--json FILE]
+
+The emulator enforces a tenth of the documented limits, so that the limit binds and not this machine, and the job is
+allowed the same tenth (`set JOB pace 0.1`). Rates and refusals come from the emulator's own log. Limits that count
+whole seconds (`window`) and limits that let no burst through (`bucket`) are both tried. The first seconds, in which an
+unknown allowance begins at half, are left out.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from benchmarks.data import fill_one
+from benchmarks.figures import Figure, entry, show
+from benchmarks.fleet import WHO, Running, applied, reached, running
+from benchmarks.reach import Reach
+from benchmarks.showing import machine
+from orchestrator import services
+from orchestrator.states import JobState
+
+DIMENSION = 8
+WARM_UP_S, WINDOW_S, STORM_S = 6.0, 10.0, 10.0
+SHARE = 0.1
+FETCHES_PER_S, LISTS_PER_S, UPSERT_BYTES_PER_S = 100.0, 200.0, 50e6
+USED, REFUSED, RECOVERED = Reach(0.95, at_least=True), Reach(0.005), Reach(5.0)
+_HEAVY = "x" * 30_000  # with such metadata it is the bytes of upserts that bind
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    before, console, found = machine(), Console(width=110), []
+    with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
+        for shape in ("window", "bucket"):
+            with console.status(shape):
+                found += [*fetching(fleet, shape), *writing(fleet, shape)]
+        with console.status("a storm"):
+            found += stormed(fleet)
+    show(console, f"a tenth of the documented limits; load {before['load_before'][0]}", found)
+    if given.json is not None:
+        body = {"benchmark": "limits", "machine": before, "measures": [entry(one) for one in found]}
+        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def fetching(fleet: Running, shape: str) -> Iterator[Figure]:
+    """Copying many small records: fetches of the index bind. Then a verification by ids: listings do."""
+    job = begun(fleet, f"fetch-{shape}", 20_000, "", shape)
+    calls = watched(fleet, "fetch", WARM_UP_S, WINDOW_S)
+    yield from of_calls(f"fetch, {shape}", calls, FETCHES_PER_S * SHARE)
+    limit(fleet, "off", shape)
+    services.set_lever(fleet.fleet.database, job, WHO, "pace", 1.0)
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    limit(fleet, f"x{SHARE / 2:g}", shape)
+    services.set_lever(fleet.fleet.database, job, WHO, "pace", SHARE / 2)
+    services.verify(fleet.fleet.database, job, WHO, level="ids")
+    calls = watched(fleet, "list", WARM_UP_S, WINDOW_S)
+    yield from of_calls(f"list, {shape}", calls, LISTS_PER_S * SHARE / 2)
+    ended(fleet, job, shape)
+
+
+def writing(fleet: Running, shape: str) -> Iterator[Figure]:
+    """Copying records with much metadata into one namespace: the bytes of its upserts bind."""
+    job = begun(fleet, f"upsert-{shape}", 4_000, _HEAVY, shape)
+    calls = watched(fleet, "upsert", WARM_UP_S, WINDOW_S)
+    allowed = UPSERT_BYTES_PER_S * SHARE
+    used = sum(call["bytes_in"] for call in calls if call["status"] == 200) / WINDOW_S / allowed
+    yield Figure(f"bytes of upserts, {shape}: used of what is allowed", used, "×", USED)
+    yield refused(f"bytes of upserts, {shape}", calls)
+    ended(fleet, job, shape)
+
+
+def stormed(fleet: Running) -> Iterator[Figure]:
+    """Every fetch is refused for ten seconds. How long until nine tenths of the allowance are used again."""
+    job = begun(fleet, "storm", 30_000, "", "window")
+    time.sleep(WARM_UP_S)
+    faults = f"{fleet.settings.pinecone_controller_host}/_emulator/faults"
+    httpx.post(faults, json={"operation": "fetch", "status": 429}).raise_for_status()
+    time.sleep(STORM_S)
+    httpx.delete(faults).raise_for_status()
+    over = time.time()
+    calls = watched(fleet, "fetch", 0.0, 2 * WINDOW_S)
+    times = [call["time"] for call in calls if call["status"] == 200]
+    yield Figure("after a storm of 429s of 10 s: until 90 % are used again", recovery_s(times, over), "s", RECOVERED)
+    ended(fleet, job, "window")
+
+
+def recovery_s(times: Sequence[float], over: float) -> float:
+    """Seconds until the first second in which nine tenths of the allowance were used; infinite if there is none."""
+    wanted = 0.9 * FETCHES_PER_S * SHARE
+    starts = [at for at in times if sum(at <= other < at + 1.0 for other in times) >= wanted]
+    return min(starts) - over if starts else float("inf")
+
+
+def of_calls(name: str, calls: Sequence[Mapping[str, Any]], allowed_per_s: float) -> Iterator[Figure]:
+    used = sum(call["status"] == 200 for call in calls) / WINDOW_S / allowed_per_s
+    yield Figure(f"{name}: used of what is allowed", used, "×", USED)
+    yield refused(name, calls)
+
+
+def refused(name: str, calls: Sequence[Mapping[str, Any]]) -> Figure:
+    share = sum(call["status"] == 429 for call in calls) / max(1, len(calls))
+    return Figure(f"{name}: answered 429", share, "×", REFUSED)
+
+
+def begun(fleet: Running, index: str, records: int, text: str, shape: str) -> int:
+    """A job over one namespace that keeps to a tenth of the limits, which are those of the emulator."""
+    fill_one(fleet, index, records, DIMENSION, text)
+    limit(fleet, f"x{SHARE:g}", shape)
+    job = applied(fleet, index)
+    services.set_lever(fleet.fleet.database, job, WHO, "pace", SHARE)
+    return job
+
+
+def limit(fleet: Running, limits: str, shape: str) -> None:
+    url = f"{fleet.settings.pinecone_controller_host}/_emulator/limits"
+    httpx.post(url, json={"limits": limits, "shape": shape}).raise_for_status()
+
+
+def watched(fleet: Running, operation: str, after_s: float, for_s: float) -> list[dict[str, Any]]:
+    """What the emulator's log has of one operation from then on, for so long."""
+    time.sleep(after_s)
+    url = f"{fleet.settings.pinecone_controller_host}/_emulator/calls"
+    since = httpx.get(url, params={"counts": "1"}, timeout=60).raise_for_status().json()["last_seq"]
+    began = time.time()
+    time.sleep(for_s)
+    parameters = {"operation": operation, "since": since}
+    calls = httpx.get(url, params=parameters, timeout=60).raise_for_status().json()["calls"]
+    return [call for call in calls if began <= call["time"] < began + for_s]
+
+
+def ended(fleet: Running, job: int, shape: str) -> None:
+    limit(fleet, "off", shape)
+    services.set_lever(fleet.fleet.database, job, WHO, "pace", 1.0)
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    services.cancel(fleet.fleet.database, job, WHO)
+    reached(fleet.fleet, job, JobState.CANCELLED)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""What a fleet takes that must not grow with what it moves: memory of a worker, and bytes on the wire for each record.
+
+    python -m benchmarks.memory [--records 10000 1000000] [--json FILE]
+
+The same workers copy and verify so many records of 8 dimensions, the few first, and the largest resident size of one
+is watched meanwhile. Then records of 3,072 dimensions are copied: what was sent and answered of fetches and upserts
+is in the emulator's log.
+"""
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+from rich.console import Console
+
+from benchmarks.data import fill_one
+from benchmarks.figures import Figure, entry, show
+from benchmarks.fleet import WHO, Running, applied, end, reached, running
+from benchmarks.reach import Reach
+from benchmarks.showing import machine
+from orchestrator.embedded.record import Record
+from orchestrator.states import JobState
+from vecfleet.records import FLOAT32_BYTES
+
+DIMENSION, WIDE, WIDE_RECORDS = 8, 3_072, 2_000
+GROWTH, ON_THE_WIRE = Reach(1.1), Reach(2.1)
+_WATCH_S = 0.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, nargs=2, default=[10_000, 1_000_000], metavar=("FEW", "MANY"))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    before, console = machine(), Console(width=110)
+    with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
+        with console.status("copying"):
+            found = [*growing(fleet, *given.records), wire(fleet)]
+    show(console, f"{WIDE_RECORDS:,} wide records; load {before['load_before'][0]}", found)
+    if given.json is not None:
+        body = {"benchmark": "memory", "machine": before, "measures": [entry(one) for one in found]}
+        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def growing(fleet: Running, few: int, many: int) -> Iterator[Figure]:
+    copied(fleet, "warm-up", few, DIMENSION)
+    sizes = []
+    for records in (few, many):
+        with Watch(fleet) as watch:
+            seconds = copied(fleet, f"grows-{records}", records, DIMENSION)
+        sizes.append(watch.largest)
+        yield Figure(f"worker with {records:,} records", watch.largest / 1e6, "MB")
+        yield Figure(f"from apply until {records:,} are verified", seconds, "s")
+    yield Figure(f"worker with {many:,} records / with {few:,}", sizes[1] / sizes[0], "×", GROWTH)
+
+
+def wire(fleet: Running) -> Figure:
+    """Of a copy alone: its verification, which reads once more, is left out by the namespace that it reads."""
+    copied(fleet, "wide", WIDE_RECORDS, WIDE)
+    url = f"{fleet.settings.pinecone_controller_host}/_emulator/calls"
+
+    def sent(operation: str, namespace: str) -> int:
+        asked = {"operation": operation, "index": "wide", "namespace": namespace}
+        calls = httpx.get(url, params=asked, timeout=60).raise_for_status().json()["calls"]
+        return sum(call["bytes_in"] + call["bytes_out"] for call in calls)
+
+    total = sent("fetch", "twin") + sent("upsert", f"creator_{WHO}_twin_twin")
+    values = WIDE * FLOAT32_BYTES * WIDE_RECORDS
+    return Figure(f"bytes on the wire of a copy / its {WIDE:,}-d values", total / values, "×", ON_THE_WIRE)
+
+
+def copied(fleet: Running, index: str, records: int, dimension: int) -> float:
+    """Seconds from `apply` until so many records are copied and verified."""
+    fill_one(fleet, index, records, dimension)
+    began = time.monotonic()
+    job = applied(fleet, index)
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    seconds = time.monotonic() - began
+    end(fleet.fleet, job)
+    return seconds
+
+
+class Watch:
+    """The largest resident size of a worker process while this is open, in bytes."""
+
+    def __init__(self, fleet: Running) -> None:
+        record = Record.read(fleet.state_dir)
+        assert record is not None, "a stack that runs is on record"
+        self._workers = [psutil.Process(one.pid) for one in record.processes if one.name.startswith("worker")]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.largest = 0
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(_WATCH_S):
+            self.largest = max(self.largest, *(one.memory_info().rss for one in self._workers))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

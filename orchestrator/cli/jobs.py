@@ -1,0 +1,114 @@
+"""Commands about the jobs there are: `jobs`, `status`. Typed again and again, so little is loaded for them."""
+
+from collections.abc import Iterable
+from datetime import UTC
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
+from orchestrator.cli.session import fleet
+from orchestrator.cli.watching import PROVEN, headline, look, watch
+from orchestrator.ledger import reads
+from orchestrator.ledger.reads import JobRow, Totals
+from orchestrator.progress import Progress, state_counts
+from orchestrator.states import JobState
+
+
+def jobs(as_json: Json = False) -> None:
+    """List all jobs, the newest first."""
+    with fleet() as parts, parts.database.begin() as connection:
+        found = reads.every(connection)
+    steps = [f"vecfleet status {found[0][0].id}"] if found else ["vecfleet audit"]
+    if as_json:
+        listed = [
+            {
+                "job": row.id,
+                "state": row.state,
+                "reason": row.reason,
+                "source_index": row.source,
+                "target_index": row.target,
+                "records": totals.expected,
+                "settled": totals.settled,
+                "created_by": row.created_by,
+                "created_at": row.created_at.astimezone(UTC).isoformat(),
+            }
+            for row, totals in found
+        ]
+        say_json({"jobs": listed, "next_steps": steps})
+        return
+    if found:
+        _say_jobs(found)
+    else:
+        say("there are no jobs yet")
+    say_next(steps)
+
+
+def status(
+    job: JobId,
+    watching: Annotated[bool, typer.Option("--watch", help="Stay until the job rests.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Show at most so many namespaces.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show how far a job is, why it waits, and what to do next. With --watch, 0 only if it ends verified or beyond."""
+    with fleet() as parts:
+        if watching:
+            state = look(parts, job, namespaces=0).reading.job.state
+            watch(parts, job, _hoped_for(state), as_json=as_json)
+            return
+        seen = look(parts, job, namespaces=limit)
+    if as_json:
+        say_json(seen.to_json())
+        return
+    _say_status(seen)
+    say_next(seen.next_steps)
+
+
+def _hoped_for(state: JobState) -> frozenset[JobState]:
+    if state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
+        return frozenset({JobState.ROLLED_BACK})
+    if state in (JobState.CANCELLING, JobState.CANCELLED):
+        return frozenset({JobState.CANCELLED})
+    if state is JobState.CLEANING:
+        return frozenset({JobState.CLEANED})
+    return PROVEN
+
+
+def _say_jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
+    say_table(
+        (">job", "state", "from", "to", ">records", ">settled", "by", "started", "reason"),
+        (
+            (
+                row.id,
+                row.state.replace("_", " "),
+                row.source,
+                row.target,
+                f"{totals.expected:,}",
+                f"{totals.settled:,}",
+                row.created_by,
+                f"{row.created_at:%Y-%m-%d %H:%M}",
+                row.reason,
+            )
+            for row, totals in found
+        ),
+    )
+
+
+def _say_status(seen: Progress) -> None:
+    say(headline(seen), style="bold")
+    totals = seen.reading.totals
+    say(f"namespaces: {state_counts(totals.namespaces)}")
+    if seen.reading.since.total:
+        say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
+    for wait in seen.waits:
+        say(f"waits: {wait}", style="yellow")
+    say_table(
+        ("from", "to", "state", ">settled", ">of", "reason"),
+        (
+            (view.source, view.target, view.state, f"{view.settled:,}", f"{view.expected:,}", view.reason)
+            for view in seen.namespaces
+        ),
+    )
+    more = sum(totals.namespaces.values()) - len(seen.namespaces)
+    if more > 0:
+        say(f"… and {more:,} more")
