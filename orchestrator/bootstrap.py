@@ -3,7 +3,7 @@
 Libraries are loaded where they are first used: a command that only reads the job table starts in half the time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ class Fleet:
     """What a process of the fleet works with; each part is made on first use, in the process that uses it."""
 
     settings: Settings
-    keeps_plans: bool = False
+    keeps_plans: bool = field(default=False, kw_only=True)
     """Of its statements, as workers want it: `Database` says more."""
 
     @cached_property

@@ -30,6 +30,10 @@ TASKS = {
     _K.UNDO: ("vecfleet.undo_batch", "cleanup"),
     _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
 }
+SAME_QUEUE = {
+    kind: frozenset(other for other, (_, its) in TASKS.items() if its == queue) for kind, (_, queue) in TASKS.items()
+}
+"""The kinds that whoever serves a kind's queue serves as well."""
 # A batch that no worker acknowledged this long is handed out again by Redis; the lease makes the duplicate harmless.
 _VISIBILITY_TIMEOUT_S = 3_600
 

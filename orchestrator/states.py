@@ -191,7 +191,10 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
 }
 
 BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
-    _B.READY: {_B.DISPATCHED: "the dispatcher sends its wake-up"},
+    _B.READY: {
+        _B.DISPATCHED: "the dispatcher sends its wake-up",
+        _B.LEASED: "a worker that was soon done goes on with it",
+    },
     _B.DISPATCHED: {
         _B.LEASED: "a worker takes it",
         _B.READY: "its wake-up was lost, or its job is pausing",

@@ -52,6 +52,11 @@ class Process:
         self._jobs: dict[int, tuple[str, Job]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing is to be begun any more."""
+        return leaving.is_set()
+
     def index(self, store: str, info: IndexInfo) -> Index:
         """The index as pinned by host when the job was made; opened once a process.
 

@@ -15,6 +15,7 @@ from orchestrator import late_writes, retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
+from orchestrator.queue import SAME_QUEUE
 from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, BatchKind
 from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
@@ -25,22 +26,42 @@ from workers.lane import Lane
 from workers.process import Process
 from workers.work import Fenced, Later, NotProven, NotWhole, Work
 
+# A wake-up costs a worker some milliseconds, which is as much as a small namespace's batch: it is worth so much work.
+# Not more, for what a task does after its first batch, Flower does not show.
+_WORTH_A_WAKE_UP_S = 0.5
+
 log = structlog.get_logger("vecfleet.worker")
 
 
 def run(process: Process, batch_id: int, generation: int) -> None:
-    """Work one wake-up. A stale one is a cheap no-op. Safe to call twice, and from two processes at once."""
+    """Work one wake-up, and where that was soon done, further batches that its queue would have brought.
+
+    A stale one is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease, and
+    nothing else is shared. Dies between two batches: the dispatcher sends what is due.
+    """
+    began = time.monotonic()
     with process.database.once() as connection:
         lease = leasing.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
-        if lease is None:
-            return
-        job = process.job(connection, lease)
+        job = process.job(connection, lease) if lease is not None else None
+    while lease is not None and job is not None and _work_on(process, lease, job) and _goes_on(process, began):
+        with process.database.once() as connection:
+            kinds = SAME_QUEUE[lease.kind]
+            lease = leasing.lease_next(connection, job.id, kinds, process.owner, process.settings.lease_seconds)
+            job = process.job(connection, lease) if lease is not None else None
+
+
+def _goes_on(process: Process, began: float) -> bool:
+    return not process.leaving and time.monotonic() - began < _WORTH_A_WAKE_UP_S
+
+
+def _work_on(process: Process, lease: Lease, job: Job) -> bool:
+    """Whether it is done; whatever else became of it is on record."""
     with _told_of(lease), process.holder.holding(lease) as held:
         try:
             work = _work(process, held, job)
         except (BadInput, StoreError) as error:
             _cannot_begin(process, lease, error)
-            return
+            return False
         started = time.monotonic()
         try:
             _STEPS[lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
@@ -49,6 +70,9 @@ def run(process: Process, batch_id: int, generation: int) -> None:
             _note_late_writes(work)
         except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
             _settle_failure(work, error, int((time.monotonic() - started) * 1_000))
+        else:
+            return True
+    return False
 
 
 def _told_of(lease: Lease) -> AbstractContextManager[object]:

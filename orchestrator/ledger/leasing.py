@@ -1,13 +1,17 @@
 """Taking a lease: one statement that fences, and reads with the batch whatever its work will need.
 
+A wake-up names its batch. A worker whose batch was soon done also takes the next one that is due, without a wake-up.
+
 Every batch begins with it, so what comes in its row is asked for nowhere again: the move, the manifest and the target;
 and the job is read only when its row has changed.
 """
 
 import time
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator import tables as t
 from orchestrator.ledger import moves
@@ -31,7 +35,26 @@ def _is(column: Any, value: str) -> Any:
     return column == sa.literal_column(f"'{value}'")
 
 
-def _taking() -> sa.Select[Any]:
+def _woken() -> list[Any]:
+    """The batch that a wake-up names, unless the wake-up is stale."""
+    return [_B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)]
+
+
+def _next_due() -> list[Any]:
+    """The batch that the dispatcher would send first, if it is of these kinds and nobody else is about to take it."""
+    due = (
+        sa.select(_B.id)
+        .where(_B.job_id == sa.bindparam("job"), _is(_B.state, BatchState.READY))
+        .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
+        .order_by(_B.seq, _B.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return [_B.id == due, _B.kind == sa.any_(sa.bindparam("kinds", type_=ARRAY(sa.Text)))]
+
+
+def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     workable = sa.or_(
         *(
             sa.and_(_is(t.job.c.state, state), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
@@ -49,10 +72,7 @@ def _taking() -> sa.Select[Any]:
     )
     taken = (
         sa.update(t.batch)
-        .where(
-            _B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)
-        )
-        .where(t.job.c.id == _B.job_id, workable)
+        .where(*which, t.job.c.id == _B.job_id, workable)
         .values(
             state=BatchState.LEASED,
             attempts=_B.attempts + 1,
@@ -82,14 +102,26 @@ def _taking() -> sa.Select[Any]:
     )
 
 
-_TAKE = _taking()
+_TAKE, _TAKE_NEXT = _taking(_woken()), _taking(_next_due())
 
 
 def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
     """Take the batch, or None where the wake-up is stale or its job is not to be worked on now."""
+    return _take(connection, _TAKE, {"batch": batch_id, "of": generation}, owner, seconds)
+
+
+def lease_next(
+    connection: sa.Connection, job_id: int, kinds: Collection[BatchKind], owner: str, seconds: float
+) -> Lease | None:
+    """Take what is due next of a job, where it is of these kinds; else None, and the dispatcher sends it."""
+    return _take(connection, _TAKE_NEXT, {"job": job_id, "kinds": sorted(kinds)}, owner, seconds)
+
+
+def _take(
+    connection: sa.Connection, query: sa.Select[Any], which: dict[str, Any], owner: str, seconds: float
+) -> Lease | None:
     asked = time.monotonic()
-    taking = {"batch": batch_id, "of": generation, "owner": owner, "seconds": seconds}
-    row = connection.execute(_TAKE, taking).one_or_none()
+    row = connection.execute(query, {**which, "owner": owner, "seconds": seconds}).one_or_none()
     if row is None:
         return None
     parts: dict[str, dict[str, Any]] = {"move": {}, "target": {}}

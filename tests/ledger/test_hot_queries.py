@@ -16,7 +16,7 @@ from job_table import JobTable, plan_of, planned
 from orchestrator.ledger import batches, checks, evidence, leasing, moves, parked, reads
 from orchestrator.ledger.database import Database
 from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import JobState
+from orchestrator.states import BatchKind, JobState
 
 MOVES, BATCHES_EACH = 2_000, 50
 WINDOW = 160  # room for 64 more than are under way
@@ -104,6 +104,9 @@ def heartbeat(connection: sa.Connection, table: JobTable) -> None:
 QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
     "what is due": lambda c, table: batches.dispatch(c, table.job_id, JobState.RUNNING, WINDOW),
     "a lease": take_one,
+    "what a worker goes on with": lambda c, table: leasing.lease_next(
+        c, table.job_id, [BatchKind.COPY], "worker", 60.0
+    ),
     "leases that ran out": lambda c, table: batches.expired(c, [table.job_id], MAX_ATTEMPTS),
     "wake-ups that were lost": lambda c, table: (
         batches.overdue(c, [table.job_id], 15.0),

@@ -1,0 +1,112 @@
+"""A worker whose batch was soon done goes on with what is due next: a small namespace is not worth its own wake-up."""
+
+from collections.abc import Iterator
+
+import pytest
+from in_one_process import TARGET, One, open_one, twenty_three
+from job_table import planned
+
+from orchestrator.ledger import leasing
+from orchestrator.model import Lease
+from orchestrator.queue import SAME_QUEUE
+from orchestrator.states import BatchKind, BatchState
+from vecfleet.errors import Unavailable
+from vecfleet.stores.memory import MemoryIndex
+from workers import lane, process, running
+
+SOURCES = ("a", "b", "c")
+
+
+@pytest.fixture
+def due(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[One]:
+    """A job over three namespaces that are to be listed."""
+    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP_S", 60.0)
+    held = {source: twenty_three()[:2] for source in SOURCES}
+    moves = [planned(source, f"{TARGET}-{source}", 2) for source in SOURCES]
+    with open_one(database_url, redis_url, held, *moves) as one:
+        one.table.start()
+        yield one
+
+
+def states(one: One, kind: BatchKind) -> list[str]:
+    return [row.state for row in one.table.rows(kind)]
+
+
+def wake_for_one(one: One) -> None:
+    [wakeup] = one.table.dispatch(window=1)
+    running.run(one.process, wakeup.batch_id, wakeup.generation)
+
+
+def test_one_wake_up_lists_every_small_namespace(due: One) -> None:
+    wake_for_one(due)
+    assert states(due, BatchKind.LIST) == [BatchState.DONE] * 3
+    assert [row.attempts for row in due.table.rows(BatchKind.LIST)] == [1, 1, 1]
+
+
+def test_what_comes_by_another_queue_is_left_to_who_serves_it(due: One) -> None:
+    wake_for_one(due)
+    assert states(due, BatchKind.COPY) == [BatchState.READY] * 3
+
+
+def test_what_was_sent_to_somebody_else_is_left_to_them(due: One) -> None:
+    first, second = due.table.dispatch(window=2)
+    running.run(due.process, first.batch_id, first.generation)
+    states = {row.id: row.state for row in due.table.rows(BatchKind.LIST)}
+    assert states[second.batch_id] == BatchState.DISPATCHED
+    assert sorted(states.values()) == [BatchState.DISPATCHED, BatchState.DONE, BatchState.DONE]
+
+
+def test_a_worker_that_was_long_at_its_batch_waits_for_the_next_wake_up(
+    due: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP_S", 0.0)
+    wake_for_one(due)
+    assert states(due, BatchKind.LIST) == [BatchState.DONE, BatchState.READY, BatchState.READY]
+
+
+def test_a_worker_that_leaves_begins_nothing_more(due: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = MemoryIndex.list_ids
+
+    def told_to_stop(index: MemoryIndex, *given: object, **more: object) -> object:
+        process.leaving.set()
+        return listing(index, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryIndex, "list_ids", told_to_stop)
+    try:
+        wake_for_one(due)
+    finally:
+        process.leaving.clear()
+    assert sorted(states(due, BatchKind.LIST))[1:] == [BatchState.READY] * 2
+
+
+def test_a_worker_whose_batch_failed_does_not_fail_at_the_next_ones_too(
+    due: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object, **__: object) -> None:
+        raise Unavailable("the service is away")
+
+    monkeypatch.setattr(lane, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(lane, "_LONGEST_WAIT_S", 0.001)
+    monkeypatch.setattr(MemoryIndex, "list_ids", unavailable)
+    wake_for_one(due)
+    assert [row.generation for row in due.table.rows(BatchKind.LIST)] == [
+        1,
+        0,
+        0,
+    ]  # one went back, two stay as they are
+
+
+def test_two_workers_at_once_go_on_with_different_batches(due: One) -> None:
+    taken: list[Lease | None] = []
+    with due.table.begin() as one, due.table.begin() as other:
+        for connection, owner in ((one, "one"), (other, "other")):
+            kinds = SAME_QUEUE[BatchKind.LIST]
+            taken.append(leasing.lease_next(connection, due.table.job_id, kinds, owner, 60.0))
+    assert len({lease.id for lease in taken if lease is not None}) == 2
+
+
+def test_nobody_goes_on_with_a_job_that_is_being_paused(due: One) -> None:
+    due.table.put(state="pausing")
+    with due.table.begin() as connection:
+        kinds = SAME_QUEUE[BatchKind.LIST]
+        assert leasing.lease_next(connection, due.table.job_id, kinds, "worker", 60.0) is None
