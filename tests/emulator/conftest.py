@@ -9,7 +9,7 @@ from pinecone import Pinecone, ServerlessSpec
 
 from emulator.server import Running, start
 
-HTTP = httpx.Client(timeout=30)  # one for all: making one costs more than a request
+HTTP = httpx.Client(timeout=60)  # one for all: making one costs more than a request
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from pinecone import Pinecone
 
 Make = Callable[..., Any]
-HTTP = httpx.Client(timeout=30)
+HTTP = httpx.Client(timeout=60)
 RECORD = {"id": "a", "values": [1.0, 2.0, 3.0]}
 
 
@@ -21,12 +21,18 @@ def host(pc: Pinecone, make_index: Make) -> str:
 
 def upsert(host: str, namespace: str = "n", records: int = 1) -> httpx.Response:
     vectors = [RECORD | {"id": f"{n}"} for n in range(records)]
-    return HTTP.post(f"{host}/vectors/upsert", json={"vectors": vectors, "namespace": namespace}, timeout=5)
+    return HTTP.post(f"{host}/vectors/upsert", json={"vectors": vectors, "namespace": namespace})
 
 
 def listed(host: str, namespace: str = "n") -> list[str]:
     answer = HTTP.get(f"{host}/vectors/list", params={"namespace": namespace}).json()
     return [item["id"] for item in answer["vectors"]]
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
 
 
 def test_a_fault_strikes_as_often_as_it_says_and_only_where_it_says(host: str, fault: Callable[..., None]) -> None:
@@ -70,8 +76,8 @@ def test_a_write_may_be_applied_and_its_answer_lost(
 def test_a_write_may_be_applied_and_never_answered(host: str, fault: Callable[..., None]) -> None:
     fault(operation="upsert", count=1, apply_first=True, hang=True)
     with pytest.raises(httpx.ReadTimeout):
-        HTTP.post(f"{host}/vectors/upsert", json={"vectors": [RECORD]}, timeout=0.3)
-    assert listed(host, "") == ["a"]
+        HTTP.post(f"{host}/vectors/upsert", json={"vectors": [RECORD]}, timeout=httpx.Timeout(60, read=0.3))
+    until("the write is there", lambda: listed(host, "") == ["a"])
 
 
 def test_a_connection_may_break_before_anything_happens(host: str, fault: Callable[..., None]) -> None:
@@ -82,10 +88,10 @@ def test_a_connection_may_break_before_anything_happens(host: str, fault: Callab
 
 
 def test_answers_may_be_slow(host: str, fault: Callable[..., None]) -> None:
-    fault(operation="upsert", delay_ms=200)
+    fault(operation="upsert", delay_ms=300)
     started = time.monotonic()
     assert upsert(host).status_code == 200
-    assert time.monotonic() - started >= 0.2
+    assert time.monotonic() - started > 0.25  # timers count whole milliseconds
 
 
 def test_faults_can_be_cleared_and_unknown_fields_are_refused(
@@ -143,9 +149,7 @@ def test_a_reader_that_lags_still_sees_what_was_deleted_or_replaced(
 def test_a_lag_ends_by_itself(host: str, fault: Callable[..., None]) -> None:
     fault(operation="reads", lag_ms=200)
     upsert(host, records=2)
-    deadline = time.monotonic() + 20
-    while records_of(host) != ["0", "1"]:
-        assert time.monotonic() < deadline, "the records never came into sight"
+    until("the records come into sight", lambda: records_of(host) == ["0", "1"])
 
 
 def test_an_upsert_may_get_through_in_part(host: str, fault: Callable[..., None]) -> None:

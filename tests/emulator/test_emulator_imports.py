@@ -63,7 +63,7 @@ def run(index: Any, uri: str, **options: Any) -> Any:
 
 
 def ended(describe: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (seen := describe()).status not in OVER:
         assert time.monotonic() < deadline, f"it never ended: {seen}"
     return seen
@@ -76,7 +76,7 @@ def test_every_namespace_folder_becomes_a_namespace(index: Any, buckets: Path) -
     (buckets / "b" / "dir" / "one" / "notes.log").write_text("not a record")
     id = index.start_import(uri="s3://b/dir/").id
     first = index.describe_import(id)
-    assert (first.status in ("Pending", "InProgress"), first.uri, first.finished_at) == (True, "s3://b/dir/", None)
+    assert (first.uri, first.finished_at is None) == ("s3://b/dir/", first.status not in OVER)
     done = ended(lambda: index.describe_import(id))
     assert (done.status, done.records_imported, done.percent_complete, done.error) == ("Completed", 1507, 100.0, None)
     assert done.finished_at >= done.created_at
@@ -88,7 +88,7 @@ def test_every_namespace_folder_becomes_a_namespace(index: Any, buckets: Path) -
 
 
 def test_an_import_is_seen_pending_then_in_progress_and_can_be_cancelled(control: str, buckets: Path) -> None:
-    emulator = start(port=0, imports=buckets, import_delay_s=2.0)
+    emulator = start(port=0, imports=buckets, import_delay_s=10.0)  # five of them pending, one half for each file
     try:
         pc = Pinecone(api_key="test", host=emulator.control)
         pc.create_index(name="slow", dimension=3)
@@ -97,7 +97,7 @@ def test_an_import_is_seen_pending_then_in_progress_and_can_be_cancelled(control
             write(buckets / "b", "n", rows(3, 10 * number + 1), f"{number}.parquet")
         id = index.start_import(uri="gs://b").id
         seen: list[tuple[str, int]] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not seen or seen[-1][1] == 0:
             assert time.monotonic() < deadline, seen
             found = index.describe_import(int(id))
@@ -201,7 +201,7 @@ def test_the_asyncio_and_the_grpc_client_drive_imports_too(control: str, index: 
             await remote.cancel_import(id)
             assert [(item.id, item.status) async for item in remote.list_imports()] == [(id, "Completed")]
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 120))
     remote = Pinecone(api_key="test", host=control, grpc_scheme="http").index(host=host, grpc=True)
     assert run(remote, "s3://c").records_imported == 3
     remote.cancel_import("2")

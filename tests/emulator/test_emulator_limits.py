@@ -103,7 +103,8 @@ def test_the_message_is_the_documented_one(control: str, pc: Pinecone, make_inde
     index = make_index()
     host = pc.describe_index("things").host
     index.upsert(vectors=[{"id": "a", "values": [1, 2, 3]}], namespace="n")
-    httpx.post(f"{control}/_emulator/limits", json={"limits": "x0.01", "shape": "bucket"}).raise_for_status()
+    # One request in a hundred seconds, so that the second comes too early whatever the machine does meanwhile
+    httpx.post(f"{control}/_emulator/limits", json={"limits": "x0.0001", "shape": "bucket"}).raise_for_status()
     with httpx.Client(base_url=host) as client:
         answers = [client.get("/vectors/fetch", params={"ids": "a", "namespace": "n"}) for _ in range(2)]
         upserts = [
@@ -115,7 +116,7 @@ def test_the_message_is_the_documented_one(control: str, pc: Pinecone, make_inde
     assert message.startswith("Request failed. You've reached the max fetch requests per second for index things.")
     assert "retry-after" not in answers[1].headers
     assert upserts[1].json()["code"] == 8
-    assert "the upsert QPS limit for namespace n (1 QPS). Pace your upsert requests" in upserts[1].json()["message"]
+    assert "the upsert QPS limit for namespace n (0.01 QPS). Pace your upsert requests" in upserts[1].json()["message"]
 
 
 @pytest.mark.parametrize("quota", ["read", "write", "egress"])

@@ -30,7 +30,7 @@ def emulator(*options: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[s
         yield json.loads(process.stdout.readline()), process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def test_the_seeds_are_the_first_users_index() -> None:
@@ -64,7 +64,7 @@ def test_what_was_acknowledged_survives_a_kill_at_the_same_address(tmp_path: Pat
         index.upsert(vectors=[{"id": str(n), "values": [n, 1], "metadata": {"n": n}} for n in range(50)], namespace="n")
         index.delete(ids=["7"], namespace="n")
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     with emulator("--data", str(tmp_path)) as (ready, _):
         pc = Pinecone(api_key="x", host=ready["control"])
         assert pc.describe_index("things").host == host
