@@ -9,15 +9,21 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 UNPRIVILEGED = "nobody"
 """On every Linux and macOS; an account of our own would change the machine's user list."""
 
 ELSEWHERE = Path("/var/lib/vecfleet")
 """Where root keeps the files of a database whose state folder that account cannot reach (as below /root)."""
+
+MAKE_TRIES = 5
+"""Whoever removes the last database takes `ELSEWHERE` away, perhaps just before another makes its folder there."""
 
 PASS_THROUGH = 0o711
 """Others may go through our folder to the file they own, and see nothing on the way."""
@@ -64,9 +70,10 @@ class Account:
             folder.mkdir()
             folder.chmod(PASS_THROUGH)
         else:
-            ELSEWHERE.mkdir(parents=True, exist_ok=True)
-            ELSEWHERE.chmod(PASS_THROUGH)
-            home = Path(tempfile.mkdtemp(dir=ELSEWHERE))
+            trying = Retrying(
+                retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(MAKE_TRIES), reraise=True
+            )
+            home = trying(_make_elsewhere)
             home.chmod(PASS_THROUGH)
             folder.symlink_to(home)
 
@@ -76,7 +83,7 @@ class Account:
         shutil.rmtree(home, ignore_errors=True)
         if folder.is_symlink():
             folder.unlink()
-            if not any(ELSEWHERE.iterdir()):
+            with suppress(OSError):  # another database of root's is there, or went at the same moment
                 ELSEWHERE.rmdir()
 
     def _reaches(self, folder: Path) -> bool:
@@ -86,3 +93,10 @@ class Account:
     def _group(self) -> str:
         assert self.name is not None
         return grp.getgrgid(pwd.getpwnam(self.name).pw_gid).gr_name
+
+
+def _make_elsewhere() -> Path:
+    """A folder of its own for one database."""
+    ELSEWHERE.mkdir(parents=True, exist_ok=True)
+    ELSEWHERE.chmod(PASS_THROUGH)
+    return Path(tempfile.mkdtemp(dir=ELSEWHERE))

@@ -106,10 +106,10 @@ class Process:
 
     def wait_until(self, ready: Callable[[], bool], patience_s: float) -> None:
         """Return once `ready()`; DidNotStart, with the end of its log, if it dies or is not ready in time."""
-        _wait(lambda: not self.alive() or ready(), patience_s)
+        came = _wait(lambda: not self.alive() or ready(), patience_s)
         if not self.alive():
             raise DidNotStart(f"{self.name} stopped {self.ending()} while starting.\n{self.log_tail()}")
-        if not ready():
+        if not came:
             raise DidNotStart(f"{self.name} runs but was not ready within {patience_s:g} s.\n{self.log_tail()}")
 
     def ending(self) -> str:

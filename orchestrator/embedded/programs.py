@@ -11,8 +11,8 @@ import psutil
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import DidNotStart, Process
 
-START_S = 60.0
-"""Python and its imports take 1 to 2 s; a loaded two-core machine may need this."""
+START_S = 180.0
+"""Python and its imports take 1 to 2 s; a slow machine on which much else starts may need this."""
 STOP_S = 15.0
 """A worker finishes the batch in its hands. One that takes longer is ended: the lease expires, the batch runs again."""
 
@@ -22,6 +22,8 @@ PYTHON = (sys.executable, "-P", "-m")
 
 EMULATOR_PORT = 5080
 """What its documentation says. The hundred ports after it are for its indexes."""
+CANNOT_LISTEN = "Cannot listen on port"
+"""How it says that its port is taken."""
 
 
 class Program:

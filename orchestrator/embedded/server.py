@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from orchestrator.embedded.ports import claim_port, forget_port
 from orchestrator.embedded.process import DidNotStart, Process
 
-START_TRIES = 5
+START_TRIES = 15
 PAUSE_S = 1.0
 """Between tries, for what passes: another program took the port, or the last of a killed server is still going."""
 

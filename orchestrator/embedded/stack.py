@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from orchestrator import schema
 from orchestrator.embedded import programs, scaling
-from orchestrator.embedded.ports import claim_port, free_port
+from orchestrator.embedded.ports import claim_port, forget_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
@@ -39,6 +39,12 @@ STOP_S = 30.0
 
 SUPERVISOR_STOP_S = 90.0
 """A supervisor stops its workers, then its servers: longer than both may take."""
+
+UP_S = 900.0
+"""A supervisor gives up by itself on a part that does not start: longer than all of them, one by one, may take."""
+
+PORT_TRIES = 5
+"""For the emulator, whose usual port every stack of this machine would like to have."""
 
 EMULATOR_KEY = "emulator"
 """The emulator takes any key but an empty one."""
@@ -143,12 +149,25 @@ class Stack:
             if self.settings.pinecone_controller_host:
                 self.environment["PINECONE_CONTROLLER_HOST"] = self.settings.pinecone_controller_host
         elif self.emulator:
-            emulator = programs.emulator(self.state_dir, self.load, keep=self.durable)
-            self._begin(emulator, self._servers)
+            emulator = self._begin_emulator()
             self.environment |= {
                 "PINECONE_API_KEY": EMULATOR_KEY,
                 "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
             }
+
+    def _begin_emulator(self) -> programs.Program:
+        """Two stacks that start at once both find its usual port free: the second one takes another."""
+        for tries_left in reversed(range(PORT_TRIES)):
+            emulator = programs.emulator(self.state_dir, self.load, keep=self.durable)
+            try:
+                self._begin(emulator, self._servers)
+                break
+            except DidNotStart as failure:
+                if not tries_left or programs.CANNOT_LISTEN not in failure.message:
+                    raise
+                self._servers.remove(emulator)
+                forget_port(self.state_dir, emulator.name)
+        return emulator
 
     def _serve(self, kind: type[Server]) -> str:
         server = kind(self.state_dir, durable=self.durable)
@@ -270,7 +289,7 @@ def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
         log = state_dir / "logs" / "supervisor.log"
     process = Process.launch("supervisor", command, log=log, cwd=Path.cwd(), env=os.environ)
     try:
-        process.wait_until(lambda: _ready_record(state_dir, process.pid) is not None, SUPERVISOR_STOP_S)
+        process.wait_until(lambda: _ready_record(state_dir, process.pid) is not None, UP_S)
     except BaseException:
         process.stop(SUPERVISOR_STOP_S)
         raise

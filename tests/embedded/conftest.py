@@ -23,7 +23,7 @@ nothing = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
 stack = Stack(folder, durable=durable, settings=nothing, tell=lambda sentence: print(sentence, file=sys.stderr))
 run(stack, lambda environment: print(exports(environment), flush=True))
 """
-START_S = 60.0  # takes 1 s; a loaded two-core machine may need this
+START_S = 180.0  # takes 1 s; a loaded two-core machine may need a hundred times that
 
 Supervisor = Callable[..., Process]
 

@@ -24,7 +24,7 @@ from vecfleet.settings import Settings
 
 Supervisor = Callable[..., Process]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
 
 
@@ -223,7 +223,7 @@ def test_a_process_born_under_a_recorded_pid_is_left_alone(sleeper: Process) -> 
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Process]:
-    process = Process.launch("sleeper", ["sleep", "60"], log=tmp_path / "log", cwd=tmp_path, env=os.environ)
+    process = Process.launch("sleeper", ["sleep", "600"], log=tmp_path / "log", cwd=tmp_path, env=os.environ)
     yield process
     process.stop(patience_s=PATIENCE_S)
 

@@ -1,5 +1,6 @@
 """The stack with what has a web address: the emulator with the seeds' index, and Flower."""
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from orchestrator.embedded import DidNotStart
-from orchestrator.embedded.ports import listening
+from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import Stack, down, up_in_background
 from vecfleet.settings import Settings
@@ -59,6 +60,24 @@ def test_the_emulator_keeps_its_indexes_and_their_addresses_from_one_up_to_the_n
         after = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
     # Then a job that was under way finds its index where it was
     assert after == before and after["indexes"]
+
+
+def test_of_two_stacks_that_find_the_emulators_usual_port_free_both_get_one(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a port that somebody takes between the look at it and the start of the emulator
+    contested, other = free_port(), free_port()
+    answers = iter([contested, other])
+    monkeypatch.setattr("orchestrator.embedded.programs.claim_port", lambda *_: next(answers))
+    with (
+        socket.create_server(("127.0.0.1", contested)),
+        Stack(state_dir, emulator=True, durable=False, settings=NOTHING) as stack,
+    ):
+        # Then it is at another, and answers there
+        address = stack.environment["PINECONE_CONTROLLER_HOST"]
+        assert address == f"http://127.0.0.1:{other}"
+        assert httpx.get(f"{address}/indexes", headers=key(stack)).json()["indexes"] == []
+        assert [process.name for process in recorded(state_dir).processes].count("emulator") == 1
 
 
 def test_up_in_the_background_returns_once_everything_is_ready(state_dir: Path) -> None:
