@@ -182,7 +182,9 @@ def test_shadow_reads_are_counted_with_their_overlap(
     one = {"creator": "a", "twin": "t", "old": [{"namespace": "old"}], "new": {"namespace": "creator_a_twin_t"}}
     with redis.Redis.from_url(redis_url) as server:
         server.set(REDIS_KEY, json.dumps({"routes": [one | {"side": "old", "job": 7}], "shadow_share": 1.0}))
-    client = PineconeDelphiClient("small", rollout=Rollout(CachedRoutes(RedisRoutes.at(redis_url)), flag=False))
+    client = PineconeDelphiClient(
+        "small", rollout=Rollout(CachedRoutes(RedisRoutes.at(redis_url, timeout_s=60)), flag=False)
+    )
 
     # When readers ask
     for _ in range(10):
@@ -193,5 +195,5 @@ def test_shadow_reads_are_counted_with_their_overlap(
     evidence = client.shadow.take()[7]
     assert (evidence.queries, evidence.errors, evidence.compared) == (10, 0, 10)
     assert evidence.mean_overlap == 0.75
-    assert 0 < evidence.p95_ms < float("inf")
+    assert evidence.p95_ms > 0 and sum(evidence.buckets) == 10
     assert client.shadow.take() == {}

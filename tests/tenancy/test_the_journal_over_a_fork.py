@@ -16,7 +16,7 @@ from vecfleet.tenancy.journal import Journal, Sides
 from vecfleet.tenancy.places import Place, Where
 from vecfleet.tenancy.providers import CachedRoutes
 
-CHILD_S = 20
+CHILD_S = 120
 here = Where(Tenant("ana", "coach"), "old", (Place("old"),), "", (Place("new"),), dual=True)
 book = Journal(Path(sys.argv[1]), fresh_s=0.0, abandoned_s=600.0)
 in_replay, for_ever = threading.Event(), threading.Event()
@@ -79,6 +79,6 @@ def test_children_of_a_busy_application_write_and_replay(tmp_path: Path, start: 
         [sys.executable, "-W", "ignore", "-c", FORKING, str(tmp_path / "journal")],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=570,
     )
     assert "all children did their work" in told.stdout, told.stdout + told.stderr

@@ -24,7 +24,7 @@ from vecfleet.tenancy.places import Place, Where
 SHARED, CREATOR, TWIN = "everybody", "ana", "coach"
 NEW = f"creator_{CREATOR}_twin_{TWIN}"
 ANAS = Tenant(CREATOR, TWIN)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture

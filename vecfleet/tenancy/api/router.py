@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from vecfleet import names
 from vecfleet.embedders import Embedder, embed_one, openai_embedder
@@ -32,6 +33,15 @@ from vecfleet.tenancy.api.users import TokenFile, User, bearer
 from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
 from vecfleet.tenancy.guard import TenantGuard
+
+
+class _Anything(PathConvertor):
+    """What Starlette's own `path` matches, and line feeds: they are refused by their field, not as an unknown page."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("anything", _Anything())
 
 
 def delphi_router(
@@ -119,7 +129,7 @@ def delphi_router(
             return NameVerdict(name=of.name, valid=False, reason=refusal.message)
         return NameVerdict(name=of.name, valid=True)
 
-    @router.delete("/twin/{twin_id:path}", responses=documented(404, 409))
+    @router.delete("/twin/{twin_id:anything}", responses=documented(404, 409))
     def delete_twin(twin_id: Annotated[TwinId, Path()], guard: Asker, of: Annotated[OfCreator, Query()]) -> Erased:
         """Erase one twin, and confirm that nothing of it is left."""
         return erase(guard, _creator(guard, of.creator_id), twin_id)
