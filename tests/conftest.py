@@ -6,6 +6,7 @@ start fails the tests that need it: a suite that skips them would prove nothing.
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 import redis
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from orchestrator.embedded import Postgres, Redis
@@ -23,13 +24,19 @@ from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = "migrated"
-EMULATOR_START_S = 30.0  # takes under 1 s; a loaded two-core machine may need this
+EMULATOR_START_S = 120.0  # takes under 1 s; a loaded two-core machine may need a hundred times that
+DROP_S = 60.0  # for a session that is ended to be gone
 
 _numbers = count(1)
 
 # The same examples in each run, here and in CI; `--hypothesis-profile=default` looks for others.
-settings.register_profile("repeatable", derandomize=True)
+# How long an example takes says something of the machine, not of our code.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
+
+# Of every request that names no time-out of its own: httpx's five seconds are few for a machine that does much else.
+for _kind in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _kind, 60.0)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -125,7 +132,18 @@ def _database(postgres: Postgres, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template)
     yield postgres.url_of(name)
-    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    _drop(postgres, name)
+
+
+def _drop(postgres: Postgres, name: str) -> None:
+    """Postgres itself waits five seconds for the sessions that it ends."""
+    deadline = time.monotonic() + DROP_S
+    while True:
+        try:
+            return _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+        except psycopg.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _execute(postgres: Postgres, statement: str, *names: str) -> None:

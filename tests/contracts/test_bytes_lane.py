@@ -26,6 +26,7 @@ from vecfleet.stores.pinecone.index import PineconeIndex
 
 NS = "creator_x_twin_y"
 KEY = "a key"
+DEADLINE_S = 60.0
 TRANSPORTS = ("rest", "grpc")
 KINDS = (Kind.DENSE, Kind.SPARSE, Kind.HYBRID)
 
@@ -228,7 +229,7 @@ def through(index: Index, host: str) -> PineconeIndex:
     """The same index, its lane led past that host."""
     info: IndexInfo = index.info
     sdk = PerProcess(lambda: Pinecone(api_key=KEY, host=info.host).index(host=info.host))
-    return PineconeIndex(info, sdk, BytesLane(replace(info, host=host), KEY, 5.0))
+    return PineconeIndex(info, sdk, BytesLane(replace(info, host=host), KEY, DEADLINE_S))
 
 
 @pytest.mark.parametrize("rewrite", REWRITES.values(), ids=REWRITES)
@@ -248,7 +249,7 @@ def test_a_record_in_a_form_that_the_lane_does_not_know_is_read_whole_by_the_sdk
 
     with service(index.info.host, rewrite) as host:
         # When the lane cannot tell what that is
-        lane = BytesLane(replace(index.info, host=host), KEY, 5.0)
+        lane = BytesLane(replace(index.info, host=host), KEY, DEADLINE_S)
         assert lane.fetch(NS, ["r1", "r2", "r3"]).records == {}
 
         # Then each record is read through the SDK, and nothing of it is missing
@@ -265,7 +266,7 @@ def test_records_spelt_as_ever_are_read_by_the_lane_beside_those_that_are_not(em
         return rewritten(vector, more=field(UNKNOWN, b"x") if vector.id == "new" else b"")
 
     with service(index.info.host, only_new) as host:
-        answer = BytesLane(replace(index.info, host=host), KEY, 5.0).fetch(NS, ["new", "old"])
+        answer = BytesLane(replace(index.info, host=host), KEY, DEADLINE_S).fetch(NS, ["new", "old"])
 
         assert (list(answer.records), answer.unreadable) == (["old"], ["new"])
         assert through(index, host).fetch(NS, ["new", "old"]).records == index.fetch(NS, ["new", "old"]).records

@@ -316,7 +316,7 @@ def test_ids_are_listed_in_byte_order_where_no_index_has_it(index: Index, empty_
         pages.append(page.ids)
         token = page.next_token
         if number == 1:
-            kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'vecfleet'"
+            kill = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'vecfleet'"
             ask(empty_database_url, kill + " AND datname = current_database()")
         if token is None:
             break

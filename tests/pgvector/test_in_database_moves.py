@@ -1,6 +1,7 @@
 """Copy and move inside one database: whole and proven, or not at all."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -261,15 +262,18 @@ def test_no_row_is_written_behind_a_moves_back(url: str, migration: NamespaceMig
             except psycopg.errors.UndefinedTable:
                 outcome.append("moved away")
 
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'embeddings_production'::regclass"
+
     def tell(step: str) -> None:
         if step.startswith("comparing"):
             late.start()
-            late.join(0.3)
+            while late.is_alive() and not ask(url, waiting):
+                time.sleep(0.02)
             outcome.append("waits" if late.is_alive() else "did not wait")
 
     late = threading.Thread(target=write)
     migration.run("production", "live", "move", tell=tell)
-    late.join(10)
+    late.join(120)
 
     # The writer waited; it went on with the table that it meant, which by then is a backup, or found none of that name
     assert outcome[0] == "waits"

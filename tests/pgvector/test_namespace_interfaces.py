@@ -17,6 +17,7 @@ from vecfleet.pgvector import (
     VectorStore,
     indexes,
 )
+from vecfleet.pgvector import database as database_module
 
 
 def vector(*numbers: float) -> list[float]:
@@ -219,7 +220,10 @@ def test_models_are_made_once_whoever_asks(database: DatabaseConnection) -> None
     assert not factory.table_exists("production")
 
 
-def test_a_namespace_can_be_created_by_several_at_once(database: DatabaseConnection, empty_database_url: str) -> None:
+def test_a_namespace_can_be_created_by_several_at_once(
+    database: DatabaseConnection, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LOCK_TIMEOUT_MS", 120_000)  # the last one waits for all the others
     schema = EmbeddingSchema(database.database_url, dimension=DIMENSION)
 
     with ThreadPoolExecutor(6) as pool:

@@ -69,7 +69,7 @@ def test_readers_go_on_while_the_index_is_built_anew(url: str, database: Databas
         found = VectorStore(database, "production").similarity_search(vector(1.0), limit=3)
         assert len(found) == 3 and building.is_alive()
 
-    building.join(30)
+    building.join(120)
     assert "USING hnsw" in definitions(url)["embeddings_production_vector_idx"]
 
 
