@@ -91,7 +91,7 @@ def _without_the_erased(
     """What may be written, the fence it will be asked about again, and the ids of tenants that were erased."""
     fence = Fence(work.router, work.move.source)
     subjects = {record_id: fence.subjects(records[record_id], placed.get(record_id)) for record_id in records}
-    with work.database.begin() as connection:
+    with work.database.once() as connection:
         gone = erasures.fenced(connection, set().union(*subjects.values()))
     erased = frozenset(record_id for record_id, some in subjects.items() if some & gone)
     return {record_id: one for record_id, one in placed.items() if record_id not in erased}, fence, erased

@@ -1,5 +1,7 @@
 """A target namespace before its first record: it is created, or what it holds already is noted."""
 
+import sqlalchemy as sa
+
 from orchestrator.ledger import batches, erasures, moves
 from orchestrator.model import Target
 from vecfleet.digests import Tally
@@ -20,11 +22,12 @@ def prepare(work: Work, target: Target) -> Target:
     """
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
-    _require_not_erased(work, target)
+        _require_not_erased(connection, target)
     created = work.target.index.create_namespace(target.namespace, _schema(work))
     if created:
         try:
-            _require_not_erased(work, target)
+            with work.database.once() as connection:
+                _require_not_erased(connection, target)
         except Later:
             drop_if_empty(work.target.index, target.namespace)  # without the lease, for it may be over by now
             raise
@@ -35,10 +38,9 @@ def prepare(work: Work, target: Target) -> Target:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
 
 
-def _require_not_erased(work: Work, target: Target) -> None:
-    with work.database.begin() as connection:
-        if erasures.fenced(connection, set(subjects_of(target.namespace))):
-            raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
+def _require_not_erased(connection: sa.Connection, target: Target) -> None:
+    if erasures.fenced(connection, subjects_of(target.namespace)):
+        raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
 
 
 def _note_held(work: Work, target: Target) -> Tally:
