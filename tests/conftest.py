@@ -25,6 +25,7 @@ from orchestrator.embedded.process import Process
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = "migrated"
 EMULATOR_START_S = 120.0  # takes under 1 s; a loaded two-core machine may need a hundred times that
+LOOKS_FOR_S = 60.0
 DROP_S = 60.0  # for a session that is ended to be gone
 
 _numbers = count(1)
@@ -96,8 +97,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def redis_url(redis_server: Redis) -> str:
-    """An empty Redis."""
+def redis_url(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty Redis. What only looks at it gives up after half a second elsewhere, and on a busy machine not here."""
+    for patience in ("counters._PATIENCE_S", "pacing._PATIENCE_S", "cli.watching._BROKER_PATIENCE_S"):
+        monkeypatch.setattr(f"orchestrator.{patience}", LOOKS_FOR_S)
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url

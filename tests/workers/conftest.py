@@ -7,7 +7,6 @@ import redis
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator.embedded import Redis
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
 
@@ -54,9 +53,9 @@ def lease_of() -> Callable[..., Lease]:
 
 
 @pytest.fixture
-def counters_url(redis_server: Redis) -> str:
+def counters_url(redis_url: str) -> str:
     """An empty Redis that no thread of an earlier test still counts in."""
-    url = redis_server.url.removesuffix("/0") + "/1"
+    url = redis_url.removesuffix("/0") + "/1"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url

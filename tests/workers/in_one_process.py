@@ -1,6 +1,7 @@
 """A fleet in one process: the job table is real, the index is in memory, and tests deliver the wake-ups."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from workers.process import Process
 
 TARGET = "creator_ana_twin_s"
 COUNT = 23
+PATIENCE_S = 120.0  # a job takes a second or two; a batch that failed waits as long, and a loaded machine may need this
+POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,19 @@ class One:
         return len(wakeups)
 
     def until(self, *states: JobState, times: int = 1) -> None:
-        for _ in range(60):
+        """Work on until the job is in one of these states."""
+        self.work_until(lambda: self.table.job.state in states, times)
+
+    def work_until(self, holds: Callable[[], object], times: int = 1) -> None:
+        """Let the dispatcher decide and the workers work until this holds. It is looked at after each decision."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
             self.table.advance()
-            if self.table.job.state in states:
+            if holds():
                 return
-            self.deliver(times)
-        raise AssertionError(f"the job stays {self.table.job.state}: {self.table.job.reason}")
+            if not self.deliver(times):
+                time.sleep(POLL_S)  # whatever is left to do is not due yet
+            assert time.monotonic() < deadline, f"the job stays {self.table.job.state}: {self.table.job.reason}"
 
     def read_again(self) -> None:
         """A source is to be deleted whole, and every record of it was read again; its deletion is due."""

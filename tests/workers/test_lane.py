@@ -225,10 +225,10 @@ def test_a_429_holds_the_fleet_and_sends_the_batch_back(lane_to: Callable[..., L
     with pytest.raises(e.RateLimited) as sent_away:
         lane_to(index).fetch("s", ["a"])
     assert sizes(index, "fetch") == [1]
-    assert sent_away.value.retry_after == pytest.approx(60, abs=2)
+    assert 30 < (sent_away.value.retry_after or 0) <= 60
 
     # And every other worker waits as well, for this limit alone
-    assert pace.reserve([(Limit("fetch", INFO.host, lanes.FETCHES), 1)], 1.0) > 55
+    assert pace.reserve([(Limit("fetch", INFO.host, lanes.FETCHES), 1)], 1.0) > 30
     assert pace.reserve([(Limit("list", INFO.host, lanes.LISTS), 1)], 1.0) == 0
 
 
@@ -240,7 +240,7 @@ def test_a_slot_too_far_away_is_not_waited_for(lane_to: Callable[..., Lane], pac
     # When a worker would fetch, then it is told when to come back, and neither calls nor asks a second time
     with pytest.raises(e.RateLimited) as sent_away:
         lane_to(index).fetch("s", ["a"])
-    assert sent_away.value.retry_after == pytest.approx(60, abs=2)
+    assert 30 < (sent_away.value.retry_after or 0) <= 60
     assert (index.calls, pace.asked) == ([], 1)
 
 

@@ -44,9 +44,7 @@ def test_a_write_that_comes_after_the_erasure_of_its_tenant_is_taken_away_again(
     one: One, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     held_up = frozen_at(one, monkeypatch, call)
-    while not held_up:
-        one.table.advance()
-        one.deliver()
+    one.work_until(lambda: held_up)
     assert held_up == [TARGET] and one.table.rows(BatchKind.COPY)
     assert one.index.namespace(TARGET) is None
 
@@ -59,23 +57,23 @@ def test_a_source_that_empties_while_somebody_is_erased_waits_for_the_end_of_it(
         number = erasures.begin(connection, subject_of(Tenant("bob")), "a person")
     one.index.delete_namespace("s")
 
-    def looked() -> str | None:
+    def at_once() -> None:
         for row in one.table.rows(BatchKind.COPY):
             one.table.set_batch(row.id, run_after=None)
-        one.table.advance()
-        one.deliver()
-        one.table.advance()
-        return one.table.rows(BatchKind.COPY)[0].error_text
 
     def waits() -> bool:
-        return "a tenant is being erased: what s lacks may be theirs" in (looked() or "")
+        at_once()
+        said = one.table.rows(BatchKind.COPY)[0].error_text or ""
+        return "a tenant is being erased: what s lacks may be theirs" in said
 
     # When its batches look, past every lag, then they wait, and the job goes on
-    assert any(waits() for _ in range(20)) and one.table.job.state is JobState.RUNNING
+    one.work_until(waits)
+    assert one.table.job.state is JobState.RUNNING
     # And when the erasure has ended, and none of it was theirs, then a person is asked
     with one.table.begin() as connection:
         erasures.certify(connection, number, "a person", {})
-    assert any(looked() is not None and one.table.job.state is JobState.PAUSED for _ in range(20))
+    at_once()
+    one.until(JobState.PAUSED)
     assert "s lists no ids any more" in (one.table.job.reason or "")
 
 
@@ -85,7 +83,5 @@ def test_what_came_too_late_is_taken_away_although_it_could_not_be_put_on_record
     # Given a job table that does not answer just when a late write is to be noted
     held_up = frozen_at(one, monkeypatch, "upsert")
     monkeypatch.setattr(late_writes, "note_late_write", Mock(side_effect=Unreachable("it does not answer")))
-    while not held_up:
-        one.table.advance()
-        one.deliver()
+    one.work_until(lambda: held_up)
     assert one.index.namespace(TARGET) is None

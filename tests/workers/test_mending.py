@@ -72,10 +72,7 @@ def test_a_repair_writes_over_nothing_that_came_since_the_check(one: One, upsert
     held = one.index.fetch(TARGET, ["r07", "r08", "r11", "r12"]).records
     one.index.delete(TARGET, ["r07", "r08"])
     one.index.upsert(TARGET, [held[record_id].with_metadata({"text": "damaged"}) for record_id in ("r11", "r12")])
-    while one.table.job.state is not JobState.RUNNING:
-        one.table.advance()
-        if one.table.job.state is not JobState.RUNNING:
-            one.deliver()
+    one.until(JobState.RUNNING)
 
     # When somebody writes one of each before the repair does
     theirs = {record_id: held[record_id].with_metadata({"text": "theirs"}) for record_id in ("r07", "r11")}
@@ -93,11 +90,7 @@ def test_a_difference_is_named_with_the_parts_in_which_it_is_one(one: One) -> No
     (damaged,) = one.index.fetch(TARGET, ["r11"]).records.values()
     one.index.upsert(TARGET, [Record("r11", bytes(len(damaged.values)), metadata={"text": "other"})])
     one.index.upsert(TARGET, [Record("r12", damaged.values, metadata={"text": "other"})])
-    for _ in range(60):
-        one.table.advance()
-        if one.table.job.repairs:
-            break
-        one.deliver()
+    one.work_until(lambda: one.table.job.repairs)
     with one.table.begin() as connection:
         found = connection.exec_driver_sql("SELECT record_id, parts FROM finding ORDER BY 1").all()
     assert [tuple(row) for row in found] == [("r11", "values, metadata"), ("r12", "metadata")]
@@ -258,10 +251,7 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
 
     # When its repair is parked, and retried
     services.verify(one.table.database, one.table.job_id, "ana")
-    while one.table.job.state is not JobState.RUNNING:
-        one.table.advance()
-        if one.table.job.state is not JobState.RUNNING:
-            one.deliver()
+    one.until(JobState.RUNNING)
     (lease,) = one.table.take()
     one.table.park(lease)
     one.until(JobState.NEEDS_ATTENTION)

@@ -16,7 +16,7 @@ from vecfleet.stores.base import Index
 
 WHO = "ana"
 # The heartbeat's own transactions are over in milliseconds; one around a call lasts as long as the call.
-MOMENT_S = 0.5
+MOMENT_S = 3.0
 OPEN = sa.text(
     "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
 )

@@ -135,7 +135,7 @@ def test_a_namespace_that_is_away_for_a_while_is_not_taken_for_empty(
 
 @pytest.mark.parametrize("writers", ["freeze", "delta"])
 def test_what_a_batch_found_gone_counts_once_although_it_failed_after_it_had_found_that(
-    open_job: Open, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None], writers: str
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, writers: str
 ) -> None:
     # Given a listed source of which the application deletes a record
     one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), writers=writers)
@@ -148,16 +148,11 @@ def test_what_a_batch_found_gone_counts_once_although_it_failed_after_it_had_fou
         patched.setattr(lane, "_FIRST_WAIT_S", 0.001)
         patched.setattr(lane, "_LONGEST_WAIT_S", 0.001)
         patched.setattr(MemoryIndex, "upsert", unavailable)
-        eventually(lambda: one.deliver() and noted(one))
+        one.work_until(lambda: noted(one))
     assert noted(one) == [(BatchState.READY, {"lacking": 1})]
 
     # Then it counts as gone when the batch is done
-    def verified() -> bool:
-        one.table.advance()
-        one.deliver()
-        return one.table.job.state is JobState.VERIFIED
-
-    eventually(verified)
+    one.until(JobState.VERIFIED)
     move = one.table.move
     assert (move.listed, move.written, move.gone) == (COUNT, COUNT - 1, 1)
 
