@@ -1,5 +1,6 @@
 """Jobs at the stages of their life, for the tests of what may happen there."""
 
+import time
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.model import Target
 from orchestrator.states import JobState
 
+PATIENCE_S = 120.0  # takes milliseconds; a loaded machine may need this
 AUTO = {"cut_over": "auto", "clean_up": "auto", "soak_seconds": 3_600}
 
 
@@ -73,3 +75,13 @@ def rolling_back(database: Database, changed: str | None = None) -> JobTable:
         connection.execute(sa.text("UPDATE target SET created_by_us = true"))
     services.roll_back(table.database, table.job_id, "ana", changed)
     return table
+
+
+def somebody_waits(table: JobTable) -> None:
+    """Wait until another session waits for a lock in this database."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    deadline = time.monotonic() + PATIENCE_S
+    with table.database.once() as watcher:
+        while not watcher.execute(sa.text(waiting)).scalar_one():
+            assert time.monotonic() < deadline, "nobody waits for a lock"
+            time.sleep(0.005)

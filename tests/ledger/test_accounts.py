@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, accounted_for, digest_of, plan_of, planned
+from stages import PATIENCE_S, somebody_waits
 
 from orchestrator import services
 from orchestrator import tables as t
@@ -303,24 +304,13 @@ def test_accepting_while_the_batch_is_being_recorded_keeps_the_accounts(table: J
         with table.begin() as connection:
             copies.finish_copy(connection, again, CopyOutcome(written=4), Usage(), 1)
             accepting = pool.submit(accept)
-            _wait_for_lock(table)
+            somebody_waits(table)
         with pytest.raises(Refused):
-            accepting.result(timeout=30)
+            accepting.result(PATIENCE_S)
 
     # Then it counts as written, once
     assert (table.move.written, table.move.parked, table.move.left_behind) == (4, 0, 0)
     assert accounted_for(table.move)
-
-
-def _wait_for_lock(table: JobTable) -> None:
-    """Until another session waits for a lock of ours."""
-    with table.database.engine.connect() as watcher:
-        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        for _ in range(100_000):
-            if watcher.execute(waiting).scalar_one():
-                return
-            watcher.rollback()
-    raise AssertionError("nobody waits for a lock")
 
 
 def test_the_move_is_copied_only_when_its_last_batch_has_landed_and_it_is_listed_to_the_end(table: JobTable) -> None:

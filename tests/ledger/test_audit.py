@@ -106,7 +106,7 @@ def test_two_sealers_at_once_make_one_chain(table: JobTable) -> None:
     ready = Barrier(4)
 
     def race(_: int) -> int:
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         return seal(table)
 
     with ThreadPoolExecutor(4) as pool:

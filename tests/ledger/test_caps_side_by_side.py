@@ -1,11 +1,10 @@
 """A cap on what is removed from one source holds for all its batches together, also while they work side by side."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import sqlalchemy as sa
 from job_table import JobTable
+from stages import PATIENCE_S, somebody_waits
 
 from orchestrator.ledger import removals
 from orchestrator.ledger.batches import Fenced
@@ -13,7 +12,6 @@ from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
 
-PATIENCE_S = 30.0
 COPIES = (BatchKind.COPY,)
 
 
@@ -23,12 +21,6 @@ def table(database: Database) -> JobTable:
     table.apply(table.plan)
     table.listed({"s": [["a"], ["b"], ["c"]]})
     return table
-
-
-def somebody_waits(table: JobTable) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with table.begin() as connection:
-        return bool(connection.execute(sa.text(waiting)).scalar_one())
 
 
 def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(table: JobTable) -> None:
@@ -44,10 +36,7 @@ def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(t
             assert removals.add_up(connection, first, COPIES, "removed", 6) == 6
             # When a second one counts its six
             answer = pool.submit(count, second)
-            deadline = time.monotonic() + PATIENCE_S
-            while not somebody_waits(table):
-                assert time.monotonic() < deadline and not answer.done(), "it did not wait"
-                time.sleep(0.005)
+            somebody_waits(table)
         # Then it waits, and sees both
         assert answer.result(PATIENCE_S) == 12
 

@@ -105,7 +105,7 @@ def test_of_two_operators_applying_one_plan_at_once_one_is_refused(database: Dat
     table, ready = JobTable(database), Barrier(2)
 
     def apply(plan: Plan) -> int | str:
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         try:
             return JobTable(database).apply(plan)
         except Refused as refusal:
@@ -122,7 +122,7 @@ def test_of_two_plans_for_one_target_applied_at_once_one_is_refused(database: Da
     ready = Barrier(4)
 
     def apply(number: int) -> int | None:
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         try:
             return JobTable(database).apply(plan_of(planned(f"s{number}", "t"), planned(f"x{number}", f"y{number}")))
         except Refused:
@@ -162,7 +162,7 @@ def test_two_workers_finding_one_namespace_at_once_share_its_row(database: Datab
 
     # When all of them find a record of the same owner
     def find(number: int) -> int:
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         return table.target(leases[number], "creator_ana").id
 
     with ThreadPoolExecutor(4) as pool:
@@ -230,7 +230,7 @@ def test_of_two_moves_racing_for_an_id_one_has_it(database: Database) -> None:
         lease = leases[number]
         assert lease.move_id is not None
         wanted = [(record_id, number) for record_id in table.ids(lease)]
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         with table.begin() as connection:
             return moves.claim_ids(connection, target.id, lease.move_id, wanted)
 

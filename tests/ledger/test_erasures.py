@@ -44,7 +44,7 @@ def test_a_copy_under_way_is_waited_for_until_its_lease_and_its_last_request_are
     number = begin(table)
     assert wait_s(table, number) > QUIET_S
     table.copy(lease, "t-s")
-    assert QUIET_S - 5 < wait_s(table, number) <= QUIET_S
+    assert QUIET_S / 2 < wait_s(table, number) <= QUIET_S
     with table.begin() as connection:
         connection.execute(sa.update(t.erasure).values(quiet_at=sa.text("clock_timestamp() - interval '31 s'")))
     assert wait_s(table, number) == 0

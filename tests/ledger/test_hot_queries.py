@@ -3,15 +3,13 @@
 Each question is put to a job of 100,000 batches, and Postgres is asked how it answers each statement of it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import orjson
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
+from statements import explained, listening, nodes
 
 from orchestrator.ledger import batches, checks, evidence, leasing, moves, parked, reads
 from orchestrator.ledger.database import Database
@@ -50,34 +48,6 @@ def big(database: Database) -> JobTable:
     return table
 
 
-@dataclass
-class Asked:
-    """The statements that were asked, each with its parameters."""
-
-    statements: list[tuple[str, Any]] = field(default_factory=list)
-
-    def note(self, _: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-        self.statements.append((statement, parameters))
-
-
-@contextmanager
-def listening(engine: sa.Engine) -> Iterator[Asked]:
-    asked = Asked()
-    sa.event.listen(engine, "before_cursor_execute", asked.note)
-    try:
-        yield asked
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", asked.note)
-
-
-def scanned(plan: dict[str, Any]) -> Iterator[str]:
-    """The tables that a plan reads from one end to the other."""
-    if plan["Node Type"] == "Seq Scan":
-        yield plan["Relation Name"]
-    for part in plan.get("Plans", ()):
-        yield from scanned(part)
-
-
 def reads_through(table: JobTable, statements: list[tuple[str, Any]]) -> dict[str, set[str]]:
     """Statement → `batch`, where it reads that table from one end to the other."""
     found: dict[str, set[str]] = {}
@@ -85,9 +55,9 @@ def reads_through(table: JobTable, statements: list[tuple[str, Any]]) -> dict[st
         for statement, parameters in statements:
             if not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
                 continue
-            [[answer]] = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).all()
-            plans = answer if isinstance(answer, list) else orjson.loads(answer)
-            found[statement] = set(scanned(plans[0]["Plan"])) & {"batch"}
+            parts = nodes(explained(connection, statement, parameters))
+            scanned = {part["Relation Name"] for part in parts if part["Node Type"] == "Seq Scan"}
+            found[statement] = scanned & {"batch"}
     return found
 
 

@@ -39,7 +39,7 @@ def test_of_two_workers_racing_for_a_wake_up_one_wins(table: JobTable, wakeup: W
     ready = Barrier(8)
 
     def race(number: int) -> Lease | None:
-        ready.wait(timeout=30)
+        ready.wait(timeout=120)
         return table.lease(wakeup, owner=f"worker-{number}")
 
     # When all of them ask for the lease at once

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
 
 import pytest
 import sqlalchemy as sa
 from job_table import INDEX, JobTable
-from stages import a_job, target_of
+from stages import PATIENCE_S, a_job, somebody_waits, target_of
 
 from orchestrator import late_writes
 from orchestrator import tables as t
@@ -34,9 +33,9 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
         with table.begin() as connection:
             jobs.get(connection, table.job_id, lock=True)
             noted = pool.submit(late_writes.note_late_write, table.database, lease, [target.id])
-            sleep(0.3)
+            somebody_waits(table)
             connection.execute(sa.update(t.target).where(t.target.c.id == target.id).values(check_state="verified"))
-        noted.result(timeout=30)
+        noted.result(PATIENCE_S)
 
     # Then neither is the other's deadlock, and the verdict is void
     assert target_of(table).sequence == target.sequence + 1
@@ -67,9 +66,9 @@ def test_a_tenant_is_forgotten_while_somebody_is_in_the_middle_of_its_moves(data
         with table.begin() as connection:
             lock(connection, table, under_way)
             forgotten = pool.submit(forget)
-            sleep(0.5)
+            somebody_waits(table)
             connection.execute(sa.update(t.move).where(t.move.c.job_id == table.job_id).values(reason="decided"))
-        forgotten.result(timeout=30)
+        forgotten.result(PATIENCE_S)
 
     # Then neither is the other's deadlock, and nothing names the tenant any more
     assert [move.source for move in table.moves.values()] == ["erased-1-1"]
