@@ -17,7 +17,7 @@ from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_S = 60.0  # takes 1 s; a two-core machine under a load of twenty may need this
+START_S = 120.0  # takes 1 s; a slow two-core machine under a load of twenty may need this
 PREVIOUS = "_vecfleet_prev"
 CREATOR = "sainath.no.1"
 
@@ -116,7 +116,7 @@ class Emulator:
         self._log = folder / "emulator.log"
         self._options = options
         self._hosts: dict[str, str] = {}
-        self._http = httpx.Client(timeout=30)
+        self._http = httpx.Client(timeout=START_S)
         self.start()
 
     def start(self) -> None:

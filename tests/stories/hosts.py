@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.embedded.process import Process
 from tests.stories.emulated import REPOSITORY
 
-START_S = 60.0
+START_S = 120.0
 LOOPBACK = "127.0.0.1"
 
 

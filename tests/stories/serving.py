@@ -9,7 +9,7 @@ from orchestrator.embedded.process import Process
 from tests.stories.emulated import REPOSITORY
 from tests.stories.world import World
 
-START_S = 60.0  # takes 2 s; a loaded two-core machine may need this
+START_S = 120.0  # takes 2 s; a loaded two-core machine may need this
 
 
 @contextmanager

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.story
 def test_a_pause_stops_the_writing_until_it_is_resumed(seeds: World) -> None:
     # Given a job half way
     before = seeds.emulator.dump(SEEDS)
-    seeds.emulator.fault(operation="upsert", delay_ms=100)
+    seeds.emulator.fault(operation="upsert", delay_ms=1_000)
     seeds.start(workers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.until("some batches are copied", lambda: len(seeds.batches(job_id, BatchState.DONE)) > 33)
@@ -29,6 +29,7 @@ def test_a_pause_stops_the_writing_until_it_is_resumed(seeds: World) -> None:
     paused_at = seeds.emulator.last_call()
     # And when it is resumed it goes on to the end, writing only what was not yet written
     assert not seeds.emulator.writes(since=paused_at)
+    seeds.emulator.no_faults()
     services.resume(seeds.fleet.database, job_id, WHO)
     seeds.reaches(job_id, JobState.VERIFIED)
     upserts = [call for call in seeds.emulator.calls(operation="upsert", since=paused_at) if call["applied"]]
@@ -40,7 +41,7 @@ def test_a_pause_stops_the_writing_until_it_is_resumed(seeds: World) -> None:
 def test_a_cancelled_job_is_rolled_back_to_the_byte(seeds: World) -> None:
     # Given a job cancelled half way
     before = seeds.emulator.dump(SEEDS)
-    seeds.emulator.fault(operation="upsert", delay_ms=100)
+    seeds.emulator.fault(operation="upsert", delay_ms=1_000)
     seeds.start(workers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.until("some batches are copied", lambda: len(seeds.batches(job_id, BatchState.DONE)) > 33)

@@ -15,7 +15,7 @@ def test_a_record_deleted_between_listing_and_fetch_is_gone_only_after_the_wait_
     world = open_world(freshness_wait_seconds=2)
     before = world.fill(alma=20, bruno=10)
     # Given a batch whose fetch is slow
-    world.emulator.fault(operation="fetch", namespace="alma", delay_ms=1_500)
+    world.emulator.fault(operation="fetch", namespace="alma", delay_ms=5_000)
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     # When a record that was listed is deleted before that fetch is carried out
@@ -38,12 +38,12 @@ def test_a_record_deleted_between_listing_and_fetch_is_gone_only_after_the_wait_
 
 
 def test_an_id_that_a_lagging_fetch_omits_for_a_while_is_not_lost(open_world: OpenWorld) -> None:
-    world = open_world(freshness_wait_seconds=12)
+    world = open_world(freshness_wait_seconds=120)
     before = world.fill(alma=20, bruno=10)
     world.start(workers=1)
     world.until("the worker answers", lambda: world.fleet.celery.control.ping(timeout=0.5))
     # Given a record so new that it is listed but not yet found by a fetch
-    world.emulator.fault(operation="fetch", namespace="alma", lag_ms=6_000)
+    world.emulator.fault(operation="fetch", namespace="alma", lag_ms=3_600_000)
     late = row("late", chunk_text="just written")
     world.emulator.write(SMALL, "alma", [late])
     before["alma"]["late"] = late
@@ -51,6 +51,7 @@ def test_an_id_that_a_lagging_fetch_omits_for_a_while_is_not_lost(open_world: Op
     job_id = world.apply(world.plan(SMALL))
     world.until("it waits for the record", lambda: "1 listed ids are not answered yet" in world.waits(job_id))
     # Then the record is copied once it is answered, and none is called gone
+    world.emulator.no_faults()
     world.reaches(job_id, JobState.VERIFIED)
     move = world.move(job_id, "alma")
     assert (move.listed, move.written, move.gone, move.parked) == (21, 21, 0, 0)

@@ -32,15 +32,16 @@ def test_records_that_the_service_acknowledged_and_did_not_keep_are_found_and_co
 
 
 def test_answers_that_lag_behind_are_waited_for_and_nothing_is_repaired(open_world: OpenWorld) -> None:
-    world = open_world(freshness_wait_seconds=8)
+    world = open_world(freshness_wait_seconds=120)
     before = world.fill(alma=30, bruno=20)
-    # Given a service whose reads show what was there three seconds ago
-    world.emulator.fault(operation="fetch", namespace=target_of("alma"), lag_ms=3_000)
-    world.emulator.fault(operation="list", namespace=target_of("bruno"), lag_ms=3_000)
+    # Given a service whose reads do not show yet what was written
+    world.emulator.fault(operation="fetch", namespace=target_of("alma"), lag_ms=3_600_000)
+    world.emulator.fault(operation="list", namespace=target_of("bruno"), lag_ms=3_600_000)
     # When the job runs, it waits for them and says so
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     world.until("it waits for fresh answers", lambda: "not yet" in world.waits(job_id))
+    world.emulator.no_faults()
     job = world.reaches(job_id, JobState.VERIFIED)
     # Then all is verified, and nothing was written twice
     assert job.repairs == 0
@@ -53,11 +54,12 @@ def test_a_record_that_somebody_else_put_into_a_target_is_left_to_a_person(open_
     world = open_world()
     before = world.fill(alma=30, bruno=20)
     # Given a target into which somebody writes while its check is under way
-    world.emulator.fault(operation="list", namespace=target_of("alma"), delay_ms=1_000)
+    world.emulator.fault(operation="list", namespace=target_of("alma"), status=503)
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     world.until("the target is there", lambda: world.emulator.records(SMALL, target_of("alma")))
     world.emulator.write(SMALL, target_of("alma"), [row("foreign", note="not ours")])
+    world.emulator.no_faults()
     # When it is verified
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then the job says so, and does not touch what is not its own

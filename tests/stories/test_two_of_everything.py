@@ -18,7 +18,7 @@ pytestmark = pytest.mark.story
 
 def test_two_dispatchers_do_no_harm_and_one_takes_over_when_the_other_dies(seeds: World) -> None:
     before = seeds.emulator.dump(SEEDS)
-    seeds.emulator.fault(operation="upsert", delay_ms=100)
+    seeds.emulator.fault(operation="upsert", delay_ms=500)
     # Given two dispatchers and a job half way
     seeds.start(workers=2, dispatchers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
@@ -28,7 +28,7 @@ def test_two_dispatchers_do_no_harm_and_one_takes_over_when_the_other_dies(seeds
     seeds.kill(leader)
     # Then the other leads, and the job ends as with one
     seeds.reaches(job_id, JobState.VERIFIED)
-    assert seeds.leader() is not leader
+    seeds.until("the other leads", lambda: seeds.leader() is not leader)
     assert_same_index(seeds.emulator.dump(SEEDS), {**before, **as_twins(before)})
     seeds.assert_accounts(job_id)
     # And no batch was given out twice

@@ -52,6 +52,7 @@ def test_a_job_that_goes_on_after_a_death_knows_one_id_in_two_namespaces_apart(o
     job_id = world.apply(world.plan(SMALL))
     world.until("a batch is leased", lambda: world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY))
     world.kill(first)
+    world.lapse(first)
     world.start_worker()
     world.reaches(job_id, JobState.VERIFIED)
     # Then each namespace arrived with its own

@@ -8,31 +8,37 @@ import redis
 from orchestrator import services
 from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index, target_of
-from tests.stories.world import SEEDS, SMALL, WHO, OpenWorld, World
+from tests.stories.world import PATIENCE_S, SEEDS, SMALL, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
+
+# A call that is not answered is waited for, and its lease lasts, until the story has looked, however busy the machine.
+LONG = {"lease_seconds": 240, "request_deadline_seconds": 120}
 
 
 def test_a_worker_killed_between_its_upsert_and_the_record_of_it_costs_nothing(
     open_world: OpenWorld, redis_url: str
 ) -> None:
-    world = open_world("--load", "seeds", lease_seconds=6, request_deadline_seconds=3)
+    world = open_world("--load", "seeds", **LONG)
     before = world.emulator.dump(SEEDS)
     # Given two workers, one of which waits for the answer to an upsert that the service has carried out
     world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
-    world.emulator.fault(operation="upsert", delay_ms=150)
+    world.emulator.fault(operation="upsert", delay_ms=1_000)
     world.start(workers=2)
     job_id = world.apply(world.plan(conflicts="overwrite"))
     call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
     batch = held_batch(world, job_id, call)
     # When that worker is killed, holding its lease, and Redis loses everything while batches are on their way
-    world.kill(world.holder(batch))
+    killed = world.holder(batch)
+    world.kill(killed)
     assert world.batches(job_id, BatchState.DISPATCHED)
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     [left] = [one for one in world.batches(job_id, BatchState.LEASED) if one["id"] == batch["id"]]
     assert left["lease_owner"] == batch["lease_owner"], "the upsert was on record already: nothing was lost"
-    # Then the other worker finishes the job
+    # Then, when its lease is over, the other worker finishes the job
+    world.emulator.no_faults()
+    world.lapse(killed)
     world.reaches(job_id, JobState.VERIFIED)
     # And every record is there, byte for byte, none extra, none counted twice
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
@@ -46,18 +52,20 @@ def test_a_worker_killed_between_its_upsert_and_the_record_of_it_costs_nothing(
 def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_late_is_checked_again(
     open_world: OpenWorld,
 ) -> None:
-    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    world = open_world(**LONG)
     before = world.fill(alma=30, bruno=20)
     target = target_of("alma")
     # Given a worker whose upsert is slow to be carried out
-    world.emulator.fault(operation="upsert", namespace=target, delay_ms=1_800, count=1)
+    world.emulator.fault(operation="upsert", namespace=target, delay_ms=8_000, count=1)
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL))
     batch = world.until("a batch is at its upsert", lambda: writing(world, job_id, target))
     # When it is frozen until its lease has run out, another worker has copied the batch, and all is verified
     frozen = world.holder(batch)
     world.freeze(frozen)
+    world.lapse(frozen)
     world.reaches(job_id, JobState.VERIFIED)
+    world.until("both upserts were carried out", lambda: len(carried_out(world, target)) == 2)
     verdict = world.targets(job_id)[target]
     # And it wakes up to an upsert that was carried out meanwhile
     world.thaw(frozen)
@@ -74,16 +82,18 @@ def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_l
 
 
 def test_a_cancelled_job_whose_worker_died_after_its_upsert_is_rolled_back_to_the_byte(open_world: OpenWorld) -> None:
-    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    world = open_world(**LONG)
     before = world.fill(alma=30, bruno=20)
     # Given a worker that died after an upsert was carried out and before it was on record
     world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
-    world.kill(world.holder(held_batch(world, job_id, call)))
+    killed = world.holder(held_batch(world, job_id, call))
+    world.kill(killed)
     # When a person cancels the job and rolls it back
     services.cancel(world.fleet.database, job_id, WHO)
+    world.lapse(killed)
     world.reaches(job_id, JobState.CANCELLED)
     assert world.emulator.records(SMALL, call["namespace"])
     services.roll_back(world.fleet.database, job_id, WHO, None)
@@ -97,7 +107,7 @@ def test_a_cancelled_job_whose_worker_died_after_its_upsert_is_rolled_back_to_th
 def test_a_worker_killed_between_a_deletion_and_the_record_of_it_costs_nothing(
     open_world: OpenWorld, by_ids: bool, operation: str
 ) -> None:
-    world = open_world(lease_seconds=4, request_deadline_seconds=2)
+    world = open_world(**LONG)
     before = world.fill(alma=30, bruno=20, chiara=10)
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL))
@@ -109,7 +119,9 @@ def test_a_worker_killed_between_a_deletion_and_the_record_of_it_costs_nothing(
     call = world.until("a deletion is carried out and not answered", lambda: unanswered(world, operation))
     [batch] = [one for one in world.batches(job_id, BatchState.LEASED) if one["source"] == call["namespace"]]
     # When it is killed
-    world.kill(world.holder(batch))
+    killed = world.holder(batch)
+    world.kill(killed)
+    world.lapse(killed)
     # Then the other worker ends the clean-up, and every record is where it should be
     world.reaches(job_id, JobState.CLEANED)
     there = world.emulator.dump(SMALL)
@@ -126,7 +138,7 @@ def test_a_worker_that_is_asked_to_stop_ends_what_it_has_begun(seeds: World) -> 
     held = seeds.until("both work", lambda: len({one["lease_owner"] for one in copying(seeds, job_id)}) == 2)
     assert held
     # When one is asked to stop
-    seeds.workers[0].stop(patience_s=30)
+    seeds.workers[0].stop(PATIENCE_S)
     # Then nothing it had begun was begun again by the other, which ends the job
     seeds.reaches(job_id, JobState.VERIFIED)
     assert {batch["attempts"] for batch in seeds.batches(job_id, kind=BatchKind.COPY)} == {1}
@@ -140,6 +152,10 @@ def copying(world: World, job_id: int) -> list[dict[str, Any]]:
 def unanswered(world: World, operation: str = "upsert") -> dict[str, Any] | None:
     calls = world.emulator.calls(operation=operation)
     return next((call for call in calls if call["applied"] and call["status"] == 0), None)
+
+
+def carried_out(world: World, target: str) -> list[dict[str, Any]]:
+    return [call for call in world.emulator.calls(operation="upsert", namespace=target) if call["applied"]]
 
 
 def held_batch(world: World, job_id: int, call: dict[str, Any]) -> dict[str, Any]:
