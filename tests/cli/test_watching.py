@@ -19,7 +19,7 @@ from orchestrator.progress import progress
 from orchestrator.states import JobState
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 240.0
 
 
 def test_watching_a_verified_job_ends_well(vecfleet: Vecfleet, table: JobTable) -> None:

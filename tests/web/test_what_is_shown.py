@@ -156,7 +156,7 @@ def test_the_pace_is_what_the_workers_keep_to(table: JobTable, redis_url: str) -
     sampler.sample()
     # Then
     [first] = sampler.of_job(table.job_id)
-    assert 0.25 <= first.pace < 0.35 and not first.refused
+    assert 0.25 <= first.pace < 0.5 and not first.refused
     # When the service refuses, then that is seen once, and the pace is cut
     pace.throttled(limit, retry_after=0.5)
     sampler.sample()
