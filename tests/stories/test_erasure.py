@@ -178,12 +178,12 @@ def test_a_default_namespace_that_a_plan_gave_to_one_tenant_is_erased_with_recor
 def test_a_worker_frozen_at_a_batch_of_a_twin_that_is_erased_meanwhile_brings_nothing_of_it_back(
     held_up: str, open_world: OpenWorld
 ) -> None:
-    world = open_world(lease_seconds=4, request_deadline_seconds=2, freshness_wait_seconds=0.5)
+    world = open_world(lease_seconds=12, request_deadline_seconds=6, freshness_wait_seconds=0.5)
     world.fill(alma=30, bruno=20)
     bruno = {"bruno": world.emulator.records(SMALL, "bruno")}
     # Given a worker frozen before its upsert of a twin's records, or at it, the service being slow to carry it out
     place = "alma" if held_up == "fetch" else target_of("alma")
-    world.emulator.fault(operation=held_up, namespace=place, delay_ms=1_800, count=1)
+    world.emulator.fault(operation=held_up, namespace=place, delay_ms=5_000, count=1)
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL))
     batch = world.until("a batch of the twin is held up", lambda: at_work(world, job_id, held_up))

@@ -14,13 +14,16 @@ from tests.stories.world import SEEDS, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
+# What could not be put on record comes back when its lease is over.
+SHORT = {"lease_seconds": 8, "request_deadline_seconds": 4}
+
 
 def test_a_redis_that_is_down_for_a_while_costs_nothing_but_time(open_world: OpenWorld, tmp_path: Path) -> None:
     with Redis(tmp_path / "redis", durable=True) as server:
         world = open_world("--load", "seeds", redis_url=server.url)
         before = world.emulator.dump(SEEDS)
         # Given a job half way
-        world.emulator.fault(operation="upsert", delay_ms=100)
+        world.emulator.fault(operation="upsert", delay_ms=1_000)
         world.start(workers=2)
         job_id = world.apply(world.plan(conflicts="overwrite"))
         world.until("some batches are copied", lambda: len(world.batches(job_id, BatchState.DONE)) > 10)
@@ -31,13 +34,14 @@ def test_a_redis_that_is_down_for_a_while_costs_nothing_but_time(open_world: Ope
         assert world.job(job_id).state is JobState.RUNNING
         # And when Redis is back it goes on to the end
         server.start()
+        world.emulator.no_faults()
         world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
     world.assert_accounts(job_id)
 
 
 def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: OpenWorld, database_url: str) -> None:
-    world = open_world("--load", "seeds")
+    world = open_world("--load", "seeds", **SHORT)
     before = world.emulator.dump(SEEDS)
     # Given a job half way
     world.start(workers=2)
@@ -57,10 +61,10 @@ def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: Op
 def test_a_job_table_that_is_down_for_a_while_is_waited_for(open_world: OpenWorld, tmp_path: Path) -> None:
     with Postgres(tmp_path / "postgres", durable=True) as server:
         schema.upgrade(server.url)
-        world = open_world("--load", "seeds", database_url=server.url)
+        world = open_world("--load", "seeds", database_url=server.url, **SHORT)
         before = world.emulator.dump(SEEDS)
         # Given a job half way
-        world.emulator.fault(operation="upsert", delay_ms=100)
+        world.emulator.fault(operation="upsert", delay_ms=1_000)
         world.start(workers=2)
         job_id = world.apply(world.plan(conflicts="overwrite"))
         world.until("some batches are done", partial(done_more_than, world, job_id, 35))
@@ -69,6 +73,7 @@ def test_a_job_table_that_is_down_for_a_while_is_waited_for(open_world: OpenWorl
         dispatcher = world.dispatchers[0]
         world.until("the dispatcher says so", lambda: "job table unreachable" in dispatcher.log.read_text())
         server.start()
+        world.emulator.no_faults()
         # Then it goes on to the end, with the same processes
         world.reaches(job_id, JobState.VERIFIED)
         world.assert_all_alive()
@@ -81,7 +86,7 @@ def test_a_vector_store_that_dies_and_comes_back_is_waited_for(open_world: OpenW
     world = open_world("--load", "seeds", "--data", str(tmp_path / "emulator"))
     before = world.emulator.dump(SEEDS)
     # Given a job half way
-    world.emulator.fault(operation="upsert", delay_ms=100)
+    world.emulator.fault(operation="upsert", delay_ms=1_000)
     world.start(workers=2)
     job_id = world.apply(world.plan(conflicts="overwrite"))
     world.until("some batches are copied", lambda: len(world.batches(job_id, BatchState.DONE)) > 35)

@@ -16,7 +16,7 @@ LEASE_S = 3_600  # whoever waits for one of these to run out waits in vain
 
 
 def test_a_worker_that_is_told_to_stop_finishes_the_batches_in_its_hands(open_world: OpenWorld) -> None:
-    world = open_world(lease_seconds=LEASE_S, worker_grace_seconds=60)
+    world = open_world(lease_seconds=LEASE_S, request_deadline_seconds=PATIENCE_S, worker_grace_seconds=60)
     before = world.fill(**{f"n{number}": 12 for number in range(16)})
     # Given two workers in the middle of batches, for which the service takes its time
     world.emulator.fault(operation="upsert", delay_ms=700)
