@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_world"]
 
-PATIENCE_MS = 120_000.0  # what a story waits for takes seconds; two cores under a load of twenty need this
+PATIENCE_MS = 240_000.0  # what a story waits for takes seconds; two cores under a load of twenty need this
 SEVERE = {"serious", "critical"}
 
 
@@ -92,7 +92,9 @@ def browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program(), headless=True, args=list(FLAGS))
+        started = driver.chromium.launch(
+            executable_path=program(), headless=True, args=list(FLAGS), timeout=PATIENCE_MS
+        )
         yield started
         started.close()
 

@@ -93,7 +93,7 @@ def test_the_sdk_accepts_the_emulators_addresses() -> None:
 def test_every_command_is_one_that_exists(name: str, command: list[str]) -> None:
     """Each is asked for its help, its own options before it. test_processes starts them in earnest."""
     asked = subprocess.run(
-        [sys.executable, *command[1:], "--help"], capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+        [sys.executable, *command[1:], "--help"], capture_output=True, text=True, cwd=REPOSITORY, timeout=240
     )
     assert asked.returncode == 0, asked.stderr
 

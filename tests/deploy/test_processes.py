@@ -16,7 +16,7 @@ from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
-PATIENCE_S = 90.0  # each takes 1 to 4 s; a loaded two-core machine may need this
+PATIENCE_S = 240.0  # each takes 1 to 4 s; a loaded two-core machine may need this
 
 
 @pytest.fixture

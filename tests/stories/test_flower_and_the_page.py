@@ -92,6 +92,6 @@ def tasks(at: str, search: str) -> list[dict[str, Any]]:
 
 
 def ended(found: list[dict[str, Any]], name: str, *, count: int) -> list[dict[str, Any]] | None:
-    """The tasks of this name, once so many of them have succeeded."""
+    """The tasks of this name, once at least so many of them have succeeded."""
     some = [task for task in found if task["name"] == name and task["state"] == "SUCCESS"]
-    return some if len(some) == count else None
+    return some if len(some) >= count else None

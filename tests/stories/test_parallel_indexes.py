@@ -24,7 +24,7 @@ NEW = "digital-twin-delphi"
 def decommission(world: World, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "orchestrator", "decommission", SMALL, "--yes"]
     env = os.environ | world.env | settings
-    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300)
 
 
 def test_an_application_goes_from_one_index_to_another_without_a_stop_and_the_old_one_is_deleted(

@@ -22,7 +22,7 @@ def typed(world: World, *words: str) -> str:
         env=os.environ | world.env,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

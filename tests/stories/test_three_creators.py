@@ -78,7 +78,7 @@ class Owners:
 
     def __init__(self, file: Path) -> None:
         command = [sys.executable, "-m", "emulator", "--write-ownership", str(file)]
-        subprocess.run(command, cwd=REPOSITORY, check=True, timeout=60)
+        subprocess.run(command, cwd=REPOSITORY, check=True, timeout=300)
         body = json.loads(file.read_text())
         self.creator_of = {twin["id"]: twin["creator_id"] for twin in body["twins"]}
         self._twin_of = {source["id"]: source["twin_id"] for source in body["sources"]}

@@ -15,7 +15,7 @@ from orchestrator.embedded.ports import claim_port
 from orchestrator.states import JobState
 from tests.stories.emulated import row, target_of
 from tests.stories.serving import served
-from tests.stories.world import SMALL, WHO, OpenWorld, World
+from tests.stories.world import PATIENCE_S, SMALL, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
@@ -92,4 +92,4 @@ def told_to_stop(world: World) -> None:
     for process in (*world.workers, *world.dispatchers):
         assert process.child is not None
         process.child.send_signal(signal.SIGTERM)
-        process.child.wait(timeout=60)
+        process.child.wait(timeout=PATIENCE_S)

@@ -49,7 +49,7 @@ def test_delta_what_writers_change_add_and_delete_meanwhile_arrives(open_world: 
     # Given a slow service, a plan that lets writers go on, and a writer who does not know of us
     world = open_world()
     world.fill(alma=300, bruno=40)
-    world.emulator.fault(operation="fetch", delay_ms=200)
+    world.emulator.fault(operation="fetch", delay_ms=1_000)
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL, writers="delta"))
     world.until("something is copied", lambda: world.move(job_id, "alma").written)
