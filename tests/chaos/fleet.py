@@ -27,7 +27,7 @@ from vecfleet.settings import Settings
 WORKERS, DISPATCHERS = 2, 2
 # Calls answer in milliseconds here, so a lost worker, a hung call or a lag may cost a second or two and no more.
 DEADLINE_S, LEASE_S, FRESHNESS_S = 1.0, 2.5, 0.6
-DIES_WITHIN_S = 20.0
+DIES_WITHIN_S = 60.0
 FATAL = "Fatal Python error"
 # Below those that connections get by themselves: one of these could have a port that a killed emulator wants back. The
 # hundred ports that follow one are its indexes'.

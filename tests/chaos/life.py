@@ -33,7 +33,7 @@ POLL_S = 0.03
 # All of a life: it takes some seconds; where workers were killed over and over on a loaded machine, many more.
 PATIENCE_S = 360.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
-QUIET_S = 0.5
+QUIET_S = 1.5
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
 
 
@@ -401,7 +401,7 @@ class Life:
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):
                 services.cancel(self.fleet.parts.database, self.job_id, WHO)
-            deadline = time.monotonic() + 2 * LEASE_S + 5
+            deadline = time.monotonic() + 2 * LEASE_S + 60
             while self.state() not in ("cleaned", "rolled_back", "cancelled") and time.monotonic() < deadline:
                 time.sleep(POLL_S)
         self._http.delete(f"{self.fleet.emulator.address}/indexes/{self.case.index}")

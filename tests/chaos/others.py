@@ -20,11 +20,11 @@ from vecfleet.names import Tenant
 from vecfleet.tenancy import erasing
 
 # Longer than an answer may take here, for a request that was given up and comes later would write what is old.
-ANSWERS_WITHIN_S = 4.0
+ANSWERS_WITHIN_S = 10.0
 AGAIN_AFTER_S = 0.1
 PATIENCE_S = 300.0  # nearly all of a life's
 # Whoever is told to stop does so before the next thing that is asked of a service.
-STOPS_WITHIN_S = 15.0
+STOPS_WITHIN_S = 30.0
 Note = Callable[[str], None]
 
 

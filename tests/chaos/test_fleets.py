@@ -14,7 +14,7 @@ import pytest
 
 from tests.stories.emulated import REPOSITORY
 
-PATIENCE_S = 120.0  # takes ten seconds; two cores under a load of twenty need this
+PATIENCE_S = 240.0  # takes ten seconds; two cores under a load of twenty need this
 FLEETS = 2
 
 
@@ -50,5 +50,8 @@ def test_who_interrupts_a_run_is_told_what_hit_and_leaves_nothing_running(tmp_pa
     # Then it says so by its code and tells what hit, and nothing of it runs or lies about
     assert run.returncode == 128 + signal.SIGINT
     assert "what hit, and how often" in told
-    assert list(started_by(tmp_path)) == []
+    until = time.monotonic() + PATIENCE_S
+    while left := list(started_by(tmp_path)):  # what was killed is gone a moment later
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
