@@ -107,10 +107,17 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
     work.look_again(f"{len(missing)} listed ids are not answered yet")
     records |= work.source.fetch(namespace, missing)
     gone = [record_id for record_id in missing if record_id not in records]
-    listed = [record_id for record_id in gone if work.source.is_listed(namespace, record_id)]
+    listed = _listed(work, gone)
     if listed:
         raise Refused(f"{len(listed)} ids are listed, but the service does not give their records")
     return records, gone
+
+
+def _listed(work: Work, ids: Sequence[str]) -> list[str]:
+    """Those of these ids that a fresh listing shows: asked for one by one, unless it shows none at all."""
+    if len(ids) > 1 and not work.source.page(work.move.source).ids:
+        return []
+    return [record_id for record_id in ids if work.source.is_listed(work.move.source, record_id)]
 
 
 def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str, Target], list[ParkedRecord]]:

@@ -26,9 +26,10 @@ from workers.lane import Lane
 from workers.process import Process
 from workers.work import Fenced, Later, NotProven, NotWhole, Work
 
-# A wake-up costs a worker some milliseconds, which is as much as a small namespace's batch: it is worth so much work.
-# Not more, for what a task does after its first batch, Flower does not show.
-_WORTH_A_WAKE_UP_S = 0.5
+# A wake-up costs a worker some milliseconds, which is as much as the batch of a small namespace: it is worth so many
+# records. Not more, nor longer, for what a task does after its first batch, Flower does not show.
+_WORTH_A_WAKE_UP = 1_000
+_LONG_ENOUGH_S = 2.0
 
 log = structlog.get_logger("vecfleet.worker")
 
@@ -39,19 +40,23 @@ def run(process: Process, batch_id: int, generation: int) -> None:
     A stale one is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease, and
     nothing else is shared. Dies between two batches: the dispatcher sends what is due.
     """
-    began = time.monotonic()
+    began, records = time.monotonic(), 0
     with process.database.once() as connection:
         lease = leasing.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
         job = process.job(connection, lease) if lease is not None else None
-    while lease is not None and job is not None and _work_on(process, lease, job) and _goes_on(process, began):
+    while lease is not None and job is not None and _work_on(process, lease, job):
+        records += _records(lease)
+        if process.leaving or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
+            return
         with process.database.once() as connection:
             kinds = SAME_QUEUE[lease.kind]
             lease = leasing.lease_next(connection, job.id, kinds, process.owner, process.settings.lease_seconds)
             job = process.job(connection, lease) if lease is not None else None
 
 
-def _goes_on(process: Process, began: float) -> bool:
-    return not process.leaving and time.monotonic() - began < _WORTH_A_WAKE_UP_S
+def _records(lease: Lease) -> int:
+    """How many records a batch is about, as far as it says."""
+    return lease.size or (lease.move.planned if lease.move is not None else 0)
 
 
 def _work_on(process: Process, lease: Lease, job: Job) -> bool:

@@ -20,7 +20,7 @@ SOURCES = ("a", "b", "c")
 @pytest.fixture
 def due(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[One]:
     """A job over three namespaces that are to be listed."""
-    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP_S", 60.0)
+    monkeypatch.setattr(running, "_LONG_ENOUGH_S", 600.0)
     held = {source: twenty_three()[:2] for source in SOURCES}
     moves = [planned(source, f"{TARGET}-{source}", 2) for source in SOURCES]
     with open_one(database_url, redis_url, held, *moves) as one:
@@ -59,9 +59,17 @@ def test_what_was_sent_to_somebody_else_is_left_to_them(due: One) -> None:
 def test_a_worker_that_was_long_at_its_batch_waits_for_the_next_wake_up(
     due: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP_S", 0.0)
+    monkeypatch.setattr(running, "_LONG_ENOUGH_S", 0.0)
     wake_for_one(due)
     assert states(due, BatchKind.LIST) == [BatchState.DONE, BatchState.READY, BatchState.READY]
+
+
+def test_a_worker_that_has_moved_as_many_records_as_a_wake_up_is_worth_waits_for_the_next_one(
+    due: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP", 3)  # each namespace has two
+    wake_for_one(due)
+    assert states(due, BatchKind.LIST) == [BatchState.DONE, BatchState.DONE, BatchState.READY]
 
 
 def test_a_worker_that_leaves_begins_nothing_more(due: One, monkeypatch: pytest.MonkeyPatch) -> None:
