@@ -222,3 +222,13 @@ def test_sending_a_wake_up_needs_no_worker_code() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_what_is_typed_every_minute_loads_neither_the_sdk_nor_celery_nor_what_it_does_not_need() -> None:
+    heavy = ("alembic", "celery", "fastapi", "grpc", "numpy", "pinecone", "pyarrow")
+    loaded = f"print([name for name in {heavy} if name in sys.modules])"
+    commands = "import sys, orchestrator.cli.app, orchestrator.cli.jobs"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{commands}; {loaded}"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[]\n"

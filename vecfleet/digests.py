@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-import numpy as np
 import xxhash
 
 from vecfleet.records import Metadata, Record, Sparse
@@ -146,6 +145,8 @@ def _integer(value: int) -> bytes:
 
 
 def _sorted(sparse: Sparse) -> tuple[bytes, bytes]:
+    import numpy as np  # not above: commands that only add digests up would wait for it
+
     indices = np.frombuffer(sparse.indices, "<u4")
     if bool(np.all(indices[:-1] <= indices[1:])):
         return sparse.indices, sparse.values

@@ -21,8 +21,9 @@ from orchestrator.ledger.database import Database
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
-from vecfleet.tenancy.evidence import EvidenceSender, ShadowLog
+from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import FENCED, HttpBooks, subject_of
+from vecfleet.tenancy.sending import EvidenceSender
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0

@@ -6,11 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import msgspec
-import structlog
-
-log = structlog.get_logger("vecfleet.tenancy")
 
 # Upper edges in ms; the last bucket has none. 100, 150 and 200 are the thresholds of `thresholds`.
 EDGES_MS = (5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 500.0, 1_000.0)
@@ -66,8 +62,6 @@ class Evidence(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(Evidence)
-_ENCODER = msgspec.json.Encoder()
-_SEND_TIMEOUT_S = 10.0
 
 
 def read_evidence(body: bytes) -> Evidence:
@@ -115,32 +109,3 @@ class ShadowLog:
         """What was taken and could not be handed on."""
         with self._lock:
             self._by_job[job] = self._by_job.get(job, Evidence()).plus(evidence)
-
-
-class EvidenceSender:
-    """Sends what a log has collected to `/delphi/evidence` of `vecfleet serve`, with a token of the role `service`."""
-
-    def __init__(self, log: ShadowLog, url: str, token: str) -> None:
-        self._log, self._url = log, url.rstrip("/")
-        self._client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=_SEND_TIMEOUT_S)
-
-    def send(self) -> int:
-        """Send it now; what is not taken stays in the log. Returns how many queries were told of."""
-        sent = 0
-        for job, evidence in self._log.take().items():
-            if job is None:
-                continue
-            try:
-                self._client.post(f"{self._url}/{job}", content=_ENCODER.encode(evidence)).raise_for_status()
-            except httpx.HTTPError as error:
-                self._log.give_back(job, evidence)
-                log.warning("evidence was not sent", job=job, why=type(error).__name__)
-                continue
-            sent += evidence.queries
-        return sent
-
-    def every(self, seconds: float, end: threading.Event) -> None:
-        """Send again and again until the end is set, and once more then. Meant for a thread of its own."""
-        while not end.wait(seconds):
-            self.send()
-        self.send()
