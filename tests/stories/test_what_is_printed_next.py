@@ -5,10 +5,8 @@ import shlex
 import sys
 from datetime import timedelta
 
-import sqlalchemy as sa
 from pytest import mark
 
-from orchestrator import tables as t
 from orchestrator.embedded.process import Process
 from orchestrator.states import JobState
 from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, row, target_of
@@ -95,7 +93,7 @@ def test_from_a_plan_to_the_report_with_nothing_typed_but_the_next_lines(open_wo
     # Then the plan is shown and tried, what the fleet lacks is started as it is missed, and the readers are moved
     assert person.commands() == ["plan", "show", "apply", "apply", "dispatcher", "worker", "cutover"]
     # And after the day that plans wait by default, the verdicts are old
-    later(world, timedelta(hours=25))
+    world.later(timedelta(hours=25))
     person.follow(line, until="vecfleet audit")
     # Then the targets are read back once more before the old is deleted
     assert person.commands()[7:] == ["status", "cleanup", "verify", "cleanup", "cleanup", "status", "report"]
@@ -118,10 +116,3 @@ def test_what_failed_and_what_cannot_be_moved_is_decided_by_the_next_lines(open_
     assert {"vecfleet retry 1 failed", "vecfleet park accept 1 --all"} < set(person.typed)
     assert world.job(1).state is JobState.CLEANED
     assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "alma": {"huge": huge}})
-
-
-def later(world: World, by: timedelta) -> None:
-    """As the job table is so much later, where nothing happened meanwhile."""
-    with world.fleet.database.begin() as connection:
-        connection.execute(sa.update(t.job).values(cut_over_at=t.job.c.cut_over_at - by))
-        connection.execute(sa.update(t.target).values(verdict_at=t.target.c.verdict_at - by))

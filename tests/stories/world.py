@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,12 @@ class World:
 
     def apply(self, plan: Plan) -> int:
         return applying.apply(self.fleet, plan, who=WHO, no_backup=True)
+
+    def later(self, by: timedelta) -> None:
+        """Make the job table as it is so much later, where nothing happened meanwhile."""
+        with self.fleet.database.begin() as connection:
+            connection.execute(sa.update(t.job).values(cut_over_at=t.job.c.cut_over_at - by))
+            connection.execute(sa.update(t.target).values(verdict_at=t.target.c.verdict_at - by))
 
     # What there is to see
 

@@ -1,0 +1,258 @@
+"""The pages of docs/recipes, typed as they stand: whoever copies them, and says yes where asked, gets what they say.
+
+A page's indented blocks are shell. A story types them one after the other, and none may be left out at its end.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from orchestrator.states import JobState
+from tests.stories.emulated import REPOSITORY, Rows, assert_same, assert_same_index, row
+from tests.stories.world import OpenWorld, World
+from tests.vectors import ask, vector_database
+
+pytestmark = pytest.mark.story
+
+RECIPES = REPOSITORY / "docs" / "recipes"
+BRAIN = "digital-twin-brain"
+BLOCK_S = 240.0  # takes 5 to 15 s; two cores under a load of twenty need this
+A_DAY = timedelta(hours=25)
+TYPE_YES = """#!/bin/sh
+case "$1" in cleanup|rollback|cancel|forget) set -- "$@" --yes ;; esac
+exec {python} -P -m orchestrator "$@"
+"""
+
+
+class Reader:
+    """Somebody with a page before them and a shell where a fleet runs."""
+
+    def __init__(self, world: World, page: str) -> None:
+        self._world = world
+        text = (RECIPES / f"{page}.md").read_text()
+        self._blocks = [dedent(block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
+        programs = world.folder / "programs"
+        programs.mkdir()
+        program = programs / "vecfleet"
+        program.write_text(TYPE_YES.format(python=sys.executable))
+        program.chmod(0o755)
+        self._environment = {**world.env, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+
+    def type_next(self, blocks: int = 1, *, ends_with: int = 0) -> str:
+        """Type the next blocks of the page; each but the last ends with exit code 0. What the last one printed."""
+        said = ""
+        for left in reversed(range(blocks)):
+            said = self.type(self._blocks.pop(0), ends_with=0 if left else ends_with)
+        return said
+
+    def type(self, lines: str, *, ends_with: int = 0) -> str:
+        """Type what stands on no page. What it printed."""
+        done = subprocess.run(
+            ["/bin/sh", "-e", "-c", lines],
+            cwd=self._world.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BLOCK_S,
+            check=False,
+        )
+        assert done.returncode == ends_with, f"{lines}\nended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def assert_typed_it_all(self) -> None:
+        assert self._blocks == []
+
+
+@pytest.fixture
+def brain(open_world: OpenWorld) -> World:
+    """An empty index of the name that the pages use, and a fleet that works."""
+    world = open_world()
+    world.emulator.create_index(BRAIN)
+    return world.start(workers=1)
+
+
+def fill(world: World, **namespaces: int) -> dict[str, Rows]:
+    for name, count in namespaces.items():
+        world.emulator.write(BRAIN, name, [row(f"{name}-{n}", page=n) for n in range(count)])
+    return world.emulator.dump(BRAIN)
+
+
+def owned(before: dict[str, Rows], creator: str) -> dict[str, Rows]:
+    """What the index holds once every namespace of it is a twin of this creator."""
+    twins = {source: "default" if source == "__default__" else source for source in before}
+    return {
+        f"creator_{creator}_twin_{twin}": {
+            id: one.enriched(source, creator, twin) for id, one in before[source].items()
+        }
+        for source, twin in twins.items()
+    }
+
+
+def test_regroup_in_place(brain: World) -> None:
+    before = fill(brain, coach=12, guide=8, __default__=5)
+    reader = Reader(brain, "regroup-in-place")
+    reader.type_next(2)
+    assert_same_index(brain.emulator.dump(BRAIN), {**before, **owned(before, "ana")})
+    reader.type_next()
+    brain.later(A_DAY)
+    assert "25 of 25 records" in reader.type_next()
+    assert_same_index(brain.emulator.dump(BRAIN), owned(before, "ana"))
+    reader.assert_typed_it_all()
+
+
+def test_a_new_index(brain: World) -> None:
+    before = fill(brain, coach=12, guide=8, __default__=5)
+    reader = Reader(brain, "a-new-index")
+    reader.type_next(2)
+    brain.later(A_DAY)
+    reader.type_next()
+    assert_same_index(brain.emulator.dump("digital-twin-delphi"), before)
+    assert not any(brain.emulator.dump(BRAIN).values())
+    reader.assert_typed_it_all()
+
+
+def test_split_default(brain: World) -> None:
+    # Given a handbook of one creator, records that name twins, and one that is nobody's
+    rows = [row(f"page-{n}", source_id="handbook.pdf") for n in range(6)]
+    rows += [row(f"guide-{n}", twin_id="guide") for n in range(4)]
+    lost = row("lost", title="nobody's")
+    brain.emulator.write(BRAIN, "__default__", [*rows, lost])
+    reader = Reader(brain, "split-default")
+    reader.type_next()
+    said = reader.type_next(ends_with=1)
+    assert "1 parked record waits for a decision" in said
+    reader.type_next(2)
+    brain.later(A_DAY)
+    reader.type_next()
+    after = brain.emulator.dump(BRAIN)
+    assert {name: len(held) for name, held in after.items()} == {
+        "creator_ana_twin_coach": 6,
+        "creator_ben_twin_guide": 4,
+        "__default__": 1,
+    }
+    assert_same(after["__default__"], {"lost": lost}, "what stays")
+    reader.assert_typed_it_all()
+
+
+def test_merge_namespaces(brain: World) -> None:
+    # Given three namespaces, two of which hold one id with other content, and two an equal record
+    before = fill(brain, **{"notes-2024": 6, "notes-2025": 4, "drafts": 3})
+    for name in ("notes-2024", "notes-2025"):
+        brain.emulator.write(BRAIN, name, [row("welcome", title=name), row("same", title="the same")])
+    reader = Reader(brain, "merge-namespaces")
+    reader.type_next()
+    reader.type_next(ends_with=1)
+    reader.type_next()
+    brain.later(A_DAY)
+    reader.type_next()
+    # Then all that could be is in the one, and the second of each such id is where it was
+    after = brain.emulator.dump(BRAIN)
+    merged = after.pop("creator_ana")
+    assert set(merged) == {id for rows in before.values() for id in rows} | {"welcome", "same"}
+    assert sorted(id for left in after.values() for id in left) == ["same", "welcome"]
+    [stays] = [name for name, left in after.items() if "welcome" in left]
+    assert after[stays]["welcome"].metadata["title"] == stays != merged["welcome"].metadata["title"]
+    reader.assert_typed_it_all()
+
+
+def test_pinecone_and_pgvector(open_world: OpenWorld, empty_database_url: str) -> None:
+    with vector_database(empty_database_url):
+        world = open_world(pgvector_url=empty_database_url).start(workers=1)
+        reader = Reader(world, "pinecone-and-pgvector")
+        reader.type("vecfleet pg create production --dimension 4")
+        for n in range(9):
+            ask(
+                empty_database_url,
+                "INSERT INTO embeddings_production (chunk_id, document_id, collection_name, text, embedding, strategy,"
+                " content_type) VALUES (%s, 'd', 'c', %s, %s::vector, 's', 't')",
+                f"chunk-{n}", f"größer als {n}", f"[{n},0.1,0,1]",
+            )  # fmt: skip
+        reader.type_next(2)
+        assert len(world.emulator.records("brain", "production")) == 9
+        assert "9" in reader.type_next()
+        held = "SELECT chunk_id, text, embedding::text FROM {} ORDER BY chunk_id"
+        assert ask(empty_database_url, held.format("embeddings_restored")) == ask(
+            empty_database_url, held.format("embeddings_production")
+        )
+        reader.assert_typed_it_all()
+
+
+def test_export_and_import(brain: World) -> None:
+    before = fill(brain, coach=12, __default__=5)
+    reader = Reader(brain, "export-and-import")
+    reader.type_next(3)
+    assert_same_index(brain.emulator.dump("digital-twin-restored"), before)
+    assert_same_index(brain.emulator.dump(BRAIN), before)
+    reader.assert_typed_it_all()
+
+
+def test_erase_a_tenant(brain: World) -> None:
+    kept = fill(brain, creator_ben_twin_guide=3)
+    fill(brain, creator_ana_twin_coach=4, creator_ana=2)
+    brain.emulator.write(BRAIN, "__default__", [row("hers", creator_id="ana"), row("his", creator_id="ben")])
+    reader = Reader(brain, "erase-a-tenant")
+    said = reader.type_next()
+    assert "7 records erased" in said and "confirmed" in said
+    [certificate] = (brain.folder / "home" / "certificates").glob("*.html")
+    assert str(certificate.name) in said
+    reader.type_next(3)
+    after = brain.emulator.dump(BRAIN)
+    assert set(after.pop("__default__")) == {"his"}
+    assert_same_index(after, kept)
+    reader.assert_typed_it_all()
+
+
+def test_writers_go_on(brain: World) -> None:
+    before = fill(brain, coach=12, __default__=5)
+    reader = Reader(brain, "writers-go-on")
+    reader.type_next()
+    # When somebody who knows nothing of the job changes one record and adds another after it was verified
+    changed, added = row("coach-1", seed=9, page=99), row("coach-new")
+    brain.emulator.write(BRAIN, "coach", [changed, added])
+    reader.type_next()
+    brain.later(A_DAY)
+    reader.type_next()
+    # Then both went along
+    now = {**before, "coach": {**before["coach"], changed.id: changed, added.id: added}}
+    assert_same_index(brain.emulator.dump(BRAIN), owned(now, "ana"))
+    # And with an application that may write to both sides it ends as well
+    fill(brain, guide=6)
+    reader.type_next()
+    brain.later(A_DAY)
+    reader.type_next()
+    assert len(brain.emulator.dump(BRAIN)["creator_ben_twin_guide"]) == 6
+    assert "guide" not in brain.emulator.dump(BRAIN)
+    reader.assert_typed_it_all()
+
+
+def test_run_failed_batches_again(brain: World) -> None:
+    before = fill(brain, coach=12, guide=8)
+    # Given a job that a locked namespace stops
+    locked = "creator_ana_twin_coach"
+    brain.emulator.fault(operation="upsert", namespace=locked, status=409, message="it is locked")
+    reader = Reader(brain, "run-failed-batches-again")
+    reader.type(f"vecfleet plan creators {BRAIN} --creator ana --out plan.yaml")
+    reader.type("vecfleet apply plan.yaml --no-backup --watch", ends_with=1)
+    assert "needs attention" in reader.type_next()
+    assert "it is locked" in reader.type_next()
+    # When it is unlocked and they are run again
+    brain.emulator.no_faults()
+    reader.type_next()
+    # Then it is verified, and nothing else was written again
+    assert brain.job(1).state is JobState.VERIFIED
+    assert_same_index(brain.emulator.dump(BRAIN), {**before, **owned(before, "ana")})
+    reader.assert_typed_it_all()
+
+
+def test_every_page_has_its_story() -> None:
+    pages = {page.stem.replace("-", "_") for page in RECIPES.glob("*.md")} - {"index"}
+    told = set(re.findall(r"^def test_(\w+)\(", Path(__file__).read_text(), re.MULTILINE))
+    assert pages <= told
