@@ -19,6 +19,7 @@ from emulator.records import DEFAULT_NAMESPACE, Record, check_id
 _log = logging.getLogger(__name__)
 Document = dict[str, object]  # an import as the service answers it
 URI_LENGTH = 1_500
+CUT_SHORT = "The emulator was stopped during this import; what had landed stays, and it does not go on by itself"
 _UNDER_WAY = ("Pending", "InProgress")
 
 
@@ -30,7 +31,8 @@ class Imports:
         self._imports = {id: cast(Document, job) for id, job in kept.items()}
         for job in self._imports.values():
             if job["status"] in _UNDER_WAY:
-                self._change(job, status="Failed", error="The emulator was stopped during this import")
+                self._change(job, status="Failed", error=CUT_SHORT)
+                _log.warning("import %s of %s: %s", job["id"], job["uri"], CUT_SHORT)
 
     def start(self, body: Mapping[str, object]) -> str:
         """The id of a new import, whose files are looked for later."""

@@ -87,6 +87,11 @@ class Move:
         """How many of its listed ids are accounted for."""
         return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
 
+    @property
+    def keeps_some(self) -> bool:
+        """Whether records of it stay in its source: left behind, or equal to another source's at their target."""
+        return bool(self.left_behind or self.identical)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

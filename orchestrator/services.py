@@ -280,7 +280,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
     require_clean_up(connection, job)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
-    one_by_one = [move.id for move in every if by_ids or move.left_behind or move.identical]
+    one_by_one = [move.id for move in every if by_ids or move.keeps_some]
     removals.begin_cleaning(connection, job.id, one_by_one)
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
     audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))

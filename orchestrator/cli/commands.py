@@ -1,9 +1,11 @@
 """Which commands there are, and where each is found. Only the module of the command that was typed is loaded."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator.cli.examples import epilog
 from vecfleet import __version__
@@ -11,92 +13,136 @@ from vecfleet import __version__
 PROGRAM = "vecfleet"
 _HELP = "Move vectors between namespaces, prove that nothing was lost, and be able to go back."
 
-# In the order of the help: what is typed → module and function.
-COMMANDS = {
-    "doctor": "looking:doctor",
-    "audit": "auditing:audit",
-    "analyze": "auditing:analyze_namespace",
-    "plan creators": "planning:creators",
-    "plan index": "planning:index",
-    "plan export": "exports:export",
-    "plan import": "exports:import_",
-    "plan stores": "between:stores",
-    "plan tables": "between:tables",
-    "plan reverse": "reversing:reverse",
-    "backup create": "backups:create",
-    "backup list": "backups:every",
-    "backup restore": "backups:restore",
-    "show": "looking:show",
-    "apply": "planning:apply",
-    "jobs": "jobs:jobs",
-    "status": "jobs:status",
-    "retry": "steering:retry",
-    "verify": "steering:verify",
-    "pass": "steering:another_pass",
-    "cutover": "steering:cut_over",
-    "reverse": "steering:reverse",
-    "cleanup": "steering:clean_up",
-    "rollback": "steering:roll_back",
-    "pause": "steering:pause",
-    "resume": "steering:resume",
-    "cancel": "steering:cancel",
-    "set": "steering:set_lever",
-    "pace": "pacing:pace",
-    "park list": "steering:park_list",
-    "park accept": "steering:park_accept",
-    "report": "looking:report",
-    "purge": "purging:purge",
-    "forget": "erasing:forget",
-    "readmit": "erasing:readmit",
-    "wipe": "whole_indexes:wipe",
-    "decommission": "whole_indexes:decommission",
-    "rehearse deletion": "erasing:deletion",
-    "pg setup": "pg:setup",
-    "pg process": "pg_documents:process",
-    "pg search": "pg_documents:search",
-    "pg namespaces": "pg:namespaces",
-    "pg stats": "pg:stats",
-    "pg create": "pg:create",
-    "pg drop": "pg:drop",
-    "pg check": "pg_moving:check",
-    "pg legacy": "pg_moving:legacy",
-    "pg copy": "pg_moving:copy",
-    "pg move": "pg_moving:move",
-    "pg collections": "pg:collections",
-    "pg collection-stats": "pg:collection_stats",
-    "pg empty": "pg:empty",
-    "audit-log verify": "audit_log:verify",
-    "migrate": "running:migrate",
-    "dispatcher": "running:dispatcher",
-    "worker": "processes:worker",
-    "flower": "processes:flower",
-    "serve": "serving:serve",
-    "token create": "serving:token_create",
-    "emulator": "processes:emulator",
-    "up": "running:up",
-    "down": "running:shut_down",
-    "demo": "demo:demo",
+# The sections of the help, in the order in which a person comes to them: what is typed → module and function.
+SECTIONS = {
+    "Begin": {
+        "demo": "demo:demo",
+        "up": "running:up",
+        "doctor": "looking:doctor",
+        "down": "running:shut_down",
+    },
+    "Look and plan": {
+        "audit": "auditing:audit",
+        "analyze": "auditing:analyze_namespace",
+        "plan creators": "planning:creators",
+        "plan index": "planning:index",
+        "plan export": "exports:export",
+        "plan import": "exports:import_",
+        "plan stores": "between:stores",
+        "plan tables": "between:tables",
+        "plan reverse": "reversing:reverse",
+        "show": "looking:show",
+        "backup create": "backups:create",
+        "backup list": "backups:every",
+        "backup restore": "backups:restore",
+    },
+    "Run a job": {
+        "apply": "planning:apply",
+        "jobs": "jobs:jobs",
+        "status": "jobs:status",
+        "verify": "steering:verify",
+        "pass": "steering:another_pass",
+        "cutover": "steering:cut_over",
+        "cleanup": "steering:clean_up",
+        "report": "looking:report",
+    },
+    "Steer it, and go back": {
+        "park list": "steering:park_list",
+        "park accept": "steering:park_accept",
+        "retry": "steering:retry",
+        "pause": "steering:pause",
+        "resume": "steering:resume",
+        "set": "steering:set_lever",
+        "pace": "pacing:pace",
+        "reverse": "steering:reverse",
+        "cancel": "steering:cancel",
+        "rollback": "steering:roll_back",
+    },
+    "Erase, and keep books": {
+        "forget": "erasing:forget",
+        "readmit": "erasing:readmit",
+        "rehearse deletion": "erasing:deletion",
+        "wipe": "whole_indexes:wipe",
+        "decommission": "whole_indexes:decommission",
+        "purge": "purging:purge",
+        "audit-log verify": "audit_log:verify",
+    },
+    "Namespaces in Postgres": {
+        "pg setup": "pg:setup",
+        "pg process": "pg_documents:process",
+        "pg search": "pg_documents:search",
+        "pg namespaces": "pg:namespaces",
+        "pg stats": "pg:stats",
+        "pg create": "pg:create",
+        "pg drop": "pg:drop",
+        "pg check": "pg_moving:check",
+        "pg legacy": "pg_moving:legacy",
+        "pg copy": "pg_moving:copy",
+        "pg move": "pg_moving:move",
+        "pg collections": "pg:collections",
+        "pg collection-stats": "pg:collection_stats",
+        "pg empty": "pg:empty",
+    },
+    "The fleet's processes": {
+        "migrate": "running:migrate",
+        "dispatcher": "running:dispatcher",
+        "worker": "processes:worker",
+        "serve": "serving:serve",
+        "token create": "serving:token_create",
+        "flower": "processes:flower",
+        "emulator": "processes:emulator",
+    },
 }
+COMMANDS = {words: where for section in SECTIONS.values() for words, where in section.items()}
 GROUPS = {
     "plan": "Make a plan file: which namespace becomes which, at what cost.",
     "backup": "Backups that the vector database takes of a whole index.",
     "park": "What is set aside, for a person to decide.",
     "pg": "Namespaces in Postgres with pgvector (PGVECTOR_URL).",
-    "token": "Bearer tokens for the tenants' API.",
+    "token": "Tokens that sign in at the page, or reach the tenants' API.",
     "rehearse": "Try what must work before it has to.",
     "audit-log": "The record of what people did.",
 }
+_HELP_MARGIN = 6  # columns: the indent of a line, and what parts a name from its sentence
 # The emulator understands its own options.
 _HANDS_ON: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 }
 
 
+class InSections(TyperGroup):
+    """The help lists the commands by section, each in its order."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        there = super().list_commands(ctx)
+        return [name for name in _first_words(COMMANDS) if name in there]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        names = self.list_commands(ctx)
+        longest = max(map(len, names))
+        limit = formatter.width - longest - _HELP_MARGIN
+        for title, section in SECTIONS.items():
+            shown = [name for name in _first_words(section) if name in names]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name.ljust(longest), self.commands[name].get_short_help_str(limit)) for name in shown]
+                )
+
+
+def _first_words(commands: Mapping[str, str]) -> list[str]:
+    return list(dict.fromkeys(words.partition(" ")[0] for words in commands))
+
+
 def build(only: str | None = None) -> typer.Typer:
     """All commands; or those that begin with the word `only`, if any do."""
     chosen = {name: where for name, where in COMMANDS.items() if name.partition(" ")[0] == only} or COMMANDS
     app = typer.Typer(
-        name=PROGRAM, help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+        name=PROGRAM,
+        cls=InSections,
+        help=_HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
     )
     app.callback()(_about)
     groups: dict[str, typer.Typer] = {}

@@ -70,7 +70,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": ("vecfleet serve", "vecfleet serve --host 0.0.0.0 --port 8080"),
     "token create": ("vecfleet token create --role operator --user ana", "vecfleet token create --creator ana"),
     "emulator": ("vecfleet emulator",),
-    "up": ("vecfleet up", "vecfleet up --detach --workers 4"),
+    "up": ("vecfleet up", "vecfleet up --detach --workers 4", 'eval "$(vecfleet up --print)"'),
     "down": ("vecfleet down", "vecfleet down --erase"),
     "demo": ("vecfleet demo", "vecfleet demo --keep"),
 }

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -70,8 +71,7 @@ def index(
 
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
     """Write a plan file, and show what it says and what to type next."""
-    name = re.sub(r"[^\w.-]+", "-", f"{found.recipe}-{found.source.index}")
-    path = out or parts.settings.vecfleet_root / "plans" / f"{name}.yaml"
+    path = out or _unused(parts.settings.vecfleet_root / "plans", f"{found.recipe}-{found.source.index}")
     sealed = write_plan(found, path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
     if as_json:
@@ -80,6 +80,13 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
     rendering.plan(sealed)
     say(f"wrote {path}; nothing else was changed")
     say_next(steps)
+
+
+def _unused(folder: Path, title: str) -> Path:
+    """A name that no plan has yet: the one that is there may be another job's, or the way back of one."""
+    name = re.sub(r"[^\w.-]+", "-", title)
+    paths = (folder / f"{name}{'' if number == 1 else f'-{number}'}.yaml" for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def apply(

@@ -1,5 +1,6 @@
 """`purge`: let go of what ended jobs needed while they ran."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -35,11 +36,21 @@ def purge(
         else:
             _show(found, older_than)
         if dry_run or not going:
-            _end(found, {}, ["vecfleet purge --yes"] if going else ["vecfleet jobs"], as_json=as_json)
+            _end(found, {}, _steps(older_than, job, going), as_json=as_json)
             return
         confirm("Delete them?", yes=yes)
         deleted = {one.job_id: let_go(parts.database, one.job_id, who()) for one in going}
     _end(found, deleted, [f"vecfleet report {going[0].job_id}"], as_json=as_json)
+
+
+def _steps(days: float, job: int | None, going: list[Ended]) -> list[str]:
+    """What lets go of just what was shown; where that is nothing, what shows more."""
+    only = ["--job", str(job)] if job is not None else []
+    if going:
+        return [shlex.join(["vecfleet", "purge", "--older-than", f"{days:g}", *only, "--yes"])]
+    if days > LEAST_DAYS:
+        return [shlex.join(["vecfleet", "purge", "--older-than", f"{LEAST_DAYS:g}", *only, "--dry-run"])]
+    return ["vecfleet jobs"]
 
 
 def _show(found: list[Ended], days: float) -> None:

@@ -106,12 +106,14 @@ def plan(found: Plan) -> None:
 def moves(found: Plan) -> None:
     say_table(
         ("from", "to", ">records", ">read units", ">write units"),
-        ((move.source, _target(move), f"{move.records:,}", *_shares(found, move)) for move in found.moves),
+        ((move.source, _target(found, move), f"{move.records:,}", *_shares(found, move)) for move in found.moves),
     )
+    if found.takes_back:
+        say(f"back to: {few(found.takes_back, quoted=False)}")
 
 
-def _target(move: PlannedMove) -> str:
-    return move.to or "(each record's owner)"
+def _target(found: Plan, move: PlannedMove) -> str:
+    return move.to or ("(where each came from)" if found.takes_back else "(each record's owner)")
 
 
 def _shares(found: Plan, move: PlannedMove) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from orchestrator.cli.output import err, say, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.embedded.stack import Stack, down, up_in_background
-from vecfleet.errors import BadInput
+from orchestrator.embedded.stack import Stack, down, running, up_in_background
+from vecfleet.errors import BadInput, NotFound
 from vecfleet.settings import JOIN, Settings
 
 WORKERS = 2
@@ -48,12 +48,18 @@ def dispatcher() -> None:
 def up(
     workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = WORKERS,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it runs; `vecfleet down` stops it.")] = False,
+    join: Annotated[
+        bool, typer.Option("--print", help="Start nothing: print those lines, with their passwords, of what runs.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: what DATABASE_URL, REDIS_URL and PINECONE_API_KEY do not name is started here.
 
     Prints the lines by which any other shell joins, or a worker on another machine.
     """
     settings = Settings.load()
+    if join:
+        _tell_again(settings)
+        return
     if detach:
         command = [*PYTHON, "orchestrator", "up", "--workers", str(workers)]
         record = up_in_background(command, settings.vecfleet_home)
@@ -77,6 +83,18 @@ def up(
     run(stack, _tell_how_to_join)
 
 
+def _tell_again(settings: Settings) -> None:
+    record = running(settings.vecfleet_home)
+    if record is None:
+        raise NotFound(
+            f"nothing that `vecfleet up` started runs from {settings.vecfleet_home}",
+            next_step="vecfleet up --detach; or name the folder of what runs in VECFLEET_HOME",
+        )
+    typer.echo(exports(record.environment))
+    err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
+    err.print('next: eval "$(vecfleet up --print)" joins this shell; then vecfleet audit')
+
+
 def page_address(environment: Mapping[str, str]) -> str:
     """Where the page is, for who may sign in there: a browser does not send what follows the `#`."""
     return f"{environment['WEB_URL']}/login#{environment['OPERATOR_TOKEN']}"
@@ -90,11 +108,22 @@ def _tell_how_to_join(environment: Mapping[str, str]) -> None:
 
 
 def shut_down(
-    erase: Annotated[bool, typer.Option("--erase", help="Erase the data of the private servers too.")] = False,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Erase the data of the private servers too; it says what stays.")
+    ] = False,
 ) -> None:
     """Stop what `vecfleet up` started here, whatever became of it."""
-    home = Settings.load().vecfleet_home
-    found = down(home, erase=erase)
+    settings = Settings.load()
+    found = down(settings.vecfleet_home, erase=erase)
     say("everything that ran here is stopped" if found else "nothing was running here")
     if erase:
         say("its data are erased")
+        if kept := _kept(settings):
+            say(f"kept, for it may be wanted without them: {', '.join(kept)}")
+
+
+def _kept(settings: Settings) -> list[str]:
+    """What an erasure of the servers' data leaves: tokens, certificates of erasures, journals, and plan files."""
+    home, plans = settings.vecfleet_home, settings.vecfleet_root / "plans"
+    there = sorted(home.iterdir()) if home.is_dir() else []
+    return [str(path) for path in (*there, *([plans] if plans.is_dir() else []))]

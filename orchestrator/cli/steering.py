@@ -15,7 +15,6 @@ from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
-from orchestrator.model import Move
 from orchestrator.states import BatchKind, JobState
 from vecfleet.errors import BadInput
 
@@ -139,7 +138,7 @@ def clean_up(
         say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
         say_table(
             ("namespace", ">records", "how"),
-            ((move.source, f"{_to_delete(move):,}", _how(by_ids or bool(move.left_behind))) for move in sources),
+            ((move.source, f"{move.written:,}", _how(by_ids or move.keeps_some)) for move in sources),
         )
         say(f"way back: {found.way_back}")
         confirm("Delete them?", yes=yes)
@@ -149,10 +148,6 @@ def clean_up(
             watch(parts, job, frozenset({JobState.CLEANED}))
         else:
             _show_next(parts, job)
-
-
-def _to_delete(move: Move) -> int:
-    return move.listed - move.left_behind - move.gone - move.erased
 
 
 def _how(by_ids: bool) -> str:

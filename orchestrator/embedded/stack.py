@@ -298,6 +298,12 @@ def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
     return record
 
 
+def running(state_dir: Path) -> Record | None:
+    """What runs from `state_dir` and is ready: its supervisor lives. None where nothing does."""
+    record = Record.read(state_dir)
+    return record if record and record.ready and record.supervisor.alive() else None
+
+
 def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
     record = Record.read(state_dir)
     return record if record and record.ready and record.supervisor.pid == supervisor else None

@@ -59,7 +59,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
     written = sum(move.written for move in moves)
     match name:
         case "cleanup":
-            rows = [(move.source, f"{_to_delete(move):,}", _how(move)) for move in moves]
+            rows = [(move.source, f"{move.written:,}", _how(move)) for move in moves]
             return Question(
                 name,
                 "Clean up: delete the old namespaces",
@@ -99,12 +99,8 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             )
 
 
-def _to_delete(move: Move) -> int:
-    return move.listed - move.left_behind - move.gone - move.erased
-
-
 def _how(move: Move) -> str:
-    return "record by record" if move.left_behind else "the whole namespace, if nothing else is in it"
+    return "record by record" if move.keeps_some else "the whole namespace, if nothing else is in it"
 
 
 def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:

@@ -59,6 +59,10 @@ def _sign_in_first(request: Request) -> Response:
     if _wants_html(request):
         there = "" if request.url.path == "/" else "?" + urlencode({"then": request.url.path})
         return RedirectResponse(f"/login{there}", 303)
+    if "authorization" in request.headers:
+        detail = "the token that was sent is not known here, or it is one for the API"
+        step = "make one that is: vecfleet token create --role operator, or --role viewer to look only"
+        return problem(Problem(title="Unknown token", status=401, detail=detail, next_step=step))
     step = "sign in at /login, or send `Authorization: Bearer …` of `vecfleet token create --role operator`"
     return problem(
         Problem(title="Not signed in", status=401, detail="this needs an operator's session", next_step=step)
@@ -297,10 +301,18 @@ def _acting(router: APIRouter, operators: Operators) -> None:
     def do(request: Request, session: Signed, job_id: int, name: str, form: FormOf) -> Response:
         if name not in ACTS:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
+        if not session.may_act:
+            raise Refused(
+                f"{session.who} may look at jobs, and not change them: nothing was changed",
+                next_step="sign in with the token of an operator: vecfleet token create --role operator",
+            )
+        if not session.proof:
+            raise Refused(
+                "a bearer token looks; only the buttons of the page act: nothing was changed",
+                next_step="sign in at /login, or type the command: vecfleet --help",
+            )
         if not ours(request) or not proven(session, form.one("proof")):
             raise Refused("this form is not of this session", next_step="load the page again, and try once more")
-        if not session.may_act:
-            raise Refused("this token may look, not act", next_step="sign in with an operator's token")
         said = act(operators.fleet, job_id, name, session.who, form)
         response = RedirectResponse(f"/jobs/{job_id}", 303)
         sessions.say(request, response, said)

@@ -40,7 +40,7 @@ class Session:
 
 
 class NotSignedIn(Exception):
-    """The request comes without a session."""
+    """The request comes without a session: without a token or cookie, or with one that opens none any more."""
 
 
 class OperatorTokens(TokenFile):

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -34,7 +35,9 @@ The usual way: [audit](#audit) → [plan creators](#plan-creators) → [show](#s
 
 def commands() -> Iterator[tuple[str, ...]]:
     """Every command there is, groups opened."""
-    for name, command in get_command(build()).commands.items():  # type: ignore[attr-defined]
+    every: Any = get_command(build())
+    for name in every.list_commands(None):
+        command = every.commands[name]
         inner = getattr(command, "commands", None)
         yield from ((name, each) for each in inner) if inner else [(name,)]
 

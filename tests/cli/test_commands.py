@@ -1,14 +1,17 @@
 """Each command says what it does, and docs/commands.md says the same."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from reference import PLACE, commands, help_of, reference
+from typer.testing import CliRunner
 
 import orchestrator.cli
+from orchestrator.cli.commands import SECTIONS, build
 
 EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
@@ -70,6 +73,15 @@ def test_each_ends_its_help_with_something_to_type(words: tuple[str, ...]) -> No
     _, _, examples = help_of(*words).partition("Examples:")
     typed = [line.split() for line in examples.splitlines() if line.strip().startswith("vecfleet ")]
     assert typed and all(line[1 : len(words) + 1] == list(words) for line in typed)
+
+
+def test_the_help_lists_each_command_once_in_the_section_where_a_person_looks_for_it() -> None:
+    said = CliRunner().invoke(build(), ["--help"], prog_name="vecfleet").output
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}[A-Z]", said, re.MULTILINE)
+    assert len(listed) == len(set(listed)) and set(listed) == EXPECTED
+    places = [said.index(f"\n{title}:\n") for title in SECTIONS]
+    assert places == sorted(places)
+    assert listed.index("audit") < listed.index("plan") < listed.index("apply") < listed.index("cleanup")
 
 
 def test_the_documentation_is_what_the_commands_say() -> None:

@@ -1,5 +1,6 @@
 """What the commands that only look show, as text and as JSON; and that they only look."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,9 +9,13 @@ import yaml
 from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet, contents
 
+from migrations.estimating import Prices
+from migrations.plan import read_plan, write_plan
+from migrations.reversing import plan_reverse
 from orchestrator.ledger import audit, reads
 from orchestrator.ledger.database import Database
 from orchestrator.progress import progress
+from vecfleet.settings import Settings
 
 
 def test_an_audit_lists_indexes_and_looks_into_one(vecfleet: Vecfleet, brain: Brain) -> None:
@@ -87,6 +92,36 @@ def test_a_plan_its_text_and_a_dry_run_write_nothing(vecfleet: Vecfleet, brain: 
     # And nothing was
     assert brain.writes() == set()
     assert contents(database) == before
+
+
+def test_a_plan_takes_no_other_plans_file_unless_it_is_named(vecfleet: Vecfleet, brain: Brain) -> None:
+    # Given a plan in the file that it is given by itself
+    vecfleet("plan", "creators", "brain", "--creator", "ana")
+    first = Path("plans/creators-brain.yaml").read_text()
+    # When another one is made, then it has a file of its own, which the next line names
+    other = vecfleet("plan", "creators", "brain", "--creator", "ben")
+    assert Path("plans/creators-brain.yaml").read_text() == first
+    assert f"next: vecfleet show {Path.cwd()}/plans/creators-brain-2.yaml" in other.out
+    # And a file that is named is written anew
+    vecfleet("plan", "creators", "brain", "--creator", "ben", "--out", "plans/creators-brain.yaml")
+    assert "creator_ben" in Path("plans/creators-brain.yaml").read_text()
+
+
+def test_a_way_back_shows_where_records_return_to(vecfleet: Vecfleet, brain: Brain) -> None:
+    # Given the way back of a plan that moved two namespaces
+    vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml")
+    targets = [f"creator_ana_twin_{source}" for source in ("first", "second")]
+    for target in targets:
+        brain.write(target, f"{target}-1")
+    prices = Prices.of(Settings.load())
+    back = plan_reverse(brain.store, read_plan(Path("plan.yaml")), targets, prices=prices, now=datetime.now(UTC))
+    write_plan(back, Path("back.yaml"))
+    # When it is shown
+    said = vecfleet("show", "back.yaml")
+    # Then
+    rows = [line.split()[:5] for line in said.out.splitlines()]
+    assert ["creator_ana_twin_first", "(where", "each", "came", "from)"] in rows
+    assert "back to: first, second" in said.out
 
 
 def test_a_dry_run_needs_no_postgres_and_no_redis(

@@ -25,7 +25,7 @@ def test_only_old_jobs_are_purged_and_only_with_a_yes(vecfleet: Vecfleet, table:
     # When nobody says yes, then it is shown and nothing changes
     dry = vecfleet("purge", "--dry-run")
     assert dry.code == 0
-    assert "rollback 3" in dry.out and "next: vecfleet purge --yes" in dry.out
+    assert "rollback 3" in dry.out and "next: vecfleet purge --older-than 30 --yes" in dry.out
     asked = vecfleet("purge")
     assert asked.code == 3
     assert len(vecfleet("purge", "--dry-run", "--json").json["jobs"]) == 2
@@ -47,6 +47,16 @@ def test_where_nothing_is_old_it_says_so(vecfleet: Vecfleet, table: JobTable) ->
     said = vecfleet("purge")
     assert said.code == 0
     assert "no job that ended 30 days ago or earlier has anything to let go of" in said.out
+    assert "next: vecfleet purge --older-than 1 --dry-run" in said.out
+
+
+def test_what_is_offered_next_lets_go_of_what_was_shown_and_no_more(vecfleet: Vecfleet, table: JobTable) -> None:
+    ended(table, "cleaned", 40)
+    old = ended(table, "cleaned", 100)
+
+    said = vecfleet("purge", "--older-than", "90", "--job", str(old), "--dry-run")
+
+    assert f"next: vecfleet purge --older-than 90 --job {old} --yes" in said.out
 
 
 def test_json_asks_nothing_and_so_needs_its_yes(vecfleet: Vecfleet, table: JobTable) -> None:

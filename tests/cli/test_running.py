@@ -127,10 +127,17 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     # And the job arrives all the same
     assert run(home, "status", "1", "--watch", **joined).returncode == 0
     until(lambda: run(home, "doctor", **joined).returncode == 0)  # it gives a worker a second to answer
-    # When it is taken down, nothing is left
-    assert run(home, "down", "--erase").returncode == 0
-    assert running_from(home) == []
+    # And the lines by which a shell joins are told again, to who asks for them
+    assert run(home, "up", "--print").stdout == answer.stdout
+    # When it is taken down, nothing runs any more, and what stays is named
+    assert run(home, "token", "create", "--role", "viewer").returncode == 0
+    erased = run(home, "down", "--erase", VECFLEET_ROOT=str(home.parent))
+    assert erased.returncode == 0 and running_from(home) == []
+    assert [path.name for path in home.iterdir()] == ["tokens.json"]
+    assert f"kept, for it may be wanted without them: {home / 'tokens.json'}" in erased.stdout
     assert "nothing was running here" in run(home, "down").stdout
+    nothing = run(home, "up", "--print")
+    assert nothing.returncode == 2 and nothing.stdout == "" and "vecfleet up --detach" in nothing.stderr
 
 
 def _workers(home: Path) -> int:

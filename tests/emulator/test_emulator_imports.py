@@ -245,5 +245,6 @@ def test_an_import_cut_short_by_the_end_of_the_process_has_failed(buckets: Path,
     index = Pinecone(api_key="test", host=third.control).index("things")
     found = {item.id: (item.status, item.records_imported) for item in index.list_imports()}
     assert found == {whole: ("Completed", 3), cut: ("Failed", 0)}
+    assert "was stopped during this import" in str(index.describe_import(cut).error)
     assert index.describe_namespace(name="n").record_count == 3
     third.stop()

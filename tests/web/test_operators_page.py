@@ -89,9 +89,23 @@ def test_a_viewer_looks_and_may_not_act(signed_in: Browser, verified: JobTable) 
     viewer = signed_in("viewer")
     page = viewer.get("/jobs/1").text
     assert "read-only" in page and 'formaction="' not in page and 'name="proof"' not in page
-    # Nor by a form of another session
+    # Nor by a form made by hand, which is told who may
     answer = viewer.post("/jobs/1/cancel", data={"proof": "guessed"})
-    assert answer.status_code == 409 and "not of this session" in answer.text
+    assert answer.status_code == 409 and "may look at jobs, and not change them" in answer.text
+    assert "--role operator" in answer.text
+    assert verified.job.state is JobState.VERIFIED
+
+
+def test_a_script_hears_that_its_token_is_not_known_and_that_a_known_one_looks_only(
+    stranger: TestClient, tokens: TokenFile, verified: JobTable
+) -> None:
+    script = {"Accept": "application/json", "Authorization": "Bearer mistyped"}
+    unknown = stranger.get("/jobs/1", headers=script)
+    assert unknown.status_code == 401 and "not known here" in unknown.json()["detail"]
+    assert "vecfleet token create --role operator" in unknown.json()["next_step"]
+    known = tokens.create({"id": "ana", "role": "operator", "creator_ids": []})
+    answer = stranger.post("/jobs/1/cancel", headers=script | {"Authorization": f"Bearer {known}"})
+    assert answer.status_code == 409 and "only the buttons of the page act" in answer.json()["detail"]
     assert verified.job.state is JobState.VERIFIED
 
 
