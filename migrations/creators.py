@@ -132,17 +132,25 @@ def read_list(root: Path, file: str) -> tuple[Row, ...]:
     for number, line in enumerate(lines, start=1):
         namespace, creator, twin = (_text(line.get(column)) for column in ROW_COLUMNS)
         if not creator:
-            raise BadInput(f"{path.name}, entry {number}: it names no creator for {namespace!r}")
+            raise BadInput(
+                f"{path.name}, entry {number}: it names no creator for {namespace!r}",
+                next_step="give that entry a creator, or take it out; `--skip NAMESPACE` leaves one alone",
+            )
         rows.append(Row(namespace, creator, twin or None))
     if not rows:
-        raise BadInput(f"{path.name} lists no namespace")
+        raise BadInput(
+            f"{path.name} lists no namespace", next_step=f"give it a line for each namespace: {','.join(ROW_COLUMNS)}"
+        )
     return tuple(rows)
 
 
 def _yaml_lines(path: Path) -> list[dict[str, Any]]:
     body = read_yaml(path)
     if not isinstance(body, list) or not all(isinstance(line, dict) and {*line} <= {*ROW_COLUMNS} for line in body):
-        raise BadInput(f"{path.name} must be a list of {{namespace, creator, twin}}")
+        raise BadInput(
+            f"{path.name} must be a list of {{namespace, creator, twin}}",
+            next_step="write it so: - {namespace: OLD, creator: ana, twin: coach}",
+        )
     return body
 
 

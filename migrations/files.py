@@ -44,10 +44,13 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
                 )
             for row in rows:
                 if None in row or None in row.values():
-                    raise BadInput(f"{path.name}, line {rows.line_num}: it has not as many fields as the first line")
+                    raise BadInput(
+                        f"{path.name}, line {rows.line_num}: it has not as many fields as the first line",
+                        next_step="correct that line; a field that holds a comma stands in quotes",
+                    )
                 yield {column: value.strip() for column, value in row.items()}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path.name} is not CSV in UTF-8: {error}") from error
+        raise BadInput(f"{path.name} is not CSV in UTF-8: {error}", next_step="save it as CSV in UTF-8") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -60,7 +63,7 @@ def read_lines(path: Path) -> Iterator[str]:
                 if text:
                     yield text
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path.name} is not text in UTF-8: {error}") from error
+        raise BadInput(f"{path.name} is not text in UTF-8: {error}", next_step="save it as text in UTF-8") from error
 
 
 def read_yaml(path: Path) -> Any:
@@ -69,7 +72,10 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name} is not YAML: {str(error).splitlines()[0]}") from error
+        raise BadInput(
+            f"{path.name} is not YAML: {str(error).splitlines()[0]}",
+            next_step="correct it; a name with `: ` or `#` in it stands in quotes",
+        ) from error
 
 
 def is_yaml(path: Path) -> bool:
@@ -79,4 +85,7 @@ def is_yaml(path: Path) -> bool:
 def _refuse_over(path: Path, limit: int) -> None:
     size = path.stat().st_size
     if size > limit:
-        raise BadInput(f"{path.name} has {size:,} bytes; at most {limit:,} are read")
+        raise BadInput(
+            f"{path.name} has {size:,} bytes; at most {limit:,} are read",
+            next_step="give it in parts, and plan each by itself",
+        )

@@ -166,7 +166,10 @@ def _from_file(root: Path, file: str | None) -> tuple[list[TwinRow], list[Source
 def _rows(path: Path, body: dict[str, Any], key: str) -> list[dict[str, Any]]:
     rows = body.get(key) or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{path.name}: `{key}` must be a list of mappings")
+        raise BadInput(
+            f"{path.name}: `{key}` must be a list of mappings",
+            next_step=f"write it so: {key}: [{{id: …}}]; docs/plans.md shows a file",
+        )
     return rows
 
 

@@ -24,7 +24,10 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
     except SQLAlchemyError as error:
-        raise BadInput("OWNERSHIP_DATABASE_URL is not a database address", next_step="check it") from error
+        raise BadInput(
+            "OWNERSHIP_DATABASE_URL is not a database address",
+            next_step="write it so: postgresql://user:password@host:5432/name",
+        ) from error
     at = settings
     twin = (at.ownership_twin_id_column, at.ownership_twin_creator_column, at.ownership_twin_name_column)
     source = (at.ownership_source_id_column, at.ownership_source_twin_column)

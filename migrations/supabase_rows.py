@@ -50,7 +50,9 @@ def _client(settings: Settings) -> Client:
     try:
         return create_client(url, key.get_secret_value(), options)
     except SupabaseException as error:
-        raise BadInput(f"the Supabase client refuses SUPABASE_URL: {error}", next_step="correct it") from error
+        raise BadInput(
+            f"the Supabase client refuses SUPABASE_URL: {error}", next_step="write it so: https://PROJECT.supabase.co"
+        ) from error
 
 
 def _read_table(client: Client, table: str, columns: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -15,7 +15,7 @@ from migrations.plan import read_plan
 from orchestrator.ledger import belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
 from orchestrator.traces import Traces, Words
-from vecfleet.errors import BadPlan, Unreachable
+from vecfleet.errors import BadPlan, Busy
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -82,7 +82,7 @@ class JobTableBooks:
         write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
         return complete
 
-    @retry(retry=retry_if_exception_type(Unreachable), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
+    @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
     def _forget(self, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
         """One transaction over all tables: where workers' are in its way, Postgres may end it, and it is begun anew."""
         with self._database.begin() as connection:

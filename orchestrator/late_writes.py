@@ -39,7 +39,10 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)
         if not batches.exists(connection, lease.copy_id or lease.id):
-            raise Refused(f"job {job.id} was purged: what it wrote is on record no more")
+            raise Refused(
+                f"job {job.id} was purged: what it wrote is on record no more",
+                next_step=f"compare what is there: vecfleet audit {job.target.name}",
+            )
         removals.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:
             claim_again(connection, job)

@@ -51,7 +51,7 @@ def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Deci
     """`attempts` made so far (this one included), `size` ids in the batch, `jitter` in [0, 1)."""
     match error:
         case NeedsOperator():
-            return PauseJob(f"{error.message}; {error.next_step}" if error.next_step else error.message)
+            return PauseJob(_told(error))
         case Unreachable():
             return Again(_wait(attempts, jitter), spends_attempt=False)
         case TooLarge() if size > 1:
@@ -72,5 +72,9 @@ def _wait(attempts: int, jitter: float) -> float:
 def explain(error: Exception) -> tuple[str, str]:
     """The class and the sentence to keep with the batch. Foreign errors give their class only: no record text."""
     if isinstance(error, VecfleetError):
-        return type(error).__name__, error.message
+        return type(error).__name__, _told(error)
     return type(error).__name__, f"an unexpected {type(error).__name__}; the worker's log has the traceback"
+
+
+def _told(error: VecfleetError) -> str:
+    return f"{error.message}; {error.next_step}" if error.next_step else error.message

@@ -43,7 +43,10 @@ def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list
     """Vectors of exactly this dimension, or BadInput naming both."""
     found = embedder.embed(texts, dimension)
     if len(found) != len(texts):
-        raise BadInput(f"the embedder {embedder.model!r} gave {len(found)} vectors for {len(texts)} texts")
+        raise BadInput(
+            f"the embedder {embedder.model!r} gave {len(found)} vectors for {len(texts)} texts",
+            next_step="it must give one for each text, in their order: mend it, or name another",
+        )
     other = next((len(vector) for vector in found if len(vector) != dimension), None)
     if other is not None:
         raise BadInput(

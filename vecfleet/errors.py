@@ -7,6 +7,7 @@
     │   └── NotFound         an index, job, namespace or file that does not exist
     ├── Refused              a guard said no; the reasons are listed and nothing was changed             (exit code 3)
     ├── Unreachable          the job table, Redis or a look-up service does not answer                   (exit code 4)
+    │   └── Busy                 the job table undid this in favour of another process: the same again may pass
     └── StoreError           a vector store answered with an error
         ├── Transient        worth another try after a wait
         │   ├── RateLimited      a per-second limit; `retry_after` seconds where the service said so
@@ -73,6 +74,10 @@ class Unreachable(VecfleetError):
     """A service this needs does not answer."""
 
     exit_code = 4
+
+
+class Busy(Unreachable):
+    """The job table undid this in favour of another process; the same again may pass."""
 
 
 class StoreError(VecfleetError):

@@ -109,7 +109,10 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
     gone = [record_id for record_id in missing if record_id not in records]
     listed = _listed(work, gone)
     if listed:
-        raise Refused(f"{len(listed)} ids are listed, but the service does not give their records")
+        raise Refused(
+            f"{len(listed)} ids are listed, but the service does not give their records",
+            next_step=f"`vecfleet retry {work.job.id} failed` asks again; if it stays so, ask the service's support",
+        )
     return records, gone
 
 

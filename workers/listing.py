@@ -67,7 +67,10 @@ def list_namespace(work: Work) -> Rest | None:
         work.look_again(f"{move.source} lists no ids yet")
         with work.database.begin() as connection:
             wait_for_erasures(connection, move.source)
-        raise Refused(f"{move.source} lists no ids, though it held {held} records before")
+        raise Refused(
+            f"{move.source} lists no ids, though it held {held} records before",
+            next_step=f"`vecfleet audit {work.job.source.name}`; `vecfleet retry {work.job.id} failed` lists it again",
+        )
     if work.job.passes == 1:
         _require_most(work, move.planned - listing.found)
     return listing.rest

@@ -121,7 +121,7 @@ def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) 
             busy_ms=0,
             spend_attempt=False,
         )
-    _pause_job(process.database, lease, f"{text}; {error.next_step}" if error.next_step else text)
+    _pause_job(process.database, lease, text)
 
 
 Busy = Callable[[], int]
@@ -196,7 +196,7 @@ def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
     except Fenced:
         _note_late_writes(work)
     except Unreachable as unreachable:
-        log.warning("the job table does not answer; the lease will run out", why=unreachable.message)
+        log.warning("the failure is not on record; the lease will run out", why=unreachable.message)
 
 
 def _decide(work: Work, error: Exception, busy_ms: int) -> None:

@@ -94,7 +94,10 @@ def _type(*words: str) -> None:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise VecfleetError(f"`vecfleet {words[0]}` ended with exit code {code}")
+        raise VecfleetError(
+            f"`vecfleet {words[0]}` ended with exit code {code}",
+            next_step="what it printed says why; `vecfleet demo` begins anew",
+        )
 
 
 def _tell_addresses(home: Path, environment: dict[str, str]) -> None:

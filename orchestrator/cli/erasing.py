@@ -132,7 +132,10 @@ def readmit(
     names.build(creator, twin)
     with fleet() as parts, parts.database.begin() as connection:
         if not erasures.lift(connection, subject_of(Tenant(creator, twin)), who()):
-            raise NotFound(f"no fence stands against {_called(Tenant(creator, twin))}", next_step="vecfleet jobs")
+            raise NotFound(
+                f"no fence stands against {_called(Tenant(creator, twin))}: jobs may write its records as it is",
+                next_step="check how it is written; a fence is raised by `vecfleet forget`, for just what that named",
+            )
     say(f"jobs may write records of {_called(Tenant(creator, twin))} again")
     say_next(["vecfleet jobs"])
 

@@ -81,7 +81,7 @@ def decommission(
     with fleet() as parts:
         store = parts.store
         if not isinstance(store, Removing):
-            raise WrongKind("this store deletes no indexes")
+            raise WrongKind("this store deletes no indexes", next_step="delete it where it was made")
         moved = _facts(parts, store, index)
         kept = parts.store.backups()
         backups = f"{len(kept.every(index)):,}" if kept is not None else "no"

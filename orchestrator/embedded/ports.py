@@ -17,7 +17,10 @@ def free_port(*preferred: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise DidNotStart("This machine has no free port on 127.0.0.1.")
+    raise DidNotStart(
+        "This machine has no free port on 127.0.0.1.",
+        next_step="end what holds them (`ss -ltnp` lists it), then run it again",
+    )
 
 
 def claim_port(state_dir: Path, name: str, *usual: int) -> int:

@@ -108,9 +108,15 @@ class Process:
         """Return once `ready()`; DidNotStart, with the end of its log, if it dies or is not ready in time."""
         came = _wait(lambda: not self.alive() or ready(), patience_s)
         if not self.alive():
-            raise DidNotStart(f"{self.name} stopped {self.ending()} while starting.\n{self.log_tail()}")
+            raise DidNotStart(
+                f"{self.name} stopped {self.ending()} while starting.\n{self.log_tail()}",
+                next_step=f"mend what its log says, then run it again: {self.log}",
+            )
         if not came:
-            raise DidNotStart(f"{self.name} runs but was not ready within {patience_s:g} s.\n{self.log_tail()}")
+            raise DidNotStart(
+                f"{self.name} runs but was not ready within {patience_s:g} s.\n{self.log_tail()}",
+                next_step=f"run it again when the machine is less busy; its log is {self.log}",
+            )
 
     def ending(self) -> str:
         """How it ended, in words."""

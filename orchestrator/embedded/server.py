@@ -76,7 +76,10 @@ class Server(ABC):
                 time.sleep(PAUSE_S)
             else:
                 return self
-        raise DidNotStart(f"{self.name} did not start in {START_TRIES} tries; its log is {self.log}.")
+        raise DidNotStart(
+            f"{self.name} did not start in {START_TRIES} tries; its log is {self.log}.",
+            next_step="mend what its log says, then run it again",
+        )
 
     def stop(self) -> None:
         """Returns when it is gone. What clients were told is saved, is saved."""

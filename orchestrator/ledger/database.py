@@ -7,13 +7,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from vecfleet.errors import Unreachable
+from vecfleet.errors import Busy, Unreachable
 
 # A transaction here is a few statements without any call to a store in between; longer means a bug or a stuck client.
 _STATEMENT_TIMEOUT_MS = 60_000
 _LOCK_TIMEOUT_MS = 15_000
 _IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 _CONNECT_TIMEOUT_S = 5
+
+_READ_ONLY = "25006"  # the SQLSTATE of a standby that was asked in its primary's place
+# By SQLSTATE: what others were doing when Postgres undid a transaction of ours. It stands; the same again may pass.
+_BUSY = {
+    "40P01": "this and another process each waited for rows that the other held",
+    "40001": "another process changed what this one had read",
+    "55P03": f"another process held rows that this one needed for over {_LOCK_TIMEOUT_MS // 1_000} s",
+    "57014": f"a statement took over {_STATEMENT_TIMEOUT_MS // 1_000} s, or was cancelled",
+}
 
 
 class Database:
@@ -44,7 +53,8 @@ class Database:
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction: committed at the end, rolled back on any error.
 
-        Raises Unreachable where the server does not answer, so that callers know the difference from a mistake.
+        Raises Unreachable where the server does not answer, so that callers know the difference from a mistake, and
+        Busy where it undid all of this in favour of another process.
         """
         with _known_errors(), self.engine.begin() as connection:
             yield connection
@@ -69,13 +79,24 @@ def _known_errors() -> Iterator[None]:
     except OperationalError as error:
         raise unreachable(error) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise unreachable(error) from error
         raise
 
 
 def unreachable(error: DBAPIError) -> Unreachable:
+    """What an operational error means: no answer, an answer that others were in the way, or another refusal."""
     first_line = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _BUSY:
+        return Busy(
+            f"the job table is busy: {_BUSY[state]}, so this was undone",
+            next_step="do the same again; if it stays so, see who holds what in pg_stat_activity",
+        )
+    if state is not None and not error.connection_invalidated:
+        return Unreachable(
+            f"the job table refuses: {first_line}", next_step="look into the log of Postgres, then do it again"
+        )
     return Unreachable(
         f"the job table does not answer: {first_line}",
         next_step="check DATABASE_URL and that Postgres runs: `vecfleet doctor`",

@@ -286,7 +286,9 @@ def test_a_record_that_is_listed_but_not_answered_is_no_goner(one: One, monkeypa
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.gone == 0
     (row,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
-    assert row.error_text == "1 ids are listed, but the service does not give their records"
+    said, _, then = row.error_text.partition("; ")
+    assert said == "1 ids are listed, but the service does not give their records"
+    assert then.startswith(f"`vecfleet retry {one.table.job_id} failed`")
 
 
 # Steps that go wrong
@@ -368,7 +370,8 @@ def test_a_source_that_lists_nothing_though_it_held_records_is_not_verified(one:
     one.index.delete_namespace("s")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.state == "parked"
-    assert one.table.move.reason == f"s lists no ids, though it held {COUNT} records before"
+    assert one.table.move.reason is not None
+    assert one.table.move.reason.startswith(f"s lists no ids, though it held {COUNT} records before; `vecfleet audit ")
 
 
 def test_a_step_whose_ids_are_erased_while_it_runs_reads_them_anew(one: One, monkeypatch: pytest.MonkeyPatch) -> None:

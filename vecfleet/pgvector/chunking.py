@@ -86,7 +86,10 @@ def chunks(data: Any, config: ChunkConfig) -> Iterator[Chunk]:
 
 def _chunks(data: Any, name: str, path: str, parent: str | None, depth: int, config: ChunkConfig) -> Iterator[Chunk]:
     if len(path) > _MAX_PATH_CHARS:
-        raise BadInput(f"a path of the document is over {_MAX_PATH_CHARS:,} characters: {path[:80]}…")
+        raise BadInput(
+            f"a path of the document is over {_MAX_PATH_CHARS:,} characters: {path[:80]}…",
+            next_step="shorten the keys above it, or nest it less",
+        )
     text = "\n".join(_lines(data, name))
     if len(text) <= config.max_chars:
         if text:
@@ -138,7 +141,10 @@ def _parts(data: Any, path: str) -> Iterator[tuple[str, Any, str]]:
 
 def _lines(data: Any, name: str, depth: int = 0) -> Iterator[str]:
     if depth > MAX_DEPTH:
-        raise BadInput(f"the document is nested more than {MAX_DEPTH} deep at {name[:80]}")
+        raise BadInput(
+            f"the document is nested more than {MAX_DEPTH} deep at {name[:80]}",
+            next_step="nest it less, or give that part as a text",
+        )
     if isinstance(data, dict):
         for key, value in data.items():
             yield from _lines(value, f"{name}.{key}" if name else str(key), depth + 1)
@@ -158,4 +164,7 @@ def _said(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError as error:
-        raise BadInput(f"the document is no JSON: it holds {type(value).__name__}") from error
+        raise BadInput(
+            f"the document is no JSON: it holds {type(value).__name__}",
+            next_step="give it as what JSON knows: texts, numbers, true, false, null, lists, objects",
+        ) from error

@@ -101,7 +101,10 @@ def understood(error: psycopg.Error, doing: str) -> StoreError:
             next_step="see who in pg_stat_activity, wait until it is done, then run it again",
         )
     if isinstance(error, pg.UniqueViolation):
-        return Duplicate(f"Postgres could not {doing}: another row has the same {error.diag.constraint_name}")
+        return Duplicate(
+            f"Postgres could not {doing}: another row has the same {error.diag.constraint_name}",
+            next_step="give it another id, or delete that row first",
+        )
     ours = next(ours for theirs, ours in BY_CLASS.items() if isinstance(error, theirs))
     if error.sqlstate is None and _REFUSED.search(str(error)):
         ours = KeyRefused

@@ -26,6 +26,7 @@ Telling = Callable[[str], object]
 _HASHED = frozenset(
     {"int2", "int4", "int8", "text", "varchar", "bool", "jsonb", "timestamp", "timestamptz", "uuid", "_text", "_int8"}
 )
+_AGAIN = "run it again; if it stays so, somebody writes past our locks: see who in pg_stat_activity"
 _SENT = {"vector": "vector_send", "halfvec": "halfvec_send", "sparsevec": "sparsevec_send"}
 _SENT |= {"float4": "float4send", "float8": "float8send"}
 
@@ -148,7 +149,10 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
             next_step=f"vecfleet pg copy {source} {target.removeprefix(naming.PREFIX)}",
         )
     if held.column(tables.CHUNK_ID) is None:
-        raise Refused(f"{source!r} is no table of embeddings: it has no chunk_id")
+        raise Refused(
+            f"{source!r} is no table of embeddings: it has no chunk_id",
+            next_step="`vecfleet pg namespaces` lists those that are",
+        )
     if tables.is_taken(connection, held.schema, target):
         raise Refused(
             f"the target table {target!r} exists already: nothing in it is replaced",
@@ -230,9 +234,13 @@ def _compare(connection: Connection, source: Table, target: Table, copied: int, 
     before = contents_of(connection, source, digest=digest)
     after = contents_of(connection, target, digest=digest)
     if not before.rows == after.rows == copied:
-        raise Refused(f"row count mismatch: source={before.rows}, target={after.rows}; nothing was changed")
+        raise Refused(
+            f"row count mismatch: source={before.rows}, target={after.rows}; nothing was changed", next_step=_AGAIN
+        )
     if before.digest != after.digest:
-        raise Refused(f"the rows of {target.name!r} are not those of {source.name!r}; nothing was changed")
+        raise Refused(
+            f"the rows of {target.name!r} are not those of {source.name!r}; nothing was changed", next_step=_AGAIN
+        )
     return after
 
 

@@ -143,7 +143,7 @@ class EmbeddingPipeline:
     ) -> dict[str, Any]:
         """Embed the question and search: `results` are (record, similarity), best first."""
         if not query_text.strip():
-            raise BadInput("the question is empty")
+            raise BadInput("the question is empty", next_step="ask with a word at least")
         (vector,) = embed(self._required(), [query_text], self.vector_store.dimension())
         results = self.vector_store.similarity_search(
             vector, limit, collection_name, similarity_threshold=similarity_threshold, filters=filters

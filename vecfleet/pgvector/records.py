@@ -85,10 +85,16 @@ def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
     """Raises BadInput, naming the key, for what the table would not give back exactly as it was given."""
     column = rows.table.column("chunk_id")
     if not _is_text(one.chunk_id, column.size if column is not None else None):
-        raise BadInput("a chunk_id is no text that its column can hold: it is too long, or holds a NUL")
+        raise BadInput(
+            "a chunk_id is no text that its column can hold: it is too long, or holds a NUL",
+            next_step="give it a shorter one",
+        )
     for key, value in one.metadata.items():
         if not isinstance(key, str) or not fits_json(key):
-            raise BadInput(f"the metadata of {one.chunk_id!r} has a key that is no text that Postgres can hold")
+            raise BadInput(
+                f"the metadata of {one.chunk_id!r} has a key that is no text that Postgres can hold",
+                next_step="call it by a text without a NUL",
+            )
         if key == NOTES or key.endswith((AS_JSON, BESIDE)):
             raise BadInput(
                 f"the metadata key {key!r} of {one.chunk_id!r} is one that we use ourselves",
@@ -107,7 +113,10 @@ def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
         if cells is None:
             _check_json(one, key, value)
         elif value is None and cells.column.not_null:
-            raise BadInput(f"the embedding {one.chunk_id!r} has no {key}, and its column must hold something")
+            raise BadInput(
+                f"the embedding {one.chunk_id!r} has no {key}, and its column must hold something",
+                next_step=f"give it a {key}",
+            )
         elif value is not None:
             try:
                 cells.pack(_carried((key, value))[1])

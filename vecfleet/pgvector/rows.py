@@ -218,7 +218,10 @@ class Rows:
         for key, value in body.items():
             name = key + BESIDE if key in columns else key
             if name != key and name in body:
-                raise WrongKind(f"the row {id!r} holds {key!r} twice, and {name!r} too: one must be renamed")
+                raise WrongKind(
+                    f"the row {id!r} holds {key!r} twice, and {name!r} too: one must be renamed",
+                    next_step="rename it in that row's metadata, then run the batch again",
+                )
             found[name] = number(value)
         for key, value in json.loads(notes.get(_EXACT, "{}")).items():
             if key not in columns:  # else somebody has given the column a value since
@@ -228,7 +231,10 @@ class Rows:
                 yield key, value
             else:
                 if key + AS_JSON in found:
-                    raise WrongKind(f"the row {id!r} holds both {key!r} and {key + AS_JSON!r}: one must be renamed")
+                    raise WrongKind(
+                        f"the row {id!r} holds both {key!r} and {key + AS_JSON!r}: one must be renamed",
+                        next_step="rename it in that row's metadata, then run the batch again",
+                    )
                 yield key + AS_JSON, as_json_text(value)
 
 

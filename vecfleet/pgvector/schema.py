@@ -127,7 +127,10 @@ class EmbeddingSchema:
         database: DatabaseConnection | None = None,
     ) -> None:
         if not 1 <= dimension <= values.MAX_DIMENSION:
-            raise BadInput(f"pgvector stores 1 to {values.MAX_DIMENSION:,} dimensions, not {dimension:,}")
+            raise BadInput(
+                f"pgvector stores 1 to {values.MAX_DIMENSION:,} dimensions, not {dimension:,}",
+                next_step="use a model that gives fewer, and name its dimension",
+            )
         self._database = database or DatabaseConnection(database_url=database_url)
         self.table_factory = NamespaceTableFactory(self._database.engine, dimension=dimension, layout=layout)
         self._method = method

@@ -112,7 +112,7 @@ class VectorStore:
         `similarity_threshold` are left out. The records are detached, and come without their vectors.
         """
         if not 1 <= limit <= MAX_LIMIT:
-            raise BadInput(f"a search gives 1 to {MAX_LIMIT:,} results, not {limit:,}")
+            raise BadInput(f"a search gives 1 to {MAX_LIMIT:,} results, not {limit:,}", next_step="ask for 10")
         target = self._target(namespace)
         vector = vector_bytes(query_vector)
         conditions = dict(filters or {}) | ({"collection_name": collection_name} if collection_name is not None else {})
@@ -129,7 +129,10 @@ class VectorStore:
     ) -> list[tuple[EmbeddingRecord, float]]:
         table, column = known.table, known.table.vector
         if column is None:
-            raise BadInput(f"the namespace {namespace!r} holds no vectors to search")
+            raise BadInput(
+                f"the namespace {namespace!r} holds no vectors to search",
+                next_step="`vecfleet pg namespaces` lists those that do",
+            )
         dimension = len(vector) // FLOAT32_BYTES
         if column.size is not None and dimension != column.size:
             raise BadInput(
@@ -181,7 +184,10 @@ class VectorStore:
         with self.db.transaction(f"describe the namespace {target!r}") as connection:
             vector = _found(connection, target).vector
         if vector is None or vector.size is None:
-            raise BadInput(f"the namespace {target!r} does not say how many dimensions its vectors have")
+            raise BadInput(
+                f"the namespace {target!r} does not say how many dimensions its vectors have",
+                next_step=f"`vecfleet pg create {target} --dimension N` makes one that does, under another name",
+            )
         return vector.size
 
     def _collections(self, namespace: str, only: str | None) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from vecfleet.stores.base import IndexInfo, Kind, Limits
 
 FETCHES_PER_READ_UNIT = 10  # records; a request costs one read unit at least
 BYTES_PER_WRITE_UNIT = 1_000
+DOCUMENTS_REMEDY = "embed its texts yourself into an index of vectors; or leave it where it is"
 MIN_WRITE_UNITS = 5.0  # of a write request, and the whole price of deleting a namespace
 
 

@@ -330,7 +330,10 @@ def _level(noted: Noted, sides: Sides) -> None:
         index = sides.index(place)
         there = list(own(index, place, tenant, gone))
         if there and not any(sides.index(one).namespace(one.namespace) for one in told):
-            raise Conflict("the side that tells the truth is not there: nothing is deleted on its account")
+            raise Conflict(
+                "the side that tells the truth is not there: nothing is deleted on its account",
+                next_step="look at both sides; the journal keeps it, and `replay()` tries it again",
+            )
         index.delete(place.namespace, there)
 
 

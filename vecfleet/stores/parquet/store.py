@@ -13,6 +13,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.parquet import files
 from vecfleet.stores.parquet.folders import INDEX_FILE, host_of, index_path, is_index_name
 from vecfleet.stores.parquet.index import ParquetIndex
+from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
 FORMAT = 1
 
@@ -39,13 +40,19 @@ class ParquetStore:
                 text = file.read_bytes()
         except files.Replaced:
             existing = ", ".join(info.name for info in self.indexes()) or "none"
-            raise Missing(f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}") from None
+            raise Missing(
+                f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}",
+                next_step="name one of them, as it stands under VECFLEET_ROOT",
+            ) from None
         return _info(index, text)
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         """Where the source lives, unless told otherwise, stays on record: an import creates its index there."""
         if source.kind is Kind.DOCUMENT:
-            raise WrongKind(f"the index {source.name!r} holds documents, which cannot be read back unchanged")
+            raise WrongKind(
+                f"the index {source.name!r} holds documents, which cannot be read back unchanged",
+                next_step=DOCUMENTS_REMEDY,
+            )
         kind = Kind.DENSE if source.kind is Kind.POD else source.kind
         cloud, region = cloud or source.cloud, region or source.region
         info = replace(source, name=name, kind=kind, host=host_of(name), ready=True, cloud=cloud, region=region)

@@ -233,7 +233,8 @@ class PgvectorIndex:
             vector = table.vector
             held = f"{vector.type}({vector.size})" if vector is not None else "no vectors"
             raise WrongKind(
-                f"the namespace {namespace!r} holds {held}, where {self._values}({self.info.dimension}) is meant"
+                f"the namespace {namespace!r} holds {held}, where {self._values}({self.info.dimension}) is meant",
+                next_step="name another namespace, or the schema with its dimension: SCHEMA:vector(N)",
             )
         return table
 

@@ -14,6 +14,7 @@ from vecfleet.pgvector.rows import COLLECTION
 from vecfleet.pgvector.tables import Connection, Table
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pgvector.index import VALUES, PgvectorIndex
+from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
 DEFAULT_METRIC = "cosine"  # the seed's tables are searched by it
 _NAME = re.compile(r"(?P<schema>[a-z_][a-z0-9_$-]{0,62})(:(?P<kind>vector|halfvec)\((?P<dimension>\d{1,5})\))?")
@@ -81,7 +82,10 @@ class PgvectorStore:
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         """A schema for namespaces of the source's dimension. One that is there and holds none yet is taken."""
         if source.kind is Kind.DOCUMENT:
-            raise WrongKind(f"the index {source.name!r} holds documents, which cannot be read back unchanged")
+            raise WrongKind(
+                f"the index {source.name!r} holds documents, which cannot be read back unchanged",
+                next_step=DOCUMENTS_REMEDY,
+            )
         asked = _NAME.fullmatch(name)
         if asked is None or asked["kind"] is not None:
             raise BadInput(f"{name!r} cannot be a schema", next_step="choose a name of a-z, 0-9, _ and -")

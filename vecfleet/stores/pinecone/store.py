@@ -12,6 +12,7 @@ from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
+from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
 READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
 GONE_SECONDS = 300  # as long as for its making
@@ -45,7 +46,7 @@ class PineconeStore:
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         if source.kind is Kind.DOCUMENT:
-            raise WrongKind(_documents(source))
+            raise WrongKind(_documents(source), next_step=DOCUMENTS_REMEDY)
         cloud = cloud or source.cloud or DEFAULT_CLOUD
         region = region or source.region or DEFAULT_REGION
         tags = dict(source.tags) or None
@@ -84,7 +85,7 @@ class PineconeStore:
     def open(self, info: IndexInfo) -> PineconeIndex:
         """Raises WrongKind for an index of documents."""
         if info.kind is Kind.DOCUMENT:
-            raise WrongKind(_documents(info))
+            raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
         host = dialed(info, self._settings)
         client = PerProcess(lambda: data_plane(self._client.get(), host))
         return PineconeIndex(info, client, self._lane(info, host), NamespaceAliases(host, self._settings))

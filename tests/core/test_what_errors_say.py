@@ -1,0 +1,92 @@
+"""Errors as a set: each says what happened and why, and what to do next; where it does not, a list says who does."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import vecfleet
+from vecfleet import errors
+
+REPOSITORY = Path(vecfleet.__path__[0]).parent
+FOLDERS = ("vecfleet", "migrations", "orchestrator", "workers")
+# Of these the fleet itself knows what to do, by the table in orchestrator/retrying.py. A person who meets one at the
+# command line is told `vecfleet doctor`.
+FLEET_DECIDES = {
+    "Transient": "tried again",
+    "RateLimited": "waited for",
+    "Unavailable": "waited for",
+    "TimedOut": "tried again",
+    "TooLarge": "halved",
+    "BadRequest": "its record is parked, and `vecfleet park list` names it with what to type",
+}
+SAID_ELSEWHERE = {
+    "NobodyAnswers": "orchestrator/cli/app.py: the very line that was typed, with --yes",
+    "NoSlotSoon": "waited for",
+}
+NOBODY_MEETS = {"vecfleet/stores/memory.py": "a store for tests"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An error made in the code."""
+
+    place: str
+    kind: str
+    says_next: bool
+
+
+def family() -> set[str]:
+    """Every class of ours that is a VecfleetError, by name."""
+    bases: dict[str, set[str]] = {}
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                bases.setdefault(node.name, set()).update(ast.unparse(base).split(".")[-1] for base in node.bases)
+    found = {errors.VecfleetError.__name__}
+    while more := {name for name, own in bases.items() if own & found} - found:
+        found |= more
+    return found
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for folder in FOLDERS:
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            yield str(path.relative_to(REPOSITORY)), ast.parse(path.read_text())
+
+
+def made() -> Iterator[Made]:
+    kinds = family()
+    for file, tree in trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+                continue
+            kind = ast.unparse(node.exc.func).split(".")[-1]
+            if kind in kinds:
+                said = {keyword.arg for keyword in node.exc.keywords}
+                yield Made(f"{file}:{node.lineno}", kind, "next_step" in said or None in said)
+
+
+def test_each_error_says_what_to_do_next_or_a_list_says_who_does() -> None:
+    silent = [
+        f"{one.place}: {one.kind}"
+        for one in made()
+        if not one.says_next
+        and one.kind not in FLEET_DECIDES
+        and one.kind not in SAID_ELSEWHERE
+        and one.place.partition(":")[0] not in NOBODY_MEETS
+    ]
+    assert silent == []
+
+
+def test_the_lists_name_nothing_that_is_not_there() -> None:
+    there = {one.kind for one in made()} | set(dir(errors))
+    assert set(FLEET_DECIDES) | set(SAID_ELSEWHERE) <= there
+    assert all((REPOSITORY / file).exists() for file in NOBODY_MEETS)
+
+
+@pytest.mark.parametrize("kind", sorted(FLEET_DECIDES))
+def test_what_the_fleet_decides_itself_is_of_a_store(kind: str) -> None:
+    assert issubclass(getattr(errors, kind), errors.StoreError)
