@@ -116,8 +116,8 @@ def refused(name: str, calls: Sequence[Mapping[str, Any]]) -> Figure:
 def begun(fleet: Running, index: str, records: int, text: str, shape: str) -> int:
     """A job over one namespace that keeps to a tenth of the limits, which are those of the emulator."""
     fill_one(fleet, index, records, DIMENSION, text)
-    limit(fleet, f"x{SHARE:g}", shape)
     job = applied(fleet, index)
+    limit(fleet, f"x{SHARE:g}", shape)
     services.set_lever(fleet.fleet.database, job, WHO, "pace", SHARE)
     return job
 

@@ -1,7 +1,7 @@
 """The pictures of the page in README.md and docs/page.md, of a real job: `python -m docs.picture`.
 
-The demo's own job on a private stack, photographed while it runs. So that there is something to see, the emulator is asked to take
-its time over each call. Needs what `make browser` installs.
+The demo's own job on a private stack, photographed while it runs. So that there is something to see, the emulator is
+asked to take its time over each call. Needs what `make browser` installs.
 """
 
 import os

@@ -17,6 +17,7 @@ from datetime import datetime
 import sqlalchemy as sa
 import structlog
 from celery import Celery
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator import counters, services
 from orchestrator import deciding as d
@@ -160,7 +161,7 @@ class Dispatcher:
         with self.database.begin() as connection:
             expired, exhausted = batches.expired(connection, live, MAX_ATTEMPTS)
             for batch_id in exhausted:
-                copies.park_exhausted(connection, batch_id)
+                _park(connection, batch_id)
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)
         if expired:
             self.counted.note(counters.LEASES_EXPIRED, expired)
@@ -176,6 +177,17 @@ class Dispatcher:
             with self.database.begin() as connection:
                 batches.undispatch(connection, unsent)
         return len(wakeups) - len(unsent)
+
+
+def _park(connection: sa.Connection, batch_id: int) -> None:
+    """Set aside what used up its attempts. What cannot be is told of and tried once more: it ends no dispatcher."""
+    try:
+        with connection.begin_nested():
+            copies.park_exhausted(connection, batch_id)
+    except DBAPIError:
+        raise
+    except Exception:
+        log.exception("a batch cannot be parked", batch=batch_id)
 
 
 def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:

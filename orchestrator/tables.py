@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, JOB_ENDED, BatchKind, BatchState, JobState, MoveState
 
+_JSON_OR_NULL = JSONB(none_as_null=True)  # a JSON null is something, to which nothing can be added
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -175,7 +176,7 @@ target = Table(
     Column("check_sequence", BigInteger),
     Column("check_level", Text),  # how a person asked to have it checked; None: as the plan says
     Column("lsn", BigInteger),  # of our last write to it, where the service tells: queries may lag behind it
-    Column("verdict", JSONB),
+    Column("verdict", _JSON_OR_NULL),
     _when("verdict_at"),
     _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
     _one_of("authority", ("source", "target")),
@@ -226,7 +227,7 @@ batch = Table(
     Column("size", Integer, nullable=False, server_default=text("0")),
     Column("manifest", LargeBinary),
     Column("targets", ARRAY(BigInteger)),  # those it may have written to; set before its first upsert
-    Column("found", JSONB),
+    Column("found", _JSON_OR_NULL),
     Column("error_class", Text),
     Column("error_text", Text),
     Column("requests", Integer, nullable=False, server_default=text("0")),
@@ -342,7 +343,7 @@ route = Table(
     Column("old_namespaces", ARRAY(Text), nullable=False),
     Column("new_index", Text, nullable=False),
     Column("new_namespace", Text, nullable=False),
-    Column("aliases", JSONB),  # names that led to one of its old places, and to which: they follow its readers
+    Column("aliases", _JSON_OR_NULL),  # names that led to one of its old places, and to which: they follow its readers
     Column("side", Text, nullable=False, server_default=text("'old'")),
     _now("changed_at"),
     _one_of("side", ("old", "new")),
@@ -357,7 +358,7 @@ step = Table(
     Column("percent", SmallInteger, nullable=False),
     _now("since"),
     Column("passes", SmallInteger, nullable=False),  # of the job, begun by then
-    Column("evidence", JSONB),  # what shadow reads told since: sums that processes add to
+    Column("evidence", _JSON_OR_NULL),  # what shadow reads told since: sums that processes add to
     Index(None, "job_id"),
 )
 
@@ -369,7 +370,7 @@ audit = Table(
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("job_id", BigInteger),
-    Column("payload", JSONB),  # NULL: erased on a person's request; its digest stays, and with it the chain
+    Column("payload", _JSON_OR_NULL),  # NULL: erased on a person's request; its digest stays, and with it the chain
     Column("payload_digest", Text, nullable=False),
     Column("previous_hash", Text),
     Column("hash", Text),
@@ -384,9 +385,9 @@ erasure = Table(
     _now("at"),
     Column("who", Text, nullable=False),
     _when("lifted_at"),  # the tenant came back
-    Column("leases", JSONB),  # copies under way when the fence was raised: batch and generation of each
+    Column("leases", _JSON_OR_NULL),  # copies under way when the fence was raised: batch and generation of each
     _when("quiet_at"),  # when the last of them was seen to be over
-    Column("certificate", JSONB),
+    Column("certificate", _JSON_OR_NULL),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )
 

@@ -28,7 +28,7 @@ def copy_batch(work: Work) -> CopyOutcome:
     """Everything but the record of it, which the caller commits."""
     records, gone = _fetch(work)
     rewrite = rewrite_of(work)
-    if gone and rewrite is None and work.job.passes == 1:
+    if gone and work.job.passes == 1 and not (rewrite is not None and rewrite.lacks(gone)):
         _require_few_gone(work, len(gone))
     placed, parked = place_all(work.placer, records)
     placed, fence, erased = _without_the_erased(work, placed, records)
@@ -118,8 +118,12 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
 
 def _listed(work: Work, ids: Sequence[str]) -> list[str]:
     """Those of these ids that a fresh listing shows: asked for one by one, unless it shows none at all."""
-    if len(ids) > 1 and not work.source.page(work.move.source).ids:
-        return []
+    if work.source.index.info.kind is Kind.POD:
+        return []  # a pod lists nothing; how many may be gone without a word is capped
+    if len(ids) > 1:
+        page = work.source.page(work.move.source)
+        if not page.ids and page.next_token is None:
+            return []
     return [record_id for record_id in ids if work.source.is_listed(work.move.source, record_id)]
 
 

@@ -23,11 +23,16 @@ leaving = threading.Event()
 """Set once this process was told to stop and its grace is over: no request is begun, and batches go back."""
 
 
+ending = threading.Event()
+"""Set as soon as this process was told to stop: it finishes what it has, and takes nothing more."""
+
+
 def leave_after(seconds: float) -> None:
     """Finish what is begun for so long; what then still waits, or has requests to make, goes back to the job table.
 
     A request under way is waited for: given back at once, its batch could be written by two at a time.
     """
+    ending.set()
     timer = threading.Timer(seconds, leaving.set)
     timer.daemon = True  # who finishes earlier does not wait for it
     timer.start()
@@ -53,9 +58,9 @@ class Process:
         self._lock = threading.Lock()
 
     @property
-    def leaving(self) -> bool:
-        """Whether nothing is to be begun any more."""
-        return leaving.is_set()
+    def is_ending(self) -> bool:
+        """Whether no batch is to be begun any more."""
+        return ending.is_set()
 
     def index(self, store: str, info: IndexInfo) -> Index:
         """The index as pinned by host when the job was made; opened once a process.

@@ -27,9 +27,10 @@ from workers.process import Process
 from workers.work import Fenced, Later, NotProven, NotWhole, Work
 
 # A wake-up costs a worker some milliseconds, which is as much as the batch of a small namespace: it is worth so many
-# records. Not more, nor longer, for what a task does after its first batch, Flower does not show.
+# records. Not more, for what a task does after its first batch, Flower does not show; nor longer, for other jobs wait
+# for its thread.
 _WORTH_A_WAKE_UP = 1_000
-_LONG_ENOUGH_S = 2.0
+_LONG_ENOUGH_S = 0.5
 
 log = structlog.get_logger("vecfleet.worker")
 
@@ -46,7 +47,7 @@ def run(process: Process, batch_id: int, generation: int) -> None:
         job = process.job(connection, lease) if lease is not None else None
     while lease is not None and job is not None and _work_on(process, lease, job):
         records += _records(lease)
-        if process.leaving or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
+        if process.is_ending or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
             return
         with process.database.once() as connection:
             kinds = SAME_QUEUE[lease.kind]

@@ -44,7 +44,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             hide_parameters=True,  # a failed statement's parameters hold ids and plans; they belong in no log
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": options},
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": f"{_options_of(url)} {options}".strip()},
         )
 
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -70,6 +70,12 @@ class Database:
 
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+def _options_of(url: str) -> str:
+    """Those of the address, a schema's or a provider's: ours would replace them, and stand beside them instead."""
+    told = sa.make_url(url).query.get("options", "")
+    return told if isinstance(told, str) else " ".join(told)
 
 
 @contextmanager

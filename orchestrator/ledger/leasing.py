@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from orchestrator import tables as t
 from orchestrator.ledger import moves
 from orchestrator.model import Lease
-from orchestrator.states import KINDS_OF, BatchKind, BatchState
+from orchestrator.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, BatchState
 
 _NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
@@ -41,26 +41,47 @@ def _woken() -> list[Any]:
 
 
 def _next_due() -> list[Any]:
-    """The batch that the dispatcher would send first, if it is of these kinds and nobody else is about to take it."""
+    """The batch that the dispatcher would send first, if it is of these kinds and nobody else is about to take it.
+
+    The job's row is shared until the statement ends: who is about to pause or cancel the job, or decides about it just
+    then, comes before or after. It is not waited for.
+    """
+    J = t.job.c
+    live = (
+        sa.select(J.id, J.state, J.batch_window)
+        .where(J.id == sa.bindparam("job"))
+        .with_for_update(read=True, skip_locked=True)
+        .cte("live")
+    )
+    at_work = (
+        sa.select(sa.func.count())
+        .where(_B.job_id == sa.bindparam("job"), sa.or_(*(_is(_B.state, state) for state in sorted(BATCH_IN_FLIGHT))))
+        .scalar_subquery()
+    )
     due = (
         sa.select(_B.id)
-        .where(_B.job_id == sa.bindparam("job"), _is(_B.state, BatchState.READY))
+        .join(live, live.c.id == _B.job_id)
+        .where(_is(_B.state, BatchState.READY), _workable(live.c.state), at_work < live.c.batch_window)
         .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
         .order_by(_B.seq, _B.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=t.batch, skip_locked=True)
         .scalar_subquery()
     )
     return [_B.id == due, _B.kind == sa.any_(sa.bindparam("kinds", type_=ARRAY(sa.Text)))]
 
 
-def _taking(which: Sequence[Any]) -> sa.Select[Any]:
-    workable = sa.or_(
+def _workable(state: Any) -> Any:
+    """Whether a job in this state has batches of such a kind worked on."""
+    return sa.or_(
         *(
-            sa.and_(_is(t.job.c.state, state), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
-            for state, kinds in KINDS_OF.items()
+            sa.and_(_is(state, of), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
+            for of, kinds in KINDS_OF.items()
         )
     )
+
+
+def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     # A batch of a move to one place writes there and nowhere else: where that place is on record, it is noted here.
     # Any other target is noted before the first upsert into it.
     place = (
@@ -72,7 +93,7 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     )
     taken = (
         sa.update(t.batch)
-        .where(*which, t.job.c.id == _B.job_id, workable)
+        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state))
         .values(
             state=BatchState.LEASED,
             attempts=_B.attempts + 1,

@@ -6,7 +6,7 @@ import pytest
 from job_table import JobTable
 from stages import PATIENCE_S, somebody_waits
 
-from orchestrator.ledger import removals
+from orchestrator.ledger import removals, striking
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
@@ -45,6 +45,21 @@ def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(t
         removals.add_up(connection, third, COPIES, "removed", 9)
         raise InterruptedError
     assert count(first) == 12
+
+
+def test_a_batch_of_which_ids_were_erased_before_it_was_worked_counts_as_any_other(table: JobTable) -> None:
+    # Given a batch that lost an id to an erasure while it was leased
+    lease, *_ = table.take()
+    with table.begin() as connection:
+        striking.strike(connection, lease.id, {"a": None})
+
+    # When it is leased once more, and notes what it finds
+    [again] = table.take()
+    with table.begin() as connection:
+        assert removals.add_up(connection, again, COPIES, "lacking", 2) == 2
+
+    # Then that stands beside whatever it is done with
+    assert next(row.found for row in table.rows(BatchKind.COPY) if row.id == lease.id) == {"lacking": 2}
 
 
 def test_who_has_lost_its_lease_counts_nothing(table: JobTable) -> None:

@@ -3,16 +3,18 @@
 from unittest.mock import Mock
 
 import pytest
+import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from stages import cleaning, verified
 
 from orchestrator import dispatcher, services
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import jobs, removals
+from orchestrator.ledger import copies, jobs, removals
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
-from orchestrator.states import BatchKind, JobState
+from orchestrator.retrying import MAX_ATTEMPTS
+from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.errors import Refused
 
 
@@ -44,6 +46,32 @@ def test_a_target_written_to_again_is_checked_although_another_one_of_its_source
     table.advance(3)
     assert table.targets["t-b"].check_state == "verified"
     assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 target differs from its sources")
+
+
+def test_a_batch_that_cannot_be_parked_ends_no_dispatcher(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two batches that used up their attempts, of which one cannot be parked
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    table.listed({"s": [["a"], ["b"]]})
+    first, second = table.take()
+    for lease in (first, second):
+        table.expire(lease)
+        table.set_batch(lease.id, attempts=MAX_ATTEMPTS)
+    original = copies.park_exhausted
+
+    def park(connection: sa.Connection, batch_id: int) -> None:
+        original(connection, batch_id)
+        if batch_id == first.id:
+            raise AttributeError("what it found cannot be read")
+
+    monkeypatch.setattr(copies, "park_exhausted", park)
+
+    # When the dispatcher looks, then the other one is parked, and it goes on
+    Dispatcher(database, make_app(redis_url), Counters(redis_url)).tick()
+    states = {row.id: row.state for row in table.rows(BatchKind.COPY)}
+    assert states[second.id] == BatchState.PARKED and states[first.id] != BatchState.PARKED
 
 
 def differs_after_cut_over(database: Database) -> JobTable:

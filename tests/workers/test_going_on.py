@@ -76,14 +76,14 @@ def test_a_worker_that_leaves_begins_nothing_more(due: One, monkeypatch: pytest.
     listing = MemoryIndex.list_ids
 
     def told_to_stop(index: MemoryIndex, *given: object, **more: object) -> object:
-        process.leaving.set()
+        process.ending.set()
         return listing(index, *given, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MemoryIndex, "list_ids", told_to_stop)
     try:
         wake_for_one(due)
     finally:
-        process.leaving.clear()
+        process.ending.clear()
     assert sorted(states(due, BatchKind.LIST))[1:] == [BatchState.READY] * 2
 
 

@@ -57,7 +57,14 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Loaded when it is asked for: who needs only what evidence looks like waits for no SDK."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"vecfleet.tenancy.{module}"), name)
+            globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

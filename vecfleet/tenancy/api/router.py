@@ -41,7 +41,7 @@ class _Anything(PathConvertor):
     regex = r"[\s\S]*"
 
 
-register_url_convertor("anything", _Anything())
+register_url_convertor("vecfleet_anything", _Anything())
 
 
 def delphi_router(
@@ -129,7 +129,7 @@ def delphi_router(
             return NameVerdict(name=of.name, valid=False, reason=refusal.message)
         return NameVerdict(name=of.name, valid=True)
 
-    @router.delete("/twin/{twin_id:anything}", responses=documented(404, 409))
+    @router.delete("/twin/{twin_id:vecfleet_anything}", responses=documented(404, 409))
     def delete_twin(twin_id: Annotated[TwinId, Path()], guard: Asker, of: Annotated[OfCreator, Query()]) -> Erased:
         """Erase one twin, and confirm that nothing of it is left."""
         return erase(guard, _creator(guard, of.creator_id), twin_id)
