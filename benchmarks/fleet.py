@@ -119,7 +119,7 @@ def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
 
 
 def end(fleet: Fleet, job_id: int) -> None:
-    """Let go of a verified job's namespaces; both sides stay as they are."""
+    """Let go of a job's namespaces; both sides stay as they are."""
     services.cancel(fleet.database, job_id, WHO)
     reached(fleet, job_id, JobState.CANCELLED)
 

@@ -1,5 +1,9 @@
 """Counts in sentences."""
 
+from collections.abc import Sequence
+
+from orchestrator.model import Target
+
 
 def counted(count: int, one: str, many: str) -> str:
     """`1 batch is parked`, `2 batches are parked`."""
@@ -9,3 +13,16 @@ def counted(count: int, one: str, many: str) -> str:
 def wait_for_a_decision(records: int) -> str:
     """Parked records that nobody has decided about, as a reason."""
     return counted(records, "parked record waits for a decision", "parked records wait for a decision")
+
+
+def to_be_dropped(targets: Sequence[Target]) -> str:
+    """What a roll back does to the namespaces that its job created."""
+    kept = sum(target.created_by_us and target.tells_the_truth for target in targets)
+    dropped = counted(sum(target.created_by_us for target in targets) - kept, "namespace", "namespaces")
+    stays = (
+        f" {counted(kept, 'namespace', 'namespaces')} to which readers had moved will stay, empty or not: applications "
+        "may write there."
+        if kept
+        else ""
+    )
+    return f"{dropped} that it created, once empty.{stays}"

@@ -19,7 +19,7 @@ Dollars = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
-JOIN = "set it, or start the embedded stack with `vecfleet up` and paste the lines it prints"
+JOIN = 'set it; of an embedded stack that runs: eval "$(vecfleet up --print)"; or start one: `vecfleet up`'
 """What to do where a setting is missing that names a server."""
 
 

@@ -16,6 +16,7 @@ from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
 from orchestrator.states import BatchKind, JobState
+from orchestrator.wording import to_be_dropped
 from vecfleet.errors import BadInput
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
@@ -171,10 +172,10 @@ def roll_back(
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            created = sum(target.created_by_us for target in moves.targets_of_job(connection, job))
+            targets = moves.targets_of_job(connection, job)
         say(
             f"This deletes from the index {found.target.name} up to {totals.written:,} records that job {job} wrote, "
-            f"each only if it still is what was written, and {created:,} namespaces that it created, once empty."
+            f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
         confirm("Delete them?", yes=yes)
         rolling_out.roll_back(parts, job, who(), changed)

@@ -11,6 +11,7 @@ from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Move
+from orchestrator.wording import to_be_dropped
 from vecfleet.errors import BadInput, Refused
 
 
@@ -73,12 +74,12 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
             )
         case "rollback":
-            created = sum(target.created_by_us for target in moving.targets_of_job(connection, job.id))
+            targets = moving.targets_of_job(connection, job.id)
             return Question(
                 name,
                 "Roll back: remove what the job wrote",
                 f"This deletes from the index {job.target.name} up to {written:,} records that job {job.id} wrote, "
-                f"each only if it still is what was written, and {created:,} namespaces that it created, once empty.",
+                f"each only if it still is what was written, and {to_be_dropped(targets)}",
                 (),
                 0,
                 job.target.name,

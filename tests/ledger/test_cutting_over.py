@@ -10,11 +10,12 @@ from stages import AUTO, copied, late_write, proven_again, target_of, verified
 
 from orchestrator import services
 from orchestrator import tables as t
-from orchestrator.ledger import reads
+from orchestrator.ledger import moves, reads
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.next_steps import next_steps
 from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.wording import to_be_dropped
 from vecfleet.errors import Refused
 
 
@@ -136,6 +137,7 @@ def test_readers_are_not_moved_on_a_verdict_of_the_day_before(database: Database
 def test_a_later_step_needs_a_proof_of_the_day_and_a_step_back_needs_none(database: Database) -> None:
     # Given a quarter of the readers moved, and watched for a day
     table = verified(database, *(f"s{number}" for number in range(8)))
+    table.put(salt="salt")  # three of them stand before 25, two more before 50
     cut_over(table, 25)
     a_day_passes(table)
 
@@ -195,3 +197,20 @@ def test_a_policy_that_finds_its_verdict_too_old_says_so_and_what_to_type(databa
     assert next_of(table) == "vecfleet verify 1"
     proven_again(table)
     assert table.job.state is JobState.CUT_OVER
+
+
+def test_a_roll_back_says_which_namespaces_it_leaves(database: Database) -> None:
+    # Given a job that created two namespaces; readers moved to one of them and were taken back
+    table = verified(database, "s", "u")
+    with table.begin() as connection:
+        connection.execute(sa.update(t.target).values(created_by_us=True))
+        assert to_be_dropped(moves.targets_of_job(connection, table.job_id)) == (
+            "2 namespaces that it created, once empty."
+        )
+        moves.hand_authority(connection, table.job_id, ["t-s"])
+
+        # Then that one stays: what an application wrote there is nowhere else
+        assert to_be_dropped(moves.targets_of_job(connection, table.job_id)) == (
+            "1 namespace that it created, once empty. 1 namespace to which readers had moved will stay, empty or not: "
+            "applications may write there."
+        )
