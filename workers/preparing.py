@@ -45,7 +45,8 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
 
 def _note_held(work: Work, target: Target) -> Tally:
     """What the target holds that no move has taken. A listing may end before its time, and an id that is not noted
-    here would count as ours to write: so it is listed until it shows nothing new.
+    here would count as ours to write: so it is listed until it shows nothing new, or another worker was done first
+    (whose batches then write into it, so that there would be no end to what is new).
     """
     while _note_listed(work, target):
         pass
@@ -61,10 +62,12 @@ def _note_held(work: Work, target: Target) -> Tally:
 
 
 def _note_listed(work: Work, target: Target) -> int:
-    """List the target once; returns how many ids were not noted before."""
+    """List the target once; returns how many ids were not noted before. None are once the target is prepared."""
     new = 0
     for page in work.target.ids(target.namespace):
         with work.database.begin() as connection:
+            if moves.target(connection, target.id).prepared:
+                return 0
             new += moves.note_held_before(connection, target.id, page)
     return new
 
