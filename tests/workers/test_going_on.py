@@ -1,6 +1,7 @@
 """A worker whose batch was soon done goes on with what is due next: a small namespace is not worth its own wake-up."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from in_one_process import TARGET, One, open_one, twenty_three
@@ -111,6 +112,32 @@ def test_two_workers_at_once_go_on_with_different_batches(due: One) -> None:
             kinds = SAME_QUEUE[BatchKind.LIST]
             taken.append(leasing.lease_next(connection, due.table.job_id, kinds, owner, 60.0))
     assert len({lease.id for lease in taken if lease is not None}) == 2
+
+
+def test_nobody_goes_on_beyond_the_window_of_the_job(due: One) -> None:
+    """It bounds how much of a job is under way, so that its pause takes a moment and other jobs have their turn."""
+    # Given a job of which one batch may be at work at a time, and one is
+    due.table.put(batch_window=1)
+    [wakeup] = due.table.dispatch()
+
+    def taken() -> Lease | None:
+        with due.table.begin() as connection:
+            kinds = SAME_QUEUE[BatchKind.LIST]
+            return leasing.lease_next(connection, due.table.job_id, kinds, "another", 60.0)
+
+    # Then a worker of another one takes none; when that is done, one
+    assert taken() is None
+    due.table.set_batch(wakeup.batch_id, state="done")
+    assert taken() is not None and taken() is None
+
+
+def test_a_worker_that_is_told_to_stop_takes_nothing_more_from_then_on_but_finishes_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "ending", Event())
+    monkeypatch.setattr(process, "leaving", Event())
+    process.leave_after(600.0)
+    assert process.ending.is_set() and not process.leaving.is_set()
 
 
 def test_nobody_goes_on_with_a_job_that_is_being_paused(due: One) -> None:

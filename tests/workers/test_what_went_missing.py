@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
@@ -12,7 +13,7 @@ from orchestrator.guards import missing_cap, removal_cap
 from orchestrator.states import BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
-from vecfleet.stores.base import Fetched, Written
+from vecfleet.stores.base import Fetched, Kind, Written
 from vecfleet.stores.memory import MemoryIndex
 from workers import lane
 
@@ -175,3 +176,70 @@ def test_records_that_a_person_says_were_deleted_meanwhile_count_as_gone(open_jo
     services.resume(one.table.database, one.table.job_id, "ana")
     one.until(JobState.VERIFIED)
     assert (one.table.move.written, one.table.move.gone) == (12, 11)
+
+
+def test_batches_that_were_parked_and_tried_again_may_not_lack_more_than_others(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two batches of ten that are parked, for the service lists their ids and does not give their records
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT))
+    withheld = {f"r{number:02d}" for number in range(20)}
+    with monkeypatch.context() as patched:
+        fetch = MemoryIndex.fetch
+
+        def withhold(index: MemoryIndex, namespace: str, ids: list[str]) -> Fetched:
+            fetched = fetch(index, namespace, ids)
+            return Fetched({key: one for key, one in fetched.records.items() if key not in withheld}, fetched.usage)
+
+        patched.setattr(MemoryIndex, "fetch", withhold)
+        one.until(JobState.NEEDS_ATTENTION)
+
+    # When their records are gone by the time a person tries them again, then that is more than a few
+    one.index.delete("s", sorted(withheld))
+    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    one.until(JobState.PAUSED)
+    assert "records of s were listed and are not there any more" in (one.table.job.reason or "")
+
+
+def test_a_pod_is_not_asked_for_a_listing_of_what_is_gone(open_job: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod lists nothing; what it does not answer twice is gone, and how much may be is capped."""
+    # Given a listed source in what is a pod from then on, of which the application deletes a record
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT))
+    one.table.advance()
+    one.deliver()
+    asked = counted_listings(monkeypatch)
+    monkeypatch.setattr(one.index, "info", replace(one.index.info, kind=Kind.POD))
+    one.index.delete("s", ["r05"])
+
+    # When its batch is copied, then it is not parked
+    one.work_until(lambda: all(row.state == BatchState.DONE for row in one.table.rows(BatchKind.COPY)))
+    assert (one.table.move.written, one.table.move.gone) == (COUNT - 1, 1)
+    assert "s" not in asked
+
+
+def test_whether_a_source_is_empty_is_asked_once_and_not_for_each_record(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a listed source whose ten records are gone, as its owner says
+    one = open_job({"s": twenty_three()[:10]}, planned("s", TARGET, 10))
+    one.table.advance()
+    one.deliver()
+    services.set_lever(one.table.database, one.table.job_id, "ana", "missing", 10)
+    asked = counted_listings(monkeypatch)
+    one.index.delete("s", [f"r{number:02d}" for number in range(10)])
+
+    # Then one look tells that it is empty, and a second that the job is to wait for a person
+    one.until(JobState.PAUSED)
+    assert asked == ["s", "s"]
+
+
+def counted_listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The namespaces that are listed from now on, in turn."""
+    listing, asked = MemoryIndex.list_ids, list[str]()
+
+    def list_ids(index: MemoryIndex, namespace: str, *rest: object, **more: object) -> object:
+        asked.append(namespace)
+        return listing(index, namespace, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryIndex, "list_ids", list_ids)
+    return asked
