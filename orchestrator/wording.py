@@ -1,4 +1,4 @@
-"""Counts in sentences."""
+"""Sentences that several places say: counts, and what a roll back drops."""
 
 from collections.abc import Sequence
 
