@@ -1,13 +1,14 @@
 """The fleet's pace as anybody may see it: what the workers keep in Redis (`workers.pace` writes it), read only."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-# A cut allowance climbs back by so much of the whole a second.
-CLIMB_PER_S = 0.1
+# A limit that nothing is known of begins at half, for what was used of it a moment ago is not known; and climbs soon.
+FIRST_FACTOR, FIRST_KEEP_S = 0.5, 1.0
 # How long what was booked, and what was refused, is counted together: long enough to be smooth, short enough for now.
 USED_WINDOW_S, REFUSED_WINDOW_S = 10, 60
 
@@ -16,6 +17,8 @@ _PATIENCE_S = 0.5
 # Some allowances of each of 12,000 namespaces are read in a hundred trips.
 _KEYS_PER_TRIP = 1_000
 _US_PER_S = 1_000_000
+# Doublings after which every rate is back at the whole.
+_ANY = 64.0
 
 
 def key(name: str, scope: str) -> str:
@@ -66,7 +69,7 @@ class PaceReader:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.time()
                 for one in keys:
-                    pipeline.hmget(one, ["factor", "since", "hold"])
+                    pipeline.hmget(one, ["factor", "since", "keep", "hold"])
                 now, *rows = pipeline.execute()
         except RedisError:
             return None
@@ -95,13 +98,19 @@ def _us(time: tuple[int, int]) -> int:
     return seconds * _US_PER_S + micros
 
 
-def _factor(factor: float, since_us: float, now_us: int) -> float:
-    return min(1.0, factor + max(0.0, (now_us - since_us) / _US_PER_S) * CLIMB_PER_S)
+def climbed(factor: float, quiet_s: float, keep_s: float) -> float:
+    """The part of a rate that may be used so long after it was set: kept for a while, then climbing ever faster.
+
+    It doubles in the first second, and grows sixteenfold in two: the first steps are small, for the limit may be near.
+    """
+    climbing_s = max(0.0, quiet_s - keep_s)
+    return min(1.0, factor * math.exp2(min(climbing_s**2, _ANY)))
 
 
 def _allowance(row: Sequence[bytes | None], now_us: int) -> Allowance:
-    factor, since, hold = (float(value or 0) for value in row)
-    return Allowance(_factor(factor, since, now_us), int(hold))
+    factor, since, keep, hold = row
+    quiet_s = (now_us - float(since or 0)) / _US_PER_S
+    return Allowance(climbed(float(factor or 0), quiet_s, float(keep or FIRST_KEEP_S)), int(float(hold or 0)))
 
 
 def _state(key: str, state: Mapping[bytes, bytes], now_us: int) -> Seen:
@@ -117,15 +126,17 @@ def _state(key: str, state: Mapping[bytes, bytes], now_us: int) -> Seen:
         return number(name) * (1 - windows % 1) if counted_in == windows // 1 - 1 else 0.0
 
     name, _, scope = key.removeprefix(_PREFIX).partition(":")
-    factor = _factor(number("factor"), number("since"), now_us)
+    quiet_s = (now_us - number("since")) / _US_PER_S
+    factor = climbed(number("factor"), quiet_s, number("keep") or FIRST_KEEP_S)
     interval_us = number("interval")
+    passed_us = max(0.0, now_us - max(number("v_at"), number("hold")))
     return Seen(
         name=name,
         scope=scope,
         factor=factor,
         allowed=factor * _US_PER_S / interval_us if interval_us else None,
         used=lately("used", USED_WINDOW_S) / USED_WINDOW_S,
-        ahead_s=max(0.0, (number("tat") - now_us) / _US_PER_S),
+        ahead_s=max(0.0, (number("tat") - number("v") - passed_us * factor) / factor / _US_PER_S) if factor else 0.0,
         held_s=max(0.0, (number("hold") - now_us) / _US_PER_S),
         refused=round(lately("refused", REFUSED_WINDOW_S)),
     )

@@ -33,8 +33,9 @@ class Held:
         self._leaving = leaving
 
     def wait(self, seconds: float) -> None:
-        """Sleep so long, or until this process leaves."""
-        self._leaving.wait(seconds)
+        """Sleep so long. Raises `Leaving` as soon as no request is to begin any more."""
+        if self._leaving.wait(seconds):
+            raise Leaving
 
     def require(self, seconds: float) -> None:
         """Raise Fenced unless the lease lasts at least so much longer; Leaving where no request is to begin."""

@@ -17,7 +17,7 @@ from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Trans
 from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage
 from workers.holding import Held
-from workers.pace import LONGEST_WAIT_S, Limit, Pace
+from workers.pace import Limit, NoSlotSoon, Pace
 
 T = TypeVar("T")
 
@@ -35,10 +35,6 @@ DELETES, DELETED_RECORDS = 100.0, 5_000.0
 QUERIES = 100.0
 DESCRIBES = 100.0  # documented without its number: that of the index's statistics
 ALIASES = 100.0  # likewise
-
-
-class NoSlotSoon(RateLimited):
-    """The fleet's pace has no slot soon."""
 
 
 class Lane:
@@ -199,7 +195,7 @@ class Lane:
         before: Callable[[], None] | None = None,
     ) -> T:
         def attempt() -> T:
-            self._wait_for_pace(limits)
+            self._pace.take(limits, self._share, self._held.wait)
             if before is not None:
                 before()
             self._held.require(self._deadline_s)
@@ -211,7 +207,7 @@ class Lane:
                 if isinstance(error, Transient):
                     self.usage += Usage(requests=1)
                 if isinstance(error, RateLimited):
-                    self._pace.throttled(limits[0][0], error.retry_after)
+                    self._pace.throttled(limits, error.retry_after)
                 raise
             self._counted.note(counters.call(operation, "ok"))
             return answer
@@ -225,19 +221,13 @@ class Lane:
         )
         return tries(attempt)
 
-    def _wait_for_pace(self, limits: Sequence[tuple[Limit, float]]) -> None:
-        wait = self._pace.reserve(limits, self._share)
-        if wait > LONGEST_WAIT_S:
-            raise NoSlotSoon(retry_after=wait)
-        if wait > 0:
-            self._held.wait(wait)
-
 
 def _wait(state: RetryCallState) -> float:
-    """Exponential with jitter, and never before the service's own hint."""
+    """Exponential with jitter, and never before the service's own hint. After a 429 the pace slows us down."""
     error = state.outcome.exception() if state.outcome else None
     hint = getattr(error, "retry_after", None) or 0.0
-    backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), _LONGEST_WAIT_S)
+    doubled = 0 if isinstance(error, RateLimited) else state.attempt_number - 1
+    backoff = min(_FIRST_WAIT_S * 2**doubled, _LONGEST_WAIT_S)
     return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))
 
 

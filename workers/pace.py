@@ -1,103 +1,160 @@
 """The pace: one allowance per limit, shared by all workers through Redis. Slots are booked, not polled for.
 
-`reserve` books the next free slot of a limit and says how long to sleep until it; so a waiting fleet asks Redis once a
-call. A 429 cuts the rate of that limit once a flight and holds the whole fleet for `Retry-After`; the rate then climbs
-back by itself. An empty Redis restarts at half the rate. Without Redis each process keeps to a small share of its own.
+`take` books the next free slot of a limit and sleeps until it; so a waiting fleet asks Redis about once a call. Slots
+are booked on a clock that each limit has of its own: it runs at the part of the rate that may be used now (`factor`),
+and stands still while the service holds the fleet. So whoever waits when the rate is cut or climbs goes later or sooner
+with it, in the order of booking. The booking is the generic cell rate algorithm: `tat` is the time on that clock at
+which all booked slots will have passed.
 
-The booking is the generic cell rate algorithm: `tat` is the time at which all booked slots will have passed.
+A 429 cuts the factor once a flight: a little where few calls are refused, for then the limit is about here; deeply
+where many are. It then keeps still, the longer the more often the limit was found where it was thought to be, and
+climbs back ever faster. `Retry-After` holds the whole fleet. An empty Redis restarts at half the rate. Without Redis
+each process keeps to a small share of its own.
 """
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.pacing import CLIMB_PER_S, REFUSED_WINDOW_S, USED_WINDOW_S, key
+from orchestrator.pacing import FIRST_FACTOR, FIRST_KEEP_S, REFUSED_WINDOW_S, USED_WINDOW_S, key
+from vecfleet.errors import RateLimited
 
-# A cut to 0.7 is back at full rate after 3 s: the limits are per second, so a longer penance only wastes them.
-_CUT = 0.7
-_LOWEST = 0.05
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
-# How many calls may go out back to back after an idle moment: a tenth of a second's worth.
-_BURST_S = 0.1
+# A few refused in between: the rate is about right. Of those sent since the last cut a quarter: it is far too high.
+_CUT, _DEEP_CUT, _MANY = 0.96, 0.8, 0.25
+_LOWEST = 0.1
+# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; else twice as long each time, for
+# each look beyond the limit costs a few refusals; short again after a long time without any.
+_SHORT_KEEP_S, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 60.0, 120.0
+# How many calls may go out back to back after an idle moment: a tenth of a second's worth; none within a minute of a
+# 429, for the service may count more narrowly than in whole seconds.
+_BURST_S, _NO_BURST_S = 0.1, 60.0
+# Whoever waits asks again after so long: the clock may have been slowed, held or sped up meanwhile.
+_ASK_AGAIN_S = 1.0
 # A slot further away than this is not booked, and not waited for in a task: the batch goes back and is sent again.
 LONGEST_WAIT_S = 15.0
 # Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
 _SHARE_ALONE = 0.25
+# What a booked slot may take longer than was said before it is given up.
+_SLACK_S = 15.0
+_US = 1_000_000
 
-# What was booked, and refused, is counted in this window of time and the one before it: enough to say how much lately.
-_COUNT = """
-local function counted(state, at, now, length, more)
-  local window = math.floor(now / length)
-  local seen, count, before = tonumber(state[at]), tonumber(state[at + 1]) or 0, tonumber(state[at + 2]) or 0
+# `counted`: what was booked, and refused, in this window of time and the one before it: enough to say how much lately.
+# `opened`: a limit's state, its clock (`v`, µs) brought up to now; between two looks the factor's mean counts.
+_COMMON = f"""
+local t = redis.call('TIME'); local now = t[1] * {_US} + t[2]
+
+local function counted(window_s, seen, count, before, more)
+  local window = math.floor(now / (window_s * {_US}))
   if seen ~= window then
     before = seen == window - 1 and count or 0
     count = 0
   end
   return window, count + more, before
 end
+
+local function factor_at(s, at)
+  local climbed_s = (at - s.since) / {_US} - s.keep
+  if climbed_s <= 0 then return s.factor end
+  return math.min(1, s.factor * 2 ^ (climbed_s * climbed_s))
+end
+
+local function opened(key)
+  local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at'}}
+  local found, s = redis.call('HMGET', key, unpack(names)), {{}}
+  for n, name in ipairs(names) do s[name] = tonumber(found[n]) end
+  if not s.factor then
+    s.factor, s.since = {FIRST_FACTOR}, now
+    redis.call('HSET', key, 'factor', s.factor, 'since', string.format('%.0f', now))
+  end
+  s.keep, s.hold = s.keep or {FIRST_KEEP_S}, s.hold or 0
+  s.v, s.v_at, s.refused_at = s.v or 0, s.v_at or now, s.refused_at or 0
+  s.tat = s.tat or 0
+  local from = math.max(s.v_at, s.hold)
+  if now > from then s.v = s.v + (now - from) * (factor_at(s, from) + factor_at(s, now)) / 2 end
+  s.now_factor, s.held = factor_at(s, now), math.max(s.hold - now, 0)
+  redis.call('HSET', key, 'v', string.format('%.0f', s.v), 'v_at', string.format('%.0f', now))
+  redis.call('PEXPIRE', key, 86400000)
+  return s
+end
+
+local function wait_for(s, slot)
+  return s.held + math.max(slot - s.v, 0) / s.now_factor
+end
 """
 
-_RESERVE = (
-    _COUNT
-    + """
-local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
-local burst, climb, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local length = tonumber(ARGV[4])
-local first, booked, states = now, {}, {}
+_BOOK = (
+    _COMMON
+    + f"""
+local wait, slots, states = 0, {{}}, {{}}
 for n, key in ipairs(KEYS) do
-  local interval, cost = tonumber(ARGV[3 + 2 * n]), tonumber(ARGV[4 + 2 * n])
-  local state = redis.call('HMGET', key, 'tat', 'factor', 'since', 'hold', 'used_in', 'used', 'used_before')
-  states[n] = state
-  local factor, since = tonumber(state[2]), tonumber(state[3])
-  if not factor then
-    factor, since = 0.5, now
-    redis.call('HSET', key, 'factor', factor, 'since', string.format('%.0f', since))
-  end
-  factor = math.min(1, factor + (now - since) / 1000000 * climb)
-  local tat, hold = tonumber(state[1]) or now, tonumber(state[4]) or 0
-  if tat < now then tat = now end
-  first = math.max(first, tat - burst, hold)
-  booked[n] = string.format('%.0f', math.max(tat, hold) + interval * cost / factor)
-  redis.call('PEXPIRE', key, 86400000)
+  local s = opened(key)
+  local burst = now - s.refused_at < {_NO_BURST_S * _US} and 0 or {_BURST_S * _US}
+  s.tat = math.max(s.tat, s.v)
+  states[n], slots[n] = s, math.floor(s.tat - burst)
+  wait = math.max(wait, wait_for(s, slots[n]))
 end
-if first - now <= longest then
-  for n, key in ipairs(KEYS) do
-    local window, used, before = counted(states[n], 5, now, length, tonumber(ARGV[4 + 2 * n]))
-    redis.call('HSET', key, 'tat', booked[n], 'interval', ARGV[3 + 2 * n],
-      'used_in', window, 'used', used, 'used_before', before)
-  end
+if wait > {LONGEST_WAIT_S * _US} then return {{math.floor(wait)}} end
+for n, key in ipairs(KEYS) do
+  local interval, cost = tonumber(ARGV[2 * n - 1]), tonumber(ARGV[2 * n])
+  local used = redis.call('HMGET', key, 'used_in', 'used', 'used_before')
+  local window, count, before =
+    counted({USED_WINDOW_S}, tonumber(used[1]), tonumber(used[2]) or 0, tonumber(used[3]) or 0, cost)
+  redis.call('HSET', key, 'tat', string.format('%.0f', states[n].tat + interval * cost), 'interval', interval,
+    'used_in', window, 'used', count, 'used_before', before)
+  redis.call('HINCRBY', key, 'sent_since', 1)
 end
-return math.floor(first - now)
+return {{math.floor(wait), unpack(slots)}}
+"""
+)
+
+_ASK = (
+    _COMMON
+    + """
+local wait = 0
+for n, key in ipairs(KEYS) do wait = math.max(wait, wait_for(opened(key), tonumber(ARGV[n]))) end
+return math.floor(wait)
 """
 )
 
 _THROTTLED = (
-    _COUNT
-    + """
-local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
-local flight, cut, climb, lowest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local state = redis.call('HMGET', KEYS[1], 'factor', 'since', 'hold', 'refused_in', 'refused', 'refused_before')
-local window, refused, before = counted(state, 4, now, tonumber(ARGV[6]), 1)
-redis.call('HSET', KEYS[1], 'refused_in', window, 'refused', refused, 'refused_before', before)
-local factor, since = tonumber(state[1]), tonumber(state[2])
-if not factor then factor, since = 0.5, now - flight end
-if now - since >= flight then
-  factor = math.min(1, factor + (now - since) / 1000000 * climb)
-  redis.call('HSET', KEYS[1], 'factor', math.max(lowest, factor * cut), 'since', string.format('%.0f', now))
+    _COMMON
+    + f"""
+local hold = now + tonumber(ARGV[1])
+local key, s
+for _, one in ipairs(KEYS) do
+  local o = opened(one)
+  if not s or o.tat - o.v > s.tat - s.v then key, s = one, o end
 end
-local until_ = now + tonumber(ARGV[5])
-if until_ > (tonumber(state[3]) or 0) then redis.call('HSET', KEYS[1], 'hold', string.format('%.0f', until_)) end
-redis.call('PEXPIRE', KEYS[1], 86400000)
+local refused = redis.call('HMGET', key, 'refused_in', 'refused', 'refused_before')
+local window, count, before =
+  counted({REFUSED_WINDOW_S}, tonumber(refused[1]), tonumber(refused[2]) or 0, tonumber(refused[3]) or 0, 1)
+redis.call('HSET', key, 'refused_in', window, 'refused', count, 'refused_before', before,
+  'refused_at', string.format('%.0f', now))
+local sent, lost = tonumber(redis.call('HGET', key, 'sent_since')) or 0, redis.call('HINCRBY', key, 'refused_since', 1)
+local quiet = (now - s.since) / {_US}
+if quiet >= {_FLIGHT_S} or s.refused_at == 0 then
+  local cut, keep = {_CUT}, math.min(2 * s.keep, {_LONGEST_KEEP_S})
+  if lost > 1 and lost >= sent * {_MANY} then cut, keep = {_DEEP_CUT}, {_SHORT_KEEP_S}
+  elseif quiet > {_FORGOTTEN_S} then keep = {_SHORT_KEEP_S} end
+  redis.call('HSET', key, 'factor', math.max({_LOWEST}, s.now_factor * cut), 'keep', keep,
+    'since', string.format('%.0f', now), 'sent_since', 0, 'refused_since', 0)
+end
+if hold > s.hold then redis.call('HSET', key, 'hold', string.format('%.0f', hold)) end
 """
 )
 
 log = structlog.get_logger("vecfleet.pace")
+
+
+class NoSlotSoon(RateLimited):
+    """The fleet's pace has no slot soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,40 +170,76 @@ class Limit:
         return key(self.name, self.scope)
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a call stands: how long to wait as things are now; where it is booked, its time on each limit's clock."""
+
+    wait_s: float
+    times: tuple[int, ...] = ()
+
+
 class Pace:
     """The fleet's pace as one process sees it. Safe to share between threads."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2)
-        self._reserve = self._redis.register_script(_RESERVE)
+        self._book = self._redis.register_script(_BOOK)
+        self._ask = self._redis.register_script(_ASK)
         self._throttled = self._redis.register_script(_THROTTLED)
         self._alone: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def reserve(self, limits: Sequence[tuple[Limit, float]], share: float) -> float:
-        """Book one call: of each limit its cost, at `share` of the documented rates. Returns the seconds to wait.
+    def take(self, limits: Sequence[tuple[Limit, float]], share: float, sleep: Callable[[float], None]) -> None:
+        """Wait for the slot of one call: of each limit its cost, at `share` of the documented rates.
 
-        Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`.
+        Raises `NoSlotSoon` where none is near: at once, or when the service holds the fleet again and again meanwhile
+        (a booked slot is then lost, which slows nobody).
         """
-        arguments = [_BURST_S * 1_000_000, CLIMB_PER_S, LONGEST_WAIT_S * 1_000_000, USED_WINDOW_S * 1_000_000]
+        slot, waited_s = self.book(limits, share), 0.0
+        while slot.wait_s > 0:
+            if slot.wait_s > LONGEST_WAIT_S or waited_s > LONGEST_WAIT_S + _SLACK_S:
+                raise NoSlotSoon(retry_after=slot.wait_s)
+            now_s = min(slot.wait_s, _ASK_AGAIN_S)
+            sleep(now_s)
+            waited_s += now_s
+            if slot.wait_s <= now_s:
+                return
+            slot = self.ask(limits, slot, now_s)
+
+    def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
+        """Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`."""
+        arguments: list[float] = []
         for limit, cost in limits:
-            arguments += (1_000_000 / (limit.per_second * share), cost)
+            arguments += (_US / (limit.per_second * share), cost)
         try:
-            return int(self._reserve(keys=[limit.key for limit, _ in limits], args=arguments)) / 1_000_000
+            wait_us, *times = self._book(keys=[limit.key for limit, _ in limits], args=arguments)
         except RedisError as error:
             log.warning("no Redis: keeping a small pace alone", why=type(error).__name__)
-            return max(self._reserve_alone(limit, cost, share) for limit, cost in limits)
+            return Slot(max(self._book_alone(limit, cost, share) for limit, cost in limits))
+        return Slot(wait_us / _US, tuple(times))
 
-    def throttled(self, limit: Limit, retry_after: float | None) -> None:
-        """The service answered 429: slow this limit down for everybody, and hold it for `retry_after` seconds."""
-        hold_us = int((retry_after or 0) * 1_000_000)
-        arguments = [_FLIGHT_S * 1_000_000, _CUT, CLIMB_PER_S, _LOWEST, hold_us, REFUSED_WINDOW_S * 1_000_000]
+    def ask(self, limits: Sequence[tuple[Limit, float]], slot: Slot, slept_s: float) -> Slot:
+        """The same slot, with how long it is away by now."""
+        if slot.times:
+            try:
+                wait_us = self._ask(keys=[limit.key for limit, _ in limits], args=slot.times)
+            except RedisError as error:
+                log.warning("no Redis: waiting as long as was said before", why=type(error).__name__)
+            else:
+                return Slot(wait_us / _US, slot.times)
+        return Slot(slot.wait_s - slept_s, slot.times)
+
+    def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:
+        """The service answered 429 to such a call: slow it down for everybody, and hold it for `retry_after` seconds.
+
+        The service does not always say which of its limits was met: it is taken for the one of which most is booked.
+        """
         try:
-            self._throttled(keys=[limit.key], args=arguments)
+            self._throttled(keys=[limit.key for limit, _ in limits], args=[int((retry_after or 0) * _US)])
         except RedisError as error:
             log.warning("no Redis: the fleet does not learn of this 429", why=type(error).__name__)
 
-    def _reserve_alone(self, limit: Limit, cost: float, share: float) -> float:
+    def _book_alone(self, limit: Limit, cost: float, share: float) -> float:
         with self._lock:
             now = time.monotonic()
             start = max(self._alone.get(limit.key, now), now)

@@ -6,7 +6,7 @@ import pytest
 from job_table import JobTable, plan_of, planned
 from terminal import Vecfleet
 
-from orchestrator.pacing import CLIMB_PER_S, USED_WINDOW_S
+from orchestrator.pacing import FIRST_KEEP_S, USED_WINDOW_S, climbed
 from workers.pace import Limit, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)
@@ -28,9 +28,9 @@ def test_a_limit_that_was_refused_stands_first_and_says_what_helps(
     table.start()
     pace, began = Pace(redis_url), time.monotonic()
     for _ in range(10):
-        pace.reserve([(FETCH, 1)], 0.5)
-        pace.reserve([(UPSERT, 1)], 0.5)
-    pace.throttled(UPSERT, 30.0)
+        pace.book([(FETCH, 1)], 0.5)
+        pace.book([(UPSERT, 1)], 0.5)
+    pace.throttled([(UPSERT, 1)], 30.0)
 
     # When a person asks
     text, found = vecfleet("pace"), vecfleet("pace", "--json").json
@@ -43,7 +43,7 @@ def test_a_limit_that_was_refused_stands_first_and_says_what_helps(
     assert 30 - took - 0.1 < upsert["held_seconds"] <= 30
     assert (upsert["refused_last_minute"], fetch["refused_last_minute"]) == (1, 0)
     # A new limit starts at half of its share
-    assert 25 <= fetch["allowed_per_second"] <= min(50, 25 + 50 * CLIMB_PER_S * took) + 0.1
+    assert 25 <= fetch["allowed_per_second"] <= 50 * climbed(0.5, took, FIRST_KEEP_S) + 0.1
     assert 1 - took / USED_WINDOW_S - 0.1 < fetch["used_per_second"] <= 1
     assert found["jobs"] == [{"job": 1, "share": 0.5}]
     assert found["next_steps"][0] == "vecfleet set 1 pace 0.25"
@@ -54,7 +54,7 @@ def test_a_limit_that_was_refused_stands_first_and_says_what_helps(
 def test_many_limits_are_cut_to_the_most_held_up(vecfleet: Vecfleet, redis_url: str) -> None:
     pace = Pace(redis_url)
     for number in range(40):
-        pace.reserve([(Limit("upsert", f"brain.local:t{number}", 100.0), 1)], 0.5)
+        pace.book([(Limit("upsert", f"brain.local:t{number}", 100.0), 1)], 0.5)
     assert len(vecfleet("pace", "--json").json["limits"]) == 30
     assert "5 of 40 are shown" in vecfleet("pace", "--limit", "5").out
 

@@ -58,7 +58,7 @@ class World:
         )
         self.one = OneService(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
         self.process = Process(Parts(settings, self.database, self.one))
-        self.process.pace = SimpleNamespace(reserve=lambda *_: 0.0, throttled=lambda *_: None)  # type: ignore[assignment]
+        self.process.pace = SimpleNamespace(take=lambda *_: None, throttled=lambda *_: None)  # type: ignore[assignment]
         books.watch(self.clock.sql)
 
     def close(self) -> None:

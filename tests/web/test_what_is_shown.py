@@ -152,13 +152,13 @@ def test_the_pace_is_what_the_workers_keep_to(table: JobTable, redis_url: str) -
     sampler = Sampler(table.database, PaceReader(redis_url))
     pace, limit = Pace(redis_url), Limit("fetch", "brain.local", 100.0)
     # When workers use the whole allowance, an empty Redis having begun at half of it
-    pace.reserve([(limit, 1)], 0.5)
+    pace.book([(limit, 1)], 0.5)
     sampler.sample()
     # Then
     [first] = sampler.of_job(table.job_id)
     assert 0.25 <= first.pace < 0.5 and not first.refused
     # When the service refuses, then that is seen once, and the pace is cut
-    pace.throttled(limit, retry_after=0.5)
+    pace.throttled([(limit, 1)], retry_after=0.5)
     sampler.sample()
     sampler.sample()
     _, second, third = sampler.of_job(table.job_id)

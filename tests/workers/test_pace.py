@@ -14,14 +14,15 @@ from itertools import repeat
 import pytest
 import redis
 
-from orchestrator.pacing import CLIMB_PER_S, PaceReader, Seen
-from workers.pace import LONGEST_WAIT_S, Limit, Pace
+from orchestrator.pacing import FIRST_KEEP_S, PaceReader, Seen, climbed
+from workers.pace import LONGEST_WAIT_S, Limit, NoSlotSoon, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)
 HALF = 0.5  # live readers share the index: 50 a second are ours
 FULL = 50.0
 BURST = 5  # a tenth of a second's worth
-CUT = 0.7  # of the rate, for each flight of a second that met a 429
+CUT, KEPT_S = 0.96, 2.0  # of the rate, for one 429 among many calls; and how long that is kept
+DEEP_CUT = 0.8  # where many are refused: the limit is far below
 NOBODY = "redis://127.0.0.1:1/0"
 
 
@@ -69,7 +70,7 @@ class Since:
 
 def book_one(pace: Pace, since: Since, limit: Limit = FETCH, cost: float = 1, share: float = HALF) -> Slot:
     asked = since.now
-    wait = pace.reserve([(limit, cost)], share)
+    wait = pace.book([(limit, cost)], share).wait_s
     return Slot(asked + wait, since.now + wait, wait > 0)
 
 
@@ -95,16 +96,12 @@ def rate(pace: Pace, share: float = HALF) -> Rate:
     """How many calls a second the limit allows now: read from what lies between two bookings of many."""
     many, since = 25, Since()
     while True:
-        while pace.reserve([(FETCH, many)], share) < 0.5:
+        while pace.book([(FETCH, many)], share).wait_s < 0.5:
             pass  # until slots are taken for a while: before that a burst is free
         first = book_one(pace, since, cost=many, share=share)
         second = book_one(pace, since, cost=many, share=share)
         if first.waits and second.earliest > first.latest:
             return Rate(many / (second.latest - first.earliest), many / (second.earliest - first.latest))
-
-
-def climbed(rate: float, seconds: float) -> float:
-    return min(FULL, rate + FULL * CLIMB_PER_S * seconds)
 
 
 def most_in_a_second(slots: list[Slot]) -> int:
@@ -150,30 +147,31 @@ def test_a_costly_call_takes_the_room_of_many(pace: Pace, full_speed: None) -> N
     limit = Limit("upsert_bytes", "brain.local:t", 1_000_000.0)
     since = Since()
     book_one(pace, since, limit, share=1.0)
-    assert pace.reserve([(limit, 2_000_000)], 1.0) < 0.1
+    assert pace.book([(limit, 2_000_000)], 1.0).wait_s < 0.1
 
     # When the next one comes, then it waits until those are paid for: at half the rate, for this limit is new
     slot = book_one(pace, since, limit, share=1.0)
-    assert slot.latest > 2 / (0.5 + CLIMB_PER_S * since.now) - 0.15
+    assert slot.latest > (2 - 0.1) / climbed(0.5, since.now, FIRST_KEEP_S) - 0.05
     assert slot.earliest < 4.0 + since.now
 
 
 def test_limits_do_not_share_their_room(pace: Pace, full_speed: None) -> None:
     book(pace, 100)
-    assert pace.reserve([(Limit("fetch", "another.local", 100.0), 1)], HALF) == 0
-    assert pace.reserve([(Limit("list", "brain.local", 200.0), 1)], HALF) == 0
+    assert pace.book([(Limit("fetch", "another.local", 100.0), 1)], HALF).wait_s == 0
+    assert pace.book([(Limit("list", "brain.local", 200.0), 1)], HALF).wait_s == 0
 
 
-def test_an_empty_redis_starts_at_half_the_rate_and_climbs_back(pace: Pace, put: Callable[..., None]) -> None:
+def test_an_empty_redis_starts_at_half_the_rate_and_climbs_back_ever_faster(
+    pace: Pace, put: Callable[..., None]
+) -> None:
     since = Since()
-    assert rate(pace).is_between(25, climbed(25, since.now))
+    assert rate(pace).is_between(25, FULL * climbed(0.5, since.now, FIRST_KEEP_S))
 
-    # When it was flushed three seconds ago
-    since = Since()
-    put(factor=0.5, since=(time.time() - 3) * 1_000_000)
-    assert rate(pace).is_between(40, climbed(40, since.now))
-    put(factor=0.5, since=(time.time() - 60) * 1_000_000)
-    assert rate(pace).is_between(50, 50)
+    # When it was flushed so many seconds ago: half a second into its climb it has hardly begun, after one it is back
+    for seconds, at_least in ((0.5, 25), (1.5, 25 * 2**0.25), (2.0, FULL), (60.0, FULL)):
+        since = Since()
+        put(factor=0.5, since=(time.time() - seconds) * 1_000_000)
+        assert rate(pace).is_between(at_least, FULL * climbed(0.5, seconds + since.now, FIRST_KEEP_S))
 
 
 def test_the_rate_of_an_exclusive_job_is_the_documented_one(pace: Pace, full_speed: None) -> None:
@@ -185,69 +183,159 @@ def test_a_429_slows_everybody_once_a_flight(redis_url: str, full_speed: None) -
     workers = [Pace(redis_url) for _ in range(4)]
     since = Since()
     for number in range(20):
-        workers[number % 4].throttled(FETCH, None)
+        workers[number % 4].throttled([(FETCH, 1)], None)
     flights = 1 + int(since.now)
 
     # Then the rate is cut once, for each of them
     for worker in workers:
-        assert rate(worker).is_between(FULL * CUT**flights, climbed(35, since.now))
+        assert rate(worker).is_between(FULL * CUT * DEEP_CUT ** (flights - 1), FULL * climbed(CUT, since.now, KEPT_S))
 
 
-def test_a_429_of_the_next_flight_slows_it_again(pace: Pace, put: Callable[..., None]) -> None:
+def test_where_many_of_the_calls_are_refused_it_is_slowed_deeply(pace: Pace, put: Callable[..., None]) -> None:
+    # Given a rate that was cut a moment ago, and is still too high: of forty calls ten were refused since
     since = Since()
-    put(factor=0.7, since=(time.time() - 1.1) * 1_000_000)
-    pace.throttled(FETCH, None)
-    cut = FULL * (0.7 + 0.11) * CUT
-    assert rate(pace).is_between(cut, climbed(cut, since.now))
+    put(factor=0.7, keep=2, since=(time.time() - 1.1) * 1_000_000, refused_at=1, sent_since=40, refused_since=9)
+    pace.throttled([(FETCH, 1)], None)
+    assert rate(pace).is_between(FULL * 0.7 * DEEP_CUT, FULL * climbed(0.7 * DEEP_CUT, since.now, KEPT_S))
+
+
+def test_a_429_among_many_calls_slows_it_a_little(pace: Pace, put: Callable[..., None]) -> None:
+    since = Since()
+    put(factor=0.7, keep=2, since=(time.time() - 1.1) * 1_000_000, refused_at=1, sent_since=400, refused_since=9)
+    pace.throttled([(FETCH, 1)], None)
+    assert rate(pace).is_between(FULL * 0.7 * CUT, FULL * climbed(0.7 * CUT, since.now, 2 * KEPT_S))
+
+
+def test_of_two_limits_of_a_call_the_one_that_binds_is_slowed(redis_url: str, pace: Pace) -> None:
+    """The service says that a write was too much, and not always whether in requests or in bytes."""
+    # Given writes of which the bytes are what the fleet waits for
+    requests, size = Limit("upsert", "brain.local:t", 100.0), Limit("upsert_bytes", "brain.local:t", 1_000_000.0)
+    call = [(requests, 1.0), (size, 500_000.0)]
+    for _ in range(4):
+        pace.book(call, HALF)
+
+    # When one is refused, then it is the bytes that are cut
+    pace.throttled(call, None)
+    assert (seen(redis_url, requests).refused, seen(redis_url, size).refused) == (0, 1)
+
+
+def test_a_limit_found_where_it_was_thought_to_be_is_looked_for_less_and_less_often(
+    pace: Pace, put: Callable[..., None], redis_url: str
+) -> None:
+    """Each look beyond it costs a few refusals."""
+    kept = []
+    for _ in range(7):
+        # When the cut rate was kept, had begun to climb, and was refused again
+        before = kept[-1] if kept else KEPT_S
+        put(factor=0.5, keep=before, since=(time.time() - before - 0.1) * 1_000_000)
+        pace.throttled([(FETCH, 1)], None)
+        with redis.Redis.from_url(redis_url) as client:
+            kept.append(float(client.hget(FETCH.key, "keep") or 0))  # type: ignore[arg-type]
+
+    # Then it is kept twice as long each time, up to a minute
+    assert kept == [4, 8, 16, 32, 60, 60, 60]
 
 
 def test_however_many_429s_come_the_fleet_does_not_stop_for_good(pace: Pace, put: Callable[..., None]) -> None:
     for _ in range(50):
         put(since=(time.time() - 1.001) * 1_000_000)
-        pace.throttled(FETCH, None)
-    assert rate(pace).at_most >= 2.5
+        pace.throttled([(FETCH, 1)], None)
+    assert rate(pace).at_most >= FULL / 10
 
 
 def test_a_429_on_an_empty_redis_does_not_speed_anybody_up(pace: Pace) -> None:
     since = Since()
-    pace.throttled(FETCH, None)
-    assert rate(pace).at_least <= climbed(25, since.now)
+    pace.throttled([(FETCH, 1)], None)
+    assert rate(pace).at_least <= FULL * climbed(0.5, since.now, FIRST_KEEP_S)
 
 
 def test_retry_after_holds_the_whole_fleet(redis_url: str, full_speed: None) -> None:
     # Given a 429 that asks for ten seconds
-    Pace(redis_url).throttled(FETCH, 10.0)
+    Pace(redis_url).throttled([(FETCH, 1)], 10.0)
 
     # When any other worker books, then it waits them out; the limit's neighbours do not
     other = Pace(redis_url)
-    assert 5 < other.reserve([(FETCH, 1)], HALF) <= 10.0
-    assert other.reserve([(Limit("list", "brain.local", 200.0), 1)], HALF) == 0
+    assert 5 < other.book([(FETCH, 1)], HALF).wait_s <= 10.0
+    assert other.book([(Limit("list", "brain.local", 200.0), 1)], HALF).wait_s == 0
 
 
 def test_a_shorter_retry_after_does_not_shorten_a_longer_one(pace: Pace, full_speed: None) -> None:
-    pace.throttled(FETCH, 10.0)
-    pace.throttled(FETCH, 2.0)
-    assert pace.reserve([(FETCH, 1)], HALF) > 5
+    pace.throttled([(FETCH, 1)], 10.0)
+    pace.throttled([(FETCH, 1)], 2.0)
+    assert pace.book([(FETCH, 1)], HALF).wait_s > 5
 
 
 def test_after_a_hold_the_fleet_does_not_come_back_all_at_once(pace: Pace, full_speed: None) -> None:
     since = Since()
-    pace.throttled(FETCH, 5.0)
+    pace.throttled([(FETCH, 1)], 5.0)
     slots = book(pace, 100, since)
     assert min(slot.latest for slot in slots) > 4.99
     assert most_in_a_second(slots) <= 50 + BURST + 1
 
 
+def test_whoever_waits_goes_sooner_when_the_rate_climbs_and_later_when_it_is_cut(
+    pace: Pace, put: Callable[..., None]
+) -> None:
+    # Given a rate of five a second after a storm, and a call that stands ten seconds away, less its burst
+    put(factor=0.1, keep=1_000, since=time.time() * 1_000_000)
+    pace.book([(FETCH, 50)], HALF)
+    slot, since = pace.book([(FETCH, 1)], HALF), Since()
+    assert 8.5 < slot.wait_s <= 10.1
+
+    # When the whole rate is back, then it is a second away; and nobody who books after it overtakes it
+    put(factor=1, since=0, keep=1)
+    back = pace.ask([(FETCH, 1)], slot, since.now)
+    assert back.wait_s <= 1.1
+    assert pace.book([(FETCH, 1)], HALF).wait_s >= back.wait_s - since.now
+
+    # When the service holds the fleet, then those who wait are held as well
+    pace.throttled([(FETCH, 1)], 12.0)
+    assert pace.ask([(FETCH, 1)], slot, since.now).wait_s > 10
+
+
+def test_a_call_waits_for_its_slot_and_no_longer(pace: Pace, put: Callable[..., None]) -> None:
+    # Given a call that stands ten seconds away
+    put(factor=0.1, keep=1_000, since=time.time() * 1_000_000)
+    pace.book([(FETCH, 50)], HALF)
+    slept: list[float] = []
+
+    # When the whole rate comes back while it sleeps for the first time
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        put(factor=1, since=0, keep=1)
+        time.sleep(seconds)
+
+    pace.take([(FETCH, 1)], HALF, sleep)
+
+    # Then it does not sleep the ten seconds that it was told first
+    assert sum(slept) < 3
+
+
+def test_a_fleet_that_is_held_again_and_again_gives_its_slots_up(pace: Pace, full_speed: None) -> None:
+    # Given a call that waits, and a service that holds the fleet for another ten seconds whenever a second passed
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        pace.throttled([(FETCH, 1)], 10.0)
+
+    pace.throttled([(FETCH, 1)], 10.0)
+    # Then it is not waited for without end
+    with pytest.raises(NoSlotSoon):
+        pace.take([(FETCH, 1)], HALF, sleep)
+    assert sum(slept) <= 2 * LONGEST_WAIT_S + 2
+
+
 def test_a_slot_too_far_away_is_not_booked(pace: Pace, full_speed: None, put: Callable[..., None]) -> None:
     """Whoever is sent away comes back later: the room would be lost."""
     # Given a long hold, in which a hundred calls are sent away
-    pace.throttled(FETCH, LONGEST_WAIT_S + 10)
+    pace.throttled([(FETCH, 1)], LONGEST_WAIT_S + 10)
     for _ in range(100):
-        assert pace.reserve([(FETCH, 1)], HALF) > LONGEST_WAIT_S
+        assert pace.book([(FETCH, 1)], HALF).wait_s > LONGEST_WAIT_S
 
     # When the hold is over, then the room is free for those who come
     put(hold=0)
-    assert pace.reserve([(FETCH, 1)], HALF) < 0.1
+    assert pace.book([(FETCH, 1)], HALF).wait_s < 0.1
 
 
 def test_without_redis_each_process_keeps_to_a_small_share_of_its_own() -> None:
@@ -259,13 +347,13 @@ def test_without_redis_each_process_keeps_to_a_small_share_of_its_own() -> None:
     slots = book(pace, 60, since)
     assert most_in_a_second(slots) <= 50 / 4 + 1
     assert_filled(slots, 59 / 12.5, since)
-    pace.throttled(FETCH, 1.0)
+    pace.throttled([(FETCH, 1)], 1.0)
 
 
 def test_when_redis_comes_back_its_word_counts_again(redis_url: str, full_speed: None) -> None:
     away, back = Pace(NOBODY), Pace(redis_url)
     book(away, 10)
-    assert back.reserve([(FETCH, 1)], HALF) < 0.1
+    assert back.book([(FETCH, 1)], HALF).wait_s < 0.1
 
 
 # --- what a person sees of it -----------------------------------------------------------------------------------------
@@ -284,7 +372,7 @@ def test_what_is_booked_shows_as_in_use_by_the_whole_fleet(redis_url: str, full_
     workers = (Pace(redis_url), Pace(redis_url))
     for _ in range(30):
         for worker in workers:
-            worker.reserve([(FETCH, 1)], HALF)
+            worker.book([(FETCH, 1)], HALF)
 
     # Then they show, with how many a second are allowed and how far ahead the slots are taken
     one = seen(redis_url)
@@ -316,17 +404,17 @@ def test_429s_are_counted_and_the_cut_shows(redis_url: str, pace: Pace, full_spe
     book(pace, 1)
     since = Since()
     for _ in range(3):
-        pace.throttled(FETCH, 8.0)
+        pace.throttled([(FETCH, 1)], 8.0)
     flights = 1 + int(since.now)
     one = seen(redis_url)
     assert 1 <= one.refused <= 3  # fewer only where a minute ended between them
-    assert CUT**flights - 0.01 < one.factor < CUT + CLIMB_PER_S * since.now + 0.01
+    assert CUT * DEEP_CUT ** (flights - 1) - 0.01 < one.factor < climbed(CUT, since.now, KEPT_S) + 0.01
     assert one.allowed == pytest.approx(FULL * one.factor)
     assert 8 - since.now <= one.held_s <= 8
 
 
 def test_a_429_before_the_first_booking_shows_no_rate_that_nobody_asked_for(redis_url: str, pace: Pace) -> None:
-    pace.throttled(FETCH, None)
+    pace.throttled([(FETCH, 1)], None)
     one = seen(redis_url)
     assert one.allowed is None
     assert one.refused == 1
