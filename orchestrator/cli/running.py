@@ -1,5 +1,6 @@
 """All parts of a fleet on this machine: up and down; and the dispatcher alone, and the job table's revisions."""
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -10,9 +11,11 @@ import typer
 from orchestrator import logs, schema
 from orchestrator.cli.output import err, say, say_next
 from orchestrator.cli.session import fleet
+from orchestrator.embedded import addresses
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.embedded.stack import Stack, down, running, up_in_background
+from orchestrator.embedded.record import Record, running
+from orchestrator.embedded.stack import Stack, down, up_in_background
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.settings import JOIN, Settings
 
@@ -60,14 +63,16 @@ def up(
     if join:
         _tell_again(settings)
         return
+    if running(settings.vecfleet_home) is None:  # else what is in use says so, and how to join it
+        settings = addresses.without_own(settings, settings.vecfleet_home)
+        addresses.require_answering(settings)
     if detach:
         command = [*PYTHON, "orchestrator", "up", "--workers", str(workers)]
         record = up_in_background(command, settings.vecfleet_home)
         typer.echo(exports(record.environment))
         err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
-        err.print("the export lines join a shell to it. A shell that has them cannot start another: use a new one then")
+        _tell_this_shell(record.environment)
         err.print("to end it: vecfleet down")
-        err.print("next: vecfleet audit")
         return
     stack = Stack(
         settings.vecfleet_home,
@@ -81,6 +86,19 @@ def up(
         tell=err.print,
     )
     run(stack, _tell_how_to_join)
+
+
+def _tell_this_shell(environment: Mapping[str, str]) -> None:
+    """What this shell needs before it can ask the stack: lines that were printed to a terminal, no shell took."""
+    if all(os.environ.get(name) == value for name, value in environment.items()):
+        err.print("next: vecfleet audit")
+        return
+    if stale := [name for name, value in environment.items() if os.environ.get(name, value) != value]:
+        err.print(f"this shell has other values of {', '.join(stale)}, until it takes these lines", soft_wrap=True)
+    if sys.stdout.isatty():
+        err.print(f"next: {addresses.JOIN_IT} joins this shell, or any other; then vecfleet audit", soft_wrap=True)
+    else:
+        err.print(f"next: vecfleet audit, in a shell that took these lines, as by {addresses.JOIN_IT}", soft_wrap=True)
 
 
 def _tell_again(settings: Settings) -> None:
@@ -101,10 +119,14 @@ def page_address(environment: Mapping[str, str]) -> str:
 
 
 def _tell_how_to_join(environment: Mapping[str, str]) -> None:
+    """A log or a journal is kept, and others may read it: what holds passwords is printed to a terminal only."""
+    if not sys.stdout.isatty():
+        err.print("everything runs; `vecfleet up --print` prints the lines, with passwords, by which a shell joins")
+        return
     typer.echo(exports(environment))
     sys.stdout.flush()
     err.print(f"the page: {page_address(environment)}", soft_wrap=True)
-    err.print("next: paste these lines into another shell, then `vecfleet audit`; Ctrl-C here stops it all")
+    err.print(f"next: {addresses.JOIN_IT} joins another shell; then vecfleet audit; Ctrl-C here stops it all")
 
 
 def shut_down(
@@ -114,12 +136,17 @@ def shut_down(
 ) -> None:
     """Stop what `vecfleet up` started here, whatever became of it."""
     settings = Settings.load()
+    record = Record.read(settings.vecfleet_home)
     found = down(settings.vecfleet_home, erase=erase)
     say("everything that ran here is stopped" if found else "nothing was running here")
     if erase:
         say("its data are erased")
         if kept := _kept(settings):
             say(f"kept, for it may be wanted without them: {', '.join(kept)}")
+    if record is not None and (gone := addresses.given_out(record)):
+        again = "" if erase else "; `vecfleet up` from this folder gives out the same again"
+        say(f"a shell that joined it still has its addresses, which lead nowhere now{again}. They go with this line:")
+        say(f"unset {' '.join(gone)}")
 
 
 def _kept(settings: Settings) -> list[str]:

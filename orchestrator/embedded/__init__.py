@@ -8,6 +8,7 @@ postgres    a private Postgres with pgvector
 redis       a private Redis-compatible server
 programs    the fleet's own processes
 record      what runs from one state folder, for whoever comes after
+addresses   where the addresses that a shell holds lead: here, elsewhere, or nowhere any more
 stack       all of it together: start, watch, stop
 foreground  `vecfleet up`
 """

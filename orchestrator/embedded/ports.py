@@ -26,11 +26,18 @@ def free_port(*preferred: int) -> int:
 def claim_port(state_dir: Path, name: str, *usual: int) -> int:
     """The port that `name` had last time, else a `usual` one, else any: the first that is free. Remembered."""
     place = _place(state_dir, name)
-    remembered = place.read_text() if place.exists() else ""
-    port = free_port(*([int(remembered)] if remembered.isdigit() else []), *usual)
+    remembered = remembered_port(state_dir, name)
+    port = free_port(*([] if remembered is None else [remembered]), *usual)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(str(port))
     return port
+
+
+def remembered_port(state_dir: Path, name: str) -> int | None:
+    """The port that `name` had last time; None where it never ran here, or was erased."""
+    place = _place(state_dir, name)
+    remembered = place.read_text() if place.exists() else ""
+    return int(remembered) if remembered.isdigit() else None
 
 
 def forget_port(state_dir: Path, name: str) -> None:

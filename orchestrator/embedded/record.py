@@ -72,6 +72,12 @@ class Record:
         (state_dir / "state.json").unlink(missing_ok=True)
 
 
+def running(state_dir: Path) -> Record | None:
+    """What runs from `state_dir` and is ready: its supervisor lives. None where nothing does."""
+    record = Record.read(state_dir)
+    return record if record and record.ready and record.supervisor.alive() else None
+
+
 @contextmanager
 def only_supervisor(state_dir: Path) -> Iterator[None]:
     """Hold the state folder's lock, which the kernel takes back however we die. Refused while another holds it."""
@@ -92,5 +98,6 @@ def _in_use(state_dir: Path) -> Refused:
     by = f" by process {record.supervisor.pid}" if record else ""
     return Refused(
         f"The state folder {state_dir} is in use{by}: one stack runs from one folder.",
-        next_step="`vecfleet down` stops it; VECFLEET_HOME names another folder for a second one",
+        next_step='`eval "$(vecfleet up --print)"` joins this shell to it; `vecfleet down` stops it; VECFLEET_HOME '
+        "names another folder for a second one",
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
-from orchestrator.embedded.ports import claim_port, forget_port
+from orchestrator.embedded.ports import claim_port, forget_port, remembered_port
 from orchestrator.embedded.process import DidNotStart, Process
 
 START_TRIES = 15
@@ -55,6 +55,11 @@ class Server(ABC):
     @abstractmethod
     def url(self) -> str:
         """The address by which a client connects, password included."""
+
+    def last_url(self) -> str | None:
+        """The address of its last start, whether it runs or not. None where it never ran here, or was erased."""
+        self.port = remembered_port(self.state_dir, self.name)
+        return self.url if self.port and (self.home / "password").exists() else None
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
         """Ready to be used when it returns. `launched` hears of each process at once, before it is ready."""

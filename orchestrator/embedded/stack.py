@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 
 from orchestrator import schema
 from orchestrator.embedded import programs, scaling
+from orchestrator.embedded.addresses import EMULATOR_KEY
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
@@ -45,9 +46,6 @@ UP_S = 900.0
 
 PORT_TRIES = 5
 """For the emulator, whose usual port every stack of this machine would like to have."""
-
-EMULATOR_KEY = "emulator"
-"""The emulator takes any key but an empty one."""
 
 
 class Part(Protocol):
@@ -296,12 +294,6 @@ def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
     record = _ready_record(state_dir, process.pid)
     assert record is not None
     return record
-
-
-def running(state_dir: Path) -> Record | None:
-    """What runs from `state_dir` and is ready: its supervisor lives. None where nothing does."""
-    record = Record.read(state_dir)
-    return record if record and record.ready and record.supervisor.alive() else None
 
 
 def _ready_record(state_dir: Path, supervisor: int) -> Record | None:

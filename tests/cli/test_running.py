@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -126,16 +127,39 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     until(lambda: _workers(home) == 1)
     # And the job arrives all the same
     assert run(home, "status", "1", "--watch", **joined).returncode == 0
-    until(lambda: run(home, "doctor", **joined).returncode == 0)  # it gives a worker a second to answer
+    until(lambda: run(home, "doctor", **joined).returncode == 0)
     # And the lines by which a shell joins are told again, to who asks for them
     assert run(home, "up", "--print").stdout == answer.stdout
-    # When it is taken down, nothing runs any more, and what stays is named
+    # And a second one from the same folder is refused, with the line by which to join the first
+    second = run(home, "up", "--detach", **joined)
+    assert second.returncode == 3 and 'eval "$(vecfleet up --print)"' in second.stderr
+    # And no log holds a password or a token, for logs are kept, and sent to others
+    secrets = [joined[name] for name in ("OPERATOR_TOKEN", "FLOWER_PASSWORD")]
+    secrets += [urlsplit(joined[name]).password or "" for name in ("DATABASE_URL", "REDIS_URL")]
+    assert (home / "logs" / "supervisor.log").exists() and all(secrets)
+    for log in (home / "logs").iterdir():
+        assert [secret for secret in secrets if secret in log.read_text()] == [], log
+    # When it is taken down, the line is printed that takes its addresses out of a shell
+    stopped = run(home, "down", **joined)
+    assert set(stopped.stdout.splitlines()[-1].split()) == {"unset", *joined}
+    # And who asks the doctor from that shell is told how to start it again, at the same addresses
+    found = run(home, "doctor", **joined).stdout
+    assert "no emulator runs at 127.0.0.1" in found and "API_KEY" not in found
+    assert found.splitlines()[-1].endswith('start it again, at the same addresses: eval "$(vecfleet up --detach)"')
+    again = run(home, "up", "--detach", "--workers", "1", **joined)
+    assert again.returncode == 0 and again.stdout == answer.stdout, again.stderr
+    assert "next: vecfleet audit" in again.stderr
+    # When it is taken down for good, nothing runs any more, and what stays is named
     assert run(home, "token", "create", "--role", "viewer").returncode == 0
     erased = run(home, "down", "--erase", VECFLEET_ROOT=str(home.parent))
     assert erased.returncode == 0 and running_from(home) == []
     assert [path.name for path in home.iterdir()] == ["tokens.json"]
     assert f"kept, for it may be wanted without them: {home / 'tokens.json'}" in erased.stdout
     assert "nothing was running here" in run(home, "down").stdout
+    # And in a shell that still has its addresses, the next one says so instead of failing on them
+    lost = run(home, "up", "--detach", **joined)
+    assert lost.returncode == 3 and lost.stdout == ""
+    assert "unset DATABASE_URL REDIS_URL" in lost.stderr and 'eval "$(vecfleet up --detach)"' in lost.stderr
     nothing = run(home, "up", "--print")
     assert nothing.returncode == 2 and nothing.stdout == "" and "vecfleet up --detach" in nothing.stderr
 

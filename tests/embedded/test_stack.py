@@ -36,7 +36,8 @@ def test_a_second_up_on_the_same_folder_is_refused_with_a_sentence(supervise: Su
         Stack(state_dir, settings=NOTHING).start()
     # Then it says who is there and what to do, and the first runs on
     assert f"in use by process {supervisor.pid}" in refusal.value.message
-    assert "vecfleet down" in (refusal.value.next_step or "")
+    next_step = refusal.value.next_step or ""
+    assert 'eval "$(vecfleet up --print)"' in next_step and "vecfleet down" in next_step
     assert supervisor.alive() and all(process.alive() for process in recorded(state_dir).processes)
 
 

@@ -1,0 +1,142 @@
+"""Where the addresses in a shell lead: to servers that run, to those that this folder gives out, or nowhere any more.
+
+A shell keeps what it took from `vecfleet up` longer than the stack lives. Nothing here changes anything.
+"""
+
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from orchestrator.embedded.ports import remembered_port
+from orchestrator.embedded.postgres import VECTORS, Postgres
+from orchestrator.embedded.record import Record, running
+from orchestrator.embedded.redis import Redis
+from vecfleet.errors import Refused
+from vecfleet.settings import Settings
+
+EMULATOR_KEY = "emulator"
+"""The emulator takes any key but an empty one."""
+
+_ADDRESSES = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PGVECTOR_URL", "PINECONE_CONTROLLER_HOST")
+_GIVEN_WITH = {
+    "PINECONE_CONTROLLER_HOST": ("PINECONE_API_KEY",),
+    "FLOWER_URL": ("FLOWER_USER", "FLOWER_PASSWORD"),
+    "WEB_URL": ("OPERATOR_TOKEN",),
+}
+"""What is of no use, and misleads, without the address that it was given out with."""
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_USUAL_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "http": 80}
+_CONNECTS_WITHIN_S = 1.0  # on this machine; a refusal comes at once
+
+JOIN_IT = 'eval "$(vecfleet up --print)"'
+START_AND_JOIN = 'eval "$(vecfleet up --detach)"'
+
+
+def told(address: str) -> str:
+    """`host:port` of an address, without the account and the password; the scheme's usual port where none is named."""
+    place = _place(address)
+    return f"{place[0]}:{place[1]}" if place else "an address that names no host and port"
+
+
+def is_here(address: str) -> bool:
+    """Whether it is on this machine."""
+    place = _place(address)
+    return place is not None and place[0] in _LOOPBACK
+
+
+def nowhere(settings: Settings) -> tuple[str, ...]:
+    """The variables that lead to a port of this machine on which nothing listens."""
+    named = {name: _value(settings, name) for name in _ADDRESSES}
+    return tuple(name for name, address in named.items() if address and is_here(address) and not _listens(address))
+
+
+def without_own(settings: Settings, state_dir: Path) -> Settings:
+    """The settings without what this folder's own servers gave out: those are started again, at the same addresses."""
+    own: dict[str, None] = {}
+    postgres = Postgres(state_dir)
+    last = {"database_url": postgres.last_url(), "redis_url": Redis(state_dir).last_url()}
+    if last["database_url"]:
+        last["pgvector_url"] = postgres.url_of(VECTORS)
+    for field, address in last.items():
+        if address and _secret(getattr(settings, field)) == address:
+            own[field] = None
+    emulator = f"http://127.0.0.1:{remembered_port(state_dir, 'emulator')}"
+    if settings.pinecone_controller_host == emulator and _secret(settings.pinecone_api_key) == EMULATOR_KEY:
+        own |= {"pinecone_api_key": None, "pinecone_controller_host": None}
+    return settings.model_copy(update=own)
+
+
+def require_answering(settings: Settings) -> None:
+    """Refused where a stack would be built on addresses of this machine where nothing listens."""
+    lost = nowhere(settings)
+    if lost:
+        raise Refused(
+            f"{', '.join(lost)} of this shell lead to this machine, where nothing listens at "
+            f"{', '.join(sorted({told(_value(settings, name)) for name in lost}))}: they are left of a stack that was "
+            "stopped, or name servers of your own that do not run",
+            next_step=f"{let_go(lost)}, then {START_AND_JOIN}; or start your own servers",
+        )
+
+
+def way_out(settings: Settings, state_dir: Path) -> str:
+    """What to type in a shell whose addresses lead nowhere, so that they lead to a stack that runs."""
+    if running(state_dir) is not None:
+        return f"this shell has the addresses of a stack that is gone; those of the one that runs: {JOIN_IT}"
+    lost = nowhere(without_own(settings, state_dir))
+    if not lost:
+        return f"the stack of this folder is stopped; start it again, at the same addresses: {START_AND_JOIN}"
+    left = f"where it is left of a stack that was stopped: {let_go(lost)}, then {START_AND_JOIN}"
+    return f"start your own server; or, {left}"
+
+
+def let_go(names: Iterable[str]) -> str:
+    """The line that takes these variables, and what was given out with them, out of this shell."""
+    every = [each for name in names for each in (name, *_GIVEN_WITH.get(name, ()))]
+    exported = [name for name in every if name in os.environ]
+    elsewhere = [name for name in names if name not in os.environ]
+    lines = [f"unset {' '.join(exported)}"] if exported else []
+    return ", and ".join([*lines, *([f"take {', '.join(elsewhere)} out of .env"] if elsewhere else [])])
+
+
+def given_out(record: Record) -> tuple[str, ...]:
+    """The variables that name what this stack itself started: of no use once it is stopped."""
+    ports = {process.port for process in record.processes if process.port}
+    ours = [name for name, value in record.environment.items() if is_here(value) and _port(value) in ports]
+    return tuple(each for name in ours for each in (name, *_GIVEN_WITH.get(name, ())) if each in record.environment)
+
+
+def _value(settings: Settings, name: str) -> str:
+    value = getattr(settings, name.lower())
+    return (value.get_secret_value() if isinstance(value, SecretStr) else value) or ""
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    try:
+        parts = urlsplit(address)
+        port = parts.port or _USUAL_PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError:  # several hosts, or no number
+        return None
+    return (parts.hostname, port) if parts.hostname and port else None
+
+
+def _port(address: str) -> int | None:
+    place = _place(address)
+    return place[1] if place else None
+
+
+def _listens(address: str) -> bool:
+    place = _place(address)
+    assert place is not None
+    try:
+        socket.create_connection(place, timeout=_CONNECTS_WITHIN_S).close()
+    except OSError:
+        return False
+    return True

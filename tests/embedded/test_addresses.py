@@ -1,0 +1,78 @@
+"""A shell keeps what it took from a stack longer than the stack lives: what leads where, and what to type."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from orchestrator.embedded import addresses
+from orchestrator.embedded.process import Process
+from orchestrator.embedded.record import Record
+from orchestrator.embedded.stack import Stack
+from vecfleet.errors import Refused
+from vecfleet.settings import Settings
+
+NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None)
+DEAD = {
+    "DATABASE_URL": "postgresql+psycopg://vecfleet:secret@127.0.0.1:1/vecfleet",
+    "REDIS_URL": "redis://:secret@localhost:1/0",
+    "PINECONE_API_KEY": "emulator",
+    "PINECONE_CONTROLLER_HOST": "http://127.0.0.1:1",
+}
+
+
+def test_an_address_is_told_without_its_password() -> None:
+    assert addresses.told("redis://:secret@10.0.0.1/0") == "10.0.0.1:6379"
+    assert addresses.told("postgresql+psycopg://me:secret@db.example.com:6543/jobs") == "db.example.com:6543"
+    assert addresses.told("postgresql://me:secret@one:5432,two:5433/jobs") == "an address that names no host and port"
+
+
+def test_only_what_is_on_this_machine_and_listens_nowhere_is_lost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = Settings.model_validate(
+            {
+                "database_url": f"postgresql+psycopg://me@127.0.0.1:{server.getsockname()[1]}/mine",
+                "redis_url": "redis://:secret@localhost:1/0",
+                "pinecone_controller_host": "https://api.pinecone.io",
+            }
+        )
+        assert addresses.nowhere(settings) == ("REDIS_URL",)
+
+
+def test_a_shell_with_the_addresses_of_a_dead_stack_is_told_the_line_that_lets_go_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in DEAD.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Refused) as refusal:
+        addresses.require_answering(Settings.load())
+    assert "DATABASE_URL, REDIS_URL, PINECONE_CONTROLLER_HOST of this shell lead to this machine" in str(refusal.value)
+    assert (refusal.value.next_step or "").startswith(
+        'unset DATABASE_URL REDIS_URL PINECONE_CONTROLLER_HOST PINECONE_API_KEY, then eval "$(vecfleet up --detach)"'
+    )
+    assert "secret" not in str(refusal.value) + (refusal.value.next_step or "")
+
+
+def test_what_this_folder_gave_out_is_its_own_running_or_not_until_it_is_erased(tmp_path: Path) -> None:
+    # Given a stack of which a shell took the addresses, and which was stopped
+    with Stack(tmp_path / "state", emulator=True, settings=NOTHING) as stack:
+        taken = Settings.model_validate({name.lower(): value for name, value in stack.environment.items()})
+    assert set(addresses.nowhere(taken)) == {*("DATABASE_URL", "REDIS_URL", "PGVECTOR_URL", "PINECONE_CONTROLLER_HOST")}
+    # Then the folder knows them as its own, and gives out the same
+    own = addresses.without_own(taken, tmp_path / "state")
+    assert (own.database_url, own.redis_url, own.pgvector_url, own.pinecone_api_key) == (None, None, None, None)
+    with Stack(tmp_path / "state", emulator=True, settings=own) as again:
+        assert again.environment == stack.environment
+    # And another folder leaves them alone
+    assert addresses.without_own(taken, tmp_path / "other") == taken
+
+
+def test_what_a_stack_did_not_start_is_not_let_go_of(tmp_path: Path) -> None:
+    started = Process("redis", 1, 0.0, tmp_path / "log", port=7001)
+    environment = {
+        "DATABASE_URL": "postgresql+psycopg://me@127.0.0.1:5432/mine",
+        "REDIS_URL": "redis://:x@127.0.0.1:7001/0",
+        "PINECONE_API_KEY": "a real key",
+    }
+    record = Record(Process.current("supervisor"), True, True, environment, (started,))
+    assert addresses.given_out(record) == ("REDIS_URL",)
