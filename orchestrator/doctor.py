@@ -1,7 +1,7 @@
 """Is everything there that a fleet needs? One check after the other, each with its remedy. Writes nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
+from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 from orchestrator.queue import require_broker, waiting
@@ -18,7 +19,8 @@ from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
 
 _REDIS_ANSWERS_WITHIN_S = 3.0
-_WORKERS_ANSWER_WITHIN_S = 1.0
+_WORKERS_ANSWER_WITHIN_S = 1.0  # what an idle worker takes some milliseconds for
+_BUSY_WORKER_ANSWERS_WITHIN_S = 5.0  # one whose threads all copy, on a machine whose cores are all taken
 # Leases and waits go by the database's clock; past this, times that people read mislead them.
 _CLOCKS_APART_S = 5.0
 
@@ -33,6 +35,15 @@ _REMEDIES = {
     "Pinecone": "check PINECONE_API_KEY, PINECONE_CONTROLLER_HOST and the way to them: `curl https://api.pinecone.io`",
     "dispatcher": "mend Postgres first",
     "workers": "mend Redis first",
+}
+# What each check asks, where it can lead to this machine.
+_ASKS = {
+    "Postgres": ("DATABASE_URL",),
+    "Redis": ("REDIS_URL",),
+    "broker": ("BROKER_URL", "REDIS_URL"),
+    "Pinecone": ("PINECONE_CONTROLLER_HOST",),
+    "dispatcher": ("DATABASE_URL",),
+    "workers": ("BROKER_URL", "REDIS_URL"),
 }
 
 
@@ -51,7 +62,7 @@ def examine(settings: Settings) -> list[Check]:
     fleet = Fleet(settings)
     database = Database(settings.database_url.get_secret_value(), pool_size=2) if settings.database_url else None
     try:
-        return [
+        checks = [
             _settings(settings),
             *(_job_table(database) if database else []),
             _try("Redis", lambda: _redis(settings)),
@@ -63,6 +74,20 @@ def examine(settings: Settings) -> list[Check]:
     finally:
         if database:
             database.dispose()
+    lost = addresses.nowhere(settings)
+    return [_left_of_a_stack(check, settings) if _leads(check, lost) else check for check in checks]
+
+
+def _leads(check: Check, lost: tuple[str, ...]) -> bool:
+    return not check.ok and any(name in lost for name in _ASKS.get(check.name, ()))
+
+
+def _left_of_a_stack(check: Check, settings: Settings) -> Check:
+    """What fails because nothing listens at an address of this machine: neither a key nor the internet is at fault."""
+    detail = check.detail
+    if check.name == "Pinecone" and settings.pinecone_controller_host:
+        detail = f"no emulator runs at {addresses.told(settings.pinecone_controller_host)}"
+    return replace(check, detail=detail, remedy=addresses.way_out(settings, settings.vecfleet_home))
 
 
 def _try(name: str, check: Callable[[], Check]) -> Check:
@@ -149,6 +174,7 @@ def _clock(database: Database) -> Check:
 def _redis(settings: Settings) -> Check:
     if settings.redis_url is None:
         return Check("Redis", False, "REDIS_URL is not set", JOIN)
+    place = addresses.told(settings.redis_url.get_secret_value())
     try:
         with Redis.from_url(
             settings.redis_url.get_secret_value(),
@@ -157,18 +183,23 @@ def _redis(settings: Settings) -> Check:
         ) as client:
             client.ping()
     except AuthenticationError:
-        return Check("Redis", False, "it refuses the password", "correct the password in REDIS_URL")
+        return Check("Redis", False, f"{place} refuses the password", "correct the password in REDIS_URL")
     except (RedisError, OSError):
-        return Check("Redis", False, "it does not answer", "check REDIS_URL and that Redis runs")
+        return Check("Redis", False, f"{place} does not answer", "check REDIS_URL and that Redis runs")
     except ValueError:
         return Check("Redis", False, "REDIS_URL is no address", "write it as redis://:PASSWORD@HOST:6379/0")
-    return Check("Redis", True, "answers; it keeps the pace")
+    return Check("Redis", True, f"{place} answers; it keeps the pace")
 
 
 def _broker(fleet: Fleet) -> Check:
-    require_broker(fleet.celery)
+    celery = fleet.celery
+    try:
+        require_broker(celery)
+    except Unreachable as error:
+        place = addresses.told(str(celery.conf.broker_url))
+        raise Unreachable(f"{error.message} ({place})", next_step=error.next_step) from error
     held = "Redis" if fleet.settings.broker_url is None else "the broker of BROKER_URL"
-    return Check("broker", True, f"{held} takes wake-ups; {waiting(fleet.celery):,} wait for a worker")
+    return Check("broker", True, f"{held} takes wake-ups; {waiting(celery):,} wait for a worker")
 
 
 def _pinecone(fleet: Fleet) -> Check:
@@ -187,10 +218,14 @@ def _dispatcher(database: Database) -> Check:
 
 
 def _workers(fleet: Fleet) -> Check:
+    control = fleet.celery.control
     try:
-        answers = fleet.celery.control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).ping() or {}
+        answers = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).ping()
+        if not answers:  # the first answer to a second question is enough: it is not waited for after that
+            answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S, limit=1).ping()
     except (OperationalError, RedisError, OSError) as error:
         raise Unreachable("Redis does not answer, so no worker can be asked", next_step="mend Redis first") from error
     if not answers:
-        raise BadInput("no worker answers: batches wait", next_step="start one: `vecfleet worker`")
+        waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
+        raise BadInput(f"no worker answers within {waited:g} s: batches wait", next_step="start one: `vecfleet worker`")
     return Check("workers", True, f"{len(answers)} answer: {', '.join(sorted(answers))}")

@@ -66,6 +66,28 @@ def test_what_does_not_answer_is_named_alone_and_each_failing_check_says_what_to
     assert all(failed.values()), failed
 
 
+def test_the_address_that_was_tried_is_named_and_never_its_password(
+    vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:hush@127.0.0.1:1/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://me:hush@127.0.0.1:1/none")
+    said = vecfleet("doctor").out
+    assert "Redis: 127.0.0.1:1 does not answer" in said
+    assert "(127.0.0.1:1)" in said  # the broker
+    assert '"127.0.0.1", port 1 failed' in said  # Postgres
+    assert "hush" not in said
+
+
+def test_an_emulator_that_is_gone_is_no_matter_of_keys_or_of_the_internet(
+    vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://127.0.0.1:1")
+    [check] = [check for check in vecfleet("doctor", "--json").json["checks"] if check["name"] == "Pinecone"]
+    assert check["detail"] == "no emulator runs at 127.0.0.1:1"
+    assert "unset PINECONE_CONTROLLER_HOST PINECONE_API_KEY" in check["remedy"]
+    assert "api.pinecone.io" not in check["remedy"]
+
+
 def test_nothing_is_set(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY"):
         monkeypatch.setenv(name, "none")
