@@ -10,14 +10,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vecfleet.errors import Refused, StoreError, Unreachable, VecfleetError
+from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 
 # Wider than any name of a namespace with its neighbours: what is piped into a file is not folded.
 _UNFOLDED_COLUMNS = 2_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-JobId = Annotated[int, typer.Argument(metavar="JOB", help="The job's number, as `vecfleet jobs` lists it.")]
+
+
+_LARGEST_JOB = 2**63 - 1  # the job table counts in 8 bytes
+
+
+def job_number(word: str) -> int:
+    """A JOB as it was typed. Raises BadInput for what can be no job's number."""
+    number = int(word) if word.isascii() and word.isdigit() else 0
+    if not 0 < number <= _LARGEST_JOB:
+        raise BadInput(
+            f"{word!r} is no job: a JOB is the number that `vecfleet apply` gave it, as 1",
+            next_step="`vecfleet jobs` lists them",
+        )
+    return number
+
+
+JobId = Annotated[
+    int, typer.Argument(metavar="JOB", parser=job_number, help="The job's number, as `vecfleet jobs` lists it.")
+]
 
 
 def _console(stream: IO[str], *, stderr: bool) -> Console:

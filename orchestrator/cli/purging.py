@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import Json, Yes, confirm, say, say_json, say_next, say_table
+from orchestrator.cli.output import Json, Yes, confirm, job_number, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.ledger import retention
 from orchestrator.ledger.retention import Ended
@@ -20,7 +20,7 @@ def purge(
     older_than: Annotated[
         float, typer.Option(min=LEAST_DAYS, metavar="DAYS", help="Jobs that ended at least so many days ago.")
     ] = _DAYS,
-    job: Annotated[int | None, typer.Option(metavar="JOB", help="Only this one.")] = None,
+    job: Annotated[int | None, typer.Option(metavar="JOB", parser=job_number, help="Only this one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")] = False,
     yes: Yes = False,
     as_json: Json = False,

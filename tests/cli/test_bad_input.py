@@ -1,12 +1,16 @@
 """What bad input gets: a clear sentence, a next step, a non-zero exit; nothing written anywhere."""
 
+import inspect
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from terminal import Answer, Brain, Vecfleet, contents
 
+from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.output import JobId
 from orchestrator.ledger.database import Database
 
 
@@ -185,3 +189,23 @@ def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(
     log = Path(environment["VECFLEET_HOME"]) / "logs" / "cli.log"
     assert str(log) in answer.err
     assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize("word", ["abc", "0", "1.5", "plan.yaml", "9" * 30])
+def test_what_is_no_job(refused: Refused, word: str) -> None:
+    """Every command that takes one says the same sentence, and nothing of how numbers are read."""
+    taking = [words for words, where in COMMANDS.items() if takes_a_job(where)]
+    assert len(taking) > 15
+    for words in taking:
+        more = {"set": ("window", "3"), "retry": ("failed",)}.get(words, ())
+        answer = refused(
+            *words.split(), word, *more, says=re.escape(f"{word!r} is no job: a JOB is the number"), code=2
+        )
+        assert "`vecfleet jobs` lists them" in answer.err
+    refused("purge", "--job", word, "--dry-run", says="is no job", code=2)
+
+
+def takes_a_job(where: str) -> bool:
+    module, _, function = where.partition(":")
+    command = getattr(import_module(f"orchestrator.cli.{module}"), function)
+    return any(parameter.annotation == JobId for parameter in inspect.signature(command).parameters.values())
