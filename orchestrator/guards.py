@@ -46,7 +46,11 @@ class CleanUpFacts:
 
 def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
     """Every reason why the sources may not be deleted yet."""
-    objections = [*_against_state(facts, now), *_against_accounts(facts), *_against_verdicts(facts, now)]
+    objections = [
+        *against_state(facts.job, facts.policies, now),
+        *_against_accounts(facts),
+        *_against_verdicts(facts, now),
+    ]
     if facts.undecided:
         objections.append(wait_for_a_decision(facts.undecided))
     if facts.parked_batches:
@@ -62,9 +66,9 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
         return f"vecfleet park list {job.id}"
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return f"vecfleet status {job.id} --watch"
-    if job.state is JobState.VERIFIED and _against_state(facts, now):
+    if job.state is JobState.VERIFIED and against_state(job, facts.policies, now):
         return f"vecfleet cutover {job.id} --percent 100"
-    if not _against_state(facts, now) and _against_verdicts(facts, now):
+    if not against_state(job, facts.policies, now) and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
     return f"vecfleet status {job.id}"
 
@@ -132,8 +136,8 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
     return found
 
 
-def _against_state(facts: CleanUpFacts, now: datetime) -> list[str]:
-    job, policies = facts.job, facts.policies
+def against_state(job: Job, policies: Policies, now: datetime) -> list[str]:
+    """What the job's row alone says against a clean-up."""
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return [f"the job is {job.state}: its targets are not verified"]
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:

@@ -4,7 +4,7 @@ The job table decides, in one transaction; the aliases follow it. Dies in betwee
 should lead, and the next cut-over or reversal leads it there.
 """
 
-from orchestrator import services
+from orchestrator import before_acting, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs, routes, steps
 from orchestrator.ledger.database import Database
@@ -101,7 +101,7 @@ def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[s
         steps.add_evidence(connection, job_id, evidence)
         step = steps.current(connection, job_id)
         bad = complaints(step.evidence) if step is not None else []
-        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not services.cleaned_any(connection, job)
+        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not before_acting.cleaned_any(connection, job)
         if not bad or not movable or job.plan.policies.bad_step != "reverse":
             return []
         services.reverse_in(connection, job, "policy", reason="; ".join(bad))

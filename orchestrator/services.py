@@ -4,32 +4,21 @@
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from migrations.plan import Level
-from orchestrator import before_cut_over
-from orchestrator.guards import CleanUpFacts, against_clean_up, way_to_clean_up
-from orchestrator.ledger import audit, batches, checks, jobs, moves, parked, removals, routes, steps
+from orchestrator import before_acting
+from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job
-from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from orchestrator.states import JobState, MoveState
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
 MAX_WINDOW = 1_000
-
-
-def _status(job_id: int) -> str:
-    return f"`vecfleet status {job_id}`"
-
-
-def _now(connection: sa.Connection) -> datetime:
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return now
 
 
 def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
@@ -42,8 +31,7 @@ def pause(database: Database, job_id: int, who: str, reason: str = "a person ask
 def pause_in(connection: sa.Connection, job: Job, who: str, reason: str) -> None:
     if job.state in (JobState.PAUSING, JobState.PAUSED):
         return
-    if JobState.PAUSING not in JOB_EDGES[job.state]:
-        raise Refused(f"a job that is {job.state} has nothing to pause", next_step=_status(job.id))
+    before_acting.pause(connection, job)
     jobs.advance(connection, job.id, job.state, JobState.PAUSING, reason=reason, resume_to=job.state)
     audit.note(connection, who, "pause", job.id, reason=reason)
 
@@ -52,8 +40,8 @@ def resume(database: Database, job_id: int, who: str) -> None:
     """Go on where the pause interrupted it."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
-            raise Refused(f"job {job_id} is {job.state}, not paused", next_step=_status(job_id))
+        before_acting.resume(connection, job)
+        assert job.resume_to is not None
         if job.resume_to is JobState.CLEANING:
             removals.prove_again(connection, job_id)
         jobs.advance(connection, job_id, job.state, job.resume_to)
@@ -64,8 +52,7 @@ def cancel(database: Database, job_id: int, who: str) -> None:
     """Give the job up: batches in flight land, nothing is removed. `roll_back` removes what was written."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if JobState.CANCELLING not in JOB_EDGES[job.state]:
-            raise Refused(f"a job that is {job.state} cannot be cancelled", next_step=_status(job_id))
+        before_acting.cancel(connection, job)
         jobs.advance(connection, job_id, job.state, JobState.CANCELLING, reason=f"cancelled by {who}")
         audit.note(connection, who, "cancel", job_id)
 
@@ -77,8 +64,7 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if job.state not in JOB_WORKING | {JobState.NEEDS_ATTENTION}:
-            raise Refused(f"a job that is {job.state} has nothing to retry", next_step=_status(job_id))
+        before_acting.retry(connection, job)
         count = 0
         if what in ("failed", "all"):
             count += _retry_batches(connection, job_id, only)
@@ -86,7 +72,7 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
         if what in ("parked", "all"):
             count += parked.retry_records(connection, job_id)
         if count == 0:
-            raise Refused(f"job {job_id} has no {what} batches to retry", next_step=_status(job_id))
+            raise Refused(f"job {job_id} has no {what} batches to retry", next_step=before_acting.status(job_id))
         if job.state is JobState.NEEDS_ATTENTION:
             jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
         elif job.state is JobState.COPIED:
@@ -121,16 +107,7 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        verifiable = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
-        if job.state not in verifiable or job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
-            raise Refused(
-                f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
-                next_step=_status(job_id),
-            )
-        if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
-            raise Refused(
-                "a folder of files answers no queries", next_step=f"`vecfleet verify {job_id} --level content`"
-            )
+        before_acting.verify(connection, job, level)
         targets = [target.id for target in moves.targets_of_job(connection, job_id)]
         checks.again(connection, targets, level)
         if job.state is not JobState.COPIED:
@@ -160,7 +137,7 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
                 next_step=f"`vecfleet verify {job_id}` reads the targets back again",
             )
         if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-            raise Refused(f"a job that is {job.state} has no pass to add", next_step=_status(job_id))
+            raise Refused(f"a job that is {job.state} has no pass to add", next_step=before_acting.status(job_id))
         number = job.passes + 1
         jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
         jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")
@@ -191,9 +168,7 @@ def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Ro
 def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[Route]:
     if not 0 < percent <= 100:
         raise BadInput(f"{percent} % is not a share of twins", next_step="give 5, 25, 50 or 100")
-    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-        raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=_status(job.id))
-    before_cut_over.require(connection, job, percent, _now(connection))
+    before_acting.cut_over(connection, job, percent)
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
@@ -220,11 +195,7 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
     """Move all readers back to the old side: from wherever the job stands since, while no source was to be deleted."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        moved = bool(job.cut_over_percent) and not cleaned_any(connection, job)
-        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
-            raise Refused(
-                f"job {job_id} is {job.state}: a cut-over is reversed before clean-up", next_step=_status(job_id)
-            )
+        before_acting.reverse(connection, job)
         return reverse_in(connection, job, who)
 
 
@@ -243,34 +214,6 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
     return routes.of_job(connection, job.id)
 
 
-def clean_up_objections(connection: sa.Connection, job: Job) -> list[str]:
-    """Why the sources may not be deleted yet; empty when they may."""
-    return against_clean_up(*_clean_up_facts(connection, job))
-
-
-def require_clean_up(connection: sa.Connection, job: Job) -> None:
-    """Raise Refused with every objection to a clean-up, and what takes the first of them away."""
-    facts, now = _clean_up_facts(connection, job)
-    objections = against_clean_up(facts, now)
-    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
-        objections = [f"the job is {job.state}"]
-    if objections:
-        raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, now), objections=tuple(objections))
-
-
-def _clean_up_facts(connection: sa.Connection, job: Job) -> tuple[CleanUpFacts, datetime]:
-    facts = CleanUpFacts(
-        job=job,
-        policies=job.plan.policies,
-        moves=moves.of_job(connection, job.id),
-        targets=moves.targets_of_job(connection, job.id),
-        undecided=parked.undecided(connection, job.id),
-        parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
-        claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
-    )
-    return facts, _now(connection)
-
-
 def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
     """Delete the sources, each record re-read on both sides right before. Raises Refused with every objection."""
     with database.begin() as connection:
@@ -278,7 +221,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
-    require_clean_up(connection, job)
+    before_acting.clean_up(connection, job)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.keeps_some]
     removals.begin_cleaning(connection, job.id, one_by_one)
@@ -295,22 +238,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
-        paused = job.state in (JobState.PAUSING, JobState.PAUSED)
-        # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
-        # what stands at the targets by now may be the work of another job that wrote the same records.
-        ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
-        if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
-            raise Refused(
-                f"job {job_id} is {job.state}: rolling back works on copied data before clean-up",
-                next_step=f"`vecfleet report {job_id}`" if ended else f"cancel it first, or see {_status(job_id)}",
-            )
-        if job.cut_over_percent:
-            raise Refused(
-                f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job_id}` first"
-            )
-        if batches.any_copy_leased(connection, job_id):
-            raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
+        before_acting.roll_back(connection, job)
         if job.state is JobState.CANCELLED:
             claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)
@@ -326,13 +254,6 @@ def claim_again(connection: sa.Connection, job: Job) -> None:
     jobs.require_alone(connection, job.plan.digest, but=job.id)
     jobs.claim(connection, job.id, job.source.host, sources, "source")
     jobs.claim(connection, job.id, job.target.host, targets, "target")
-
-
-def cleaned_any(connection: sa.Connection, job: Job) -> bool:
-    """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
-    states = moves.counts_by_state(connection, job.id)
-    begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
-    return begun or job.resume_to is JobState.CLEANING or removals.any_intended(connection, job.id)
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from migrations.plan import Level
-from orchestrator import counting, rolling_out, services
+from orchestrator import before_acting, counting, rolling_out, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
@@ -134,7 +134,7 @@ def clean_up(
     with fleet() as parts:
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            services.require_clean_up(connection, found)
+            before_acting.clean_up(connection, found)
             sources = moves.of_job(connection, job)
         say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
         say_table(

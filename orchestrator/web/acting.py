@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from orchestrator import rolling_out, services
+from orchestrator import before_acting, rolling_out, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
@@ -70,7 +70,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 len(rows) - len(rows[:_ROWS]),
                 job.source.name,
                 "Delete them",
-                tuple(services.clean_up_objections(connection, job)),
+                against(connection, job, name),
                 ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
             )
         case "rollback":
@@ -84,7 +84,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 0,
                 job.target.name,
                 "Remove them",
-                (),
+                against(connection, job, name),
                 ("changed", "keep", "Records that changed since they were written stay; without this, they stop it"),
             )
         case _:
@@ -97,7 +97,44 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 0,
                 None,
                 "Cancel the job",
+                against(connection, job, name),
             )
+
+
+def against(
+    connection: sa.Connection, job: Job, name: str, percent: int | None = None, *, glance: bool = False
+) -> tuple[str, ...]:
+    """What the guard of one of the ACTS says right now, as it would say it to who asked; nothing where it may be done.
+
+    `percent` is the share of readers that a cut-over is for. At a `glance` no namespace is read: there may be more to
+    say.
+    """
+    try:
+        if glance and name in _AT_A_GLANCE:
+            _AT_A_GLANCE[name](connection, job)
+        elif percent is not None:
+            before_acting.cut_over(connection, job, percent)
+        else:
+            _GUARDS[name](connection, job)
+    except Refused as refusal:
+        return refusal.objections or (refusal.message,)
+    return ()
+
+
+_GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
+    "pause": before_acting.pause,
+    "resume": before_acting.resume,
+    "retry": before_acting.retry,
+    "verify": before_acting.verify,
+    "reverse": before_acting.reverse,
+    "cleanup": before_acting.clean_up,
+    "rollback": before_acting.roll_back,
+    "cancel": before_acting.cancel,
+}
+_AT_A_GLANCE: Mapping[str, Callable[[sa.Connection, Job], None]] = {
+    "cleanup": before_acting.clean_up_by_state,
+    "cutover": lambda connection, job: None,  # it is offered in the one state in which it may be
+}
 
 
 def _how(move: Move) -> str:

@@ -3,31 +3,41 @@
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.ledger import audit, glances, parked, reads, steps
+from orchestrator.ledger import audit, glances, jobs, parked, reads, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.glances import Throughput
 from orchestrator.ledger.reads import JobRow, Reading, Totals
 from orchestrator.progress import progress
+from orchestrator.web.acting import against
 from orchestrator.web.sampling import Sampler
-from orchestrator.web.views import SHOWN, Look, shadow
+from orchestrator.web.views import SHOWN, Action, Look, actions, shadow
 
 _TOLD = 30  # namespaces in the table of those that tell most
 _ACTS = 8
 # Reading every batch of a job for the chart takes a tenth of the time at most.
 _REST_PER_CHART = 10.0
 _CHART_EVERY_S = 1.0
+# Guards read every namespace of a job, which takes 0.1 ms each: of a larger one only what its row says is asked, until
+# the button is pressed.
+_GUARDS_READ = 2_000
+_REST_PER_GUARDS = 10.0
+_GUARDS_EVERY_S = 1.0
 _RATE_OVER_S = 5.0
 
 
 @dataclass
 class _Memory:
-    """What is remembered of a job between looks: the readings of the last seconds, for the rate; and its chart."""
+    """What is remembered of a job between looks: the last seconds' readings, for the rate; its chart; its acts."""
 
     readings: deque[Reading] = field(default_factory=deque)
     throughput: Throughput | None = None
     next_chart_at: float = 0.0
+    actions: tuple[Action, ...] = ()
+    against_retry: tuple[str, ...] = ()
+    actions_of: tuple[object, ...] = ()
+    next_guards_at: float = 0.0
 
 
 class Looker:
@@ -55,6 +65,7 @@ class Looker:
         with self._lock:
             memory = self._memories.setdefault(job_id, _Memory())
             earlier = _earlier(memory.readings, reading)
+        self._ask_guards(memory, reading, glance=len(cells) > _GUARDS_READ)
         return Look(
             progress=progress(reading, earlier, broker_answers=self._sampler.broker_answers),
             cells=tuple(cells),
@@ -64,7 +75,25 @@ class Looker:
             acts=tuple(acts),
             throughput=self._throughput(memory, job_id),
             samples=tuple(self._sampler.of_job(job_id)),
+            actions=memory.actions,
+            against_retry=memory.against_retry,
         )
+
+    def _ask_guards(self, memory: _Memory, reading: Reading, *, glance: bool) -> None:
+        """What may be asked of the job, each with what its guard says: anew when the job changed, and now and then."""
+        job = reading.job
+        of = (job.state, job.resume_to, job.cut_over_percent, reading.undecided, reading.parked_batches)
+        began = time.monotonic()
+        if of != memory.actions_of or began >= memory.next_guards_at:
+            with self._database.begin() as connection:
+                found = jobs.get(connection, job.id)
+                memory.actions = tuple(
+                    replace(action, against=against(connection, found, action.name, action.percent, glance=glance))
+                    for action in actions(job.state, job.cut_over_percent)
+                )
+                memory.against_retry = against(connection, found, "retry")
+            memory.actions_of = of
+            memory.next_guards_at = began + max(_GUARDS_EVERY_S, (time.monotonic() - began) * _REST_PER_GUARDS)
 
     def _throughput(self, memory: _Memory, job_id: int) -> Throughput | None:
         began = time.monotonic()

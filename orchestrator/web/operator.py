@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 import yaml
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
@@ -21,7 +22,7 @@ from orchestrator.web import pages
 from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
 from orchestrator.web.looking import Looker
-from orchestrator.web.sessions import SAID, NotSignedIn, Session, Sessions, ours, proven
+from orchestrator.web.sessions import SAID, MayNotAct, NotSignedIn, Session, Sessions, ours, proven
 from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
 from vecfleet.tenancy.api.problems import Problem, problem
 
@@ -44,6 +45,9 @@ class PageRoute(APIRoute):
                 response = _sign_in_first(request)
             except VecfleetError as error:
                 response = _refused(request, error)
+            except RequestValidationError:  # a word where a number stands in our addresses
+                nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs")
+                response = _refused(request, nothing)
             for name, value in pages.HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
@@ -72,16 +76,23 @@ def _sign_in_first(request: Request) -> Response:
 def _status(error: VecfleetError) -> int:
     if isinstance(error, NotFound):
         return 404
+    if isinstance(error, MayNotAct):
+        return 403
     return 409 if isinstance(error, Refused) else 422 if isinstance(error, BadInput) else 503
 
 
 def _refused(request: Request, error: VecfleetError) -> Response:
-    job_id = request.path_params.get("job_id")
+    job_id = request.path_params.get("job_id", "")
     objections = error.objections if isinstance(error, Refused) and error.objections else (error.message,)
     if not _wants_html(request):
         said = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
         return problem(said)
-    shown = {"objections": objections, "next_step": error.next_step, "job_id": job_id, "status": _status(error)}
+    shown = {
+        "objections": objections,
+        "next_step": error.next_step,
+        "job_id": job_id if str(job_id).isdigit() else None,
+        "status": _status(error),
+    }
     return pages.page("refused.html", None, shown, status=_status(error))
 
 
@@ -137,7 +148,7 @@ def _signing(router: APIRouter, operators: Operators) -> None:
     @router.post("/login")
     def login(request: Request, form: FormOf) -> Response:
         if not ours(request):
-            raise Refused("this form does not come from this page", next_step="sign in at /login")
+            raise MayNotAct("this form does not come from this page", next_step="sign in at /login")
         then = form.one("then")
         # Only a path of ours: `//elsewhere` and `/\elsewhere` are addresses of others.
         there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
@@ -150,7 +161,7 @@ def _signing(router: APIRouter, operators: Operators) -> None:
     @router.post("/logout")
     def logout(request: Request) -> Response:
         if not ours(request):
-            raise Refused("this form does not come from this page", next_step="sign out on the page")
+            raise MayNotAct("this form does not come from this page", next_step="sign out on the page")
         response = RedirectResponse("/login", 303)
         sessions.sign_out(response)
         return response
@@ -302,17 +313,17 @@ def _acting(router: APIRouter, operators: Operators) -> None:
         if name not in ACTS:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
         if not session.may_act:
-            raise Refused(
+            raise MayNotAct(
                 f"{session.who} may look at jobs, and not change them: nothing was changed",
                 next_step="sign in with the token of an operator: vecfleet token create --role operator",
             )
         if not session.proof:
-            raise Refused(
+            raise MayNotAct(
                 "a bearer token looks; only the buttons of the page act: nothing was changed",
                 next_step="sign in at /login, or type the command: vecfleet --help",
             )
         if not ours(request) or not proven(session, form.one("proof")):
-            raise Refused("this form is not of this session", next_step="load the page again, and try once more")
+            raise MayNotAct("this form is not of this session", next_step="load the page again, and try once more")
         said = act(operators.fleet, job_id, name, session.who, form)
         response = RedirectResponse(f"/jobs/{job_id}", 303)
         sessions.say(request, response, said)

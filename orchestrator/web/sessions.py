@@ -16,6 +16,7 @@ from fastapi import Request, Response
 from itsdangerous import BadData, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
 
+from vecfleet.errors import Refused
 from vecfleet.tenancy.api import TokenFile
 from vecfleet.tenancy.api.users import User
 
@@ -41,6 +42,10 @@ class Session:
 
 class NotSignedIn(Exception):
     """The request comes without a session: without a token or cookie, or with one that opens none any more."""
+
+
+class MayNotAct(Refused):
+    """Who asks may not do this, whatever state a job is in; nothing was changed."""
 
 
 class OperatorTokens(TokenFile):

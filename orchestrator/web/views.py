@@ -77,19 +77,23 @@ def cell_class(cell: Cell) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A button. `asks`: a page in between says what will happen and wants a word typed, or a yes."""
+    """A button. `asks`: a page in between says what will happen and wants a word typed, or a yes.
+
+    `against`: what the act's guard says right now; with anything there the button is shown, and does nothing.
+    """
 
     name: str
     label: str
     asks: bool = False
     percent: int | None = None
+    against: tuple[str, ...] = ()
 
 
 CUT_OVER_STEPS = (5, 25, 50, 100)
 
 
 def actions(state: JobState, cut_over_percent: int) -> list[Action]:
-    """What a person may ask of a job in this state; whether it may be done, its guard decides."""
+    """What a person may ask of a job in this state; whether it may be done right now, its guard says."""
     edges = JOB_EDGES[state]
     found: list[Action] = []
     if _J.PAUSING in edges:
@@ -137,6 +141,8 @@ class Look:
     acts: tuple[Act, ...]
     throughput: Throughput | None
     samples: tuple[Sample, ...]
+    actions: tuple[Action, ...]
+    against_retry: tuple[str, ...]
 
     @property
     def mark(self) -> str:
@@ -147,9 +153,13 @@ class Look:
         return JOB_MARKS[self.progress.reading.job.state][1]
 
     @property
-    def actions(self) -> list[Action]:
-        job = self.progress.reading.job
-        return actions(job.state, job.cut_over_percent)
+    def stopped(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What may not be done now, with why: what is stopped alike is told together."""
+        told: dict[tuple[str, ...], list[str]] = {}
+        for action in self.actions:
+            if action.against:
+                told.setdefault(action.against, []).append(action.label.removesuffix("…"))
+        return [(", ".join(labels), why) for why, labels in told.items()]
 
     @property
     def cell_classes(self) -> list[str]:

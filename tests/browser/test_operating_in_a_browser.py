@@ -51,8 +51,11 @@ def test_an_operator_watches_a_job_is_refused_a_clean_up_and_completes_one(
     page.locator("#cell", has_text="40 records expected").wait_for()
     assert page.evaluate("document.activeElement.id") == "grid"
 
-    # When a clean-up is asked for, then the guard says why not, and nothing was deleted
-    page.get_by_role("link", name="Clean up…").click()
+    # Then a clean-up is no button yet, and beside it stand the guard's words
+    assert page.get_by_role("button", name="Clean up…").is_disabled()
+    expect(page, "actions", "Clean up: not now; readers are cut over at 0 %, not 100 %")
+    # When it is asked for all the same, then the guard says so, and nothing was deleted
+    page.goto(f"{desk.address}/jobs/{job_id}/cleanup")
     refusal = page.get_by_role("alert").inner_text()
     assert "cut over" in refusal
     assert page.locator("input[name=typed]").count() == 0

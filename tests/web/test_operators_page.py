@@ -1,16 +1,20 @@
 """The operator's page: who gets in, what they may do, and what a browser is told to refuse."""
 
+import html
 import json
 import re
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
 
 from orchestrator import services
+from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import audit
 from orchestrator.states import JobState
+from orchestrator.web.acting import against
 from orchestrator.web.app import TOKENS, create
 from orchestrator.web.sessions import COOKIE
 from tests.web.conftest import Browser
@@ -91,7 +95,7 @@ def test_a_viewer_looks_and_may_not_act(signed_in: Browser, verified: JobTable) 
     assert "read-only" in page and 'formaction="' not in page and 'name="proof"' not in page
     # Nor by a form made by hand, which is told who may
     answer = viewer.post("/jobs/1/cancel", data={"proof": "guessed"})
-    assert answer.status_code == 409 and "may look at jobs, and not change them" in answer.text
+    assert answer.status_code == 403 and "may look at jobs, and not change them" in answer.text
     assert "--role operator" in answer.text
     assert verified.job.state is JobState.VERIFIED
 
@@ -105,7 +109,7 @@ def test_a_script_hears_that_its_token_is_not_known_and_that_a_known_one_looks_o
     assert "vecfleet token create --role operator" in unknown.json()["next_step"]
     known = tokens.create({"id": "ana", "role": "operator", "creator_ids": []})
     answer = stranger.post("/jobs/1/cancel", headers=script | {"Authorization": f"Bearer {known}"})
-    assert answer.status_code == 409 and "only the buttons of the page act" in answer.json()["detail"]
+    assert answer.status_code == 403 and "only the buttons of the page act" in answer.json()["detail"]
     assert verified.job.state is JobState.VERIFIED
 
 
@@ -119,7 +123,7 @@ def test_a_form_that_is_not_ours_is_refused(signed_in: Browser, verified: JobTab
         (good, {"Sec-Fetch-Site": "same-site"}),
     ):
         answer = operator.post("/jobs/1/cutover", data=data, headers=headers)
-        assert answer.status_code == 409 and "not of this session" in answer.text
+        assert answer.status_code == 403 and "not of this session" in answer.text
     assert verified.job.cut_over_percent == 0
 
 
@@ -138,7 +142,7 @@ def test_what_is_done_is_done_in_the_persons_name_and_said_once(signed_in: Brows
 def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
     operator = signed_in("operator")
     with verified.begin() as connection:
-        objections = services.clean_up_objections(connection, verified.job)
+        objections = against(connection, verified.job, "cleanup")
     assert objections
     # The question says so before anything is typed
     asked = operator.get("/jobs/1/cleanup").text
@@ -148,6 +152,49 @@ def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Br
     answer = operator.post("/jobs/1/cleanup", data=form)
     assert answer.status_code == 409 and all(objection in answer.text for objection in objections)
     assert verified.job.state is JobState.VERIFIED
+
+
+def test_what_a_guard_refuses_now_is_no_button_but_the_guards_own_words(signed_in: Browser, table: JobTable) -> None:
+    # Given a verified job of which no reader has moved
+    table.apply(plan_of(planned("s", "t-s")))
+    table.verified()
+    operator = signed_in("operator")
+    assert_stopped(table, operator, {"cleanup": "Clean up…"})
+    assert 'href="/jobs/1/rollback"' in operator.get("/jobs/1").text
+    # When all have, the soak time lasts: neither the one nor the other
+    services.cut_over(table.database, table.job_id, "ana", 100)
+    assert_stopped(table, operator, {"cleanup": "Clean up…", "rollback": "Roll back…"})
+    assert "the soak time lasts until" in operator.get("/jobs/1").text
+    # And who asks for the question all the same finds the words in place of the form
+    asked = operator.get("/jobs/1/rollback").text
+    assert "readers are cut over at 100 %" in asked and 'name="typed"' not in asked
+
+
+def assert_stopped(table: JobTable, browser: TestClient, labels: dict[str, str]) -> None:
+    page = browser.get(f"/jobs/{table.job_id}").text
+    assert page.count("<button disabled") == len(labels)
+    for name, label in labels.items():
+        with table.begin() as connection:
+            objections = against(connection, table.job, name)
+        assert objections and all(html.escape(objection) in page for objection in objections)
+        assert f'aria-describedby="stopped">{label}</button>' in page and f'href="/jobs/1/{name}"' not in page
+
+
+def test_a_failed_batch_of_a_paused_job_is_run_again_once_it_is_resumed(signed_in: Browser, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t-s")))
+    table.listed({"s": [["a"]]})
+    table.put(state=JobState.PAUSED, resume_to=JobState.RUNNING)
+    with table.begin() as connection:
+        connection.execute(sa.update(t.batch).values(state="parked", error_class="Conflict", error_text="locked"))
+    page = signed_in("operator").get("/jobs/1").text
+    assert "Retry: not now; a job that is paused has nothing to retry" in page
+    assert re.search(r'disabled formaction="/jobs/1/retry" name="what" value="failed"', page)
+    assert 'formaction="/jobs/1/resume"' in page
+
+
+def test_an_address_without_a_number_is_no_riddle(signed_in: Browser) -> None:
+    answer = signed_in("operator").get("/jobs/abc")
+    assert answer.status_code == 404 and "there is nothing at this address" in answer.text
 
 
 def test_what_destroys_must_be_typed(signed_in: Browser, table: JobTable) -> None:

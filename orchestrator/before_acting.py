@@ -1,0 +1,122 @@
+"""What must be true before a person's act is done: gathered from the job table here, decided by `guards` and `states`.
+
+Each raises Refused in words for people and writes nothing. `services` asks it right before the act; the page asks it
+before it offers the button. Whoever has locked the job's row hears what holds until the transaction ends.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from migrations.plan import Level
+from orchestrator import before_cut_over
+from orchestrator.guards import CleanUpFacts, against_clean_up, against_state, way_to_clean_up
+from orchestrator.ledger import batches, jobs, moves, parked, removals
+from orchestrator.model import Job
+from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from vecfleet.errors import Refused
+
+_VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
+
+
+def status(job_id: int) -> str:
+    return f"`vecfleet status {job_id}`"
+
+
+def pause(connection: sa.Connection, job: Job) -> None:
+    if job.state not in (JobState.PAUSING, JobState.PAUSED) and JobState.PAUSING not in JOB_EDGES[job.state]:
+        raise Refused(f"a job that is {job.state} has nothing to pause", next_step=status(job.id))
+
+
+def resume(connection: sa.Connection, job: Job) -> None:
+    if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
+        raise Refused(f"job {job.id} is {job.state}, not paused", next_step=status(job.id))
+
+
+def cancel(connection: sa.Connection, job: Job) -> None:
+    if JobState.CANCELLING not in JOB_EDGES[job.state]:
+        raise Refused(f"a job that is {job.state} cannot be cancelled", next_step=status(job.id))
+
+
+def retry(connection: sa.Connection, job: Job) -> None:
+    if job.state not in JOB_WORKING | {JobState.NEEDS_ATTENTION}:
+        raise Refused(f"a job that is {job.state} has nothing to retry", next_step=status(job.id))
+
+
+def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> None:
+    if job.state not in _VERIFIABLE or job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
+        raise Refused(
+            f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
+            next_step=status(job.id),
+        )
+    if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
+        raise Refused("a folder of files answers no queries", next_step=f"`vecfleet verify {job.id} --level content`")
+
+
+def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
+    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+        raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=status(job.id))
+    before_cut_over.require(connection, job, percent, now(connection))
+
+
+def reverse(connection: sa.Connection, job: Job) -> None:
+    moved = bool(job.cut_over_percent) and not cleaned_any(connection, job)
+    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
+        raise Refused(f"job {job.id} is {job.state}: a cut-over is reversed before clean-up", next_step=status(job.id))
+
+
+def clean_up(connection: sa.Connection, job: Job) -> None:
+    """Raises Refused with every objection, and what takes the first of them away."""
+    facts = CleanUpFacts(
+        job=job,
+        policies=job.plan.policies,
+        moves=moves.of_job(connection, job.id),
+        targets=moves.targets_of_job(connection, job.id),
+        undecided=parked.undecided(connection, job.id),
+        parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
+        claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
+    )
+    at = now(connection)
+    objections = against_clean_up(facts, at)
+    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
+        objections = [f"the job is {job.state}"]
+    if objections:
+        raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, at), objections=tuple(objections))
+
+
+def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
+    """As `clean_up`, by what the job's row alone says: cheap however many namespaces it has."""
+    objections = against_state(job, job.plan.policies, now(connection))
+    if objections:
+        raise Refused("; ".join(objections), next_step=status(job.id), objections=tuple(objections))
+
+
+def roll_back(connection: sa.Connection, job: Job) -> None:
+    # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
+    paused = job.state in (JobState.PAUSING, JobState.PAUSED)
+    # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
+    # what stands at the targets by now may be the work of another job that wrote the same records.
+    ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
+    if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
+        raise Refused(
+            f"job {job.id} is {job.state}: rolling back works on copied data before clean-up",
+            next_step=f"`vecfleet report {job.id}`" if ended else f"cancel it first, or see {status(job.id)}",
+        )
+    if job.cut_over_percent:
+        raise Refused(
+            f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job.id}` first"
+        )
+    if batches.any_copy_leased(connection, job.id):
+        raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
+
+
+def cleaned_any(connection: sa.Connection, job: Job) -> bool:
+    """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
+    states = moves.counts_by_state(connection, job.id)
+    begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
+    return begun or job.resume_to is JobState.CLEANING or removals.any_intended(connection, job.id)
+
+
+def now(connection: sa.Connection) -> datetime:
+    found: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return found
