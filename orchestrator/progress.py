@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.ledger.reads import Reading, Waiting
+from orchestrator.ledger.undoings import Undoing
 from orchestrator.model import Move
 from orchestrator.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
+from orchestrator.wording import counted
 
 _S = JobState
 
@@ -109,8 +111,17 @@ class Progress:
         }
 
 
-def progress(reading: Reading, earlier: Reading | None = None, *, broker_answers: bool = True) -> Progress:
-    """The view of a reading. With an `earlier` one the rate is that of the time between them."""
+def progress(
+    reading: Reading,
+    earlier: Reading | None = None,
+    *,
+    broker_answers: bool = True,
+    freshness_wait_s: float | None = None,
+) -> Progress:
+    """The view of a reading. With an `earlier` one the rate is that of the time between them.
+
+    `freshness_wait_s`: how long a read may lag, by the settings here. None: not known, and no time is told for its end.
+    """
     step, unit, done, total = _step(reading)
     rate, eta = _speed(reading, earlier, done, total)
     return Progress(
@@ -121,7 +132,7 @@ def progress(reading: Reading, earlier: Reading | None = None, *, broker_answers
         total=total,
         rate=rate,
         eta_seconds=eta,
-        waits=_waits(reading, broker_answers=broker_answers),
+        waits=_waits(reading, broker_answers=broker_answers, freshness_wait_s=freshness_wait_s),
         next_steps=next_steps(reading),
         namespaces=tuple(_namespace(move) for move in reading.page),
     )
@@ -149,11 +160,21 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
         case _S.CLEANING | _S.CLEANED:
             step = "cleaning up" if doing is _S.CLEANING else "cleaned up"
             return step, "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
+        case _S.ROLLING_BACK if reading.undoing is not None:
+            return _undoing(reading.undoing)
         case _S.ROLLING_BACK | _S.ROLLED_BACK:
-            step = "rolling back" if doing is _S.ROLLING_BACK else "rolled back"
-            return step, "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
+            return "rolled back", "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
         case _:
-            return "copying", "records", totals.settled - totals.parked, totals.expected
+            step = "copied" if doing in (_S.CANCELLING, _S.CANCELLED) else "copying"
+            return step, "records", totals.settled - totals.parked, totals.expected
+
+
+def _undoing(undoing: Undoing) -> tuple[str, str, int, int]:
+    """All three steps of a roll back as one count, which only grows; and the name of the present one."""
+    steps = (undoing.compared, undoing.undone, undoing.dropped)
+    names = ("comparing what was written", "removing it", "dropping empty namespaces")
+    step = next((name for name, (done, total) in zip(names, steps, strict=True) if done < total), names[-1])
+    return step, "steps", sum(done for done, _ in steps), sum(total for _, total in steps)
 
 
 def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> tuple[float | None, float | None]:
@@ -173,7 +194,7 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
     return rate, (total - done) / rate if rate > 0 and total > done else None
 
 
-def _waits(reading: Reading, *, broker_answers: bool) -> tuple[str, ...]:
+def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | None) -> tuple[str, ...]:
     job = reading.job
     waits: list[str] = []
     if job.state in MOVING:
@@ -184,6 +205,8 @@ def _waits(reading: Reading, *, broker_answers: bool) -> tuple[str, ...]:
         elif nobody_works(reading):
             waits.append(f"no worker takes the {reading.unanswered} batches that are due")
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]
+        if reading.undoing is not None and reading.undoing.lingering:
+            waits.append(_lingering(reading.undoing, freshness_wait_s))
     elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
     elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
@@ -197,6 +220,14 @@ def _said(waiting: Waiting, now: datetime) -> str:
     since = f", tried since {waiting.since:%H:%M:%S %Z}" if waiting.since else ""
     again = f", again in {max((waiting.next_at - now).total_seconds(), 0):.0f} s" if waiting.next_at else ""
     return f"{batches}{since}{again}: {kind}{waiting.error_text}"
+
+
+def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
+    which = counted(undoing.lingering, "namespace looks empty and is dropped", "namespaces look empty and are dropped")
+    until = ""
+    if freshness_wait_s is not None and undoing.since is not None:
+        until = f", at {undoing.since + timedelta(seconds=freshness_wait_s):%H:%M:%S %Z}"
+    return f"{which} after one more look, once reads cannot lag any more{until}"
 
 
 def _before_clean_up(reading: Reading) -> str:
@@ -226,4 +257,4 @@ def _namespace(move: Move) -> NamespaceView:
 
 def state_counts(namespaces: Mapping[MoveState, int]) -> str:
     """For example: `12 copying, 3 copied`."""
-    return ", ".join(f"{namespaces[state]} {state}" for state in MoveState if namespaces.get(state))
+    return ", ".join(f"{namespaces[state]} {state.replace('_', ' ')}" for state in MoveState if namespaces.get(state))

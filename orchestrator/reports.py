@@ -22,6 +22,7 @@ from orchestrator.ledger.reads import JobRow, Reading, Spent
 from orchestrator.model import Target
 from orchestrator.next_steps import next_steps
 from orchestrator.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.wording import counted
 from vecfleet import names
 from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
@@ -59,14 +60,15 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One job, summed up. `after` is None where the target index could not be read. `seconds` counts the time in which
-    some batch was at work, not the waiting for people.
+    """One job, summed up. `after` is None where the target index could not be read; `ours` of its namespaces the job
+    created. `seconds` counts the time in which some batch was at work, not the waiting for people.
     """
 
     reading: Reading
     vectors_before: int
     namespaces_before: int
     after: Holding | None
+    ours: int
     verdicts: Verdicts
     spent: Spent
     dollars: float
@@ -103,6 +105,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
             namespaces_before=sum(totals.namespaces.values()) + len(kept),
             after=None if unread else holding(now),
+            ours=sum(target.created_by_us and target.namespace in now for target in targets),
             verdicts=verdicts(targets),
             spent=total,
             dollars=dollars(total, prices),
@@ -253,6 +256,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "namespaces": {
             "before": report.namespaces_before,
             "after": report.after.namespaces if report.after else None,
+            "created_by_the_job": report.ours if report.after else None,
             "moved": sum(totals.namespaces.values()),
         },
         "vectors": {"before": report.vectors_before, "after": report.after.vectors if report.after else None},
@@ -281,21 +285,35 @@ def to_json(report: Report) -> dict[str, Any]:
             ],
         },
         "issues": list(report.issues),
-        "way_back": way_back(job),
+        "way_back": way_back(report),
         "audit_head": report.audit_head,
         "next_steps": steps_after(report),
     }
 
 
-def way_back(job: JobRow) -> str:
+def way_back(report: Report) -> str:
     """How the job's effect can be taken back from where it is now."""
+    job = report.job
     match job.state:
         case JobState.CLEANED:
             return f"`vecfleet plan reverse {job.id}`"
+        case JobState.ROLLED_BACK if report.ours:
+            stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
+            return (
+                f"it was rolled back; {stay} still there, for readers had moved to them or records in them changed: "
+                f"`vecfleet audit {job.target}`"
+            )
         case JobState.ROLLED_BACK:
             return "it was rolled back: nothing of it is left to take back"
         case _:
             return job.way_back
+
+
+def namespaces_after(report: Report) -> str:
+    """How many namespaces the target index has now, and how many of them this job created."""
+    if report.after is None:
+        return "not read"
+    return f"{report.after.namespaces:,}" + (f", {report.ours:,} of them created by this job" if report.ours else "")
 
 
 def steps_after(report: Report) -> list[str]:

@@ -97,7 +97,8 @@ def _say_jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
 def _say_status(seen: Progress) -> None:
     say(headline(seen), style="bold")
     totals = seen.reading.totals
-    say(f"namespaces: {state_counts(totals.namespaces)}")
+    if len(totals.namespaces) > 1 or seen.unit != "namespaces":  # else the line above says it
+        say(f"namespaces: {state_counts(totals.namespaces)}")
     if seen.reading.since.total:
         say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
     for wait in seen.waits:
@@ -105,7 +106,14 @@ def _say_status(seen: Progress) -> None:
     say_table(
         ("from", "to", "state", ">settled", ">of", "reason"),
         (
-            (view.source, view.target, view.state, f"{view.settled:,}", f"{view.expected:,}", view.reason)
+            (
+                view.source,
+                view.target,
+                view.state.replace("_", " "),
+                f"{view.settled:,}",
+                f"{view.expected:,}",
+                view.reason,
+            )
             for view in seen.namespaces
         ),
     )

@@ -8,7 +8,7 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration
-from orchestrator.reports import QUERY_TEST, Report, way_back
+from orchestrator.reports import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -136,7 +136,7 @@ def report(found: Report) -> None:
     after = found.after
     say(f"Job {job.id} {job.state.replace('_', ' ')}: {job.source} → {job.target}", style="bold")
     say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed:,} records")
-    say(f"  namespaces          {found.namespaces_before:,} → {f'{after.namespaces:,}' if after else 'not read'}")
+    say(f"  namespaces          {found.namespaces_before:,} → {namespaces_after(found)}")
     say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")
     say(
         f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
@@ -168,5 +168,5 @@ def report(found: Report) -> None:
         say(f"  at targets since    {found.since}")
     for issue in found.issues:
         say(f"  issue: {issue}", style="yellow")
-    say(f"  way back            {way_back(job)}")
+    say(f"  way back            {way_back(found)}")
     say(f"  audit head          {found.audit_head or '(nothing is sealed yet)'}")

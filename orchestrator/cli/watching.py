@@ -43,7 +43,8 @@ def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None 
     """The view of a job right now. Raises NotFound, Unreachable."""
     with fleet.database.begin() as connection:
         reading = reads.reading(connection, job_id, namespaces=namespaces)
-    return progress(reading, earlier, broker_answers=_broker_answers(fleet))
+    lag = fleet.settings.freshness_wait_seconds
+    return progress(reading, earlier, broker_answers=_broker_answers(fleet), freshness_wait_s=lag)
 
 
 def _broker_answers(fleet: Fleet) -> bool:
@@ -148,9 +149,11 @@ class _Lines:
 def headline(seen: Progress) -> str:
     """The job in one line."""
     job, reading = seen.reading.job, seen.reading
-    parts = [f"job {job.id} {_spoken(job.state)}: {seen.step} {seen.done:,} of {seen.total:,} {seen.unit}"]
-    parts[0] += f" ({seen.percent:.0f} %)"
-    if seen.rate is not None:
+    # Neither the state nor the whole is said twice: `job 1 verified: 30 of 30 namespaces`.
+    step = "" if seen.step.startswith(_spoken(job.state)) else f"{seen.step} "
+    percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
+    parts = [f"job {job.id} {_spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
+    if seen.rate is not None and (job.state is JobState.RUNNING or round(seen.rate)):
         parts.append(f"{seen.rate:,.0f}/s")
     if seen.eta_seconds is not None:
         parts.append(f"ETA {duration(seen.eta_seconds)}")

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from migrations.plan import Estimate, Policies
 from orchestrator import tables as t
 from orchestrator.guards import Proof
-from orchestrator.ledger import differences, leadership, moves, parked, steps
+from orchestrator.ledger import differences, leadership, moves, parked, steps, undoings
 from orchestrator.ledger.differences import Since
+from orchestrator.ledger.undoings import Undoing
 from orchestrator.model import Move
 from orchestrator.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import NotFound
@@ -25,6 +26,7 @@ _NOW = sa.func.clock_timestamp()
 _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 # Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
 _HEAD = 1_000
+_TOLD_EACH = sa.not_(undoings.LINGERS)  # those are told in one sentence, however many there are
 _NOTHING_SINCE = Since()
 _REASONS = 3
 _COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
@@ -113,6 +115,7 @@ class Reading:
     page: Sequence[Move]
     since: Since = _NOTHING_SINCE
     proof: Proof | None = None
+    undoing: Undoing | None = None
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -148,6 +151,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         page=page(connection, job_id, namespaces),
         since=differences.since(connection, job_id, 0),
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
+        undoing=undoings.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
     )
 
 
@@ -248,11 +252,12 @@ def _waiting(connection: sa.Connection, job_id: int) -> list[Waiting]:
     columns = (_B.error_class, _B.error_text, _B.first_leased_at, _B.run_after)
     head = (
         sa.select(*columns)
-        .where(_B.job_id == job_id, _B.state == BatchState.READY)
+        .where(_B.job_id == job_id, _B.state == BatchState.READY, _TOLD_EACH)
         .order_by(_B.seq, _B.id)
         .limit(_HEAD)
     )
-    flight = sa.select(*columns).where(_B.job_id == job_id, _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED)))
+    in_flight = _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED))
+    flight = sa.select(*columns).where(_B.job_id == job_id, in_flight, _TOLD_EACH)
     tried = sa.union_all(head, flight).subquery()
     rows = connection.execute(
         sa.select(

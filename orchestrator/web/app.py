@@ -113,7 +113,7 @@ def create(parts: Fleet) -> FastAPI:
     app.include_router(_for_monitoring(registry))
     app.include_router(_described(app))
     app.mount("/static", _Static(directory=pages.HERE / "static"))
-    looker = Looker(parts.database, sampler)
+    looker = Looker(parts.database, sampler, settings.freshness_wait_seconds)
     sessions = Sessions(tokens, settings.vecfleet_home / _SESSION_KEY)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
     lists = Feed(lambda _: pages.text("part_jobs.html", jobs=looker.jobs()))

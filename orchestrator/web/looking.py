@@ -43,8 +43,8 @@ class _Memory:
 class Looker:
     """Looks at jobs. Shared by threads."""
 
-    def __init__(self, database: Database, sampler: Sampler) -> None:
-        self._database, self._sampler = database, sampler
+    def __init__(self, database: Database, sampler: Sampler, freshness_wait_s: float) -> None:
+        self._database, self._sampler, self._freshness_wait_s = database, sampler, freshness_wait_s
         self._lock = threading.Lock()
         self._memories: dict[int, _Memory] = {}
 
@@ -67,7 +67,12 @@ class Looker:
             earlier = _earlier(memory.readings, reading)
         self._ask_guards(memory, reading, glance=len(cells) > _GUARDS_READ)
         return Look(
-            progress=progress(reading, earlier, broker_answers=self._sampler.broker_answers),
+            progress=progress(
+                reading,
+                earlier,
+                broker_answers=self._sampler.broker_answers,
+                freshness_wait_s=self._freshness_wait_s,
+            ),
             cells=tuple(cells),
             batches=tuple(batches),
             records=tuple(records),

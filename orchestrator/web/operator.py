@@ -227,7 +227,12 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         return pages.page(
             "report.html",
             session,
-            {"report": found, "steps": reports.steps_after(found), "way_back": reports.way_back(found.job)},
+            {
+                "report": found,
+                "steps": reports.steps_after(found),
+                "way_back": reports.way_back(found),
+                "after": reports.namespaces_after(found),
+            },
         )
 
 

@@ -1,10 +1,12 @@
 """What the commands that only look show, as text and as JSON; and that they only look."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 import yaml
 from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet, contents
@@ -12,6 +14,7 @@ from terminal import Brain, Vecfleet, contents
 from migrations.estimating import Prices
 from migrations.plan import read_plan, write_plan
 from migrations.reversing import plan_reverse
+from orchestrator import tables as t
 from orchestrator.ledger import audit, reads
 from orchestrator.ledger.database import Database
 from orchestrator.progress import progress
@@ -230,3 +233,25 @@ def test_a_job_of_12_000_namespaces_is_looked_at_by_the_page(vecfleet: Vecfleet,
     assert sum(seen["namespaces_by_state"].values()) == 12_000
     assert seen["records"]["planned"] == 120_000
     assert "… and 11,950 more" in vecfleet("status", "1").out
+
+
+def test_a_report_after_a_roll_back_says_which_namespaces_stay(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable
+) -> None:
+    # Given a job that was rolled back, and a namespace of its making that stays, for readers had moved to it
+    assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
+    assert vecfleet("apply", "plan.yaml", "--no-backup").code == 0
+    table.job_id = 1
+    table.verified()
+    brain.write("creator_ana_twin_first", "new-1")
+    with table.begin() as connection:
+        connection.execute(sa.update(t.job).values(state="rolled_back"))
+        connection.execute(sa.update(t.target).values(created_by_us=True))
+    # Then the figure says whose it is, and the way back does not say that nothing is left
+    report = vecfleet("report", "1").out
+    assert re.search(r"namespaces +2 → 3, 1 of them created by this job", report)
+    assert "it was rolled back; 1 namespace that it created is still there" in report
+    assert vecfleet("report", "1", "--format", "json").json["namespaces"]["created_by_the_job"] == 1
+    # And once it is gone, nothing is
+    brain.clear("creator_ana_twin_first")
+    assert "nothing of it is left to take back" in vecfleet("report", "1").out

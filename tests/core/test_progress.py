@@ -10,6 +10,7 @@ from migrations.plan import Estimate, Policies
 from orchestrator.guards import Proof
 from orchestrator.ledger.reads import JobRow, Reading, Totals, Waiting
 from orchestrator.ledger.steps import TakenBack
+from orchestrator.ledger.undoings import Undoing
 from orchestrator.model import Move
 from orchestrator.next_steps import next_steps
 from orchestrator.progress import progress, rests, state_counts
@@ -126,7 +127,8 @@ def test_the_eta_of_a_verification_follows_its_batches() -> None:
     [
         (JobState.CLEANING, None, "cleaning up", 2),
         (JobState.CLEANED, None, "cleaned up", 2),
-        (JobState.ROLLING_BACK, None, "rolling back", 1),
+        (JobState.ROLLED_BACK, None, "rolled back", 1),
+        (JobState.CANCELLED, None, "copied", 0),
         (JobState.PAUSED, JobState.CLEANING, "cleaning up", 2),
         (JobState.NEEDS_ATTENTION, JobState.COPIED, "verifying", 5),
         (JobState.PLANNED, None, "copying", 0),
@@ -138,6 +140,31 @@ def test_each_step_counts_what_it_does(state: JobState, resume_to: JobState | No
         reading(state, resume_to=resume_to, totals=totals(namespaces=namespaces), targets={"verified": 5, "waiting": 1})
     )
     assert (seen.step, seen.done) == (step, done)
+
+
+@pytest.mark.parametrize(
+    ("compared", "undone", "dropped", "step", "percent"),
+    [
+        ((2, 4), (0, 4), (0, 2), "comparing what was written", 20),
+        ((4, 4), (1, 4), (0, 2), "removing it", 50),
+        ((4, 4), (4, 4), (0, 2), "dropping empty namespaces", 80),
+        ((4, 4), (4, 4), (2, 2), "dropping empty namespaces", 100),
+    ],
+)
+def test_a_roll_back_counts_all_its_steps_and_names_the_present_one(
+    compared: tuple[int, int], undone: tuple[int, int], dropped: tuple[int, int], step: str, percent: int
+) -> None:
+    undoing = Undoing(compared, undone, dropped, lingering=0, since=None)
+    seen = progress(reading(JobState.ROLLING_BACK, undoing=undoing))
+    assert (seen.step, seen.unit, seen.percent, seen.waits) == (step, "steps", percent, ())
+
+
+def test_a_roll_back_says_why_it_waits_and_until_when() -> None:
+    undoing = Undoing((4, 4), (4, 4), (0, 30), lingering=30, since=NOW)
+    rolling = reading(JobState.ROLLING_BACK, undoing=undoing)
+    sentence = "30 namespaces look empty and are dropped after one more look, once reads cannot lag any more"
+    assert progress(rolling, freshness_wait_s=60).waits == (f"{sentence}, at 12:01:00 UTC",)
+    assert progress(rolling).waits == (sentence,)
 
 
 def test_a_namespace_shows_what_is_settled_of_what_is_listed_or_planned() -> None:

@@ -2,14 +2,17 @@
 
 import pytest
 import sqlalchemy as sa
+from job_table import JobTable
 from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 
 from orchestrator import services
-from orchestrator.ledger import checks, differences, removals
+from orchestrator.ledger import batches, checks, differences, reads, removals
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
+from orchestrator.progress import progress
 from orchestrator.states import BatchKind, JobState, MoveState
 from vecfleet.errors import Refused
+from vecfleet.stores.base import Usage
 
 
 def test_a_roll_back_compares_everything_before_it_removes_anything(database: Database) -> None:
@@ -18,17 +21,35 @@ def test_a_roll_back_compares_everything_before_it_removes_anything(database: Da
     assert compare.kind is BatchKind.COMPARE
     table.advance(2)
     assert table.rows(BatchKind.UNDO) == []
+    assert seen(table) == ("comparing what was written", 0, 3)
     table.finish(compare, changed=0)
     table.advance()
     (undo,) = table.take()
     assert undo.kind is BatchKind.UNDO
+    assert seen(table) == ("removing it", 1, 3)
     table.finish(undo, removed=2)
     table.advance()
     (drop,) = table.take()
     assert drop.kind is BatchKind.DROP
+    # It waits for its last look: that is one sentence for all such namespaces, and none for each
+    with table.begin() as connection:
+        again = {"after_seconds": 9.0, "error_class": "Waiting", "error_text": "t lists no ids, as it should"}
+        batches.again(connection, drop, **again, usage=Usage(), busy_ms=1, spend_attempt=False)
+    assert seen(table) == ("dropping empty namespaces", 2, 3)
+    with table.begin() as connection:
+        [wait] = [one for one in progress(reads.reading(connection, table.job_id, namespaces=0)).waits if "look" in one]
+    assert wait.startswith("1 namespace looks empty and is dropped after one more look")
+    table.set_batch(drop.id, run_after=None)
+    (drop,) = table.take()
     table.finish(drop, dropped=True)
     table.advance()
     assert (table.job.state, table.move.state) == (JobState.ROLLED_BACK, MoveState.ROLLED_BACK)
+
+
+def seen(table: JobTable) -> tuple[str, int, int]:
+    with table.begin() as connection:
+        found = progress(reads.reading(connection, table.job_id, namespaces=0))
+    return found.step, found.done, found.total
 
 
 def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_them(database: Database) -> None:
