@@ -1,6 +1,7 @@
-"""The pages of docs/recipes, typed as they stand: whoever copies them, and says yes where asked, gets what they say.
+"""The pages of docs/recipes, typed as they stand: whoever copies them gets what they say.
 
-A page's indented blocks are shell. A story types them one after the other, and none may be left out at its end.
+A page's indented blocks are shell. A story types them one after the other, and none may be left out at its end. Only
+the number of a job is the reader's own: after `JOB=` they write what `apply` printed last.
 """
 
 import os
@@ -24,8 +25,7 @@ RECIPES = REPOSITORY / "docs" / "recipes"
 BRAIN = "digital-twin-brain"
 BLOCK_S = 240.0  # takes 5 to 15 s; two cores under a load of twenty need this
 A_DAY = timedelta(hours=25)
-TYPE_YES = """#!/bin/sh
-case "$1" in cleanup|rollback|cancel|forget) set -- "$@" --yes ;; esac
+PROGRAM = """#!/bin/sh
 exec {python} -P -m orchestrator "$@"
 """
 
@@ -40,8 +40,9 @@ class Reader:
         programs = world.folder / "programs"
         programs.mkdir()
         program = programs / "vecfleet"
-        program.write_text(TYPE_YES.format(python=sys.executable))
+        program.write_text(PROGRAM.format(python=sys.executable))
         program.chmod(0o755)
+        self._printed = "none yet"
         self._environment = {**world.env, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
     def type_next(self, blocks: int = 1, *, ends_with: int = 0) -> str:
@@ -53,6 +54,9 @@ class Reader:
 
     def type(self, lines: str, *, ends_with: int = 0) -> str:
         """Type what stands on no page. What it printed."""
+        if "JOB=" in lines:
+            self._environment["JOB"] = self._printed
+            lines = re.sub(r"^JOB=\d+\n", "", lines, flags=re.MULTILINE)
         done = subprocess.run(
             ["/bin/sh", "-e", "-c", lines],
             cwd=self._world.folder,
@@ -65,6 +69,8 @@ class Reader:
             check=False,
         )
         assert done.returncode == ends_with, f"{lines}\nended with {done.returncode}:\n{done.stdout}"
+        for number in re.findall(r"^job (\d+) is planned", done.stdout, re.MULTILINE):
+            self._printed = number
         return done.stdout
 
     def assert_typed_it_all(self) -> None:
@@ -97,8 +103,11 @@ def owned(before: dict[str, Rows], creator: str) -> dict[str, Rows]:
 
 
 def test_regroup_in_place(brain: World) -> None:
+    # Given a job table in which this is not the first job
     before = fill(brain, coach=12, guide=8, __default__=5)
     reader = Reader(brain, "regroup-in-place")
+    reader.type(f"vecfleet plan export {BRAIN} exports/brain --out export.yaml && vecfleet apply export.yaml --watch")
+    reader.type("vecfleet cancel 1 --yes && vecfleet status 1 --watch")
     reader.type_next(2)
     assert_same_index(brain.emulator.dump(BRAIN), {**before, **owned(before, "ana")})
     reader.type_next()
@@ -188,7 +197,7 @@ def test_pinecone_and_pgvector(open_world: OpenWorld, empty_database_url: str) -
 def test_export_and_import(brain: World) -> None:
     before = fill(brain, coach=12, __default__=5)
     reader = Reader(brain, "export-and-import")
-    reader.type_next(3)
+    reader.type_next(4)
     assert_same_index(brain.emulator.dump("digital-twin-restored"), before)
     assert_same_index(brain.emulator.dump(BRAIN), before)
     reader.assert_typed_it_all()
@@ -225,7 +234,7 @@ def test_writers_go_on(brain: World) -> None:
     assert_same_index(brain.emulator.dump(BRAIN), owned(now, "ana"))
     # And with an application that may write to both sides it ends as well
     fill(brain, guide=6)
-    reader.type_next()
+    reader.type_next(2)
     brain.later(A_DAY)
     reader.type_next()
     assert len(brain.emulator.dump(BRAIN)["creator_ben_twin_guide"]) == 6
