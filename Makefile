@@ -13,7 +13,7 @@ help:
 	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again"
 	@echo "make docs    the pages as a site that can be read from the disk, in .site"
 	@echo "make lint    lint and types alone"
-	@echo "make bench   measure the copy lane, quickly, and the tenants' client; FULL=1 for all of it, JSON=file for raw samples"
+	@echo "make bench   measure, quickly: under 20 minutes; FULL=1 for all of it, JSON=file keeps it, PARTS='copy scale' for some"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
 
 setup: $(INSTALLED)
@@ -47,6 +47,4 @@ docs: $(INSTALLED)
 	@echo "next: open .site/index.html"
 
 bench: $(INSTALLED)
-	@$(PYTHON) -m benchmarks $(if $(FULL),,--quick)
-	@$(PYTHON) -m benchmarks.tenancy
-	@$(PYTHON) -m benchmarks.erasure
+	@$(PYTHON) -m benchmarks $(if $(FULL),,--quick) $(if $(JSON),--json $(JSON)) $(PARTS)

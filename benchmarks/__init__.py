@@ -1,6 +1,5 @@
-"""The measured claims, one command each. `make bench` runs `main_job`, whose raw samples `make bench JSON=FILE` keeps,
-and `tenancy`.
+"""The measured claims, one command each. `python -m benchmarks` runs them all, `make bench` its quick form.
 
-Reading order: `main_job` (what is measured, in which order), `fleet` (real processes, driven as an operator would),
-`seed_loop` (what it is compared with), `data`, `showing`.
+Reading order: `__main__` (the parts), `runner` (how they are run, shown and kept), `figures` and `reach` (what a figure
+is, and what it should be), `fleet` (real processes, driven as an operator would), `data`, and then any part.
 """

@@ -1,20 +1,47 @@
-"""`python -m benchmarks`: measure the main job. The environment's `JSON` names a file for the raw samples."""
+"""Every measured claim, part by part: a table for each, and one JSON file. `--quick` takes under 20 minutes.
 
-import argparse
-import os
-from pathlib import Path
+python -m benchmarks [--quick] [--json FILE] [PART…]
+"""
 
-from rich.console import Console
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
 
-from benchmarks import main_job
+from benchmarks.figures import Figure
+from benchmarks.runner import parser, report
+
+# In this order; each is a module with a `measure(quick)`, and a command of its own.
+PARTS = (
+    "main_job",
+    "copy",
+    "copy",
+    "overhead",
+    "peers",
+    "scale",
+    "memory",
+    "pgvector",
+    "tenancy",
+    "erasure",
+    "emulator",
+    "page",
+)
+
+
+def measure(part: str, quick: bool) -> Iterable[Figure]:
+    """Loaded when its turn comes: a part that cannot be loaded costs no other."""
+    found: Callable[[bool], Iterable[Figure]] = import_module(f"benchmarks.{part}").measure
+    return found(quick)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the vectors; its JSON says so")
-    json_file = os.environ.get("JSON")
-    quick = parser.parse_args().quick
-    return 0 if main_job.run(0.2 if quick else 1.0, Path(json_file) if json_file else None, Console()) else 1
+    arguments = parser("python -m benchmarks", __doc__)
+    arguments.add_argument("part", nargs="*", help=f"some alone, of {', '.join(PARTS)}")
+    given = arguments.parse_args()
+    unknown = [part for part in given.part if part not in PARTS]
+    if unknown:
+        arguments.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return report({part: partial(measure, part) for part in given.part or PARTS}, given)
 
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

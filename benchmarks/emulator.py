@@ -2,17 +2,15 @@
 
     python -m benchmarks.emulator [--quick]
 
-Each figure is printed beside its target; the exit code is 1 when one is missed. CPU is the emulator process's own.
+CPU is the emulator process's own.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +20,14 @@ import numpy as np
 import orjson
 import psutil
 
+from benchmarks.figures import Figure
+from benchmarks.reach import REACHES
+from benchmarks.runner import alone
 from emulator import vector_service_pb2 as pb
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 METADATA = {"chunk_text": "x" * 300, "source_id": "abc", "page": 7.0, "is_public": True, "tags": ["a", "b"]}
 ROUNDS, ACTS = 10, 30
-
-
-@dataclass
-class Figure:
-    name: str
-    value: float
-    target: float
-    unit: str
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.value <= self.target else "MISSED"
-        return f"{self.name:<64} {self.value:8.2f} {self.unit:<12} (target <= {self.target:g})  {verdict}"
 
 
 class Server:
@@ -103,7 +92,7 @@ def upsert_message(ids: Sequence[str], vectors: Any, namespace: str, metadata: d
     return bytes(request.SerializeToString())
 
 
-def requests_cpu(dimension: int, rest_target_ms: float) -> Iterator[Figure]:
+def requests_cpu(dimension: int) -> Iterator[Figure]:
     """One request for 100 records."""
     ids = [f"{n:036}" for n in range(100)]
     vectors = np.random.default_rng(1).standard_normal((100, dimension)).astype("f4")
@@ -115,13 +104,19 @@ def requests_cpu(dimension: int, rest_target_ms: float) -> Iterator[Figure]:
     with server() as emulator:
         host = emulator.make_index(dimension)
         rpc = Rpc(host)
-        yield Figure(f"gRPC upsert, 100 x {dimension}", emulator.cost(lambda: rpc("Upsert", body)), 5, "CPU-ms")
-        yield Figure(f"gRPC fetch, 100 x {dimension}", emulator.cost(lambda: rpc("Fetch", fetch)), 5, "CPU-ms")
         with httpx.Client(base_url=host) as client:
-            read = emulator.cost(lambda: client.get("/vectors/fetch", params=where).raise_for_status())
-            yield Figure(f"REST fetch, 100 x {dimension}", read, rest_target_ms, "CPU-ms")
-            wrote = emulator.cost(lambda: client.post("/vectors/upsert", content=text).raise_for_status())
-            yield Figure(f"REST upsert, 40 x {dimension}", wrote, rest_target_ms, "CPU-ms")
+            acts: dict[tuple[str, str], Callable[[], object]] = {
+                ("gRPC upsert, 100", "gRPC"): lambda: rpc("Upsert", body),
+                ("gRPC fetch, 100", "gRPC"): lambda: rpc("Fetch", fetch),
+                ("REST fetch, 100", f"REST, {dimension}"): lambda: _rest(client.get("/vectors/fetch", params=where)),
+                ("REST upsert, 40", f"REST, {dimension}"): lambda: _rest(client.post("/vectors/upsert", content=text)),
+            }
+            for (name, reach), act in acts.items():
+                yield Figure(f"{name} × {dimension:,}-d", emulator.cost(act), "CPU-ms", REACHES[f"emulator, {reach}"])
+
+
+def _rest(answer: httpx.Response) -> None:
+    answer.raise_for_status()
 
 
 def memory(records: int) -> Iterator[Figure]:
@@ -137,7 +132,8 @@ def memory(records: int) -> Iterator[Figure]:
                 upsert_message([f"{start + n:036}" for n in range(100)], vectors, f"n{start % 1000}", METADATA),
             )
         ratio = (emulator.memory() - empty) / (records * dimension * 4)
-        yield Figure(f"memory, {records} x {dimension} with metadata, over raw vectors", ratio, 1.3, "x")
+        name = f"memory with {records:,} × {dimension:,}-d and metadata / raw vectors"
+        yield Figure(name, ratio, "×", REACHES["emulator, memory"])
 
 
 def many_namespaces(records: int, namespaces: int) -> Iterator[Figure]:
@@ -150,7 +146,8 @@ def many_namespaces(records: int, namespaces: int) -> Iterator[Figure]:
         began = time.monotonic()
         for number in range(namespaces):
             rpc("Upsert", upsert_message(ids, vectors, f"tenant-{number:06}", None))
-        yield Figure(f"load {records} x 8 into {namespaces} namespaces", time.monotonic() - began, 120, "s")
+        seconds, name = time.monotonic() - began, f"load {records:,} × 8-d into {namespaces:,} namespaces"
+        yield Figure(name, seconds, "s", REACHES["emulator, load"])
         began, listed = time.monotonic(), 0
         for number in range(namespaces):
             token = ""
@@ -162,25 +159,16 @@ def many_namespaces(records: int, namespaces: int) -> Iterator[Figure]:
                 if not token:
                     break
         assert listed == each * namespaces, listed
-        yield Figure(f"list all {listed} ids of them", time.monotonic() - began, 60, "s")
+        yield Figure(f"list all {listed:,} ids of them", time.monotonic() - began, "s", REACHES["emulator, list"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the records")
-    share = 10 if parser.parse_args().quick else 1
-    missed = False
-    parts = (
-        requests_cpu(1536, 15),
-        requests_cpu(3072, 30),
-        memory(20_000 // share),
-        many_namespaces(1_000_000 // share, 12_000 // share),
-    )
-    for part in parts:
-        for figure in part:
-            print(figure, flush=True)
-            missed |= figure.value > figure.target
-    sys.exit(missed)
+def measure(quick: bool) -> Iterator[Figure]:
+    share = 10 if quick else 1
+    for dimension in (1_536, 3_072):
+        yield from requests_cpu(dimension)
+    yield from memory(20_000 // (2 if quick else 1))  # fewer would weigh what the process takes by itself
+    yield from many_namespaces(1_000_000 // share, 12_000 // share)
 
 
-main()
+if __name__ == "__main__":
+    raise SystemExit(alone("emulator", measure, __doc__))

@@ -2,18 +2,20 @@
 
     python -m benchmarks.erasure
 
-Against the emulator without limits, with the job table as the books. Each figure is printed beside its target; the exit
-code is 1 when one is missed.
+Against the emulator without limits, with the job table as the books.
 """
 
-import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from benchmarks.tenancy import Figure, emulator, make_index
+from benchmarks.figures import Figure
+from benchmarks.reach import REACHES
+from benchmarks.runner import alone
+from benchmarks.tenancy import emulator, make_index
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres
@@ -27,13 +29,13 @@ from vecfleet.tenancy.finding import in_parallel
 
 DIMENSION = 3_072
 VALUES = b"\0\0\x80\x3f" * DIMENSION
-TARGETS_S = {27: 5.0, 1_000: 10.0}
+NAMESPACES = (27, 1_000)
+ROUNDS = 3
 RECORDS = 15  # a namespace: the seeds' 428 vectors in 29
 BESIDE = 377  # records of others in __default__, which are read to find the tenant's
 
 
-def main() -> int:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+def measure(quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder, emulator() as control:
         with Postgres(Path(folder) / "postgres", durable=False) as postgres:
             schema.upgrade(postgres.url)
@@ -49,20 +51,19 @@ def main() -> int:
                 )
             )
             index = fleet.store.open(fleet.store.describe("twins"))
-            figures = [_measured(fleet, index, namespaces) for namespaces in TARGETS_S]
+            for namespaces in NAMESPACES:
+                took = [_measured(fleet, index, namespaces) for _ in range(1 if quick else ROUNDS)]
+                yield Figure.of(f"erasing {namespaces:,} namespaces", "s", took, REACHES[f"erasing {namespaces:,}"])
             fleet.database.dispose()
-    return 0 if all(figure.met for figure in figures) else 1
 
 
-def _measured(fleet: Fleet, index: Index, namespaces: int) -> Figure:
+def _measured(fleet: Fleet, index: Index, namespaces: int) -> float:
     _fill(index, namespaces)
     started = time.perf_counter()
     erased = erasing.erase([index], Tenant("ana"), books=JobTableBooks(fleet.database, fleet.settings))
     took = time.perf_counter() - started
     assert erased.confirmed and erased.records == namespaces * RECORDS, erased.left
-    figure = Figure(f"erasing {namespaces:,} namespaces", took, TARGETS_S[namespaces], "s", samples=1)
-    print(figure, flush=True)
-    return figure
+    return took
 
 
 def _fill(index: Index, namespaces: int) -> None:
@@ -74,4 +75,4 @@ def _fill(index: Index, namespaces: int) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone("erasure", measure, __doc__))

@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import psutil
 import sqlalchemy as sa
 
 from migrations.creators import Grouping
-from migrations.plan import Policies
+from migrations.plan import Level, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator import applying, services
 from orchestrator.bootstrap import Fleet
@@ -21,6 +22,7 @@ from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import Stack
 from orchestrator.ledger import jobs
 from orchestrator.states import JobState
+from vecfleet import names
 from vecfleet.settings import Settings
 
 WORKERS = 2
@@ -53,15 +55,31 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class JobTimes:
-    """One job, by the database's clock. The first verification starts as soon as a namespace is copied."""
+class Copied:
+    """A job's copying, without its proof."""
 
     records: int
-    copied_s: float  # from the start of the job until its last batch is copied, listing included
+    seconds: float  # from the start of the job until its last batch is copied, listing included; the database's clock
+    cpu_s: float  # of the worker processes, from `apply` until all is copied
+
+    @property
+    def per_second(self) -> float:
+        return self.records / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """For a record."""
+        return self.cpu_s / self.records * 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class JobTimes:
+    """One whole job. The first verification starts as soon as a namespace is copied."""
+
+    copied: Copied  # its CPU with that of the first verification, from `apply` until verified
     verified_s: float  # from `apply` until every target has its verdict
     verify_s: float  # a second verification, alone
-    cpu_s: float  # of the worker processes, from `apply` until verified
-    verify_cpu_s: float  # of the same, for the second verification
+    verify_cpu_s: float  # of the worker processes, for it
     emulator_cpu_s: float  # from `apply` until verified
 
 
@@ -76,15 +94,25 @@ def running(state_dir: Path) -> Iterator[Running]:
         yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment)
 
 
-def migrate(running: Running, index: str, creator: str) -> JobTimes:
+def copied(running: Running, index: str, sources: Sequence[str], creator: str) -> Copied:
+    """Copy these namespaces to a creator's, with digests and checks for conflicts as in every job. What follows is a
+    verification of ids alone, which is hardly any work beside it.
+    """
+    cpu = running.cpu_seconds("worker")
+    job = applied(running, index, sources, creator, verify="ids")
+    reached(running.fleet, job, JobState.COPIED, JobState.VERIFIED)
+    used = running.cpu_seconds("worker") - cpu
+    records, seconds = verified_in(running.fleet, job)
+    end(running.fleet, job)
+    return Copied(records, seconds, used)
+
+
+def migrate(running: Running, index: str, sources: Sequence[str], creator: str) -> JobTimes:
     """Plan, apply, wait until verified, verify once more. Raises where the job ends otherwise."""
     fleet = running.fleet
-    policies = Policies(exclusive=True)  # nobody else uses this index
-    options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=Common(policies=policies))
-    plan = plan_creators(fleet.store, options, now=datetime.now(UTC))
     cpu, emulator_cpu, began = running.cpu_seconds("worker"), running.cpu_seconds("emulator"), time.monotonic()
-    job = applying.apply(fleet, plan, who=WHO, no_backup=True)
-    reached(fleet, job, JobState.VERIFIED)
+    job = applied(running, index, sources, creator)
+    records, seconds = verified_in(fleet, job)
     verified_s = time.monotonic() - began
     cpu_s = running.cpu_seconds("worker") - cpu
     emulator_cpu_s = running.cpu_seconds("emulator") - emulator_cpu
@@ -92,24 +120,38 @@ def migrate(running: Running, index: str, creator: str) -> JobTimes:
     services.verify(fleet.database, job, WHO)
     reached(fleet, job, JobState.VERIFIED)
     verify_s = time.monotonic() - began
-    records, copied_s = copied_in(fleet, job)
-    return JobTimes(
-        records=records,
-        copied_s=copied_s,
-        verified_s=verified_s,
-        verify_s=verify_s,
-        cpu_s=cpu_s,
-        verify_cpu_s=running.cpu_seconds("worker") - cpu,
-        emulator_cpu_s=emulator_cpu_s,
-    )
+    verify_cpu_s = running.cpu_seconds("worker") - cpu
+    end(fleet, job)
+    return JobTimes(Copied(records, seconds, cpu_s), verified_s, verify_s, verify_cpu_s, emulator_cpu_s)
 
 
-def applied(running: Running, index: str) -> int:
-    """A job that regroups every namespace of an index, which nobody else uses."""
-    policies = Policies(exclusive=True, cut_over="none", soak_seconds=0)
-    options = CreatorsOptions(index=index, grouping=Grouping(creator=WHO), common=Common(policies=policies))
+def applied(
+    running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, verify: Level = "content"
+) -> int:
+    """A job that regroups these namespaces of an index, or all of them; nobody else uses it."""
+    policies = Policies(exclusive=True, cut_over="none", soak_seconds=0, verify=verify)
+    common = Common(policies=policies, only=tuple(sources))
+    options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=common)
     plan = plan_creators(running.fleet.store, options, now=datetime.now(UTC))
     return applying.apply(running.fleet, plan, who=WHO, no_backup=True)
+
+
+def drop(running: Running, index: str, sources: Sequence[str], creator: str) -> None:
+    """The creator's copies go again, so that a next one finds as much room."""
+    opened = running.fleet.store.open(running.fleet.store.describe(index))
+    for source in sources:
+        opened.delete_namespace(names.build(creator, source))
+
+
+@contextmanager
+def late(running: Running, index: str, delay_ms: int) -> Iterator[None]:
+    """Every answer about this index comes so much later meanwhile."""
+    faults = f"{running.settings.pinecone_controller_host}/_emulator/faults"
+    httpx.post(faults, json={"operation": "*", "index": index, "delay_ms": delay_ms}).raise_for_status()
+    try:
+        yield
+    finally:
+        httpx.delete(faults).raise_for_status()
 
 
 def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
@@ -124,18 +166,18 @@ def end(fleet: Fleet, job_id: int) -> None:
     reached(fleet, job_id, JobState.CANCELLED)
 
 
-def reached(fleet: Fleet, job_id: int, state: JobState) -> None:
-    """Wait until the job is there. Raises where it comes to rest elsewhere."""
+def reached(fleet: Fleet, job_id: int, *states: JobState) -> None:
+    """Wait until the job is in one of these. Raises where it comes to rest elsewhere."""
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         with fleet.database.begin() as connection:
             job = jobs.get(connection, job_id)
-        if job.state is state:
+        if job.state in states:
             return
         if job.state in _FAILED:
             raise RuntimeError(f"the job is {job.state}: {job.reason}")
         time.sleep(_POLL_S)
-    raise RuntimeError(f"the job was not {state} within {_PATIENCE_S:g} s")
+    raise RuntimeError(f"the job was not {' or '.join(states)} within {_PATIENCE_S:g} s")
 
 
 def copied_in(fleet: Fleet, job_id: int) -> tuple[int, float]:

@@ -1,52 +1,43 @@
 """What a fleet takes that must not grow with what it moves: memory of a worker, and bytes on the wire for each record.
 
-    python -m benchmarks.memory [--records 10000 1000000] [--json FILE]
+    python -m benchmarks.memory [--quick] [--records 10000 1000000] [--json FILE]
 
 The same workers copy and verify so many records of 8 dimensions, the few first, and the largest resident size of one
 is watched meanwhile. Then records of 3,072 dimensions are copied: what was sent and answered of fetches and upserts
 is in the emulator's log.
 """
 
-import argparse
-import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
 import psutil
-from rich.console import Console
 
 from benchmarks.data import fill_one
-from benchmarks.figures import Figure, entry, show
+from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, applied, end, reached, running
-from benchmarks.reach import Reach
-from benchmarks.showing import machine
+from benchmarks.reach import REACHES
+from benchmarks.runner import parser, report
 from orchestrator.embedded.record import Record
 from orchestrator.states import JobState
 from vecfleet.records import FLOAT32_BYTES
 
 DIMENSION, WIDE, WIDE_RECORDS = 8, 3_072, 2_000
-GROWTH, ON_THE_WIRE = Reach(1.1), Reach(2.1)
+WHOLE, QUICK = (10_000, 1_000_000), (10_000, 40_000)
 _WATCH_S = 0.5
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, nargs=2, default=[10_000, 1_000_000], metavar=("FEW", "MANY"))
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    before, console = machine(), Console(width=110)
+def measure(quick: bool) -> Iterator[Figure]:
+    return measured(QUICK if quick else WHOLE)
+
+
+def measured(sizes: Sequence[int]) -> Iterator[Figure]:
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
-        with console.status("copying"):
-            found = [*growing(fleet, *given.records), wire(fleet)]
-    show(console, f"{WIDE_RECORDS:,} wide records; load {before['load_before'][0]}", found)
-    if given.json is not None:
-        body = {"benchmark": "memory", "machine": before, "measures": [entry(one) for one in found]}
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
+        yield from growing(fleet, *sizes)
+        yield wire(fleet)
 
 
 def growing(fleet: Running, few: int, many: int) -> Iterator[Figure]:
@@ -58,7 +49,7 @@ def growing(fleet: Running, few: int, many: int) -> Iterator[Figure]:
         sizes.append(watch.largest)
         yield Figure(f"worker with {records:,} records", watch.largest / 1e6, "MB")
         yield Figure(f"from apply until {records:,} are verified", seconds, "s")
-    yield Figure(f"worker with {many:,} records / with {few:,}", sizes[1] / sizes[0], "×", GROWTH)
+    yield Figure(f"worker with {many:,} records / with {few:,}", sizes[1] / sizes[0], "×", REACHES["worker memory"])
 
 
 def wire(fleet: Running) -> Figure:
@@ -73,7 +64,9 @@ def wire(fleet: Running) -> Figure:
 
     total = sent("fetch", "twin") + sent("upsert", f"creator_{WHO}_twin_twin")
     values = WIDE * FLOAT32_BYTES * WIDE_RECORDS
-    return Figure(f"bytes on the wire of a copy / its {WIDE:,}-d values", total / values, "×", ON_THE_WIRE)
+    return Figure(
+        f"bytes on the wire of a copy / its {WIDE:,}-d values", total / values, "×", REACHES["bytes on the wire"]
+    )
 
 
 def copied(fleet: Running, index: str, records: int, dimension: int) -> float:
@@ -109,6 +102,14 @@ class Watch:
     def _look(self) -> None:
         while not self._over.wait(_WATCH_S):
             self.largest = max(self.largest, *(one.memory_info().rss for one in self._workers))
+
+
+def main() -> int:
+    arguments = parser("python -m benchmarks.memory", __doc__)
+    arguments.add_argument("--records", type=int, nargs=2, metavar=("FEW", "MANY"), help="instead of the usual sizes")
+    given = arguments.parse_args()
+    sizes = given.records or (QUICK if given.quick else WHOLE)
+    return report({"memory": lambda quick: measured(sizes)}, given)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,22 @@
 
     python -m benchmarks.page
 
-Needs `make browser`. Each figure is printed beside its target; the exit code is 1 when one is missed.
+Needs `make browser`.
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
 
+from benchmarks.figures import Figure
+from benchmarks.reach import REACHES
+from benchmarks.runner import LeftOut, alone
 from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Ownership
 from orchestrator import schema
@@ -29,7 +31,6 @@ from vecfleet.stores.base import IndexInfo, Kind
 
 NAMESPACES = 12_000
 LOADS = 7
-FIRST_PAINT_MS, UPDATE_MS = 2_000.0, 100.0  # issue 8
 TOKEN = "benchmark"
 START_S = 60.0
 PATIENCE_MS = 60_000.0
@@ -81,7 +82,7 @@ def everything(database: Database, state: str) -> None:
         connection.execute(sa.text("UPDATE move SET state = :state"), {"state": state})
 
 
-def measured(address: str, database: Database) -> dict[str, tuple[list[float], float]]:
+def in_a_browser(address: str, database: Database) -> Iterator[Figure]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -100,11 +101,10 @@ def measured(address: str, database: Database) -> dict[str, tuple[list[float], f
         some = [update(page, lambda n=n: change(database, 1_500, 100 * n)) for n in range(1, 6)]  # type: ignore[misc]
         every = [update(page, lambda to=to: everything(database, to)) for to in ("verified", "cleaned", "verified")]  # type: ignore[misc]
         browser.close()
-    return {
-        f"first paint, {NAMESPACES:,} cells": (paints, FIRST_PAINT_MS),
-        "script of an update, 500 cells changed": (some, UPDATE_MS),
-        f"script of an update, all {NAMESPACES:,} changed": (every, UPDATE_MS),
-    }
+    reach = REACHES["update of the page"]
+    yield Figure.of(f"first paint, {NAMESPACES:,} cells", "ms", paints, REACHES["first paint"])
+    yield Figure.of("script of an update, 500 cells changed", "ms", some, reach)
+    yield Figure.of(f"script of an update, all {NAMESPACES:,} changed", "ms", every, reach)
 
 
 def update(page: Any, happens: Callable[[], None]) -> float:
@@ -117,11 +117,10 @@ def update(page: Any, happens: Callable[[], None]) -> float:
     return float(max(took))
 
 
-def main() -> int:
+def measure(quick: bool) -> Iterator[Figure]:
     reason = missing()
     if reason is not None:
-        print(reason)
-        return 1
+        raise LeftOut(reason)
     with tempfile.TemporaryDirectory() as place, Postgres(Path(place) / "postgres", durable=False) as postgres:
         schema.upgrade(postgres.url)
         database = Database(postgres.url)
@@ -138,18 +137,11 @@ def main() -> int:
         )
         try:
             process.wait_until(lambda: listening(port), START_S)
-            found = measured(f"http://127.0.0.1:{port}", database)
+            yield from in_a_browser(f"http://127.0.0.1:{port}", database)
         finally:
             process.stop(patience_s=10)
             database.dispose()
-    missed = False
-    for name, (samples, target) in found.items():
-        missed |= median(samples) > target
-        spread = f"{min(samples):,.0f} – {max(samples):,.0f}"
-        print(f"{name:45} {median(samples):8,.0f} ms  ({spread} of {len(samples)})   target below {target:,.0f} ms")
-    print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    return int(missed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(alone("page", measure, __doc__))

@@ -1,14 +1,12 @@
-"""`python -m benchmarks.pgvector`: copies inside a database, searches, and the way to Pinecone, each against its like.
+"""Copies inside Postgres, searches, and the way to Pinecone, each against its like.
 
-Every figure is a ratio of two things done in turns on this machine, so that its load counts for both. `JSON` names a
-file for the raw samples; `--share 0.1` is a quick look.
+    python -m benchmarks.pgvector [--quick] [--only copies|searches|fleet]
+
+Every ratio is of two things done in turns on this machine, so that its load counts for both.
 """
 
-import argparse
-import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -16,13 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import orjson
 import psycopg
 from pgvector.psycopg import register_vector
 
 from benchmarks.data import Load, fill
+from benchmarks.figures import Figure
 from benchmarks.fleet import Running, end, running, verified_in
-from benchmarks.showing import machine
+from benchmarks.reach import REACHES
+from benchmarks.runner import parser, report
 from migrations.between import StoresOptions, plan_stores
 from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
@@ -37,6 +36,7 @@ DIMENSION = 1_536
 ROWS = 100_000
 SMALL_ROWS = 10_000
 MOVED_ROWS = 5_000
+QUICK_SHARE = 0.05
 ROUNDS = 3
 COPY_ROUNDS = 2
 SEARCHES = 200
@@ -46,43 +46,16 @@ _MEMORY = "ALTER DATABASE vectordb SET maintenance_work_mem = '1GB'"
 _ROWS_AT_ONCE = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measure: what it is, the samples, and what was to be reached."""
-
-    name: str
-    unit: str
-    samples: tuple[float, ...]
-    reach: str
-
-    @property
-    def value(self) -> float:
-        return median(self.samples)
+def measure(quick: bool) -> Iterator[Figure]:
+    return measured(QUICK_SHARE if quick else 1.0, None)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pgvector", description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="of the rows; 0.1 for a quick look")
-    parser.add_argument("--only", choices=["copies", "searches", "fleet"], help="one part alone")
-    given = parser.parse_args()
+def measured(share: float, only: str | None) -> Iterator[Figure]:
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
-        figures = list(_measure(fleet, given.share, given.only))
-    for one in figures:
-        print(f"{one.name}: {one.value:.3f} {one.unit}   (reach: {one.reach}; samples: {_round(one.samples)})")
-    document = {
-        "at": datetime.now(UTC).isoformat(),
-        "machine": machine(),
-        "share": given.share,
-        "figures": [{**asdict(one), "value": one.value} for one in figures],
-    }
-    print(orjson.dumps(document).decode())
-    place = os.environ.get("JSON")
-    if place:
-        Path(place).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return 0
+        yield from _measure(fleet, share, only)
 
 
-def _measure(fleet: Running, share: float, only: str | None) -> Any:
+def _measure(fleet: Running, share: float, only: str | None) -> Iterator[Figure]:
     url = _vectors(fleet)
     _ask(url, _MEMORY)
     database = DatabaseConnection(database_url=url)
@@ -103,7 +76,7 @@ def _measure(fleet: Running, share: float, only: str | None) -> Any:
 # --- copies inside a database -----------------------------------------------------------------------------------------
 
 
-def _copies(url: str, database: DatabaseConnection, rows: int) -> Any:
+def _copies(url: str, database: DatabaseConnection, rows: int) -> Iterator[Figure]:
     migration = NamespaceMigration(url, database=database)
     ways: dict[str, Callable[[], object]] = {
         "bare": lambda: _bare_copy(url, rows),
@@ -118,12 +91,16 @@ def _copies(url: str, database: DatabaseConnection, rows: int) -> Any:
             _ask(url, "DROP TABLE embeddings_copied")
             _ask(url, "CHECKPOINT")
     title = f"in-database copy of {rows:,} × {DIMENSION:,}-d"
-    yield Figure(f"{title}, count compared / bare SQL", "×", _ratios(taken["count"], taken["bare"]), "≤ 1.15")
-    yield Figure(f"{title}, content compared / bare SQL", "×", _ratios(taken["digest"], taken["bare"]), "≤ 1.5")
-    yield Figure(f"{title}, content compared", "s", tuple(taken["digest"]), "< 30")
-    yield Figure(f"{title}, bare SQL", "s", tuple(taken["bare"]), "-")
+    ratios = _ratios(taken["count"], taken["bare"])
+    yield Figure.of(f"{title}, count compared / bare SQL", "×", ratios, REACHES["count compared / bare SQL"])
+    ratios = _ratios(taken["digest"], taken["bare"])
+    yield Figure.of(f"{title}, content compared / bare SQL", "×", ratios, REACHES["content compared / bare SQL"])
+    reach = REACHES["copy of 100,000 rows"] if rows == ROWS else None
+    yield Figure.of(f"{title}, content compared", "s", taken["digest"], reach)
+    yield Figure.of(f"{title}, bare SQL", "s", taken["bare"])
     small = _timed(lambda: migration.run("small", "copied"))
-    yield Figure("in-database copy of fewer than 10,000 rows, content compared", "s", (small,), "< 5")
+    name = "in-database copy of fewer than 10,000 rows, content compared"
+    yield Figure(name, small, "s", REACHES["copy of a small table"])
     _ask(url, "DROP TABLE embeddings_copied")
 
 
@@ -144,10 +121,10 @@ def _bare_copy(url: str, rows: int) -> None:
 # --- searches ---------------------------------------------------------------------------------------------------------
 
 
-def _searches(url: str, database: DatabaseConnection, rows: int) -> Any:
+def _searches(url: str, database: DatabaseConnection, rows: int) -> Iterator[Figure]:
     _ask(url, "DROP INDEX IF EXISTS embeddings_large_vector_idx")
     built = _timed(lambda: EmbeddingSchema(url, method="hnsw", database=database).create_namespace("large"))
-    yield Figure(f"building the hnsw index of {rows:,} rows", "s", (built,), "-")
+    yield Figure(f"building the hnsw index of {rows:,} rows", built, "s")
     store = VectorStore(database, "large")
     chance = np.random.default_rng(7)
     asked = [_unit(chance.standard_normal(DIMENSION)) for _ in range(SEARCHES)]
@@ -163,10 +140,11 @@ def _searches(url: str, database: DatabaseConnection, rows: int) -> Any:
                 ours.append(first)
                 by_hand.append(second)
     title = f"similarity_search among {rows:,} rows, hnsw"
-    yield Figure(f"{title}, p95 / the same SQL by hand", "×", (_p95(ours) / _p95(by_hand),), "≤ 1.1")
-    yield Figure(f"{title}, p95", "ms", (_p95(ours) * 1e3,), "-")
-    yield Figure(f"{title}, p95 by hand", "ms", (_p95(by_hand) * 1e3,), "-")
-    yield Figure(f"{title}, median / the same SQL by hand", "×", (median(ours) / median(by_hand),), "-")
+    ratio = _p95(ours) / _p95(by_hand)
+    yield Figure(f"{title}, p95 / the same SQL by hand", ratio, "×", REACHES["search / by hand"])
+    yield Figure(f"{title}, p95", _p95(ours) * 1e3, "ms")
+    yield Figure(f"{title}, p95 by hand", _p95(by_hand) * 1e3, "ms")
+    yield Figure(f"{title}, median / the same SQL by hand", median(ours) / median(by_hand), "×")
 
 
 _BY_HAND = """
@@ -185,9 +163,9 @@ def _search(connection: psycopg.Connection[Any], vector: list[float]) -> list[tu
 # --- to Pinecone ------------------------------------------------------------------------------------------------------
 
 
-def _fleet(fleet: Running, url: str, schema: EmbeddingSchema, rows: int) -> Any:
+def _fleet(fleet: Running, url: str, schema: EmbeddingSchema, rows: int) -> Iterator[Figure]:
     """The fleet copies the same records from Postgres and from Pinecone to Pinecone, in turns."""
-    load = Load("bench-source", DIMENSION, rows, seed=7)
+    load = Load("bench-source", DIMENSION, rows)
     fill(fleet.settings, load)
     parts = Fleet(fleet.settings)
     common = Common(policies=Policies(exclusive=True, cut_over="none", soak_seconds=0))
@@ -209,10 +187,10 @@ def _fleet(fleet: Running, url: str, schema: EmbeddingSchema, rows: int) -> Any:
                 )
             rates[name].append(_run(fleet, plan))
     title = f"{rows:,} × {DIMENSION:,}-d to Pinecone (emulator), copied and verified"
-    ratios = tuple(ours / theirs for ours, theirs in zip(rates["tables"], rates["pinecone"], strict=True))
-    yield Figure(f"{title}: from Postgres / from Pinecone", "×", ratios, "≥ 0.8")
-    yield Figure(f"{title}: from Postgres", "vectors/s", tuple(rates["tables"]), "-")
-    yield Figure(f"{title}: from Pinecone", "vectors/s", tuple(rates["pinecone"]), "-")
+    ratios, reach = _ratios(rates["tables"], rates["pinecone"]), REACHES["from Postgres / from Pinecone"]
+    yield Figure.of(f"{title}: from Postgres / from Pinecone", "×", ratios, reach)
+    yield Figure.of(f"{title}: from Postgres", "records/s", rates["tables"])
+    yield Figure.of(f"{title}: from Pinecone", "records/s", rates["pinecone"])
 
 
 def _run(fleet: Running, plan: Any) -> float:
@@ -288,8 +266,12 @@ def _unit(vector: Any) -> list[float]:
     return numbers
 
 
-def _round(samples: tuple[float, ...]) -> list[float]:
-    return [round(sample, 3) for sample in samples]
+def main() -> int:
+    arguments = parser("python -m benchmarks.pgvector", __doc__)
+    arguments.add_argument("--only", choices=["copies", "searches", "fleet"], help="one part alone")
+    given = arguments.parse_args()
+    share = QUICK_SHARE if given.quick else 1.0
+    return report({"pgvector": lambda quick: measured(share, given.only)}, given)
 
 
 if __name__ == "__main__":

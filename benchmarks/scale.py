@@ -1,140 +1,129 @@
 """Many namespaces: what a namespace costs, from plan to proof, and whether it costs the same when there are more.
 
-    python -m benchmarks.scale [--namespaces 100 1200] [--records 100] [--json FILE]
+    python -m benchmarks.scale [--quick] [--namespaces 100 12000] [--records 100] [--json FILE]
 
 A real fleet on the emulator: plan, apply, listing and copying, a verdict for each namespace, a second verification,
 clean-up and purge; and in the middle of it how long an answer to `status` takes. Wall time depends on what else the
-machine does, and the load is printed with it; the CPU of each kind of process hardly does.
+machine does; the CPU of each kind of process hardly does.
 """
 
-import argparse
-import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import psutil
 import sqlalchemy as sa
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.data import create
+from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, copied_in, reached, running
-from benchmarks.reach import Reach
-from benchmarks.showing import machine
+from benchmarks.reach import REACHES
+from benchmarks.runner import parser, report
 from migrations.creators import Grouping
-from migrations.plan import Policies
+from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator import applying, purging, services
 from orchestrator.cli.watching import look
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.states import JobState
 from vecfleet.records import Record
-from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 DIMENSION = 8
+RECORDS = 100  # in each namespace
+WHOLE, QUICK = (100, 1_200, 12_000), (100, 1_200)
 LOOKS = 3
 REPOSITORY = Path(__file__).resolve().parents[1]
+_WHOLE_COST = "plan, copy and verify"
 ROLES = ("worker", "dispatcher", "postgres", "redis", "emulator")
-# By the name of a measure.
-REACHES = {
-    "plan, copy and verify": Reach(40.0),
-    "status, service": Reach(200.0),
-    "status, command line": Reach(1_000.0),
-    "job table before clean-up": Reach(120.0),
-    "job table after purge": Reach(5.0),
-}
 
 
-@dataclass
-class Scale:
-    """What was measured with so many namespaces of so many records each. `figures`: name → value and unit."""
-
-    namespaces: int
-    records: int
-    load: float
-    figures: dict[str, tuple[float, str]] = field(default_factory=dict)
+def measure(quick: bool) -> Iterator[Figure]:
+    return measured(QUICK if quick else WHOLE, RECORDS)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
-    parser.add_argument("--namespaces", type=int, nargs="+", default=[100, 1_200])
-    parser.add_argument("--records", type=int, default=100, help="in each namespace")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    before, console = machine(), Console(width=110)
-    found = []
+def measured(sizes: Sequence[int], records: int) -> Iterator[Figure]:
+    costs = {}
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
-        for namespaces in given.namespaces:
-            with console.status(f"{namespaces:,} namespaces"):
-                found.append(measure(fleet, namespaces, given.records))
-            show(console, found[-1])
-    if given.json is not None:
-        body = {"benchmark": "scale", "machine": before, "measures": [one for scale in found for one in entries(scale)]}
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
+        for namespaces in sizes:
+            for name, unit, value in one_size(fleet, namespaces, records):
+                reach = REACHES.get(name) if namespaces == max(sizes) else None  # set for many
+                yield Figure(f"{name}, {namespaces:,} namespaces", value, unit, reach)
+                if name == _WHOLE_COST:
+                    costs[namespaces] = value
+    few, many = min(costs), max(costs)
+    yield Figure(f"{_WHOLE_COST}, {many:,} namespaces / {few:,}", costs[many] / costs[few], "×")
 
 
-def measure(fleet: Running, namespaces: int, records: int) -> Scale:
-    index, names = f"scale-{namespaces}", [f"source-{number:05}" for number in range(namespaces)]
-    fill(fleet, index, names, records)
-    scale = Scale(namespaces, records, psutil.getloadavg()[0])
-    others = bytes_of(fleet)
-    figures = scale.figures
+Said = tuple[str, str, float]
 
-    def timed(name: str, act: Callable[[], int | None]) -> int:
-        """Seconds by the clock and of each kind of process, per namespace."""
-        cpu, own, began = cpu_of(fleet), time.process_time(), time.monotonic()
-        answer = act()
-        figures[name] = (time.monotonic() - began) / namespaces * 1e3, "ms/namespace"
-        for role, used in cpu_of(fleet).items():
-            figures[f"{name}, CPU of {role}"] = (used - cpu[role]) / namespaces * 1e3, "ms/namespace"
-        figures[f"{name}, CPU of the command"] = (time.process_time() - own) / namespaces * 1e3, "ms/namespace"
-        return answer or 0
 
-    plan = None
+class Clock:
+    """Milliseconds by the clock and of each kind of process, for a namespace."""
 
-    def planned() -> None:
-        nonlocal plan
+    def __init__(self, fleet: Running, namespaces: int) -> None:
+        self._fleet, self._namespaces = fleet, namespaces
+
+    def timed(self, name: str, act: Callable[[], object], *, by_role: bool = False) -> Iterator[Said]:
+        cpu, began = cpu_of(self._fleet), time.monotonic()
+        act()
+        yield self.of(name, time.monotonic() - began)
+        used = {role: seconds - cpu[role] for role, seconds in cpu_of(self._fleet).items()}
+        if by_role:
+            for role, seconds in used.items():
+                yield self.of(f"{name}, CPU of {role}", seconds)
+        else:
+            yield self.of(f"{name}, CPU of all", sum(used.values()))
+
+    def of(self, name: str, seconds: float) -> Said:
+        return name, "ms/namespace", seconds / self._namespaces * 1e3
+
+
+def one_size(fleet: Running, namespaces: int, records: int) -> Iterator[Said]:
+    """The life of a job, from its plan to its purge. In the middle of it: how soon `status` answers."""
+    index, sources = f"scale-{namespaces}", [f"source-{number:05}" for number in range(namespaces)]
+    fill(fleet, index, sources, records)
+    others, clock = bytes_of(fleet), Clock(fleet, namespaces)
+    made: list[Plan] = []
+    jobs: list[int] = []
+
+    def plan() -> None:
         policies = Policies(exclusive=True, cut_over="none", soak_seconds=0)
         options = CreatorsOptions(index=index, grouping=Grouping(creator=WHO), common=Common(policies=policies))
-        plan = plan_creators(fleet.fleet.store, options, now=datetime.now(UTC))
+        made.append(plan_creators(fleet.fleet.store, options, now=datetime.now(UTC)))
 
-    def applied_and_verified() -> int:
-        assert plan is not None
-        began = time.monotonic()
-        job = applying.apply(fleet.fleet, plan, who=WHO, no_backup=True)
-        figures["apply"] = (time.monotonic() - began) / namespaces * 1e3, "ms/namespace"
-        reached(fleet.fleet, job, JobState.VERIFIED)
-        return job
+    def apply() -> None:
+        jobs.append(applying.apply(fleet.fleet, made[0], who=WHO, no_backup=True))
 
-    timed("plan", planned)
-    job = timed("apply until verified", applied_and_verified)
+    def verified() -> None:
+        reached(fleet.fleet, jobs[0], JobState.VERIFIED)
+
+    began = time.monotonic()
+    yield from clock.timed("plan", plan)
+    yield from clock.timed("apply", apply)
+    yield from clock.timed("list, copy and verify", verified, by_role=True)
+    yield clock.of(_WHOLE_COST, time.monotonic() - began)
+    (job,) = jobs
     copied, seconds = copied_in(fleet.fleet, job)
     assert copied == namespaces * records, f"{copied:,} of {namespaces * records:,} records were copied"
-    figures["list and copy"] = seconds / namespaces * 1e3, "ms/namespace"
-    whole = figures["plan"][0] + figures["apply until verified"][0]
-    figures["plan, copy and verify"] = whole, "ms/namespace"
-    figures["status, service"] = median(looked(fleet, job)), "ms"
-    figures["status, command line"] = median(typed(fleet, job)), "ms"
+    yield clock.of("list and copy", seconds)
+    yield "status, service", "ms", median(looked(fleet, job))
+    yield "status, command line", "ms", median(typed(fleet, job))
     services.verify(fleet.fleet.database, job, WHO)
-    timed("verify alone", lambda: reached(fleet.fleet, job, JobState.VERIFIED))
+    yield from clock.timed("verify alone", verified)
     million = namespaces * records / 1e6
-    figures["job table before clean-up"] = (bytes_of(fleet) - others) / 1e6 / million, "MB/million records"
+    yield "job table before clean-up", "MB/million records", (bytes_of(fleet) - others) / 1e6 / million
     services.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
-    timed("clean up", lambda: reached(fleet.fleet, job, JobState.CLEANED))
+    yield from clock.timed("clean up", lambda: reached(fleet.fleet, job, JobState.CLEANED))
     with fleet.fleet.database.begin() as connection:
         connection.execute(sa.text("UPDATE job SET ended_at = ended_at - interval '2 days'"))
-    timed("purge", lambda: purging.purge(fleet.fleet.database, job, WHO))
-    figures["job table after purge"] = (bytes_of(fleet) - others) / 1e6 / million, "MB/million records"
-    return scale
+    yield from clock.timed("purge", lambda: purging.purge(fleet.fleet.database, job, WHO))
+    yield "job table after purge", "MB/million records", (bytes_of(fleet) - others) / 1e6 / million
 
 
 def fill(fleet: Running, index: str, names: list[str], records: int) -> None:
@@ -142,9 +131,7 @@ def fill(fleet: Running, index: str, names: list[str], records: int) -> None:
     store = PineconeStore(fleet.settings)
     for old in store.indexes():
         store.remove(old.name)
-    fields = {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}
-    shape = IndexInfo(index, Kind.DENSE, DIMENSION, "cosine", host="", schema={"fields": fields})
-    opened = store.open(store.create_like(index, shape, "aws", "us-east-1"))
+    opened = store.open(create(store, index, DIMENSION))
     values = np.random.default_rng(7).standard_normal((records, DIMENSION)).astype("<f4")
 
     def write(name: str) -> None:
@@ -183,32 +170,13 @@ def bytes_of(fleet: Running) -> float:
         return float(connection.execute(sa.text(f"{sizes} 'public'::regnamespace")).scalar_one())
 
 
-def show(console: Console, scale: Scale) -> None:
-    title = f"{scale.namespaces:,} namespaces × {scale.records} records × {DIMENSION}-d; load {scale.load:.1f}"
-    table = Table(title=title, title_justify="left", show_edge=False)
-    for heading, side in (("measure", "left"), ("value", "right"), ("", "left"), ("reach", "left")):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
-    for name, (value, unit) in scale.figures.items():
-        table.add_row(name, f"{value:,.2f}", unit, _verdict(name, value))
-    console.print(table)
-
-
-def _verdict(name: str, value: float) -> str:
-    reach = REACHES.get(name)
-    return "" if reach is None else f"{reach}: {'reached' if reach.judge([value]) else 'missed'}"
-
-
-def entries(scale: Scale) -> Iterator[dict[str, object]]:
-    for name, (value, unit) in scale.figures.items():
-        reach = REACHES.get(name)
-        yield {
-            "name": f"{name}, {scale.namespaces} namespaces",
-            "value": value,
-            "unit": unit,
-            "reach": str(reach) if reach else None,
-            "ok": reach.judge([value]) if reach else None,
-            "load": scale.load,
-        }
+def main() -> int:
+    arguments = parser("python -m benchmarks.scale", __doc__)
+    arguments.add_argument("--namespaces", type=int, nargs="+", help="instead of the usual sizes")
+    arguments.add_argument("--records", type=int, default=RECORDS, help="in each namespace")
+    given = arguments.parse_args()
+    sizes = given.namespaces or (QUICK if given.quick else WHOLE)
+    return report({"scale": lambda quick: measured(sizes, given.records)}, given)
 
 
 if __name__ == "__main__":

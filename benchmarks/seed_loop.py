@@ -6,15 +6,22 @@ it does not run: the missing `import os`, and the end of the listing, where `pag
 log lines are left out.
 
 At 3,072 dimensions 100 records exceed the 2 MB of a request, and the seed's loop ends there with an error. So it is
-given the largest batch that fits (`batch_that_fits`), which is more than it would do by itself.
+given the largest batch that fits, which is more than it would do by itself.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from pinecone import Pinecone
 
+from benchmarks.loops import REQUEST_BYTES, Order
+
 SEED_BATCH = 100
-REQUEST_BYTES = 2_000_000
+
+
+def peer(order: Order) -> Callable[[str], int]:
+    loop = SeedLoop(order.client, order.index, min(SEED_BATCH, int(REQUEST_BYTES / order.record_bytes)))
+    return lambda source: loop.migrate(source, order.creator, source)
 
 
 class SeedLoop:
@@ -49,8 +56,3 @@ class SeedLoop:
             token = page.pagination.next if page.pagination else None
             if not token:
                 return ids
-
-
-def batch_that_fits(record_bytes: float) -> int:
-    """As many records of this size in JSON as a request holds; the seed's 100 where they fit."""
-    return min(SEED_BATCH, int(REQUEST_BYTES / record_bytes))

@@ -1,0 +1,120 @@
+"""Parts of the benchmark, run one after the other: shown as each ends, and kept in one JSON file.
+
+A part is a function `measure(quick)` that gives figures one by one. What it gave before it failed is kept, and the
+parts after it run all the same. The file is written anew after each part: an interrupted run has what was measured.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+from rich.console import Console
+
+from benchmarks.data import SEED
+from benchmarks.figures import Figure, entry, show
+from benchmarks.showing import machine, versions
+
+
+class Measure(Protocol):
+    """`quick`: windows of about ten seconds, few repeats, 1,200 namespaces at most."""
+
+    def __call__(self, quick: bool) -> Iterable[Figure]: ...
+
+
+class LeftOut(Exception):
+    """This part needs what is not here; its sentence says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One part. `load`: of the machine when it began. `why`: what it failed of, or was left out for."""
+
+    part: str
+    figures: Sequence[Figure]
+    seconds: float
+    load: float
+    failed: bool = False
+    why: str | None = None
+
+
+def run(parts: Mapping[str, Measure], *, quick: bool, json_file: Path | None, console: Console) -> int:
+    """Measure, show, and write where asked. Returns the exit code: 1 where a part failed; to miss a reach is none."""
+    before, ran = machine(), list[Ran]()
+    form = "quick" if quick else "whole"
+    console.print(f"{before['processor']}, {before['cores']} cores, Python {before['python']}; the {form} form")
+    for name, measure in parts.items():
+        ran.append(_one(name, measure, quick, console))
+        if json_file is not None:
+            json_file.write_text(json.dumps(document(ran, quick, before), indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        console.print(f"Figures and raw samples: {json_file}")
+    return int(any(one.failed for one in ran))
+
+
+def _one(name: str, measure: Measure, quick: bool, console: Console) -> Ran:
+    load, began, found = psutil.getloadavg()[0], time.monotonic(), list[Figure]()
+    failed, why = False, None
+    with console.status(name) as status:
+        try:
+            for figure in measure(quick):
+                found.append(figure)
+                status.update(f"{name}: {len(found)} figures")
+        except LeftOut as reason:
+            why = str(reason)
+        except Exception as error:  # noqa: BLE001 - the edge: the other parts are measured all the same
+            failed, why = True, f"{type(error).__name__}: {error}"
+            console.print_exception()
+    seconds = time.monotonic() - began
+    if found:
+        show(console, f"{name}: {seconds:,.0f} s; load at its begin {load:.1f}", found)
+    if why is not None:
+        console.print(f"{name} {'failed' if failed else 'was left out'}: {why}", markup=False)
+    console.print()
+    return Ran(name, found, seconds, load, failed, why)
+
+
+def document(ran: Sequence[Ran], quick: bool, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON file: every figure of every part, and the samples behind them by part and name."""
+    return {
+        "quick": quick,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": dict(before),
+        "versions": versions(),
+        "seed": SEED,
+        "parts": {
+            one.part: {
+                "seconds": round(one.seconds, 1),
+                "load": round(one.load, 2),
+                "failed": one.failed,
+                "why": one.why,
+            }
+            for one in ran
+        },
+        "measures": [{"part": one.part} | entry(figure) for one in ran for figure in one.figures],
+        "raw": {
+            one.part: {figure.name: list(figure.samples) for figure in one.figures if figure.samples} for one in ran
+        },
+    }
+
+
+def parser(program: str, about: str | None) -> argparse.ArgumentParser:
+    """With the options that all parts take."""
+    made = argparse.ArgumentParser(prog=program, description=(about or "").partition("\n")[0])
+    made.add_argument("--quick", action="store_true", help="shorter, with fewer repeats; its JSON says so")
+    made.add_argument("--json", type=Path, help="a file for the figures and their raw samples")
+    return made
+
+
+def alone(part: str, measure: Measure, about: str | None) -> int:
+    """What `python -m benchmarks.PART` does."""
+    return report({part: measure}, parser(f"python -m benchmarks.{part}", about).parse_args())
+
+
+def report(parts: Mapping[str, Measure], given: argparse.Namespace) -> int:
+    return run(parts, quick=given.quick, json_file=given.json, console=Console(width=120))

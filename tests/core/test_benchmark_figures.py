@@ -1,0 +1,121 @@
+"""What the benchmarks say of their figures: judged by all samples, kept in one file, and not lost with a part."""
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.__main__ import PARTS
+from benchmarks.figures import Figure, entry
+from benchmarks.reach import Reach
+from benchmarks.runner import LeftOut, Measure, run
+
+AT_MOST, AT_LEAST = Reach(0.10), Reach(8.0, at_least=True)
+
+
+@pytest.mark.parametrize(
+    ("reach", "samples", "ok"),
+    [
+        (AT_MOST, [0.08, 0.10], True),
+        (AT_MOST, [0.11, 0.20], False),
+        (AT_MOST, [0.08, 0.12], "undecided"),
+        (AT_LEAST, [8.0, 9.5], True),
+        (AT_LEAST, [3.0, 7.9], False),
+        (AT_LEAST, [7.9, 8.1, 9.0], "undecided"),
+    ],
+)
+def test_a_reach_inside_the_noise_is_undecided(reach: Reach, samples: list[float], ok: bool | str) -> None:
+    assert Figure.of("copy", "×", samples, reach).ok == ok
+
+
+def test_a_spread_that_was_worked_out_is_what_is_judged() -> None:
+    assert Figure("p95", 0.09, "ms", AT_MOST, samples=(0.05, 0.5), spread=(0.08, 0.095)).ok is True
+
+
+def test_a_figure_without_a_reach_is_not_judged() -> None:
+    said = entry(Figure("emulator", 3.0, "ms"))
+    assert (said["reach"], said["ok"], said["interval"]) == (None, None, [3.0, 3.0])
+
+
+def test_one_file_holds_every_part(tmp_path: Path) -> None:
+    # Given two parts
+    def first(quick: bool) -> Iterator[Figure]:
+        yield Figure.of("copy", "records/s", [1.0, 3.0, 2.0], Reach(2.5, at_least=True))
+
+    def second(quick: bool) -> Iterator[Figure]:
+        yield Figure("erasure", 0.5, "s")
+
+    # When both are run
+    said, body = ran(tmp_path, {"first": first, "second": second})
+    # Then each figure stands in the file, and its samples beside it
+    assert body["quick"] is True and body["machine"]["cores"] and body["versions"]["pinecone"] and body["seed"]
+    assert body["measures"] == [
+        {
+            "part": "first",
+            "name": "copy",
+            "value": 2.0,
+            "unit": "records/s",
+            "reach": "≥ 2.5",
+            "ok": "undecided",
+            "interval": [1.0, 3.0],
+        },
+        {
+            "part": "second",
+            "name": "erasure",
+            "value": 0.5,
+            "unit": "s",
+            "reach": None,
+            "ok": None,
+            "interval": [0.5, 0.5],
+        },
+    ]
+    assert body["raw"] == {"first": {"copy": [1.0, 3.0, 2.0]}, "second": {}}
+    assert said == 0
+
+
+def test_a_part_that_fails_keeps_its_figures_and_those_of_the_others(tmp_path: Path) -> None:
+    # Given a part that fails after its first figure, and one after it
+    def failing(quick: bool) -> Iterator[Figure]:
+        yield Figure("before", 1.0, "s")
+        raise RuntimeError("the emulator is gone")
+
+    def other(quick: bool) -> Iterator[Figure]:
+        yield Figure("after", 2.0, "s")
+
+    # When they are run
+    said, body = ran(tmp_path, {"failing": failing, "other": other})
+    # Then both figures are kept, and the failure is told
+    assert [one["name"] for one in body["measures"]] == ["before", "after"]
+    assert body["parts"]["failing"]["failed"] and "the emulator is gone" in body["parts"]["failing"]["why"]
+    assert not body["parts"]["other"]["failed"]
+    assert said == 1
+
+
+def test_a_part_that_lacks_what_it_needs_is_left_out_and_says_so(tmp_path: Path) -> None:
+    def without(quick: bool) -> Iterator[Figure]:
+        raise LeftOut("`make browser` installs it")
+
+    said, body = ran(tmp_path, {"page": without})
+    assert (said, body["parts"]["page"]["failed"]) == (0, False)
+    assert body["parts"]["page"]["why"] == "`make browser` installs it"
+
+
+def test_a_reach_that_is_missed_is_a_figure_and_no_failure(tmp_path: Path) -> None:
+    said, body = ran(tmp_path, {"slow": lambda quick: [Figure("copy", 9.0, "ms", AT_MOST)]})
+    assert (said, body["measures"][0]["ok"]) == (0, False)
+
+
+def test_every_part_has_its_module() -> None:
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    for part in PARTS:
+        assert "def measure(quick: bool)" in (folder / f"{part}.py").read_text(), part
+
+
+def ran(tmp_path: Path, parts: dict[str, Measure]) -> tuple[int, dict]:  # type: ignore[type-arg]
+    """The exit code, and what the file holds."""
+    place = tmp_path / "figures.json"
+    said = run(parts, quick=True, json_file=place, console=Console(file=StringIO()))
+    return said, json.loads(place.read_text())
