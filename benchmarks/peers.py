@@ -77,8 +77,7 @@ def _round(fleet: Running, load: Load, peers: Mapping[str, Peer], number: int) -
 
     turns: dict[str, Callable[[], tuple[float, float]]] = {FLEET: of_fleet}
     turns |= {name: lambda peer=peer: of_loop(peer) for name, peer in peers.items()}  # type: ignore[misc]
-    order = list(turns) if number % 2 == 0 else list(reversed(turns))
-    found = {name: turns[name]() for name in order}
+    found = {name: turns[name]() for name in (turns if number % 2 == 0 else reversed(turns))}
     return {name: found[name] for name in turns}
 
 

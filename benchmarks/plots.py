@@ -1,13 +1,9 @@
 """Pictures of a run, drawn from its JSON file: what a record costs, and what a namespace costs.
 
-    python -m benchmarks.plots FILE FOLDER
-
 Each bar is a value, the thin line on it goes from its lowest to its highest sample, and a dashed line is the reach.
 SVG of our own making: readable in light and dark, and no library for it.
 """
 
-import argparse
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,21 +114,14 @@ def _bound(one: Mapping[str, Any]) -> float | None:
     return float(one["reach"].split()[-1]) if one["reach"] else None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path, help="of `python -m benchmarks --json FILE`")
-    parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
-    run = json.loads(given.file.read_text(encoding="utf-8"))
+def draw(run: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write what of the pictures was measured. Returns where they are."""
     form = "quick" if run["quick"] else "whole"
     about = f"{run['machine']['cores']} cores, {form} form, {run['at'][:10]}; a line: all samples; dashed: the reach"
+    drawn = []
     for name, panels in PICTURES.items():
-        drawn = picture(about, panels, run["measures"])
-        if drawn is not None:
-            (given.folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
-            print(given.folder / f"{name}.svg")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        svg = picture(about, panels, run["measures"])
+        if svg is not None:
+            drawn.append(folder / f"{name}.svg")
+            drawn[-1].write_text(svg, encoding="utf-8")
+    return drawn

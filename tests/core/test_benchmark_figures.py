@@ -10,6 +10,7 @@ from rich.console import Console
 
 from benchmarks.__main__ import PARTS
 from benchmarks.figures import Figure, entry
+from benchmarks.peers import PEERS, named
 from benchmarks.reach import Reach
 from benchmarks.runner import LeftOut, Measure, run
 
@@ -112,6 +113,10 @@ def test_every_part_has_its_module() -> None:
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
     for part in PARTS:
         assert "def measure(quick: bool)" in (folder / f"{part}.py").read_text(), part
+
+
+def test_a_loop_of_ones_own_is_plugged_in_by_its_name() -> None:
+    assert named("benchmarks.seed_loop:peer") is PEERS["seed 000's loop"]
 
 
 def ran(tmp_path: Path, parts: dict[str, Measure]) -> tuple[int, dict]:  # type: ignore[type-arg]

@@ -1,9 +1,10 @@
-"""Pictures of a run: every bar that was measured, on the scale of its panel, and nothing that was not."""
+"""What is published of a run: every bar and row that was measured, and nothing that was not."""
 
 from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.plots import BARS, PICTURES, picture
+from benchmarks.publish import filled
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,6 +41,30 @@ def test_a_reach_is_drawn_where_there_is_one() -> None:
 
 def test_a_run_without_a_part_has_no_picture_of_it() -> None:
     assert picture("a run", PICTURES["namespaces"], [measure("copy", "copy, 8-d, 0 B", 5_000.0)]) is None
+
+
+def test_a_table_holds_the_figures_of_its_part_and_how_they_were_taken() -> None:
+    # Given a page with a table of an older run, and one of a part that this run has not
+    older = "before\n<!-- figures: scale: status -->\nold\n<!-- end -->\nafter\n"
+    page = f"{older}<!-- figures: page -->\nkept\n<!-- end -->\n"
+    run = {
+        "quick": True,
+        "at": "2026-11-22T03:00:00+00:00",
+        "parts": {"scale": {"load": 8.6, "failed": False, "why": None}},
+        "measures": [
+            {"part": "scale", "name": "status, service", "value": 38.0, "unit": "ms", "reach": "≤ 200", "ok": True}
+            | {"interval": [36.0, 40.0]},
+            measure("scale", "purge", 3.0),
+        ],
+    }
+    # When the run is put into it
+    told = filled(page, run)
+    # Then the first holds the figure that it asks for, and the rest stands as it was
+    assert "| status, service | 38 | 36 – 40 | ms | ≤ 200 | reached |" in told
+    assert "quick form, 2026-11-22, load 9 at its begin" in told
+    assert "old" not in told and "purge" not in told
+    assert told.startswith("before\n<!-- figures: scale: status -->") and told.endswith("\nkept\n<!-- end -->\n")
+    assert filled(told, run) == told
 
 
 def drawn(name: str, run: list[dict[str, Any]]) -> ElementTree.Element:
