@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -51,16 +50,16 @@ def measured(sizes: Sequence[int], records: int) -> Iterator[Figure]:
     costs = {}
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
         for namespaces in sizes:
-            for name, unit, value in one_size(fleet, namespaces, records):
+            for name, unit, samples in one_size(fleet, namespaces, records):
                 reach = REACHES.get(name) if namespaces == max(sizes) else None  # set for many
-                yield Figure(f"{name}, {namespaces:,} namespaces", value, unit, reach)
+                yield Figure.of(f"{name}, {namespaces:,} namespaces", unit, samples, reach)
                 if name == _WHOLE_COST:
-                    costs[namespaces] = value
+                    (costs[namespaces],) = samples
     few, many = min(costs), max(costs)
     yield Figure(f"{_WHOLE_COST}, {many:,} namespaces / {few:,}", costs[many] / costs[few], "×")
 
 
-Said = tuple[str, str, float]
+Said = tuple[str, str, list[float]]
 
 
 class Clock:
@@ -81,7 +80,7 @@ class Clock:
             yield self.of(f"{name}, CPU of all", sum(used.values()))
 
     def of(self, name: str, seconds: float) -> Said:
-        return name, "ms/namespace", seconds / self._namespaces * 1e3
+        return name, "ms/namespace", [seconds / self._namespaces * 1e3]
 
 
 def one_size(fleet: Running, namespaces: int, records: int) -> Iterator[Said]:
@@ -112,18 +111,18 @@ def one_size(fleet: Running, namespaces: int, records: int) -> Iterator[Said]:
     copied, seconds = copied_in(fleet.fleet, job)
     assert copied == namespaces * records, f"{copied:,} of {namespaces * records:,} records were copied"
     yield clock.of("list and copy", seconds)
-    yield "status, service", "ms", median(looked(fleet, job))
-    yield "status, command line", "ms", median(typed(fleet, job))
+    yield "status, service", "ms", list(looked(fleet, job))
+    yield "status, command line", "ms", list(typed(fleet, job))
     services.verify(fleet.fleet.database, job, WHO)
     yield from clock.timed("verify alone", verified)
     million = namespaces * records / 1e6
-    yield "job table before clean-up", "MB/million records", (bytes_of(fleet) - others) / 1e6 / million
+    yield "job table before clean-up", "MB/million records", [(bytes_of(fleet) - others) / 1e6 / million]
     services.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
     yield from clock.timed("clean up", lambda: reached(fleet.fleet, job, JobState.CLEANED))
     with fleet.fleet.database.begin() as connection:
         connection.execute(sa.text("UPDATE job SET ended_at = ended_at - interval '2 days'"))
     yield from clock.timed("purge", lambda: purging.purge(fleet.fleet.database, job, WHO))
-    yield "job table after purge", "MB/million records", (bytes_of(fleet) - others) / 1e6 / million
+    yield "job table after purge", "MB/million records", [(bytes_of(fleet) - others) / 1e6 / million]
 
 
 def fill(fleet: Running, index: str, names: list[str], records: int) -> None:
