@@ -14,7 +14,6 @@ from benchmarks.runner import parser, report
 PARTS = (
     "main_job",
     "copy",
-    "copy",
     "overhead",
     "peers",
     "scale",

@@ -52,7 +52,7 @@ def measure(quick: bool) -> Iterator[Figure]:
             )
             index = fleet.store.open(fleet.store.describe("twins"))
             for namespaces in NAMESPACES:
-                took = [_measured(fleet, index, namespaces) for _ in range(1 if quick else ROUNDS)]
+                took = [_measured(fleet, index, namespaces) for _ in range(ROUNDS)]
                 yield Figure.of(f"erasing {namespaces:,} namespaces", "s", took, REACHES[f"erasing {namespaces:,}"])
             fleet.database.dispose()
 

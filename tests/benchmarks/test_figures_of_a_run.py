@@ -111,6 +111,7 @@ def test_a_reach_that_is_missed_is_a_figure_and_no_failure(tmp_path: Path) -> No
 
 def test_every_part_has_its_module() -> None:
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    assert len(set(PARTS)) == len(PARTS)
     for part in PARTS:
         assert "def measure(quick: bool)" in (folder / f"{part}.py").read_text(), part
 
