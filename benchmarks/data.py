@@ -1,5 +1,6 @@
 """What is copied: unit vectors with metadata, the same for the same seed."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,11 +48,10 @@ def fill(settings: Settings, load: Load) -> IndexInfo:
     info = create(store, load.index, load.dimension)
     index = store.open(info)
     at_once = min(_WRITTEN_AT_ONCE, _WRITTEN_BYTES // (FLOAT32_BYTES * load.dimension + load.metadata + 200))
-    for number, (namespace, count) in enumerate(load.namespaces.items()):
-        rng = np.random.default_rng((load.seed, load.dimension, number))
+    for namespace, count in load.namespaces.items():
         for start in range(0, count, at_once):
             numbers = range(start, min(start + at_once, count))
-            index.upsert(namespace, list(_records(rng, namespace, load, numbers)))
+            index.upsert(namespace, list(records(load, namespace, numbers)))
     return info
 
 
@@ -90,7 +90,9 @@ def fill_one(fleet: Running, index: str, records: int, dimension: int, text: str
         opened.upsert("twin", [Record(f"r{n:07}", values[n % 1_000].tobytes(), metadata=metadata) for n in numbers])
 
 
-def _records(rng: np.random.Generator, namespace: str, load: Load, numbers: range) -> Iterator[Record]:
+def records(load: Load, namespace: str, numbers: range) -> Iterator[Record]:
+    """Those of a namespace with these numbers: the same each time they are asked for together."""
+    rng = np.random.default_rng((load.seed, load.dimension, zlib.crc32(namespace.encode()), numbers.start))
     values = rng.standard_normal((len(numbers), load.dimension)).astype("<f4")
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     letters = rng.integers(ord("a"), ord("z") + 1, (len(numbers), load.metadata), dtype=np.uint8)
