@@ -15,6 +15,7 @@ PARTS = (
     "main_job",
     "copy",
     "overhead",
+    "limits",
     "peers",
     "scale",
     "memory",

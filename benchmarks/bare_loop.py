@@ -17,7 +17,7 @@ from migrations.plan import PlannedMove, Policies
 from migrations.routing import Router
 from vecfleet import names
 from vecfleet.settings import Settings
-from vecfleet.stores.base import IndexInfo
+from vecfleet.stores.base import Index, IndexInfo
 from vecfleet.stores.pinecone import PineconeStore
 from workers.copying import tally_of
 from workers.lane import Lane
@@ -62,8 +62,8 @@ class _Share:
 class _Alone:
     """In place of the pace, the counters and the lease: nobody else is there."""
 
-    def reserve(self, *_: object) -> float:
-        return 0.0
+    def take(self, *_: object) -> None:
+        """There is always room."""
 
     def throttled(self, *_: object) -> None:
         raise AssertionError("the emulator has no limits here")
@@ -76,6 +76,12 @@ class _Alone:
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def unpaced(index: Index, deadline_s: float) -> Lane:
+    """The workers' lane to an index, for whoever is alone there."""
+    alone: Any = _Alone()
+    return Lane(index, alone, alone, 1.0, alone, deadline_s)
 
 
 class _Process:
@@ -115,8 +121,7 @@ class _Process:
             yield waiting
 
     def _lane(self) -> Lane:
-        alone: Any = _Alone()
-        return Lane(self._index, alone, alone, 1.0, alone, self._settings.request_deadline_seconds)
+        return unpaced(self._index, self._settings.request_deadline_seconds)
 
     def _placer(self, source: str, creator: str) -> Placer:
         move = PlannedMove(source=source, records=0, to=names.build(creator, source), creator=creator, twin=source)

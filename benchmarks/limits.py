@@ -1,6 +1,6 @@
 """How much of its allowance the fleet uses, how often it is refused, and how soon it is back after a storm of 429s.
 
-    python -m benchmarks.limits [--json FILE]
+    python -m benchmarks.limits
 
 The emulator enforces a tenth of the documented limits (half of them for the bytes of upserts, of which a tenth is three
 requests), so that the limit binds and not this machine, and the job is allowed the same share (`set JOB pace 0.1`).
@@ -8,8 +8,6 @@ Rates and refusals come from the emulator's own log. Limits that count whole sec
 burst through (`bucket`) are both tried. The first seconds, in which an unknown allowance begins at half, are left out.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from rich.console import Console
 
 from benchmarks.data import fill_one
-from benchmarks.figures import Figure, entry, show
+from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, applied, reached, running
-from benchmarks.reach import Reach
-from benchmarks.showing import machine
+from benchmarks.reach import REACHES
+from benchmarks.runner import alone
 from orchestrator import services
 from orchestrator.ledger import moves
 from orchestrator.states import JobState
@@ -32,26 +29,17 @@ DIMENSION = 8
 WARM_UP_S, WINDOW_S, STORM_S = 10.0, 10.0, 10.0
 SHARE, BYTES_SHARE = 0.1, 0.5
 FETCHES_PER_S, LISTS_PER_S, UPSERT_BYTES_PER_S = 100.0, 200.0, 50e6
-USED, REFUSED, RECOVERED = Reach(0.95, at_least=True), Reach(0.005), Reach(5.0)
+USED, REFUSED, RECOVERED = REACHES["allowance used"], REACHES["answered 429"], REACHES["recovery"]
 _HEAVY = "x" * 30_000  # with such metadata it is the bytes of upserts that bind
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    before, console, found = machine(), Console(width=110), []
+def measure(quick: bool) -> Iterator[Figure]:
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
         for shape in ("window", "bucket"):
-            with console.status(shape):
-                found += [*fetching(fleet, shape), *listing(fleet, shape), *writing(fleet, shape)]
-        with console.status("a storm"):
-            found += stormed(fleet)
-    show(console, f"a tenth of the documented limits; load {before['load_before'][0]}", found)
-    if given.json is not None:
-        body = {"benchmark": "limits", "machine": before, "measures": [entry(one) for one in found]}
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
+            yield from fetching(fleet, shape)
+            yield from listing(fleet, shape)
+            yield from writing(fleet, shape)
+        yield from stormed(fleet)
 
 
 def fetching(fleet: Running, shape: str) -> Iterator[Figure]:
@@ -165,4 +153,4 @@ def ended(fleet: Running, job: int, shape: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone("limits", measure, __doc__))

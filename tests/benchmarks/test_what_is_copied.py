@@ -3,8 +3,11 @@
 import orjson
 import pytest
 
+from benchmarks.bare_loop import unpaced
 from benchmarks.data import Load, records
 from vecfleet.records import FLOAT32_BYTES
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.memory import MemoryStore
 
 
 @pytest.mark.parametrize("metadata", [500, 2_000])
@@ -33,3 +36,15 @@ def test_every_record_is_in_some_namespace() -> None:
         "source-2": 251,
         "source-3": 250,
     }
+
+
+def test_the_workers_lane_works_without_pace_counters_and_lease() -> None:
+    # Given an index of nobody else's
+    index = MemoryStore().create(IndexInfo("bare", Kind.DENSE, 8, "cosine", host="bare"))
+    made = list(records(Load("bare", 8, 5), "source-0", range(5)))
+    # When the bare loop's lane writes and reads it
+    refused = unpaced(index, 1.0).upsert("source-0", made, lambda: None)
+    lane = unpaced(index, 1.0)
+    ids = [record_id for page in lane.ids("source-0") for record_id in page]
+    # Then all of it is there
+    assert refused == [] and lane.fetch("source-0", ids) == {one.id: one for one in made}
