@@ -1,0 +1,171 @@
+"""Seconds that a copy loses to a killed worker, and to one 429.
+
+    python -m benchmarks.restart [--rounds 2] [--json FILE]
+
+A supervisor (`vecfleet up`) runs the fleet and starts again what dies. The same copy is done undisturbed, with one of
+the two workers killed (SIGKILL) once a third of it is copied, and with one fetch answered 429 then, in turns. Its pace
+is a tenth of the documented limits, so that a copy takes as long each time, however busy this machine is. A killed
+worker's batches wait for their leases to run out (LEASE_SECONDS); the copy here is shorter than that, and nothing is
+left to do meanwhile: so this is the most that a killed worker delays the end. Of a long copy it costs what was done
+twice. Namespaces are small, so that fetches bind: what is refused is what there is least of.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import httpx
+import numpy as np
+import psutil
+import sqlalchemy as sa
+from rich.console import Console
+
+from benchmarks.figures import Figure, entry, show
+from benchmarks.fleet import WHO, WORKERS, Running, applied, end
+from benchmarks.showing import machine
+from orchestrator import services
+from orchestrator.bootstrap import Fleet
+from orchestrator.embedded.programs import PYTHON
+from orchestrator.embedded.record import Record as OnRecord
+from orchestrator.embedded.stack import down, up_in_background
+from orchestrator.ledger import jobs
+from orchestrator.model import Job
+from orchestrator.states import JobState
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import PineconeStore
+
+NAMESPACES, RECORDS, DIMENSION, SHARE = 40, 40, 8, 0.1
+UNDISTURBED, KILLED, REFUSED = "undisturbed", "a worker killed", "one 429"
+# What might name services of the user's own. Celery reads BROKER_URL too, to which `none` would be a host.
+_OURS = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PGVECTOR_URL"), "none") | {"BROKER_URL": ""}
+_POLL_S = 0.05
+_PATIENCE_S = 120.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.restart", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    before, console = machine(), Console(width=110)
+    took: dict[str, list[float]] = {UNDISTURBED: [], KILLED: [], REFUSED: []}
+    twice: list[float] = []
+    with TemporaryDirectory(prefix="vecfleet-bench-") as folder, supervised(Path(folder) / "state") as fleet:
+        acts = {UNDISTURBED: let_be, KILLED: kill, REFUSED: refuse}
+        for number in range(given.rounds):
+            for turn, what in enumerate(list(acts) if number % 2 == 0 else list(reversed(acts))):
+                with console.status(f"{what}, round {number + 1} of {given.rounds}"):
+                    seconds, repeated = migrated(fleet, f"restart-{number}-{turn}", acts[what])
+                took[what].append(seconds)
+                twice += [repeated] if what == KILLED else []
+    found = list(figures(took, twice))
+    show(console, f"{NAMESPACES} small namespaces at {SHARE:g} of the limits; load {before['load_before'][0]}", found)
+    if given.json is not None:
+        measures = [entry(one) for one in found]
+        body = {"benchmark": "restart", "machine": before, "measures": measures, "raw": took}
+        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def figures(took: Mapping[str, list[float]], twice: list[float]) -> Iterator[Figure]:
+    """What each disturbance cost: by pairs of one round, so that a machine that became busier does not count."""
+    yield Figure("undisturbed, from the job's start until verified", median(took[UNDISTURBED]), "s")
+    for what in (KILLED, REFUSED):
+        lost = [one - other for one, other in zip(took[what], took[UNDISTURBED], strict=True)]
+        yield Figure(f"lost by {what}", median(lost), "s")
+        yield Figure(f"lost by {what}, least of {len(lost)}", min(lost), "s")
+        yield Figure(f"lost by {what}, most of {len(lost)}", max(lost), "s")
+    yield Figure("batches begun again for a killed worker", median(twice), "batches")
+
+
+@contextmanager
+def supervised(state_dir: Path) -> Iterator[Running]:
+    """`vecfleet up` in a process of its own, with the page and Flower; all gone afterwards."""
+    with patch.dict(os.environ, _OURS | {"VECFLEET_HOME": str(state_dir)}):
+        command = [*PYTHON, "orchestrator", "up", "--workers", str(WORKERS)]
+        try:
+            environment = up_in_background(command, state_dir).environment
+            names = {name.lower(): value for name, value in environment.items()}
+            settings = Settings.model_validate({name.lower(): None for name in _OURS} | names)
+            yield Running(Fleet(settings), state_dir, environment)
+        finally:
+            down(state_dir, erase=True)
+
+
+def migrated(fleet: Running, index: str, disturb: Callable[[Running], None]) -> tuple[float, int]:
+    """Copy an index, disturbed once a third of it is there. Seconds until it is verified; batches that began anew."""
+    fill(fleet, index)
+    database = fleet.fleet.database
+    job = applied(fleet, index)
+    services.set_lever(database, job, WHO, "pace", SHARE)
+    until(fleet, job, lambda: 3 * written(fleet, job) >= NAMESPACES * RECORDS)
+    disturb(fleet)
+    until(fleet, job, lambda: job_of(fleet, job).state is JobState.VERIFIED)
+    found = job_of(fleet, job)
+    assert found.verified_at is not None and found.started_at is not None, "it began, and is verified"
+    with database.begin() as connection:
+        counted = "SELECT count(*) FROM batch WHERE job_id = :job AND attempts > 1"
+        repeated = connection.execute(sa.text(counted), {"job": job}).scalar_one()
+    end(fleet.fleet, job)
+    return (found.verified_at - found.started_at).total_seconds(), int(repeated)
+
+
+def fill(fleet: Running, index: str) -> None:
+    store = PineconeStore(fleet.settings)
+    fields = {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}
+    wanted = IndexInfo(index, Kind.DENSE, DIMENSION, "cosine", host="", schema={"fields": fields})
+    opened = store.open(store.create_like(index, wanted, "aws", "us-east-1"))
+    values = np.random.default_rng(7).standard_normal((RECORDS, DIMENSION)).astype("<f4")
+    for number in range(NAMESPACES):
+        opened.upsert(f"source-{number:03}", [Record(f"r{n:03}", values[n].tobytes()) for n in range(RECORDS)])
+
+
+def let_be(_: Running) -> None:
+    """Nothing happens to this copy."""
+
+
+def kill(fleet: Running) -> None:
+    """End the first worker as a lack of memory would. Its supervisor finds out by itself."""
+    record = OnRecord.read(fleet.state_dir)
+    assert record is not None, "a stack that runs is on record"
+    (worker,) = (one for one in record.processes if one.name == "worker-1")
+    psutil.Process(worker.pid).kill()
+
+
+def refuse(fleet: Running) -> None:
+    """The next fetch is answered 429, once."""
+    faults = f"{fleet.settings.pinecone_controller_host}/_emulator/faults"
+    httpx.post(faults, json={"operation": "fetch", "status": 429, "count": 1}).raise_for_status()
+
+
+def until(fleet: Running, job: int, holds: Callable[[], bool]) -> None:
+    patience = time.monotonic() + _PATIENCE_S
+    while not holds():
+        if time.monotonic() > patience:
+            found = job_of(fleet, job)
+            raise RuntimeError(f"not so far within {_PATIENCE_S:g} s: the job is {found.state}, {found.reason}")
+        time.sleep(_POLL_S)
+
+
+def written(fleet: Running, job: int) -> int:
+    with fleet.fleet.database.begin() as connection:
+        query = "SELECT coalesce(sum(written), 0) FROM move WHERE job_id = :job"
+        return int(connection.execute(sa.text(query), {"job": job}).scalar_one())
+
+
+def job_of(fleet: Running, job: int) -> Job:
+    with fleet.fleet.database.begin() as connection:
+        return jobs.get(connection, job)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
