@@ -63,14 +63,14 @@ class Case:
 
 
 CALIBRATION = (
-    Case("small namespaces", 60, 10, 8),
-    Case("small records", 2, 8_000, 8),
+    Case("small namespaces", 50, 10, 8),
+    Case("small records", 2, 5_000, 8),
     Case("wide records", 2, 1_500, 3_072),
 )
 CASES = (
-    Case("the limits bind", 10, 3_000, 8, share=0.1, late_ms=30.0),
+    Case("the limits bind", 10, 2_000, 8, share=0.1, late_ms=30.0),
     Case("the processors bind", 10, 1_200, 1_536),
-    Case("many namespaces", 240, 50, 8, late_ms=30.0),
+    Case("many namespaces", 160, 50, 8, late_ms=30.0),
 )
 
 
