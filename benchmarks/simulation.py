@@ -28,8 +28,9 @@ from benchmarks.fleet import WHO, WORKERS, Running, applied, end, running
 from benchmarks.reach import Reach
 from benchmarks.showing import machine
 from benchmarks.simulating.costs import ROLES, Costs, learned
+from benchmarks.simulating.fleet import Servers, servers
 from benchmarks.simulating.kernel import Kernel
-from benchmarks.simulating.world import Machine, Servers, World, servers
+from benchmarks.simulating.world import Machine, World
 from orchestrator import services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs

@@ -1,3 +1,5 @@
-"""The real dispatcher, ledger, pace and worker steps on a clock that is only counted: `kernel` has the time and the
-processors, `world` puts the real parts on it, `costs` says what each of them takes.
+"""The real dispatcher, ledger, pace and worker steps on a clock that is only counted.
+
+Reading order: `fleet` (what is real and what is modelled), `kernel` (time and processors), `world` (who spends how much
+of them), `costs` (what a unit of work takes), `parts` (how the real code is told the time).
 """

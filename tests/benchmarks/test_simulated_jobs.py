@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulating.costs import STEPS, WORKER, Costs
-from benchmarks.simulation import Case, predict, servers
+from benchmarks.simulating.fleet import servers
+from benchmarks.simulation import Case, predict
 
 TIGHT = Case("tight", namespaces=2, records=600, dimension=8, share=0.02)
 
