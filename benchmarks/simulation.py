@@ -1,12 +1,15 @@
 """The capacity model checked by a simulation: three jobs predicted, then measured on a real fleet.
 
-    python -m benchmarks.simulation [--json FILE]
+    python -m benchmarks.simulation [--example PART] [--json FILE]
 
 The simulation (`benchmarks/simulating/`) runs the real dispatcher, job table, pace and worker steps on a counted clock;
 the service, the processors and Celery are modelled. What a transaction, a call and a record cost each kind of process
 is learned from three small jobs on the real fleet (`CALIBRATION`), of other sizes and shapes than those that are
 predicted (`CASES`): one that the service's limits hold, one that the processors hold, and one of many namespaces whose
 answers are late. Time is from the job's start until every target has its verdict, by the clock of the job table.
+
+`--example 1000` also simulates a thousandth of 100 million records in 12,000 namespaces, on two machines of two cores
+with a service of its own: a coarse answer, for what that takes grows with the records where a limit of the index binds.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,21 +30,23 @@ from benchmarks.figures import Figure, entry, show
 from benchmarks.fleet import WHO, WORKERS, Running, applied, end, running
 from benchmarks.reach import Reach
 from benchmarks.showing import machine
-from benchmarks.simulating.costs import ROLES, Costs, learned
+from benchmarks.simulating.costs import EMULATOR, ROLES, Costs, learned
 from benchmarks.simulating.fleet import Servers, servers
 from benchmarks.simulating.kernel import Kernel
 from benchmarks.simulating.world import Machine, World
-from orchestrator import services
+from orchestrator import logs, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import jobs
 from orchestrator.states import JobState
 from vecfleet.records import Record
+from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 AWRY = Reach(15.0)
 METADATA_BYTES = 500
 _REQUEST_BYTES = 1_500_000
+_DISTINCT = 1_000  # vectors; of more records some have the same
 _ENDS = {JobState.NEEDS_ATTENTION, JobState.PAUSED, JobState.CANCELLED}
 _POLL_S = 0.2  # each look costs Postgres a little
 _PATIENCE_S = 180.0
@@ -73,6 +78,7 @@ CASES = (
     Case("the processors bind", 10, 1_200, 1_536),
     Case("many namespaces", 160, 50, 8, late_ms=30.0),
 )
+EXAMPLE = Case("the example", 12_000, 8_334, 3_072, late_ms=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,10 @@ class Predicted:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__.splitlines()[0])
+    parser.add_argument("--example", type=int, metavar="PART", help="one PART-th of 100 M records in 12,000 namespaces")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    logs.configure(Settings.model_validate({}), "WARNING")  # of workers that are threads of this process
     before, console = machine(), Console(width=110)
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder:
         with running(Path(folder) / "real") as fleet:
@@ -109,9 +117,11 @@ def main() -> int:
         others = sum(one.others * one.seconds for one in known) / sum(one.seconds for one in known)
         with servers(Path(folder) / "simulated") as empty, console.status("simulating"):
             costs = calibrated(empty, known, others)
-            predicted = [predict(empty, case, costs, others).seconds for case in CASES]
+            predicted = [predict(empty, case, costs, here(case, others)).seconds for case in CASES]
+            beyond = list(exemplified(empty, given.example, costs)) if given.example else []
     console.print(*told(costs, others), sep="\n")
     found = [figure for each in zip(CASES, predicted, real, strict=True) for figure in compared(*each)]
+    found += beyond
     show(console, f"predicted and measured; load {before['load_before'][0]}", found)
     if given.json is not None:
         body = {
@@ -149,14 +159,30 @@ def calibrated(empty: Servers, known: Sequence[Measured], others: float) -> Cost
     """
     costs = Costs()
     for _ in range(2):
-        counted = [predict(empty, case, costs, others).counted for case in CALIBRATION]
+        counted = [predict(empty, case, costs, here(case, others)).counted for case in CALIBRATION]
         costs = learned(counted, [one.used for one in known])
     return costs
 
 
-def predict(empty: Servers, case: Case, costs: Costs, others: float) -> Predicted:
+def exemplified(empty: Servers, part: int, costs: Costs) -> Iterator[Figure]:
+    """A part of a migration too long to be measured, with the costs of this machine and none of the emulator."""
+    case = replace(EXAMPLE, namespaces=max(1, round(EXAMPLE.namespaces / part)))
+    ours = Costs({unit: seconds for unit, seconds in costs.seconds.items() if unit[0] != EMULATOR})
+    machine = Machine(cores=4, workers=4, late_s=case.late_ms / 1e3)
+    seconds = predict(empty, case, ours, machine).seconds
+    records = case.namespaces * case.records
+    yield Figure(f"{records:,} records of the example, until verified: predicted", seconds, "s")
+    hours = seconds * EXAMPLE.namespaces / case.namespaces / 3_600
+    yield Figure("all of the example at that rate, until verified", hours, "h")
+
+
+def here(case: Case, others: float) -> Machine:
+    """This machine, with so many of its cores taken by other programs."""
+    return Machine(cores(), WORKERS, others, case.late_ms / 1e3)
+
+
+def predict(empty: Servers, case: Case, costs: Costs, machine: Machine) -> Predicted:
     """Simulate a job until it is verified."""
-    machine = Machine(cores(), WORKERS, others, case.late_ms / 1e3)
     world = World(Kernel(machine.cores), costs, machine)
     with empty.simulated(world) as simulated:
         fill(simulated.index(shape_of(case, host="simulated")), case)
@@ -228,13 +254,14 @@ def shape_of(case: Case, host: str = "") -> IndexInfo:
 
 
 def fill(index: Index, case: Case) -> None:
-    values = np.random.default_rng(7).standard_normal((case.records, case.dimension)).astype("<f4")
+    drawn = np.random.default_rng(7).standard_normal((min(case.records, _DISTINCT), case.dimension)).astype("<f4")
+    values = [one.tobytes() for one in drawn]
     metadata = {"text": "x" * METADATA_BYTES}
-    at_once = min(1_000, int(_REQUEST_BYTES / (values.itemsize * case.dimension + METADATA_BYTES + 100)))
+    at_once = min(1_000, int(_REQUEST_BYTES / (len(values[0]) + METADATA_BYTES + 100)))
 
     def write(number: int) -> None:
         records = [
-            Record(f"source-{number:04}#{n:06}", values[n].tobytes(), metadata=metadata) for n in range(case.records)
+            Record(f"source-{number:04}#{n:06}", values[n % _DISTINCT], metadata=metadata) for n in range(case.records)
         ]
         for start in range(0, case.records, at_once):
             index.upsert(f"source-{number:04}", records[start : start + at_once])
