@@ -71,7 +71,7 @@ class Case:
 CALIBRATION = (
     Case("small namespaces", 50, 10, 8),
     Case("small records", 2, 5_000, 8),
-    Case("wide records", 2, 1_500, 3_072),
+    Case("wide records", 2, 3_000, 3_072),
 )
 CASES = (
     Case("the limits bind", 10, 2_000, 8, share=0.1, late_ms=30.0),
