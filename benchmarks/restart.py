@@ -1,10 +1,10 @@
-"""Seconds that a copy loses to a killed worker, and to one 429.
+"""Seconds that a copy loses to a killed worker, and to a 429.
 
     python -m benchmarks.restart [--rounds 2] [--json FILE]
 
 A supervisor (`vecfleet up`) runs the fleet and starts again what dies. The same copy is done undisturbed, with one of
-the two workers killed (SIGKILL) once a third of it is copied, and with one fetch answered 429 then, in turns. Its pace
-is a tenth of the documented limits, so that a copy takes as long each time, however busy this machine is. A killed
+the two workers killed (SIGKILL) once a third of it is copied, and with three fetches answered 429 on the way, in turns.
+Its pace is a tenth of the documented limits, so that a copy takes as long each time, whatever else runs here. A killed
 worker's batches wait for their leases to run out (LEASE_SECONDS); the copy here is shorter than that, and nothing is
 left to do meanwhile: so this is the most that a killed worker delays the end. Of a long copy it costs what was done
 twice. Namespaces are small, so that fetches bind: what is refused is what there is least of.
@@ -44,7 +44,9 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 NAMESPACES, RECORDS, DIMENSION, SHARE = 40, 40, 8, 0.1
-UNDISTURBED, KILLED, REFUSED = "undisturbed", "a worker killed", "one 429"
+UNDISTURBED, KILLED, REFUSED = "undisturbed", "a worker killed", "a 429"
+# When each disturbance strikes: once so much is copied. Of 429s there are some, for one costs less than runs differ by.
+STRIKES: dict[str, tuple[float, ...]] = {UNDISTURBED: (), KILLED: (1 / 3,), REFUSED: (1 / 4, 1 / 2, 3 / 4)}
 # What might name services of the user's own. Celery reads BROKER_URL too, to which `none` would be a host.
 _OURS = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PGVECTOR_URL"), "none") | {"BROKER_URL": ""}
 _POLL_S = 0.05
@@ -60,11 +62,10 @@ def main() -> int:
     took: dict[str, list[float]] = {UNDISTURBED: [], KILLED: [], REFUSED: []}
     twice: list[float] = []
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, supervised(Path(folder) / "state") as fleet:
-        acts = {UNDISTURBED: let_be, KILLED: kill, REFUSED: refuse}
         for number in range(given.rounds):
-            for turn, what in enumerate(list(acts) if number % 2 == 0 else list(reversed(acts))):
+            for turn, what in enumerate(list(STRIKES) if number % 2 == 0 else list(reversed(STRIKES))):
                 with console.status(f"{what}, round {number + 1} of {given.rounds}"):
-                    seconds, repeated = migrated(fleet, f"restart-{number}-{turn}", acts[what])
+                    seconds, repeated = migrated(fleet, f"restart-{number}-{turn}", what)
                 took[what].append(seconds)
                 twice += [repeated] if what == KILLED else []
     found = list(figures(took, twice))
@@ -80,7 +81,8 @@ def figures(took: Mapping[str, list[float]], twice: list[float]) -> Iterator[Fig
     """What each disturbance cost: by pairs of one round, so that a machine that became busier does not count."""
     yield Figure("undisturbed, from the job's start until verified", median(took[UNDISTURBED]), "s")
     for what in (KILLED, REFUSED):
-        lost = [one - other for one, other in zip(took[what], took[UNDISTURBED], strict=True)]
+        pairs = zip(took[what], took[UNDISTURBED], strict=True)
+        lost = [(one - other) / len(STRIKES[what]) for one, other in pairs]
         yield Figure(f"lost by {what}", median(lost), "s")
         yield Figure(f"lost by {what}, least of {len(lost)}", min(lost), "s")
         yield Figure(f"lost by {what}, most of {len(lost)}", max(lost), "s")
@@ -101,14 +103,18 @@ def supervised(state_dir: Path) -> Iterator[Running]:
             down(state_dir, erase=True)
 
 
-def migrated(fleet: Running, index: str, disturb: Callable[[Running], None]) -> tuple[float, int]:
-    """Copy an index, disturbed once a third of it is there. Seconds until it is verified; batches that began anew."""
+def migrated(fleet: Running, index: str, what: str) -> tuple[float, int]:
+    """Copy an index, disturbed on the way. Seconds until it is verified, and how many batches began anew."""
     fill(fleet, index)
     database = fleet.fleet.database
     job = applied(fleet, index)
     services.set_lever(database, job, WHO, "pace", SHARE)
-    until(fleet, job, lambda: 3 * written(fleet, job) >= NAMESPACES * RECORDS)
-    disturb(fleet)
+    for part in STRIKES[what]:
+        until(fleet, job, lambda part=part: written(fleet, job) >= part * NAMESPACES * RECORDS)  # type: ignore[misc]
+        if what == KILLED:
+            kill(fleet)
+        else:
+            refuse(fleet)
     until(fleet, job, lambda: job_of(fleet, job).state is JobState.VERIFIED)
     found = job_of(fleet, job)
     assert found.verified_at is not None and found.started_at is not None, "it began, and is verified"
@@ -127,10 +133,6 @@ def fill(fleet: Running, index: str) -> None:
     values = np.random.default_rng(7).standard_normal((RECORDS, DIMENSION)).astype("<f4")
     for number in range(NAMESPACES):
         opened.upsert(f"source-{number:03}", [Record(f"r{n:03}", values[n].tobytes()) for n in range(RECORDS)])
-
-
-def let_be(_: Running) -> None:
-    """Nothing happens to this copy."""
 
 
 def kill(fleet: Running) -> None:
