@@ -7,6 +7,8 @@ the service, the processors and Celery are modelled. What a transaction, a call 
 is learned from three small jobs on the real fleet (`CALIBRATION`), of other sizes and shapes than those that are
 predicted (`CASES`): one that the service's limits hold, one that the processors hold, and one of many namespaces whose
 answers are late. Time is from the job's start until every target has its verdict, by the clock of the job table.
+What other programs take of the processors is seen during the calibration and taken to stay so: on a machine whose load
+changes meanwhile, which is printed, predictions are off by as much.
 
 `--example 1000` also simulates a thousandth of 100 million records in 12,000 namespaces, on two machines of two cores
 with a service of its own: a coarse answer, for what that takes grows with the records where a limit of the index binds.
@@ -139,6 +141,7 @@ def main() -> int:
 def compared(case: Case, predicted: float, real: Measured) -> Iterator[Figure]:
     yield Figure(f"{case.name}: predicted", predicted, "s")
     yield Figure(f"{case.name}: measured", real.seconds, "s")
+    yield Figure(f"{case.name}: other programs meanwhile", real.others, "cores")
     yield Figure(f"{case.name}: predicted is off by", abs(predicted / real.seconds - 1) * 100, "%", AWRY)
 
 
