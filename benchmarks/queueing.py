@@ -1,6 +1,6 @@
 """What an empty batch costs on its way: dispatcher → Celery and Redis → lease → done.
 
-    python -m benchmarks.queueing [--batches 3000] [--json FILE]
+    python -m benchmarks.queueing [--quick] [--batches 3000]
 
 A real fleet works copy batches that name no ids: nothing is asked of the service, all that is left is the way there and
 back. Once so that each batch needs a wake-up of its own, as large batches do; and once so that a worker, soon done,
@@ -8,51 +8,40 @@ takes the next batch without one, as those of small namespaces do. Rates are by 
 batch sent to the last one done; CPU is that of the processes, kind by kind, over the same time.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
-from rich.console import Console
 
 from benchmarks.data import fill_one
-from benchmarks.figures import Figure, entry, show
+from benchmarks.figures import Figure
 from benchmarks.fleet import Running, applied, end, reached, running
-from benchmarks.showing import machine
+from benchmarks.runner import parser, report
 from orchestrator import manifests
 from orchestrator.states import JobState
 
 ROLES = ("worker", "dispatcher", "postgres", "redis")
 # A worker goes on with the next batch until it had a thousand records; a batch without ids counts for its namespace.
 EACH_ITS_OWN, GOES_ON = 1_000, 0
+BATCHES, QUICK_BATCHES = 3_000, 1_000
 _POLL_S = 0.2
 _PATIENCE_S = 120.0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.queueing", description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", type=int, default=3_000)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    before, console = machine(), Console(width=110)
+def measure(quick: bool) -> Iterator[Figure]:
+    return measured(QUICK_BATCHES if quick else BATCHES)
+
+
+def measured(batches: int) -> Iterator[Figure]:
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
-        with console.status("empty batches"):
-            fill_one(fleet, "queue", 1, 8)
-            job = applied(fleet, "queue")
-            list(emptied(fleet, job, "warm-up", EACH_ITS_OWN, 200))
-            found = [
-                *emptied(fleet, job, "a wake-up each", EACH_ITS_OWN, given.batches),
-                *emptied(fleet, job, "a worker that goes on", GOES_ON, given.batches),
-            ]
-            end(fleet.fleet, job)
-    show(console, f"{given.batches:,} empty batches; load {before['load_before'][0]}", found)
-    if given.json is not None:
-        body = {"benchmark": "queueing", "machine": before, "measures": [entry(one) for one in found]}
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
+        fill_one(fleet, "queue", 1, 8)
+        job = applied(fleet, "queue")
+        list(emptied(fleet, job, "warm-up", EACH_ITS_OWN, 200))
+        yield from emptied(fleet, job, "a wake-up each", EACH_ITS_OWN, batches)
+        yield from emptied(fleet, job, "a worker that goes on", GOES_ON, batches)
+        end(fleet.fleet, job)
 
 
 def emptied(fleet: Running, job: int, how: str, planned: int, batches: int) -> Iterator[Figure]:
@@ -99,6 +88,14 @@ def gone_after(fleet: Running, job: int, batches: int) -> float:
             return float(row.seconds)
         time.sleep(_POLL_S)
     raise RuntimeError(f"{row.done:,} of {batches:,} empty batches were done within {_PATIENCE_S:g} s")
+
+
+def main() -> int:
+    arguments = parser("python -m benchmarks.queueing", __doc__)
+    arguments.add_argument("--batches", type=int, help="instead of the usual number")
+    given = arguments.parse_args()
+    batches = given.batches or (QUICK_BATCHES if given.quick else BATCHES)
+    return report({"queueing": lambda quick: measured(batches)}, given)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ REACHES: dict[str, Reach] = {
     "job table after purge": Reach(5.0),
     "status, service": Reach(200.0),  # ms
     "status, command line": Reach(1_000.0),
+    "prediction": Reach(15.0),  # % off, of what the simulation says
     # For other parts of the house: tenants, erasure, the page, Postgres, and the emulator's own cost.
     "a guard's check": Reach(5.0),  # µs
     "client / SDK": Reach(1.05),  # p95 of a query

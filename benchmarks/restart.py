@@ -1,6 +1,6 @@
 """Seconds that a copy loses to a killed worker, and to a 429.
 
-    python -m benchmarks.restart [--rounds 2] [--json FILE]
+    python -m benchmarks.restart [--quick]
 
 A supervisor (`vecfleet up`) runs the fleet and starts again what dies. The same copy is done undisturbed, with one of
 the two workers killed (SIGKILL) once a third of it is copied, and with three fetches answered 429 on the way, in turns.
@@ -10,14 +10,11 @@ left to do meanwhile: so this is the most that a killed worker delays the end. O
 twice. Namespaces are small, so that fetches bind: what is refused is what there is least of.
 """
 
-import argparse
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
@@ -25,11 +22,10 @@ import httpx
 import numpy as np
 import psutil
 import sqlalchemy as sa
-from rich.console import Console
 
-from benchmarks.figures import Figure, entry, show
+from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, WORKERS, Running, applied, end
-from benchmarks.showing import machine
+from benchmarks.runner import alone
 from orchestrator import services
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded.programs import PYTHON
@@ -44,6 +40,7 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 NAMESPACES, RECORDS, DIMENSION, SHARE = 40, 40, 8, 0.1
+ROUNDS, QUICK_ROUNDS = 5, 2
 UNDISTURBED, KILLED, REFUSED = "undisturbed", "a worker killed", "a 429"
 # When each disturbance strikes: once so much is copied. Of 429s there are some, for one costs less than runs differ by.
 STRIKES: dict[str, tuple[float, ...]] = {UNDISTURBED: (), KILLED: (1 / 3,), REFUSED: (1 / 4, 1 / 2, 3 / 4)}
@@ -53,40 +50,22 @@ _POLL_S = 0.05
 _PATIENCE_S = 120.0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.restart", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    before, console = machine(), Console(width=110)
+def measure(quick: bool) -> Iterator[Figure]:
+    """What each disturbance cost: by pairs of one round, so that a machine that became busier does not count."""
     took: dict[str, list[float]] = {UNDISTURBED: [], KILLED: [], REFUSED: []}
     twice: list[float] = []
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, supervised(Path(folder) / "state") as fleet:
-        for number in range(given.rounds):
+        for number in range(QUICK_ROUNDS if quick else ROUNDS):
             for turn, what in enumerate(list(STRIKES) if number % 2 == 0 else list(reversed(STRIKES))):
-                with console.status(f"{what}, round {number + 1} of {given.rounds}"):
-                    seconds, repeated = migrated(fleet, f"restart-{number}-{turn}", what)
+                seconds, repeated = migrated(fleet, f"restart-{number}-{turn}", what)
                 took[what].append(seconds)
                 twice += [repeated] if what == KILLED else []
-    found = list(figures(took, twice))
-    show(console, f"{NAMESPACES} small namespaces at {SHARE:g} of the limits; load {before['load_before'][0]}", found)
-    if given.json is not None:
-        measures = [entry(one) for one in found]
-        body = {"benchmark": "restart", "machine": before, "measures": measures, "raw": took}
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
-def figures(took: Mapping[str, list[float]], twice: list[float]) -> Iterator[Figure]:
-    """What each disturbance cost: by pairs of one round, so that a machine that became busier does not count."""
-    yield Figure("undisturbed, from the job's start until verified", median(took[UNDISTURBED]), "s")
+    yield Figure.of("undisturbed, from the job's start until verified", "s", took[UNDISTURBED])
     for what in (KILLED, REFUSED):
         pairs = zip(took[what], took[UNDISTURBED], strict=True)
         lost = [(one - other) / len(STRIKES[what]) for one, other in pairs]
-        yield Figure(f"lost by {what}", median(lost), "s")
-        yield Figure(f"lost by {what}, least of {len(lost)}", min(lost), "s")
-        yield Figure(f"lost by {what}, most of {len(lost)}", max(lost), "s")
-    yield Figure("batches begun again for a killed worker", median(twice), "batches")
+        yield Figure.of(f"lost by {what}", "s", lost)
+    yield Figure.of("batches begun again for a killed worker", "batches", twice)
 
 
 @contextmanager
@@ -170,4 +149,4 @@ def job_of(fleet: Running, job: int) -> Job:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone("restart", measure, __doc__))

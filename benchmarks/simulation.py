@@ -1,6 +1,6 @@
 """The capacity model checked by a simulation: three jobs predicted, then measured on a real fleet.
 
-    python -m benchmarks.simulation [--example PART] [--json FILE]
+    python -m benchmarks.simulation [--example PART]
 
 The simulation (`benchmarks/simulating/`) runs the real dispatcher, job table, pace and worker steps on a counted clock;
 the service, the processors and Celery are modelled. What a transaction, a call and a record cost each kind of process
@@ -14,24 +14,21 @@ changes meanwhile, which is printed, predictions are off by as much.
 with a service of its own: a coarse answer, for what that takes grows with the records where a limit of the index binds.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
 import psutil
-from rich.console import Console
 
-from benchmarks.figures import Figure, entry, show
+from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, WORKERS, Running, applied, end, running
-from benchmarks.reach import Reach
-from benchmarks.showing import machine
+from benchmarks.reach import REACHES
+from benchmarks.runner import parser, report
 from benchmarks.simulating.costs import EMULATOR, ROLES, Costs, learned
 from benchmarks.simulating.fleet import Servers, servers
 from benchmarks.simulating.kernel import Kernel
@@ -45,7 +42,6 @@ from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
-AWRY = Reach(15.0)
 METADATA_BYTES = 500
 _REQUEST_BYTES = 1_500_000
 _DISTINCT = 1_000  # vectors; of more records some have the same
@@ -100,56 +96,35 @@ class Predicted:
     counted: Mapping[tuple[str, str], float]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__.splitlines()[0])
-    parser.add_argument("--example", type=int, metavar="PART", help="one PART-th of 100 M records in 12,000 namespaces")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+def measure(quick: bool) -> Iterator[Figure]:
+    return simulated(None)
+
+
+def simulated(example: int | None) -> Iterator[Figure]:
     logs.configure(Settings.model_validate({}), "WARNING")  # of workers that are threads of this process
-    before, console = machine(), Console(width=110)
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder:
         with running(Path(folder) / "real") as fleet:
             measured(fleet, Case("warm up", 4, 50, 8))
-            with console.status("calibrating"):
-                known = [measured(fleet, case) for case in CALIBRATION]
-            real = []
-            for case in CASES:
-                with console.status(f"measuring: {case.name}"):
-                    real.append(measured(fleet, case))
+            known = [measured(fleet, case) for case in CALIBRATION]
+            real = [measured(fleet, case) for case in CASES]
         others = sum(one.others * one.seconds for one in known) / sum(one.seconds for one in known)
-        with servers(Path(folder) / "simulated") as empty, console.status("simulating"):
+        yield Figure("cores that other programs keep busy", others, f"of {cores()}")
+        with servers(Path(folder) / "simulated") as empty:
             costs = calibrated(empty, known, others)
-            predicted = [predict(empty, case, costs, here(case, others)).seconds for case in CASES]
-            beyond = list(exemplified(empty, given.example, costs)) if given.example else []
-    console.print(*told(costs, others), sep="\n")
-    found = [figure for each in zip(CASES, predicted, real, strict=True) for figure in compared(*each)]
-    found += beyond
-    show(console, f"predicted and measured; load {before['load_before'][0]}", found)
-    if given.json is not None:
-        body = {
-            "benchmark": "simulation",
-            "machine": before,
-            "measures": [entry(one) for one in found],
-            "cases": [asdict(case) for case in CASES],
-            "costs_ms": {f"{role}, {unit}": seconds * 1e3 for (role, unit), seconds in costs.seconds.items()},
-            "raw": [asdict(one) for one in [*known, *real]],
-        }
-        given.json.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    return 0
+            for (role, unit), seconds in costs.seconds.items():
+                yield Figure(f"learned: {role}, for each of its {unit}", seconds * 1e3, "ms")
+            for case, measured_then in zip(CASES, real, strict=True):
+                yield from compared(case, predict(empty, case, costs, here(case, others)).seconds, measured_then)
+            if example is not None:
+                yield from exemplified(empty, example, costs)
 
 
 def compared(case: Case, predicted: float, real: Measured) -> Iterator[Figure]:
     yield Figure(f"{case.name}: predicted", predicted, "s")
     yield Figure(f"{case.name}: measured", real.seconds, "s")
     yield Figure(f"{case.name}: other programs meanwhile", real.others, "cores")
-    yield Figure(f"{case.name}: predicted is off by", abs(predicted / real.seconds - 1) * 100, "%", AWRY)
-
-
-def told(costs: Costs, others: float) -> Iterator[str]:
-    """The inputs, for people."""
-    yield f"other programs keep {others:.2f} of {cores()} cores busy; learned costs, in ms of a processor:"
-    for (role, unit), seconds in costs.seconds.items():
-        yield f"  {role}, for each of its {unit}: {seconds * 1e3:.6f}"
+    off = abs(predicted / real.seconds - 1) * 100
+    yield Figure(f"{case.name}: predicted is off by", off, "%", REACHES["prediction"])
 
 
 def cores() -> int:
@@ -271,6 +246,14 @@ def fill(index: Index, case: Case) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(write, range(case.namespaces)))
+
+
+def main() -> int:
+    arguments = parser("python -m benchmarks.simulation", __doc__)
+    whole = "one PART-th of 100 M records in 12,000 namespaces"
+    arguments.add_argument("--example", type=int, metavar="PART", help=whole)
+    given = arguments.parse_args()
+    return report({"simulation": lambda quick: simulated(given.example)}, given)
 
 
 if __name__ == "__main__":
