@@ -74,8 +74,8 @@ local function opened(key)
     redis.call('HSET', key, 'factor', s.factor, 'since', string.format('%.0f', now))
   end
   s.keep, s.hold = s.keep or {FIRST_KEEP_S}, s.hold or 0
-  s.v, s.v_at, s.refused_at = s.v or 0, s.v_at or now, s.refused_at or 0
-  s.tat = s.tat or 0
+  if not s.v then s.v, s.v_at, s.tat = 0, now, 0 end
+  s.tat, s.refused_at = s.tat or 0, s.refused_at or 0
   local from = math.max(s.v_at, s.hold)
   if now > from then s.v = s.v + (now - from) * (factor_at(s, from) + factor_at(s, now)) / 2 end
   s.now_factor, s.held = factor_at(s, now), math.max(s.hold - now, 0)
@@ -114,11 +114,16 @@ return {{math.floor(wait), unpack(slots)}}
 """
 )
 
+# A time beyond all that is booked was booked before Redis was emptied: on a clock that is gone.
 _ASK = (
     _COMMON
     + """
 local wait = 0
-for n, key in ipairs(KEYS) do wait = math.max(wait, wait_for(opened(key), tonumber(ARGV[n]))) end
+for n, key in ipairs(KEYS) do
+  local s, slot = opened(key), tonumber(ARGV[n])
+  if slot > s.tat then return -1 end
+  wait = math.max(wait, wait_for(s, slot))
+end
 return math.floor(wait)
 """
 )
@@ -204,7 +209,7 @@ class Pace:
             waited_s += now_s
             if slot.wait_s <= now_s:
                 return
-            slot = self.ask(limits, slot, now_s)
+            slot = self.ask(limits, share, slot, now_s)
 
     def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
         """Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`."""
@@ -218,15 +223,15 @@ class Pace:
             return Slot(max(self._book_alone(limit, cost, share) for limit, cost in limits))
         return Slot(wait_us / _US, tuple(times))
 
-    def ask(self, limits: Sequence[tuple[Limit, float]], slot: Slot, slept_s: float) -> Slot:
-        """The same slot, with how long it is away by now."""
+    def ask(self, limits: Sequence[tuple[Limit, float]], share: float, slot: Slot, slept_s: float) -> Slot:
+        """The same slot, with how long it is away by now; another one where Redis has forgotten it."""
         if slot.times:
             try:
                 wait_us = self._ask(keys=[limit.key for limit, _ in limits], args=slot.times)
             except RedisError as error:
                 log.warning("no Redis: waiting as long as was said before", why=type(error).__name__)
             else:
-                return Slot(wait_us / _US, slot.times)
+                return Slot(wait_us / _US, slot.times) if wait_us >= 0 else self.book(limits, share)
         return Slot(slot.wait_s - slept_s, slot.times)
 
     def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:

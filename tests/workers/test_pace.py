@@ -284,13 +284,13 @@ def test_whoever_waits_goes_sooner_when_the_rate_climbs_and_later_when_it_is_cut
 
     # When the whole rate is back, then it is a second away; and nobody who books after it overtakes it
     put(factor=1, since=0, keep=1)
-    back = pace.ask([(FETCH, 1)], slot, since.now)
+    back = pace.ask([(FETCH, 1)], HALF, slot, since.now)
     assert back.wait_s <= 1.1
     assert pace.book([(FETCH, 1)], HALF).wait_s >= back.wait_s - since.now
 
     # When the service holds the fleet, then those who wait are held as well
     pace.throttled([(FETCH, 1)], 12.0)
-    assert pace.ask([(FETCH, 1)], slot, since.now).wait_s > 10
+    assert pace.ask([(FETCH, 1)], HALF, slot, since.now).wait_s > 10
 
 
 def test_a_call_waits_for_its_slot_and_no_longer(pace: Pace, put: Callable[..., None]) -> None:
@@ -309,6 +309,29 @@ def test_a_call_waits_for_its_slot_and_no_longer(pace: Pace, put: Callable[..., 
 
     # Then it does not sleep the ten seconds that it was told first
     assert sum(slept) < 3
+
+
+def test_a_call_that_waits_while_redis_is_emptied_books_anew(
+    pace: Pace, put: Callable[..., None], redis_url: str
+) -> None:
+    """What it had booked is a time on a clock that is gone: it may lie days ahead on the new one."""
+    # Given a fleet that has worked for days, and a call that stands ten seconds away
+    put(factor=1, since=0, v=1e12, v_at=time.time() * 1_000_000, tat=1e12)
+    pace.book([(FETCH, 500)], HALF)
+    slot = pace.book([(FETCH, 1)], HALF)
+    assert 9 < slot.wait_s < 11
+
+    # When Redis is emptied, then it is soon its turn
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    assert pace.ask([(FETCH, 1)], HALF, slot, 1.0).wait_s < 1
+
+
+def test_what_an_earlier_version_kept_in_redis_holds_nobody_up(pace: Pace, put: Callable[..., None]) -> None:
+    """It kept the time of the day, in microseconds, where the limit's own clock is now."""
+    put(factor=1, since=0, tat=time.time() * 1_000_000)
+    assert pace.book([(FETCH, 1)], HALF).wait_s == 0
+    assert pace.book([(FETCH, 1)], HALF).wait_s < 1
 
 
 def test_a_fleet_that_is_held_again_and_again_gives_its_slots_up(pace: Pace, full_speed: None) -> None:
