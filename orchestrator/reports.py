@@ -105,7 +105,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
             namespaces_before=sum(totals.namespaces.values()) + len(kept),
             after=None if unread else holding(now),
-            ours=sum(target.created_by_us and target.namespace in now for target in targets),
+            ours=sum(_is_there(target, reading.job) and target.namespace in now for target in targets),
             verdicts=verdicts(targets),
             spent=total,
             dollars=dollars(total, prices),
@@ -116,6 +116,11 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             issues=tuple(_issues(connection, reading, targets, unread, since)),
             audit_head=audit.head(connection),
         )
+
+
+def _is_there(target: Target, job: JobRow) -> bool:
+    """Whether a namespace of this name is the one that the job created. A roll back drops those nobody was led to."""
+    return target.created_by_us and (target.tells_the_truth or job.state is not JobState.ROLLED_BACK)
 
 
 def query_test(asked: Summary, least_overlap: float) -> str:

@@ -25,6 +25,7 @@ T = TypeVar("T")
 _TRIES = 4
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
+_LONGEST_PACED_S = 1.0  # after a 429, for limits count by the second
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
 
@@ -223,11 +224,11 @@ class Lane:
 
 
 def _wait(state: RetryCallState) -> float:
-    """Exponential with jitter, and never before the service's own hint. After a 429 the pace slows us down."""
+    """Exponential with jitter, and never before the service's own hint. After a 429 the pace slows us down as well."""
     error = state.outcome.exception() if state.outcome else None
     hint = getattr(error, "retry_after", None) or 0.0
-    doubled = 0 if isinstance(error, RateLimited) else state.attempt_number - 1
-    backoff = min(_FIRST_WAIT_S * 2**doubled, _LONGEST_WAIT_S)
+    longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S
+    backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), longest)
     return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))
 
 

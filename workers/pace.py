@@ -26,11 +26,13 @@ from vecfleet.errors import RateLimited
 
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
-# A few refused in between: the rate is about right. Of those sent since the last cut a quarter: it is far too high.
-_CUT, _DEEP_CUT, _MANY = 0.96, 0.8, 0.25
+# Some refused: the rate is about right, or too even for a service that counts narrowly. Of those sent since a cut
+# half: it is far too high, or a storm.
+_CUT, _DEEP_CUT, _MANY = 0.96, 0.8, 0.5
 _LOWEST = 0.1
-# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; else twice as long each time, for
-# each look beyond the limit costs a few refusals; short again after a long time without any.
+# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; twice as long each time that it had
+# climbed and was refused, for each look beyond the limit costs a few refusals; half as long where it had not, for then
+# it is not our rate that is too high; short again after a long time without any.
 _SHORT_KEEP_S, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 60.0, 120.0
 # How many calls may go out back to back after an idle moment: a tenth of a second's worth; none within a minute of a
 # 429, for the service may count more narrowly than in whole seconds.
@@ -43,6 +45,10 @@ LONGEST_WAIT_S = 15.0
 _SHARE_ALONE = 0.25
 # What a booked slot may take longer than was said before it is given up.
 _SLACK_S = 15.0
+# Nobody books so far ahead: a worker of an earlier version wrote the time of the day there.
+_NOT_OURS_S = 3_600.0
+# A batch that is sent away for its pace is tried again after so long at most: by then the pace may be another.
+_LONGEST_AWAY_S = 60.0
 _US = 1_000_000
 
 # `counted`: what was booked, and refused, in this window of time and the one before it: enough to say how much lately.
@@ -74,8 +80,8 @@ local function opened(key)
     redis.call('HSET', key, 'factor', s.factor, 'since', string.format('%.0f', now))
   end
   s.keep, s.hold = s.keep or {FIRST_KEEP_S}, s.hold or 0
-  if not s.v then s.v, s.v_at, s.tat = 0, now, 0 end
-  s.tat, s.refused_at = s.tat or 0, s.refused_at or 0
+  s.v, s.v_at, s.tat, s.refused_at = s.v or 0, s.v_at or now, s.tat or 0, s.refused_at or 0
+  if s.tat - s.v > {_NOT_OURS_S * _US} then s.tat = s.v end
   local from = math.max(s.v_at, s.hold)
   if now > from then s.v = s.v + (now - from) * (factor_at(s, from) + factor_at(s, now)) / 2 end
   s.now_factor, s.held = factor_at(s, now), math.max(s.hold - now, 0)
@@ -145,7 +151,8 @@ redis.call('HSET', key, 'refused_in', window, 'refused', count, 'refused_before'
 local sent, lost = tonumber(redis.call('HGET', key, 'sent_since')) or 0, redis.call('HINCRBY', key, 'refused_since', 1)
 local quiet = (now - s.since) / {_US}
 if quiet >= {_FLIGHT_S} or s.refused_at == 0 then
-  local cut, keep = {_CUT}, math.min(2 * s.keep, {_LONGEST_KEEP_S})
+  local cut, keep = {_CUT}, math.max({_SHORT_KEEP_S}, s.keep / 2)
+  if s.now_factor > s.factor then keep = math.min(2 * s.keep, {_LONGEST_KEEP_S}) end
   if lost > 1 and lost >= sent * {_MANY} then cut, keep = {_DEEP_CUT}, {_SHORT_KEEP_S}
   elseif quiet > {_FORGOTTEN_S} then keep = {_SHORT_KEEP_S} end
   redis.call('HSET', key, 'factor', math.max({_LOWEST}, s.now_factor * cut), 'keep', keep,
@@ -197,13 +204,14 @@ class Pace:
     def take(self, limits: Sequence[tuple[Limit, float]], share: float, sleep: Callable[[float], None]) -> None:
         """Wait for the slot of one call: of each limit its cost, at `share` of the documented rates.
 
-        Raises `NoSlotSoon` where none is near: at once, or when the service holds the fleet again and again meanwhile
-        (a booked slot is then lost, which slows nobody).
+        Raises `NoSlotSoon` where none is near: at once, or when a booked one was put off for long by cuts and holds (it
+        then passes unused).
         """
         slot, waited_s = self.book(limits, share), 0.0
         while slot.wait_s > 0:
-            if slot.wait_s > LONGEST_WAIT_S or waited_s > LONGEST_WAIT_S + _SLACK_S:
-                raise NoSlotSoon(retry_after=slot.wait_s)
+            not_booked = slot.wait_s > LONGEST_WAIT_S and not slot.times
+            if not_booked or waited_s > LONGEST_WAIT_S + _SLACK_S:
+                raise NoSlotSoon(retry_after=min(slot.wait_s, _LONGEST_AWAY_S))
             now_s = min(slot.wait_s, _ASK_AGAIN_S)
             sleep(now_s)
             waited_s += now_s

@@ -45,8 +45,7 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
 
 def _note_held(work: Work, target: Target) -> Tally:
     """What the target holds that no move has taken. A listing may end before its time, and an id that is not noted
-    here would count as ours to write: so it is listed until it shows nothing new, or another worker was done first
-    (whose batches then write into it, so that there would be no end to what is new).
+    here would count as ours to write: so it is listed until it shows nothing new.
     """
     while _note_listed(work, target):
         pass
@@ -62,11 +61,15 @@ def _note_held(work: Work, target: Target) -> Tally:
 
 
 def _note_listed(work: Work, target: Target) -> int:
-    """List the target once; returns how many ids were not noted before. None are once the target is prepared."""
+    """List the target once; returns how many ids were not noted before.
+
+    None once another worker has found that it held none: its batches take no ids before they write, and would be noted.
+    """
     new = 0
     for page in work.target.ids(target.namespace):
         with work.database.begin() as connection:
-            if moves.target(connection, target.id).prepared:
+            by_now = moves.target(connection, target.id)
+            if by_now.prepared and not by_now.checks_ids:
                 return 0
             new += moves.note_held_before(connection, target.id, page)
     return new

@@ -64,8 +64,11 @@ def without_own(settings: Settings, state_dir: Path) -> Settings:
     for field, address in last.items():
         if address and _secret(getattr(settings, field)) == address:
             own[field] = None
-    emulator = f"http://127.0.0.1:{remembered_port(state_dir, 'emulator')}"
-    if settings.pinecone_controller_host == emulator and _secret(settings.pinecone_api_key) == EMULATOR_KEY:
+    port = remembered_port(state_dir, "emulator")
+    emulator, record = f"http://127.0.0.1:{port}", Record.read(state_dir)
+    left_over = record is not None and any(process.port == port for process in record.processes)
+    named = settings.pinecone_controller_host == emulator and _secret(settings.pinecone_api_key) == EMULATOR_KEY
+    if named and (left_over or not _listens(emulator)):  # else it is somebody's own, who started it there meanwhile
         own |= {"pinecone_api_key": None, "pinecone_controller_host": None}
     return settings.model_copy(update=own)
 
@@ -121,6 +124,8 @@ def _secret(value: SecretStr | None) -> str | None:
 def _place(address: str) -> tuple[str, int] | None:
     try:
         parts = urlsplit(address)
+        if "@" in parts.path + parts.query + parts.fragment:
+            return None  # a password with a `/`, `?` or `#` in it: what stands for the port is the begin of that
         port = parts.port or _USUAL_PORTS.get(parts.scheme.partition("+")[0])
     except ValueError:  # several hosts, or no number
         return None

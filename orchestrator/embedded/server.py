@@ -59,7 +59,10 @@ class Server(ABC):
     def last_url(self) -> str | None:
         """The address of its last start, whether it runs or not. None where it never ran here, or was erased."""
         self.port = remembered_port(self.state_dir, self.name)
-        return self.url if self.port and (self.home / "password").exists() else None
+        try:
+            return self.url if self.port and (self.home / "password").exists() else None
+        except OSError:  # another account's folder, which is then not ours to start
+            return None
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
         """Ready to be used when it returns. `launched` hears of each process at once, before it is ready."""

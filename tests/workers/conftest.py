@@ -6,9 +6,11 @@ import pytest
 import redis
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
+from slots import FETCH
 
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
+from workers.pace import Limit, Pace
 
 PATIENCE_S = 60.0
 
@@ -66,3 +68,25 @@ def one(database_url: str, redis_url: str) -> Iterator[One]:
     """A job s → t over 23 records."""
     with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT)) as one:
         yield one
+
+
+@pytest.fixture
+def pace(redis_url: str) -> Pace:
+    return Pace(redis_url)
+
+
+@pytest.fixture
+def put(redis_url: str) -> Callable[..., None]:
+    """Put a limit's state in Redis as a test needs it."""
+
+    def put(limit: Limit = FETCH, **state: float) -> None:
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset(limit.key, mapping=state)
+
+    return put
+
+
+@pytest.fixture
+def full_speed(put: Callable[..., None]) -> None:
+    """A limit whose rate has climbed back to the whole share."""
+    put(factor=1, since=0)
