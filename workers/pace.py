@@ -31,8 +31,8 @@ _FLIGHT_S = 1.0
 _CUT, _DEEP_CUT, _MANY = 0.96, 0.8, 0.5
 _LOWEST = 0.1
 # How long a cut rate is kept: short after a deep cut, which is a storm or a guess; twice as long each time that it had
-# climbed and was refused, for each look beyond the limit costs a few refusals; half as long where it had not, for then
-# it is not our rate that is too high; short again after a long time without any.
+# climbed and was refused, for each look beyond the limit costs a few refusals; short again after a long time without
+# any. What is refused meanwhile lowers it a little more and keeps it no longer: it may be others who are too fast.
 _SHORT_KEEP_S, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 60.0, 120.0
 # How many calls may go out back to back after an idle moment: a tenth of a second's worth; none within a minute of a
 # 429, for the service may count more narrowly than in whole seconds.
@@ -72,7 +72,7 @@ local function factor_at(s, at)
 end
 
 local function opened(key)
-  local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at'}}
+  local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at', 'cut_at'}}
   local found, s = redis.call('HMGET', key, unpack(names)), {{}}
   for n, name in ipairs(names) do s[name] = tonumber(found[n]) end
   if not s.factor then
@@ -81,6 +81,7 @@ local function opened(key)
   end
   s.keep, s.hold = s.keep or {FIRST_KEEP_S}, s.hold or 0
   s.v, s.v_at, s.tat, s.refused_at = s.v or 0, s.v_at or now, s.tat or 0, s.refused_at or 0
+  s.cut_at = s.cut_at or 0
   if s.tat - s.v > {_NOT_OURS_S * _US} then s.tat = s.v end
   local from = math.max(s.v_at, s.hold)
   if now > from then s.v = s.v + (now - from) * (factor_at(s, from) + factor_at(s, now)) / 2 end
@@ -149,14 +150,17 @@ local window, count, before =
 redis.call('HSET', key, 'refused_in', window, 'refused', count, 'refused_before', before,
   'refused_at', string.format('%.0f', now))
 local sent, lost = tonumber(redis.call('HGET', key, 'sent_since')) or 0, redis.call('HINCRBY', key, 'refused_since', 1)
-local quiet = (now - s.since) / {_US}
-if quiet >= {_FLIGHT_S} or s.refused_at == 0 then
-  local cut, keep = {_CUT}, math.max({_SHORT_KEEP_S}, s.keep / 2)
-  if s.now_factor > s.factor then keep = math.min(2 * s.keep, {_LONGEST_KEEP_S}) end
-  if lost > 1 and lost >= sent * {_MANY} then cut, keep = {_DEEP_CUT}, {_SHORT_KEEP_S}
-  elseif quiet > {_FORGOTTEN_S} then keep = {_SHORT_KEEP_S} end
-  redis.call('HSET', key, 'factor', math.max({_LOWEST}, s.now_factor * cut), 'keep', keep,
-    'since', string.format('%.0f', now), 'sent_since', 0, 'refused_since', 0)
+if now - s.cut_at >= {_FLIGHT_S * _US} then
+  local cut, quiet = {_CUT}, (now - s.since) / {_US}
+  if lost > 1 and lost >= sent * {_MANY} then
+    cut, s.keep, s.since = {_DEEP_CUT}, {_SHORT_KEEP_S}, now
+  elseif quiet > {_FORGOTTEN_S} then
+    s.keep, s.since = {_SHORT_KEEP_S}, now
+  elseif quiet > s.keep then
+    s.keep, s.since = math.min(2 * s.keep, {_LONGEST_KEEP_S}), now
+  end
+  redis.call('HSET', key, 'factor', math.max({_LOWEST}, s.now_factor * cut), 'keep', s.keep,
+    'since', string.format('%.0f', s.since), 'cut_at', string.format('%.0f', now), 'sent_since', 0, 'refused_since', 0)
 end
 if hold > s.hold then redis.call('HSET', key, 'hold', string.format('%.0f', hold)) end
 """
