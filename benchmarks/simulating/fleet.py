@@ -23,11 +23,18 @@ from redis import Redis
 
 from benchmarks.simulating.costs import BOOKINGS, DISPATCHER, REDIS, WORKER
 from benchmarks.simulating.kernel import Kernel, Line, Lock
-from benchmarks.simulating.parts import CLOCK_OF_POSTGRES, DistantStore, NeverSet, TimeModule, ToldDatabase, redis_of
+from benchmarks.simulating.parts import (
+    CLOCK_OF_POSTGRES,
+    DistantStore,
+    NeverSet,
+    TimeModule,
+    ToldDatabase,
+    Uncounted,
+    redis_of,
+)
 from benchmarks.simulating.world import World
 from orchestrator import embedded, schema
 from orchestrator.bootstrap import Fleet
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger.database import Database
 from orchestrator.model import Wakeup
@@ -133,9 +140,7 @@ class Simulated:
     def _dispatch(self) -> None:
         self.world.acts_as(DISPATCHER, DISPATCHER)
         fleet = self._process()
-        assert self.settings.redis_url is not None
-        counted = Counters(self.settings.redis_url.get_secret_value())
-        dispatcher = Dispatcher(fleet.database, fleet.celery, counted)
+        dispatcher = Dispatcher(fleet.database, fleet.celery, Uncounted())  # type: ignore[arg-type]
         dispatcher.stopping = NeverSet(self.world)  # type: ignore[assignment]
         try:
             dispatcher.run()
@@ -183,6 +188,7 @@ class Servers:
             for module in _MODULES:
                 held.enter_context(patch(module, TimeModule(world)))
             held.enter_context(patch("workers.process.leaving", NeverSet(world)))
+            held.enter_context(patch("workers.process.Counters", Uncounted))
             held.enter_context(patch("workers.pace.Redis", redis_of(world)))
             found = Simulated(world, settings, DistantStore(world))
             held.callback(lambda: found.fleet.database.dispose())

@@ -40,6 +40,16 @@ end}, {__index = redis})
 """
 
 
+class Uncounted:
+    """Stands where a process counts its calls, which a thread of real time would push to Redis for ever."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def note(self, name: str, amount: int = 1) -> None: ...
+
+    def push(self) -> None: ...
+
+
 class TimeModule:
     """Stands where a module has `time`."""
 
