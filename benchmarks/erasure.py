@@ -47,7 +47,7 @@ def measure(quick: bool) -> Iterator[Figure]:
                     pinecone_controller_host=control,
                     vecfleet_home=Path(folder) / "home",
                     vecfleet_root=Path(folder),
-                    _env_file=None,
+                    _env_file=None,  # type: ignore[call-arg]
                 )
             )
             index = fleet.store.open(fleet.store.describe("twins"))

@@ -241,7 +241,7 @@ def _fill(url: str, schema: EmbeddingSchema, namespace: str, rows: int) -> None:
 
 def _ask(url: str, statement: str) -> None:
     with psycopg.connect(_plain(url), autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 def _plain(url: str) -> str:

@@ -42,7 +42,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     yield guard()
     with emulator() as control:
         make_index(control)
-        settings = Settings(pinecone_api_key=SecretStr("any"), pinecone_controller_host=control, _env_file=None)
+        settings = Settings(pinecone_api_key=SecretStr("any"), pinecone_controller_host=control, _env_file=None)  # type: ignore[call-arg]
         client = PineconeDelphiClient("twins", settings=settings)
         vectors = np.random.default_rng(7).standard_normal((RECORDS, DIMENSION)).tolist()
         for twin in range(TWINS):

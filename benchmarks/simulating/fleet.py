@@ -68,7 +68,7 @@ class _Fleet(Fleet):
         return ToldDatabase(self.world, url, self.settings.worker_threads + 2, keeps_plans=self.keeps_plans)
 
     @property
-    def store(self) -> Store:  # type: ignore[override]
+    def store(self) -> Store:
         return self.memory
 
     def store_named(self, name: str) -> Store:

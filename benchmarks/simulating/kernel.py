@@ -6,7 +6,7 @@ go on whose time comes first. So what actors do is real and its duration is what
 
 import heapq
 import threading
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -33,7 +33,7 @@ class Kernel:
 
     def __init__(self, cores: int) -> None:
         self.now = 0.0
-        self.used: Counter[str] = Counter()
+        self.used: defaultdict[str, float] = defaultdict(float)
         self.cores = Resource(self, cores)
         self._single: dict[str, Resource] = {}
         self._due: list[tuple[float, int, _Actor]] = []

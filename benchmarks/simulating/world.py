@@ -1,7 +1,7 @@
 """What passes in a simulation: its machine, its time, and what everybody spends of it."""
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class World:
     kernel: Kernel
     costs: Costs
     machine: Machine
-    counted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counted: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     _who: threading.local = field(default_factory=threading.local)
 
     @property
