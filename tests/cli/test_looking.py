@@ -246,7 +246,7 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
     brain.write("creator_ana_twin_first", "new-1")
     with table.begin() as connection:
         connection.execute(sa.update(t.job).values(state="rolled_back"))
-        connection.execute(sa.update(t.target).values(created_by_us=True))
+        connection.execute(sa.update(t.target).values(created_by_us=True, authority="target"))
     # Then the figure says whose it is, and the way back does not say that nothing is left
     report = vecfleet("report", "1").out
     assert re.search(r"namespaces +2 → 3, 1 of them created by this job", report)
