@@ -8,7 +8,7 @@ import orjson
 from pinecone import Pinecone
 
 from benchmarks.data import Load
-from benchmarks.fleet import Running
+from benchmarks.fleet import Copied, Running
 
 WINDOW_S = 10.0
 REQUEST_BYTES = 2_000_000
@@ -27,22 +27,10 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopTimes:
-    """`cpu_s` of this one process, which is the loop's alone."""
+class LoopTimes(Copied):
+    """What a loop copied; `cpu_s` is of its one process, which is the loop's alone."""
 
     namespaces: int
-    records: int
-    seconds: float
-    cpu_s: float
-
-    @property
-    def per_second(self) -> float:
-        return self.records / self.seconds
-
-    @property
-    def cpu_ms(self) -> float:
-        """For a record."""
-        return self.cpu_s / self.records * 1e3
 
 
 def timed(migrate: Callable[[str], int], sources: Sequence[str]) -> LoopTimes:
@@ -54,7 +42,7 @@ def timed(migrate: Callable[[str], int], sources: Sequence[str]) -> LoopTimes:
         done += 1
         if time.monotonic() - began >= WINDOW_S:
             break
-    return LoopTimes(done, records, time.monotonic() - began, time.process_time() - cpu)
+    return LoopTimes(records, time.monotonic() - began, time.process_time() - cpu, done)
 
 
 def client_of(running: Running) -> Pinecone:
