@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.embedded import addresses
+from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import Stack
@@ -25,6 +26,21 @@ def test_an_address_is_told_without_its_password() -> None:
     assert addresses.told("redis://:secret@10.0.0.1/0") == "10.0.0.1:6379"
     assert addresses.told("postgresql+psycopg://me:secret@db.example.com:6543/jobs") == "db.example.com:6543"
     assert addresses.told("postgresql://me:secret@one:5432,two:5433/jobs") == "an address that names no host and port"
+    # Of a password with a slash in it, what looks like the port is the begin of it
+    assert addresses.told("postgresql://me:12/34@db.example.com/jobs") == "an address that names no host and port"
+
+
+def test_an_emulator_of_ones_own_is_not_taken_for_this_folders(tmp_path: Path) -> None:
+    # Given a folder whose emulator once had a port, at which somebody has started another one since
+    port = claim_port(tmp_path, "emulator")
+    with socket.create_server(("127.0.0.1", port)):
+        mine = Settings.model_validate(
+            {"pinecone_controller_host": f"http://127.0.0.1:{port}", "pinecone_api_key": "emulator"}
+        )
+        # Then it is used as it is
+        assert addresses.without_own(mine, tmp_path) == mine
+    # And when it is gone, the folder's own is started there again
+    assert addresses.without_own(mine, tmp_path).pinecone_controller_host is None
 
 
 def test_only_what_is_on_this_machine_and_listens_nowhere_is_lost() -> None:

@@ -278,6 +278,14 @@ def test_refusals_that_are_not_our_rates_fault_do_not_slow_it_down_for_good(
     assert time.time() - since.now + 29 < began / 1_000_000 + kept < time.time() + 31
 
 
+def test_a_batch_is_not_sent_away_for_as_long_as_a_hold_says(pace: Pace, put: Callable[..., None]) -> None:
+    """What stands in Redis may be wrong, or taken back; what a batch is told is kept in the job table."""
+    put(factor=1, since=0, hold=(time.time() + 86_400) * 1_000_000)
+    with pytest.raises(NoSlotSoon) as sent_away:
+        pace.take([(FETCH, 1)], HALF, time.sleep)
+    assert sent_away.value.retry_after == 60
+
+
 def test_a_fleet_that_is_held_again_and_again_gives_its_slots_up(pace: Pace, full_speed: None) -> None:
     # Given a call that waits, and a service that holds the fleet for another ten seconds whenever a second passed
     slept: list[float] = []
