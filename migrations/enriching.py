@@ -1,8 +1,10 @@
 """Enrichment by a plan: a record and where it goes, in; what its target should hold, out. Pure."""
 
+from collections.abc import Mapping
+
 from migrations.routing import Routed
 from vecfleet.enriching import PREVIOUS, Conflict, ConflictPolicy, additions, enriched, restored
-from vecfleet.records import Metadata, Record
+from vecfleet.records import Record
 
 __all__ = ["PREVIOUS", "Conflict", "ConflictPolicy", "enrich", "restore"]
 
@@ -18,5 +20,5 @@ def restore(record: Record, source: str, routed: Routed) -> Record:
     return record.with_metadata(restored(record.metadata, _added(source, routed)))
 
 
-def _added(source: str, routed: Routed) -> Metadata:
+def _added(source: str, routed: Routed) -> Mapping[str, str | bool]:
     return additions(source, routed.owner, needs_review=routed.needs_review)

@@ -10,22 +10,20 @@ exclusive-or, a record that is there twice does not cancel itself.
 """
 
 import hashlib
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self
 
 import xxhash
 
+from vecfleet.canonical import field, length, utf8
 from vecfleet.records import Metadata, Record, Sparse
+from vecfleet.structs import Struct
 
 DIGEST_VERSION = 1  # stored beside every digest; raised whenever the canonical form changes
 DIGEST_BYTES = 16
 
 _MODULUS = 1 << (8 * DIGEST_BYTES)
-_length = struct.Struct("<I").pack
-_number = struct.Struct("<d").pack
 
 
 def record_digest(record: Record) -> int:
@@ -40,7 +38,7 @@ def record_sha256(record: Record) -> bytes:
 
 def id_digest(id: str) -> int:
     """The fast digest of an id alone, 128 bits."""
-    return xxhash.xxh3_128_intdigest(_utf8(id))
+    return xxhash.xxh3_128_intdigest(utf8(id))
 
 
 def differing_parts(one: Record, other: Record) -> tuple[str, ...]:
@@ -93,55 +91,21 @@ class Tally:
 
 
 def _canonical(record: Record) -> bytes:
-    id = _utf8(record.id)
-    parts = [b"%cI" % DIGEST_VERSION, _length(len(id)), id]
+    id = utf8(record.id)
+    parts = [b"%cI" % DIGEST_VERSION, length(len(id)), id]
     if record.values:
-        parts += (b"V", _length(len(record.values)), record.values)
+        parts += (b"V", length(len(record.values)), record.values)
     if record.sparse is not None and len(record.sparse):
-        parts += (b"S", _length(len(record.sparse)), *_sorted(record.sparse))
+        parts += (b"S", length(len(record.sparse)), *_sorted(record.sparse))
     if record.metadata:
-        parts += (b"M", _length(len(record.metadata)))
-        _add_metadata(parts, record.metadata)
+        parts += (b"M", length(len(record.metadata)), *_fields(record.metadata))
     return b"".join(parts)
 
 
-def _add_metadata(parts: list[bytes], metadata: Metadata) -> None:
-    for key in sorted(metadata):  # by code point, which is the order of the UTF-8 bytes
-        value = metadata[key]
-        if isinstance(value, str):
-            text = _utf8(value)
-            parts += (_head(key, b"s"), _length(len(text)), text)
-        elif isinstance(value, bool):
-            parts.append(_head(key, b"t" if value else b"f"))
-        elif isinstance(value, float):
-            parts += (_head(key, b"n"), _number(value))
-        elif isinstance(value, int):
-            parts += (_head(key, b""), _integer(value))
-        elif isinstance(value, list):
-            parts += (_head(key, b"l"), _length(len(value)))
-            for item in value:
-                text = _utf8(item)
-                parts += (_length(len(text)), text)
-        else:
-            raise TypeError(f"metadata holds text, numbers, booleans and lists of text; not {type(value).__name__}")
-
-
-@lru_cache(maxsize=4_096)  # the records of an index share a few dozen keys
-def _head(key: str, tag: bytes) -> bytes:
-    name = _utf8(key)
-    return _length(len(name)) + name + tag
-
-
-def _integer(value: int) -> bytes:
-    """As the float64 it equals; one that equals none (past 2**53) keeps its digits rather than be rounded."""
-    try:
-        number = float(value)
-    except OverflowError:
-        number = 0.0
-    if number == value:
-        return b"n" + _number(number)
-    digits = str(value).encode()
-    return b"i" + _length(len(digits)) + digits
+def _fields(metadata: Metadata) -> list[bytes]:
+    if isinstance(metadata, Struct):
+        return metadata.canonical
+    return [field(key, metadata[key]) for key in sorted(metadata)]  # by code point, which is the order of UTF-8 bytes
 
 
 def _sorted(sparse: Sparse) -> tuple[bytes, bytes]:
@@ -152,10 +116,3 @@ def _sorted(sparse: Sparse) -> tuple[bytes, bytes]:
         return sparse.indices, sparse.values
     order = np.argsort(indices, kind="stable")
     return indices[order].tobytes(), np.frombuffer(sparse.values, "<f4")[order].tobytes()
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere; a digest it must have

@@ -6,11 +6,13 @@ that the way back needs no other memory. The fleet and an application that write
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vecfleet.owners import Owner
 from vecfleet.records import Metadata, MetadataValue
+from vecfleet.structs import Struct
 
 PREVIOUS = "_vecfleet_prev"
 SOURCE = "migrated_from"
@@ -29,9 +31,9 @@ class Conflict:
         return f"its metadata key {self.key!r} already holds another value"
 
 
-def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -> Metadata:
+def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -> Mapping[str, str | bool]:
     """What is added to the records of `source`, given whose they are."""
-    added: dict[str, MetadataValue] = {SOURCE: source}
+    added: dict[str, str | bool] = {SOURCE: source}
     if owner is not None:
         added["creator_id"] = owner.creator
         if owner.twin is not None:
@@ -41,28 +43,28 @@ def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -
     return added
 
 
-def enriched(metadata: Metadata, added: Metadata, policy: ConflictPolicy) -> Metadata | Conflict:
+def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: ConflictPolicy) -> Metadata | Conflict:
     """The metadata as the target should hold it, or the key that stands in the way.
 
     With policy `keep`, a key that holds something else stays as it is; with `overwrite`, the old value is remembered.
     """
-    found: dict[str, MetadataValue] = dict(metadata)
+    changed: dict[str, str | bool] = {}
     previous: dict[str, MetadataValue] = {}
     for key, value in added.items():
-        if key in found:
-            held = found[key]
+        if key in metadata:
+            held = metadata[key]
             if not _same(held, value) and policy == "fail":
                 return Conflict(key)
             if not _same(held, value) and policy == "keep":
                 continue
             previous[key] = held
-        found[key] = value
-    if PREVIOUS in found:  # an earlier migration's: remembered inside ours, or undoing would take it for ours
-        previous[PREVIOUS] = found[PREVIOUS]
+        changed[key] = value
+    if PREVIOUS in metadata:  # an earlier migration's: remembered inside ours, or undoing would take it for ours
+        previous[PREVIOUS] = metadata[PREVIOUS]
     if previous:
         # json and not orjson: it keeps lone surrogates, NaN and integers of any size, which a source may hold.
-        found[PREVIOUS] = json.dumps(previous, sort_keys=True, separators=(",", ":"))
-    return found
+        changed[PREVIOUS] = json.dumps(previous, sort_keys=True, separators=(",", ":"))
+    return metadata.with_fields(changed) if isinstance(metadata, Struct) else {**metadata, **changed}
 
 
 def restored(metadata: Metadata, added: Metadata) -> Metadata:

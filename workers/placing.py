@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import orjson
-
 from migrations.enriching import Conflict, enrich
 from migrations.plan import Policies
 from migrations.reversing import Backward
 from migrations.routing import Fixed, Owner, Routed, Router, Unrouted
 from orchestrator.model import ParkedRecord
 from vecfleet.digests import record_digest
+from vecfleet.errors import BadRequest
 from vecfleet.records import FLOAT32_BYTES, Metadata, Record
+from vecfleet.stores import rules
 from vecfleet.stores.base import Index, Kind
+from vecfleet.structs import Struct
 
 # Integers up to here are exact as float64, which is how the service keeps every number.
 _EXACT_INTEGER = 2**53
@@ -64,9 +65,9 @@ class Placer:
 
     def _placed(self, record: Record, target: str, owner: Owner | None, enriched: Record) -> Placed | ParkedRecord:
         try:
-            metadata_bytes = len(orjson.dumps(enriched.metadata))
-        except orjson.JSONEncodeError as error:
-            return ParkedRecord(record.id, f"its metadata cannot be written as JSON: {error}")
+            metadata_bytes = rules.metadata_bytes(enriched.metadata)
+        except BadRequest as error:
+            return ParkedRecord(record.id, f"its {error.message}")
         if metadata_bytes > self.target.limits.metadata_bytes:
             return ParkedRecord(record.id, f"its metadata would be over {self.target.limits.metadata_bytes:,} bytes")
         if self.prefix:
@@ -110,6 +111,8 @@ class Placer:
 
 
 def _has_inexact_number(metadata: Metadata) -> bool:
+    if isinstance(metadata, Struct):  # finite floats, all of them
+        return False
     for value in metadata.values():
         if isinstance(value, float):
             if not math.isfinite(value):

@@ -3,8 +3,8 @@
 import pytest
 
 from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import answers
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
-from vecfleet.stores.pinecone.bytes_lane import BytesLane
 
 INFO = IndexInfo("i", Kind.DENSE, 2, "cosine", host="i.local")
 
@@ -14,6 +14,9 @@ INFO = IndexInfo("i", Kind.DENSE, 2, "cosine", host="i.local")
     [(["a", ""], True), ([], True), (1.0, True), (None, True), ([1.0], False), (["a", None], False), ({}, False)],
 )
 def test_metadata_that_would_read_as_something_else_is_not_read(value: object, read: bool) -> None:
-    vector = pb.Vector(id="r", values=bytes(8))
+    answer = pb.FetchResponse()
+    vector = answer.vectors["r"]
+    vector.id, vector.values = "r", bytes(8)
     vector.metadata.update({"key": value})
-    assert (BytesLane(INFO, "key", 1.0)._record("r", vector) is not None) is read
+    found = answers.fetched(answer.SerializeToString(), INFO)
+    assert (list(found.records), found.unreadable) == ((["r"], []) if read else ([], ["r"]))

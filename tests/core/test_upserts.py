@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vecfleet import structs
 from vecfleet.errors import BadRequest
 from vecfleet.records import Metadata, Record, Sparse
+from vecfleet.stores.pinecone import bytes_lane, upserts
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
-from vecfleet.stores.pinecone import upserts
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 VALUES = st.one_of(TEXTS, st.booleans(), st.floats(), st.integers(-(2**53), 2**53), st.lists(TEXTS, max_size=5))
@@ -45,6 +46,21 @@ def as_the_library_writes_it(namespace: str, records: list[Record]) -> bytes:
 def test_any_records_are_written_as_the_library_would(namespace: str, records: list[Record]) -> None:
     read = pb.UpsertRequest.FromString(upserts.request(namespace, records))
     assert read.SerializeToString(deterministic=True) == as_the_library_writes_it(namespace, records)
+
+
+@given(RECORDS)
+def test_no_record_takes_more_of_a_request_than_was_told(record: Record) -> None:
+    """Or a request that was filled by what was told would be over the service's limit."""
+    written = upserts.request("", [record])
+    assert len(written) <= bytes_lane.request_bytes(record)
+    as_read = record.with_metadata(structs.read(structs.written(record.metadata)))
+    assert len(written) <= bytes_lane.request_bytes(as_read)
+
+
+def test_large_indices_of_sparse_values_are_told_too() -> None:
+    indices = struct.pack("<1000I", *range(2**32 - 1_000, 2**32))
+    record = Record("r", b"", Sparse(indices, bytes(4_000)))
+    assert len(upserts.request("", [record])) <= bytes_lane.request_bytes(record)
 
 
 def test_a_record_of_20000_dimensions_and_long_texts_is_written_whole() -> None:

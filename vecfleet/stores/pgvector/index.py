@@ -208,7 +208,7 @@ class PgvectorIndex:
             raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
         for record in records:
             rules.check_record(record, self.info, self.limits)
-            rules.check_numbers(record)
+        rules.check_numbers(records)
 
     def _create(self, namespace: str, fields: Mapping[str, Any] | None) -> bool:
         vector = f"{self._values}({self.info.dimension})" if self.info.kind is not Kind.SPARSE else None

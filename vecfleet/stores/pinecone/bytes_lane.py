@@ -6,25 +6,24 @@ reads it through the SDK instead. One channel per process, made on first use, ne
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import numpy as np
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from vecfleet.errors import StoreError, TooLarge
-from vecfleet.records import FLOAT32_BYTES, MetadataValue, Record, Sparse
+from vecfleet.records import Metadata, Record
 from vecfleet.stores import rules
-from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.base import IndexInfo
+from vecfleet.stores.pinecone import answers, upserts
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
-from vecfleet.stores.pinecone import upserts
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import of_status
+from vecfleet.structs import Struct
 
 API_VERSION = "2026-07"
 # As much as the service's own channel accepts; an answer of 1,000 records of 20,000 dimensions is 80 MB.
@@ -34,6 +33,8 @@ _TLS_PORT = 443
 
 # What surrounds a record, a metadata field and a list item in an upsert, at most.
 _RECORD_BYTES, _FIELD_BYTES, _ITEM_BYTES = 32, 24, 8
+# Of a sparse value: an index above 2**28 takes five bytes where four are billed.
+_INDEX_BYTES = 1
 
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.CANCELLED: 503,
@@ -88,7 +89,7 @@ class BytesLane:
     def list_ids(self, namespace: str, prefix: str | None, limit: int, token: str | None) -> Listed:
         request = pb.ListRequest(namespace=namespace, prefix=prefix, limit=limit, pagination_token=token)
         answer, size = self._call(
-            "List", request.SerializeToString(), pb.ListResponse, f"list the ids of {namespace!r}"
+            "List", request.SerializeToString(), pb.ListResponse.FromString, f"list the ids of {namespace!r}"
         )
         ids = [item.id for item in answer.vectors]
         units = float(answer.usage.read_units) if answer.HasField("usage") else None
@@ -96,17 +97,9 @@ class BytesLane:
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
         request = pb.FetchRequest(ids=ids, namespace=namespace).SerializeToString()
-        answer, size = self._call("Fetch", request, pb.FetchResponse, f"fetch {len(ids):,} records of {namespace!r}")
-        records: dict[str, Record] = {}
-        unreadable: list[str] = []
-        for record_id, vector in answer.vectors.items():
-            record = self._record(record_id, vector)
-            if record is None:
-                unreadable.append(record_id)
-            else:
-                records[record_id] = record
-        units = float(answer.usage.read_units) if answer.HasField("usage") else None
-        return Answer(records, unreadable, units, size)
+        doing = f"fetch {len(ids):,} records of {namespace!r}"
+        found, size = self._call("Fetch", request, lambda body: answers.fetched(body, self._info), doing)
+        return Answer(found.records, found.unreadable, found.read_units, size)
 
     def upsert(self, namespace: str, records: Sequence[Record], limit: int) -> int:
         """Write all records or raise: TooLarge, unsent, where the request is over `limit` bytes.
@@ -117,50 +110,15 @@ class BytesLane:
         doing = f"upsert {len(records):,} records into {namespace!r}"
         if len(body) > limit:
             raise TooLarge(f"will not {doing}: {len(body):,} bytes are over the {limit:,} of a request")
-        answer, _ = self._call("Upsert", body, pb.UpsertResponse, doing)
+        answer, _ = self._call("Upsert", body, pb.UpsertResponse.FromString, doing)
         return int(answer.upserted_count)
 
-    def _record(self, record_id: str, vector: Any) -> Record | None:
-        """The record, or None where it is not as expected, or more than we can hold."""
-        values = vector.values
-        if len(UnknownFieldSet(vector)) or len(UnknownFieldSet(vector.metadata)):
-            return None
-        sparse = None
-        if vector.HasField("sparse_values"):
-            indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
-            if len(vector.sparse_values.values) != len(indices) or len(UnknownFieldSet(vector.sparse_values)):
-                return None  # an index and a value are 4 bytes each
-            sparse = Sparse(indices, vector.sparse_values.values) if indices else None
-        if self._info.kind is Kind.SPARSE:
-            if values or sparse is None:
-                return None
-        elif not values or len(values) != FLOAT32_BYTES * (self._info.dimension or 0):
-            return None
-        metadata: dict[str, MetadataValue] = {}
-        for key, value in vector.metadata.fields.items():
-            kind = value.WhichOneof("kind")
-            if kind == "string_value":
-                metadata[key] = value.string_value
-            elif kind == "number_value":
-                metadata[key] = value.number_value
-            elif kind == "bool_value":
-                metadata[key] = value.bool_value
-            elif kind == "list_value":
-                items = value.list_value.values
-                # A number in a list would read as an empty text, at the target too: equal, and lost.
-                if not all(item.HasField("string_value") for item in items):
-                    return None
-                metadata[key] = [item.string_value for item in items]
-            elif kind != "null_value":  # the service drops nulls; a kind that we do not know is not dropped
-                return None
-        return Record(record_id, values, sparse, metadata)
-
-    def _call(self, name: str, body: bytes, kind: Any, doing: str) -> tuple[Any, int]:
+    def _call(self, name: str, body: bytes, read: Callable[[bytes], Any], doing: str) -> tuple[Any, int]:
         """The answer and its size: a message counts its bytes by serializing itself again."""
         call = self._channel.get().unary_unary(_SERVICE + name)
         try:
             answer = call(body, timeout=self._deadline_s, metadata=self._metadata)
-            return kind.FromString(answer), len(answer)
+            return read(answer), len(answer)
         except grpc.RpcError as error:
             raise _understood(error, doing) from error
         except DecodeError as error:
@@ -169,8 +127,16 @@ class BytesLane:
 
 def request_bytes(record: Record) -> int:
     """The bytes this record takes in an upsert, at most."""
-    size = _RECORD_BYTES + rules.billed_bytes(record) + _FIELD_BYTES * len(record.metadata)
-    return size + sum(_ITEM_BYTES * len(value) for value in record.metadata.values() if isinstance(value, list))
+    entries = len(record.sparse) if record.sparse is not None else 0
+    return _RECORD_BYTES + rules.billed_bytes(record) + _INDEX_BYTES * entries + _around(record.metadata)
+
+
+def _around(metadata: Metadata) -> int:
+    """What surrounds the fields of metadata, at most, beside their JSON."""
+    if isinstance(metadata, Struct):
+        return max(0, metadata.wire_bytes - metadata.json_bytes)
+    items = sum(len(value) for value in metadata.values() if isinstance(value, list))
+    return _FIELD_BYTES * len(metadata) + _ITEM_BYTES * items
 
 
 def _channel(host: str) -> grpc.Channel:

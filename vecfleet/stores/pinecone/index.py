@@ -182,8 +182,7 @@ class PineconeIndex:
         )
 
     def _upsert_bytes(self, lane: BytesLane, namespace: str, records: Sequence[Record]) -> Written:
-        for record in records:
-            rules.check_numbers(record)
+        rules.check_numbers(records)
         size = self._billed(records)  # before it is sent: what has no JSON is refused
         count = lane.upsert(wire_name(namespace), records, self.limits.upsert_bytes)
         return Written(count, usage=Usage(requests=1, write_units=rules.write_units(size)))
