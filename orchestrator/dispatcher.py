@@ -60,10 +60,11 @@ RESEND_AFTER_S = 15.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
 # Adding up what every batch cost reads the whole job: every five seconds is soon enough for a budget.
 TICKS_PER_BUDGET_LOOK = 50
-# Deciding a job's next step counts its moves, targets and batches. Where that takes longer than a moment (12,000
-# namespaces), at most a fifth of the time goes into it; its window is filled at every tick all the same.
-_LONG_LOOK_S = 0.05
-_REST_PER_LOOK = 4.0
+# Deciding a job's next step counts its moves, targets and batches: milliseconds for a small job, and a good part of a
+# second for 12,000 namespaces. A tenth of the time goes into it; its window is filled at every tick all the same.
+_REST_PER_LOOK = 9.0
+# Nor longer: a look that waited for a lock took long for other reasons.
+_LONGEST_REST_S = 3.0
 
 # Where it is decided whether to cut over or to repair.
 _READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
@@ -84,7 +85,7 @@ class Dispatcher:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
         self._ticks = 0
-        self._rests_until: dict[int, float] = {}
+        self._rests: dict[int, tuple[JobState, float]] = {}  # until when, while it stays in this state
         self._budget_seen: dict[int, int] = {}
 
     def run(self) -> None:
@@ -140,9 +141,11 @@ class Dispatcher:
     def _tend(self, job_id: int) -> list[Wakeup]:
         """Let one job take its next step, then fill its window."""
         with self.database.begin() as connection:
-            if time.monotonic() >= self._rests_until.get(job_id, 0.0):
-                self._look(connection, job_id)
             job = jobs.get(connection, job_id)
+            rests_in, until = self._rests.get(job_id, (None, 0.0))
+            if job.state is not rests_in or time.monotonic() >= until:  # or a person did something
+                self._look(connection, job_id)
+                job = jobs.get(connection, job_id)
             if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
                 jobs.explain(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             return batches.dispatch(connection, job_id, job.state, job.batch_window)
@@ -150,12 +153,13 @@ class Dispatcher:
     def _look(self, connection: sa.Connection, job_id: int) -> None:
         look_at_budget = self._ticks - self._budget_seen.setdefault(job_id, 0) >= TICKS_PER_BUDGET_LOOK
         began = time.monotonic()
-        advance(connection, job_id, look_at_budget=look_at_budget)
+        moved = advance(connection, job_id, look_at_budget=look_at_budget)
         took = time.monotonic() - began
         if look_at_budget:
             self._budget_seen[job_id] = self._ticks
-        if took > _LONG_LOOK_S:
-            self._rests_until[job_id] = began + took * (1 + _REST_PER_LOOK)
+        if not moved:  # else the next step may follow at once
+            rest = min(took * _REST_PER_LOOK, _LONGEST_REST_S)
+            self._rests[job_id] = jobs.get(connection, job_id).state, began + took + rest
 
     def _reap(self, live: list[int]) -> None:
         with self.database.begin() as connection:
@@ -190,16 +194,18 @@ def _park(connection: sa.Connection, batch_id: int) -> None:
         log.exception("a batch cannot be parked", batch=batch_id)
 
 
-def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> None:
-    """Gather, decide, apply: one job, one transaction, under its row lock."""
+def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> bool:
+    """Gather, decide, apply: one job, one transaction, under its row lock. Whether its state changes."""
     job = jobs.get(connection, job_id, lock=True)
     if job.state in (JobState.RUNNING, JobState.COPIED):
         pronounce(connection, job)
     elif job.state is JobState.CLEANING:
         removals.settle_cleaned(connection, job_id)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    for command in d.decide(snapshot(connection, job, look_at_budget=look_at_budget), now):
+    commands = d.decide(snapshot(connection, job, look_at_budget=look_at_budget), now)
+    for command in commands:
         apply(connection, job, command)
+    return any(isinstance(command, d.To) for command in commands)
 
 
 def pronounce(connection: sa.Connection, job: Job) -> None:

@@ -21,6 +21,7 @@ def purge(database: Database, job_id: int, who: str) -> int:
         if stays is not None:
             raise Refused(f"job {job_id} keeps its batches: {stays}", next_step=f"vecfleet status {job_id}")
         retention.let_go_of_ids(connection, job_id)
+        retention.shorten_verdicts(connection, job_id)
         audit.note(connection, who, "purge", job_id)
     deleted = 0
     while True:

@@ -4,7 +4,7 @@ No retries, chords, ETA, beat or result backend: the job table is the truth and 
 a batch id and its generation; what Flower shows (job, namespace, batch i of n) is in the task's id and arguments' text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from celery import Celery
@@ -30,10 +30,6 @@ TASKS = {
     _K.UNDO: ("vecfleet.undo_batch", "cleanup"),
     _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
 }
-SAME_QUEUE = {
-    kind: frozenset(other for other, (_, its) in TASKS.items() if its == queue) for kind, (_, queue) in TASKS.items()
-}
-"""The kinds that whoever serves a kind's queue serves as well."""
 # A batch that no worker acknowledged this long is handed out again by Redis; the lease makes the duplicate harmless.
 _VISIBILITY_TIMEOUT_S = 3_600
 
@@ -84,6 +80,11 @@ def _broker_from_settings() -> str | None:
 
 
 app = make_app(_broker_from_settings())
+
+
+def kinds_of(queues: Collection[str]) -> frozenset[BatchKind]:
+    """The kinds of batches that whoever serves these queues is woken for."""
+    return frozenset(kind for kind, (_, queue) in TASKS.items() if queue in queues)
 
 
 def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:

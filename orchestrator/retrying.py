@@ -6,17 +6,28 @@ TimedOut, any other Transient             again after a wait that doubles; parke
 TooLarge                                  the batch is split in two; a single record is parked
 NeedsOperator (key, quota, dimension)     the job pauses with the sentence that helps; no attempt is spent
 Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent
+BadPlan (of a newer version than this)    again after a wait that doubles, parked as above: another worker may read it
 anything else                             parked at once: no retry helps
 """
 
 from dataclasses import dataclass
 
-from vecfleet.errors import NeedsOperator, RateLimited, TooLarge, Transient, Unavailable, Unreachable, VecfleetError
+from vecfleet.errors import (
+    BadPlan,
+    NeedsOperator,
+    RateLimited,
+    TooLarge,
+    Transient,
+    Unavailable,
+    Unreachable,
+    VecfleetError,
+)
 
 # With waits of 1, 2, 4 … 60 s this rides out about three minutes beyond what each attempt waits by itself.
 MAX_ATTEMPTS = 8
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
+_OTHER_VERSION_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,9 @@ def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Deci
             return Again(max(_wait(attempts, jitter), error.retry_after or 0), spends_attempt=False)
         case Transient() if attempts < MAX_ATTEMPTS:
             return Again(max(_wait(attempts, jitter), error.retry_after or 0))
+        case BadPlan():
+            # A worker of another version says nothing about this batch either: one of the job's own may be next.
+            return Again(_OTHER_VERSION_WAIT_S * (1 + jitter / 4), spends_attempt=False)
         case _:
             return Park()
 

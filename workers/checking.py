@@ -51,7 +51,7 @@ def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
 def _parts(work: Work) -> Iterator[_Part]:
     dual = work.job.plan.policies.writers == "dual"
     for start in range(0, len(work.lease.copies), _PAGE):
-        with work.database.begin() as connection:
+        with work.database.once() as connection:
             written = checks.written_by(connection, work.lease.copies[start : start + _PAGE], work.target_row.id)
         for copy_id, manifest, tally in written:
             listed = manifests.unpack(manifest)

@@ -134,7 +134,14 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
     place = work.lease.target  # the one of its move, noted with the lease
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
-    to_note = groups.keys() - targets.keys()
+    to_note, to = groups.keys() - targets.keys(), work.move.to
+    if to is not None and to_note == {to}:
+        owner = groups[to][0].owner
+        with work.database.once() as connection:
+            planned = moves.take_planned_target(connection, work.job, work.move, work.lease, owner)
+        if planned is not None:
+            targets[planned.namespace] = planned
+            to_note = set()
     if to_note:
         with work.database.begin() as connection:
             batches.require(connection, work.lease)
@@ -344,15 +351,14 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
 def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -> dict[str, str]:
     """Write the group; returns the refused ids, each with why.
 
-    Before each request, in one transaction: the lease is ours, nobody in the group was erased meanwhile (else the batch
+    Before each request, in one statement: the lease is ours, nobody in the group was erased meanwhile (else the batch
     begins anew, without them), and the write sequence rises.
     """
     subjects = set().union(*(fence.seen(one.source_id) for one in group))
 
     def before() -> None:
-        with work.database.begin() as connection:
-            batches.begin_write(connection, work.lease, target.id)
-            if erasures.fenced(connection, subjects):
+        with work.database.once() as connection:
+            if not batches.begin_write(connection, work.lease, target.id, subjects):
                 raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
         work.sent[target.namespace] = {one.record.id: fence.seen(one.source_id) for one in group}

@@ -21,6 +21,7 @@ from orchestrator.guards import removal_cap
 from orchestrator.ledger import copies
 from orchestrator.model import LISTED_LATE
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
+from vecfleet.stores.base import Kind, Limits
 from workers.fencing import wait_for_erasures
 from workers.work import Work
 
@@ -29,6 +30,7 @@ from workers.work import Work
 _REQUESTS, _REQUEST_SHARE = 4, 0.9
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
 _SAMPLE = 10
+_FLOAT_BYTES = 4
 # Copy batches whose manifests are read at once when a later pass looks for new ids: some thousand ids in memory.
 _MANIFEST_PAGE = 20
 
@@ -113,7 +115,9 @@ class _Listing:
 
         `recorded`: what is on record of this listing, where ids before the bookmark may lack.
         """
-        known, bookmark = _Known(self._work, self._work.job.listings[:-1]), self._last_id
+        # Of a source without batches nothing is known yet: they are made by who holds its lease.
+        known = _Known(self._work, self._work.job.listings[:-1] if self._work.move.batches else ())
+        bookmark = self._last_id
         for ids, page_token in _pages(self._work, self._work.move.source, token):
             self.found_any = self.found_any or bool(ids)
             if recorded is not None and bookmark is not None:
@@ -123,7 +127,7 @@ class _Listing:
             fresh = [record_id for record_id in fresh if record_id not in known]
             if not fresh:
                 continue
-            self._size = self._size or _batch_size(self._work, fresh)
+            self._size = self._size or _batch_size(self._work, fresh, are_all=page_token is None)
             self._waiting += fresh
             self._last_id = fresh[-1]
             self.listed += len(fresh)
@@ -142,7 +146,7 @@ class _Listing:
     def rest(self) -> Rest:
         """What waits, though it fills no batch."""
         if self._late and self._size is None:
-            self._size = _batch_size(self._work, self._late)
+            self._size = _batch_size(self._work, self._late, are_all=False)
         return Rest(_runs(self._waiting, self._size or 1), _runs(self._late, self._size or 1))
 
     def record(self, token: str | None) -> None:
@@ -168,7 +172,7 @@ class _Known:
 def _ids_of_pass(work: Work, listed_in: int) -> Iterator[str]:
     after: str | None = None
     while True:
-        with work.database.begin() as connection:
+        with work.database.once() as connection:
             rows = copies.manifest_page(connection, work.move.id, listed_in, after, _MANIFEST_PAGE)
         for first_id, manifest in rows:
             after = first_id
@@ -204,17 +208,29 @@ def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list
     yield sorted(set(read_ids(root, file, namespace)), key=str.encode), None
 
 
-def _batch_size(work: Work, ids: Sequence[str]) -> int:
-    """How many records of the size of these fill a batch."""
-    limits = work.target.index.limits
+def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
+    """How many records of the size of these fill a batch. Where `are_all` of them fit even if each were as large as a
+    record may be, as in a small namespace, their size is not asked for.
+    """
+    index = work.target.index
+    limits = index.limits
+    if are_all and index.info.kind is Kind.DENSE:
+        largest = _FLOAT_BYTES * (index.info.dimension or 0) + limits.metadata_bytes + limits.id_chars
+        surely = _fitting(limits, largest)
+        if len(ids) <= surely:
+            return surely
     sizes = []
     for record in work.source.fetch(work.move.source, ids[:_SAMPLE]).values():
         with suppress(BadRequest):  # one that cannot be written: its copying parks it
             sizes.append(work.target.index.request_bytes(record))
     if not sizes:
         return limits.fetch_ids
-    mean = sum(sizes) / len(sizes)
-    fitting = int(limits.upsert_bytes * _REQUEST_SHARE / mean)
+    return _fitting(limits, sum(sizes) / len(sizes))
+
+
+def _fitting(limits: Limits, size: float) -> int:
+    """How many records of so many bytes fill a batch."""
+    fitting = int(limits.upsert_bytes * _REQUEST_SHARE / size)
     return max(1, min(_REQUESTS * fitting, limits.upsert_records))
 
 

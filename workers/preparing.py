@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from orchestrator.ledger import batches, erasures, moves
 from orchestrator.model import Target
 from vecfleet.digests import Tally
+from vecfleet.stores.base import Dated
 from workers.fencing import drop_if_empty, subjects_of
 from workers.work import Later, Work
 
@@ -34,6 +35,8 @@ def prepare(work: Work, target: Target) -> Target:
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"
     held = _note_held(work, target) if foreign else Tally()
+    if foreign:
+        _require_fresh(work, target)
     with work.database.begin() if held.count else work.database.once() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
 
@@ -41,6 +44,19 @@ def prepare(work: Work, target: Target) -> Target:
 def _require_not_erased(connection: sa.Connection, target: Target) -> None:
     if erasures.fenced(connection, subjects_of(target.namespace)):
         raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
+
+
+def _require_fresh(work: Work, target: Target) -> None:
+    """What a namespace lists that was there is believed to be all once the freshness wait is over: from then on other
+    ids are ours to write. Not asked where another worker has answered for it by now, which may have made it; nor of a
+    store that does not lag.
+    """
+    if isinstance(work.target.index, Dated):
+        return
+    with work.database.once() as connection:
+        by_now = moves.target(connection, target.id)
+    if not by_now.prepared:
+        work.look_again(f"{target.namespace} was there, and may not list all that it holds yet", often=False)
 
 
 def _note_held(work: Work, target: Target) -> Tally:

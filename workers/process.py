@@ -1,7 +1,7 @@
 """What one worker process keeps: connections, open indexes, leases. Built on first use, after a fork."""
 
+import gc
 import os
-import socket
 import threading
 import uuid
 from functools import cache
@@ -11,13 +11,17 @@ import sqlalchemy as sa
 from migrations.routing import Router
 from orchestrator.bootstrap import Fleet
 from orchestrator.counters import Counters
-from orchestrator.ledger import jobs
+from orchestrator.ledger import jobs, orphans
 from orchestrator.model import Job, Lease
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
 from workers.holding import Holder
 from workers.pace import Pace
+
+# A batch of 250 records makes some thousands of objects and leaves none behind; by Python's own 700 each would be
+# looked through several times while it is worked on.
+_OBJECTS_PER_COLLECTION = 10_000
 
 leaving = threading.Event()
 """Set once this process was told to stop and its grace is over: no request is begun, and batches go back."""
@@ -49,7 +53,7 @@ class Process:
         self.database = fleet.database
         self.pace = Pace(fleet.settings.redis_url.get_secret_value())
         self.counters = Counters(fleet.settings.redis_url.get_secret_value())
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = orphans.owner_of(os.getpid()) + uuid.uuid4().hex[:8]
         times = self.settings.lease_seconds, self.settings.heartbeat_seconds
         self.holder = Holder(self.database, self.owner, *times, leaving)
         self._indexes: dict[tuple[str, str], Index] = {}
@@ -96,7 +100,11 @@ _building = threading.Lock()
 
 @cache
 def _process(pid: int) -> Process:
-    return Process(Fleet(Settings.load(), keeps_plans=True))
+    made = Process(Fleet(Settings.load(), keeps_plans=True))
+    # What is there by now stays, and records have no cycles: to look through either again and again is for nothing.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
+    return made
 
 
 def process() -> Process:

@@ -6,19 +6,20 @@ it raises the write sequence of the targets it may have written to meanwhile, so
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
+import sqlalchemy as sa
 import structlog
 
 from orchestrator import late_writes, retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Finding, Job, Lease
-from orchestrator.queue import SAME_QUEUE
+from orchestrator.queue import kinds_of
 from orchestrator.retrying import Again, Park, PauseJob, Split
-from orchestrator.states import JOB_PAUSABLE, BatchKind
-from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
+from orchestrator.states import JOB_PAUSABLE, QUEUES, BatchKind
+from vecfleet.errors import BadInput, BadPlan, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import asking, checking, cleaning, copying, fencing, listing, surveying, undoing
 from workers.holding import Held, Leaving
@@ -28,31 +29,62 @@ from workers.work import Fenced, Later, NotProven, NotWhole, Work
 
 # A wake-up costs a worker some milliseconds, which is as much as the batch of a small namespace: it is worth so many
 # records. Not more, for what a task does after its first batch, Flower does not show; nor longer, for other jobs wait
-# for its thread.
+# for its thread: long enough for some batches where sixteen threads share two cores, each a quarter of a second.
 _WORTH_A_WAKE_UP = 1_000
-_LONG_ENOUGH_S = 0.5
+_LONG_ENOUGH_S = 2.0
 
 log = structlog.get_logger("vecfleet.worker")
 
 
-def run(process: Process, batch_id: int, generation: int) -> None:
-    """Work one wake-up, and where that was soon done, further batches that its queue would have brought.
+def run(process: Process, batch_id: int, generation: int, queues: Collection[str] = QUEUES) -> None:
+    """Work one wake-up, and where that was soon done, further batches that the `queues` it serves would have brought.
 
     A stale one is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease, and
     nothing else is shared. Dies between two batches: the dispatcher sends what is due.
     """
-    began, records = time.monotonic(), 0
-    with process.database.once() as connection:
-        lease = leasing.lease(connection, batch_id, generation, process.owner, process.settings.lease_seconds)
-        job = process.job(connection, lease) if lease is not None else None
-    while lease is not None and job is not None and _work_on(process, lease, job):
+    began, records, kinds = time.monotonic(), 0, kinds_of(queues)
+    seconds = process.settings.lease_seconds
+    taken = _taken(process, lambda one: leasing.lease(one, batch_id, generation, process.owner, seconds))
+    if taken is not None and taken[0].kind is not BatchKind.COPY:
+        kinds -= {BatchKind.COPY}  # those follow each other, and who was woken for one: else Flower would show none
+    while taken is not None and _work_on(process, *taken):
+        lease, job = taken
         records += _records(lease)
         if process.is_ending or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
             return
+        taken = _taken(process, lambda one, of=job.id: leasing.lease_next(one, of, kinds, process.owner, seconds))  # type: ignore[misc]
+
+
+def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> tuple[Lease, Job] | None:
+    """A lease and its job; None where there is none. Where another version made the job the batch goes back."""
+    lease = None
+    try:
         with process.database.once() as connection:
-            kinds = SAME_QUEUE[lease.kind]
-            lease = leasing.lease_next(connection, job.id, kinds, process.owner, process.settings.lease_seconds)
-            job = process.job(connection, lease) if lease is not None else None
+            lease = take(connection)
+            return (lease, process.job(connection, lease)) if lease is not None else None
+    except BadPlan as error:
+        assert lease is not None, "it is the job of a lease that cannot be read"
+        _give_back(process, lease, error)
+        return None
+
+
+def _give_back(process: Process, lease: Lease, error: BadPlan) -> None:
+    """While a fleet is brought to a new version, another worker may read what this one cannot."""
+    name, text = retrying.explain(error)
+    log.error("this worker cannot read the plan of a job", job=lease.job_id, batch=lease.id, why=text)
+    decision = retrying.decide(error, attempts=lease.attempts, size=1, jitter=random.random())
+    assert isinstance(decision, Again), "whoever cannot read a job decides nothing about its batches"
+    with process.database.begin() as connection:
+        batches.again(
+            connection,
+            lease,
+            after_seconds=decision.after_seconds,
+            error_class=name,
+            error_text=text,
+            usage=Usage(),
+            busy_ms=0,
+            spend_attempt=decision.spends_attempt,
+        )
 
 
 def _records(lease: Lease) -> int:
@@ -145,7 +177,7 @@ def _copy(work: Work, busy_ms: Busy) -> None:
 def _check(step: Callable[[Work], tuple[dict[str, object], list[Finding]]]) -> Callable[[Work, Busy], None]:
     def run_check(work: Work, busy_ms: Busy) -> None:
         found, findings = step(work)
-        with work.database.begin() as connection:
+        with work.database.begin() if findings else work.database.once() as connection:
             checks.finish(connection, work.lease, found, findings, work.usage, busy_ms())
 
     return run_check

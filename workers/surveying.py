@@ -71,7 +71,7 @@ class _Progress:
 def survey_target(work: Work) -> tuple[dict[str, Any], list[Finding]]:
     """What is listed, apart from records that were there before the job: those are not ours to count."""
     target = work.target_row
-    with work.database.begin() as connection:
+    with work.database.once() as connection:
         expected = checks.expected_ids_of(connection, target.id)
     before = Tally(target.held_before, target.held_before_digest)
     progress = _Progress.of(work.lease.found)

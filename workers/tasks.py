@@ -26,7 +26,7 @@ def _leave(**_: object) -> None:
 
 def _work(batch_id: int, generation: int) -> None:
     """Work one batch; safe to repeat."""
-    run(process(), batch_id, generation)
+    run(process(), batch_id, generation, celery.amqp.queues.consume_from)
 
 
 for name, _ in TASKS.values():  # whoever sends a wake-up names its queue

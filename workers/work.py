@@ -121,12 +121,15 @@ class Work:
         tally = next((one for one in self.tallies if one.target_id == target_id), None)
         return manifests.select_digests(self.ids, tally.members, tally.record_digests) if tally else {}
 
-    def look_again(self, why: str) -> None:
-        """Raise Later until the freshness wait is over: reads lag, and a difference counts only after it."""
+    def look_again(self, why: str, *, often: bool = True) -> None:
+        """Raise Later until the freshness wait is over: reads lag, and a difference counts only after it.
+
+        Not `often`: once, at its end.
+        """
         left = self.settings.freshness_wait_seconds - self.lease.age_seconds
         if left > 0:
             # Look often at first, for most lag is short, and a last time when the wait is over.
-            wait = min(left, max(0.5, self.lease.age_seconds))
+            wait = min(left, max(0.5, self.lease.age_seconds)) if often else left
             self.counters.note(counters.FRESHNESS_WAITS)
             self.counters.note(counters.FRESHNESS_WAIT_MS, int(wait * 1_000))
             raise Later(wait, why)

@@ -4,13 +4,14 @@ The fence is state + generation: a batch's generation rises each time it returns
 once per generation. A worker that lost its lease (frozen, cut off) finds the fence shut and records nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import tables as t
+from orchestrator.ledger import erasures
 from orchestrator.model import Lease, Wakeup
 from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
 from vecfleet.stores.base import Usage
@@ -99,7 +100,8 @@ _MINE = sa.and_(
 )
 
 
-def _mine(lease: Lease) -> dict[str, Any]:
+def mine(lease: Lease) -> dict[str, Any]:
+    """The parameters of `HELD`."""
     return {"batch": lease.id, "of": lease.generation}
 
 
@@ -111,17 +113,31 @@ _COST = {
     "busy_ms": _B.busy_ms + sa.bindparam("cost_busy_ms", type_=sa.BigInteger),
 }
 _LET_GO = sa.update(t.batch).where(_MINE).values(lease_owner=None, lease_until=None, **_COST).returning(_B.id)
-_DONE = _LET_GO.values(
+DONE = _LET_GO.values(
     state=BatchState.DONE.value, done_at=_NOW, found=sa.bindparam("found"), error_class=None, error_text=None
 )
 _HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
-_HELD = _HOLD.cte("held")
-_RAISE = (
-    sa.update(t.target)
-    .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source", sa.select(_HELD.c.id).exists())
-    .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
-    .returning(t.target.c.id)
-)
+HELD = _HOLD.cte("held")
+"""The batch's row, locked, while its lease is ours: for statements that do something only then, told by `mine`."""
+
+
+def _raising() -> sa.Select[bool, bool, bool]:
+    erased = erasures.FENCED.cte("erased")
+    held, erasing = sa.select(HELD.c.id), sa.select(erased.c.subject)
+    raised = (
+        sa.update(t.target)
+        .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source")
+        .where(held.exists(), ~erasing.exists())
+        .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
+        .returning(t.target.c.id)
+        .cte("raised")
+    )
+    return sa.select(
+        held.exists().label("held"), erasing.exists().label("erased"), sa.select(raised.c.id).exists().label("raised")
+    )
+
+
+_RAISE = _raising()
 
 
 def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
@@ -134,10 +150,14 @@ def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
     }
 
 
+def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> dict[str, Any]:
+    """The parameters of `DONE`."""
+    return {**mine(lease), **_cost(usage, busy_ms), "found": found}
+
+
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
     """The batch's work is done: leave the leased state through the fence. Raises Fenced."""
-    values = {**_mine(lease), **_cost(usage, busy_ms), "found": found}
-    if connection.execute(_DONE, values).one_or_none() is None:
+    if connection.execute(DONE, ending(lease, found, usage, busy_ms)).one_or_none() is None:
         raise Fenced
 
 
@@ -147,13 +167,13 @@ def settle(
     """Leave the leased state through the fence, adding what the attempt cost. Raises Fenced."""
     back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
     query = _LET_GO.values(state=state, done_at=_NOW if state is BatchState.DONE else None, **back, **values)
-    if connection.execute(query, {**_mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
+    if connection.execute(query, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
         raise Fenced
 
 
 def require(connection: sa.Connection, lease: Lease) -> None:
     """Raise Fenced unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
-    if connection.execute(_HOLD, _mine(lease)).one_or_none() is None:
+    if connection.execute(_HOLD, mine(lease)).one_or_none() is None:
         raise Fenced
 
 
@@ -167,13 +187,18 @@ def size_of(connection: sa.Connection, batch_id: int) -> int:
     return size
 
 
-def begin_write(connection: sa.Connection, lease: Lease, target_id: int) -> None:
-    """Before an upsert, in one statement: the lease is ours, and the target's write sequence rises.
+def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:
+    """Before an upsert, in one statement: the lease is ours, none of the subjects was erased, and the target's write
+    sequence rises. False where one was erased.
 
+    An erasure that this statement does not see yet was committed after it began, and looks for leases in a transaction
+    after that one: it finds this lease, and waits for its end.
     Raises Fenced; also where readers were moved to the target since the batch was leased.
     """
-    if connection.execute(_RAISE, {**_mine(lease), "target": target_id}).one_or_none() is None:
+    row = connection.execute(_RAISE, {**mine(lease), "target": target_id, "wanted": sorted(subjects)}).one()
+    if not row.raised and not (row.held and row.erased):
         raise Fenced
+    return bool(row.raised)
 
 
 def again(

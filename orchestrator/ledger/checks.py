@@ -23,6 +23,13 @@ CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
 CHECKED_AT_ONCE = 1_000
 # Questions of one batch: a minute of slow answers, and little to repeat where its worker dies.
 ASKED_AT_ONCE = 25
+_ENDED = batches.DONE.cte("ended")
+_FINISH = (
+    sa.update(t.target)
+    .where(_T.id == sa.bindparam("of_target"), sa.select(_ENDED.c.id).exists())
+    .values(open_checks=_T.open_checks - 1)
+    .returning(_T.id)
+)
 
 
 def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
@@ -142,11 +149,15 @@ def finish(
     usage: Usage,
     busy_ms: int,
 ) -> None:
-    """What a check batch found; `findings` are those that it did not note itself. Raises Fenced."""
+    """What a check batch found; `findings` are those that it did not note itself. Raises Fenced.
+
+    One statement where there are none, which needs no transaction around it.
+    """
     assert lease.target_id is not None
-    batches.done(connection, lease, found, usage, busy_ms)
+    values = batches.ending(lease, found, usage, busy_ms) | {"of_target": lease.target_id}
+    if connection.execute(_FINISH, values).one_or_none() is None:
+        raise batches.Fenced
     differences.note(connection, lease.target_id, lease.id, findings)
-    connection.execute(sa.update(t.target).where(_T.id == lease.target_id).values(open_checks=_T.open_checks - 1))
 
 
 def written_by(

@@ -27,6 +27,24 @@ _ADD_COUNTS = (
     .returning(_M.open_batches, _M.listed_all)
 )
 
+_MARK = (
+    sa.update(t.move)
+    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.HELD.c.id).exists())
+    .values(
+        batches=_M.batches + sa.bindparam("more_batches", type_=sa.Integer),
+        open_batches=_M.open_batches + sa.bindparam("more_batches", type_=sa.Integer),
+        listed=_M.listed + sa.bindparam("more_listed", type_=sa.BigInteger),
+        page_token=sa.bindparam("token", type_=sa.Text),
+        listed_all=sa.bindparam("complete", type_=sa.Boolean),
+        last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
+        state=sa.case(
+            (sa.and_(sa.bindparam("complete", type_=sa.Boolean), _M.state == MoveState.LISTING), MoveState.COPYING),
+            else_=_M.state,
+        ),
+    )
+    .returning(_M.id, _M.batches, _M.open_batches)
+)
+
 
 def add_listed(
     connection: sa.Connection,
@@ -41,21 +59,18 @@ def add_listed(
 
     A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
     """
-    batches.require(connection, lease)
-    values: dict[str, Any] = {
-        "batches": _M.batches + len(runs),
-        "open_batches": _M.open_batches + len(runs),
-        "listed": _M.listed + sum(len(ids) for ids in runs),
-        "page_token": page_token,
-        "listed_all": complete,
+    values = {
+        **batches.mine(lease),
+        "of_move": lease.move_id,
+        "more_batches": len(runs),
+        "more_listed": sum(len(ids) for ids in runs),
+        "token": page_token,
+        "complete": complete,
+        "last": runs[-1][-1] if runs else None,
     }
-    if runs:
-        values["last_id"] = runs[-1][-1]
-    if complete:
-        values["state"] = sa.case((_M.state == MoveState.LISTING, MoveState.COPYING), else_=_M.state)
-    move = connection.execute(
-        sa.update(t.move).where(_M.id == lease.move_id).values(**values).returning(_M.id, _M.batches, _M.open_batches)
-    ).one()
+    move = connection.execute(_MARK, values).one_or_none()
+    if move is None:
+        raise batches.Fenced
     rows = [
         {
             "job_id": lease.job_id,

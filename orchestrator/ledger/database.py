@@ -45,9 +45,11 @@ class Database:
             max_overflow=pool_size,
             hide_parameters=True,  # a failed statement's parameters hold ids and plans; they belong in no log
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": f"{_options_of(url)} {options}".strip()},
+            # Transactions are begun here, below, and not by the driver: a pool whose connections serve `once` as well
+            # would switch the driver back and forth at each, which costs as much as a small statement.
+            isolation_level="AUTOCOMMIT",
         )
-
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        sa.event.listen(self.engine, "begin", _begin)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -65,11 +67,18 @@ class Database:
 
         For steps that are one statement. Raises Unreachable as `begin` does.
         """
-        with _known_errors(), self._autocommit.connect() as connection:
-            yield connection
+        with _known_errors(), self.engine.connect() as connection:
+            yield connection.execution_options(each_its_own=True)
 
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Also for who takes the engine itself, unless they ask for none. The driver commits it, or rolls it back."""
+    options = connection.get_execution_options()
+    if not options.get("each_its_own") and options.get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN")
 
 
 def _options_of(url: str) -> str:

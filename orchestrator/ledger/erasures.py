@@ -13,7 +13,7 @@ from vecfleet.errors import NotFound
 
 _NOW = sa.func.clock_timestamp()
 _E, _B = t.erasure.c, t.batch.c
-_FENCED = sa.select(_E.subject).where(
+FENCED = sa.select(_E.subject).where(
     _E.subject == sa.any_(sa.bindparam("wanted", type_=ARRAY(sa.Text))), _E.lifted_at.is_(None)
 )
 # Erasures take seconds, a thousand namespaces ten. One without a certificate for so long ended without one.
@@ -80,7 +80,7 @@ def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:
     """Which of these tenants were erased and did not come back."""
     if not subjects:
         return set()
-    return set(connection.execute(_FENCED, {"wanted": sorted(subjects)}).scalars())
+    return set(connection.execute(FENCED, {"wanted": sorted(subjects)}).scalars())
 
 
 def certify(connection: sa.Connection, number: int, who: str, certificate: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import IntegrityError
 
@@ -15,8 +16,8 @@ from migrations.routing import Owner, Ownership
 from orchestrator import tables as t
 from orchestrator.model import Job, index_from_json, index_to_json
 from orchestrator.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
-from vecfleet import names
-from vecfleet.errors import NotFound, Refused
+from vecfleet import __version__, names
+from vecfleet.errors import BadPlan, NotFound, Refused
 from vecfleet.stores.base import IndexInfo
 
 _NOW = sa.func.clock_timestamp()
@@ -203,7 +204,10 @@ _plans_lock = threading.Lock()
 
 
 def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
-    """The job. `lock` holds its row until the transaction ends, so that decisions on it happen one at a time."""
+    """The job. `lock` holds its row until the transaction ends, so that decisions on it happen one at a time.
+
+    Raises NotFound, and BadPlan where another version made its plan.
+    """
     query = sa.select(*_COLUMNS).where(t.job.c.id == job_id)
     row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     if row is None:
@@ -241,7 +245,14 @@ def _plan(connection: sa.Connection, job_id: int, digest: str) -> Plan:
         if digest in _plans:
             _plans.move_to_end(digest)
             return _plans[digest]
-    plan = Plan.model_validate(connection.execute(sa.select(t.job.c.plan).where(t.job.c.id == job_id)).scalar_one())
+    body = connection.execute(sa.select(t.job.c.plan).where(t.job.c.id == job_id)).scalar_one()
+    try:
+        plan = Plan.model_validate(body)
+    except ValidationError as error:
+        raise BadPlan(
+            f"this version of vecfleet ({__version__}) cannot read the plan of job {job_id}",
+            next_step="another version made it: bring what runs here to that version",
+        ) from error
     with _plans_lock:
         _plans[digest] = plan
         while len(_plans) > _PLANS_KEPT:

@@ -58,10 +58,11 @@ def _next_due() -> list[Any]:
         .where(_B.job_id == sa.bindparam("job"), sa.or_(*(_is(_B.state, state) for state in sorted(BATCH_IN_FLIGHT))))
         .scalar_subquery()
     )
+    # By the job's number and not by a join: the index of what is ready then gives the first, and no other is read.
+    state, window = (sa.select(column).scalar_subquery() for column in (live.c.state, live.c.batch_window))
     due = (
         sa.select(_B.id)
-        .join(live, live.c.id == _B.job_id)
-        .where(_is(_B.state, BatchState.READY), _workable(live.c.state), at_work < live.c.batch_window)
+        .where(_B.job_id == sa.bindparam("job"), _is(_B.state, BatchState.READY), _workable(state), at_work < window)
         .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
         .order_by(_B.seq, _B.id)
         .limit(1)
@@ -124,6 +125,10 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
 
 
 _TAKE, _TAKE_NEXT = _taking(_woken()), _taking(_next_due())
+# Where in a row the columns of the move begin, and after them those of the target.
+_MOVES, _TARGETS = _M.keys(), _T.keys()
+_MOVE_AT = len(_TAKE.selected_columns) - len(_MOVES) - len(_TARGETS)
+_TARGET_AT = _MOVE_AT + len(_MOVES)
 
 
 def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
@@ -145,11 +150,10 @@ def _take(
     row = connection.execute(query, {**which, "owner": owner, "seconds": seconds}).one_or_none()
     if row is None:
         return None
-    parts: dict[str, dict[str, Any]] = {"move": {}, "target": {}}
-    for name, value in row._mapping.items():
-        part, dot, column = name.partition(".")
-        if dot:
-            parts[part][column] = value
+    move, target = (
+        dict(zip(_MOVES, row[_MOVE_AT:_TARGET_AT], strict=True)),
+        dict(zip(_TARGETS, row[_TARGET_AT:], strict=True)),
+    )
     return Lease(
         id=row.id,
         job_id=row.job_id,
@@ -170,7 +174,7 @@ def _take(
         age_seconds=float(row.age),
         until_monotonic=asked + seconds,
         job_version=row.job_version,
-        move=None if parts["move"]["id"] is None else moves.from_columns(parts["move"]),
-        target=None if parts["target"]["id"] is None else moves.target_from_columns(parts["target"]),
+        move=None if move["id"] is None else moves.from_columns(move),
+        target=None if target["id"] is None else moves.target_from_columns(target),
         found=row.found,
     )

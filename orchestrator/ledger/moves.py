@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from migrations.routing import Owner
 from orchestrator import tables as t
-from orchestrator.ledger import jobs
+from orchestrator.ledger import batches, jobs
 from orchestrator.model import Job, Lease, Move, Target
 from orchestrator.states import MOVE_EDGES, BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
@@ -91,16 +91,15 @@ def settle_if_done(connection: sa.Connection, move_id: int) -> None:
     )
 
 
-def _ensuring() -> sa.Select[Any]:
-    made = (
-        insert(t.target)
-        .values(
-            {name: sa.bindparam(f"its_{name}") for name in ("job_id", "namespace", "creator", "twin", "checks_ids")}
-        )
-        .on_conflict_do_nothing()
-        .returning(t.target)
-        .cte("made")
-    )
+_ITS = {name: sa.bindparam(f"its_{name}", type_=t.target.c[name].type) for name in ("job_id", "namespace", "creator")}
+_ITS |= {name: sa.bindparam(f"its_{name}", type_=t.target.c[name].type) for name in ("twin", "checks_ids")}
+
+
+def _ensuring(if_there: Any = None) -> sa.Select[Any]:
+    """A target and its tie to a move, unless it is there already; only `if_there` is a row of that."""
+    its = sa.select(*_ITS.values())
+    new = insert(t.target).from_select(list(_ITS), its if if_there is None else its.select_from(if_there))
+    made = new.on_conflict_do_nothing().returning(t.target).cte("made")
     tied = (
         insert(t.move_target)
         .from_select(["move_id", "target_id"], sa.select(sa.bindparam("by_move", type_=sa.BigInteger), made.c.id))
@@ -113,14 +112,42 @@ def _ensuring() -> sa.Select[Any]:
 _ENSURE = _ensuring()
 
 
-def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: str, owner: Owner | None) -> Target:
-    """The target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
+def _taking_planned() -> sa.Select[Any]:
+    ensured = _ensuring(batches.HELD)
+    made = ensured.selected_columns.id.table
+    new = sa.select(made.c.id)
+    noted = (
+        sa.update(t.batch)
+        .where(t.batch.c.id == sa.bindparam("batch"), new.exists())  # made only where the batch is held
+        .values(
+            targets=sa.func.array_append(
+                sa.func.coalesce(t.batch.c.targets, sa.text("'{}'::bigint[]")), new.scalar_subquery()
+            )
+        )
+        .cte("noted")
+    )
+    return ensured.add_cte(noted)
 
-    Raises Refused where another live job holds the namespace.
+
+_TAKE_PLANNED = _taking_planned()
+
+
+def take_planned_target(
+    connection: sa.Connection, job: Job, move: Move, lease: Lease, owner: Owner | None
+) -> Target | None:
+    """The first batch of a move to one place puts that place on record, and in its own row, in one statement.
+
+    None where it is there already, or the lease is not ours any more: nothing is changed then. It was claimed by
+    `apply`. Every later batch is given it with its lease.
     """
-    if namespace != move.to:  # a planned target is claimed by `apply`
-        jobs.claim(connection, job.id, job.target.host, [namespace], "target")
-    values = {
+    assert move.to is not None, "a move to anywhere has no planned target"
+    values = _target_values(job, move, move.to, owner) | batches.mine(lease)
+    row = connection.execute(_TAKE_PLANNED, values).one_or_none()
+    return None if row is None else _target(row)
+
+
+def _target_values(job: Job, move: Move, namespace: str, owner: Owner | None) -> dict[str, Any]:
+    return {
         "its_job_id": job.id,
         "its_namespace": namespace,
         "its_creator": owner.creator if owner else None,
@@ -128,7 +155,16 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
         "its_checks_ids": job.plan.may_share(namespace),
         "by_move": move.id,
     }
-    row = connection.execute(_ENSURE, values).one_or_none()
+
+
+def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: str, owner: Owner | None) -> Target:
+    """The target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
+
+    Raises Refused where another live job holds the namespace.
+    """
+    if namespace != move.to:  # a planned target is claimed by `apply`
+        jobs.claim(connection, job.id, job.target.host, [namespace], "target")
+    row = connection.execute(_ENSURE, _target_values(job, move, namespace, owner)).one_or_none()
     if row is None:  # another move, or another batch of this one, was first
         row = connection.execute(
             sa.select(t.target).where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)

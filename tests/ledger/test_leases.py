@@ -10,7 +10,7 @@ from job_table import LEASE_S, JobTable, plan_of, planned
 
 from orchestrator import services
 from orchestrator import tables as t
-from orchestrator.ledger import batches
+from orchestrator.ledger import batches, orphans
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease, Wakeup
@@ -50,6 +50,42 @@ def test_of_two_workers_racing_for_a_wake_up_one_wins(table: JobTable, wakeup: W
     assert len(won) == 1
     assert table.row(wakeup.batch_id).attempts == 1
     assert table.row(wakeup.batch_id).lease_owner.startswith("worker-")
+
+
+def test_leases_of_a_process_that_is_dead_end_with_its_last_request_and_nobody_elses_do(database: Database) -> None:
+    # Given three workers with a lease each, of which the first two are in one process
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t")))
+    table.listed({"s": TEN[:4]})
+    pid, another = 4_711, 47_110
+    owners = [f"{orphans.owner_of(pid)}a", f"{orphans.owner_of(pid)}b", f"{orphans.owner_of(another)}a"]
+    first, second, living = (
+        table.lease(wakeup, owner) for wakeup, owner in zip(table.dispatch(3), owners, strict=True)
+    )
+    assert first and second and living
+    soon, late = sa.text("clock_timestamp() + interval '5 s'"), sa.text("clock_timestamp() + interval '30 s'")
+    table.set_batch(second.id, lease_until=soon)
+
+    # When that process is known to be dead, and requests take no longer than 20 s
+    with table.begin() as connection:
+        assert orphans.shorten(connection, pid, 20.0) == 1
+        assert orphans.shorten(connection, pid, 20.0) == 0
+
+    # Then no lease ends before its last request must have, none later than it would have, and the living keeps its own
+    with table.begin() as connection:
+        query = sa.select(t.batch.c.id, t.batch.c.lease_until < late, t.batch.c.lease_until > soon)
+        ends = {batch_id: (sooner, not_at_once) for batch_id, sooner, not_at_once in connection.execute(query)}
+    assert (ends[first.id], ends[second.id], ends[living.id]) == ((True, True), (True, False), (False, True))
+
+
+def test_a_process_of_another_container_with_the_same_name_and_pid_keeps_its_leases(
+    table: JobTable, wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = table.lease(wakeup, f"{orphans.owner_of(4_711)}a")
+    assert lease is not None
+    monkeypatch.setattr(orphans, "_where_pids_count", lambda: "another.1:")
+    with table.begin() as connection:
+        assert orphans.shorten(connection, 4_711, 1.0) == 0
 
 
 def test_a_stale_wake_up_is_a_no_op(table: JobTable, wakeup: Wakeup) -> None:

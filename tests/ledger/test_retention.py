@@ -7,10 +7,11 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from stages import a_job, rolling_back, verified
 
-from orchestrator import late_writes, purging, services
+from orchestrator import late_writes, purging, reports, services
 from orchestrator import tables as t
 from orchestrator.ledger import audit, evidence, reads, retention
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.differences import Since
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind, JobState, MoveState
 from vecfleet.errors import Refused
@@ -53,6 +54,13 @@ def rows(table: JobTable, name: str) -> int:
         return int(connection.execute(sa.text(f"SELECT count(*) FROM {name}")).scalar_one())
 
 
+def told(table: JobTable) -> tuple[reports.Verdicts, Since]:
+    """What a report says of the targets."""
+    with table.begin() as connection:
+        since = reads.reading(connection, table.job_id, namespaces=0).since
+    return reports.verdicts(table.targets.values()), since
+
+
 def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(database: Database) -> None:
     # Given a job that was cleaned up a month ago
     table = cleaned(database, "a", "b", "c")
@@ -80,6 +88,38 @@ def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(datab
         assert audit.walk(connection).broken is None
         assert audit.of_job(connection, table.job_id, 1)[0].action == "purge"
     assert {move.state for move in table.moves.values()} == {MoveState.CLEANED}
+
+
+def test_a_verdict_keeps_what_it_says_and_says_it_once(database: Database) -> None:
+    # Given a job that was cleaned up a month ago: one target equal, one where readers changed something since
+    table = cleaned(database, "a", "b")
+    aged(table)
+    with table.begin() as connection:
+        changed_since = {"authority": "target", "verdict": {**(table.targets["t-b"].verdict or {}), "different": 2}}
+        connection.execute(sa.update(t.target).where(t.target.c.namespace == "t-b").values(**changed_since))
+    before = told(table)
+
+    # When it is purged, twice
+    purging.purge(database, table.job_id, WHO)
+    purging.purge(database, table.job_id, WHO)
+
+    # Then each says how far it was proven, how much, and what it was; and the report is the same
+    equal, changed = (table.targets[name].verdict for name in ("t-a", "t-b"))
+    assert equal is not None and changed is not None
+    assert equal.keys() == {"level", "expected", "digest", "reason"}
+    assert (equal["level"], equal["expected"], equal["reason"]) == ("content", 2, "2 records read back and equal")
+    assert changed.keys() == equal.keys() | {"different"} and changed["different"] == 2
+    assert told(table) == before
+
+
+def test_a_verdict_that_something_differs_is_kept_whole(database: Database) -> None:
+    table = cleaned(database, "a")
+    aged(table)
+    with table.begin() as connection:
+        connection.execute(sa.update(t.target).values(check_state="mismatched"))
+    whole = table.targets["t-a"].verdict
+    purging.purge(database, table.job_id, WHO)
+    assert table.targets["t-a"].verdict == whole
 
 
 def test_a_purge_that_was_cut_short_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

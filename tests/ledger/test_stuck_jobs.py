@@ -178,3 +178,20 @@ def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis
     with table.begin() as connection:
         assert "cannot advance it" in (jobs.reason_of(connection, table.job_id) or "")
     assert [row for row in other.rows() if row.state in ("ready", "dispatched")]
+
+
+def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: Database, redis_url: str) -> None:
+    """A look at 12,000 namespaces takes a while, and then it rests: not from somebody who says `pause`."""
+    # Given a dispatcher that has looked at a running job, and rests from it for long
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    working.tick()
+    assert table.job.state is JobState.RUNNING
+    working._rests[table.job_id] = JobState.RUNNING, float("inf")
+    working.tick()
+    # When somebody pauses it
+    services.pause(database, table.job_id, "ana")
+    working.tick()
+    # Then it is
+    assert table.job.state is JobState.PAUSED

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger.database import Database
 from orchestrator.model import Wakeup
+from orchestrator.queue import TASKS
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Store, Usage, Written
@@ -120,7 +121,7 @@ class Worker:
     def _work(self) -> None:
         self._here.worker = self
         try:
-            running.run(self._process, self.wakeup.batch_id, self.wakeup.generation)
+            running.run(self._process, self.wakeup.batch_id, self.wakeup.generation, [TASKS[self.wakeup.kind][1]])
         except Died:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the machine, which judges it

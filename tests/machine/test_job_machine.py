@@ -249,7 +249,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "a write that voids no verdict": (
         batches,
         "begin_write",
-        lambda connection, lease, _: batches.require(connection, lease),
+        lambda connection, lease, *_: batches.require(connection, lease) or True,
         _verified,
     ),
     "a late write that nobody hears of": (running, "_note_late_writes", lambda _: None, _writes_after_a_roll_back),

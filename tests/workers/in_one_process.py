@@ -14,6 +14,7 @@ from migrations.plan import PlannedMove
 from orchestrator import services
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger.database import Database
+from orchestrator.queue import TASKS
 from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -47,11 +48,14 @@ class One:
     index: MemoryIndex
 
     def deliver(self, times: int = 1) -> int:
-        """Dispatch what is due and work each wake-up so many times. Returns how many there were."""
+        """Dispatch what is due and work each wake-up so many times. Returns how many there were.
+
+        Each queue has a worker of its own, so that a test may step in between a listing and its copies.
+        """
         wakeups = self.table.dispatch()
         for _ in range(times):
             for wakeup in wakeups:
-                running.run(self.process, wakeup.batch_id, wakeup.generation)
+                running.run(self.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
         return len(wakeups)
 
     def until(self, *states: JobState, times: int = 1) -> None:

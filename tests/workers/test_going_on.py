@@ -1,6 +1,6 @@
 """A worker whose batch was soon done goes on with what is due next: a small namespace is not worth its own wake-up."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from threading import Event
 
 import pytest
@@ -9,8 +9,7 @@ from job_table import planned
 
 from orchestrator.ledger import leasing
 from orchestrator.model import Lease
-from orchestrator.queue import SAME_QUEUE
-from orchestrator.states import BatchKind, BatchState
+from orchestrator.states import QUEUES, BatchKind, BatchState
 from vecfleet.errors import Unavailable
 from vecfleet.stores.memory import MemoryIndex
 from workers import lane, process, running
@@ -33,9 +32,9 @@ def states(one: One, kind: BatchKind) -> list[str]:
     return [row.state for row in one.table.rows(kind)]
 
 
-def wake_for_one(one: One) -> None:
+def wake_for_one(one: One, queues: Collection[str] = ("control",)) -> None:
     [wakeup] = one.table.dispatch(window=1)
-    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    running.run(one.process, wakeup.batch_id, wakeup.generation, queues)
 
 
 def test_one_wake_up_lists_every_small_namespace(due: One) -> None:
@@ -49,9 +48,17 @@ def test_what_comes_by_another_queue_is_left_to_who_serves_it(due: One) -> None:
     assert states(due, BatchKind.COPY) == [BatchState.READY] * 3
 
 
+def test_a_copy_follows_a_copy_and_no_other_batch_so_that_flower_shows_it(due: One) -> None:
+    wake_for_one(due, QUEUES)
+    assert states(due, BatchKind.LIST) == [BatchState.DONE] * 3
+    assert states(due, BatchKind.COPY) == [BatchState.READY] * 3
+    wake_for_one(due, QUEUES)
+    assert states(due, BatchKind.COPY) == [BatchState.DONE] * 3
+
+
 def test_what_was_sent_to_somebody_else_is_left_to_them(due: One) -> None:
     first, second = due.table.dispatch(window=2)
-    running.run(due.process, first.batch_id, first.generation)
+    running.run(due.process, first.batch_id, first.generation, ["control"])
     states = {row.id: row.state for row in due.table.rows(BatchKind.LIST)}
     assert states[second.batch_id] == BatchState.DISPATCHED
     assert sorted(states.values()) == [BatchState.DISPATCHED, BatchState.DONE, BatchState.DONE]
@@ -109,7 +116,7 @@ def test_two_workers_at_once_go_on_with_different_batches(due: One) -> None:
     taken: list[Lease | None] = []
     with due.table.begin() as one, due.table.begin() as other:
         for connection, owner in ((one, "one"), (other, "other")):
-            kinds = SAME_QUEUE[BatchKind.LIST]
+            kinds = frozenset({BatchKind.LIST})
             taken.append(leasing.lease_next(connection, due.table.job_id, kinds, owner, 60.0))
     assert len({lease.id for lease in taken if lease is not None}) == 2
 
@@ -122,7 +129,7 @@ def test_nobody_goes_on_beyond_the_window_of_the_job(due: One) -> None:
 
     def taken() -> Lease | None:
         with due.table.begin() as connection:
-            kinds = SAME_QUEUE[BatchKind.LIST]
+            kinds = frozenset({BatchKind.LIST})
             return leasing.lease_next(connection, due.table.job_id, kinds, "another", 60.0)
 
     # Then a worker of another one takes none; when that is done, one
@@ -143,5 +150,5 @@ def test_a_worker_that_is_told_to_stop_takes_nothing_more_from_then_on_but_finis
 def test_nobody_goes_on_with_a_job_that_is_being_paused(due: One) -> None:
     due.table.put(state="pausing")
     with due.table.begin() as connection:
-        kinds = SAME_QUEUE[BatchKind.LIST]
+        kinds = frozenset({BatchKind.LIST})
         assert leasing.lease_next(connection, due.table.job_id, kinds, "worker", 60.0) is None

@@ -45,3 +45,33 @@ def test_a_worker_that_was_second_does_not_list_what_the_first_goes_on_writing(
     with one.table.begin() as connection:
         assert connection.execute(sa.select(t.target.c.held_before)).scalar_one() == 0
     assert one.ids(TARGET) == one.ids("s")
+
+
+@pytest.mark.parametrize("hidden", [{"r03"}, {"r03", "theirs"}], ids=["one of two", "all"])
+def test_a_namespace_that_was_there_is_looked_at_again_before_it_is_written_to(
+    one: One, monkeypatch: pytest.MonkeyPatch, hidden: set[str]
+) -> None:
+    """Somebody's record of the same id, which the first listings do not show yet, would have been written over."""
+    # Given a namespace that is there and holds two records, and listings that lag
+    theirs = Record("r03", bytes(range(1, 13)) * 1_024, metadata={"text": "theirs"})
+    one.index.create_namespace(TARGET, None)
+    one.index.upsert(TARGET, [theirs, Record("theirs", theirs.values)])
+    list_ids, looks = MemoryIndex.list_ids, [0]
+
+    def lags(index: MemoryIndex, namespace: str, *arguments: Any, **options: Any) -> IdPage:
+        page = list_ids(index, namespace, *arguments, **options)
+        looks[0] += namespace == TARGET
+        lagging = namespace == TARGET and looks[0] <= 2
+        return IdPage([one for one in page.ids if not lagging or one not in hidden], page.next_token)
+
+    monkeypatch.setattr(MemoryIndex, "list_ids", lags)
+    one.process.settings = one.process.settings.model_copy(update={"freshness_wait_seconds": 1.0})
+
+    # When it is copied into
+    one.until(JobState.VERIFIED, JobState.NEEDS_ATTENTION)
+
+    # Then their records are as they were, and ours of the same id is parked
+    assert one.index.fetch(TARGET, ["r03"]).records["r03"] == theirs
+    with one.table.begin() as connection:
+        assert connection.execute(sa.select(t.parked_record.c.record_id)).scalars().all() == ["r03"]
+        assert connection.execute(sa.select(t.target.c.held_before)).scalar_one() == 2
