@@ -1,5 +1,6 @@
 """A command line from its words to its exit code: the one place where an error becomes a sentence."""
 
+import os
 import shlex
 import sys
 import tempfile
@@ -8,19 +9,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.cli.commands import PROGRAM, build
+import typer
+
+from orchestrator.cli.commands import COMMANDS, PROGRAM, build, listing
 from orchestrator.cli.output import NobodyAnswers, err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 
 _BUG = 70  # EX_SOFTWARE of sysexits.h
+_COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that asks what may follow a command's words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Returns its exit code: 0 only when what was asked is true."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        build(next((word for word in words if not word.startswith("-")), None))(words, prog_name=PROGRAM)
+        _commands_for(words)(words, prog_name=PROGRAM)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except VecfleetError as error:
@@ -33,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         err.print(f"next: look at, and send, the traceback in {_log(words)}", soft_wrap=True)
         return _BUG
     return 0
+
+
+def _commands_for(words: Sequence[str]) -> typer.Typer:
+    """No more than these words need: the commands under the first of them, or the names of all where it is none."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    known = any(name.partition(" ")[0] == first for name in COMMANDS)
+    return build(first) if known or _COMPLETING in os.environ else listing()
 
 
 def _log(words: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.embedded.programs import PYTHON
+from orchestrator.embedded.programs import KEEPS_FREED_MEMORY, PYTHON
 from orchestrator.states import QUEUES
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
@@ -80,4 +80,4 @@ def _become(module: str, *arguments: str) -> None:
     """Turn this process into that program: signals and exit codes are its own."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [*PYTHON, module, *arguments])
+    os.execve(sys.executable, [*PYTHON, module, *arguments], {**KEEPS_FREED_MEMORY, **os.environ})

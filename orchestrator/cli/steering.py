@@ -1,6 +1,7 @@
 """Commands that change a job. Each calls one function of `services`; those that destroy show what, and ask."""
 
 from enum import StrEnum
+from math import isfinite, nan
 from typing import Annotated, cast
 
 import typer
@@ -98,9 +99,27 @@ def another_pass(job: JobId, watching: Watch = False) -> None:
             _show_next(parts, job)
 
 
+def per_cent(word: str) -> int:
+    """A share of twins as it was typed. Raises BadInput for what is no whole number."""
+    try:
+        return int(word)
+    except ValueError as error:
+        raise BadInput(
+            f"{word!r} is no share of twins: it is a whole number of per cent",
+            next_step="give 5, 25, 50 or 100, as in `vecfleet cutover 1 --percent 25`",
+        ) from error
+
+
 def cut_over(
     job: JobId,
-    percent: Annotated[int, typer.Option(help="The share of twins whose readers use the new side: 5, 25, 50, 100.")],
+    percent: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            parser=per_cent,
+            help="The share of twins whose readers use the new side: 5, 25, 50, 100.",
+        ),
+    ],
 ) -> None:
     """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
     with fleet() as parts:
@@ -225,10 +244,24 @@ class Lever(StrEnum):
     WORKERS = "workers"
 
 
+def lever_value(word: str) -> float:
+    """What a lever is set to, as it was typed. Raises BadInput for what is no number."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = nan
+    if not isfinite(number):
+        raise BadInput(
+            f"{word!r} is no number",
+            next_step="give one, as in `vecfleet set 1 window 24` or `vecfleet set 1 pace 0.5`",
+        )
+    return number
+
+
 def set_lever(
     job: JobId,
     lever: Annotated[Lever, typer.Argument(help="What to change.")],
-    value: Annotated[float, typer.Argument(metavar="N")],
+    value: Annotated[float, typer.Argument(metavar="N", parser=lever_value)],
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""
     with fleet() as parts:

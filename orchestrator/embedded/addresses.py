@@ -22,6 +22,7 @@ EMULATOR_KEY = "emulator"
 """The emulator takes any key but an empty one."""
 
 _ADDRESSES = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PGVECTOR_URL", "PINECONE_CONTROLLER_HOST")
+_OF_SOME_JOBS = "PGVECTOR_URL"
 _GIVEN_WITH = {
     "PINECONE_CONTROLLER_HOST": ("PINECONE_API_KEY",),
     "FLOWER_URL": ("FLOWER_USER", "FLOWER_PASSWORD"),
@@ -73,9 +74,17 @@ def without_own(settings: Settings, state_dir: Path) -> Settings:
     return settings.model_copy(update=own)
 
 
-def require_answering(settings: Settings) -> None:
-    """Refused where a stack would be built on addresses of this machine where nothing listens."""
+def require_answering(settings: Settings) -> str | None:
+    """Refused where a stack would be built on addresses of this machine where nothing listens.
+
+    Returns what does not work where only that is missing which some jobs need, and else None.
+    """
     lost = nowhere(settings)
+    if lost == (_OF_SOME_JOBS,):
+        return (
+            f"nothing listens at {told(_value(settings, _OF_SOME_JOBS))}, where {_OF_SOME_JOBS} leads: jobs with "
+            "tables in Postgres will wait for it, and say so; all others run"
+        )
     if lost:
         raise Refused(
             f"{', '.join(lost)} of this shell lead to this machine, where nothing listens at "
@@ -83,6 +92,7 @@ def require_answering(settings: Settings) -> None:
             "stopped, or name servers of your own that do not run",
             next_step=f"{let_go(lost)}, then {START_AND_JOIN}; or start your own servers",
         )
+    return None
 
 
 def way_out(settings: Settings, state_dir: Path) -> str:

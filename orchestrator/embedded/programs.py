@@ -20,8 +20,15 @@ PYTHON = (sys.executable, "-P", "-m")
 """-P: a folder named `workers` or `migrations` where the user happens to be must not be taken for ours."""
 
 
+WORKER = "worker-"
+"""What the name of every worker begins with."""
+
 EMULATOR_PORT = 5080
 """What its documentation says. The hundred ports after it are for its indexes."""
+KEEPS_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
+"""For glibc, in bytes: an answer of 3 MB goes where the last one was. Else each takes pages anew, which the system
+clears first (docs/performance.md says what that cost).
+"""
 CANNOT_LISTEN = "Cannot listen on port"
 """How it says that its port is taken."""
 
@@ -81,7 +88,7 @@ def emulator(state_dir: Path, load: str | None, *, keep: bool) -> Program:
         *(("--load", load) if load else ()),
         *(("--data", str(state_dir / "emulator")) if keep else ()),
     ]
-    return Program("emulator", command, state_dir=state_dir, env={}, port=port)
+    return Program("emulator", command, state_dir=state_dir, env=KEEPS_FREED_MEMORY, port=port)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
@@ -91,7 +98,7 @@ def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
 def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events: bool) -> Program:
     """With `task_events` Flower misses no task, the very first ones included."""
     options = ["--task-events"] if task_events else []
-    return Program(f"worker-{number}", [*PYTHON, "orchestrator", "worker", *options], state_dir=state_dir, env=env)
+    return Program(f"{WORKER}{number}", [*PYTHON, "orchestrator", "worker", *options], state_dir=state_dir, env=env)
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from sqlalchemy.exc import DBAPIError
+
 from orchestrator import schema
 from orchestrator.embedded import programs, scaling
 from orchestrator.embedded.addresses import EMULATOR_KEY
@@ -26,7 +28,9 @@ from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.server import Server
-from vecfleet.errors import Refused
+from orchestrator.ledger import orphans
+from orchestrator.ledger.database import Database
+from vecfleet.errors import Refused, Unreachable
 from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
@@ -219,13 +223,15 @@ class Stack:
         self.tell(f"{wanted} workers are wanted; {self.workers} run.")
         for number in range(self.workers + 1, wanted + 1):
             self._begin(self._worker(number), self._fleet)
-        for part in [each for each in self._fleet if each.name.startswith("worker-")][wanted:]:
+        for part in [each for each in self._fleet if each.name.startswith(programs.WORKER)][wanted:]:
             part.stop()
             self._fleet.remove(part)
         self.workers = wanted
 
     def _restart(self, part: Part) -> None:
         reason = part.process.ending() if part.process else "while starting"
+        if part.process is not None and part.name.startswith(programs.WORKER):
+            self._shorten_leases(part.process)
         self._deaths[part.name] += 1
         if self._deaths[part.name] > MAX_RESTARTS:
             raise DidNotStart(
@@ -246,6 +252,19 @@ class Stack:
                 f"{part.name} came back on port {part.port}: another program took {address} while it was down.",
                 next_step="`vecfleet up` again: everything else must learn the new address",
             )
+
+    def _shorten_leases(self, dead: Process) -> None:
+        """What a worker that died was at is begun again sooner than if it had only stopped answering."""
+        database = Database(self.environment["DATABASE_URL"], pool_size=1)
+        try:
+            with database.begin() as connection:
+                orphans.shorten(connection, dead.pid, self.settings.request_deadline_seconds)
+        except Unreachable as error:
+            self.tell(f"the leases of {dead.name} last to their own end: {error.message}.")
+        except DBAPIError as error:  # a courtesy, no reason to end everything
+            self.tell(f"the leases of {dead.name} last to their own end: {type(error.orig).__name__}.")
+        finally:
+            database.dispose()
 
     def _launched(self, process: Process) -> None:
         self._write(self._record.with_process(process))

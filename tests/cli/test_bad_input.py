@@ -174,6 +174,12 @@ def test_levers_out_of_range(vecfleet: Vecfleet, refused: Refused, plan: str) ->
     refused("cutover", "1", "--percent", "120", says="120 % is not a share", code=2)
 
 
+def test_levers_that_are_no_numbers(refused: Refused) -> None:
+    refused("cutover", "1", "--percent", "abc", says="(?s)'abc' is no share of twins.*--percent 25", code=2)
+    for word in ("x", "nan", "inf"):
+        refused("set", "1", "window", word, says=f"(?s)'{word}' is no number.*vecfleet set 1 window 24", code=2)
+
+
 def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(
     vecfleet: Vecfleet, database: Database, environment: dict[str, str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Each command says what it does, and docs/commands.md says the same."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from reference import PLACE, commands, help_of, reference
 from typer.testing import CliRunner
 
 import orchestrator.cli
-from orchestrator.cli.commands import SECTIONS, build
+from orchestrator.cli.commands import SECTIONS, build, listing
 
+REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
     *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
@@ -82,6 +84,34 @@ def test_the_help_lists_each_command_once_in_the_section_where_a_person_looks_fo
     places = [said.index(f"\n{title}:\n") for title in SECTIONS]
     assert places == sorted(places)
     assert listed.index("audit") < listed.index("plan") < listed.index("apply") < listed.index("cleanup")
+
+
+def test_a_listing_that_loads_no_command_says_what_the_commands_do() -> None:
+    loaded, read = (CliRunner().invoke(app, ["--help"], prog_name="vecfleet").output for app in (build(), listing()))
+    assert read == loaded
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [(["--help"], "Usage: vecfleet "), (["aply"], "No such command 'aply'")],
+    ids=["help", "mistyped"],
+)
+def test_help_and_a_mistyped_word_load_no_command(typed: list[str], said: str) -> None:
+    probe = (
+        "import sys; from orchestrator.cli.app import main\n"
+        f"main({typed!r})\n"
+        "heavy = ('sqlalchemy', 'numpy', 'pinecone', 'orchestrator.cli.steering')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert said in ran.stdout + ran.stderr and ran.stdout.endswith("[]\n")
+
+
+def test_a_shell_that_completes_is_told_the_options_of_any_command() -> None:
+    asked = {"_VECFLEET_COMPLETE": "complete_bash", "COMP_WORDS": "vecfleet status --li", "COMP_CWORD": "2"}
+    words = [sys.executable, "-P", "-m", "orchestrator"]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | asked, cwd=REPOSITORY)
+    assert "--limit" in answer.stdout
 
 
 def test_the_documentation_is_what_the_commands_say() -> None:

@@ -1,10 +1,12 @@
 """A shell keeps what it took from a stack longer than the stack lives: what leads where, and what to type."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import running
 from orchestrator.embedded import addresses
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import Process
@@ -67,6 +69,39 @@ def test_a_shell_with_the_addresses_of_a_dead_stack_is_told_the_line_that_lets_g
         'unset DATABASE_URL REDIS_URL PINECONE_CONTROLLER_HOST PINECONE_API_KEY, then eval "$(vecfleet up --detach)"'
     )
     assert "secret" not in str(refusal.value) + (refusal.value.next_step or "")
+
+
+def test_vectors_in_a_postgres_that_does_not_run_are_warned_of_and_stop_no_other_job(
+    vecfleet_up: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a shell that names a Postgres for vectors which does not run
+    monkeypatch.setenv("PGVECTOR_URL", "postgresql://me:secret@127.0.0.1:1/vectors")
+    # When a stack is started, then it is, and says what will not work, and why
+    said = vecfleet_up()
+    assert "warning: nothing listens at 127.0.0.1:1, where PGVECTOR_URL leads" in said and "secret" not in said
+    # But where something is missing that every job needs, it is refused
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    with pytest.raises(Refused, match="REDIS_URL, PGVECTOR_URL of this shell"):
+        vecfleet_up()
+
+
+@pytest.fixture
+def vecfleet_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], str]:
+    """`vecfleet up` as far as it begins to start what it started; what it said until then."""
+    for name in DEAD:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VECFLEET_HOME", str(tmp_path / "state"))
+    begun: list[Stack] = []
+    monkeypatch.setattr(running, "run", lambda stack, _: begun.append(stack))
+
+    def up() -> str:
+        running.up(workers=1, detach=False, join=False)
+        assert begun.pop().settings.pgvector_url is not None
+        return capsys.readouterr().err
+
+    return up
 
 
 def test_what_this_folder_gave_out_is_its_own_running_or_not_until_it_is_erased(tmp_path: Path) -> None:

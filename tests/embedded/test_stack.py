@@ -6,12 +6,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 import redis
+from job_table import JobTable, plan_of, planned
 
 from orchestrator.embedded import DidNotStart, Redis
 from orchestrator.embedded.foreground import exports
@@ -19,6 +21,8 @@ from orchestrator.embedded.ports import listening
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import MAX_RESTARTS, Stack, down
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.orphans import owner_of
 from vecfleet.errors import Refused
 from vecfleet.settings import Settings
 
@@ -143,6 +147,25 @@ def test_a_server_that_died_is_started_again_at_its_address(supervise: Superviso
     assert [(restart.name, restart.reason) for restart in after.restarts] == [(name, "by signal SIGKILL")]
 
 
+def test_the_leases_of_a_killed_worker_end_with_its_last_request(tmp_path: Path) -> None:
+    # Given a stack with one worker, which holds a batch for another minute
+    with Stack(tmp_path / "state", workers=1, durable=False, settings=NOTHING, tell=interrupt) as stack:
+        worker = named(recorded(stack.state_dir), "worker-1")
+        table = JobTable(Database(stack.environment["DATABASE_URL"], pool_size=1), owner=f"{owner_of(worker.pid)}a")
+        table.apply(plan_of(planned("s", "t")))
+        table.start()
+        [lease] = table.take()
+        held_until, killed_at = table.row(lease.id).lease_until, datetime.now(UTC)
+        # When it is killed, and its supervisor finds out
+        kill(worker)
+        with pytest.raises(Interrupted, match="worker-1 stopped by signal SIGKILL"):
+            stack.watch()
+        # Then the batch is free sooner, and not before a request that it had sent must be over
+        free_from = table.row(lease.id).lease_until
+        table.database.dispose()
+        assert killed_at + timedelta(seconds=NOTHING.request_deadline_seconds) <= free_from < held_until
+
+
 def test_a_server_that_keeps_dying_ends_the_stack_with_the_reason(
     supervise: Supervisor, state_dir: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +250,15 @@ def sleeper(tmp_path: Path) -> Iterator[Process]:
     process = Process.launch("sleeper", ["sleep", "600"], log=tmp_path / "log", cwd=tmp_path, env=os.environ)
     yield process
     process.stop(patience_s=PATIENCE_S)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(sentence: str) -> None:
+    """Ends the watching of a stack as soon as it tells something."""
+    raise Interrupted(sentence)
 
 
 def recorded(state_dir: Path) -> Record:
