@@ -90,6 +90,8 @@ def test_a_cancelled_job_whose_worker_died_after_its_upsert_is_rolled_back_to_th
     job_id = world.apply(world.plan(SMALL))
     call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
     killed = world.holder(held_batch(world, job_id, call))
+    # A namespace of which nobody knows who made it would be kept: one whose maker dies before it is on record.
+    world.until("both namespaces are on record as the job's", lambda: made(world, job_id) == 2)
     world.kill(killed)
     # When a person cancels the job and rolls it back
     services.cancel(world.fleet.database, job_id, WHO)
@@ -147,6 +149,10 @@ def test_a_worker_that_is_asked_to_stop_ends_what_it_has_begun(seeds: World) -> 
 
 def copying(world: World, job_id: int) -> list[dict[str, Any]]:
     return world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+
+
+def made(world: World, job_id: int) -> int:
+    return sum(target.created_by_us for target in world.targets(job_id).values())
 
 
 def unanswered(world: World, operation: str = "upsert") -> dict[str, Any] | None:
