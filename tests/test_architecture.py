@@ -225,7 +225,7 @@ def test_sending_a_wake_up_needs_no_worker_code() -> None:
 
 
 def test_what_is_typed_every_minute_loads_neither_the_sdk_nor_celery_nor_what_it_does_not_need() -> None:
-    heavy = ("alembic", "celery", "fastapi", "grpc", "numpy", "pinecone", "pyarrow")
+    heavy = ("alembic", "celery", "fastapi", "grpc", "httpx", "kombu", "numpy", "pinecone", "pyarrow", "redis")
     loaded = f"print([name for name in {heavy} if name in sys.modules])"
     commands = "import sys, orchestrator.cli.app, orchestrator.cli.jobs"
     told = subprocess.run(
