@@ -25,10 +25,11 @@ from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
 
 JUDGED = 3_072  # the dimension that the reach was set for
-WHOLE, QUICK = ((1_536, 20_000), (JUDGED, 20_000)), ((JUDGED, 12_000),)
+# Some seconds of work for the fleet, as the loops have their window.
+WHOLE, QUICK = ((1_536, 80_000), (JUDGED, 60_000)), ((JUDGED, 24_000),)
 ROUNDS, QUICK_ROUNDS = 5, 3
 DELAYS_MS, QUICK_DELAYS_MS = (0, 30), (0,)
-SPREAD = 4
+SPREAD = 12
 FLEET = "fleet"
 
 Peer = Callable[[Order], Callable[[str], int]]

@@ -88,7 +88,7 @@ def emulator(state_dir: Path, load: str | None, *, keep: bool) -> Program:
         *(("--load", load) if load else ()),
         *(("--data", str(state_dir / "emulator")) if keep else ()),
     ]
-    return Program("emulator", command, state_dir=state_dir, env=KEEPS_FREED_MEMORY, port=port)
+    return Program("emulator", command, state_dir=state_dir, env={**KEEPS_FREED_MEMORY, **os.environ}, port=port)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
