@@ -5,12 +5,13 @@ import sqlalchemy as sa
 from orchestrator.ledger import batches, erasures, moves
 from orchestrator.model import Target
 from vecfleet.digests import Tally
-from vecfleet.stores.base import Dated
 from workers.fencing import drop_if_empty, subjects_of
 from workers.work import Later, Work
 
 # Ids that a target held before, read at once while they are added up.
 _HELD_PAGE = 5_000
+# Within this time of a batch's first lease another batch may be about to record that it has made the namespace.
+_MAKER_S = 1.0
 
 
 def prepare(work: Work, target: Target) -> Target:
@@ -34,8 +35,11 @@ def prepare(work: Work, target: Target) -> Target:
             raise
     # Under `dual` what is there comes from the application, as its counterpart in the source does.
     foreign = not created and work.job.plan.policies.writers != "dual"
+    lags = foreign and work.target.index.limits.reads_lag
+    if lags:
+        _let_its_maker_say_so(work, target)
     held = _note_held(work, target) if foreign else Tally()
-    if foreign:
+    if lags:
         _require_fresh(work, target)
     with work.database.begin() if held.count else work.database.once() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
@@ -46,17 +50,26 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
         raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
 
 
+def _let_its_maker_say_so(work: Work, target: Target) -> None:
+    """A namespace that another batch has made is on record within moments, and then nobody waits as for one that was
+    there before.
+    """
+    left = min(_MAKER_S, work.settings.freshness_wait_seconds) - work.lease.age_seconds
+    if left > 0 and not _answered_for(work, target):
+        raise Later(left, f"{target.namespace} is there, made by this job or before it")
+
+
 def _require_fresh(work: Work, target: Target) -> None:
     """What a namespace lists that was there is believed to be all once the freshness wait is over: from then on other
-    ids are ours to write. Not asked where another worker has answered for it by now, which may have made it; nor of a
-    store that does not lag.
+    ids are ours to write. Not asked where another worker has answered for it by now, which may have made it.
     """
-    if isinstance(work.target.index, Dated):
-        return
-    with work.database.once() as connection:
-        by_now = moves.target(connection, target.id)
-    if not by_now.prepared:
+    if not _answered_for(work, target):
         work.look_again(f"{target.namespace} was there, and may not list all that it holds yet", often=False)
+
+
+def _answered_for(work: Work, target: Target) -> bool:
+    with work.database.once() as connection:
+        return moves.target(connection, target.id).prepared
 
 
 def _note_held(work: Work, target: Target) -> Tally:

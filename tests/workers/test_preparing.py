@@ -47,6 +47,28 @@ def test_a_worker_that_was_second_does_not_list_what_the_first_goes_on_writing(
     assert one.ids(TARGET) == one.ids("s")
 
 
+def test_a_worker_that_finds_what_its_peer_is_about_to_record_waits_for_that_and_not_for_freshness(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given listings that lag for hours, and a peer that has made the namespace and has not recorded it yet
+    create, found = MemoryIndex.create_namespace, []
+
+    def made_by_another(index: MemoryIndex, name: str, *arguments: Any) -> bool:
+        found.append(create(index, name, *arguments))
+        return False
+
+    monkeypatch.setattr(MemoryIndex, "create_namespace", made_by_another)
+    one.process.settings = one.process.settings.model_copy(update={"freshness_wait_seconds": 7_200.0})
+    one.work_until(lambda: found)
+    # When the peer records it
+    with one.table.begin() as connection:
+        of_target = connection.execute(sa.select(t.target.c.id)).scalar_one()
+        moves.prepared(connection, of_target, created_by_us=True)
+    # Then the others write there without waiting hours
+    one.until(JobState.VERIFIED)
+    assert one.ids(TARGET) == one.ids("s")
+
+
 @pytest.mark.parametrize("hidden", [{"r03"}, {"r03", "theirs"}], ids=["one of two", "all"])
 def test_a_namespace_that_was_there_is_looked_at_again_before_it_is_written_to(
     one: One, monkeypatch: pytest.MonkeyPatch, hidden: set[str]
@@ -65,7 +87,7 @@ def test_a_namespace_that_was_there_is_looked_at_again_before_it_is_written_to(
         return IdPage([one for one in page.ids if not lagging or one not in hidden], page.next_token)
 
     monkeypatch.setattr(MemoryIndex, "list_ids", lags)
-    one.process.settings = one.process.settings.model_copy(update={"freshness_wait_seconds": 1.0})
+    one.process.settings = one.process.settings.model_copy(update={"freshness_wait_seconds": 2.0})
 
     # When it is copied into
     one.until(JobState.VERIFIED, JobState.NEEDS_ATTENTION)

@@ -112,7 +112,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids."""
+    """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids.
+
+    `reads_lag`: what was written may be listed and fetched only a while later.
+    """
 
     upsert_bytes: int = 2_000_000
     upsert_records: int = 1_000
@@ -121,6 +124,7 @@ class Limits:
     delete_ids: int = 1_000
     metadata_bytes: int = 40_000
     id_chars: int = 512
+    reads_lag: bool = True
 
 
 @dataclass(frozen=True, slots=True)
