@@ -25,11 +25,11 @@ from vecfleet.settings import Settings
 
 INDEX = "digital-twin-brain"
 CREATOR = "sainath.no.1"
-# What must not reach the demo from the environment or from .env: `none` counts as not set, and wins over .env.
-_NOT_OURS = (
-    *("DATABASE_URL", "REDIS_URL", "OWNERSHIP_DATABASE_URL"),
-    *("PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST", "PINECONE_INDEX_NAME", "PINECONE_HOST"),
-)
+# What must not reach the demo from the environment or from .env: whatever names a service, a key or a token, which is
+# all that may be left unset. `none` counts as not set, and wins over .env; Celery reads BROKER_URL too, to which it
+# would be a host.
+_NOT_OURS = {name.upper(): "none" for name, field in Settings.model_fields.items() if field.default is None}
+_NOT_OURS["BROKER_URL"] = ""
 
 
 def demo(
@@ -39,7 +39,7 @@ def demo(
     outer = Settings.load().vecfleet_home
     home, made_outer = outer / "demo", not outer.exists()
     began = time.monotonic()
-    with endings_interrupt(), _environment(dict.fromkeys(_NOT_OURS, "none") | {"VECFLEET_HOME": str(home)}):
+    with endings_interrupt(), _environment(_NOT_OURS | {"VECFLEET_HOME": str(home)}):
         say(
             "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers, the "
             "page, Flower"

@@ -29,6 +29,10 @@ ELSEWHERE = {
     "PINECONE_CONTROLLER_HOST": "http://127.0.0.1:1",
     "PINECONE_INDEX_NAME": "digital-twin-brain",
     "PINECONE_HOST": "http://127.0.0.1:1",
+    "BROKER_URL": "redis://127.0.0.1:1/0",
+    "PGVECTOR_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
+    "OWNERSHIP_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
+    "WEBHOOK_URL": "http://127.0.0.1:1",
 }
 NOTHING = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST"), "none")
 
