@@ -44,7 +44,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 def fetching(fleet: Running, shape: str) -> Iterator[Figure]:
     """Copying many small records: fetches of the index bind."""
-    job = begun(fleet, f"fetch-{shape}", 90_000, "", shape, SHARE)
+    job = begun(fleet, f"fetch-{shape}", 180_000, "", shape, SHARE)
     calls = watched(fleet, "fetch", WARM_UP_S, WINDOW_S)
     ended(fleet, job, shape)
     yield from of_calls(f"fetch, {shape}", calls, FETCHES_PER_S * SHARE)

@@ -10,6 +10,10 @@ A 429 cuts the factor once a flight: a little where few calls are refused, for t
 where many are. It then keeps still, the longer the more often the limit was found where it was thought to be, and
 climbs back ever faster. `Retry-After` holds the whole fleet. An empty Redis restarts at half the rate. Without Redis
 each process keeps to a small share of its own.
+
+For a minute after a 429 a limit is taken to count narrowly: no burst, and whoever's slot has come asks once more before
+it goes. It goes only where what the call before it took is over since that really went, and puts off those behind it by
+as much as it is late itself: a punctual call right behind a late one would be refused.
 """
 
 import threading
@@ -26,17 +30,18 @@ from vecfleet.errors import RateLimited
 
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
-# Some refused: the rate is about right, or too even for a service that counts narrowly. Of those sent since a cut
-# half: it is far too high, or a storm.
-_CUT, _DEEP_CUT, _MANY = 0.96, 0.8, 0.5
+# A few refused: the rate is about right. Of those sent since a cut a tenth: it is too high. Half: far too high, or a
+# storm.
+_CUT, _CUT_FOR_SOME, _CUT_FOR_MANY = 0.98, 0.96, 0.8
+_SOME, _MANY = 0.1, 0.5
 _LOWEST = 0.1
-# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; twice as long each time that it had
-# climbed and was refused, for each look beyond the limit costs a few refusals; short again after a long time without
-# any. What is refused meanwhile lowers it a little more and keeps it no longer: it may be others who are too fast.
-_SHORT_KEEP_S, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 60.0, 120.0
+# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; four times as long each time that it
+# had climbed and was refused, for each look beyond the limit costs a few refusals; short again after long without any.
+# What is refused meanwhile lowers it a little more and keeps it no longer: it may be others who are too fast.
+_SHORT_KEEP_S, _LONGER, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 4, 60.0, 120.0
 # How many calls may go out back to back after an idle moment: a tenth of a second's worth; none within a minute of a
 # 429, for the service may count more narrowly than in whole seconds.
-_BURST_S, _NO_BURST_S = 0.1, 60.0
+_BURST_S, _NARROW_S = 0.1, 60.0
 # Whoever waits asks again after so long: the clock may have been slowed, held or sped up meanwhile.
 _ASK_AGAIN_S = 1.0
 # A slot further away than this is not booked, and not waited for in a task: the batch goes back and is sent again.
@@ -53,6 +58,9 @@ _US = 1_000_000
 
 # `counted`: what was booked, and refused, in this window of time and the one before it: enough to say how much lately.
 # `opened`: a limit's state, its clock (`v`, µs) brought up to now; between two looks the factor's mean counts.
+# `went`: a call goes. Of a narrow limit, nobody goes before its clock says `free`; and the clock is put back by as much
+# as the call is late, by no more than it takes, so that the next one's slot is not there already when it is free. How
+# late, says the limit that it waited for longest: by the others it was there before.
 _COMMON = f"""
 local t = redis.call('TIME'); local now = t[1] * {_US} + t[2]
 
@@ -72,7 +80,7 @@ local function factor_at(s, at)
 end
 
 local function opened(key)
-  local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at', 'cut_at'}}
+  local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at', 'cut_at', 'free'}}
   local found, s = redis.call('HMGET', key, unpack(names)), {{}}
   for n, name in ipairs(names) do s[name] = tonumber(found[n]) end
   if not s.factor then
@@ -81,7 +89,8 @@ local function opened(key)
   end
   s.keep, s.hold = s.keep or {FIRST_KEEP_S}, s.hold or 0
   s.v, s.v_at, s.tat, s.refused_at = s.v or 0, s.v_at or now, s.tat or 0, s.refused_at or 0
-  s.cut_at = s.cut_at or 0
+  s.cut_at, s.key, s.narrow = s.cut_at or 0, key, now - s.refused_at < {_NARROW_S * _US}
+  s.free = s.narrow and s.free or 0
   if s.tat - s.v > {_NOT_OURS_S * _US} then s.tat = s.v end
   local from = math.max(s.v_at, s.hold)
   if now > from then s.v = s.v + (now - from) * (factor_at(s, from) + factor_at(s, now)) / 2 end
@@ -92,7 +101,27 @@ local function opened(key)
 end
 
 local function wait_for(s, slot)
-  return s.held + math.max(slot - s.v, 0) / s.now_factor
+  return s.held + math.max(slot - s.v, s.free - s.v, 0) / s.now_factor
+end
+
+local function went(states, slots)
+  local late = math.huge
+  for n, s in ipairs(states) do late = math.min(late, math.max(s.v - slots[n], 0) / s.now_factor) end
+  for n, s in ipairs(states) do
+    if s.narrow then
+      local takes = tonumber(ARGV[2 * n - 1]) * tonumber(ARGV[2 * n])
+      s.v = s.v - math.min(late * s.now_factor, takes)
+      redis.call('HSET', s.key, 'v', string.format('%.0f', s.v), 'free', string.format('%.0f', s.v + takes))
+    end
+  end
+end
+
+local function answer(states, slots, wait)
+  local asks = 0
+  for _, s in ipairs(states) do if s.narrow then asks = 1 end end
+  wait = math.floor(wait)
+  if wait == 0 then went(states, slots) end
+  return {{wait, asks, unpack(slots)}}
 end
 """
 
@@ -102,12 +131,12 @@ _BOOK = (
 local wait, slots, states = 0, {{}}, {{}}
 for n, key in ipairs(KEYS) do
   local s = opened(key)
-  local burst = now - s.refused_at < {_NO_BURST_S * _US} and 0 or {_BURST_S * _US}
-  s.tat = math.max(s.tat, s.v)
+  local burst = s.narrow and 0 or {_BURST_S * _US}
+  s.tat = math.max(s.tat, s.v, s.free)
   states[n], slots[n] = s, math.floor(s.tat - burst)
   wait = math.max(wait, wait_for(s, slots[n]))
 end
-if wait > {LONGEST_WAIT_S * _US} then return {{math.floor(wait)}} end
+if wait > {LONGEST_WAIT_S * _US} then return {{math.floor(wait), 0}} end
 for n, key in ipairs(KEYS) do
   local interval, cost = tonumber(ARGV[2 * n - 1]), tonumber(ARGV[2 * n])
   local used = redis.call('HMGET', key, 'used_in', 'used', 'used_before')
@@ -117,7 +146,7 @@ for n, key in ipairs(KEYS) do
     'used_in', window, 'used', count, 'used_before', before)
   redis.call('HINCRBY', key, 'sent_since', 1)
 end
-return {{math.floor(wait), unpack(slots)}}
+return answer(states, slots, wait)
 """
 )
 
@@ -125,13 +154,14 @@ return {{math.floor(wait), unpack(slots)}}
 _ASK = (
     _COMMON
     + """
-local wait = 0
+local wait, slots, states = 0, {}, {}
 for n, key in ipairs(KEYS) do
-  local s, slot = opened(key), tonumber(ARGV[n])
-  if slot > s.tat then return -1 end
+  local s, slot = opened(key), tonumber(ARGV[2 * #KEYS + n])
+  if slot > s.tat then return {-1, 0} end
+  states[n], slots[n] = s, slot
   wait = math.max(wait, wait_for(s, slot))
 end
-return math.floor(wait)
+return answer(states, slots, wait)
 """
 )
 
@@ -151,13 +181,13 @@ redis.call('HSET', key, 'refused_in', window, 'refused', count, 'refused_before'
   'refused_at', string.format('%.0f', now))
 local sent, lost = tonumber(redis.call('HGET', key, 'sent_since')) or 0, redis.call('HINCRBY', key, 'refused_since', 1)
 if now - s.cut_at >= {_FLIGHT_S * _US} then
-  local cut, quiet = {_CUT}, (now - s.since) / {_US}
+  local cut, quiet = lost > 2 and lost >= sent * {_SOME} and {_CUT_FOR_SOME} or {_CUT}, (now - s.since) / {_US}
   if lost > 1 and lost >= sent * {_MANY} then
-    cut, s.keep, s.since = {_DEEP_CUT}, {_SHORT_KEEP_S}, now
+    cut, s.keep, s.since = {_CUT_FOR_MANY}, {_SHORT_KEEP_S}, now
   elseif quiet > {_FORGOTTEN_S} then
     s.keep, s.since = {_SHORT_KEEP_S}, now
   elseif quiet > s.keep then
-    s.keep, s.since = math.min(2 * s.keep, {_LONGEST_KEEP_S}), now
+    s.keep, s.since = math.min({_LONGER} * s.keep, {_LONGEST_KEEP_S}), now
   end
   redis.call('HSET', key, 'factor', math.max({_LOWEST}, s.now_factor * cut), 'keep', s.keep,
     'since', string.format('%.0f', s.since), 'cut_at', string.format('%.0f', now), 'sent_since', 0, 'refused_since', 0)
@@ -188,10 +218,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a call stands: how long to wait as things are now; where it is booked, its time on each limit's clock."""
+    """Where a call stands: how long to wait as things are now; where it is booked, its time on each limit's clock.
+
+    `asks`: it does not go when it has waited so long, but asks again; told to wait no longer, it goes at once.
+    """
 
     wait_s: float
     times: tuple[int, ...] = ()
+    asks: bool = False
 
 
 class Pace:
@@ -219,31 +253,28 @@ class Pace:
             now_s = min(slot.wait_s, _ASK_AGAIN_S)
             sleep(now_s)
             waited_s += now_s
-            if slot.wait_s <= now_s:
+            if slot.wait_s <= now_s and not slot.asks:
                 return
             slot = self.ask(limits, share, slot, now_s)
 
     def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
-        """Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`."""
-        arguments: list[float] = []
-        for limit, cost in limits:
-            arguments += (_US / (limit.per_second * share), cost)
+        """Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`. No wait: it goes."""
         try:
-            wait_us, *times = self._book(keys=[limit.key for limit, _ in limits], args=arguments)
+            return _slot(self._book(keys=[limit.key for limit, _ in limits], args=_costs(limits, share)))
         except RedisError as error:
             log.warning("no Redis: keeping a small pace alone", why=type(error).__name__)
             return Slot(max(self._book_alone(limit, cost, share) for limit, cost in limits))
-        return Slot(wait_us / _US, tuple(times))
 
     def ask(self, limits: Sequence[tuple[Limit, float]], share: float, slot: Slot, slept_s: float) -> Slot:
-        """The same slot, with how long it is away by now; another one where Redis has forgotten it."""
+        """The same slot, with how long it is away by now: not at all, and it goes. Another where Redis forgot it."""
         if slot.times:
             try:
-                wait_us = self._ask(keys=[limit.key for limit, _ in limits], args=slot.times)
+                arguments = [*_costs(limits, share), *slot.times]
+                asked = _slot(self._ask(keys=[limit.key for limit, _ in limits], args=arguments))
             except RedisError as error:
                 log.warning("no Redis: waiting as long as was said before", why=type(error).__name__)
             else:
-                return Slot(wait_us / _US, slot.times) if wait_us >= 0 else self.book(limits, share)
+                return asked if asked.wait_s >= 0 else self.book(limits, share)
         return Slot(slot.wait_s - slept_s, slot.times)
 
     def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:
@@ -263,3 +294,13 @@ class Pace:
             if start - now <= LONGEST_WAIT_S:
                 self._alone[limit.key] = start + cost / (limit.per_second * share * _SHARE_ALONE)
             return start - now
+
+
+def _costs(limits: Sequence[tuple[Limit, float]], share: float) -> list[float]:
+    """Of each limit the time on its clock that a unit takes, and how many units."""
+    return [number for limit, cost in limits for number in (_US / (limit.per_second * share), cost)]
+
+
+def _slot(answer: Sequence[int]) -> Slot:
+    wait_us, asks, *times = answer
+    return Slot(wait_us / _US, tuple(times), bool(asks))

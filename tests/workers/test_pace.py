@@ -15,6 +15,7 @@ import redis
 from slots import (
     BURST,
     CUT,
+    CUT_FOR_SOME,
     DEEP_CUT,
     FETCH,
     FULL,
@@ -121,7 +122,14 @@ def test_a_429_among_many_calls_slows_it_a_little(pace: Pace, put: Callable[...,
     since = Since()
     put(factor=0.7, keep=2, since=(time.time() - 1.1) * 1_000_000, refused_at=1, sent_since=400, refused_since=9)
     pace.throttled([(FETCH, 1)], None)
-    assert rate(pace).is_between(FULL * 0.7 * CUT, FULL * climbed(0.7 * CUT, since.now, 2 * KEPT_S))
+    assert rate(pace).is_between(FULL * 0.7 * CUT, FULL * climbed(0.7 * CUT, since.now, KEPT_S))
+
+
+def test_the_cut_is_the_deeper_the_more_calls_are_refused(pace: Pace, put: Callable[..., None], redis_url: str) -> None:
+    for refused, cut in ((9, CUT), (49, CUT_FOR_SOME), (249, DEEP_CUT)):
+        put(factor=0.7, keep=60, since=time.time() * 1_000_000, cut_at=0, sent_since=400, refused_since=refused)
+        pace.throttled([(FETCH, 1)], None)
+        assert seen(redis_url).factor == pytest.approx(0.7 * cut)
 
 
 def test_of_two_limits_of_a_call_the_one_that_binds_is_slowed(redis_url: str, pace: Pace) -> None:
@@ -142,7 +150,7 @@ def test_a_limit_found_where_it_was_thought_to_be_is_looked_for_less_and_less_of
 ) -> None:
     """Each look beyond it costs a few refusals."""
     kept = []
-    for _ in range(7):
+    for _ in range(5):
         # When the cut rate was kept, had begun to climb, and was refused again
         before = kept[-1] if kept else KEPT_S
         put(factor=0.5, keep=before, cut_at=0, since=(time.time() - before - 0.1) * 1_000_000)
@@ -150,8 +158,8 @@ def test_a_limit_found_where_it_was_thought_to_be_is_looked_for_less_and_less_of
         with redis.Redis.from_url(redis_url) as client:
             kept.append(float(client.hget(FETCH.key, "keep") or 0))  # type: ignore[arg-type]
 
-    # Then it is kept twice as long each time, up to a minute
-    assert kept == [4, 8, 16, 32, 60, 60, 60]
+    # Then it is kept four times as long each time, up to a minute
+    assert kept == [8, 32, 60, 60, 60]
 
 
 def test_however_many_429s_come_the_fleet_does_not_stop_for_good(pace: Pace, put: Callable[..., None]) -> None:

@@ -1,0 +1,143 @@
+"""The pace of a limit that may count narrowly, as it is taken to for a minute after a 429: a call that goes late puts
+off those behind it, rather than have them come too soon after it.
+
+A call of 50 takes a second. Redis reckons when a call goes somewhere between our question and its answer, so only what
+is so wherever that lies is claimed.
+"""
+
+import time
+from collections.abc import Callable
+from threading import Thread
+
+import pytest
+from slots import FETCH, HALF, Since
+
+from workers.pace import Limit, Pace
+
+CALL = [(FETCH, 50.0)]
+
+
+@pytest.fixture
+def narrow(put: Callable[..., None]) -> Callable[..., None]:
+    """At the whole rate, with a 429 a moment ago."""
+
+    def narrow(limit: Limit = FETCH) -> None:
+        put(limit, factor=1, since=0, refused_at=time.time() * 1_000_000)
+
+    narrow()
+    return narrow
+
+
+def goes_now(pace: Pace) -> None:
+    assert pace.book(CALL, HALF).wait_s == 0
+
+
+def wait_until(since: Since, seconds: float) -> None:
+    time.sleep(max(0.0, seconds - since.now))
+
+
+def test_whoever_stands_behind_a_late_call_is_put_off(pace: Pace, narrow: None) -> None:
+    # Given a call that goes, and two that stand a second and two behind it
+    goes_now(pace)
+    since = Since()
+    late, next_one = pace.book(CALL, HALF), pace.book(CALL, HALF)
+
+    # When the first of them is late by half a second
+    wait_until(since, 1.5)
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
+    gone = Since()
+
+    # Then the second comes a whole second after it, and so does whoever books now after that one
+    assert pace.ask(CALL, HALF, next_one, 0).wait_s > 0.99 - gone.now
+    assert pace.book(CALL, HALF).wait_s > 1.99 - gone.now
+
+
+def test_where_nobody_was_refused_lately_a_late_call_puts_nobody_off(pace: Pace, full_speed: None) -> None:
+    goes_now(pace)
+    since = Since()
+    late, next_one = pace.book(CALL, HALF), pace.book(CALL, HALF)
+    assert not late.asks
+    wait_until(since, 1.5)
+    pace.ask(CALL, HALF, late, 0)
+    assert pace.ask(CALL, HALF, next_one, 0).wait_s <= 0.5
+
+
+def test_a_call_that_was_overtaken_keeps_its_distance_and_costs_nobody_a_turn(pace: Pace, narrow: None) -> None:
+    # Given one that sleeps through its slot, so that the one behind it goes first
+    goes_now(pace)
+    since = Since()
+    late, overtakes, last = (pace.book(CALL, HALF) for _ in range(3))
+    wait_until(since, 2.0)
+    assert pace.ask(CALL, HALF, overtakes, 0).wait_s == 0
+    gone = Since()
+
+    # When it asks, then it goes a second later, and the last one a second after it
+    waits = pace.ask(CALL, HALF, late, 0).wait_s
+    assert 0.99 - gone.now < waits <= 1.0
+    time.sleep(waits)
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
+    gone = Since()
+    assert 0.99 - gone.now < pace.ask(CALL, HALF, last, 0).wait_s <= 1.0
+
+
+def test_a_call_asks_once_more_before_it_goes(pace: Pace, redis_url: str, narrow: None) -> None:
+    # Given a call that goes, one that stands behind it, and one that waits behind both
+    goes_now(pace)
+    since = Since()
+    late = pace.book(CALL, HALF)
+    went: list[float] = []
+
+    def take() -> None:
+        Pace(redis_url).take(CALL, HALF, time.sleep)
+        went.append(since.now)
+
+    waiting = Thread(target=take)
+    waiting.start()
+
+    # When the one before it goes late, while it sleeps
+    wait_until(since, 1.7)
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
+    gone_by = since.now
+    waiting.join()
+
+    # Then it does not go at its slot, two seconds after the first, but a second after the one before it
+    assert went[0] > 2.6, f"the one before it went by {gone_by}"
+
+
+def test_a_large_call_takes_its_room_before_a_small_one(pace: Pace, narrow: None) -> None:
+    """What passes after a request of megabytes waits until that is paid for, however small it is itself."""
+    pace.book([(FETCH, 100.0)], HALF)
+    gone = Since()
+    assert pace.book([(FETCH, 1.0)], HALF).wait_s > 1.99 - gone.now
+
+
+def test_a_limit_that_a_call_does_not_wait_for_is_not_put_back(pace: Pace, narrow: Callable[..., None]) -> None:
+    # Given five writes that stand a second apart for their bytes, and half a second for their number
+    size, number = Limit("upsert_bytes", "brain.local:t", 100.0), Limit("upsert", "brain.local:t", 100.0)
+    narrow(size)
+    narrow(number)
+    write = [(size, 50.0), (number, 25.0)]
+    since = Since()
+    booked = [pace.book(write, HALF) for _ in range(5)]
+
+    # When those whose time it is have gone
+    for late, slot in enumerate(booked[1:3], 1):
+        wait_until(since, late)
+        while pace.ask(write, HALF, slot, 0).wait_s > 0:
+            pass
+
+    # Then another call that counts to their number alone waits for what was booked of it, and no longer
+    assert pace.book([(number, 1.0)], HALF).wait_s < 0.8
+
+
+def test_an_earlier_version_beside_this_one_goes_as_it_did(pace: Pace, put: Callable[..., None], narrow: None) -> None:
+    """It knows nothing of who really went: what it books is kept, and what we put back stays put back."""
+    goes_now(pace)
+    since = Since()
+    late = pace.book(CALL, HALF)
+    # It books a second, by itself
+    put(tat=3_000_000)
+    wait_until(since, 1.5)
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
+    gone = Since()
+    assert pace.book(CALL, HALF).wait_s > 1.99 - gone.now
