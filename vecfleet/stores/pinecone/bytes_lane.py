@@ -2,7 +2,7 @@
 
 A message that is wire-compatible with the service's own declares `values` as bytes. What does not look as expected (a
 field we do not know, values that are not 4 bytes each of the index's dimension) is reported back by id, and the caller
-reads it through the SDK instead. One channel per process, made on first use, never before a fork.
+reads it through the SDK instead. Channels are made per process, on first use, never before a fork.
 """
 
 import os
@@ -21,6 +21,7 @@ from vecfleet.stores import rules
 from vecfleet.stores.base import IndexInfo
 from vecfleet.stores.pinecone import answers, upserts
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
+from vecfleet.stores.pinecone.channels import Channels
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import of_status
 from vecfleet.structs import Struct
@@ -84,7 +85,7 @@ class BytesLane:
         self._info = info
         self._deadline_s = deadline_s
         self._metadata = (("api-key", api_key), ("x-pinecone-api-version", API_VERSION))
-        self._channel = PerProcess(lambda: _channel(info.host))
+        self._channels = PerProcess(lambda: Channels(lambda: _channel(info.host)))
 
     def list_ids(self, namespace: str, prefix: str | None, limit: int, token: str | None) -> Listed:
         request = pb.ListRequest(namespace=namespace, prefix=prefix, limit=limit, pagination_token=token)
@@ -115,9 +116,10 @@ class BytesLane:
 
     def _call(self, name: str, body: bytes, read: Callable[[bytes], Any], doing: str) -> tuple[Any, int]:
         """The answer and its size: a message counts its bytes by serializing itself again."""
-        call = self._channel.get().unary_unary(_SERVICE + name)
         try:
-            answer = call(body, timeout=self._deadline_s, metadata=self._metadata)
+            with self._channels.get().least_busy() as channel:
+                call = channel.unary_unary(_SERVICE + name)
+                answer = call(body, timeout=self._deadline_s, metadata=self._metadata)
             return read(answer), len(answer)
         except grpc.RpcError as error:
             raise _understood(error, doing) from error
