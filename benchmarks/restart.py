@@ -44,8 +44,8 @@ ROUNDS, QUICK_ROUNDS = 5, 2
 UNDISTURBED, KILLED, REFUSED = "undisturbed", "a worker killed", "a 429"
 # When each disturbance strikes: once so much is copied. Of 429s there are some, for one costs less than runs differ by.
 STRIKES: dict[str, tuple[float, ...]] = {UNDISTURBED: (), KILLED: (1 / 3,), REFUSED: (1 / 4, 1 / 2, 3 / 4)}
-# What might name services of the user's own. Celery reads BROKER_URL too, to which `none` would be a host.
-_OURS = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PGVECTOR_URL"), "none") | {"BROKER_URL": ""}
+# What might name services of the user's own.
+_OURS = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"), "none")
 _POLL_S = 0.05
 _PATIENCE_S = 120.0
 

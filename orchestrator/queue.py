@@ -4,6 +4,7 @@ No retries, chords, ETA, beat or result backend: the job table is the truth and 
 a batch id and its generation; what Flower shows (job, namespace, batch i of n) is in the task's id and arguments' text.
 """
 
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -49,7 +50,14 @@ _REDIS = {
 _AMQP = {"confirm_publish": True}  # RabbitMQ drops what it cannot take, unless it is asked to say so
 
 
+# Celery asks these first. They may be another project's; or its command line put BROKER_URL there, knowing nothing of
+# .env and of `none`.
+_OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+
+
 def make_app(broker_url: str | None) -> Celery:
+    for variable in _OVERRIDES:
+        os.environ.pop(variable, None)
     app = Celery("vecfleet", broker=broker_url)
     app.conf.update(
         task_ignore_result=True,

@@ -19,7 +19,7 @@ as much as it is late itself: a punctual call right behind a late one would be r
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from redis import Redis
@@ -44,6 +44,9 @@ _SHORT_KEEP_S, _LONGER, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 4, 60.0, 120.0
 _BURST_S, _NARROW_S = 0.1, 60.0
 # Whoever waits asks again after so long: the clock may have been slowed, held or sped up meanwhile.
 _ASK_AGAIN_S = 1.0
+# Whoever was put off so often when its turn had come, goes next: else a worker far from Redis, which hears later than
+# its peers that the way is free, would stand behind them for ever. At worst one call too soon.
+_PUT_OFF_OFTEN = 3
 # A slot further away than this is not booked, and not waited for in a task: the batch goes back and is sent again.
 LONGEST_WAIT_S = 15.0
 # Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
@@ -100,8 +103,9 @@ local function opened(key)
   return s
 end
 
-local function wait_for(s, slot)
-  return s.held + math.max(slot - s.v, s.free - s.v, 0) / s.now_factor
+local function wait_for(s, slot, goes_next)
+  local free = goes_next and 0 or s.free
+  return s.held + math.max(slot - s.v, free - s.v, 0) / s.now_factor
 end
 
 local function went(states, slots)
@@ -155,11 +159,12 @@ _ASK = (
     _COMMON
     + """
 local wait, slots, states = 0, {}, {}
+local goes_next = ARGV[3 * #KEYS + 1] == '1'
 for n, key in ipairs(KEYS) do
   local s, slot = opened(key), tonumber(ARGV[2 * #KEYS + n])
   if slot > s.tat then return {-1, 0} end
   states[n], slots[n] = s, slot
-  wait = math.max(wait, wait_for(s, slot))
+  wait = math.max(wait, wait_for(s, slot, goes_next))
 end
 return answer(states, slots, wait)
 """
@@ -221,11 +226,13 @@ class Slot:
     """Where a call stands: how long to wait as things are now; where it is booked, its time on each limit's clock.
 
     `asks`: it does not go when it has waited so long, but asks again; told to wait no longer, it goes at once.
+    `put_off`: how often its turn had come and it was told to wait.
     """
 
     wait_s: float
     times: tuple[int, ...] = ()
     asks: bool = False
+    put_off: int = 0
 
 
 class Pace:
@@ -269,12 +276,13 @@ class Pace:
         """The same slot, with how long it is away by now: not at all, and it goes. Another where Redis forgot it."""
         if slot.times:
             try:
-                arguments = [*_costs(limits, share), *slot.times]
+                arguments = [*_costs(limits, share), *slot.times, int(slot.put_off >= _PUT_OFF_OFTEN)]
                 asked = _slot(self._ask(keys=[limit.key for limit, _ in limits], args=arguments))
             except RedisError as error:
                 log.warning("no Redis: waiting as long as was said before", why=type(error).__name__)
             else:
-                return asked if asked.wait_s >= 0 else self.book(limits, share)
+                put_off = slot.put_off + (slot.wait_s <= slept_s)
+                return replace(asked, put_off=put_off) if asked.wait_s >= 0 else self.book(limits, share)
         return Slot(slot.wait_s - slept_s, slot.times)
 
     def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:

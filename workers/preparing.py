@@ -51,8 +51,8 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
 
 
 def _let_its_maker_say_so(work: Work, target: Target) -> None:
-    """A namespace that another batch has made is on record within moments, and then nobody waits as for one that was
-    there before.
+    """A namespace that another batch has made is on record within moments: whoever comes for the first time waits for
+    that, rather than as for one that was there before.
     """
     left = min(_MAKER_S, work.settings.freshness_wait_seconds) - work.lease.age_seconds
     if left > 0 and not _answered_for(work, target):

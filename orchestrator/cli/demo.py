@@ -25,11 +25,10 @@ from vecfleet.settings import Settings
 
 INDEX = "digital-twin-brain"
 CREATOR = "sainath.no.1"
-# What must not reach the demo from the environment or from .env: whatever names a service, a key or a token, which is
-# all that may be left unset. `none` counts as not set, and wins over .env; Celery reads BROKER_URL too, to which it
-# would be a host.
+# What must not reach the demo from the environment or from .env: every setting that may be left unset. Among them are
+# all that name a server, a key or a token, but for a model's address, which it does not ask. `none` counts as not set,
+# and wins over .env.
 _NOT_OURS = {name.upper(): "none" for name, field in Settings.model_fields.items() if field.default is None}
-_NOT_OURS["BROKER_URL"] = ""
 
 
 def demo(

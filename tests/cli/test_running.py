@@ -78,8 +78,9 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_the_demo_migrates_the_seeds_index_and_leaves_nothing_behind(home: Path) -> None:
-    # Given an environment that names other services, and a real key
-    answer = run(home, "demo", **ELSEWHERE)
+    # Given an environment and an .env that name other services, and a real key
+    (home.parent / ".env").write_text("".join(f"{name}={value}\n" for name, value in ELSEWHERE.items()))
+    answer = run(home, "demo", **ELSEWHERE, CELERY_BROKER_URL=ELSEWHERE["BROKER_URL"])
     # Then 805 of 805 are moved and verified, on private servers only
     assert answer.returncode == 0, answer.stdout[-2_000:] + answer.stderr
     assert re.search(r"moved and verified +805 of 805 records", answer.stdout)

@@ -141,3 +141,19 @@ def test_an_earlier_version_beside_this_one_goes_as_it_did(pace: Pace, put: Call
     assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone = Since()
     assert pace.book(CALL, HALF).wait_s > 1.99 - gone.now
+
+
+def test_whoever_was_put_off_again_and_again_goes_next(pace: Pace, narrow: None) -> None:
+    # Given a call whose turn has come, and that others were a little faster than each time
+    goes_now(pace)
+    since = Since()
+    slow = pace.book(CALL, HALF)
+    for turn in (1, 2, 3):
+        faster = pace.book(CALL, HALF)
+        wait_until(since, turn + 0.1)
+        while pace.ask(CALL, HALF, faster, 0).wait_s > 0:
+            time.sleep(0.01)
+        slow = pace.ask(CALL, HALF, slow, slow.wait_s)
+        assert slow.wait_s > 0
+    # When it asks once more, it goes, though the last one is not over yet
+    assert pace.ask(CALL, HALF, slow, slow.wait_s).wait_s == 0
