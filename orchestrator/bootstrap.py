@@ -18,6 +18,8 @@ from vecfleet.stores.base import Store
 if TYPE_CHECKING:
     from celery import Celery
 
+    from vecfleet.stores.parquet import ParquetStore
+
 
 @dataclass(frozen=True)
 class Fleet:
@@ -53,7 +55,7 @@ class Fleet:
         return PineconeStore(self.settings)
 
     @cached_property
-    def folders(self) -> Store:
+    def folders(self) -> "ParquetStore":
         """The folders of Parquet files under the root."""
         from vecfleet.stores.parquet import ParquetStore
 

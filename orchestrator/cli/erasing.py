@@ -48,15 +48,19 @@ def forget(
     tenant = Tenant(creator, twin)
     with fleet() as parts:
         indexes = _indexes(parts, index)
-        exports = [parts.folders.open(info) for info in parts.folders.indexes()]
+        handed_out = parts.folders.handed_out()
+        exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
+        kept = sorted(handed_out | ({export} if export is not None else set()))
         if not as_json:
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
             say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files forget it, too.")
             say("Backups, and copies kept elsewhere, are not reached.")
+            if kept:
+                say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
         confirm_by_typing(creator if twin is None else twin, yes=yes)
         into = None
         if export is not None:
-            into = parts.folders.open(parts.folders.create_like(export, indexes[0].info, None, None))
+            into = parts.folders.open(parts.folders.hand_out(export, indexes[0].info))
         erased = erasing.erase(
             [*indexes, *exports],
             tenant,
@@ -65,7 +69,7 @@ def forget(
             export=exporter(into) if into is not None else None,
             repoint=dict(_pair(one) for one in repoint or ()),
         )
-        _show(erased, as_json=as_json, home=str(parts.settings.vecfleet_home))
+        _show(erased, as_json=as_json, home=str(parts.settings.vecfleet_home), kept=kept, export=export)
     if not erased.confirmed:
         raise typer.Exit(_UNCONFIRMED)
 
@@ -83,7 +87,7 @@ def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
     return [parts.store.open(parts.store.describe(name)) for name in named]
 
 
-def _show(erased: erasing.Erased, *, as_json: bool, home: str) -> None:
+def _show(erased: erasing.Erased, *, as_json: bool, home: str, kept: list[str], export: str | None) -> None:
     page = f"{home}/{CERTIFICATES}/erasure-{erased.certificate.get('erasure')}.html"
     step = page if erased.confirmed else "vecfleet forget again: what is gone already is no error"
     if as_json:
@@ -97,6 +101,7 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: str) -> None:
                 ],
                 "aliases": list(erased.aliases),
                 "exported": erased.exported,
+                "kept": kept,
                 "left": list(erased.left),
                 "seconds": round(erased.seconds, 3),
                 "fence": erased.fence,
@@ -115,7 +120,7 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: str) -> None:
     if erased.aliases:
         say(f"aliases: {', '.join(erased.aliases)}")
     if erased.exported is not None:
-        say(f"exported: {erased.exported:,} records")
+        say(f"exported: {erased.exported:,} records to {export}, which stays until a person deletes it")
     say(f"fence: {erased.fence}")
     for one in erased.left:
         say(f"left: {one}", style="red")

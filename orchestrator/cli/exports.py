@@ -13,6 +13,7 @@ from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
+from vecfleet.errors import Refused
 
 NamespaceOption = Annotated[
     list[str] | None,
@@ -50,6 +51,11 @@ def export(
     now = datetime.now(UTC)
     with fleet() as parts:
         root = parts.settings.vecfleet_root
+        if folder is not None and folder in parts.folders.handed_out():
+            raise Refused(
+                f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there",
+                next_step="name another folder",
+            )
         options = ExportOptions(
             index=index,
             folder=folder or f"exports/{index}-{now:%Y%m%d-%H%M%S}",

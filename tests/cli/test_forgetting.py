@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from terminal import Brain, Vecfleet
+from terminal import DIMENSION, Brain, Vecfleet
 
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
 from vecfleet.names import Tenant
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.parquet import ParquetStore
 from vecfleet.tenancy.fences import FENCED, subject_of
 
 
@@ -38,6 +41,7 @@ def test_forget_erases_certifies_and_says_where_the_certificate_is(
 
     assert answer.code == 0, answer.err
     assert answer.json["confirmed"] and answer.json["records"] == 3 and answer.json["exported"] == 3
+    assert answer.json["kept"] == ["portable"]
     assert answer.json["fence"] == FENCED
     (page,) = answer.json["next_steps"]
     kept = Path(page).with_suffix(".json")
@@ -47,6 +51,36 @@ def test_forget_erases_certifies_and_says_where_the_certificate_is(
     again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
     assert again.code == 0 and "0 records erased" not in answer.out
     assert "confirmed by listing, fetching and querying" in again.out
+
+
+def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_exports_do_not(
+    vecfleet: Vecfleet, tenants: Brain, tmp_path: Path
+) -> None:
+    # Given an export of everything by other means, and one that an erasure made for the tenant
+    folders = ParquetStore(Settings.load().vecfleet_root)
+    source = tenants.store.open(tenants.store.describe("brain"))
+    everything = folders.open(folders.create_like("exports/brain", source.info, None, None))
+    everything.upsert("creator_ana_twin_coach", list(source.fetch("creator_ana_twin_coach", ["a-1"]).records.values()))
+    first = vecfleet("forget", "--creator", "ana", "--index", "brain", "--export", "exports/for-ana", "--yes")
+    assert "exported: 4 records to exports/for-ana, which stays" in first.out
+    written = sorted((tmp_path / "exports/for-ana").rglob("*.parquet"))
+    assert written and everything.namespace("creator_ana_twin_coach") is None
+
+    # When she is erased again, and what came since goes
+    tenants.write("creator_ana_twin_coach", "a-3")
+    everything.upsert("creator_ana_twin_coach", [Record("a-4", b"\0\0\x80\x3f" * DIMENSION)])
+    again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
+
+    # Then hers is there as it was, which is said, also by the certificate
+    assert again.code == 0 and "2 records erased" in again.out
+    assert "until a person deletes them: exports/for-ana" in again.out
+    assert sorted((tmp_path / "exports/for-ana").rglob("*.parquet")) == written
+    (kept,) = [json.loads(path.read_text()) for path in (tmp_path / "home/certificates").glob("erasure-2*.json")]
+    assert any("forget --export" in said for said in kept["residual"])
+    # And nobody else's records come into it
+    assert vecfleet("forget", "--creator", "bob", "--export", "exports/for-ana", "--index", "brain", "--yes").code != 0
+    refused = vecfleet("plan", "export", "brain", "exports/for-ana")
+    assert refused.code != 0 and "name another folder" in refused.err
 
 
 def test_a_twin_that_came_back_is_readmitted(vecfleet: Vecfleet, tenants: Brain, database: Database) -> None:

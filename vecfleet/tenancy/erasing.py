@@ -34,6 +34,8 @@ RESIDUAL = (
     "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
     "what an application that was not stopped wrote for the tenant after `ended`: the fence stops the fleet's jobs, no "
     "application; once it is stopped, ask for the erasure again",
+    "what `vecfleet forget --export` wrote, for this tenant or others: it is the tenant's, no erasure looks there, "
+    "and a person deletes it by hand",
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 

@@ -16,6 +16,7 @@ from vecfleet.stores.parquet.index import ParquetIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
 FORMAT = 1
+_HANDED_OUT = "handed_out"
 
 
 class ParquetStore:
@@ -27,27 +28,48 @@ class ParquetStore:
         self._root = root
 
     def indexes(self) -> list[IndexInfo]:
-        with files.translated(f"list the folders under {self._root}"):
-            found = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
-        names = sorted(file.parent.relative_to(self._root).as_posix() for file in found)
-        return [self.describe(name) for name in names if is_index_name(name)]
+        return [self.describe(name) for name in self._names()]
+
+    def handed_out(self) -> set[str]:
+        """Those that `hand_out` made."""
+        return {name for name in self._names() if orjson.loads(self._description_of(name)).get(_HANDED_OUT)}
 
     def describe(self, index: str) -> IndexInfo:
         """Raises Missing where there is no such folder, BadInput where it is not one that this version can read."""
+        return _info(index, self._description_of(index))
+
+    def _names(self) -> list[str]:
+        with files.translated(f"list the folders under {self._root}"):
+            found = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
+        names = sorted(file.parent.relative_to(self._root).as_posix() for file in found)
+        return [name for name in names if is_index_name(name)]
+
+    def _description_of(self, index: str) -> bytes:
         file = index_path(self._root, index) / INDEX_FILE
         try:
             with files.translated(f"read the description of {index!r}"):
-                text = file.read_bytes()
+                return file.read_bytes()
         except files.Replaced:
             existing = ", ".join(info.name for info in self.indexes()) or "none"
             raise Missing(
                 f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}",
                 next_step="name one of them, as it stands under VECFLEET_ROOT",
             ) from None
-        return _info(index, text)
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         """Where the source lives, unless told otherwise, stays on record: an import creates its index there."""
+        return self._create(name, source, cloud, region, {})
+
+    def hand_out(self, name: str, source: IndexInfo) -> IndexInfo:
+        """A folder for what a tenant gets before it is erased: it is the tenant's, and no erasure looks there.
+
+        It says so from its first moment on: a later erasure would delete the only copy.
+        """
+        return self._create(name, source, None, None, {_HANDED_OUT: True})
+
+    def _create(
+        self, name: str, source: IndexInfo, cloud: str | None, region: str | None, more: Mapping[str, Any]
+    ) -> IndexInfo:
         if source.kind is Kind.DOCUMENT:
             raise WrongKind(
                 f"the index {source.name!r} holds documents, which cannot be read back unchanged",
@@ -57,7 +79,7 @@ class ParquetStore:
         cloud, region = cloud or source.cloud, region or source.region
         info = replace(source, name=name, kind=kind, host=host_of(name), ready=True, cloud=cloud, region=region)
         with files.translated(f"create the folder {name!r}"):
-            created = files.create_folder(index_path(self._root, name), INDEX_FILE, _description(info))
+            created = files.create_folder(index_path(self._root, name), INDEX_FILE, {**_description(info), **more})
         if not created:
             raise Conflict(f"the folder {name!r} exists and is not empty", next_step="name another folder")
         return info
