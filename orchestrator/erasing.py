@@ -3,6 +3,7 @@
 What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -149,11 +150,16 @@ def exporter(into: Index) -> Export:
 def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
     """As JSON, and beside it as a page to read. Gives the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"erasure-{certificate['erasure']}"
-    stem.with_suffix(".json").write_bytes(orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
-    page = stem.with_suffix(".html")
+    page = certificate_file(folder, certificate)
+    page.with_suffix(".json").write_bytes(orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
     page.write_text(certificate_page(certificate), encoding="utf-8")
     return page
+
+
+def certificate_file(folder: Path, certificate: Mapping[str, Any]) -> Path:
+    """Its page: called by its content too, for a new database counts from 1 again, and no proof replaces another."""
+    content = hashlib.sha256(orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return folder / f"erasure-{certificate['erasure']}-{content[:12]}.html"
 
 
 def certificate_page(certificate: Mapping[str, Any]) -> str:

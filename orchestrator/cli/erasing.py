@@ -1,5 +1,6 @@
 """`forget`, `readmit` and `rehearse deletion`: they erase tenants, show it first, and ask for the name."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json, confirm_by_typing, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.erasing import CERTIFICATES, JobTableBooks, exporter
+from orchestrator.erasing import CERTIFICATES, JobTableBooks, certificate_file, exporter
 from orchestrator.ledger import erasures, forgetting
 from vecfleet import names
 from vecfleet.errors import BadInput, NotFound
@@ -69,7 +70,7 @@ def forget(
             export=exporter(into) if into is not None else None,
             repoint=dict(_pair(one) for one in repoint or ()),
         )
-        _show(erased, as_json=as_json, home=str(parts.settings.vecfleet_home), kept=kept, export=export)
+        _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
     if not erased.confirmed:
         raise typer.Exit(_UNCONFIRMED)
 
@@ -87,9 +88,10 @@ def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
     return [parts.store.open(parts.store.describe(name)) for name in named]
 
 
-def _show(erased: erasing.Erased, *, as_json: bool, home: str, kept: list[str], export: str | None) -> None:
-    page = f"{home}/{CERTIFICATES}/erasure-{erased.certificate.get('erasure')}.html"
-    step = page if erased.confirmed else "vecfleet forget again: what is gone already is no error"
+def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str], export: str | None) -> None:
+    step = "vecfleet forget again: what is gone already is no error"
+    if erased.confirmed:
+        step = str(certificate_file(home / CERTIFICATES, erased.certificate))
     if as_json:
         say_json(
             {

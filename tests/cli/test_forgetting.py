@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from terminal import DIMENSION, Brain, Vecfleet
 
 from orchestrator.ledger import erasures
@@ -81,6 +82,23 @@ def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_ex
     assert vecfleet("forget", "--creator", "bob", "--export", "exports/for-ana", "--index", "brain", "--yes").code != 0
     refused = vecfleet("plan", "export", "brain", "exports/for-ana")
     assert refused.code != 0 and "name another folder" in refused.err
+
+
+def test_a_certificate_of_before_stays_when_numbers_begin_again_with_a_new_database(
+    vecfleet: Vecfleet, tenants: Brain, database: Database
+) -> None:
+    forget = ("forget", "--index", "brain", "--yes", "--json", "--creator")
+    before = Path(vecfleet(*forget, "ana").json["next_steps"][0]).with_suffix(".json")
+    was = before.read_bytes()
+    with database.begin() as connection:
+        connection.execute(sa.text("truncate erasure restart identity cascade"))
+
+    answer = vecfleet(*forget, "bob").json
+
+    (page,) = answer["next_steps"]
+    assert answer["certificate"]["erasure"] == json.loads(was)["erasure"] == 1
+    assert json.loads(Path(page).with_suffix(".json").read_text()) == answer["certificate"]
+    assert before.read_bytes() == was and len(list(before.parent.iterdir())) == 4
 
 
 def test_a_twin_that_came_back_is_readmitted(vecfleet: Vecfleet, tenants: Brain, database: Database) -> None:

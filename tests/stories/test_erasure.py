@@ -11,7 +11,7 @@ from migrations.creators import Grouping
 from migrations.ownership import look_up
 from orchestrator import manifests, services
 from orchestrator import tables as t
-from orchestrator.erasing import CERTIFICATES, JobTableBooks
+from orchestrator.erasing import CERTIFICATES, JobTableBooks, certificate_file
 from orchestrator.ledger import audit
 from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
@@ -219,12 +219,12 @@ def at_work(world: World, job_id: int, operation: str) -> dict[str, Any] | None:
 
 def assert_certified(world: World, erased: erasing.Erased) -> None:
     folder: Path = world.fleet.settings.vecfleet_home / CERTIFICATES
-    number = erased.certificate["erasure"]
-    kept = json.loads((folder / f"erasure-{number}.json").read_text())
+    file = certificate_file(folder, erased.certificate)
+    kept = json.loads(file.with_suffix(".json").read_text())
     assert kept == erased.certificate
     assert kept["fence"].startswith("raised") and kept["asked_by"] == WHO
     assert any("backups" in one for one in kept["residual"])
-    page = (folder / f"erasure-{number}.html").read_text()
+    page = file.read_text()
     assert "Certificate of erasure" in page and kept["where"][0]["ids_digest"] in page
     with world.fleet.database.begin() as connection:
         audit.seal(connection)
