@@ -14,6 +14,8 @@ from vecfleet.names import Tenant
 _BEFORE, _AFTER = r"(?<![\w-])(?<!\w\.)", r"(?![\w-])(?!\.\w)"
 # In a namespace's name, as texts quote it: up to a space, a quote, or a bracket.
 _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
+# Around it in the id of a task (`orchestrator.queue.task_id`), which stands in every log line of Celery.
+_BEFORE_IN_TASK, _AFTER_IN_TASK = r"(?<![\w-])j\d+\.", r"(?=\.[a-z]+\d+\.b\d+\.g\d+)"
 
 
 class Traces:
@@ -66,7 +68,8 @@ class Words:
         # The id of a single twin may be another creator's twin's too; its namespaces are its own.
         words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
         longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
-        self._pattern = re.compile(rf"{_BEFORE}(?:{'|'.join(longest_first)}{twins}){_AFTER}")
+        any_of = f"(?:{'|'.join(longest_first)}{twins})"
+        self._pattern = re.compile(f"{_BEFORE}{any_of}{_AFTER}|{_BEFORE_IN_TASK}{any_of}{_AFTER_IN_TASK}")
         self._bytes = re.compile(self._pattern.pattern.encode())
 
     def replaced(self, value: Any) -> Any:

@@ -8,7 +8,7 @@ import typer
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json, confirm_by_typing, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.erasing import CERTIFICATES, JobTableBooks, certificate_file, exporter
+from orchestrator.erasing import CERTIFICATES, PLANS, JobTableBooks, certificate_file, exporter
 from orchestrator.ledger import erasures, forgetting
 from vecfleet import names
 from vecfleet.errors import BadInput, NotFound
@@ -54,8 +54,11 @@ def forget(
         kept = sorted(handed_out | ({export} if export is not None else set()))
         if not as_json:
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
-            say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files forget it, too.")
-            say("Backups, and copies kept elsewhere, are not reached.")
+            say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
+            say(
+                "Not reached: backups, copies kept elsewhere, plan files that --out put elsewhere, ownership files, "
+                "and lists of namespaces. Look into those yourself."
+            )
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
         confirm_by_typing(creator if twin is None else twin, yes=yes)

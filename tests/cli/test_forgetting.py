@@ -78,6 +78,8 @@ def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_ex
     assert sorted((tmp_path / "exports/for-ana").rglob("*.parquet")) == written
     (kept,) = [json.loads(path.read_text()) for path in (tmp_path / "home/certificates").glob("erasure-2*.json")]
     assert any("forget --export" in said for said in kept["residual"])
+    assert any("plan files" in said and "ownership files" in said for said in kept["residual"])
+    assert "plan files that --out put elsewhere, ownership files" in again.out
     # And nobody else's records come into it
     assert vecfleet("forget", "--creator", "bob", "--export", "exports/for-ana", "--index", "brain", "--yes").code != 0
     refused = vecfleet("plan", "export", "brain", "exports/for-ana")

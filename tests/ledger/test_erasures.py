@@ -10,6 +10,9 @@ from orchestrator import manifests, services
 from orchestrator import tables as t
 from orchestrator.ledger import batches, checks, erasures, forgetting, routes, striking
 from orchestrator.ledger.database import Database
+from orchestrator.model import Wakeup
+from orchestrator.queue import task_id
+from orchestrator.states import BatchKind
 from orchestrator.traces import Traces
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
@@ -131,6 +134,25 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
 )
 def test_a_name_is_replaced_where_it_stands_and_nowhere_in_another(text: str, left: str) -> None:
     assert Traces(Tenant("a.1"), {("brain", "old-ns")}, 7).words("brain").replaced(text) == left
+
+
+@pytest.mark.parametrize("kind", BatchKind)
+def test_a_name_leaves_the_id_of_a_task_as_celery_logs_it_and_others_stay_in_theirs(kind: BatchKind) -> None:
+    def line(namespace: str) -> str:
+        name = task_id(Wakeup(79, 0, kind, 1, namespace, 12, 40))
+        return f"[info] Task vecfleet.a_task[{name}] received data={{'id': '{name}', 'args': '(79,)'}}"
+
+    creator = Traces(Tenant("a.1"), {("brain", "old-ns")}, 7).words()
+    twin = Traces(Tenant("a.1", "x"), {("brain", "old-ns")}, 7).words()
+    for namespace in ("creator_a.1_twin_x", "old-ns"):
+        for words in (creator, twin):
+            assert namespace not in words.replaced(line(namespace))
+            blackened = [line(namespace)[start:end] for start, end in words.spans(line(namespace).encode())]
+            assert [namespace in one for one in blackened] == [True, True]
+    for namespace in ("creator_a.10_twin_x", "ba.1", "old-ns.1", "older.old-ns", "__default__"):
+        assert creator.replaced(line(namespace)) == line(namespace)
+    for namespace in ("creator_a.1_twin_x.1", "creator_a.1_twin_y"):
+        assert twin.replaced(line(namespace)) == line(namespace)
 
 
 @given(st.text("ab.1_-", min_size=1, max_size=6), st.text("ab.1_-", min_size=1, max_size=6))

@@ -60,7 +60,7 @@ def traces_of(world: World, *words: str) -> list[str]:
 
 def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(open_world: OpenWorld) -> None:
     # Given two creators: a namespace each by ownership, and records of both among others in __default__
-    world = open_world(freshness_wait_seconds=0.5)
+    world = open_world(freshness_wait_seconds=0.5, log_level="INFO")
     world.fill(**{"7a7a-zoe-twin": 6, "8b8b-bob-twin": 4})
     zoes = [
         row("zoe-own", creator_id=ZOE),
@@ -107,6 +107,9 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     # And when the other one is erased too, once proven, the accounts still add up and the job is not confused
     services.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.VERIFIED)
+    told = b"".join(worker.log.read_bytes() for worker in world.workers)
+    assert b".8b8b-bob-twin." in told, "Celery names namespaces in the ids of tasks"
+    (logs / "worker-1.log").write_bytes(told)
     again = erase(world, BOB)
     assert again.confirmed and again.records == 18
     world.assert_accounts(job_id)

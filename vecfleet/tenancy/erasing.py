@@ -32,6 +32,9 @@ RESIDUAL = (
     "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
     "says how long that is, no API does",
     "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
+    "plan files that a person put elsewhere than into VECFLEET_ROOT/plans (`--out`), ownership files, and lists of "
+    "namespaces: take the tenant out of them by hand, or delete them",
+    "log lines of messages that were still in the queue, and are worked off after `ended`: ask for the erasure again",
     "what an application that was not stopped wrote for the tenant after `ended`: the fence stops the fleet's jobs, no "
     "application; once it is stopped, ask for the erasure again",
     "what `vecfleet forget --export` wrote, for this tenant or others: it is the tenant's, no erasure looks there, "
