@@ -1,6 +1,7 @@
 """`forget`, `readmit` and `rehearse deletion`: they erase tenants, show it first, and ask for the name."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -115,13 +116,16 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
             }
         )
         return
-    say_table(
-        ("index", "namespace", ">records", "what went"),
-        (
-            (one.index, one.name, f"{one.count:,}", "the namespace" if one.whole else "its records among others'")
-            for one in erased.deleted
-        ),
-    )
+    if erased.deleted:
+        say_table(
+            ("index", "namespace", ">records", "what went"),
+            (
+                (one.index, one.name, f"{one.count:,}", "the namespace" if one.whole else "its records among others'")
+                for one in erased.deleted
+            ),
+        )
+    elif erased.confirmed and not any(erased.certificate["our_tables"].values()):
+        _say_nothing_was_found(Tenant(erased.creator, erased.twin))
     if erased.aliases:
         say(f"aliases: {', '.join(erased.aliases)}")
     if erased.exported is not None:
@@ -132,6 +136,14 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
     done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
     say(f"{erased.records:,} records erased in {erased.seconds:.1f} s, {done}", style="bold")
     say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
+
+
+def _say_nothing_was_found(tenant: Tenant) -> None:
+    """An erasure that was begun by a slip looks like one that was asked for twice."""
+    named = f"--creator {quote(tenant.creator)}" + (f" --twin {quote(tenant.twin)}" if tenant.twin else "")
+    say(f"nothing of {_called(tenant)} was found in any of these, nor in our own tables: it is gone already, or the")
+    say("name is mistyped, which looks just so. Check how it is written: the fence stands against this very name, and")
+    say(f"`vecfleet readmit {named}` takes it away.")
 
 
 def readmit(

@@ -86,6 +86,22 @@ def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_ex
     assert refused.code != 0 and "name another folder" in refused.err
 
 
+def test_a_name_that_is_nowhere_is_said_to_be_so_for_it_may_be_mistyped(vecfleet: Vecfleet, tenants: Brain) -> None:
+    forget = ("forget", "--index", "brain", "--yes", "--creator")
+    mistyped = "it is gone already, or the name is mistyped, which looks just so"
+
+    nobody = vecfleet(*forget, "nobody", "--twin", "coach")
+    ana = vecfleet(*forget, "ana")
+
+    said = " ".join(nobody.out.split())
+    assert nobody.code == 0 and "nothing of the twin coach of nobody was found" in said and mistyped in said
+    assert "what went" not in said and "read and keep the certificate" in said
+    assert "what went" in ana.out and "mistyped" not in ana.out
+    # And the fence stands against that name, and falls by what was said
+    assert "`vecfleet readmit --creator nobody --twin coach`" in said
+    assert vecfleet("readmit", "--creator", "nobody", "--twin", "coach").code == 0
+
+
 def test_a_certificate_of_before_stays_when_numbers_begin_again_with_a_new_database(
     vecfleet: Vecfleet, tenants: Brain, database: Database
 ) -> None:
