@@ -162,12 +162,54 @@ def certificate_file(folder: Path, certificate: Mapping[str, Any]) -> Path:
     return folder / f"erasure-{certificate['erasure']}-{content[:12]}.html"
 
 
+_TITLES = {
+    "certificate": "version of this form",
+    "subject": "the tenant",
+    "scope": "what was asked for",
+    "asked_by": "asked for by",
+    "seconds": "took",
+    "namespaces": "namespaces deleted whole",
+    "records": "records deleted",
+    "shared_records_read": "records read in shared namespaces",
+    "aliases": "aliases removed or led elsewhere",
+    "exported": "exported first",
+    "confirmed_by": "confirmed by",
+    "erasure": "number of the erasure",
+    "our_files": "files of ours blacked out",
+}
+_TITLES_OF_TABLES = {
+    "records": "ids of records that left",
+    "ownership": "rows of ownership deleted",
+    "names": "rows under another name now",
+    "texts": "rows whose texts lost the name",
+    "audit payloads": "payloads of the audit emptied",
+}
+_SCOPES = {"creator": "a creator with all twins", "twin": "one twin of a creator"}
+
+
+def _in_words(key: str, value: Any) -> str:
+    match key, value:
+        case "exported", None:
+            return "nothing: no copy was asked for"
+        case "exported", int():
+            return f"{value:,} records, for the tenant"
+        case "scope", str():
+            return _SCOPES.get(value, value)
+        case "seconds", _:
+            return f"{value} s"
+        case _, list():
+            return ", ".join(map(str, value))
+        case _:
+            return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def certificate_page(certificate: Mapping[str, Any]) -> str:
     def table(rows: Mapping[str, Any]) -> str:
-        cells = ((escape(str(key)), escape(str(value))) for key, value in rows.items())
+        cells = ((escape(_TITLES.get(key, key)), escape(_in_words(key, value))) for key, value in rows.items())
         return "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in cells)
 
     facts = {key: value for key, value in certificate.items() if key not in ("where", "residual", "our_tables")}
+    our_tables = {_TITLES_OF_TABLES.get(key, key): count for key, count in certificate["our_tables"].items()}
     where = "".join(
         f"<tr><td>{escape(one['index'])}</td><td>{escape(one['namespace'])}</td>"
         f"<td>{one['records']:,}</td><td><code>{one['ids_digest']}</code></td></tr>"
@@ -183,6 +225,6 @@ def certificate_page(certificate: Mapping[str, Any]) -> str:
         "SHA-256 of <code>vecfleet erasure, NUL, creator, NUL, twin</code>.</p>"
         f"<table>{table(facts)}</table><h2>What was deleted</h2>"
         f"<table><tr><th>index<th>namespace<th>records<th>digest of their ids</tr>{where}</table>"
-        f"<h2>What left our own tables</h2><table>{table(certificate['our_tables'])}</table>"
+        f"<h2>What left our own tables</h2><table>{table(our_tables)}</table>"
         f"<h2>What this could not reach</h2><ul>{residual}</ul></html>"
     )

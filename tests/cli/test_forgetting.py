@@ -1,6 +1,7 @@
 """`forget` and `readmit` as a person types them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,24 @@ def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_ex
     assert vecfleet("forget", "--creator", "bob", "--export", "exports/for-ana", "--index", "brain", "--yes").code != 0
     refused = vecfleet("plan", "export", "brain", "exports/for-ana")
     assert refused.code != 0 and "name another folder" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("export", "exported"),
+    [((), "nothing: no copy was asked for"), (("--export", "hers"), "3 records, for the tenant")],
+)
+def test_the_page_of_a_certificate_is_in_words(
+    vecfleet: Vecfleet, tenants: Brain, export: tuple[str, ...], exported: str
+) -> None:
+    forget = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes", "--json", *export)
+    page = Path(forget.json["next_steps"][0]).read_text()
+
+    rows = dict(re.findall(r"<th>([^<]*)</th><td>([^<]*)</td>", page))
+    assert rows["exported first"] == exported
+    assert rows["confirmed by"] == "listing, fetching, querying 2 namespaces"
+    assert rows["what was asked for"] == "a creator with all twins"
+    # And nothing of it is as a program writes it
+    assert [text for pair in rows.items() for text in pair if re.search(r"_|[\[\]{}]|None|True|False", text)] == []
 
 
 def test_a_name_that_is_nowhere_is_said_to_be_so_for_it_may_be_mistyped(vecfleet: Vecfleet, tenants: Brain) -> None:
