@@ -51,6 +51,18 @@ def parts(root: Path, namespace: str = NS) -> list[Path]:
     return sorted((root / "exports/brain" / f"namespace={namespace}").glob("*.parquet"))
 
 
+def test_what_was_handed_out_is_known_beside_a_folder_whose_description_is_damaged(tmp_path: Path) -> None:
+    store = ParquetStore(tmp_path)
+    store.create_like("exports/brain", like(Kind.DENSE), None, None)
+    handed_out = store.hand_out("exports/hers", like(Kind.DENSE))
+    for name, text in (("cut-off", '{"handed_'), ("another", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "_index.json").write_text(text)
+
+    assert store.handed_out() == {"exports/hers"}
+    assert store.describe("exports/hers") == handed_out
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 

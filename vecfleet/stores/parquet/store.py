@@ -32,7 +32,7 @@ class ParquetStore:
 
     def handed_out(self) -> set[str]:
         """Those that `hand_out` made."""
-        return {name for name in self._names() if orjson.loads(self._description_of(name)).get(_HANDED_OUT)}
+        return {name for name in self._names() if _is_handed_out(self._description_of(name))}
 
     def describe(self, index: str) -> IndexInfo:
         """Raises Missing where there is no such folder, BadInput where it is not one that this version can read."""
@@ -89,6 +89,13 @@ class ParquetStore:
 
     def open(self, info: IndexInfo) -> ParquetIndex:
         return ParquetIndex(info, index_path(self._root, info.name))
+
+
+def _is_handed_out(text: bytes) -> bool:
+    try:
+        return orjson.loads(text).get(_HANDED_OUT) is True
+    except (ValueError, AttributeError):
+        return False  # damaged: whoever opens it is told
 
 
 def _description(info: IndexInfo) -> dict[str, Any]:
