@@ -7,7 +7,7 @@ set. Keys, and addresses that may hold a password, are secrets: they show as sta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vecfleet.errors import BadInput
@@ -17,6 +17,14 @@ HEARTBEATS_PER_LEASE = 3  # two may be lost before a lease ends
 Seconds = Annotated[float, Field(gt=0)]
 Dollars = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+def _by_psycopg(url: SecretStr) -> SecretStr:
+    """The address of a Postgres as SQLAlchemy takes it. Providers write `postgres://`, and none names the driver."""
+    scheme, _, place = url.get_secret_value().partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+psycopg") or not place:
+        raise ValueError("is no address of a Postgres: write postgresql://user:password@host:5432/name")
+    return SecretStr(f"postgresql+psycopg://{place}")
 
 
 JOIN = 'set it; of an embedded stack that runs: eval "$(vecfleet up --print)"; or start one: `vecfleet up`'
@@ -37,7 +45,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = None
+    database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
 

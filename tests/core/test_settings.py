@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from vecfleet.errors import BadInput
@@ -49,6 +50,18 @@ def test_the_supabase_key_is_read_in_both_spellings(monkeypatch: pytest.MonkeyPa
     assert key.get_secret_value() == "a key"
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_address_of_a_postgres_is_read_as_providers_write_it(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://me:sesame@db.example.com:6543/jobs?sslmode=require")
+
+    url = Settings.load().database_url
+
+    assert url is not None
+    engine = sa.create_engine(url.get_secret_value())
+    assert (engine.dialect.driver, engine.url.host, engine.url.port) == ("psycopg", "db.example.com", 6543)
+    assert engine.url.query == {"sslmode": "require"}
+
+
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "")
     monkeypatch.setenv("FLOWER_PORT", "")
@@ -67,6 +80,8 @@ def test_an_application_may_have_no_table_of_sources(monkeypatch: pytest.MonkeyP
     [
         ("FLOWER_PORT", "seventy", "FLOWER_PORT: input should be a valid integer"),
         ("WORKER_THREADS", "0", "WORKER_THREADS: input should be greater than or equal to 1"),
+        ("DATABASE_URL", "mysql://me@127.0.0.1/x", "DATABASE_URL: is no address of a Postgres: write postgresql://"),
+        ("DATABASE_URL", "127.0.0.1:5432/x", "DATABASE_URL: is no address of a Postgres: write postgresql://"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: input should be 'console' or 'json'"),
         ("REQUEST_DEADLINE_SECONDS", "60", "a request must end inside its lease"),
     ],
