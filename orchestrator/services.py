@@ -269,6 +269,11 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             values = {"batch_window": int(value)}
         case "budget" if value > 0:
             values = {"budget_factor": value}
+        case "budget":
+            raise BadInput(
+                f"a budget of {value:g} is not possible",
+                next_step=f"give how many times the estimate may be spent, above 0: `vecfleet set {job_id} budget 3`",
+            )
         case "pace" if 0 < value <= 1:
             values = {"pace_share": value}
         case "passes" if value >= 1 and value == int(value):
@@ -289,7 +294,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
         case _:
             raise BadInput(
-                f"there is no lever {lever!r}", next_step="`window`, `pace`, `budget`, `passes`, `missing` or `workers`"
+                f"there is no lever '{lever}'", next_step="`window`, `pace`, `budget`, `passes`, `missing` or `workers`"
             )
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
