@@ -191,6 +191,7 @@ def roll_back(
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
+            before_acting.roll_back(connection, found)
             targets = moves.targets_of_job(connection, job)
         say(
             f"This deletes from the index {found.target.name} up to {totals.written:,} records that job {job} wrote, "
@@ -222,13 +223,16 @@ def resume(job: JobId) -> None:
 
 
 def cancel(job: JobId, yes: Yes = False) -> None:
-    """Give a job up. What was written stays until `rollback`; no source is touched."""
+    """Give a job up. What was written stays until `rollback`; no source is touched from then on."""
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
-        say(
-            f"This gives job {job} up for good. The {totals.written:,} records it wrote stay at their targets until "
-            "you roll back; its sources are untouched."
-        )
+        with parts.database.begin() as connection:
+            found = jobs.get(connection, job)
+            before_acting.cancel(connection, found)
+            deleting = before_acting.cleaned_any(connection, found)
+        stays = f"The {totals.written:,} records it wrote stay at their targets"
+        sources = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
+        say(f"This gives job {job} up for good. {stays}{'' if deleting else ' until you roll back'}; {sources}.")
         confirm("Cancel it?", yes=yes)
         services.cancel(parts.database, job, who())
         say(f"job {job} is being cancelled")

@@ -122,6 +122,26 @@ def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTabl
     assert verified.job.state is JobState.ROLLING_BACK
 
 
+@pytest.mark.parametrize(
+    ("words", "says"), [(("rollback", "1"), "before clean-up"), (("cancel", "1"), "cannot be cancelled")]
+)
+def test_what_a_cleaned_job_refuses_is_neither_announced_nor_asked(
+    vecfleet: Vecfleet, database: Database, verified: JobTable, words: tuple[str, ...], says: str
+) -> None:
+    verified.put(state="cleaned")
+    for yes in ((), ("--yes",)):
+        assert vecfleet(*words, *yes).out == ""
+        refuse(vecfleet, database, *words, *yes, says=says)
+
+
+def test_cancelling_a_clean_up_says_that_what_is_deleted_stays_deleted(vecfleet: Vecfleet, verified: JobTable) -> None:
+    assert "its sources are untouched" in vecfleet("cancel", "1").out
+    verified.put(state="paused", resume_to="cleaning")
+    told = vecfleet("cancel", "1").out
+    assert "what it deleted from its sources stays deleted" in told
+    assert "untouched" not in told and "roll back" not in told
+
+
 def test_each_act_is_audited_with_the_person(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
     for words in (("cutover", "1", "--percent", "100"), ("reverse", "1"), ("set", "1", "pace", "0.8")):
         assert vecfleet(*words).code == 0
