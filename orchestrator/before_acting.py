@@ -16,6 +16,8 @@ from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
 from vecfleet.errors import Refused
 
+RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
+"""In which states a job's parked batches and records are decided about."""
 _VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
 
 
@@ -39,7 +41,7 @@ def cancel(connection: sa.Connection, job: Job) -> None:
 
 
 def retry(connection: sa.Connection, job: Job) -> None:
-    if job.state not in JOB_WORKING | {JobState.NEEDS_ATTENTION}:
+    if job.state not in RETRIED:
         raise Refused(f"a job that is {job.state} has nothing to retry", next_step=status(job.id))
 
 

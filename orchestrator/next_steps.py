@@ -94,6 +94,15 @@ def nobody_works(reading: Reading) -> bool:
     return (reading.now - since).total_seconds() > _ANSWERED_WITHIN_S
 
 
+def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
+    """What settles parked records. Those that only another plan can move are parked again by every retry."""
+    return [
+        *([f"vecfleet park accept {job_id} --all"] if undecided else []),
+        *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
+        *([f"vecfleet cancel {job_id}"] if conflicting else []),
+    ]
+
+
 def _attention(reading: Reading) -> tuple[str, ...]:
     job = reading.job
     steps: list[str] = []
@@ -101,8 +110,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         steps.append(f"vecfleet park list {job.id}")
     if reading.parked_batches:
         steps.append(f"vecfleet retry {job.id} failed")
-    if reading.undecided:
-        steps += [f"vecfleet park accept {job.id} --all", f"vecfleet retry {job.id} parked"]
+    steps += deciding(job.id, reading.undecided, reading.conflicting)
     if steps and job.resume_to is _S.CLEANING:
         steps.append(f"vecfleet cancel {job.id}")  # what a guard will not delete stays
     if steps:

@@ -13,7 +13,7 @@ from orchestrator.ledger.undoings import Undoing
 from orchestrator.model import Move
 from orchestrator.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
-from orchestrator.wording import counted
+from orchestrator.wording import another_plan, counted
 
 _S = JobState
 
@@ -207,6 +207,8 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]
         if reading.undoing is not None and reading.undoing.lingering:
             waits.append(_lingering(reading.undoing, freshness_wait_s))
+    elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
+        waits.append(another_plan(reading.conflicting, job.id))
     elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
     elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):

@@ -17,6 +17,9 @@ from vecfleet.structs import Struct
 PREVIOUS = "_vecfleet_prev"
 SOURCE = "migrated_from"
 
+HELD_ALREADY = "already holds another value"
+"""How the reason of every record ends that a plan's policy about conflicts parks."""
+
 ConflictPolicy = Literal["fail", "keep", "overwrite"]
 
 
@@ -28,7 +31,7 @@ class Conflict:
 
     @property
     def reason(self) -> str:
-        return f"its metadata key {self.key!r} already holds another value"
+        return f"its metadata key {self.key!r} {HELD_ALREADY}"
 
 
 def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -> Mapping[str, str | bool]:

@@ -16,8 +16,9 @@ from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
+from orchestrator.next_steps import deciding
 from orchestrator.states import BatchKind, JobState
-from orchestrator.wording import to_be_dropped
+from orchestrator.wording import another_plan, to_be_dropped
 from vecfleet.errors import BadInput
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
@@ -284,14 +285,15 @@ def set_lever(
 def park_list(job: JobId, as_json: Json = False) -> None:
     """List what is set aside, with reasons: records first, then batches."""
     with fleet() as parts, parts.database.begin() as connection:
-        jobs.get(connection, job)
+        open_yet = jobs.get(connection, job).state in before_acting.RETRIED
         records, batches = parking.records(connection, job), parking.batches(connection, job)
-    undecided = any(record.accepted_at is None for record in records)
-    steps = [
-        *([f"vecfleet park accept {job} --all", f"vecfleet retry {job} parked"] if undecided else []),
-        *([f"vecfleet retry {job} failed"] if batches else []),
-        *([f"vecfleet park accept {job} --all-batches"] if any(one.kind is BatchKind.COPY for one in batches) else []),
-    ] or [f"vecfleet status {job}"]
+        conflicting = parking.conflicting(connection, job) if open_yet else 0
+        decisions = deciding(job, parking.undecided(connection, job), conflicting)
+    if batches:
+        decisions.append(f"vecfleet retry {job} failed")
+    if any(one.kind is BatchKind.COPY for one in batches):
+        decisions.append(f"vecfleet park accept {job} --all-batches")
+    steps = (decisions if open_yet else []) or [f"vecfleet status {job}"]
     if as_json:
         say_json(
             {
@@ -336,6 +338,8 @@ def park_list(job: JobId, as_json: Json = False) -> None:
         )
     if not records and not batches:
         say(f"job {job} has nothing parked")
+    if conflicting:
+        say(another_plan(conflicting, job), style="yellow")
     say_next(steps)
 
 

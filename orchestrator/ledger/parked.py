@@ -12,6 +12,7 @@ from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger import copies
 from orchestrator.states import BatchKind, BatchState, MoveState
+from vecfleet.enriching import HELD_ALREADY
 
 _NOW = sa.func.clock_timestamp()
 _P, _B, _M = t.parked_record.c, t.batch.c, t.move.c
@@ -65,6 +66,16 @@ def batches(connection: sa.Connection, job_id: int) -> list[ParkedBatch]:
 def undecided(connection: sa.Connection, job_id: int) -> int:
     count: int = connection.execute(
         sa.select(sa.func.count()).where(_P.job_id == job_id, _P.accepted_at.is_(None))
+    ).scalar_one()
+    return count
+
+
+def conflicting(connection: sa.Connection, job_id: int) -> int:
+    """How many undecided records hold something else in a key that the plan adds: a retry parks them again."""
+    count: int = connection.execute(
+        sa.select(sa.func.count()).where(
+            _P.job_id == job_id, _P.accepted_at.is_(None), _P.reason.endswith(HELD_ALREADY)
+        )
     ).scalar_one()
     return count
 

@@ -98,6 +98,7 @@ class Reading:
 
     `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
     worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
+    `conflicting`: of the `undecided` those that only another plan can move, where a person is asked about them.
     """
 
     now: datetime
@@ -116,6 +117,7 @@ class Reading:
     since: Since = _NOTHING_SINCE
     proof: Proof | None = None
     undoing: Undoing | None = None
+    conflicting: int = 0
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -152,6 +154,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         since=differences.since(connection, job_id, 0),
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
         undoing=undoings.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
+        conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
     )
 
 

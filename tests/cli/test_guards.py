@@ -8,6 +8,7 @@ from terminal import Vecfleet, contents
 from orchestrator import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.states import BatchKind, JobState
+from vecfleet.enriching import Conflict
 
 
 def refuse(vecfleet: Vecfleet, database: Database, *words: str, says: str) -> None:
@@ -68,6 +69,29 @@ def test_clean_up_with_undecided_parked_records(vecfleet: Vecfleet, database: Da
     assert vecfleet("park", "accept", "1", "--all").code == 0
     table.advance(2)
     assert table.job.state is JobState.VERIFIED
+
+
+def test_of_records_that_only_another_plan_moves_that_is_said(
+    vecfleet: Vecfleet, database: Database, table: JobTable
+) -> None:
+    # Given a job that stopped for a record which holds something else in a key of ours
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.listed({"s": [["a", "b"]]})
+    [lease] = table.take()
+    table.copy(lease, wrote=["a"], parked=["b"])
+    with database.begin() as connection:
+        connection.execute(sa.update(t.parked_record).values(reason=Conflict("twin_id").reason))
+    table.put(state="needs_attention", resume_to="copied", reason="1 parked record waits for a decision")
+    # Then a retry, which would park it again, is not offered, and what moves it is
+    assert "`vecfleet rollback 1`, and plan again with `--conflicts keep`" in vecfleet("park", "list", "1").out
+    steps = ["vecfleet park accept 1 --all", "vecfleet cancel 1"]
+    assert vecfleet("park", "list", "1", "--json").json["next_steps"] == steps
+    status = vecfleet("status", "1", "--json").json
+    assert status["next_steps"] == ["vecfleet park list 1", *steps]
+    assert ["--conflicts keep" in wait for wait in status["waits"]] == [True]
+    # And of a job that was rolled back nothing is left to decide
+    table.put(state="rolled_back", resume_to=None)
+    assert vecfleet("park", "list", "1", "--json").json["next_steps"] == ["vecfleet status 1"]
 
 
 def test_clean_up_with_a_void_verdict(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:

@@ -294,6 +294,14 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
             {"undecided": 3},
             ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked"),
         ),
+        (
+            {"undecided": 3, "conflicting": 2},
+            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked", "vecfleet cancel 7"),
+        ),
+        (
+            {"undecided": 3, "conflicting": 3},
+            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet cancel 7"),
+        ),
         ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
         ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
         ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),

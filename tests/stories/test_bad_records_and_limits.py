@@ -3,6 +3,8 @@
 import pytest
 
 from orchestrator import services
+from orchestrator.ledger import reads
+from orchestrator.progress import progress
 from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SEEDS, SMALL, WHO, OpenWorld, World
@@ -35,6 +37,11 @@ def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_mended_an
     }
     assert_same_index(world.emulator.dump(SMALL), {**world.emulator.dump(SMALL), **as_twins(before)})
     world.assert_accounts(job_id)
+    # And it is said that only another plan moves the second one
+    with world.fleet.database.begin() as connection:
+        [told] = progress(reads.reading(connection, job_id, namespaces=0)).waits
+    assert told.startswith("1 parked record holds another value in a key that the plan adds")
+    assert "`vecfleet cancel 1`, `vecfleet rollback 1`, and plan again with `--conflicts keep`" in told
     # And when a person mends them at the source and retries, the job goes on to the end
     mended = [row("huge", chunk_text="short"), row("claimed")]
     world.emulator.write(SMALL, "alma", mended)

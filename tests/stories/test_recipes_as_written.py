@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -105,15 +106,22 @@ def owned(before: dict[str, Rows], creator: str) -> dict[str, Rows]:
 def test_regroup_in_place(brain: World) -> None:
     # Given a job table in which this is not the first job
     before = fill(brain, coach=12, guide=8, __default__=5)
+    wanted = owned(before, "ana")
+    # And, as in the seeds, with a record in `__default__` that names a twin of its own
+    claimed = row("claimed", twin_id="mentor")
+    brain.emulator.write(BRAIN, "__default__", [claimed])
+    before["__default__"][claimed.id] = claimed
+    kept = {"migrated_from": "__default__", "creator_id": "ana", "twin_id": "mentor"}
+    wanted["creator_ana_twin_default"][claimed.id] = replace(claimed, metadata=kept)
     reader = Reader(brain, "regroup-in-place")
     reader.type(f"vecfleet plan export {BRAIN} exports/brain --out export.yaml && vecfleet apply export.yaml --watch")
     reader.type("vecfleet cancel 1 --yes && vecfleet status 1 --watch")
     reader.type_next(2)
-    assert_same_index(brain.emulator.dump(BRAIN), {**before, **owned(before, "ana")})
+    assert_same_index(brain.emulator.dump(BRAIN), {**before, **wanted})
     reader.type_next()
     brain.later(A_DAY)
-    assert "25 of 25 records" in reader.type_next()
-    assert_same_index(brain.emulator.dump(BRAIN), owned(before, "ana"))
+    assert "26 of 26 records" in reader.type_next()
+    assert_same_index(brain.emulator.dump(BRAIN), wanted)
     reader.assert_typed_it_all()
 
 
