@@ -88,13 +88,24 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
     ).sealed()
 
 
+def way_back(original: Plan, job_id: int | None = None) -> str:
+    """What brings the records back once the plan's job has deleted them from their sources."""
+    if original.takes_back:
+        return "apply the plan it took back once more"
+    if not original.policies.enrich:
+        return f"`vecfleet plan {_of_kept_names(original)}`"
+    if original.policies.collisions == "prefix":
+        return f"`vecfleet plan import FOLDER {original.source.index}`, of an export made before the job"
+    return "`vecfleet plan reverse`" if job_id is None else f"`vecfleet plan reverse {job_id}`"
+
+
 def _check_reversible(original: Plan) -> None:
     if original.takes_back:
-        raise BadPlan("this job is itself a way back", next_step="apply the plan it took back once more")
+        raise BadPlan("this job is itself a way back", next_step=way_back(original))
     if not original.policies.enrich:
         raise BadPlan(
             "this job kept all names and metadata: its records do not say where they came from",
-            next_step=f"`vecfleet plan {_way_back(original)}` brings them back",
+            next_step=f"{way_back(original)} brings them back",
         )
     if original.policies.collisions == "prefix":
         raise BadPlan(
@@ -103,11 +114,13 @@ def _check_reversible(original: Plan) -> None:
         )
 
 
-def _way_back(original: Plan) -> str:
-    """The command that brings records back which kept their names and metadata."""
+def _of_kept_names(original: Plan) -> str:
+    """The recipe that brings records back which kept their names and metadata."""
     source, target = original.source, original.target
     if original.recipe == "tables":
         return "tables " + " ".join(f"{move.to}={move.source}" for move in original.moves)
     if original.recipe == "stores":
         return f"stores {target.store}:{target.index} {source.store}:{source.index}"
+    if original.recipe == "import":
+        return f"export {target.index}"
     return f"{'import' if original.keeps_files else 'index'} {target.index} {source.index}"

@@ -6,6 +6,7 @@ the commit costs nothing: the dispatcher finds the job. A dry run stops before t
 
 from dataclasses import dataclass
 
+from migrations import reversing
 from migrations.ownership import Snapshot, look_up_again
 from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
@@ -38,15 +39,14 @@ class Checked:
 
 def way_back(plan: Plan, backup: Backup | None = None) -> str:
     """How a person undoes the plan's job, before its clean-up and after."""
+    after = reversing.way_back(plan)
     if backup is not None:
         return (
-            "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`, or the whole index as it was, under "
+            f"until clean-up `vecfleet rollback`; after it {after}, or the whole index as it was, under "
             f"another name, by `vecfleet backup restore {backup.id} NAME`"
         )
-    if plan.keeps_files:
-        again = f"`vecfleet plan import {plan.target.index} {plan.source.index}`"
-        return f"until clean-up `vecfleet rollback`; after it {again}"
-    return "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`, for no backup was taken"
+    said = "" if plan.keeps_files or not plan.policies.enrich else ", for no backup was taken"
+    return f"until clean-up `vecfleet rollback`; after it {after}{said}"
 
 
 def check(fleet: Fleet, plan: Plan) -> Checked:
@@ -75,7 +75,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
     """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
-            "there is no backup: after clean-up the only way back is `vecfleet plan reverse`",
+            f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
             next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
     database = fleet.database

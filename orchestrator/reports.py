@@ -12,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from migrations import reversing
 from migrations.estimating import Prices
 from migrations.survey import Surveyor
 from orchestrator.agreement import Summary
-from orchestrator.ledger import audit, differences, evidence, moves, parked, reads
+from orchestrator.ledger import audit, differences, evidence, jobs, moves, parked, reads
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.differences import Since
 from orchestrator.ledger.reads import JobRow, Reading, Spent
@@ -78,6 +79,7 @@ class Report:
     since: Since
     issues: tuple[str, ...]
     audit_head: str
+    way_back_after: str  # its clean-up
 
     @property
     def job(self) -> JobRow:
@@ -115,6 +117,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             since=since,
             issues=tuple(_issues(connection, reading, targets, unread, since)),
             audit_head=audit.head(connection),
+            way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
         )
 
 
@@ -301,7 +304,7 @@ def way_back(report: Report) -> str:
     job = report.job
     match job.state:
         case JobState.CLEANED:
-            return f"`vecfleet plan reverse {job.id}`"
+            return report.way_back_after
         case JobState.ROLLED_BACK if report.ours:
             stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
             return (

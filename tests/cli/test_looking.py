@@ -154,6 +154,29 @@ def test_applying_states_the_way_back(vecfleet: Vecfleet, brain: Brain) -> None:
     assert answer.out.splitlines()[-1] == "next: vecfleet status 1 --watch"
 
 
+@pytest.mark.parametrize(
+    ("words", "back"),
+    [
+        (("plan", "index", "brain", "mind"), "`vecfleet plan index mind brain`"),
+        (("plan", "creators", "brain", "--creator", "ana"), "`vecfleet plan reverse{job}`"),
+    ],
+)
+def test_the_way_back_that_is_named_is_one_that_the_job_has(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable, words: tuple[str, ...], back: str
+) -> None:
+    # When a job of a plan that keeps all names, or that does not, is started, asked about or summed up
+    assert vecfleet(*words, "--soak-seconds", "0", "--out", "plan.yaml").code == 0
+    applied = vecfleet("apply", "plan.yaml", "--no-backup")
+    assert f"after it {back.format(job='')}" in applied.out
+    table.job_id = 1
+    table.verified()
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    assert f"after it {back.format(job='')}" in vecfleet("cleanup", "1").out
+    # Then each names the same way, and a cleaned job's report nothing else
+    table.put(state="cleaned")
+    assert vecfleet("report", "1", "--json").json["way_back"] == back.format(job=" 1")
+
+
 def test_jobs_before_and_after_there_is_one(vecfleet: Vecfleet, table: JobTable) -> None:
     assert vecfleet("jobs", "--json").json == {"jobs": [], "next_steps": ["vecfleet audit"]}
     table.apply(plan_of(planned("s", "t", 5)))
