@@ -99,10 +99,13 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
     # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
     # what stands at the targets by now may be the work of another job that wrote the same records.
     ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
-    if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned_any(connection, job):
+    cleaned = cleaned_any(connection, job)
+    if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned:
+        cancels = JobState.CANCELLING in JOB_EDGES[job.state] and not cleaned
+        see = f"cancel it first, or see {status(job.id)}" if cancels else status(job.id)
         raise Refused(
             f"job {job.id} is {job.state}: rolling back works on copied data before clean-up",
-            next_step=f"`vecfleet report {job.id}`" if ended else f"cancel it first, or see {status(job.id)}",
+            next_step=f"`vecfleet report {job.id}`" if ended else see,
         )
     if job.cut_over_percent:
         raise Refused(

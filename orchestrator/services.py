@@ -167,7 +167,10 @@ def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Ro
 
 def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[Route]:
     if not 0 < percent <= 100:
-        raise BadInput(f"{percent} % is not a share of twins", next_step="give 5, 25, 50 or 100")
+        raise BadInput(
+            f"{percent} % is not a share of twins",
+            next_step=f"give 5, 25, 50 or 100; back to 0: `vecfleet reverse {job.id}`",
+        )
     before_acting.cut_over(connection, job, percent)
     found = routes.ensure(connection, job)
     new = [route.id for route in found if place_of(route, job.salt) < percent]

@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pg legacy": ("vecfleet pg legacy --to default --dry-run",),
     "pg copy": ("vecfleet pg copy support support_v2 --dry-run",),
     "pg move": ("vecfleet pg move support support_v2 --dry-run",),
-    "pg collections": ("vecfleet pg collections",),
+    "pg collections": ("vecfleet pg collections support",),
     "pg collection-stats": ("vecfleet pg collection-stats support manuals",),
     "pg empty": ("vecfleet pg empty support manuals --dry-run",),
     "audit-log verify": ("vecfleet audit-log verify",),

@@ -57,7 +57,8 @@ def process(
         with noted(settings, "process", namespace=namespace, collection=collection) as outcome:
             found = pipeline.process_json_data(data, collection, document or name, streaming=streaming)
             outcome["embeddings"] = found["total_embeddings"]
-    steps = [f'vecfleet pg search "a question" --namespace {namespace} --collection {collection}']
+    asking = f'vecfleet pg search "a question" --namespace {namespace} --collection {collection}'
+    steps = [asking + (f" --embedder {embedder}" if embedder != "openai" else "")]
     if as_json:
         say_json({**found, "next_steps": steps})
         return

@@ -150,7 +150,7 @@ def _say_preview(preview: dict[str, Any]) -> None:
     for number, step in enumerate(preview["steps"], start=1):
         say(f"  {number}. {step}")
     for sentence, holds in preview["checks"].items():
-        say(f"  {'holds' if holds else 'FAILS'}: {sentence}")
+        say(f"  {'holds' if holds else 'DOES NOT HOLD'}: {sentence}")
 
 
 def _say_step(step: str) -> None:

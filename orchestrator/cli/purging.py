@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli.output import Json, Yes, confirm, job_number, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.ledger import retention
+from orchestrator.ledger import jobs, retention
 from orchestrator.ledger.retention import Ended
 from orchestrator.purging import LEAST_DAYS
 from orchestrator.purging import purge as let_go
@@ -28,6 +28,8 @@ def purge(
     """Delete ids, digests and batches of jobs that ended; reports, the audit and the way back stay."""
     with fleet() as parts:
         with parts.database.begin() as connection:
+            if job is not None:
+                jobs.get(connection, job)
             found = retention.ended(connection, older_than, job)
         going = [one for one in found if one.stays is None]
         if as_json:

@@ -33,6 +33,12 @@ def test_a_backup_is_not_taken_for_a_plan_that_does_not_fit(vecfleet: Vecfleet, 
     assert json.loads(vecfleet("backup", "list", "--json").out) == {"backups": []}
 
 
+def test_a_backup_that_is_not_there_is_looked_for_among_the_backups(vecfleet: Vecfleet, brain: Brain) -> None:
+    answer = vecfleet("backup", "restore", "nope", "brain-again")
+    assert answer.code != 0
+    assert "vecfleet backup list" in answer.err and "audit" not in answer.err
+
+
 def test_an_account_without_backups_is_told_what_else_there_is(vecfleet: Vecfleet, brain: Brain) -> None:
     brain.fault(operation="*", status=403, message="Backups are not available in your plan")
     answer = vecfleet("backup", "create", "brain")

@@ -153,6 +153,7 @@ def test_a_job_that_does_not_exist(refused: Refused) -> None:
     for words in (
         *(("status", "7"), ("report", "7"), ("park", "list", "7"), ("verify", "7"), ("retry", "7", "failed")),
         *(("cleanup", "7", "--yes"), ("rollback", "7", "--yes"), ("cancel", "7", "--yes"), ("set", "7", "pace", "1")),
+        *(("purge", "--job", "7"), ("purge", "--job", "7", "--dry-run")),
         *(("pause", "7"), ("resume", "7"), ("reverse", "7"), ("cutover", "7", "--percent", "5")),
     ):
         refused(*words, says="there is no job 7", code=2)

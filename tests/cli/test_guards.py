@@ -144,6 +144,11 @@ def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTabl
     assert answer.code == 0
     assert "up to 4 records that job 1 wrote, each only if it still is what was written" in answer.out
     assert verified.job.state is JobState.ROLLING_BACK
+    # And asked again it is not sent to a command that refuses
+    again = vecfleet("rollback", "1", "--yes")
+    assert again.code == 3
+    assert "next: `vecfleet status 1`" in again.err or "next: vecfleet status 1" in again.err
+    assert "cancel" not in again.err
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_from_nothing_to_an_answer(url: str, vecfleet: Vecfleet, tmp_path: Path)
 
     assert "the extension vector was created" in setup.out
     assert "notes → default/seasons: 1 embeddings" in one.out and "lines → default/seasons: 2 embeddings" in two.out
+    assert 'next: vecfleet pg search "a question"' in one.out and "--embedder hash" in one.out.splitlines()[-1]
     assert "snow and ice" in found.out and "seasons/notes" in found.out
     assert [answer.code for answer in (setup, one, two, found)] == [0, 0, 0, 0]
     filtered = vecfleet("pg", "search", "x", "--filter", "document_id=lines", "--json", *HASH).json
@@ -102,6 +103,7 @@ def test_the_old_table_is_found_and_migrated(filled: str, vecfleet: Vecfleet) ->
 
     assert migrated.code == 0 and "renamed to embeddings_backup_" in migrated.out
     assert "no migration is needed" in vecfleet("pg", "check").out
+    assert "DOES NOT HOLD: the source embeddings exists" in vecfleet("pg", "legacy", "--dry-run").out
 
 
 def test_what_deletes_asks_first(filled: str, vecfleet: Vecfleet) -> None:

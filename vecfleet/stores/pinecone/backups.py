@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pinecone import Pinecone
 from pinecone.models.backups.model import BackupModel
 
-from vecfleet.errors import KeyRefused, QuotaExhausted, StoreError
+from vecfleet.errors import KeyRefused, Missing, QuotaExhausted, StoreError
 from vecfleet.stores.base import Backup
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import translated
@@ -61,8 +61,11 @@ class PineconeBackups:
 
     def restore(self, backup_id: str, name: str) -> None:
         """Make the index `name` from a backup. Returns when it is ready."""
-        with translated(f"restore the backup {backup_id} as {name!r}"):
-            self._client.get().create_index_from_backup(backup_id=backup_id, name=name)
+        try:
+            with translated(f"restore the backup {backup_id} as {name!r}"):
+                self._client.get().create_index_from_backup(backup_id=backup_id, name=name)
+        except Missing as error:
+            raise Missing(error.message, next_step="list the backups there are with `vecfleet backup list`") from error
 
 
 def _backup(model: BackupModel) -> Backup:
