@@ -14,6 +14,7 @@ from orchestrator.guards import CleanUpFacts, against_clean_up, against_state, w
 from orchestrator.ledger import batches, jobs, moves, parked, removals
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from orchestrator.wording import being
 from vecfleet.errors import Refused
 
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
@@ -27,28 +28,28 @@ def status(job_id: int) -> str:
 
 def pause(connection: sa.Connection, job: Job) -> None:
     if job.state not in (JobState.PAUSING, JobState.PAUSED) and JobState.PAUSING not in JOB_EDGES[job.state]:
-        raise Refused(f"a job that is {job.state} has nothing to pause", next_step=status(job.id))
+        raise Refused(f"a job that {being(job.state)} has nothing to pause", next_step=status(job.id))
 
 
 def resume(connection: sa.Connection, job: Job) -> None:
     if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
-        raise Refused(f"job {job.id} is {job.state}, not paused", next_step=status(job.id))
+        raise Refused(f"job {job.id} {being(job.state)}, not paused", next_step=status(job.id))
 
 
 def cancel(connection: sa.Connection, job: Job) -> None:
     if JobState.CANCELLING not in JOB_EDGES[job.state]:
-        raise Refused(f"a job that is {job.state} cannot be cancelled", next_step=status(job.id))
+        raise Refused(f"a job that {being(job.state)} cannot be cancelled", next_step=status(job.id))
 
 
 def retry(connection: sa.Connection, job: Job) -> None:
     if job.state not in RETRIED:
-        raise Refused(f"a job that is {job.state} has nothing to retry", next_step=status(job.id))
+        raise Refused(f"a job that {being(job.state)} has nothing to retry", next_step=status(job.id))
 
 
 def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> None:
     if job.state not in _VERIFIABLE or job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
         raise Refused(
-            f"a job that is {job.state} cannot be verified: it must be copied, and not yet cleaned up",
+            f"a job that {being(job.state)} cannot be verified: it must be copied, and not yet cleaned up",
             next_step=status(job.id),
         )
     if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
@@ -57,14 +58,16 @@ def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> N
 
 def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-        raise Refused(f"job {job.id} is {job.state}: only a verified job is cut over", next_step=status(job.id))
+        raise Refused(f"job {job.id} {being(job.state)}: only a verified job is cut over", next_step=status(job.id))
     before_cut_over.require(connection, job, percent, now(connection))
 
 
 def reverse(connection: sa.Connection, job: Job) -> None:
     moved = bool(job.cut_over_percent) and not cleaned_any(connection, job)
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
-        raise Refused(f"job {job.id} is {job.state}: a cut-over is reversed before clean-up", next_step=status(job.id))
+        raise Refused(
+            f"job {job.id} {being(job.state)}: a cut-over is reversed before clean-up", next_step=status(job.id)
+        )
 
 
 def clean_up(connection: sa.Connection, job: Job) -> None:
@@ -81,7 +84,7 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
     at = now(connection)
     objections = against_clean_up(facts, at)
     if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
-        objections = [f"the job is {job.state}"]
+        objections = [f"the job {being(job.state)}"]
     if objections:
         raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, at), objections=tuple(objections))
 
@@ -104,7 +107,7 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         cancels = JobState.CANCELLING in JOB_EDGES[job.state] and not cleaned
         see = f"cancel it first, or see {status(job.id)}" if cancels else status(job.id)
         raise Refused(
-            f"job {job.id} is {job.state}: rolling back works on copied data before clean-up",
+            f"job {job.id} {being(job.state)}: rolling back works on copied data before clean-up",
             next_step=f"`vecfleet report {job.id}`" if ended else see,
         )
     if job.cut_over_percent:

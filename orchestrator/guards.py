@@ -8,7 +8,7 @@ from migrations.plan import LEVELS, Level, Policies
 from orchestrator.ledger.steps import TakenBack
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import JobState, MoveState
-from orchestrator.wording import counted, wait_for_a_decision
+from orchestrator.wording import being, counted, in_namespaces, wait_for_a_decision
 
 # A verdict says what was true when it was made; a day later a person should look again (design §7).
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
@@ -51,10 +51,10 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
         *_against_accounts(facts),
         *_against_verdicts(facts, now),
     ]
-    if facts.undecided:
-        objections.append(wait_for_a_decision(facts.undecided))
+    waiting = [wait_for_a_decision(facts.undecided)] if facts.undecided else []
     if facts.parked_batches:
-        objections.append(counted(facts.parked_batches, "batch is parked", "batches are parked"))
+        waiting.append(counted(facts.parked_batches, "batch is parked", "batches are parked"))
+    objections += [one for one in waiting if one != facts.job.reason]  # that one is said already
     objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
     return objections
 
@@ -128,7 +128,7 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
         named = ", ".join(list(facts.held)[:_NAMED]) + (", …" if len(facts.held) > _NAMED else "")
         count = sum(facts.held.values())
         found.append(
-            (f"it still holds {count:,} records in {len(facts.held):,} namespaces: {named}",
+            (f"it still holds {in_namespaces(count, len(facts.held))}: {named}",
              f"vecfleet audit {facts.index}; move them, or vecfleet wipe --index {facts.index} --export FOLDER")
         )  # fmt: skip
     if facts.protected:
@@ -139,7 +139,7 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
 def against_state(job: Job, policies: Policies, now: datetime) -> list[str]:
     """What the job's row alone says against a clean-up."""
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
-        return [f"the job is {job.state}: its targets are not verified"]
+        return [f"the job {being(job.state)}: its targets are not verified"]
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
         return [f"the job needs attention: {job.reason}"]
     if policies.cut_over == "none":
@@ -154,7 +154,7 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
     objections = []
     for move in facts.moves:
         if move.state not in (MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED, MoveState.PARKED):
-            objections.append(f"{move.source} is {move.state}, not verified")
+            objections.append(f"{move.source} {being(move.state)}, not verified")
         elif move.listed != move.settled:
             objections.append(f"{move.source}: {move.listed} listed but {move.settled} accounted for")
     return objections

@@ -23,7 +23,7 @@ from orchestrator.ledger.reads import JobRow, Reading, Spent
 from orchestrator.model import Target
 from orchestrator.next_steps import next_steps
 from orchestrator.states import JOB_ENDED, BatchKind, JobState
-from orchestrator.wording import counted
+from orchestrator.wording import being, counted
 from vecfleet import names
 from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
@@ -204,7 +204,7 @@ def _issues(
 ) -> Iterable[str]:
     totals = reading.totals
     if reading.job.state not in JOB_ENDED:
-        yield f"the job is {reading.job.state}: this report is not final"
+        yield f"the job {being(reading.job.state)}: this report is not final"
     if reading.job.reason:
         yield reading.job.reason
     if unread:

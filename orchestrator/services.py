@@ -15,6 +15,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job
 from orchestrator.states import JobState, MoveState
+from orchestrator.wording import being
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -137,7 +138,7 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
                 next_step=f"`vecfleet verify {job_id}` reads the targets back again",
             )
         if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-            raise Refused(f"a job that is {job.state} has no pass to add", next_step=before_acting.status(job_id))
+            raise Refused(f"a job that {being(job.state)} has no pass to add", next_step=before_acting.status(job_id))
         number = job.passes + 1
         jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
         jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")

@@ -10,6 +10,41 @@ def counted(count: int, one: str, many: str) -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many}"
 
 
+def spoken(state: str) -> str:
+    """A state as people say it: `needs attention`."""
+    return state.replace("_", " ")
+
+
+def being(state: str) -> str:
+    """`is rolled back`, `needs attention`."""
+    return spoken(state) if state == "needs_attention" else f"is {spoken(state)}"
+
+
+def in_namespaces(records: int, namespaces: int) -> str:
+    """`376 records in 1 namespace`."""
+    return f"{counted(records, 'record', 'records')} in {counted(namespaces, 'namespace', 'namespaces')}"
+
+
+def in_days(count: float) -> str:
+    return "1 day" if count == 1 else f"{count:g} days"
+
+
+def leading(sides: Sequence[str], aliases: int) -> str:
+    """Where readers are, of routes that lead to these `sides`, and how many aliases follow them."""
+    new = sides.count("new")
+    following = counted(aliases, "alias leads where its readers", "aliases lead where their readers")
+    routes = f"{new:,} of {counted(len(sides), 'route', 'routes')} {'leads' if new == 1 else 'lead'}"
+    return f"{routes} to the new namespaces" + (f"; {following} are" if aliases else "")
+
+
+def given_up(job_id: int, written: int, *, deleting: bool) -> str:
+    """What cancelling leaves as it is. `deleting`: the clean-up had begun."""
+    stay = "record that it wrote stays at its target", "records that it wrote stay at their targets"
+    rest = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
+    until = "" if deleting else " until you roll back"
+    return f"This gives job {job_id} up for good. The {counted(written, *stay)}{until}; {rest}."
+
+
 def wait_for_a_decision(records: int) -> str:
     """Parked records that nobody has decided about, as a reason."""
     return counted(records, "parked record waits for a decision", "parked records wait for a decision")

@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import who
+from orchestrator.wording import counted
 from vecfleet.errors import BadInput, NotFound, VecfleetError
 from vecfleet.pgvector import EmbeddingPipeline, EmbeddingSchema
 from vecfleet.pgvector.database import DatabaseConnection
@@ -96,7 +97,9 @@ def namespaces(as_json: Json = False) -> None:
     if as_json:
         say_json({"namespaces": found})
         return
-    say(f"{len(found)} namespaces, {sum(one['embedding_count'] for one in found):,} embeddings")
+    say(
+        f"{counted(len(found), 'namespace', 'namespaces')}, {_embeddings(sum(one['embedding_count'] for one in found))}"
+    )
     rows = [
         (one["namespace"], one["table_name"], f"{one['embedding_count']:,}", _yes(one["vector_index_exists"]))
         for one in found
@@ -151,7 +154,7 @@ def drop(namespace: Namespace, dry_run: DryRun = False, force: Force = False, as
             raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
         if not dry_run:
             confirm(
-                f"Delete {found['table_name']} with {found['embedding_count']:,} embeddings ({found['table_size']})?",
+                f"Delete {found['table_name']} with {_embeddings(found['embedding_count'])} ({found['table_size']})?",
                 yes=force,
             )
             with noted(settings, "drop", namespace=namespace, embeddings=found["embedding_count"]):
@@ -172,7 +175,7 @@ def collections(namespace: Namespace, as_json: Json = False) -> None:
         say_json({"namespace": namespace, "collections": found})
         return
     total = sum(one["total_embeddings"] for one in found)
-    say(f"{namespace}: {len(found)} collections, {total:,} embeddings")
+    say(f"{namespace}: {counted(len(found), 'collection', 'collections')}, {_embeddings(total)}")
     say_table(
         ["collection", ">embeddings", "strategies", "content types", ">mean density"],
         [
@@ -217,14 +220,14 @@ def empty(
             raise _no_collection(namespace, collection)
         deleted = 0
         if not dry_run:
-            confirm(f"Delete {found['total_embeddings']:,} embeddings of {namespace}/{collection}?", yes=force)
+            confirm(f"Delete {_embeddings(found['total_embeddings'])} of {namespace}/{collection}?", yes=force)
             with noted(settings, "empty", namespace=namespace, collection=collection) as outcome:
                 deleted = outcome["deleted"] = pipeline.delete_collection(collection)
     if as_json:
         say_json({**found, "deleted": deleted})
         return
     _say_collection(found)
-    say("these would be deleted; this was a dry run" if dry_run else f"deleted {deleted:,} embeddings")
+    say("these would be deleted; this was a dry run" if dry_run else f"deleted {_embeddings(deleted)}")
     say_next([f"vecfleet pg collections {namespace}"])
 
 
@@ -246,8 +249,13 @@ def _say_collection(found: dict[str, Any]) -> None:
 def _say_stats(found: dict[str, Any]) -> None:
     say(f"namespace: {found['namespace']}")
     say(f"  table: {found['table_name']}, {found['vector_type']}({found['dimension']}), {found['table_size']}")
-    say(f"  embeddings: {found['embedding_count']:,} in {found['collection_count']:,} collections")
+    collections = counted(found["collection_count"], "collection", "collections")
+    say(f"  embeddings: {found['embedding_count']:,} in {collections}")
     say(f"  vector index: {_yes(found['vector_index_exists'])}")
+
+
+def _embeddings(count: int) -> str:
+    return counted(count, "embedding", "embeddings")
 
 
 def _yes(there: bool) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.pg import database, noted
+from orchestrator.wording import counted
 from vecfleet.embedders import Embedder, HashEmbedder, openai_embedder
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.pgvector import EmbeddingPipeline
@@ -63,7 +64,8 @@ def process(
         say_json({**found, "next_steps": steps})
         return
     used = ", ".join(f"{count} {name}" for name, count in found["chunking_stats"]["strategies_used"].items())
-    say(f"{found['document_id']} → {namespace}/{collection}: {found['total_embeddings']:,} embeddings ({used})")
+    added = counted(found["total_embeddings"], "embedding", "embeddings")
+    say(f"{found['document_id']} → {namespace}/{collection}: {added} ({used})")
     model = found["embedding_stats"]
     say(f"model: {model['embedding_model']}, {model['vector_dimensions']:,} dimensions")
     say_next(steps)

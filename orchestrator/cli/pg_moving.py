@@ -6,6 +6,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm, say, say_json, say_next
 from orchestrator.cli.pg import DryRun, Force, database, log_file, noted
+from orchestrator.wording import counted
 from vecfleet.errors import Refused
 from vecfleet.pgvector import NamespaceMigration
 from vecfleet.pgvector.indexes import Method
@@ -35,7 +36,7 @@ def check(as_json: Json = False) -> None:
         say_json(found)
         return
     if found["legacy_table_exists"]:
-        say(f"the table {LEGACY_TABLE} is there, with {found['legacy_row_count']:,} rows")
+        say(f"the table {LEGACY_TABLE} is there, with {counted(found['legacy_row_count'], 'row', 'rows')}")
     else:
         say(f"there is no table {LEGACY_TABLE}")
     say(f"the namespace default is {'there' if found['default_namespace_exists'] else 'not there'}")
@@ -109,7 +110,7 @@ def _migrate(
                 next_step="`vecfleet pg namespaces` lists what there is",
                 objections=tuple(against),
             )
-        confirm(f"{mode.capitalize()} {preview['row_count']:,} rows?", yes=force)
+        confirm(f"{mode.capitalize()} {counted(preview['row_count'], 'row', 'rows')}?", yes=force)
         facts = {key: preview[key] for key in ("source_table", "target_table", "mode")}
         with noted(settings, mode, **facts) as outcome:
             result = migration.run(
@@ -119,7 +120,7 @@ def _migrate(
         if as_json:
             say_json({**result, "log_file": str(log_file(settings))})
             return
-        say(f"migrated {result['rows_migrated']:,} rows in {result['duration_seconds']:.2f} s")
+        say(f"migrated {counted(result['rows_migrated'], 'row', 'rows')} in {result['duration_seconds']:.2f} s")
         say(f"  content: {'equal, digest ' + result['content_digest'] if digest else 'not compared, as you asked'}")
         say(f"  source: {result['source_action']}")
         say(f"  vector index: {'built' if result['vector_index_exists'] else 'none'}")

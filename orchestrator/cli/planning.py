@@ -19,6 +19,7 @@ from orchestrator.cli.options import PlanOptions, with_plan_options
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
+from orchestrator.wording import in_namespaces
 from vecfleet.errors import BadInput
 from vecfleet.stores.base import Backup
 
@@ -116,7 +117,7 @@ def apply(
         job_id = applying.apply(parts, found, who=who(), backup=taken, no_backup=no_backup)
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(found, taken)
         if not as_json:
-            say(f"job {job_id} is planned: {found.records:,} records in {len(found.moves):,} namespaces")
+            say(f"job {job_id} is planned: {in_namespaces(found.records, len(found.moves))}")
             say(f"way back: {way_back}")
         if watching:
             watch(parts, job_id, PROVEN, as_json=as_json)

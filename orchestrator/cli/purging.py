@@ -11,6 +11,7 @@ from orchestrator.ledger import jobs, retention
 from orchestrator.ledger.retention import Ended
 from orchestrator.purging import LEAST_DAYS
 from orchestrator.purging import purge as let_go
+from orchestrator.wording import counted, in_days
 from vecfleet.errors import Refused
 
 _DAYS = 30.0
@@ -57,7 +58,7 @@ def _steps(days: float, job: int | None, going: list[Ended]) -> list[str]:
 
 def _show(found: list[Ended], days: float) -> None:
     if not found:
-        say(f"no job that ended {days:g} days ago or earlier has anything to let go of")
+        say(f"no job that ended {in_days(days)} ago or earlier has anything to let go of")
         return
     rows = [
         (one.job_id, one.state, one.source, f"{one.ended_at:%Y-%m-%d}", f"{one.batches:,}", _size(one), one.stays)
@@ -87,5 +88,5 @@ def _end(found: list[Ended], deleted: dict[int, int], steps: list[str], *, as_js
         say_json({"jobs": jobs, "next_steps": steps})
         return
     for job_id, count in deleted.items():
-        say(f"job {job_id}: {count:,} batches deleted; its report and its way back stay")
+        say(f"job {job_id}: {counted(count, 'batch', 'batches')} deleted; its report and its way back stay")
     say_next(steps)

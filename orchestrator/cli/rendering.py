@@ -9,6 +9,7 @@ from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration
 from orchestrator.reports import QUERY_TEST, Report, namespaces_after, way_back
+from orchestrator.wording import counted, in_namespaces, spoken
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -21,7 +22,7 @@ def indexes(found: Iterable[IndexInfo]) -> None:
 
 
 def index_audit(audit: IndexAudit) -> None:
-    say(f"\n{audit.info.name}: {audit.records:,} records in {len(audit.namespaces):,} namespaces", style="bold")
+    say(f"\n{audit.info.name}: {in_namespaces(audit.records, len(audit.namespaces))}", style="bold")
     say_table(
         ("namespace", ">records", ">share", "reads as"),
         (
@@ -66,7 +67,7 @@ def _tenant(tenant: Tenant | None) -> str:
 
 
 def breakdown(found: Breakdown) -> None:
-    say(f"{found.namespace}: {found.records:,} records", style="bold")
+    say(f"{found.namespace}: {counted(found.records, 'record', 'records')}", style="bold")
     say_table((">records", "go to"), ((f"{n:,}", name) for name, n in found.targets.most_common()))
     say("decided by: " + (", ".join(f"{rule} {n:,}" for rule, n in found.rules.most_common()) or "nothing"))
     for reason, n in found.orphans.most_common():
@@ -125,7 +126,7 @@ def _shares(found: Plan, move: PlannedMove) -> tuple[str, str]:
 def estimate(found: Plan) -> None:
     total = found.estimate
     say(
-        f"estimate: {total.records:,} records in {len(found.moves):,} namespaces · {total.requests:,} requests · "
+        f"estimate: {in_namespaces(total.records, len(found.moves))} · {total.requests:,} requests · "
         f"{total.read_units:,.0f} read units · {total.write_units:,.0f} write units · "
         f"{total.egress_bytes / 1e6:,.1f} MB egress · ${total.dollars:,.4f} · {duration(total.seconds)}"
     )
@@ -134,7 +135,7 @@ def estimate(found: Plan) -> None:
 def report(found: Report) -> None:
     job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
     after = found.after
-    say(f"Job {job.id} {job.state.replace('_', ' ')}: {job.source} → {job.target}", style="bold")
+    say(f"Job {job.id} {spoken(job.state)}: {job.source} → {job.target}", style="bold")
     say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed:,} records")
     say(f"  namespaces          {found.namespaces_before:,} → {namespaces_after(found)}")
     say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")

@@ -18,7 +18,7 @@ from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
 from orchestrator.next_steps import deciding
 from orchestrator.states import BatchKind, JobState
-from orchestrator.wording import another_plan, to_be_dropped
+from orchestrator.wording import another_plan, counted, given_up, leading, to_be_dropped
 from vecfleet.errors import BadInput
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
@@ -47,7 +47,7 @@ def retry(
         raise BadInput("--batch names parked batches", next_step=f"`vecfleet retry {job} failed --batch {batch[0]}`")
     with fleet() as parts:
         count = services.retry(parts.database, job, who(), what, batch or None)
-        say(f"job {job}: {'1 batch runs' if count == 1 else f'{count:,} batches run'} again")
+        say(f"job {job}: {counted(count, 'batch runs', 'batches run')} again")
         _show_next(parts, job)
 
 
@@ -71,7 +71,7 @@ def verify(
             _count(parts, job)
             return
         count = services.verify(parts.database, job, who(), cast(Level | None, level.value if level else None))
-        say(f"job {job}: {count:,} targets are checked again")
+        say(f"job {job}: {counted(count, 'target is', 'targets are')} checked again")
         if watching:
             watch(parts, job, PROVEN)
         else:
@@ -136,10 +136,7 @@ def reverse(job: JobId) -> None:
 
 
 def _sides(routes: list[Route]) -> str:
-    new = sum(route.side == "new" for route in routes)
-    aliases = sum(len(route.aliases) for route in routes)
-    following = f"; {aliases:,} aliases lead where their readers are" if aliases else ""
-    return f"{new:,} of {len(routes):,} routes lead to the new namespaces{following}"
+    return leading([route.side for route in routes], sum(len(route.aliases) for route in routes))
 
 
 def clean_up(
@@ -194,8 +191,9 @@ def roll_back(
             found = jobs.get(connection, job)
             before_acting.roll_back(connection, found)
             targets = moves.targets_of_job(connection, job)
+        written = counted(totals.written, "record", "records")
         say(
-            f"This deletes from the index {found.target.name} up to {totals.written:,} records that job {job} wrote, "
+            f"This deletes from the index {found.target.name} up to {written} that job {job} wrote, "
             f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
         confirm("Delete them?", yes=yes)
@@ -231,9 +229,7 @@ def cancel(job: JobId, yes: Yes = False) -> None:
             found = jobs.get(connection, job)
             before_acting.cancel(connection, found)
             deleting = before_acting.cleaned_any(connection, found)
-        stays = f"The {totals.written:,} records it wrote stay at their targets"
-        sources = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
-        say(f"This gives job {job} up for good. {stays}{'' if deleting else ' until you roll back'}; {sources}.")
+        say(given_up(job, totals.written, deleting=deleting))
         confirm("Cancel it?", yes=yes)
         services.cancel(parts.database, job, who())
         say(f"job {job} is being cancelled")
@@ -368,5 +364,5 @@ def park_accept(
             count = services.accept_batches(parts.database, job, who(), batch or None)
         else:
             count = services.accept_parked(parts.database, job, who(), records or None)
-        say(f"job {job}: {count:,} records may stay behind")
+        say(f"job {job}: {counted(count, 'record', 'records')} may stay behind")
         _show_next(parts, job)

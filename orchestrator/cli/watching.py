@@ -18,7 +18,7 @@ from orchestrator.ledger.reads import Reading
 from orchestrator.next_steps import missing_processes
 from orchestrator.progress import Progress, progress, rests
 from orchestrator.states import JobState
-from orchestrator.wording import counted
+from orchestrator.wording import counted, spoken
 from vecfleet.errors import Unreachable, VecfleetError
 
 _LOOK_EVERY_S = 0.25
@@ -78,9 +78,9 @@ def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState], *, as_json: bo
         say_json(last.to_json())
     if job.state not in wanted:
         hoped = next(state for state in JobState if state in wanted)
-        found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {_spoken(job.state)}"
+        found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {spoken(job.state)}"
         raise NotReached(
-            f"job {job.id} is not {_spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
+            f"job {job.id} is not {spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
             next_step="\n  or: ".join(last.next_steps),
         )
     if not as_json:
@@ -152,24 +152,20 @@ def headline(seen: Progress) -> str:
     """The job in one line."""
     job, reading = seen.reading.job, seen.reading
     # Neither the state nor the whole is said twice: `job 1 verified: 30 of 30 namespaces`.
-    step = "" if seen.step.startswith(_spoken(job.state)) else f"{seen.step} "
+    step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
     percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
-    parts = [f"job {job.id} {_spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
+    parts = [f"job {job.id} {spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
     if seen.rate is not None and (job.state is JobState.RUNNING or round(seen.rate)):
         parts.append(f"{seen.rate:,.0f}/s")
     if seen.eta_seconds is not None:
         parts.append(f"ETA {duration(seen.eta_seconds)}")
     if reading.totals.parked:
         parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
-    if reading.parked_batches:
+    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else that says it
         parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
     if job.reason:
         parts.append(job.reason)
     return " · ".join(parts)
-
-
-def _spoken(state: JobState) -> str:
-    return state.replace("_", " ")
 
 
 def duration(seconds: float) -> str:

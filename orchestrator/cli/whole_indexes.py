@@ -15,6 +15,7 @@ from orchestrator.guards import DecommissionFacts, against_decommission
 from orchestrator.ledger import whole_indexes
 from orchestrator.model import Job
 from orchestrator.states import JobState
+from orchestrator.wording import counted, in_namespaces
 from vecfleet.errors import BadInput, Refused, WrongKind
 from vecfleet.stores.base import Removing
 from vecfleet.tenancy import erasing, finding
@@ -39,7 +40,7 @@ def wipe(
             whole_indexes.require_unused(connection, index, opened.info.host)
         found = finding.everything(opened)
         records = sum(one.count for one in found)
-        say(f"This deletes {records:,} records in {len(found):,} namespaces of the index {index}.")
+        say(f"This deletes {in_namespaces(records, len(found))} of the index {index}.")
         confirm_by_typing(index, yes=yes)
         if export is not None:
             folder = parts.folders.open(parts.folders.create_like(export, opened.info, None, None))
@@ -62,7 +63,10 @@ def wipe(
         left = erasing.delete_all(opened, found)
         for one in left:
             say(f"left: {one}", style="red")
-        say(f"{index}: {records:,} records deleted at {datetime.now(UTC):%H:%M:%S} UTC", style="bold")
+        say(
+            f"{index}: {counted(records, 'record', 'records')} deleted at {datetime.now(UTC):%H:%M:%S} UTC",
+            style="bold",
+        )
         say_next([f"vecfleet audit {index}"])
     if left:
         raise typer.Exit(_UNCONFIRMED)

@@ -15,6 +15,7 @@ from orchestrator import tables as t
 from orchestrator.ledger import batches
 from orchestrator.ledger.many import among
 from orchestrator.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.wording import being, in_days
 
 _NOW = sa.func.clock_timestamp()
 _DAY_S = 86_400
@@ -100,9 +101,9 @@ def why_it_stays(connection: sa.Connection, job_id: int, least_days: float) -> s
     age = sa.func.extract("epoch", _NOW - _J.ended_at).label("age")
     row = connection.execute(sa.select(_J.state, age, _wrote().label("wrote")).where(_J.id == job_id)).one()
     if row.state not in JOB_ENDED:
-        return f"it is {row.state}"
+        return f"it {being(row.state)}"
     if row.age < least_days * _DAY_S:
-        return f"it ended less than {least_days:g} days ago, and a worker may still wake up that wrote for it"
+        return f"it ended less than {in_days(least_days)} ago, and a worker may still wake up that wrote for it"
     return _stays(job_id, JobState(row.state), row.wrote)
 
 

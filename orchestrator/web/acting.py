@@ -11,7 +11,7 @@ from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job, Move
-from orchestrator.wording import to_be_dropped
+from orchestrator.wording import counted, given_up, leading, to_be_dropped
 from vecfleet.errors import BadInput, Refused
 
 
@@ -78,7 +78,8 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Question(
                 name,
                 "Roll back: remove what the job wrote",
-                f"This deletes from the index {job.target.name} up to {written:,} records that job {job.id} wrote, "
+                f"This deletes from the index {job.target.name} up to {counted(written, 'record', 'records')} that job "
+                f"{job.id} wrote, "
                 f"each only if it still is what was written, and {to_be_dropped(targets)}",
                 (),
                 0,
@@ -91,8 +92,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Question(
                 name,
                 "Cancel: give the job up for good",
-                f"The {written:,} records that job {job.id} wrote stay at their targets until you roll back; its "
-                "sources are untouched.",
+                given_up(job.id, written, deleting=before_acting.cleaned_any(connection, job)),
                 (),
                 0,
                 None,
@@ -182,7 +182,7 @@ def _accept_batch(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 
 def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    return f"{services.verify(parts.database, job_id, who):,} targets are checked again."
+    return f"{counted(services.verify(parts.database, job_id, who), 'target is', 'targets are')} checked again."
 
 
 def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
@@ -194,10 +194,7 @@ def _reverse(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 
 def _sides(routes: Sequence[Route]) -> str:
-    new = sum(route.side == "new" for route in routes)
-    aliases = sum(len(route.aliases) for route in routes)
-    following = f"; {aliases:,} aliases lead where their readers are" if aliases else ""
-    return f"{new:,} of {len(routes):,} routes lead to the new namespaces{following}."
+    return leading([route.side for route in routes], sum(len(route.aliases) for route in routes)) + "."
 
 
 def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:

@@ -60,6 +60,8 @@ def test_clean_up_with_undecided_parked_records(vecfleet: Vecfleet, database: Da
     assert table.job.state is JobState.NEEDS_ATTENTION
     # Then
     refuse(vecfleet, database, "cleanup", "1", "--yes", says="1 parked record waits for a decision")
+    assert vecfleet("cleanup", "1", "--yes").err.count("waits for a decision") == 1
+    refuse(vecfleet, database, "cutover", "1", "--percent", "5", says="job 1 needs attention: only a verified job")
     # And the way out is shown
     listed = vecfleet("park", "list", "1", "--json").json
     assert [(record["id"], record["source"], record["reason"]) for record in listed["records"]] == [

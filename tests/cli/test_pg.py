@@ -47,7 +47,7 @@ def test_from_nothing_to_an_answer(url: str, vecfleet: Vecfleet, tmp_path: Path)
     found = vecfleet("pg", "search", "snow and ice", "--collection", "seasons", "--limit", "1", *HASH)
 
     assert "the extension vector was created" in setup.out
-    assert "notes → default/seasons: 1 embeddings" in one.out and "lines → default/seasons: 2 embeddings" in two.out
+    assert "notes → default/seasons: 1 embedding" in one.out and "lines → default/seasons: 2 embeddings" in two.out
     assert 'next: vecfleet pg search "a question"' in one.out and "--embedder hash" in one.out.splitlines()[-1]
     assert "snow and ice" in found.out and "seasons/notes" in found.out
     assert [answer.code for answer in (setup, one, two, found)] == [0, 0, 0, 0]
@@ -63,8 +63,8 @@ def test_what_there_is(filled: str, vecfleet: Vecfleet) -> None:
     collections = vecfleet("pg", "collections", "production")
     one = vecfleet("pg", "collection-stats", "production", "campaigns", "--json")
 
-    assert "1 namespaces, 1 embeddings" in listed.out and "embeddings_production" in listed.out
-    assert "vector(8)" in stats.out and "1 in 1 collections" in stats.out and "vector index: yes" in stats.out
+    assert "1 namespace, 1 embedding\n" in listed.out and "embeddings_production" in listed.out
+    assert "vector(8)" in stats.out and "1 in 1 collection\n" in stats.out and "vector index: yes" in stats.out
     assert "campaigns" in collections.out
     assert one.json["total_embeddings"] == 1
     assert vecfleet("pg", "namespaces", "--json").json["namespaces"][0]["embedding_count"] == 1
@@ -83,7 +83,7 @@ def test_a_copy_and_a_move_say_what_they_will_do_and_what_they_did(
     copied = vecfleet("pg", "copy", "production", "staging", "--force")
     moved = vecfleet("pg", "move", "production", "live", "--force", "--index", "hnsw", "--json")
 
-    assert "migrated 1 rows" in copied.out and "equal, digest" in copied.out and "kept unchanged" in copied.out
+    assert "migrated 1 row " in copied.out and "equal, digest" in copied.out and "kept unchanged" in copied.out
     assert moved.json["source_action"].startswith("renamed to embeddings_production_backup_")
     assert ask(filled, "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%hnsw%'") == [(1,)]
     assert "backup: embeddings_production_backup_" in vecfleet("pg", "check").out
@@ -113,7 +113,7 @@ def test_what_deletes_asks_first(filled: str, vecfleet: Vecfleet) -> None:
         assert "dry run" in looked.out
     assert ask(filled, "SELECT count(*) FROM embeddings_production") == [(1,)]
 
-    assert "deleted 1 embeddings" in vecfleet("pg", "empty", "production", "campaigns", "--force").out
+    assert "deleted 1 embedding\n" in vecfleet("pg", "empty", "production", "campaigns", "--force").out
     assert vecfleet("pg", "drop", "production", "--force").code == 0
     assert tables(filled) == []
 

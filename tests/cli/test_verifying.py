@@ -55,7 +55,7 @@ def test_a_count_is_printed_and_changes_nothing(vecfleet: Vecfleet, copied: JobT
 
 def test_a_person_may_ask_for_less_or_more_than_the_plan(vecfleet: Vecfleet, copied: JobTable) -> None:
     said = vecfleet("verify", str(copied.job_id), "--level", "ids")
-    assert (said.code, said.out.splitlines()[0]) == (0, f"job {copied.job_id}: 1 targets are checked again")
+    assert (said.code, said.out.splitlines()[0]) == (0, f"job {copied.job_id}: 1 target is checked again")
     copied.advance()
     assert copied.rows(BatchKind.VERIFY) == []
 

@@ -64,6 +64,19 @@ def test_watching_a_job_that_rests_elsewhere_is_not_a_success(
         assert "next: vecfleet" in answer.err
 
 
+def test_a_parked_batch_is_named_once(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given a job that stopped for a parked batch
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.listed({"s": [["a"], ["b"]]})
+    good, bad = table.take()
+    table.copy(good)
+    table.park(bad)
+    table.advance()
+    # Then its line says so once
+    told = vecfleet("status", "1").out
+    assert "1 batch is parked" in told and "batch failed" not in told
+
+
 def test_ctrl_c_ends_the_watching_and_not_the_job(
     environment: dict[str, str], table: JobTable, database: Database, tmp_path: Path
 ) -> None:

@@ -166,7 +166,7 @@ def test_what_is_written_while_somebody_types_keeps_the_index(
 
     answer = vecfleet("decommission", OLD)
 
-    assert answer.code == 3 and "it still holds 1 records in 1 namespaces: late" in answer.err
+    assert answer.code == 3 and "it still holds 1 record in 1 namespace: late" in answer.err
     assert there(brain)
 
 
@@ -189,7 +189,7 @@ def test_every_reason_against_it_is_told_with_what_to_do(vecfleet: Vecfleet, bra
     for reason in (
         "job 2 works on it; vecfleet status 2",
         "job 1 is watched until",
-        "it still holds 2 records in 1 namespaces: left",
+        "it still holds 2 records in 1 namespace: left",
         "it is protected against deletion; switch that off",
     ):
         assert reason in answer.err

@@ -52,7 +52,7 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (with_job(cut_over_at=None), "not 100 %"),
         (with_job(cut_over_at=NOW - 24 * HOUR + timedelta(seconds=1)), "the soak time lasts until 2026-02-11 12:00:01"),
         *(
-            (with_move(state=state), f"s2 is {state}, not verified")
+            (with_move(state=state), f"s2 is {state.replace('_', ' ')}, not verified")
             for state in ("pending", "listing", "copying", "copied", "mismatched", "repairing", "rolled_back")
         ),
         (with_move(written=5), "s2: 10 listed but 9 accounted for"),

@@ -89,7 +89,7 @@ def test_a_job_that_is_rolled_back_is_not_rolled_back_again(database: Database) 
         table.advance()
     assert table.job.state is JobState.ROLLED_BACK
     # When somebody rolls it back once more, then it is refused: the records there now may be another job's
-    with pytest.raises(Refused, match="job 1 is rolled_back"):
+    with pytest.raises(Refused, match="job 1 is rolled back"):
         services.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLED_BACK
 
