@@ -211,7 +211,7 @@ def test_jobs_that_live_or_ended_just_now_keep_everything(database: Database) ->
         purging.purge(database, table.job_id, WHO)
     done = cleaned(database, "other")
     assert ended(done) == []
-    with pytest.raises(Refused, match="ended less than 1 days ago"):
+    with pytest.raises(Refused, match="ended less than 1 day ago"):
         purging.purge(database, done.job_id, WHO)
 
 
