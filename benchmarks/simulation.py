@@ -71,9 +71,10 @@ CALIBRATION = (
     Case("small records", 2, 5_000, 8),
     Case("wide records", 2, 3_000, 3_072),
 )
+# The second is so large that the processors take most of its time, and not what it begins and ends with.
 CASES = (
     Case("the limits bind", 10, 2_000, 8, share=0.1, late_ms=30.0),
-    Case("the processors bind", 10, 1_200, 1_536),
+    Case("the processors bind", 10, 6_000, 1_536),
     Case("many namespaces", 160, 50, 8, late_ms=30.0),
 )
 EXAMPLE = Case("the example", 12_000, 8_334, 3_072, late_ms=30.0)
