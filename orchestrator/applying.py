@@ -57,6 +57,8 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
     into = fleet.store_named(plan.target.store) if plan.target.store != plan.source.store else None
     survey = survey_again(fleet.store_named(plan.source.store), plan, root=fleet.settings.vecfleet_root, into=into)
     objections = check_plan(plan, survey, snapshot)
+    if plan.keeps_files:
+        objections += folders_that_are_tenants(fleet, plan.target.index)
     if objections:
         raise Refused(
             "the plan does not fit the world any more: " + "; ".join(objections),
@@ -69,6 +71,13 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
         target=survey.target if not plan.same_index else survey.source,
         ownership=snapshot.ownership if snapshot else Ownership(),
     )
+
+
+def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
+    """An objection, where an erasure made this folder: none looks there, and others' records would outlive theirs."""
+    if folder not in fleet.folders.handed_out():
+        return []
+    return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
 
 
 def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, no_backup: bool = False) -> int:

@@ -10,6 +10,7 @@ from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
+from orchestrator.applying import folders_that_are_tenants
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
@@ -51,11 +52,8 @@ def export(
     now = datetime.now(UTC)
     with fleet() as parts:
         root = parts.settings.vecfleet_root
-        if folder is not None and folder in parts.folders.handed_out():
-            raise Refused(
-                f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there",
-                next_step="name another folder",
-            )
+        for objection in folders_that_are_tenants(parts, folder) if folder is not None else ():
+            raise Refused(objection, next_step="name another folder")
         options = ExportOptions(
             index=index,
             folder=folder or f"exports/{index}-{now:%Y%m%d-%H%M%S}",

@@ -39,6 +39,8 @@ RESIDUAL = (
     "application; once it is stopped, ask for the erasure again",
     "what `vecfleet forget --export` wrote, for this tenant or others: it is the tenant's, no erasure looks there, "
     "and a person deletes it by hand",
+    "other folders of exports under VECFLEET_ROOT, where the client or the API was asked: `vecfleet forget` looks "
+    "there",
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 
