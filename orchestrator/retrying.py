@@ -6,7 +6,7 @@ TimedOut, any other Transient             again after a wait that doubles; parke
 TooLarge                                  the batch is split in two; a single record is parked
 NeedsOperator (key, quota, dimension)     the job pauses with the sentence that helps; no attempt is spent
 Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent
-BadPlan (of a newer version than this)    again after a wait that doubles, parked as above: another worker may read it
+BadPlan (of a newer version than this)    again after half a minute, until a worker can read it; no attempt is spent
 anything else                             parked at once: no retry helps
 """
 
