@@ -17,6 +17,7 @@ from orchestrator.traces import Traces
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
+from vecfleet.stores.parquet.folders import namespace_folder
 
 QUIET_S = 30.0
 ALIKE = "a.10 and creator_a.10_twin_x and ba.1 and creator_a.1x"
@@ -134,6 +135,17 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
 )
 def test_a_name_is_replaced_where_it_stands_and_nowhere_in_another(text: str, left: str) -> None:
     assert Traces(Tenant("a.1"), {("brain", "old-ns")}, 7).words("brain").replaced(text) == left
+
+
+def test_a_name_leaves_the_path_of_an_export_as_errors_quote_it_and_others_stay_in_theirs() -> None:
+    def line(namespace: str) -> str:
+        return f"[error] cannot read exports/brain/{namespace_folder(namespace)}/part-0.parquet"
+
+    words = Traces(Tenant("Ana.1", "x"), {("brain", "Old.ns")}, 7).words()
+    for namespace in ("creator_Ana.1_twin_x", "Old.ns"):
+        assert words.replaced(line(namespace)) == "[error] cannot read exports/brain/namespace=erased-7/part-0.parquet"
+    for namespace in ("creator_Ana.1_twin_xy", "Old.nsx"):
+        assert words.replaced(line(namespace)) == line(namespace)
 
 
 @pytest.mark.parametrize("kind", BatchKind)
