@@ -29,6 +29,7 @@ DOORS = {
         "orchestrator/dispatcher.py",
         "orchestrator/flower_settings.py",
         "orchestrator/cli/",
+        "workers/consuming.py",
         "workers/tasks.py",
     ),
 }

@@ -12,6 +12,7 @@ from workers.process import leave_after, process
 from workers.running import run
 
 celery = app
+celery.conf.worker_consumer = "workers.consuming:Consumer"
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

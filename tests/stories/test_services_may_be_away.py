@@ -32,11 +32,35 @@ def test_a_redis_that_is_down_for_a_while_costs_nothing_but_time(open_world: Ope
         # Then the job waits, and says why
         world.until("it says so", lambda: "Redis does not answer" in world.waits(job_id))
         assert world.job(job_id).state is JobState.RUNNING
-        # And when Redis is back it goes on to the end
+        # And when Redis is back it goes on to the end, with the same processes
         server.start()
         world.emulator.no_faults()
         world.reaches(job_id, JobState.VERIFIED)
+        world.assert_all_alive()
     assert_same_index(world.emulator.dump(SEEDS), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+
+
+def test_workers_survive_a_redis_that_goes_and_comes_back_again_and_again(
+    open_world: OpenWorld, tmp_path: Path
+) -> None:
+    with Redis(tmp_path / "redis", durable=True) as server:
+        world = open_world("--load", "seeds", redis_url=server.url)
+        # Given workers that have requests under way at any moment
+        world.emulator.fault(operation="upsert", delay_ms=1_000)
+        world.start(workers=2)
+        job_id = world.apply(world.plan(conflicts="overwrite"))
+        # When Redis is restarted four times, each time after some more was copied
+        for done in (2, 6, 10, 14):
+            world.until(f"{done} batches are done", partial(done_more_than, world, job_id, done))
+            server.stop()
+            server.start()
+        world.emulator.no_faults()
+        # Then the job goes on to the end, with the same processes
+        world.until("a batch more is done", partial(done_more_than, world, job_id, 15))
+        world.assert_all_alive()
+        world.reaches(job_id, JobState.VERIFIED)
+        world.assert_all_alive()
     world.assert_accounts(job_id)
 
 
