@@ -50,7 +50,7 @@ from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
 TICK_S = 0.1
-# Between ticks that had nothing to send: a person's act is seen this soon, and an idle fleet costs little.
+# Between ticks that sent nothing, or nothing that hurries: a person's act is seen this soon, and little is spent.
 IDLE_TICK_S = 0.3
 # A leader that died is replaced after this long; twice the longest tick seen with 12,000 moves.
 LEAD_S = 5.0
@@ -58,13 +58,17 @@ LEAD_S = 5.0
 # one indexed UPDATE.
 RESEND_AFTER_S = 15.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
-# Adding up what every batch cost reads the whole job: every five seconds is soon enough for a budget.
-TICKS_PER_BUDGET_LOOK = 50
+# Leases and lost wake-ups are a matter of many seconds.
+_REAP_EVERY_S = 1.0
+# Adding up what every batch cost reads the whole job: this often is soon enough for a budget.
+_BUDGET_LOOK_EVERY_S = 5.0
 # Deciding a job's next step counts its moves, targets and batches: milliseconds for a small job, and a good part of a
 # second for 12,000 namespaces. A tenth of the time goes into it; its window is filled at every tick all the same.
 _REST_PER_LOOK = 9.0
 # Nor longer: a look that waited for a lock took long for other reasons.
 _LONGEST_REST_S = 3.0
+# So much longer while its window is full and less than half of it went since the last tick: that is work for a while.
+_BUSY_REST_S = 1.0
 
 # Where it is decided whether to cut over or to repair.
 _READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
@@ -84,16 +88,18 @@ class Dispatcher:
         self.counted = counted
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
-        self._ticks = 0
+        self._hurries = False
+        self._reaped = float("-inf")
         self._rests: dict[int, tuple[JobState, float]] = {}  # until when, while it stays in this state
-        self._budget_seen: dict[int, int] = {}
+        self._busy: set[int] = set()  # the jobs that have work for a while
+        self._budget_seen: dict[int, float] = {}
 
     def run(self) -> None:
         """Tick until stopped. An unreachable job table is waited out, never given up on."""
         wait = TICK_S
         while not self.stopping.wait(wait):
             try:
-                wait = TICK_S if self.tick() else min(wait * 1.5, IDLE_TICK_S)
+                wait = TICK_S if self.tick() and self._hurries else min(wait * 1.5, IDLE_TICK_S)
             except Unreachable as error:
                 wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
                 log.warning("job table unreachable", why=error.message, again_in_s=wait)
@@ -112,12 +118,14 @@ class Dispatcher:
             if not leadership.lead(connection, self.owner, LEAD_S):
                 return 0
             live = jobs.live(connection)
-            self._ticks += 1
             audit.seal(connection)
         if not live:
             return 0
-        self._reap(live)
+        if time.monotonic() >= self._reaped + _REAP_EVERY_S:
+            self._reaped = time.monotonic()
+            self._reap(live)
         wakeups: list[Wakeup] = []
+        self._hurries = False
         for job_id in live:
             try:
                 wakeups += self._tend(job_id)
@@ -143,20 +151,27 @@ class Dispatcher:
         with self.database.begin() as connection:
             job = jobs.get(connection, job_id)
             rests_in, until = self._rests.get(job_id, (None, 0.0))
+            until += _BUSY_REST_S if job_id in self._busy else 0.0
             if job.state is not rests_in or time.monotonic() >= until:  # or a person did something
                 self._look(connection, job_id)
                 job = jobs.get(connection, job_id)
             if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
                 jobs.explain(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
-            return batches.dispatch(connection, job_id, job.state, job.batch_window)
+            wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
+        if on_their_way >= job.batch_window and len(wakeups) * 2 <= job.batch_window:
+            self._busy.add(job_id)
+        else:
+            self._busy.discard(job_id)
+            self._hurries |= bool(wakeups)
+        return wakeups
 
     def _look(self, connection: sa.Connection, job_id: int) -> None:
-        look_at_budget = self._ticks - self._budget_seen.setdefault(job_id, 0) >= TICKS_PER_BUDGET_LOOK
         began = time.monotonic()
+        look_at_budget = began >= self._budget_seen.setdefault(job_id, began) + _BUDGET_LOOK_EVERY_S
         moved = advance(connection, job_id, look_at_budget=look_at_budget)
         took = time.monotonic() - began
         if look_at_budget:
-            self._budget_seen[job_id] = self._ticks
+            self._budget_seen[job_id] = began
         if not moved:  # else the next step may follow at once
             rest = min(took * _REST_PER_LOOK, _LONGEST_REST_S)
             self._rests[job_id] = jobs.get(connection, job_id).state, began + took + rest

@@ -157,7 +157,7 @@ class JobTable:
     def dispatch(self, window: int | None = None) -> list[Wakeup]:
         with self.begin() as connection:
             job = jobs.get(connection, self.job_id)
-            return batches.dispatch(connection, job.id, job.state, job.batch_window if window is None else window)
+            return batches.dispatch(connection, job.id, job.state, job.batch_window if window is None else window)[0]
 
     def lease(self, wakeup: Wakeup, owner: str | None = None) -> Lease | None:
         with self.begin() as connection:

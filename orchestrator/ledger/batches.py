@@ -29,8 +29,10 @@ def _seconds(column_or_value: Any) -> Any:
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, column_or_value)
 
 
-def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> list[Wakeup]:
+def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> tuple[list[Wakeup], int]:
     """Mark as many due batches as the job's window has room for, the lowest ordinal of every namespace first.
+
+    Returns their wake-ups, and how many batches are on their way or leased now.
 
     That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth. Except for rechecks,
     whose ordinal is their namespace's; a wake-up tells that of the batch they read again.
@@ -41,7 +43,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     ).scalar_one()
     room = window - in_flight
     if room <= 0 or not kinds:
-        return []
+        return [], in_flight
     due = (
         sa.select(_B.id)
         .where(_B.job_id == job_id, _B.state == BatchState.READY, _B.kind.in_(sorted(kinds)))
@@ -68,7 +70,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
         )
         .order_by(picked.c.seq, picked.c.id)
     ).all()
-    return [
+    wakeups = [
         Wakeup(
             batch_id=row.id,
             generation=row.generation,
@@ -80,6 +82,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
         )
         for row in rows
     ]
+    return wakeups, in_flight + len(wakeups)
 
 
 def renew(

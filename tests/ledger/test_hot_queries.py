@@ -67,7 +67,7 @@ def reads_through(table: JobTable, statements: list[tuple[str, Any]]) -> dict[st
 
 
 def take_one(connection: sa.Connection, table: JobTable) -> None:
-    [due] = batches.dispatch(connection, table.job_id, JobState.RUNNING, WINDOW)[:1]
+    due = batches.dispatch(connection, table.job_id, JobState.RUNNING, WINDOW)[0][0]
     assert leasing.lease(connection, due.batch_id, due.generation, "worker", 60.0) is not None
 
 

@@ -4,13 +4,13 @@ from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
-from job_table import JobTable, plan_of, planned
+from job_table import LEASE_S, JobTable, plan_of, planned
 from stages import cleaning, verified
 
 from orchestrator import dispatcher, services
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import copies, jobs, removals
+from orchestrator.ledger import copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
 from orchestrator.retrying import MAX_ATTEMPTS
@@ -195,3 +195,28 @@ def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: D
     working.tick()
     # Then it is
     assert table.job.state is JobState.PAUSED
+
+
+def test_a_job_whose_window_drained_goes_on_at_the_next_tick(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a window is full nothing about its job hurries. That is over as soon as there is room."""
+    monkeypatch.setattr(dispatcher, "_REST_PER_LOOK", 0.0)
+    monkeypatch.setattr(dispatcher, "_BUSY_REST_S", float("inf"))
+    # Given a job whose window is full of what is worked on
+    table = JobTable(database)
+    table.apply(plan_of(planned("s"), planned("t")))
+    table.put(batch_window=2)
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    assert working.tick() == 2
+    with table.begin() as connection:
+        taken = [leasing.lease(connection, row.id, row.generation, "worker", LEASE_S) for row in table.rows()]
+    working.tick()
+    # When all of it is done, and both namespaces were empty
+    for lease in taken:
+        assert lease is not None
+        table.list_ids(lease)
+    # Then the dispatcher sees the room, and decides what comes next
+    working.tick()
+    working.tick()
+    assert table.job.state is not JobState.RUNNING
