@@ -5,6 +5,7 @@ The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its
 
 from datetime import datetime, timedelta
 
+from orchestrator.budgets import as_much_again, over_budget
 from orchestrator.guards import against_proof
 from orchestrator.ledger.reads import JobRow, Reading
 from orchestrator.states import JOB_WORKING, JobState
@@ -24,6 +25,9 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.PAUSED if job.resume_to is _S.COPIED and _passes_ran_out(job):
             more = job.passes + job.policies.max_passes
             return (f"vecfleet set {job.id} passes {more}", f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+        case _S.PAUSED if reading.spent and over_budget(job.estimate, job.budget_factor, reading.spent):
+            enough = as_much_again(job.estimate, reading.spent)
+            return (f"vecfleet set {job.id} budget {enough}", f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.PAUSED:
             return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself

@@ -301,8 +301,12 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def way_back(report: Report) -> str:
     """How the job's effect can be taken back from where it is now."""
-    job = report.job
+    job, totals = report.job, report.reading.totals
     match job.state:
+        case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
+            return "none: all that it moved was erased since"
+        case JobState.CLEANED if totals.erased:
+            return f"{report.way_back_after}, but for what was erased since"
         case JobState.CLEANED:
             return report.way_back_after
         case JobState.ROLLED_BACK if report.ours:

@@ -13,6 +13,7 @@ from orchestrator.ledger import reads
 from orchestrator.ledger.reads import JobRow, Totals
 from orchestrator.progress import Progress, state_counts
 from orchestrator.states import JobState
+from orchestrator.wording import counted
 
 
 def jobs(as_json: Json = False) -> None:
@@ -101,6 +102,9 @@ def _say_status(seen: Progress) -> None:
         say(f"namespaces: {state_counts(totals.namespaces)}")
     if seen.reading.since.total:
         say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
+    if totals.erased:
+        found = counted(totals.erased, "record is", "records are")
+        say(f"{found} an erased tenant's: not copied, or gone from the targets again")
     for wait in seen.waits:
         say(f"waits: {wait}", style="yellow")
     say_table(

@@ -56,6 +56,7 @@ class JobRow:
     cut_over_percent: int
     batch_window: int
     pace_share: float
+    budget_factor: float
     passes: int
     passes_allowed: int
 
@@ -99,6 +100,7 @@ class Reading:
     `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
     worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
     `conflicting`: of the `undecided` those that only another plan can move, where a person is asked about them.
+    `spent`: what a paused job has used up so far.
     """
 
     now: datetime
@@ -118,6 +120,7 @@ class Reading:
     proof: Proof | None = None
     undoing: Undoing | None = None
     conflicting: int = 0
+    spent: Usage | None = None
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -155,6 +158,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
         undoing=undoings.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
         conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
+        spent=used(connection, job_id) if job.state is JobState.PAUSED else None,
     )
 
 

@@ -209,6 +209,18 @@ def test_a_status_says_how_far_why_it_waits_and_what_to_type(vecfleet: Vecfleet,
     assert "next: vecfleet dispatcher" in said
 
 
+def test_a_status_counts_what_an_erasure_held_back(vecfleet: Vecfleet, table: JobTable) -> None:
+    table.apply(table.plan)
+    first = vecfleet("status", str(table.job_id))
+    assert first.code == 0 and "erased" not in first.out
+    # Given two records that a fence kept from being copied
+    with table.begin() as connection:
+        connection.execute(sa.update(t.move).where(t.move.c.id == table.moves["s"].id).values(erased=2))
+    # Then who looks is told
+    said = vecfleet("status", str(table.job_id))
+    assert "2 records are an erased tenant's: not copied, or gone from the targets again" in said.out
+
+
 def test_a_status_says_that_redis_is_down(vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch) -> None:
     table.apply(plan_of(planned("s", "t", 3)))
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")

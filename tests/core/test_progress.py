@@ -15,6 +15,7 @@ from orchestrator.model import Move
 from orchestrator.next_steps import next_steps
 from orchestrator.progress import progress, rests, state_counts
 from orchestrator.states import JOB_ENDED, JobState, MoveState
+from vecfleet.stores.base import Usage
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 STARTED = NOW - timedelta(seconds=10)
@@ -48,6 +49,7 @@ def job(state: JobState, **given: Any) -> JobRow:
         "cut_over_percent": 0,
         "batch_window": 48,
         "pace_share": 0.5,
+        "budget_factor": 1.5,
         "passes": 1,
         "passes_allowed": 5,
     }
@@ -249,6 +251,11 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
         (reading(JobState.PAUSING), (WATCH,)),
         (reading(JobState.CANCELLING), (WATCH,)),
         (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
+        (reading(JobState.PAUSED, spent=Usage(read_units=7_500)), ("vecfleet resume 7", "vecfleet cancel 7")),
+        (
+            reading(JobState.PAUSED, spent=Usage(read_units=8_000)),  # a small job is expected to use 5,000
+            ("vecfleet set 7 budget 4", "vecfleet resume 7", "vecfleet cancel 7"),
+        ),
         (
             reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
             ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),

@@ -1,6 +1,7 @@
 """What a report adds up, and what it does not claim."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from migrations.estimating import Prices
 from orchestrator.ledger.reads import Spent
 from orchestrator.model import Target
-from orchestrator.reports import add_up, busy_seconds, dollars, holding, verdicts
-from orchestrator.states import BatchKind
+from orchestrator.reports import add_up, busy_seconds, dollars, holding, verdicts, way_back
+from orchestrator.states import BatchKind, JobState
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -89,3 +90,21 @@ def test_time_counts_where_something_was_at_work(spans: list[tuple[float, float]
 def test_dollars_are_units_and_egress_at_their_prices() -> None:
     cost = spent(read_units=1_000_000.0, write_units=2_000_000.0, egress_bytes=3_000_000_000)
     assert dollars(cost, Prices(read_million=16.0, write_million=4.0, egress_gb=0.1)) == pytest.approx(24.3)
+
+
+@pytest.mark.parametrize(
+    ("written", "erased", "told"),
+    [
+        (10, 0, "`vecfleet plan reverse 1`"),
+        (6, 4, "`vecfleet plan reverse 1`, but for what was erased since"),
+        (0, 10, "none: all that it moved was erased since"),
+    ],
+)
+def test_no_way_back_leads_to_what_was_erased(written: int, erased: int, told: str) -> None:
+    # Given a job that was cleaned up, and a tenant of it that was erased afterwards
+    report: Any = SimpleNamespace(
+        job=SimpleNamespace(state=JobState.CLEANED),
+        reading=SimpleNamespace(totals=SimpleNamespace(written=written, identical=0, erased=erased)),
+        way_back_after="`vecfleet plan reverse 1`",
+    )
+    assert way_back(report) == told

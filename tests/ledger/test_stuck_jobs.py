@@ -10,8 +10,9 @@ from stages import cleaning, verified
 from orchestrator import dispatcher, services
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import copies, jobs, leasing, removals
+from orchestrator.ledger import copies, jobs, leasing, reads, removals
 from orchestrator.ledger.database import Database
+from orchestrator.next_steps import next_steps
 from orchestrator.queue import make_app
 from orchestrator.retrying import MAX_ATTEMPTS
 from orchestrator.states import BatchKind, BatchState, JobState
@@ -178,6 +179,25 @@ def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis
     with table.begin() as connection:
         assert "cannot advance it" in (jobs.reason_of(connection, table.job_id) or "")
     assert [row for row in other.rows() if row.state in ("ready", "dispatched")]
+
+
+def test_a_job_that_spent_its_budget_pauses_and_says_how_much_lets_it_go_on(database: Database) -> None:
+    # Given a job that may spend hardly anything, half way
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    table.put(budget_factor=0.00005)
+    table.listed({"s": [["a"], ["b"]]})
+    first, _ = table.take()
+    # When a batch has cost more than that
+    table.copy(first)
+    table.advance(2)
+    # Then it pauses, and says what lets it go on
+    assert table.job.state is JobState.PAUSING
+    assert "the budget is used up: 5 write units" in (table.job.reason or "")
+    with table.begin() as connection:
+        table.put(state=JobState.PAUSED)
+        told = next_steps(reads.reading(connection, table.job_id, namespaces=1))
+    assert told[:2] == (f"vecfleet set {table.job_id} budget 1", f"vecfleet resume {table.job_id}")
 
 
 def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: Database, redis_url: str) -> None:
