@@ -12,12 +12,16 @@ _SMALL_WRITE_UNITS = 50_000.0
 _SMALL_EGRESS_BYTES = 1_000_000_000
 
 
+SPENT = "the budget is used up"
+"""How the reason of a job begins that its budget paused."""
+
+
 def over_budget(estimate: Estimate, factor: float, used: Usage) -> str | None:
     """The sentence for the operator, or None while every figure is inside `factor` times its estimate."""
     for name, spent, expected in _figures(estimate, used):
         if spent > expected * factor:
             return (
-                f"the budget is used up: {spent:,.0f} {name}, more than {factor:g} times the {expected:,.0f} expected; "
+                f"{SPENT}: {spent:,.0f} {name}, more than {factor:g} times the {expected:,.0f} expected; "
                 "raise it and resume"
             )
     return None

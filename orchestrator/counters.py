@@ -67,7 +67,7 @@ class Counters:
                 for name, amount in noted.items():
                     pipeline.hincrby(_KEY, name, amount)
                 pipeline.execute()
-        except RedisError as error:
+        except Exception as error:  # noqa: BLE001 - figures end nothing, and what broke the connection is told elsewhere
             log.debug("no Redis: counted later", why=type(error).__name__)
             with self._lock:
                 self._noted.update(noted)

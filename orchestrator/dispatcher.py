@@ -17,7 +17,7 @@ from datetime import datetime
 import sqlalchemy as sa
 import structlog
 from celery import Celery
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import counters, services
 from orchestrator import deciding as d
@@ -103,6 +103,10 @@ class Dispatcher:
             except Unreachable as error:
                 wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
                 log.warning("job table unreachable", why=error.message, again_in_s=wait)
+            except Exception:
+                # Who waits is told by `status` that no dispatcher leads; one that ended would have to be started again.
+                wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
+                log.exception("a tick failed", again_in_s=wait)
         try:
             with self.database.begin() as connection:
                 leadership.resign(connection, self.owner)
@@ -158,7 +162,7 @@ class Dispatcher:
             if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
                 jobs.explain(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
-        if on_their_way >= job.batch_window and len(wakeups) * 2 <= job.batch_window:
+        if on_their_way >= job.batch_window and len(wakeups) * 2 < job.batch_window:
             self._busy.add(job_id)
         else:
             self._busy.discard(job_id)
@@ -203,7 +207,7 @@ def _park(connection: sa.Connection, batch_id: int) -> None:
     try:
         with connection.begin_nested():
             copies.park_exhausted(connection, batch_id)
-    except DBAPIError:
+    except OperationalError:
         raise
     except Exception:
         log.exception("a batch cannot be parked", batch=batch_id)

@@ -22,14 +22,8 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
     match job.state:
         case _S.NEEDS_ATTENTION:
             return _attention(reading)
-        case _S.PAUSED if job.resume_to is _S.COPIED and _passes_ran_out(job):
-            more = job.passes + job.policies.max_passes
-            return (f"vecfleet set {job.id} passes {more}", f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
-        case _S.PAUSED if reading.spent and over_budget(job.estimate, job.budget_factor, reading.spent):
-            enough = as_much_again(job.estimate, reading.spent)
-            return (f"vecfleet set {job.id} budget {enough}", f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.PAUSED:
-            return (f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+            return (*_levers(reading), f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
             return (watch, f"vecfleet reverse {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
@@ -55,6 +49,16 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
+
+
+def _levers(reading: Reading) -> list[str]:
+    """What has to be raised first, or a paused job would pause again."""
+    job, levers = reading.job, []
+    if reading.spent and over_budget(job.estimate, job.budget_factor, reading.spent):
+        levers.append(f"vecfleet set {job.id} budget {as_much_again(job.estimate, reading.spent)}")
+    if job.resume_to is _S.COPIED and _passes_ran_out(job):
+        levers.append(f"vecfleet set {job.id} passes {job.passes + job.policies.max_passes}")
+    return levers
 
 
 def _passes_ran_out(job: JobRow) -> bool:

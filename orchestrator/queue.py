@@ -31,14 +31,8 @@ TASKS = {
     _K.UNDO: ("vecfleet.undo_batch", "cleanup"),
     _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
 }
-# A batch that no worker acknowledged this long is handed out again by Redis; the lease makes the duplicate harmless.
-_VISIBILITY_TIMEOUT_S = 3_600
-
-
 _REDIS = {
-    "visibility_timeout": _VISIBILITY_TIMEOUT_S,
-    "unacked_restore_interval": 10,
-    "unacked_restore_throttle": 6,
+    "ack_emulation": False,  # Redis keeps nothing of what was taken: the job table does
     "socket_timeout": 5,
     "socket_connect_timeout": 3,
     "socket_keepalive": True,
@@ -58,6 +52,7 @@ _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRIT
 def make_app(broker_url: str | None) -> Celery:
     for variable in _OVERRIDES:
         os.environ.pop(variable, None)
+    over_amqp = (broker_url or "").startswith("amqp")
     app = Celery("vecfleet", broker=broker_url)
     app.conf.update(
         task_ignore_result=True,
@@ -70,6 +65,8 @@ def make_app(broker_url: str | None) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that is read-only or full for a while says so in what Kombu takes for a mistake of the caller's.
+        broker_channel_error_retry=not over_amqp,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,  # a third of what a wake-up costs; Flower asks for them while it runs
         task_send_sent_event=False,
@@ -77,7 +74,7 @@ def make_app(broker_url: str | None) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_timeout=3,
-        broker_transport_options=_AMQP if (broker_url or "").startswith("amqp") else _REDIS,
+        broker_transport_options=_AMQP if over_amqp else _REDIS,
     )
     return app
 

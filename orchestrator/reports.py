@@ -304,9 +304,9 @@ def way_back(report: Report) -> str:
     job, totals = report.job, report.reading.totals
     match job.state:
         case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
-            return "none: all that it moved was erased since"
+            return "none: nothing that it moved is left, and what was erased does not come back"
         case JobState.CLEANED if totals.erased:
-            return f"{report.way_back_after}, but for what was erased since"
+            return f"{report.way_back_after}; what was erased does not come back"
         case JobState.CLEANED:
             return report.way_back_after
         case JobState.ROLLED_BACK if report.ours:

@@ -1,25 +1,16 @@
-"""How a worker takes wake-ups from the broker: as Celery does it, and it survives a broker that goes away."""
-
-from typing import Any
+"""How a worker takes wake-ups from the broker: as Celery does it, but that none is ever given back."""
 
 from celery.worker import consumer
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Neither gives back nor acknowledges what came over a connection that is lost.
+    """Nothing is owed for a wake-up once it was taken: its batch is worked on under a lease, or sent again.
 
-    Kombu 5.7 would try: its Redis channel asks a transport that is no more for an address, and the AttributeError ends
-    the worker. Nothing is owed either: what was taken is worked on under a lease, and a wake-up that Redis delivers
-    once more finds its batch done.
+    Kombu would give it back when a connection is lost or a worker ends, and where Redis is away write it, with the name
+    of its namespace, to a file in the folder for temporary ones.
     """
 
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        if self.task_consumer:
-            lost = self.task_consumer.channel
-            lost.do_restore = False
-            lost.basic_ack = _do_nothing
-        super().on_connection_error_after_connected(exc)
-
-
-def _do_nothing(*_: Any, **__: Any) -> None:
-    """In the place of an acknowledgement that can reach no one."""
+    def on_ready(self) -> None:
+        """Begin to take over a connection; the first one, or the next after one was lost."""
+        self.task_consumer.channel.do_restore = False
+        super().on_ready()

@@ -91,6 +91,11 @@ def _options_of(url: str) -> str:
 def _known_errors() -> Iterator[None]:
     try:
         yield
+    except sa.exc.TimeoutError as error:
+        raise Busy(
+            "the job table is busy: every connection of this process is in use",
+            next_step="do the same again; if it stays so, let fewer threads work in one process",
+        ) from error
     except OperationalError as error:
         raise unreachable(error) from error
     except DBAPIError as error:

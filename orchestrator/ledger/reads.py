@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Estimate, Policies
+from orchestrator import budgets
 from orchestrator import tables as t
 from orchestrator.guards import Proof
 from orchestrator.ledger import differences, leadership, moves, parked, steps, undoings
@@ -100,7 +101,7 @@ class Reading:
     `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
     worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
     `conflicting`: of the `undecided` those that only another plan can move, where a person is asked about them.
-    `spent`: what a paused job has used up so far.
+    `spent`: what a job that its budget paused has used up so far.
     """
 
     now: datetime
@@ -158,7 +159,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
         undoing=undoings.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
         conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
-        spent=used(connection, job_id) if job.state is JobState.PAUSED else None,
+        spent=used(connection, job_id) if (job.reason or "").startswith(budgets.SPENT) else None,
     )
 
 

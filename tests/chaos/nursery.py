@@ -21,7 +21,7 @@ FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S = 0.1, 0.3  # before a call, and a batch, i
 LEAD_S, RESEND_AFTER_S = 1.0, 1.2
 TICK_S, IDLE_TICK_S = 0.05, 0.1  # a life has some twenty decisions, and each would wait half a tick
 REST_PER_LOOK = 0.0  # on a busy machine a look takes long
-REAP_EVERY_S = 0.1
+REAP_EVERY_S, BUSY_REST_S, BUDGET_LOOK_EVERY_S = 0.1, 0.1, 1.0
 THREADS = 4
 
 
@@ -57,6 +57,7 @@ def _become(name: str, log: Path) -> None:
             dispatcher.LEAD_S, dispatcher.RESEND_AFTER_S = LEAD_S, RESEND_AFTER_S
             dispatcher.TICK_S, dispatcher.IDLE_TICK_S = TICK_S, IDLE_TICK_S
             dispatcher._REST_PER_LOOK, dispatcher._REAP_EVERY_S = REST_PER_LOOK, REAP_EVERY_S
+            dispatcher._BUSY_REST_S, dispatcher._BUDGET_LOOK_EVERY_S = BUSY_REST_S, BUDGET_LOOK_EVERY_S
             running.dispatcher()
         status = 0
     except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not go on in the child

@@ -257,6 +257,16 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
             ("vecfleet set 7 budget 4", "vecfleet resume 7", "vecfleet cancel 7"),
         ),
         (
+            reading(
+                JobState.PAUSED,
+                resume_to=JobState.COPIED,
+                passes=5,
+                policies=policies(writers="dual"),
+                spent=Usage(read_units=8_000),
+            ),
+            ("vecfleet set 7 budget 4", "vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
+        ),
+        (
             reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
             ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
         ),

@@ -163,6 +163,29 @@ def test_a_job_that_the_dispatcher_cannot_advance_says_so_until_it_can(
     assert table.job.reason == "ana asked for it"
 
 
+def test_a_tick_that_fails_ends_no_dispatcher(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job, and a dispatcher whose first tick fails in a way that nobody foresaw
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    tick, calls = working.tick, []
+
+    def failing_at_first() -> int:
+        calls.append(table.job.state)
+        if len(calls) == 1:
+            raise RuntimeError("dictionary changed size during iteration")
+        working.stop()
+        return tick()
+
+    monkeypatch.setattr(working, "tick", failing_at_first)
+    # When it runs
+    working.run()
+    # Then its next one does what is due
+    assert (len(calls), table.job.state) == (2, JobState.RUNNING)
+
+
 def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis_url: str) -> None:
     # Given a job whose plan this version does not understand, and another
     table, other = verified(database), verified(database, "u")
@@ -187,17 +210,22 @@ def test_a_job_that_spent_its_budget_pauses_and_says_how_much_lets_it_go_on(data
     table.apply(plan_of(planned("s")))
     table.put(budget_factor=0.00005)
     table.listed({"s": [["a"], ["b"]]})
-    first, _ = table.take()
+    first, second = table.take()
     # When a batch has cost more than that
     table.copy(first)
-    table.advance(2)
-    # Then it pauses, and says what lets it go on
-    assert table.job.state is JobState.PAUSING
+    table.advance()
     assert "the budget is used up: 5 write units" in (table.job.reason or "")
+    table.copy(second)
+    table.advance()
+    # Then it is paused, and what it says lets it go on
+    assert table.job.state is JobState.PAUSED
     with table.begin() as connection:
-        table.put(state=JobState.PAUSED)
-        told = next_steps(reads.reading(connection, table.job_id, namespaces=1))
-    assert told[:2] == (f"vecfleet set {table.job_id} budget 1", f"vecfleet resume {table.job_id}")
+        lever, resume, _ = next_steps(reads.reading(connection, table.job_id, namespaces=1))
+    assert (lever, resume) == (f"vecfleet set {table.job_id} budget 1", f"vecfleet resume {table.job_id}")
+    services.set_lever(database, table.job_id, "ana", "budget", 1)
+    services.resume(database, table.job_id, "ana")
+    table.advance()
+    assert table.job.state is not JobState.PAUSED and not (table.job.reason or "").startswith("the budget")
 
 
 def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: Database, redis_url: str) -> None:

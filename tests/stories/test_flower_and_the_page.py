@@ -56,8 +56,11 @@ def test_a_job_leads_to_its_tasks_and_a_task_to_its_job(world: World, page: str,
     world.start_worker("--task-events")  # from its first task on, or those before Flower asks are not shown
     at = f"http://127.0.0.1:{flower.port}"
     world.until("Flower knows the worker", lambda: "vecfleet-" in httpx.get(f"{at}/workers", auth=ACCOUNT).text)
+    # Each copy takes so long that the other one has a task of its own: one soon done takes the next one along.
+    world.emulator.fault(operation="upsert", delay_ms=1_500)
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
+    world.emulator.no_faults()
     # When the link on its page is followed
     operator = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
     html = httpx.get(f"{page}/jobs/{job_id}", headers=operator).text

@@ -1,16 +1,21 @@
 """Redis, Postgres or the vector store away for a while: the job waits, says why, and goes on by itself."""
 
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
-from orchestrator import schema
+from orchestrator import schema, services
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.states import BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index
-from tests.stories.world import SEEDS, OpenWorld, World
+from tests.stories.world import SEEDS, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
@@ -59,6 +64,52 @@ def test_workers_survive_a_redis_that_goes_and_comes_back_again_and_again(
         # Then the job goes on to the end, with the same processes
         world.until("a batch more is done", partial(done_more_than, world, job_id, 15))
         world.assert_all_alive()
+        world.reaches(job_id, JobState.VERIFIED)
+        world.assert_all_alive()
+    world.assert_accounts(job_id)
+    # And nothing of what they had taken was written to a file
+    for worker in world.workers:
+        assert "EMERGENCY DUMP" not in worker.log.read_text()
+
+
+@contextmanager
+def read_only(server: Redis) -> Iterator[None]:
+    """As one that a fail-over made a replica."""
+    with redis.Redis.from_url(server.url) as client:
+        client.replicaof("127.0.0.1", "1")
+        yield
+        client.replicaof("NO", "ONE")
+
+
+@contextmanager
+def stalled(server: Redis) -> Iterator[None]:
+    """As one whose disk or machine stands still: connections stay, and nothing is answered."""
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("trouble", [read_only, stalled])
+def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
+    open_world: OpenWorld, tmp_path: Path, trouble: Callable[[Redis], AbstractContextManager[None]]
+) -> None:
+    with Redis(tmp_path / "redis", durable=True) as server:
+        world = open_world("--load", "seeds", redis_url=server.url)
+        # Given a job half way, whose batches are sent a few at a time
+        world.emulator.fault(operation="upsert", delay_ms=500)
+        world.start(workers=2)
+        job_id = world.apply(world.plan(conflicts="overwrite"))
+        services.set_lever(world.fleet.database, job_id, WHO, "window", 4)
+        world.until("some batches are done", partial(done_more_than, world, job_id, 2))
+        # When Redis takes no wake-up for a while
+        with trouble(server):
+            dispatcher = world.dispatchers[0]
+            world.until("the dispatcher says so", lambda: "did not take wake-ups" in dispatcher.log.read_text())
+        world.emulator.no_faults()
+        # Then the job goes on to the end, with the same processes
         world.reaches(job_id, JobState.VERIFIED)
         world.assert_all_alive()
     world.assert_accounts(job_id)

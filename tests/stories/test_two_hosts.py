@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
 
 from orchestrator.embedded.process import Process
-from orchestrator.states import BatchState, JobState
+from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import REPOSITORY, as_twins, assert_same_index
 from tests.stories.hosts import Host, why_not
 from tests.stories.world import SMALL, OpenWorld, World
@@ -53,9 +54,9 @@ def start_worker_on(world: World, host: Host) -> Process:
     return world.workers[-1]
 
 
-def at_work(world: World, job_id: int, worker: Process) -> set[int]:
+def at_work(world: World, job_id: int, worker: Process, kind: BatchKind | None = None) -> set[int]:
     """Batches that this worker has on lease."""
-    leased = world.batches(job_id, BatchState.LEASED)
+    leased = world.batches(job_id, BatchState.LEASED, kind=kind)
     return {batch["id"] for batch in leased if int(batch["lease_owner"].split(":")[1]) == worker.pid}
 
 
@@ -65,10 +66,11 @@ def test_a_host_that_is_cut_off_costs_its_leases_and_comes_back(world: World, ho
     first, second = (start_worker_on(world, host) for host in hosts)
     world.start_dispatcher()
     job_id = world.apply(world.plan(SMALL))
-    world.until("both are at work", lambda: at_work(world, job_id, second) and at_work(world, job_id, first))
+    copying = partial(at_work, world, job_id, kind=BatchKind.COPY)  # each takes a second, and a listing none
+    world.until("both are at work", lambda: copying(second) and copying(first))
     # When the first host is cut off, without anybody being told
     hosts[0].cut_off()
-    lost = at_work(world, job_id, first)
+    lost = copying(first)
     # Then its batches go back when their leases end, and the other host works on
     world.until("its leases ran out", lambda: not at_work(world, job_id, first))
     assert any(batch["attempts"] > 1 or batch["error_class"] == "LeaseExpired" for batch in world.batches(job_id)

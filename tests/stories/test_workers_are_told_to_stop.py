@@ -20,7 +20,7 @@ def test_a_worker_that_is_told_to_stop_finishes_the_batches_in_its_hands(open_wo
     before = world.fill(**{f"n{number}": 12 for number in range(16)})
     # Given two workers in the middle of batches, for which the service takes its time
     world.emulator.fault(operation="upsert", delay_ms=700)
-    world.start(workers=2)
+    world.start(workers=2).until_all_answer()
     job_id = world.apply(world.plan(SMALL))
     leaving = world.workers[0]
     in_hand = world.until("it has copies in its hands", lambda: held_by(world, job_id, leaving))

@@ -23,15 +23,15 @@ def test_a_worker_killed_between_its_upsert_and_the_record_of_it_costs_nothing(
     before = world.emulator.dump(SEEDS)
     # Given two workers, one of which waits for the answer to an upsert that the service has carried out
     world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
-    world.emulator.fault(operation="upsert", delay_ms=1_000)
+    world.emulator.fault(operation="upsert", delay_ms=3_000)
     world.start(workers=2)
     job_id = world.apply(world.plan(conflicts="overwrite"))
     call = world.until("an upsert is carried out and not answered", lambda: unanswered(world))
     batch = held_batch(world, job_id, call)
     # When that worker is killed, holding its lease, and Redis loses everything while batches are on their way
     killed = world.holder(batch)
+    world.until("batches are on their way", lambda: world.batches(job_id, BatchState.DISPATCHED))
     world.kill(killed)
-    assert world.batches(job_id, BatchState.DISPATCHED)
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     [left] = [one for one in world.batches(job_id, BatchState.LEASED) if one["id"] == batch["id"]]
@@ -59,7 +59,7 @@ def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_l
     world.emulator.fault(operation="upsert", namespace=target, delay_ms=8_000, count=1)
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL))
-    batch = world.until("a batch is at its upsert", lambda: writing(world, job_id, target))
+    batch = world.until("the service has it", lambda: world.emulator.struck() and writing(world, job_id, target))
     # When it is frozen until its lease has run out, another worker has copied the batch, and all is verified
     frozen = world.holder(batch)
     world.freeze(frozen)
@@ -135,7 +135,7 @@ def test_a_worker_that_is_asked_to_stop_ends_what_it_has_begun(seeds: World) -> 
     # Given two workers in the middle of a job
     before = seeds.emulator.dump(SEEDS)
     seeds.emulator.fault(operation="upsert", delay_ms=200)
-    seeds.start(workers=2)
+    seeds.start(workers=2).until_all_answer()
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     held = seeds.until("both work", lambda: len({one["lease_owner"] for one in copying(seeds, job_id)}) == 2)
     assert held

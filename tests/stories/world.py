@@ -227,6 +227,11 @@ class World:
 
     # Waiting
 
+    def until_all_answer(self) -> None:
+        """Every worker that was started takes wake-ups by now: none of them comes too late for a short job."""
+        asked = self.fleet.celery.control
+        self.until("every worker answers", lambda: len(asked.ping(timeout=0.5)) == len(self.workers))
+
     def until(self, what: str, holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
         """What `holds` gives as soon as it is true. Fails with what every job says of itself when it never is.
 

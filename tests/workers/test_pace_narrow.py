@@ -95,13 +95,13 @@ def test_a_call_asks_once_more_before_it_goes(pace: Pace, redis_url: str, narrow
     waiting.start()
 
     # When the one before it goes late, while it sleeps
-    wait_until(since, 1.7)
+    wait_until(since, 1.2)
     assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone_by = since.now
     waiting.join()
 
     # Then it does not go at its slot, two seconds after the first, but a second after the one before it
-    assert went[0] > 2.6, f"the one before it went by {gone_by}"
+    assert went[0] > 2.1, f"the one before it went by {gone_by}"
 
 
 def test_a_large_call_takes_its_room_before_a_small_one(pace: Pace, narrow: None) -> None:
