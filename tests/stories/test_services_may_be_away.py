@@ -82,6 +82,15 @@ def read_only(server: Redis) -> Iterator[None]:
 
 
 @contextmanager
+def full(server: Redis) -> Iterator[None]:
+    """As one that has no memory left and may throw nothing away."""
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", "1")
+        yield
+        client.config_set("maxmemory", "0")
+
+
+@contextmanager
 def stalled(server: Redis) -> Iterator[None]:
     """As one whose disk or machine stands still: connections stay, and nothing is answered."""
     assert server.process is not None
@@ -92,7 +101,7 @@ def stalled(server: Redis) -> Iterator[None]:
         os.kill(server.process.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("trouble", [read_only, stalled])
+@pytest.mark.parametrize("trouble", [read_only, full, stalled])
 def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
     open_world: OpenWorld, tmp_path: Path, trouble: Callable[[Redis], AbstractContextManager[None]]
 ) -> None:
