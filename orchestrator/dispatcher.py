@@ -3,7 +3,7 @@
 Each tick it takes or keeps the lead, returns expired leases and lost wake-ups to ready, lets each job decide its next
 step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run: every change is a
 compare-and-set under the job's row lock, so nothing is wrong if both think they lead. A crash at any line loses at most
-wake-ups, which the next tick sends again.
+wake-ups, which are sent again.
 """
 
 import os
@@ -57,6 +57,8 @@ LEAD_S = 5.0
 # A wake-up nobody took by then is sent again. Longer than a window takes to drain on a busy fleet: a duplicate costs
 # one indexed UPDATE.
 RESEND_AFTER_S = 15.0
+# Nor later than this, though others wait: a worker that died may have taken just this one.
+_RESEND_AT_LATEST_S = 300.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
 # Leases and lost wake-ups are a matter of many seconds.
 _REAP_EVERY_S = 1.0
@@ -104,9 +106,13 @@ class Dispatcher:
                 wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
                 log.warning("job table unreachable", why=error.message, again_in_s=wait)
             except Exception:
-                # Who waits is told by `status` that no dispatcher leads; one that ended would have to be started again.
-                wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
+                # Another may do better; where there is none, `status` says that no dispatcher leads.
+                wait = _LONGEST_OUTAGE_WAIT_S
                 log.exception("a tick failed", again_in_s=wait)
+                self._resign()
+        self._resign()
+
+    def _resign(self) -> None:
         try:
             with self.database.begin() as connection:
                 leadership.resign(connection, self.owner)
@@ -126,20 +132,28 @@ class Dispatcher:
         if not live:
             return 0
         if time.monotonic() >= self._reaped + _REAP_EVERY_S:
-            self._reaped = time.monotonic()
             self._reap(live)
+            self._reaped = time.monotonic()
         wakeups: list[Wakeup] = []
+        sent = 0
         self._hurries = False
-        for job_id in live:
-            try:
-                wakeups += self._tend(job_id)
-            except Unreachable:
-                raise
-            except Exception as error:
-                # One job that cannot be decided must not stop the others; it says so and is tried at the next tick.
-                log.exception("a job cannot be advanced", job=job_id)
-                self._say_stuck(job_id, type(error).__name__)
-        return self._send(wakeups)
+        try:
+            for job_id in live:
+                wakeups += self._tended(job_id)
+        finally:  # on record as sent is what one job is due, also where the next cannot be tended
+            sent = self._send(wakeups)
+        return sent
+
+    def _tended(self, job_id: int) -> list[Wakeup]:
+        """One job that cannot be decided must not stop the others; it says so and is tried at the next tick."""
+        try:
+            return self._tend(job_id)
+        except Unreachable:
+            raise
+        except Exception as error:
+            log.exception("a job cannot be advanced", job=job_id)
+            self._say_stuck(job_id, type(error).__name__)
+            return []
 
     def _say_stuck(self, job_id: int, error: str) -> None:
         """The job's reason tells that it cannot be advanced, and keeps what it was. Repeating it changes nothing."""
@@ -188,15 +202,19 @@ class Dispatcher:
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)
         if expired:
             self.counted.note(counters.LEASES_EXPIRED, expired)
-        # While Redis still holds wake-ups they are not lost but waiting for a worker: more of them would help nobody.
-        if overdue and waiting(self.celery) == 0:
+        if overdue:
+            # While the broker still holds wake-ups they are not lost but waiting for a worker: more would help nobody.
+            after_s = RESEND_AFTER_S if waiting(self.celery) == 0 else _RESEND_AT_LATEST_S
             with self.database.begin() as connection:
-                batches.resend(connection, live, RESEND_AFTER_S)
+                batches.resend(connection, live, after_s)
 
     def _send(self, wakeups: list[Wakeup]) -> int:
-        unsent = send(self.celery, wakeups)
+        try:
+            unsent = send(self.celery, wakeups)
+        except Exception:
+            log.exception("wake-ups cannot be sent")
+            unsent = wakeups  # some may be: who is woken twice finds the batch taken
         if unsent:
-            log.warning("Redis did not take wake-ups; they are due again", unsent=len(unsent))
             with self.database.begin() as connection:
                 batches.undispatch(connection, unsent)
         return len(wakeups) - len(unsent)

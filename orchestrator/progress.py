@@ -201,7 +201,7 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
         if not reading.led:
             waits.append("no dispatcher is running: nothing new starts")
         if not broker_answers:
-            waits.append("Redis does not answer: workers cannot be woken")
+            waits.append("Redis does not answer, or takes nothing: workers cannot be woken")
         elif nobody_works(reading):
             waits.append(f"no worker takes the {reading.unanswered} batches that are due")
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]

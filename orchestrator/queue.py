@@ -8,14 +8,17 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from orchestrator.model import Wakeup
-from orchestrator.states import QUEUES, BatchKind
+from orchestrator.states import PROBE, QUEUES, BatchKind
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
+
+log = structlog.get_logger("vecfleet.queue")
 
 _K = BatchKind
 TASKS = {
@@ -113,7 +116,9 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
                     ignore_result=True,
                 )
                 sent += 1
-    except (OperationalError, RedisError, OSError):
+    except (OperationalError, RedisError, OSError) as error:
+        # By its name alone: what a broker says may quote its address.
+        log.warning("the broker did not take wake-ups", unsent=len(wakeups) - sent, why=type(error).__name__)
         return list(wakeups[sent:])
     return []
 
@@ -129,6 +134,8 @@ def waiting(celery: Celery) -> int:
 
 def _length(connection: Any, queue: str) -> int:
     with connection.channel() as channel:
+        if connection.transport.driver_type == "redis":  # there Kombu 5.7 looks for a queue without our prefix
+            return int(channel.client.llen(queue))
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)
         except connection.channel_errors:
@@ -146,14 +153,19 @@ def _shown(wakeup: Wakeup) -> dict[str, Any]:
 
 
 def require_broker(celery: Celery) -> None:
-    """Raise Unreachable where the broker does not answer."""
+    """Raise Unreachable where the broker does not answer, or, as a Redis that is full or read-only, takes nothing."""
+    ours = str(celery.conf.broker_url).startswith("redis")
     try:
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            if ours:
+                with connection.channel() as channel:
+                    channel.client.set(PROBE, 1, px=1_000)
     except (OperationalError, RedisError, OSError) as error:
-        ours = str(celery.conf.broker_url).startswith("redis")
         name, variable = ("Redis", "REDIS_URL") if ours else ("the broker", "BROKER_URL")
+        refuses = isinstance(error, ResponseError)
+        does = f"answers and takes nothing ({type(error).__name__})" if refuses else "does not answer"
         raise Unreachable(
-            f"{name} does not answer: workers could not be woken",
+            f"{name} {does}: workers could not be woken",
             next_step=f"check {variable} and that it runs: `vecfleet doctor`",
         ) from error

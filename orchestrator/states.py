@@ -232,3 +232,6 @@ def why(state: JobState, to: JobState) -> str | None:
 
 QUEUES = ("control", "copy", "verify", "cleanup")
 """On which queues of Redis batches are handed out."""
+
+PROBE = "vecfleet:probe"
+"""Written beside them, for a second, by who wants to know whether Redis takes anything."""

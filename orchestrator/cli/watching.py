@@ -17,7 +17,7 @@ from orchestrator.ledger import reads
 from orchestrator.ledger.reads import Reading
 from orchestrator.next_steps import missing_processes
 from orchestrator.progress import Progress, progress, rests
-from orchestrator.states import JobState
+from orchestrator.states import PROBE, JobState
 from orchestrator.wording import counted, spoken
 from vecfleet.errors import Unreachable, VecfleetError
 
@@ -43,11 +43,12 @@ def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None 
     with fleet.database.begin() as connection:
         reading = reads.reading(connection, job_id, namespaces=namespaces)
     lag = fleet.settings.freshness_wait_seconds
-    answers = rests(reading) or _broker_answers(fleet)
+    answers = rests(reading) or _broker_takes(fleet)
     return progress(reading, earlier, broker_answers=answers, freshness_wait_s=lag)
 
 
-def _broker_answers(fleet: Fleet) -> bool:
+def _broker_takes(fleet: Fleet) -> bool:
+    """Whether Redis takes what is written: one that is full or read-only answers, too."""
     if fleet.settings.redis_url is None:
         return True  # not known here, so nothing to complain of
     import redis  # a fifth of what `status` loads, and of no use for a job that rests
@@ -57,7 +58,7 @@ def _broker_answers(fleet: Fleet) -> bool:
         with redis.Redis.from_url(
             url, socket_connect_timeout=_BROKER_PATIENCE_S, socket_timeout=_BROKER_PATIENCE_S
         ) as client:
-            client.ping()
+            client.set(PROBE, 1, px=1_000)
     except redis.RedisError:
         return False
     return True

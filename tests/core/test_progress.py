@@ -210,7 +210,9 @@ def test_wake_ups_that_nobody_takes_are_a_missing_worker() -> None:
 
 def test_redis_down_is_said_rather_than_a_missing_worker() -> None:
     waiting = reading(leased=0, unanswered=12, unanswered_since=NOW - timedelta(seconds=4))
-    assert progress(waiting, broker_answers=False).waits == ("Redis does not answer: workers cannot be woken",)
+    assert progress(waiting, broker_answers=False).waits == (
+        "Redis does not answer, or takes nothing: workers cannot be woken",
+    )
 
 
 def test_batches_that_failed_say_with_what_since_when_and_until_when() -> None:

@@ -14,9 +14,10 @@ def wakeup(number: int, kind: BatchKind = BatchKind.COPY) -> Wakeup:
     return Wakeup(batch_id=number, generation=0, kind=kind, job_id=1, namespace="n", seq=number, of=3)
 
 
-def test_wake_ups_wait_in_any_broker_until_somebody_takes_them() -> None:
+@pytest.mark.parametrize("broker", ["memory", "redis"])
+def test_wake_ups_wait_in_any_broker_until_somebody_takes_them(broker: str, redis_url: str) -> None:
     memory.Transport.global_state.clear()
-    celery = queue.make_app("memory://")
+    celery = queue.make_app("memory://" if broker == "memory" else redis_url)
     assert queue.waiting(celery) == 0
     assert queue.send(celery, [wakeup(1), wakeup(2), wakeup(3, BatchKind.VERIFY)]) == []
     assert queue.waiting(celery) == 3

@@ -10,13 +10,14 @@ from stages import cleaning, verified
 from orchestrator import dispatcher, services
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import copies, jobs, leasing, reads, removals
+from orchestrator.ledger import batches, copies, jobs, leadership, leasing, reads, removals
 from orchestrator.ledger.database import Database
+from orchestrator.model import Wakeup
 from orchestrator.next_steps import next_steps
-from orchestrator.queue import make_app
+from orchestrator.queue import make_app, waiting
 from orchestrator.retrying import MAX_ATTEMPTS
 from orchestrator.states import BatchKind, BatchState, JobState
-from vecfleet.errors import Refused
+from vecfleet.errors import Busy, Refused
 
 
 def test_a_target_written_to_again_is_checked_although_another_one_of_its_source_differs(database: Database) -> None:
@@ -186,6 +187,76 @@ def test_a_tick_that_fails_ends_no_dispatcher(
     assert (len(calls), table.job.state) == (2, JobState.RUNNING)
 
 
+def test_a_dispatcher_that_cannot_look_after_leases_lets_another_one_lead(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a dispatcher that takes the lead, and then fails at every tick
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    monkeypatch.setattr(dispatcher, "_LONGEST_OUTAGE_WAIT_S", 0.1)
+    monkeypatch.setattr(batches, "expired", Mock(side_effect=RuntimeError("nobody foresaw it")))
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    tick, led = working.tick, []
+
+    def watched() -> int:
+        with table.begin() as connection:
+            led.append(leadership.seconds_left(connection))
+        if len(led) == 3:
+            working.stop()
+        return tick()
+
+    monkeypatch.setattr(working, "tick", watched)
+    # When it runs, then nobody leads whenever it waits
+    working.run()
+    assert led == [None, None, None]
+
+
+def test_what_one_job_is_due_is_sent_although_the_next_cannot_be_tended(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two jobs, of which the second one's rows are held by somebody
+    first, second = JobTable(database), JobTable(database, plan=plan_of(planned("u", "v")))
+    first.apply(first.plan)
+    second.apply(second.plan)
+    celery = make_app(redis_url)
+    working = Dispatcher(database, celery, Counters(redis_url))
+    tend = working._tend
+
+    def held(job_id: int) -> list[Wakeup]:
+        if job_id == second.job_id:
+            raise Busy("another process held rows that this one needed for over 15 s")
+        return tend(job_id)
+
+    monkeypatch.setattr(working, "_tend", held)
+    # When the dispatcher looks after both
+    with pytest.raises(Busy):
+        working.tick()
+    # Then what the first is due waits for a worker
+    assert [row.state for row in first.rows()] == [BatchState.DISPATCHED]
+    assert waiting(celery) == 1
+
+
+def test_a_wake_up_that_nobody_took_is_sent_again_though_others_wait(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took it may have died before its lease; and where there is always more to do, there is no empty queue."""
+    monkeypatch.setattr(dispatcher, "waiting", lambda _: 7)
+    monkeypatch.setattr(dispatcher, "_REAP_EVERY_S", 0.0)
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    working.tick()
+    [listing] = table.rows()
+    # Given one that was sent a minute ago, then it is left to wait
+    table.set_batch(listing.id, dispatched_at=sa.text("clock_timestamp() - interval '1 minute'"))
+    working.tick()
+    assert table.row(listing.id).generation == listing.generation
+    # When that was long ago, then it is sent anew
+    table.set_batch(listing.id, dispatched_at=sa.text("clock_timestamp() - interval '6 minutes'"))
+    working.tick()
+    assert table.row(listing.id).generation == listing.generation + 1
+
+
 def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis_url: str) -> None:
     # Given a job whose plan this version does not understand, and another
     table, other = verified(database), verified(database, "u")
@@ -260,6 +331,7 @@ def test_a_job_whose_window_drained_goes_on_at_the_next_tick(
     with table.begin() as connection:
         taken = [leasing.lease(connection, row.id, row.generation, "worker", LEASE_S) for row in table.rows()]
     working.tick()
+    assert table.job_id in working._busy
     # When all of it is done, and both namespaces were empty
     for lease in taken:
         assert lease is not None

@@ -13,9 +13,11 @@ import redis
 
 from orchestrator import schema, services
 from orchestrator.embedded import Postgres, Redis
-from orchestrator.states import BatchState, JobState
+from orchestrator.queue import require_broker
+from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index
 from tests.stories.world import SEEDS, WHO, OpenWorld, World
+from vecfleet.errors import Unreachable
 
 pytestmark = pytest.mark.story
 
@@ -117,11 +119,25 @@ def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
         with trouble(server):
             dispatcher = world.dispatchers[0]
             world.until("the dispatcher says so", lambda: "did not take wake-ups" in dispatcher.log.read_text())
+            # Then the job says so, too, and no other is begun
+            assert "takes nothing: workers cannot be woken" in world.waits(job_id)
+            with pytest.raises(Unreachable, match="workers could not be woken"):
+                require_broker(world.fleet.celery)
+        # And when it does again, both workers take what is due
         world.emulator.no_faults()
-        # Then the job goes on to the end, with the same processes
+        world.emulator.fault(operation="upsert", delay_ms=3_000)
+        services.set_lever(world.fleet.database, job_id, WHO, "window", 48)
+        world.until("both work again", lambda: len(at_work(world, job_id)) == 2)
+        # And the job goes on to the end, with the same processes
+        world.emulator.no_faults()
         world.reaches(job_id, JobState.VERIFIED)
         world.assert_all_alive()
     world.assert_accounts(job_id)
+
+
+def at_work(world: World, job_id: int) -> set[str]:
+    """Who has taken batches for which the service takes its time."""
+    return {one["lease_owner"] for one in world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)}
 
 
 def test_connections_to_the_job_table_that_are_cut_are_made_again(open_world: OpenWorld, database_url: str) -> None:

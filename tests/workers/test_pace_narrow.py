@@ -44,8 +44,8 @@ def test_whoever_stands_behind_a_late_call_is_put_off(pace: Pace, narrow: None) 
 
     # When the first of them is late by half a second
     wait_until(since, 1.5)
-    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone = Since()
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
 
     # Then the second comes a whole second after it, and so does whoever books now after that one
     assert pace.ask(CALL, HALF, next_one, 0).wait_s > 0.99 - gone.now
@@ -68,16 +68,17 @@ def test_a_call_that_was_overtaken_keeps_its_distance_and_costs_nobody_a_turn(pa
     since = Since()
     late, overtakes, last = (pace.book(CALL, HALF) for _ in range(3))
     wait_until(since, 2.0)
-    assert pace.ask(CALL, HALF, overtakes, 0).wait_s == 0
     gone = Since()
+    assert pace.ask(CALL, HALF, overtakes, 0).wait_s == 0
 
     # When it asks, then it goes a second later, and the last one a second after it
     waits = pace.ask(CALL, HALF, late, 0).wait_s
     assert 0.99 - gone.now < waits <= 1.0
     time.sleep(waits)
-    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone = Since()
-    assert 0.99 - gone.now < pace.ask(CALL, HALF, last, 0).wait_s <= 1.0
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
+    waits = pace.ask(CALL, HALF, last, 0).wait_s
+    assert 0.99 - gone.now < waits <= 1.0
 
 
 def test_a_call_asks_once_more_before_it_goes(pace: Pace, redis_url: str, narrow: None) -> None:
@@ -95,19 +96,19 @@ def test_a_call_asks_once_more_before_it_goes(pace: Pace, redis_url: str, narrow
     waiting.start()
 
     # When the one before it goes late, while it sleeps
-    wait_until(since, 1.2)
+    wait_until(since, 1.5)
     assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone_by = since.now
     waiting.join()
 
     # Then it does not go at its slot, two seconds after the first, but a second after the one before it
-    assert went[0] > 2.1, f"the one before it went by {gone_by}"
+    assert went[0] > 2.4, f"the one before it went by {gone_by}"
 
 
 def test_a_large_call_takes_its_room_before_a_small_one(pace: Pace, narrow: None) -> None:
     """What passes after a request of megabytes waits until that is paid for, however small it is itself."""
-    pace.book([(FETCH, 100.0)], HALF)
     gone = Since()
+    pace.book([(FETCH, 100.0)], HALF)
     assert pace.book([(FETCH, 1.0)], HALF).wait_s > 1.99 - gone.now
 
 
@@ -138,8 +139,8 @@ def test_an_earlier_version_beside_this_one_goes_as_it_did(pace: Pace, put: Call
     # It books a second, by itself
     put(tat=3_000_000)
     wait_until(since, 1.5)
-    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     gone = Since()
+    assert pace.ask(CALL, HALF, late, 0).wait_s == 0
     assert pace.book(CALL, HALF).wait_s > 1.99 - gone.now
 
 
