@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from orchestrator import schema
@@ -86,9 +87,19 @@ class ChaosFleet:
         self.thaw_all()
         for name in self.processes:
             self.kill(name)
-        self._nursery.terminate()
-        self._nursery.wait(DIES_WITHIN_S)
+        self._end_nursery()
         self.parts.database.dispose()
+
+    def _end_nursery(self) -> None:
+        """With all that it forked: who interrupts may do so between a birth and our hearing of it."""
+        with suppress(psutil.NoSuchProcess):
+            nursery = psutil.Process(self._nursery.pid)
+            nursery.suspend()
+            for child in nursery.children():
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        self._nursery.kill()
+        self._nursery.wait(DIES_WITHIN_S)
 
     # Processes
 
