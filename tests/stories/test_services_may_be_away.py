@@ -105,8 +105,12 @@ def stalled(server: Redis) -> Iterator[None]:
 
 @pytest.mark.parametrize("trouble", [read_only, full, stalled])
 def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
-    open_world: OpenWorld, tmp_path: Path, trouble: Callable[[Redis], AbstractContextManager[None]]
+    open_world: OpenWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Callable[[Redis], AbstractContextManager[None]],
 ) -> None:
+    monkeypatch.setattr("orchestrator.cli.watching._BROKER_PATIENCE_S", 1.0)  # of tests it is a minute
     with Redis(tmp_path / "redis", durable=True) as server:
         world = open_world("--load", "seeds", redis_url=server.url)
         # Given a job half way, whose batches are sent a few at a time
