@@ -116,8 +116,8 @@ class Dispatcher:
         try:
             with self.database.begin() as connection:
                 leadership.resign(connection, self.owner)
-        except Unreachable as error:
-            log.warning("could not resign; the lead runs out by itself", why=error.message)
+        except Exception as error:  # noqa: BLE001 - whoever cannot resign, for whatever reason, leads no longer than LEAD_S
+            log.warning("could not resign; the lead runs out by itself", why=type(error).__name__)
 
     def stop(self) -> None:
         self.stopping.set()

@@ -163,9 +163,8 @@ def require_broker(celery: Celery) -> None:
                     channel.client.set(PROBE, 1, px=1_000)
     except (OperationalError, RedisError, OSError) as error:
         name, variable = ("Redis", "REDIS_URL") if ours else ("the broker", "BROKER_URL")
-        refuses = isinstance(error, ResponseError)
-        does = f"answers and takes nothing ({type(error).__name__})" if refuses else "does not answer"
-        raise Unreachable(
-            f"{name} {does}: workers could not be woken",
-            next_step=f"check {variable} and that it runs: `vecfleet doctor`",
-        ) from error
+        does, step = "does not answer", f"check {variable} and that it runs: `vecfleet doctor`"
+        if isinstance(error, ResponseError):
+            does = f"answers and takes nothing ({type(error).__name__})"
+            step = "see whether it is full (`maxmemory`), a replica, or does not let this account write"
+        raise Unreachable(f"{name} {does}: workers could not be woken", next_step=step) from error

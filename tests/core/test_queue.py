@@ -25,7 +25,8 @@ def test_wake_ups_wait_in_any_broker_until_somebody_takes_them(broker: str, redi
 
 def test_rabbitmqs_client_knows_every_option_it_is_given() -> None:
     given = queue.make_app("amqp://guest@127.0.0.1:1//").conf.broker_transport_options
-    amqp.Connection("127.0.0.1:1", **given)  # it refuses what it does not know; nothing is connected yet
+    # It refuses what it does not know; nothing is connected yet.
+    assert amqp.Connection("127.0.0.1:1", **given).confirm_publish
 
 
 def test_redis_keeps_the_pace_whoever_takes_the_wake_ups() -> None:

@@ -167,7 +167,9 @@ def test_a_job_that_the_dispatcher_cannot_advance_says_so_until_it_can(
 def test_a_tick_that_fails_ends_no_dispatcher(
     database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a job, and a dispatcher whose first tick fails in a way that nobody foresaw
+    monkeypatch.setattr(dispatcher, "_LONGEST_OUTAGE_WAIT_S", 0.1)
+    monkeypatch.setattr(leadership, "resign", Mock(side_effect=RuntimeError("nor this")))
+    # Given a job, and a dispatcher whose first tick fails in a way that nobody foresaw, and which cannot even resign
     table = JobTable(database)
     table.apply(plan_of(planned("s")))
     working = Dispatcher(database, make_app(redis_url), Counters(redis_url))

@@ -75,21 +75,12 @@ def test_workers_survive_a_redis_that_goes_and_comes_back_again_and_again(
 
 
 @contextmanager
-def read_only(server: Redis) -> Iterator[None]:
-    """As one that a fail-over made a replica."""
+def told(server: Redis, begin: str, end: str) -> Iterator[None]:
+    """A Redis that was told one thing, and in the end another."""
     with redis.Redis.from_url(server.url) as client:
-        client.replicaof("127.0.0.1", "1")
+        client.execute_command(*begin.split())
         yield
-        client.replicaof("NO", "ONE")
-
-
-@contextmanager
-def full(server: Redis) -> Iterator[None]:
-    """As one that has no memory left and may throw nothing away."""
-    with redis.Redis.from_url(server.url) as client:
-        client.config_set("maxmemory", "1")
-        yield
-        client.config_set("maxmemory", "0")
+        client.execute_command(*end.split())
 
 
 @contextmanager
@@ -103,7 +94,14 @@ def stalled(server: Redis) -> Iterator[None]:
         os.kill(server.process.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("trouble", [read_only, full, stalled])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(partial(told, begin="REPLICAOF 127.0.0.1 1", end="REPLICAOF NO ONE"), id="read-only"),
+        pytest.param(partial(told, begin="CONFIG SET maxmemory 1", end="CONFIG SET maxmemory 0"), id="full"),
+        pytest.param(stalled, id="stalled"),
+    ],
+)
 def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
     open_world: OpenWorld,
     tmp_path: Path,
@@ -137,6 +135,20 @@ def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
         world.reaches(job_id, JobState.VERIFIED)
         world.assert_all_alive()
     world.assert_accounts(job_id)
+
+
+def test_a_worker_that_may_not_take_wake_ups_ends_and_says_so(open_world: OpenWorld, tmp_path: Path) -> None:
+    """Connecting again would help nothing, and a worker that looks alive and takes nothing would mislead."""
+    with Redis(tmp_path / "redis", durable=True) as server:
+        world = open_world("--load", "seeds", redis_url=server.url)
+        world.start(workers=1, dispatchers=0).until_all_answer()
+        [worker] = world.workers
+        # When its account may not take from queues any more
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "default", "-brpop")
+        # Then it ends, for whoever keeps it to notice, and its log has the reason
+        world.until("it ended", lambda: not worker.alive())
+        assert "NoPermissionError" in worker.log.read_text()
 
 
 def at_work(world: World, job_id: int) -> set[str]:
