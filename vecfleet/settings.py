@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     vecfleet_routes: SecretStr | None = None
     vecfleet_routes_token: SecretStr | None = None
     routes_cache_seconds: Seconds = 5.0
+    routes_stale_seconds: Seconds = 60.0
     vecfleet_fence: str | None = None
 
     supabase_url: str | None = None
