@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limits", default="off", metavar="off|documented|x0.1", help="per-second limits, or a share of them")
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
     add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
+    add("--reads-lag", type=_seconds, default=0.0, metavar="S", help="reads show the state of S seconds ago")
     add("--faults", type=Path, metavar="FILE", help="fault rules in force from the start: a JSON list of objects")
     add("--backup-delay", type=float, default=0.5, metavar="S", help="seconds a backup and a restore take")
     add("--backup-misses", type=float, default=0.0, metavar="S", help="backups lack younger writes; Pinecone: 900")
@@ -76,8 +78,16 @@ def _options(arguments: argparse.Namespace) -> Options:
         import_delay_s=arguments.import_delay,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
+        reads_lag_s=arguments.reads_lag,
         faults=_rules(arguments.faults) if arguments.faults else (),
     )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be 0 or a number of seconds, got '{text}'")
+    return seconds
 
 
 def _rules(file: Path) -> list[dict[str, object]]:
@@ -109,7 +119,13 @@ async def _run(options: Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     hosts = {index.name: emulator.host_of(index) for index in emulator.project.indexes.values()}
-    sys.stdout.write(json.dumps({"control": emulator.control, "indexes": hosts, "pid": os.getpid()}) + "\n")
+    ready = {
+        "control": emulator.control,
+        "indexes": hosts,
+        "reads_lag_s": options.reads_lag_s,
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
     await end.wait()
     await emulator.stop()

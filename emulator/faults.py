@@ -152,7 +152,10 @@ NO_FAULT = Fault(operation="")
 
 
 class Faults:
-    def __init__(self) -> None:
+    """`reads_lag_s`: how old the state is that every read shows. A rule may make some of them lag longer."""
+
+    def __init__(self, reads_lag_s: float = 0.0) -> None:
+        self.reads_lag_s = reads_lag_s
         self.rules: list[Fault] = []
 
     def strike(self, call: Call, has_token: bool) -> Fault:
@@ -168,7 +171,8 @@ class Faults:
         return NO_FAULT
 
     def lag_s(self, call: Call) -> float:
-        return max((rule.lag_ms / 1000 for rule in self.rules if rule.lag_ms and rule.matches(call)), default=0.0)
+        lags = (rule.lag_ms / 1000 for rule in self.rules if rule.lag_ms and rule.matches(call))
+        return max([self.reads_lag_s, *lags])
 
     def longest_lag_s(self) -> float:
-        return max((rule.lag_ms / 1000 for rule in self.rules), default=0.0)
+        return max([self.reads_lag_s, *(rule.lag_ms / 1000 for rule in self.rules)])

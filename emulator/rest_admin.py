@@ -49,7 +49,7 @@ class Admin:
                     self._limits.set(str(body.get("limits", "off")), str(body.get("shape", "window")))
                     return json_response({})
                 case "GET", ["health"]:
-                    return json_response({"ok": True})
+                    return json_response({"ok": True, "reads_lag_s": self._faults.reads_lag_s})
             raise not_found(f"/{'/'.join(request.segments)[:200]} is not one of the emulator's own addresses")
         except Refusal as refusal:
             return json_response(refusal.control_plane(), refusal.status)

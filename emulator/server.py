@@ -50,6 +50,7 @@ class Options:
     import_delay_s: float = 0.5  # how long a bulk import takes beside its work
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
+    reads_lag_s: float = 0.0  # every read shows the state of that long ago; a rule may make some lag longer
     faults: Sequence[Mapping[str, object]] = ()  # rules in force from the start, and again after a reset
 
 
@@ -65,7 +66,7 @@ class Emulator:
         self._connections: defaultdict[int, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)  # by the index's port
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = CallLog(options.max_calls)
-        self._faults = Faults()
+        self._faults = Faults(options.reads_lag_s)
         self._faults.rules = [Fault.parse(rule) for rule in options.faults]
         self._keeper: Keeper = Disk(options.data) if options.data else Nowhere()
         self._limits = Limits(options.limits, options.limit_shape)

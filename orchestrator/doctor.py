@@ -112,7 +112,7 @@ def _settings(settings: Settings) -> Check:
     if unset:
         remedy = "set them here or in .env; `vecfleet up` starts private ones and prints the lines that set them"
         return Check("settings", False, f"not set: {', '.join(unset)}", remedy)
-    return Check("settings", True, "readable, and nothing needed is missing")
+    return Check("settings", True, addresses.short_wait(settings) or "readable, and nothing needed is missing")
 
 
 def _job_table(database: Database) -> list[Check]:

@@ -71,6 +71,10 @@ def demo(
 def _migrate(home: Path, environment: dict[str, str]) -> None:
     plan = home / "plan.yaml"
     with _environment(environment):
+        say(
+            "The emulator's reads do not lag: FRESHNESS_WAIT_SECONDS, how long what was written may stay unseen, is "
+            f"{environment['FRESHNESS_WAIT_SECONDS']} here; beside Pinecone it is 60."
+        )
         try:
             _type("audit", INDEX)
             _type(

@@ -65,8 +65,9 @@ def up(
         return
     if running(settings.vecfleet_home) is None:  # else what is in use says so, and how to join it
         settings = addresses.without_own(settings, settings.vecfleet_home)
-        if warning := addresses.require_answering(settings):
-            err.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+        for warning in (addresses.require_answering(settings), addresses.short_wait(settings)):
+            if warning:
+                err.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if detach:
         command = [*PYTHON, "orchestrator", "up", "--workers", str(workers)]
         record = up_in_background(command, settings.vecfleet_home)

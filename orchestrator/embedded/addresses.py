@@ -21,10 +21,13 @@ from vecfleet.settings import Settings
 EMULATOR_KEY = "emulator"
 """The emulator takes any key but an empty one."""
 
+SUITS_EMULATOR = ("FRESHNESS_WAIT_SECONDS", "ROUTES_CACHE_SECONDS", "ROUTES_STALE_SECONDS")
+"""What a stack gives out with the address of its own emulator: waits that are too short beside Pinecone."""
+
 _ADDRESSES = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PGVECTOR_URL", "PINECONE_CONTROLLER_HOST")
 _OF_SOME_JOBS = "PGVECTOR_URL"
 _GIVEN_WITH = {
-    "PINECONE_CONTROLLER_HOST": ("PINECONE_API_KEY",),
+    "PINECONE_CONTROLLER_HOST": ("PINECONE_API_KEY", *SUITS_EMULATOR),
     "FLOWER_URL": ("FLOWER_USER", "FLOWER_PASSWORD"),
     "WEB_URL": ("OPERATOR_TOKEN",),
 }
@@ -93,6 +96,18 @@ def require_answering(settings: Settings) -> str | None:
             next_step=f"{let_go(lost)}, then {START_AND_JOIN}; or start your own servers",
         )
     return None
+
+
+def short_wait(settings: Settings) -> str | None:
+    """A warning where a wait that a stack gave out with its emulator, or another short one, is used beside Pinecone."""
+    usual_s = float(Settings.model_fields["freshness_wait_seconds"].default)
+    host = settings.pinecone_controller_host
+    if settings.pinecone_api_key is None or (host and is_here(host)) or settings.freshness_wait_seconds >= usual_s:
+        return None
+    return (
+        f"FRESHNESS_WAIT_SECONDS is {settings.freshness_wait_seconds:g}: deletions would rest on reads that Pinecone "
+        f"may answer with an older state. Unless you know its reads to lag less, unset it: then it is {usual_s:g}"
+    )
 
 
 def way_out(settings: Settings, state_dir: Path) -> str:

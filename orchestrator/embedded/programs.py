@@ -80,11 +80,11 @@ class Program:
         return any(each.status == psutil.CONN_LISTEN and each.laddr.port == self.port for each in sockets)
 
 
-def emulator(state_dir: Path, load: str | None, *, keep: bool) -> Program:
+def emulator(state_dir: Path, load: str | None, reads_lag_s: float, *, keep: bool) -> Program:
     """The Pinecone-compatible server; `load` names what it holds at first. With `keep` its indexes outlive it."""
     port = claim_port(state_dir, "emulator", EMULATOR_PORT)
     command = [
-        *(*PYTHON, "emulator", "--port", str(port)),
+        *(*PYTHON, "emulator", "--port", str(port), "--reads-lag", f"{reads_lag_s:g}"),
         *(("--load", load) if load else ()),
         *(("--data", str(state_dir / "emulator")) if keep else ()),
     ]

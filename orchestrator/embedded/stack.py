@@ -48,6 +48,12 @@ SUPERVISOR_STOP_S = 90.0
 UP_S = 900.0
 """A supervisor gives up by itself on a part that does not start: longer than all of them, one by one, may take."""
 
+PAST_THE_LAG_S = 1.0
+"""How much longer than the reads of the stack's own emulator lag a difference must last before it counts."""
+
+ROUTES_STALE_S, ROUTES_CACHE_S = 1.0, 0.5
+"""Beside the stack's own emulator: all who use its routes are on this machine, and ask again within a second."""
+
 PORT_TRIES = 5
 """For the emulator, whose usual port every stack of this machine would like to have."""
 
@@ -81,6 +87,8 @@ class Stack:
     emulator: bool = False
     load: str | None = None
     """What the emulator holds at first."""
+    reads_lag_s: float = 0.0
+    """How long the emulator's reads lag behind its writes."""
     durable: bool = True
     settings: Settings = field(default_factory=Settings.load)
     """Names the services of the user's own, which are used instead of ours."""
@@ -155,12 +163,26 @@ class Stack:
             self.environment |= {
                 "PINECONE_API_KEY": EMULATOR_KEY,
                 "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
+                **self._waits(),
             }
+
+    def _waits(self) -> dict[str, str]:
+        """The waits that suit the stack's own emulator. The user's own win; Pinecone's are the settings' defaults."""
+        cache_s = self._chosen("routes_cache_seconds", ROUTES_CACHE_S)
+        waits = {
+            "FRESHNESS_WAIT_SECONDS": self._chosen("freshness_wait_seconds", self.reads_lag_s + PAST_THE_LAG_S),
+            "ROUTES_CACHE_SECONDS": cache_s,
+            "ROUTES_STALE_SECONDS": self._chosen("routes_stale_seconds", max(ROUTES_STALE_S, cache_s)),
+        }
+        return {name: f"{seconds:g}" for name, seconds in waits.items()}
+
+    def _chosen(self, setting: str, otherwise: float) -> float:
+        return float(getattr(self.settings, setting)) if setting in self.settings.model_fields_set else otherwise
 
     def _begin_emulator(self) -> programs.Program:
         """Two stacks that start at once both find its usual port free: the second one takes another."""
         for tries_left in reversed(range(PORT_TRIES)):
-            emulator = programs.emulator(self.state_dir, self.load, keep=self.durable)
+            emulator = programs.emulator(self.state_dir, self.load, self.reads_lag_s, keep=self.durable)
             try:
                 self._begin(emulator, self._servers)
                 break

@@ -1,5 +1,6 @@
 """A shell keeps what it took from a stack longer than the stack lives: what leads where, and what to type."""
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -85,12 +86,31 @@ def test_vectors_in_a_postgres_that_does_not_run_are_warned_of_and_stop_no_other
         vecfleet_up()
 
 
+def test_a_wait_that_suits_an_emulator_is_warned_of_beside_pinecone(
+    vecfleet_up: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a shell that joined a stack and took its wait, and then was given a key of Pinecone's
+    monkeypatch.setenv("PINECONE_API_KEY", "a real key")
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "1")
+    # When a fleet is started there, then it says what may come of it, and what to do
+    said = vecfleet_up()
+    assert "warning: FRESHNESS_WAIT_SECONDS is 1: deletions would rest on reads that Pinecone may answer" in said
+    assert "unset it: then it is 60" in said
+    # But with the usual wait, or beside an emulator of this machine, nothing is said
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "60")
+    assert "FRESHNESS" not in vecfleet_up()
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert "FRESHNESS" not in vecfleet_up()
+
+
 @pytest.fixture
 def vecfleet_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[], str]:
     """`vecfleet up` as far as it begins to start what it started; what it said until then."""
-    for name in DEAD:
+    for name in (*DEAD, *addresses.SUITS_EMULATOR):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VECFLEET_HOME", str(tmp_path / "state"))
     begun: list[Stack] = []
@@ -98,7 +118,7 @@ def vecfleet_up(
 
     def up() -> str:
         running.up(workers=1, detach=False, join=False)
-        assert begun.pop().settings.pgvector_url is not None
+        assert (begun.pop().settings.pgvector_url is not None) == ("PGVECTOR_URL" in os.environ)
         return capsys.readouterr().err
 
     return up
@@ -127,3 +147,10 @@ def test_what_a_stack_did_not_start_is_not_let_go_of(tmp_path: Path) -> None:
     }
     record = Record(Process.current("supervisor"), True, True, environment, (started,))
     assert addresses.given_out(record) == ("REDIS_URL",)
+
+
+def test_the_waits_that_suit_an_emulator_go_with_its_address(tmp_path: Path) -> None:
+    started = Process("emulator", 1, 0.0, tmp_path / "log", port=5080)
+    environment = {"PINECONE_CONTROLLER_HOST": "http://127.0.0.1:5080", "FRESHNESS_WAIT_SECONDS": "1"}
+    record = Record(Process.current("supervisor"), True, True, environment, (started,))
+    assert addresses.given_out(record) == ("PINECONE_CONTROLLER_HOST", "FRESHNESS_WAIT_SECONDS")

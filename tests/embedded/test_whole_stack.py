@@ -62,6 +62,25 @@ def test_the_emulator_keeps_its_indexes_and_their_addresses_from_one_up_to_the_n
     assert after == before and after["indexes"]
 
 
+def test_it_waits_a_second_longer_than_its_own_emulators_reads_lag_unless_told_otherwise(state_dir: Path) -> None:
+    # Given a stack whose emulator's reads lag
+    with Stack(state_dir, emulator=True, reads_lag_s=2.5, durable=False, settings=NOTHING) as stack:
+        # Then the emulator says so, and whoever joins waits longer than that, and not a minute
+        health = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/_emulator/health").json()
+        assert health["reads_lag_s"] == 2.5
+        joined = Settings.model_validate({name.lower(): value for name, value in stack.environment.items()})
+        assert joined.freshness_wait_seconds == 3.5
+        assert joined.routes_cache_seconds < joined.routes_stale_seconds == 1
+    # But what the user set is not changed
+    own = Settings.model_validate(
+        {**NOTHING.model_dump(include=NOTHING.model_fields_set), "freshness_wait_seconds": 7, "routes_cache_seconds": 9}
+    )
+    with Stack(state_dir, emulator=True, durable=False, settings=own) as stack:
+        joined = Settings.model_validate({name.lower(): value for name, value in stack.environment.items()})
+        waits = (joined.freshness_wait_seconds, joined.routes_cache_seconds, joined.routes_stale_seconds)
+        assert waits == (7, 9, 9)
+
+
 def test_of_two_stacks_that_find_the_emulators_usual_port_free_both_get_one(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

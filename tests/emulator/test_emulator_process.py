@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from pinecone import Pinecone
+from pinecone import Pinecone, ServerlessSpec
 from pinecone.errors.exceptions import PineconeConnectionError, ServiceError, UnauthorizedError
 
 from orchestrator.embedded.ports import free_port
@@ -31,6 +31,12 @@ def emulator(*options: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[s
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+def new_index(control: str) -> str:
+    """The address of an index of two dimensions."""
+    spec = ServerlessSpec(cloud="aws", region="us-east-1")
+    return str(Pinecone(api_key="x", host=control).create_index(name="two", dimension=2, spec=spec).host)
 
 
 def test_the_seeds_are_the_first_users_index() -> None:
@@ -138,3 +144,30 @@ def test_it_imports_nothing_of_the_fleet() -> None:
         "('vecfleet', 'orchestrator', 'workers', 'migrations')])"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_it_says_how_long_its_reads_lag_and_none_is_older() -> None:
+    with emulator("--reads-lag", "3600") as (ready, _):
+        # Given an emulator that says so to who starts it and to who asks it
+        health = httpx.get(f"{ready['control']}/_emulator/health").json()
+        assert (ready["reads_lag_s"], health["reads_lag_s"]) == (3600, 3600)
+        host = new_index(ready["control"])
+        # When something is written
+        httpx.post(f"{host}/vectors/upsert", json={"vectors": [{"id": "a", "values": [1, 2]}]}).raise_for_status()
+        # Then no kind of read shows it yet, without any fault rule
+        assert httpx.get(f"{host}/vectors/list").json()["vectors"] == []
+        assert httpx.get(f"{host}/vectors/fetch", params={"ids": "a"}).json()["vectors"] == {}
+        assert httpx.post(f"{host}/query", json={"vector": [1, 2], "topK": 1}).json()["matches"] == []
+        assert httpx.post(f"{host}/describe_index_stats").json()["totalVectorCount"] == 0
+        # And so it stays when all is forgotten
+        httpx.post(f"{ready['control']}/_emulator/reset").raise_for_status()
+        assert httpx.get(f"{ready['control']}/_emulator/health").json()["reads_lag_s"] == 3600
+    with emulator() as (ready, _):
+        assert ready["reads_lag_s"] == 0
+
+
+@pytest.mark.parametrize("lag", ["-1", "inf", "nan"])
+def test_a_lag_that_is_no_number_of_seconds_is_refused(lag: str) -> None:
+    command = [sys.executable, "-m", "emulator", f"--reads-lag={lag}"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "must be 0 or a number of seconds" in ended.stderr
