@@ -51,10 +51,14 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "retry_after": (int, float),
     "delay_ms": (int, float),
     "apply_first": (bool,),
+    "late_ms": (int, float),
+    "again_ms": (int, float),
     "hang": (bool,),
     "drop": (bool,),
     "partial": (int, float),
     "lag_ms": (int, float),
+    "varies": (bool,),
+    "lose_lsn": (bool,),
     "lose_token": (bool,),
     "refuse_token": (bool,),
     "vanish": (bool,),
@@ -86,10 +90,14 @@ class Fault:
     retry_after: float | None = None  # seconds, with the answer
     delay_ms: float = 0  # before anything is done
     apply_first: bool = False  # carry the request out, then misbehave (alone: drop the connection)
+    late_ms: float = 0  # misbehave at once, and carry the request out that much later (alone: drop the connection)
+    again_ms: float = 0  # carry the request out, and once more that much later
     hang: bool = False  # never answer
     drop: bool = False  # break the connection
     partial: float | None = None  # upsert this share of the records only, from the first on
     lag_ms: float = 0  # reads see the state of that long ago
+    varies: bool = False  # each read of each namespace sees a state of its own, between so long ago and now
+    lose_lsn: bool = False  # the answer does not tell its sequence number
     lose_token: bool = False  # the answer lacks its pagination token
     refuse_token: bool = False  # a request that carries a token is refused
     vanish: bool = False  # the namespace is dropped first
@@ -109,15 +117,17 @@ class Fault:
         fault = cls(**{key: value for key, value in body.items() if value is not None})  # type: ignore[arg-type]
         if fault.quota is not None and fault.quota not in QUOTA_TEXTS:
             raise invalid(f"The fault's 'quota' must be one of {', '.join(QUOTA_TEXTS)}, got '{fault.quota}'")
+        if fault.varies and not fault.lag_ms:
+            raise invalid("'varies' says of a lag that no two reads share it: give 'lag_ms' too")
         if fault.namespace is not None:
             fault.namespace = canonical_namespace(fault.namespace)
         fault.chance.seed(fault.seed)
         return fault
 
-    def matches(self, call: Call) -> bool:
+    def matches(self, call: Call, namespace: str | None) -> bool:
         return (
             self.index in (None, call.index)
-            and self.namespace in (None, call.namespace)
+            and self.namespace in (None, namespace)
             and (
                 self.operation in ("*", call.operation)
                 or (self.operation == "reads" and call.operation in READS)
@@ -132,6 +142,9 @@ class Fault:
             return False
         self.struck += 1
         return True
+
+    def lag_s(self) -> float:
+        return self.lag_ms / 1000 * (self.chance.random() if self.varies else 1)
 
     def name(self) -> str:
         """How the call log names it."""
@@ -166,12 +179,13 @@ class Faults:
         for rule in self.rules:
             if rule.lag_ms or (rule.refuse_token and not has_token):
                 continue
-            if rule.matches(call) and rule.strikes():
+            if rule.matches(call, call.namespace) and rule.strikes():
                 return rule
         return NO_FAULT
 
-    def lag_s(self, call: Call) -> float:
-        lags = (rule.lag_ms / 1000 for rule in self.rules if rule.lag_ms and rule.matches(call))
+    def lag_s(self, call: Call, namespace: str | None) -> float:
+        """How old the state of this namespace is that the call sees."""
+        lags = (rule.lag_s() for rule in self.rules if rule.lag_ms and rule.matches(call, namespace))
         return max([self.reads_lag_s, *lags])
 
     def longest_lag_s(self) -> float:

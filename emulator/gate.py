@@ -1,8 +1,10 @@
 """What every request passes, whichever transport brought it: faults, limits, execution, commit, the call log."""
 
 import asyncio
+import functools
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.calls import Call, CallLog
 from emulator.errors import Hang, Refusal, Reset, invalid
@@ -17,6 +19,7 @@ class Weather:
     """The circumstances a request is carried out under."""
 
     lag_s: float = 0.0
+    lag_in: Callable[[str], float] = lambda _: 0.0  # of each namespace, where a read is of many
     lose_token: bool = False
     partial: float | None = None
 
@@ -60,7 +63,7 @@ class Gate:
                 await asyncio.sleep(fault.delay_ms / 1000)
             if fault.operation:
                 call.fault = fault.name()
-                return self._struck(call, job, fault)
+                return self._struck(call, job, fault, prepare)
             return self._run(call, job, fault)
         except Refusal as refusal:
             call.status = refusal.status
@@ -73,13 +76,15 @@ class Gate:
         finally:
             self.calls.add(call)
 
-    def _struck(self, call: Call, job: Job, fault: Fault) -> Outcome:
+    def _struck(self, call: Call, job: Job, fault: Fault, prepare: Callable[[Call], Job]) -> Outcome:
         if fault.vanish:
             job.vanish()
             self._keeper.commit()
         if fault.refuse_token:
             raise invalid(fault.message or "Invalid pagination token")
-        applies = fault.apply_first or fault.partial is not None
+        for late_ms in filter(None, (fault.late_ms, fault.again_ms)):
+            asyncio.get_running_loop().call_later(late_ms / 1000, self._land, call, prepare)
+        applies = fault.apply_first or fault.partial is not None or fault.again_ms
         outcome = self._run(call, job, fault) if applies else None
         call.status = 0
         if fault.hang:
@@ -88,13 +93,30 @@ class Gate:
             raise Refusal(429, fault.message or QUOTA_TEXTS[fault.quota])
         if fault.status is not None:
             raise Refusal(fault.status, fault.message or _text(fault.status), retry_after=fault.retry_after)
-        if fault.drop or fault.apply_first:
+        if fault.drop or fault.apply_first or fault.late_ms:
             raise Reset
-        return outcome or self._run(call, job, fault)
+        outcome = outcome or self._run(call, job, fault)
+        call.status = outcome.status
+        return outcome
+
+    def _land(self, call: Call, prepare: Callable[[Call], Job]) -> None:
+        """Carry out a request whose caller heard of it long ago, or never; the log has it once more, without answer."""
+        landed = replace(call, time=time.time(), status=0, applied=False, fault="landed late")
+        try:
+            prepare(landed).run(Weather())
+            landed.applied = True
+        except Refusal:  # what it was to change is gone
+            pass
+        finally:
+            self._keeper.commit()
+            self.calls.add(landed)
 
     def _run(self, call: Call, job: Job, fault: Fault) -> Outcome:
-        outcome = job.run(Weather(self.faults.lag_s(call), fault.lose_token, fault.partial))
+        lag_s = functools.partial(self.faults.lag_s, call)
+        outcome = job.run(Weather(lag_s(call.namespace), lag_s, fault.lose_token, fault.partial))
         self._keeper.commit()
+        if fault.lose_lsn:
+            outcome.written_lsn = outcome.indexed_lsn = None
         call.applied = True
         call.status = outcome.status
         call.bytes_out = len(outcome.body)

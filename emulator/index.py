@@ -3,6 +3,7 @@
 REST and gRPC both call these methods, so that the two transports cannot disagree.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -61,6 +62,7 @@ class Index:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     aliases: Aliases = field(init=False)
     deleted: bool = False
+    _dropped: dict[str, Namespace] = field(default_factory=dict)  # the last of each name, for readers that lag
 
     def __post_init__(self) -> None:
         self.aliases = Aliases(self.namespaces)
@@ -114,23 +116,41 @@ class Index:
         """A namespace out of a backup."""
         self._put(self._make(name, filterable), records)
 
-    def describe_namespace(self, name: str) -> Namespace:
+    def describe_namespace(self, name: str, lag_s: float) -> Namespace:
         """`__default__` of a vector index exists before its first record."""
         name = self.aliases.resolve(name)
-        if name == DEFAULT_NAMESPACE and name not in self.namespaces:
+        seen = self._seen(name, lag_s)
+        if seen is None and name == DEFAULT_NAMESPACE:
             return Namespace(name)
-        return self._existing(name)
+        return seen or self._existing(name)
 
-    def list_namespaces(self, prefix: str, token: str | None, limit: int) -> tuple[list[Namespace], str | None, int]:
-        """A page, the token of the next one, and how many there are in all."""
+    def list_namespaces(
+        self, prefix: str, token: str | None, limit: int, lag_in: Callable[[str], float]
+    ) -> tuple[list[tuple[Namespace, float]], str | None, int]:
+        """A page, each namespace with its lag, the token of the next one, and how many there are in all."""
         if not 1 <= limit <= LIST_LIMIT:
             raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
-        names = sorted(name for name in self.namespaces if name.startswith(prefix))
+        names = [name for name in self._names_seen(lag_in) if name.startswith(prefix)]
         after = read_token(token, "namespaces")
         rest = [name for name in names if name > after] if after else names
         page = rest[:limit]
         token = make_token("namespaces", page[-1]) if len(rest) > limit else None
-        return [self.namespaces[name] for name in page], token, len(names)
+        return self._each_seen(page, lag_in), token, len(names)
+
+    def _seen(self, name: str, lag_s: float) -> Namespace | None:
+        """What a reader who lags takes for the namespace: perhaps the one that was dropped meanwhile."""
+        former = self._dropped.get(name)
+        if former is not None and time.monotonic() - lag_s < former.dropped_at:
+            return former
+        return self.namespaces.get(name)
+
+    def _names_seen(self, lag_in: Callable[[str], float]) -> list[str]:
+        former = (name for name in self._dropped if self._seen(name, lag_in(name)) is not None)
+        return sorted({*self.namespaces, *former})
+
+    def _each_seen(self, names: Iterable[str], lag_in: Callable[[str], float]) -> list[tuple[Namespace, float]]:
+        lags = ((name, lag_in(name)) for name in names)
+        return [(seen, lag_s) for name, lag_s in lags if (seen := self._seen(name, lag_s)) is not None]
 
     def delete_namespace(self, name: str) -> int:
         self.aliases.refuse_write(name)
@@ -140,8 +160,18 @@ class Index:
         return lsn
 
     def drop_namespace(self, name: str) -> None:
-        if self.namespaces.pop(name, None) is not None:
-            self.keeper.drop_namespace(self.id, name)
+        namespace = self.namespaces.pop(name, None)
+        if namespace is None:
+            return
+        self.keeper.drop_namespace(self.id, name)
+        remember_s = self.remember_s()
+        if not remember_s:
+            return
+        namespace.dropped_at = time.monotonic()
+        self._dropped.pop(name, None)
+        self._dropped[name] = namespace
+        while (oldest := next(iter(self._dropped.values()))).dropped_at <= namespace.dropped_at - remember_s:
+            del self._dropped[oldest.name]
 
     # -- writes -------------------------------------------------------------------------------------------------
 
@@ -272,7 +302,7 @@ class Index:
 
     def fetch(self, name: str, ids: Iterable[str], lag_s: float = 0) -> list[Record]:
         """The records there are; ids that are missing are left out without a word, as the service does."""
-        namespace = self.namespaces.get(self.aliases.resolve(name))
+        namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             return []
         view = namespace.seen(lag_s)
@@ -284,7 +314,7 @@ class Index:
         if not 1 <= limit <= FETCH_BY_METADATA_LIMIT:
             raise invalid(f"limit must be between 1 and {FETCH_BY_METADATA_LIMIT}, got {limit}")
         after = read_token(token, "metadata")
-        namespace = self.namespaces.get(self.aliases.resolve(name))
+        namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             return [], None
         matching = sorted(self._matching(namespace, expression, lag_s), key=lambda record: record.id)
@@ -305,7 +335,7 @@ class Index:
         if not 1 <= limit <= LIST_LIMIT:
             raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
         after = read_token(token, "ids")
-        namespace = self.namespaces.get(self.aliases.resolve(name))
+        namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             return [], None
         page = namespace.page(prefix, after, limit, lag_s)
@@ -322,7 +352,7 @@ class Index:
         """The best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
         if not 1 <= top_k <= TOP_K_LIMIT:
             raise invalid(f"topK must be between 1 and {TOP_K_LIMIT}, got {top_k}")
-        namespace = self.namespaces.get(self.aliases.resolve(name))
+        namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             if expression:
                 compile_filter(expression)
@@ -341,5 +371,6 @@ class Index:
         test = compile_filter(expression, namespace.filterable)
         return [record for record in namespace.seen(lag_s).values() if test(record)]
 
-    def counts(self, lag_s: float = 0) -> dict[str, int]:
-        return {name: len(self.namespaces[name].seen(lag_s)) for name in sorted(self.namespaces)}
+    def counts(self, lag_in: Callable[[str], float] = lambda _: 0.0) -> dict[str, int]:
+        seen = self._each_seen(self._names_seen(lag_in), lag_in)
+        return {namespace.name: len(namespace.seen(lag_s)) for namespace, lag_s in seen}

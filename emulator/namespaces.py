@@ -1,5 +1,6 @@
 """One namespace: its records, their byte order, and what a reader that lags behind still sees."""
 
+import math
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -27,6 +28,7 @@ class Namespace:
         self.name = name
         self.filterable = filterable  # None: every field
         self.lsn = lsn
+        self.dropped_at = math.inf  # time.monotonic()
         self.records: dict[str, Record] = {}
         self.size_bytes = 0  # as billed; kept along, so that describing a large namespace costs nothing
         self._order: list[str] | None = []

@@ -240,7 +240,7 @@ def _stats(index: Index, request: Request, call: Call) -> Job:
         raise invalid("Serverless indexes do not support describing index stats with metadata filtering")
 
     def run(weather: Weather) -> Outcome:
-        counts = index.counts(weather.lag_s)
+        counts = index.counts(weather.lag_in)
         answer: dict[str, object] = {
             "namespaces": {name: {"vectorCount": count} for name, count in counts.items()},
             "indexFullness": 0,
@@ -280,9 +280,9 @@ def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
     limit = request.number("limit", LIST_LIMIT)
 
     def run(weather: Weather) -> Outcome:
-        page, following, total = index.list_namespaces(prefix, token, limit)
+        page, following, total = index.list_namespaces(prefix, token, limit, weather.lag_in)
         answer: dict[str, object] = {
-            "namespaces": [namespace_json(namespace, weather.lag_s) for namespace in page],
+            "namespaces": [namespace_json(namespace, lag_s) for namespace, lag_s in page],
             "total_count": total,
         }
         return _with_next(answer, following, weather)
@@ -293,7 +293,7 @@ def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
 def _describe_namespace(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.segments[1])
     return Job(
-        lambda weather: Outcome(encode(namespace_json(index.describe_namespace(name), weather.lag_s))),
+        lambda weather: Outcome(encode(namespace_json(index.describe_namespace(name, weather.lag_s), weather.lag_s))),
         vanish=functools.partial(index.drop_namespace, name),
     )
 

@@ -184,7 +184,7 @@ def _stats(index: Index, request: Message, call: Call) -> Job:
         raise invalid("Serverless indexes do not support describing index stats with metadata filtering")
 
     def run(weather: Weather) -> Outcome:
-        counts = index.counts(weather.lag_s)
+        counts = index.counts(weather.lag_in)
         response = pb.DescribeIndexStatsResponse(
             namespaces={name: pb.NamespaceSummary(vector_count=count) for name, count in counts.items()},
             total_vector_count=sum(counts.values()),
@@ -218,8 +218,8 @@ def _list_namespaces(index: Index, request: Message, call: Call) -> Job:
     limit = request.limit if request.HasField("limit") else LIST_LIMIT
 
     def run(weather: Weather) -> Outcome:
-        page, token, total = index.list_namespaces(request.prefix, request.pagination_token, limit)
-        described = [_namespace(namespace, weather.lag_s) for namespace in page]
+        page, token, total = index.list_namespaces(request.prefix, request.pagination_token, limit, weather.lag_in)
+        described = [_namespace(namespace, lag_s) for namespace, lag_s in page]
         return _with_next(pb.ListNamespacesResponse(namespaces=described, total_count=total), token, weather)
 
     return Job(run, has_token=bool(request.pagination_token))
@@ -227,7 +227,9 @@ def _list_namespaces(index: Index, request: Message, call: Call) -> Job:
 
 def _describe_namespace(index: Index, request: Message, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
-    return _job(index, name, lambda weather: _outcome(_namespace(index.describe_namespace(name), weather.lag_s)))
+    return _job(
+        index, name, lambda weather: _outcome(_namespace(index.describe_namespace(name, weather.lag_s), weather.lag_s))
+    )
 
 
 def _delete_namespace(index: Index, request: Message, call: Call) -> Job:

@@ -1,5 +1,6 @@
 """What goes wrong on demand."""
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -150,6 +151,169 @@ def test_a_lag_ends_by_itself(host: str, fault: Callable[..., None]) -> None:
     fault(operation="reads", lag_ms=200)
     upsert(host, records=2)
     until("the records come into sight", lambda: records_of(host) == ["0", "1"])
+
+
+def stats_by_namespace(host: str) -> dict[str, int]:
+    namespaces = HTTP.post(f"{host}/describe_index_stats").json()["namespaces"]
+    return {name: summary["vectorCount"] for name, summary in namespaces.items()}
+
+
+def described(host: str, namespace: str = "n") -> int | None:
+    answer = HTTP.get(f"{host}/namespaces/{namespace}")
+    return int(answer.json()["record_count"]) if answer.is_success else None
+
+
+def listed_namespaces(host: str) -> dict[str, int]:
+    return {one["name"]: int(one["record_count"]) for one in HTTP.get(f"{host}/namespaces").json()["namespaces"]}
+
+
+def test_one_namespace_may_lag_and_the_others_not_whatever_is_asked(host: str, fault: Callable[..., None]) -> None:
+    fault(operation="reads", namespace="alma", lag_ms=60_000)
+    for name in ("alma", "bruno"):
+        upsert(host, name, 4)
+    assert (listed(host, "alma"), len(listed(host, "bruno"))) == ([], 4)
+    assert (described(host, "alma"), described(host, "bruno")) == (0, 4)
+    # What is asked of the whole index is of its namespaces, each with its own lag
+    assert stats_by_namespace(host) == listed_namespaces(host) == {"alma": 0, "bruno": 4}
+
+
+@pytest.mark.parametrize("kind", ["describe_namespace", "list_namespaces"])
+def test_each_kind_of_count_may_lag_on_its_own(host: str, fault: Callable[..., None], kind: str) -> None:
+    fault(operation=kind, lag_ms=60_000)
+    upsert(host, records=4)
+    seen = {"describe_namespace": described(host), "list_namespaces": listed_namespaces(host)["n"]}
+    assert seen == {other: 0 if other == kind else 4 for other in seen}
+    assert stats_of(host) == len(listed(host)) == 4
+
+
+def test_each_read_may_see_a_state_of_its_own_between_so_long_ago_and_now(
+    host: str, fault: Callable[..., None]
+) -> None:
+    upsert(host, records=2)
+    fault(operation="list", lag_ms=1_000, varies=True, seed=3)
+    HTTP.post(f"{host}/vectors/delete", json={"ids": ["0"], "namespace": "n"})
+    seen: list[int] = []
+
+    def both_ways() -> bool:
+        seen.append(len(listed(host)))
+        return (1, 2) in itertools.pairwise(seen)
+
+    # Then a read may show what the one before it did not show any more
+    until("a later read shows the older state", both_ways)
+    # And none shows it once the lag is over
+    until("it is over", lambda: [len(listed(host)) for _ in range(50)] == [1] * 50)
+
+
+def test_what_varies_must_lag(control: str) -> None:
+    refused = HTTP.post(f"{control}/_emulator/faults", json={"operation": "list", "varies": True})
+    assert refused.status_code == 400 and "lag_ms" in refused.json()["error"]["message"]
+
+
+def test_a_reader_that_lags_still_sees_a_namespace_that_was_deleted_or_made_anew(
+    host: str, fault: Callable[..., None], control: str
+) -> None:
+    upsert(host, records=4)
+    fault(operation="reads", lag_ms=60_000)
+    HTTP.delete(f"{host}/namespaces/n").raise_for_status()
+    for _ in range(2):
+        # Then all that it asks shows what was there
+        assert listed(host) == records_of(host) == ["0", "1", "2", "3"]
+        assert described(host) == stats_by_namespace(host)["n"] == listed_namespaces(host)["n"] == 4
+        # And so it does when somebody makes the namespace anew
+        upsert(host, records=1)
+    # And when reads do not lag any more, what is there now
+    HTTP.delete(f"{control}/_emulator/faults")
+    assert listed(host) == ["0"]
+    assert described(host) == 1
+
+
+def test_a_deleted_namespace_is_out_of_sight_once_the_lag_is_over(host: str, fault: Callable[..., None]) -> None:
+    upsert(host, records=4)
+    fault(operation="reads", lag_ms=200)
+    HTTP.delete(f"{host}/namespaces/n").raise_for_status()
+    until("nothing shows it", lambda: described(host) is None and not stats_by_namespace(host) and not listed(host))
+
+
+LOST: dict[str, dict[str, object]] = {"a reset": {}, "a time-out": {"hang": True}, "an error": {"status": 503}}
+
+
+@pytest.mark.parametrize(
+    ("lost", "whole"),
+    [(LOST["a reset"], False), (LOST["a time-out"], False), (LOST["an error"], False), (LOST["a time-out"], True)],
+    ids=[*LOST, "a time-out, of a whole namespace"],
+)
+def test_a_delete_may_land_long_after_its_caller_gave_up_and_takes_what_is_there_then(
+    host: str, fault: Callable[..., None], calls: Callable[..., list[Any]], lost: dict[str, object], whole: bool
+) -> None:
+    # Given a deletion whose answer is lost, and which is carried out later
+    upsert(host, records=2)
+    operation = "delete_namespace" if whole else "delete"
+    fault(operation=operation, count=1, late_ms=1_500, **lost)
+    try:
+        timeout = httpx.Timeout(60, read=0.2)
+        if whole:
+            status = HTTP.delete(f"{host}/namespaces/n", timeout=timeout).status_code
+        else:
+            body = {"ids": ["0", "1"], "namespace": "n"}
+            status = HTTP.post(f"{host}/vectors/delete", json=body, timeout=timeout).status_code
+        assert status == 503
+    except httpx.TransportError:
+        assert "status" not in lost
+    # When nothing has happened yet, and something is written that was not there
+    assert listed(host) == ["0", "1"]
+    upsert(host, records=2)
+    # Then it lands upon that, and the log says so: as asked, and as carried out
+    until("it lands", lambda: listed(host) == [])
+    asked, landed = calls(operation=operation)
+    assert (asked["applied"], landed["applied"], landed["fault"]) == (False, True, "landed late")
+    assert (asked["ids"], asked["namespace"]) == (landed["ids"], landed["namespace"])
+
+
+def test_an_upsert_may_land_late_too_and_over_what_is_newer(host: str, fault: Callable[..., None]) -> None:
+    fault(operation="upsert", count=1, late_ms=500, status=503)
+    assert upsert(host, records=2).status_code == 503
+    assert listed(host) == []
+    assert upsert(host, records=1).status_code == 200
+    until("it lands", lambda: listed(host) == ["0", "1"])
+
+
+def test_a_delete_may_be_carried_out_twice(host: str, fault: Callable[..., None], calls: Callable[..., Any]) -> None:
+    upsert(host, records=2)
+    fault(operation="delete", count=1, again_ms=500)
+    body = {"ids": ["0"], "namespace": "n"}
+    # Given one that is answered well
+    HTTP.post(f"{host}/vectors/delete", json=body).raise_for_status()
+    assert listed(host) == ["1"]
+    # When the record is written again
+    upsert(host, records=2)
+    # Then the repetition takes that
+    until("it is carried out again", lambda: listed(host) == ["1"])
+    assert [(call["status"], call["applied"]) for call in calls(operation="delete")] == [(200, True), (0, True)]
+
+
+def test_what_lands_when_its_namespace_or_index_is_gone_changes_nothing(
+    host: str, fault: Callable[..., None], calls: Callable[..., list[Any]], pc: Pinecone, make_index: Make
+) -> None:
+    upsert(host, records=2)
+    fault(operation="writes", count=2, late_ms=300, status=503)
+    assert HTTP.post(f"{host}/vectors/delete", json={"ids": ["0"], "namespace": "n"}).status_code == 503
+    assert upsert(host, "m").status_code == 503
+    pc.delete_index("things")
+    make_index()
+    until(
+        "both land",
+        lambda: [call["applied"] for call in calls(since=0) if call["fault"] == "landed late"] == [False] * 2,
+    )
+    assert stats_of(str(pc.describe_index("things").host)) == 0
+
+
+def test_an_answer_may_lack_its_sequence_number(host: str, fault: Callable[..., None]) -> None:
+    assert upsert(host).headers["x-pinecone-request-lsn"] == "1"
+    fault(operation="*", lose_lsn=True, count=2)
+    assert "x-pinecone-request-lsn" not in upsert(host).headers
+    body = {"vector": [1, 2, 3], "topK": 1, "namespace": "n"}
+    assert "x-pinecone-max-indexed-lsn" not in HTTP.post(f"{host}/query", json=body).headers
+    assert HTTP.post(f"{host}/query", json=body).headers["x-pinecone-max-indexed-lsn"] == "2"
 
 
 def test_an_upsert_may_get_through_in_part(host: str, fault: Callable[..., None]) -> None:

@@ -1,10 +1,12 @@
 """The docs page: what it tells people to copy does what it says, and it leaves nothing out."""
 
+import itertools
 import json
 import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -59,6 +61,25 @@ class Service:
     def list(self, token: str = "") -> int | str:
         return self._ask("GET", f"/vectors/list?namespace=n&limit=2&paginationToken={token}")
 
+    def delete(self) -> int | str:
+        return self._ask("POST", "/vectors/delete", json={"ids": ["a"], "namespace": "n"})
+
+    def reads_go_back(self) -> bool:
+        """Whether a later read does not show the record that one showed."""
+        deadline = time.monotonic() + self._patience_s
+        seen: list[bool] = []
+        while (True, False) not in itertools.pairwise(seen) and time.monotonic() < deadline:
+            assert self.fetch() == 200
+            seen.append("x" in self.body["vectors"])
+        return time.monotonic() < deadline
+
+    def comes_down_to(self, count: int) -> bool:
+        """Whether it does so in the end."""
+        deadline = time.monotonic() + self._patience_s
+        while self.count() != count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.count() == count
+
     def is_silent(self, ask: Callable[[], int | str]) -> bool:
         """Whether nothing has come after a time in which an answer comes, and before one that is 1.5 s late."""
         self._patience_s = 0.7
@@ -101,8 +122,15 @@ EFFECTS: dict[str, Callable[[Service], bool]] = {
     "done, then silence: a time-out": lambda s: s.is_silent(s.upsert) and s.count() == 6,
     "a hung connection": lambda s: s.is_silent(s.fetch) and s.fetch() == 200,
     "slow answers": lambda s: s.is_silent(s.fetch),
-    "lag: fetch, list, query, describe_index_stats": lambda s: (
+    "lag: of one kind of read; list, query, describe_namespace, …": lambda s: (
         s.upsert() == 200 and s.fetch() == 200 and "x" not in s.body["vectors"] and s.count() == 6
+    ),
+    "a namespace whose reads go back and forth": lambda s: s.upsert() == 200 and s.reads_go_back(),
+    "silence; three seconds later it is done": lambda s: (
+        s.is_silent(s.delete) and s.count() == 4 and s.comes_down_to(3) and s.upsert("a") == 200 and s.count() == 4
+    ),
+    "done, answered, and done again": lambda s: (
+        s.delete() == 200 and s.count() == 3 and s.upsert("a") == 200 and s.count() == 4 and s.comes_down_to(3)
     ),
     "half of a batch, then an error": lambda s: s.upsert() == 500 and s.count() == 5,
     "a listing that ends too early": lambda s: s.list() == 200 and "pagination" not in s.body,
