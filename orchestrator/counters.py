@@ -18,6 +18,7 @@ _PATIENCE_S = 0.5
 # A scrape comes every few seconds; a call of its own for each count would cost more than what is counted.
 _PUSH_EVERY_S = 1.0
 LEASES_EXPIRED, FRESHNESS_WAITS, FRESHNESS_WAIT_MS = "leases_expired", "freshness_waits", "freshness_wait_ms"
+MESSAGES_SET_ASIDE = "messages_set_aside"
 _CALL = "call:"
 
 log = structlog.get_logger("vecfleet.counters")

@@ -1,12 +1,34 @@
-"""How a worker takes wake-ups from the broker: as Celery does it, but that none is ever given back."""
+"""How a worker takes wake-ups from the broker: as Celery does it, but that none is ever given back.
+
+A message that is no wake-up of ours harms itself alone: it is taken off its queue, logged without its content, counted,
+and the next one is taken. Nothing is lost by it, for the dispatcher sends again what is due.
+"""
 
 import time
+from collections.abc import Callable
+from functools import cache
+from queue import Empty
+from typing import Any
 
+import structlog
 from celery.worker import consumer
+from kombu.transport import redis
 from redis.exceptions import NoPermissionError
+
+from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
+from orchestrator.queue import TASKS
+from vecfleet.settings import Settings
 
 # A broker that refuses, as a Redis that is read-only for a while, is asked again so often: it can be connected to.
 _REFUSED_WAIT_S = 2.0
+# Of one of ours: two numbers in its body, and the name of a namespace in its id.
+_LARGEST_BODY, _LONGEST_ID = 1_024, 4_096
+_OURS = frozenset(name for name, _ in TASKS.values())
+# AMQP's are among them. Kombu counts KeyError, too, which is how a message lacks what it needs.
+_OF_THE_BROKER = tuple({*redis.Transport.connection_errors, *redis.Transport.channel_errors} - {KeyError})
+_LARGEST = 2**63, 2**31  # a batch's id and its generation, as the job table's columns hold them
+
+log = structlog.get_logger("vecfleet.consuming")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -28,3 +50,89 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         if isinstance(exc, self.channel_errors):
             time.sleep(_REFUSED_WAIT_S)
         super().on_connection_error_after_connected(exc)
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """Give Celery the messages that are wake-ups of ours, and set the others aside."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                _require_ours(message)
+                handle(message)
+            except _OF_THE_BROKER:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is one message
+                self.on_decode_error(message, error)
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Set a message aside. Celery's own way would log what is in it."""
+        _set_aside(exc)
+        if not message.acknowledged:
+            message.reject_log_error(log, self.connection_errors)
+
+
+class Channel(redis.Channel):
+    """Kombu's, which ends its worker where a queue or a broadcast holds what is no message at all."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        return self._or_set_aside(lambda: super(Channel, self)._brpop_read(**options))  # type: ignore[no-untyped-call]
+
+    def _receive(self) -> Any:
+        return self._or_set_aside(super()._receive)
+
+    def _or_set_aside(self, take: Callable[[], Any]) -> Any:
+        try:
+            return take()
+        except (Empty, *_OF_THE_BROKER):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is off its queue
+            _set_aside(error)
+            return True
+
+
+class Transport(redis.Transport):
+    """Kombu's, with our channels."""
+
+    Channel = Channel
+
+
+class _NotOurs(Exception):
+    """A message that no dispatcher of ours sent. Its text never quotes the message."""
+
+
+def _require_ours(message: Any) -> None:
+    """Raise unless it is as `orchestrator.queue.send` makes them: JSON, small, due now, with two numbers."""
+    if message.content_type != "application/json":
+        raise _NotOurs("it is not said to be JSON")
+    if len(message.body) > _LARGEST_BODY or len(message.headers["id"]) > _LONGEST_ID:
+        raise _NotOurs("it is too large")
+    if message.headers["task"] not in _OURS:
+        raise _NotOurs("it names none of our tasks")
+    if message.headers.get("eta") is not None or message.headers.get("expires") is not None:
+        raise _NotOurs("it is for another time")
+    numbers, named, follow_ups = message.payload
+    if named or any(follow_ups.values()):
+        raise _NotOurs("it asks for more than a wake-up does")
+    if len(numbers) != len(_LARGEST) or not all(map(_fits, numbers, _LARGEST)):
+        raise _NotOurs("it does not name a batch and its generation")
+
+
+def _fits(value: object, limit: int) -> bool:
+    return type(value) is int and 0 <= value < limit
+
+
+def _set_aside(error: Exception) -> None:
+    """By the error's name: its text may quote the message."""
+    why = str(error) if isinstance(error, _NotOurs) else type(error).__name__
+    log.warning("a message in the broker is no wake-up and was set aside", why=why)
+    counted = _counters()
+    if counted is not None:
+        counted.note(MESSAGES_SET_ASIDE)
+
+
+@cache
+def _counters() -> Counters | None:
+    url = Settings.load().redis_url
+    return Counters(url.get_secret_value()) if url is not None else None

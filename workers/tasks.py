@@ -4,6 +4,7 @@
 """
 
 from celery import signals
+from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator import logs
 from orchestrator.queue import TASKS, app
@@ -13,6 +14,7 @@ from workers.running import run
 
 celery = app
 celery.conf.worker_consumer = "workers.consuming:Consumer"
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.consuming:Transport")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

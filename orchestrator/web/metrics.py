@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.counters import FRESHNESS_WAIT_MS, FRESHNESS_WAITS, LEASES_EXPIRED, Counters, calls
+from orchestrator.counters import (
+    FRESHNESS_WAIT_MS,
+    FRESHNESS_WAITS,
+    LEASES_EXPIRED,
+    MESSAGES_SET_ASIDE,
+    Counters,
+    calls,
+)
 from orchestrator.ledger import figures
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.figures import BUSY_EDGES_S, Figures, JobFigures
@@ -156,6 +163,7 @@ def _counted(found: dict[str, int]) -> Iterable[Metric]:
             "Seconds waited for such a store until the next look",
             found.get(FRESHNESS_WAIT_MS, 0) / 1_000,
         ),
+        ("messages_set_aside", "Messages in the broker that were no wake-ups", found.get(MESSAGES_SET_ASIDE, 0)),
     )
     for name, meaning, value in others:
         counter = CounterMetricFamily(f"vecfleet_{name}", meaning)
