@@ -6,7 +6,7 @@ A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from migrations.enriching import Conflict, enrich
+from migrations.enriching import SOURCE, Conflict, enrich
 from migrations.findings import Findings, counted
 from migrations.plan import PlannedMove, Policies
 from migrations.reading import Reader
@@ -34,7 +34,8 @@ class Breakdown:
     """What would become of the records of one namespace.
 
     `targets` and `rules` count the records that have a target; `orphans` counts the reasons of those that have none,
-    `conflicts` the enriched keys that hold another value already. The ids are the first few.
+    `conflicts` the enriched keys that hold another value already, `brought` the records that say they came from
+    elsewhere. The ids are the first few.
     """
 
     namespace: str
@@ -45,6 +46,7 @@ class Breakdown:
     orphan_ids: list[str] = field(default_factory=list)
     conflicts: Counter[str] = field(default_factory=Counter)
     conflict_ids: list[str] = field(default_factory=list)
+    brought: int = 0
     keys: MetadataKeys = field(default_factory=MetadataKeys)
     usage: Usage = field(default_factory=Usage)
 
@@ -70,6 +72,10 @@ def foresee(found: Breakdown, policies: Policies) -> Findings:
         )
     if to_review:
         findings.warnings.append(f"{whose}{to_review:,} have no owner: they go to {policies.review_namespace!r}")
+    if found.brought:
+        findings.warnings.append(
+            f"{whose}{found.brought:,} hold another value under {SOURCE!r} already: it is overwritten and remembered"
+        )
     for key, records in sorted(found.conflicts.items()):
         outcome = {"fail": "they will be parked", "keep": "it stays", "overwrite": "it is overwritten and remembered"}
         findings.warnings.append(
@@ -97,6 +103,7 @@ def _add(result: Breakdown, record: Record, router: Router) -> None:
         return
     result.targets[routed.target] += 1
     result.rules[routed.rule] += 1
+    result.brought += record.metadata.get(SOURCE, result.namespace) != result.namespace
     outcome = enrich(record, result.namespace, routed, "fail")
     if isinstance(outcome, Conflict):
         result.conflicts[outcome.key] += 1

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from migrations.routing import Routed
-from vecfleet.enriching import PREVIOUS, Conflict, ConflictPolicy, additions, enriched, restored
+from vecfleet.enriching import PREVIOUS, SOURCE, Conflict, ConflictPolicy, additions, enriched, restored
 from vecfleet.records import Record
 
-__all__ = ["PREVIOUS", "Conflict", "ConflictPolicy", "enrich", "restore"]
+__all__ = ["PREVIOUS", "SOURCE", "Conflict", "ConflictPolicy", "enrich", "restore"]
 
 
 def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) -> Record | Conflict:

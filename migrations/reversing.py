@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrations import checks
-from migrations.enriching import restore
+from migrations.enriching import SOURCE, restore
 from migrations.estimating import CostModel, Prices
 from migrations.plan import NewIndex, Plan, PlannedMove, Policies
 from migrations.routing import Owner, Routed, Rule, Unrouted
@@ -29,7 +29,7 @@ class Backward:
 
     def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
         """Where the record came from and what it was there, or why it cannot be told. Pure."""
-        came_from = record.metadata.get("migrated_from")
+        came_from = record.metadata.get(SOURCE)
         if not isinstance(came_from, str) or came_from not in self.sources:
             return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
         tenant = names.parse(namespace)

@@ -2,7 +2,8 @@
 
 `migrated_from` always; `creator_id` and `twin_id` where the owner is known; `needs_review` for orphans sent to review.
 Where one of these keys was there before, its old value travels along in `_vecfleet_prev` (a JSON object as text), so
-that the way back needs no other memory. The fleet and an application that writes to both sides share this form.
+that the way back needs no other memory. It is told by `migrated_from`, which no policy lets stay as it was. The fleet
+and an application that writes to both sides share this form.
 """
 
 import json
@@ -50,16 +51,18 @@ def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: Confli
     """The metadata as the target should hold it, or the key that stands in the way.
 
     With policy `keep`, a key that holds something else stays as it is; with `overwrite`, the old value is remembered.
+    `migrated_from` is always overwritten and remembered: a record that kept another's could not be led back.
     """
     changed: dict[str, str | bool] = {}
     previous: dict[str, MetadataValue] = {}
     for key, value in added.items():
         if key in metadata:
             held = metadata[key]
-            if not _same(held, value) and policy == "fail":
-                return Conflict(key)
-            if not _same(held, value) and policy == "keep":
-                continue
+            if key != SOURCE and not _same(held, value):
+                if policy == "fail":
+                    return Conflict(key)
+                if policy == "keep":
+                    continue
             previous[key] = held
         changed[key] = value
     if PREVIOUS in metadata:  # an earlier migration's: remembered inside ours, or undoing would take it for ours

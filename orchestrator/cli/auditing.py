@@ -141,6 +141,7 @@ def _breakdown_json(found: Breakdown) -> dict[str, Any]:
         "rules": dict(found.rules),
         "orphans": dict(found.orphans),
         "orphan_ids": found.orphan_ids,
+        "brought": found.brought,
         "conflicts": dict(found.conflicts),
         "conflict_ids": found.conflict_ids,
         "read_units": found.usage.read_units,

@@ -56,7 +56,7 @@ class PlanOptions:
     ] = 5
     conflicts: Annotated[
         Literal["fail", "keep", "overwrite"],
-        typer.Option(help="Records that hold another creator_id, twin_id or migrated_from already."),
+        typer.Option(help="Records that hold another creator_id or twin_id already."),
     ] = "fail"
     collisions: Annotated[
         Literal["fail", "skip", "prefix", "identical"],

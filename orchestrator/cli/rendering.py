@@ -74,6 +74,8 @@ def breakdown(found: Breakdown) -> None:
         say(f"{n:,} without a target: {reason}", style="yellow")
     if found.orphan_ids:
         say(f"  for example {', '.join(found.orphan_ids)}")
+    if found.brought:
+        say(f"{found.brought:,} hold another value in 'migrated_from' already (it is overwritten and remembered)")
     for key, n in found.conflicts.most_common():
         say(f"{n:,} hold another value in {key!r} already (the plan's --conflicts decides)", style="yellow")
     say(f"this look cost {found.usage.read_units:,.0f} read units in {found.usage.requests:,} requests")

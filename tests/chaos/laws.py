@@ -173,22 +173,9 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
         yield f"cleaned, and {len(left)} moved records are in their sources still: {left[:SHOWN]}"
 
 
-def not_as_it_was(case: Case, truth: Contents, after: Contents) -> Iterator[str]:
-    """After the way back every record is where it was, as it was; but for what names another source than it came from,
-    because a conflict was to be kept: that stays, and is there still.
-    """
+def not_as_it_was(truth: Contents, after: Contents) -> Iterator[str]:
+    """After the way back every record is where it was, as it was."""
     there, wanted = _faces(after), _faces(truth)
-    stays = {
-        (namespace, stored.id): fate
-        for namespace, stored in _records(truth)
-        if namespace in case.sources
-        and case.policies["conflicts"] == "keep"
-        and stored.metadata.get("migrated_from", namespace) != namespace
-        and (fate := case.fate(namespace, stored)) is not None
-        and (namespace, stored.id) not in there
-    }
-    for key, (target, twin) in stays.items():
-        there[key] = wanted[key] if there.pop((target, twin.id), None) == twin.face() else "neither here nor there"
     different = sorted(key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key))
     if different:
         yield f"on the way back {len(different)} records are not where they were, as they were: {different[:SHOWN]}"

@@ -382,7 +382,7 @@ class Life:
         self._ask(lambda: services.clean_up(parts.database, self.job_id, WHO, by_ids=self.schedule.by_ids))
         self._reach("cleaned")
         self.strikes.hit[what] += 1
-        self.wrong += laws.not_as_it_was(self.case, self._truth(), self.witness.contents())
+        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents())
         self.wrong += books.broken_books(self.fleet.sql, self.job_id)
 
     def _refused(self, what: str, act: Callable[[], object]) -> None:

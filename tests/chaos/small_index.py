@@ -148,9 +148,9 @@ class Case:
         for key, value in added.items():
             if key in metadata:
                 same = type(metadata[key]) is type(value) and metadata[key] == value
-                if not same and self.policies["conflicts"] == "fail":
+                if key != "migrated_from" and not same and self.policies["conflicts"] == "fail":
                     return None
-                if not same and self.policies["conflicts"] == "keep":
+                if key != "migrated_from" and not same and self.policies["conflicts"] == "keep":
                     continue
                 before[key] = metadata[key]
             metadata[key] = value

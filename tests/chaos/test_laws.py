@@ -66,7 +66,7 @@ def test_an_index_as_it_should_be_breaks_no_law(wanted: Callable[[Case], object]
     assert laws.broken(evidence) == []
     back = replace(evidence, after=evidence.truth, state="rolled_back")
     assert laws.broken(back) == []
-    assert list(laws.not_as_it_was(evidence.case, evidence.truth, evidence.truth)) == []
+    assert list(laws.not_as_it_was(evidence.truth, evidence.truth)) == []
 
 
 def test_a_record_that_is_nowhere_is_missed() -> None:
@@ -127,4 +127,4 @@ def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
     evidence = verified(a_case(CASES["nobody else"]))
     name, id, _, _ = moved(evidence)
     short = {**evidence.truth, name: {one: rows for one, rows in evidence.truth[name].items() if one != id}}
-    assert len(list(laws.not_as_it_was(evidence.case, evidence.truth, short))) == 1
+    assert len(list(laws.not_as_it_was(evidence.truth, short))) == 1

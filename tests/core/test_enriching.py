@@ -34,6 +34,16 @@ METADATA = st.dictionaries(KEYS, VALUES, max_size=7)
 ROUTES = st.sampled_from([TWIN, CREATOR_WIDE, UNOWNED, NO_OWNER])
 
 
+FOREIGN = st.fixed_dictionaries(
+    {"text": st.text(max_size=4)},
+    optional={
+        "migrated_from": VALUES,
+        PREVIOUS: VALUES | st.sampled_from(['{"migrated_from":"bruno"}', '{"_vecfleet_prev":"{}"}', "null", "[1]"]),
+        "creator_id": VALUES,
+    },
+)
+
+
 def record(**metadata: Any) -> Record:
     return Record("r", b"\1\2\3\4", Sparse(b"\0\0\0\1", b"\0\0\0\2"), metadata)
 
@@ -48,6 +58,19 @@ def test_restoring_what_was_enriched_gives_the_record_as_it_was(
         assert policy == "fail" and enriched.key in metadata
     else:
         assert restore(enriched, SOURCE, routed).metadata == metadata
+
+
+@given(FOREIGN, ROUTES, st.sampled_from(["fail", "keep", "overwrite"]))
+def test_a_record_always_names_the_source_it_came_from_and_remembers_what_it_named_before(
+    metadata: dict[str, Any], routed: Routed, policy: ConflictPolicy
+) -> None:
+    before = Record("r", b"\1\2\3\4", metadata=metadata)
+    enriched = enrich(before, SOURCE, routed, policy)
+    if isinstance(enriched, Conflict):
+        assert enriched.key == "creator_id"
+    else:
+        assert enriched.metadata["migrated_from"] == SOURCE
+        assert restore(enriched, SOURCE, routed) == before
 
 
 @given(METADATA, ROUTES, st.sampled_from(["keep", "overwrite"]))

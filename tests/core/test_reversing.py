@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.enriching import Conflict, enrich
+from migrations.enriching import Conflict, ConflictPolicy, enrich
 from migrations.reversing import Backward
 from migrations.routing import Owner, Routed
 from vecfleet.records import Metadata, Record
@@ -18,12 +18,17 @@ ROUTES = (
 )
 
 
-@given(metadata=st.dictionaries(KEYS, VALUES), routed=st.sampled_from(ROUTES))
-def test_there_and_back_a_record_is_what_it_was(metadata: Metadata, routed: Routed) -> None:
+POLICIES: tuple[ConflictPolicy, ...] = ("fail", "keep", "overwrite")
+
+
+@given(metadata=st.dictionaries(KEYS, VALUES), routed=st.sampled_from(ROUTES), policy=st.sampled_from(POLICIES))
+def test_there_and_back_a_record_is_what_it_was(metadata: Metadata, routed: Routed, policy: ConflictPolicy) -> None:
     record = Record("r", b"", metadata=metadata)
-    there = enrich(record, "s", routed, "overwrite")
-    assert not isinstance(there, Conflict)
-    assert Backward(("s",), review="review").take_back(there, routed.target) == ("s", record)
+    there = enrich(record, "s", routed, policy)
+    if isinstance(there, Conflict):
+        assert policy == "fail" and there.key != "migrated_from"
+    else:
+        assert Backward(("s", "t", "ana"), review="review").take_back(there, routed.target) == ("s", record)
 
 
 @pytest.mark.parametrize("namespace", ["creator_ana_twin_t", "by_hand"])

@@ -130,16 +130,17 @@ def test_a_split_is_looked_into_before_it_is_planned(world: World) -> None:
     # Given a default namespace with orphans, a conflict, and an owner whom only a record's metadata names
     index = world.index(INDEX)
     fill(index, "", ["lost-1", "lost-2"])
-    fill(index, "", ["moved"], {"twin_id": "t-1", "migrated_from": "elsewhere"})
+    fill(index, "", ["moved"], {"twin_id": "t-1", "creator_id": 7.0, "migrated_from": "elsewhere"})
     fill(index, "", ["own"], {"creator_id": "zoe", "twin_id": "z"})
     grouping = Grouping(snapshot=look_up(("t-1", "ana")), default="split")
 
     # When it is planned, then the reviewer is told
     parked = plan(world, grouping).warnings
     assert any("of the 4 records of '__default__', 2 have no owner to go to" in warning for warning in parked)
-    assert any(
-        "1 hold another value under 'migrated_from' already: they will be parked" in warning for warning in parked
-    )
+    assert any("1 hold another value under 'creator_id' already: they will be parked" in warning for warning in parked)
+    # and that no policy lets a record say it came from elsewhere
+    brought = "1 hold another value under 'migrated_from' already: it is overwritten and remembered"
+    assert any(brought in warning for warning in parked)
     reviewed = plan(world, grouping, policies=Policies(orphans="review", conflicts="overwrite")).warnings
     assert any("2 have no owner: they go to 'review'" in warning for warning in reviewed)
     assert any("it is overwritten and remembered" in warning for warning in reviewed)

@@ -41,7 +41,7 @@ def test_analyze_says_whose_the_records_of_a_shared_namespace_are(world: World) 
     assert found.rules == {"metadata": 150, "twin": 3, "source": 1}
     assert sum(found.orphans.values()) == 12
     assert found.orphan_ids == [f"orphan-{i:02d}" for i in range(10)]
-    assert found.conflicts == {"migrated_from": 1} and found.conflict_ids == ["moved"]
+    assert found.brought == 1 and not found.conflicts
     assert found.keys.types["n"] == {"number": 150}
     assert found.keys.types["tags"] == {"list of strings": 2}
     assert found.keys.types["flag"] == {"boolean": 1}

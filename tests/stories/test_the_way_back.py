@@ -1,5 +1,7 @@
 """After clean-up there is a way back: every record where it was, and as it was."""
 
+from typing import Literal
+
 import pytest
 import sqlalchemy as sa
 
@@ -7,8 +9,8 @@ from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
 from orchestrator import purging, reports, services
 from orchestrator.states import JobState
-from tests.stories.emulated import assert_same_index
-from tests.stories.world import NOW, SEEDS, WHO, World
+from tests.stories.emulated import assert_same_index, row
+from tests.stories.world import NOW, SEEDS, SMALL, WHO, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
@@ -44,3 +46,35 @@ def test_a_cleaned_up_migration_is_taken_back_to_the_byte(seeds: World) -> None:
     # Then the index is as it was before all this, every namespace and every byte
     assert_same_index(seeds.emulator.dump(SEEDS), before)
     seeds.assert_accounts(back)
+
+
+@pytest.mark.parametrize("policy", ["fail", "keep"])
+def test_a_record_that_names_another_source_goes_back_to_where_it_was(
+    open_world: OpenWorld, policy: Literal["fail", "keep"]
+) -> None:
+    # Given a record in alma that says it came from bruno, which is a source of the same plan
+    world = open_world()
+    world.fill(alma=3, bruno=3)
+    strays = [
+        row("stray", migrated_from="bruno", note="somebody's"),
+        row("odd", migrated_from=7.0, _vecfleet_prev='{"migrated_from":"bruno"}'),
+    ]
+    world.emulator.write(SMALL, "alma", strays)
+    before = world.emulator.dump(SMALL)
+    world.start(workers=1)
+
+    # When everything is migrated and cleaned up, and taken back and cleaned up
+    original = world.plan(SMALL, conflicts=policy)
+    job_id = world.apply(original)
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    back = world.apply(plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW))
+    world.reaches(back, JobState.VERIFIED)
+    services.clean_up(world.fleet.database, back, WHO, by_ids=False)
+    world.reaches(back, JobState.CLEANED)
+
+    # Then each record is in the namespace it was in, byte for byte
+    assert_same_index(world.emulator.dump(SMALL), before)
+    world.assert_accounts(back)
