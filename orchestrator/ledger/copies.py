@@ -364,11 +364,15 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
 def manifest_page(
     connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
 ) -> list[tuple[str, bytes]]:
-    """The next copy batches whose ids one pass found, in id order: (first id, manifest)."""
+    """The next copy batches whose ids one pass found, in id order: (first id, manifest).
+
+    One that an erasure emptied stands nowhere in that order.
+    """
     B = t.batch.c
     query = (
         sa.select(B.first_id, B.manifest)
         .where(B.move_id == move_id, B.kind == BatchKind.COPY, B.state != BatchState.SPLIT, B.listed_in == listed_in)
+        .where(B.first_id.is_not(None))
         .order_by(B.first_id)
         .limit(limit)
     )

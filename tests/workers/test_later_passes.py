@@ -7,10 +7,10 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator.ledger import copies, reads
+from orchestrator import manifests, services
+from orchestrator.ledger import copies, reads, striking
 from orchestrator.next_steps import next_steps
-from orchestrator.states import BatchState, JobState
+from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 from workers import running
@@ -236,3 +236,40 @@ def test_readers_that_were_taken_back_return_only_after_another_pass(open_job: O
     change(one, "s", "r03", "written after the reversal")
     next_pass(one, JobState.NEEDS_ATTENTION)
     assert one.table.parked_ids() == ["r03"]
+
+
+def test_a_listing_ends_that_comes_after_an_erasure_emptied_whole_batches(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to begin again at the first batch for ever, looking for a new id behind all known ones."""
+    # Given a source of 25 batches, of which an erasure emptied six
+    (sample, *_) = twenty_three()
+    ids = [f"r{number:03d}" for number in range(250)]
+    one = open_job({"s": [Record(id, sample.values) for id in ids]}, planned("s", TARGET, 250), writers="delta")
+    one.until(JobState.VERIFIED)
+    erased = {row.id: manifests.unpack(row.manifest) for row in one.table.rows(BatchKind.COPY)[:6]}
+    for copy_id, struck in erased.items():
+        one.index.delete("s", struck)
+        one.index.delete(TARGET, struck)
+        with one.table.begin() as connection:
+            striking.strike(connection, copy_id, dict.fromkeys(struck))
+    # And an application that adds a record behind all others
+    one.index.upsert("s", [Record("z", sample.values)])
+    asked = 0
+
+    def manifest_page(*given: object) -> object:
+        nonlocal asked
+        asked += 1
+        assert asked < 100, "the listing does not end"
+        return original(*given)  # type: ignore[arg-type]
+
+    original = copies.manifest_page
+    monkeypatch.setattr(copies, "manifest_page", manifest_page)
+
+    # When the source is read again
+    next_pass(one, JobState.VERIFIED)
+
+    # Then the new record has arrived, and the erased ones stay away
+    assert one.ids(TARGET)[0] == "r060" and "z" in one.index.fetch(TARGET, ["z"]).records
+    move = one.table.move
+    assert (move.listed, move.written, move.erased) == (251, 191, 60)
