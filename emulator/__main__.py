@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="DIR", help="keep everything in this folder (default: in memory only)")
     add("--load", choices=["seeds"], help="load this data set, unless its index exists")
     add("--api-key", action="append", default=[], metavar="KEY", help="accept this key only; may be repeated")
+    add("--own-key", metavar="KEY", help="what /_emulator asks for, as the header emulator-key (default: nothing)")
     add("--request-limit", type=int, default=2 * 1024 * 1024, metavar="BYTES", help="largest body; 0: no limit")
     add("--limits", default="off", metavar="off|documented|x0.1", help="per-second limits, or a share of them")
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
@@ -68,6 +69,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         host_name=arguments.host_name,
         data=arguments.data,
         api_keys=tuple(arguments.api_key),
+        own_key=arguments.own_key,
         request_bytes=arguments.request_limit,
         limits=arguments.limits,
         limit_shape=arguments.limit_shape,

@@ -15,6 +15,7 @@ _SPELLINGS: Mapping[int, tuple[int, str]] = {
     412: (9, "FAILED_PRECONDITION"),
     413: (3, "INVALID_ARGUMENT"),
     414: (3, "INVALID_ARGUMENT"),
+    415: (3, "INVALID_ARGUMENT"),
     429: (8, "RESOURCE_EXHAUSTED"),
     500: (13, "INTERNAL"),
     501: (12, "UNIMPLEMENTED"),

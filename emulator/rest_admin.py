@@ -1,7 +1,7 @@
 """`/_emulator/…` on the control port: what really happened, what is really there, and what shall go wrong."""
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import numpy as np
 import orjson
@@ -19,13 +19,18 @@ DUMP_BYTES = 256 * 1024
 
 
 class Admin:
-    def __init__(self, project: Project, gate: Gate, reset: Callable[[], None]) -> None:
+    def __init__(
+        self, project: Project, gate: Gate, reset: Callable[[], None], check: Callable[[Mapping[str, str]], None]
+    ) -> None:
         self._project = project
         self._calls, self._faults, self._limits = gate.calls, gate.faults, gate.limits
-        self._reset = reset
+        self._reset, self._check = reset, check
 
     async def handle(self, request: Request) -> Response:
+        """Its health is told to whoever asks, for a container's health check; all else is checked first."""
         try:
+            if request.segments[1:] != ["health"]:
+                self._check(request.headers)
             match request.method, request.segments[1:]:
                 case "GET", ["calls"]:
                     return self._show_calls(request)

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from pathlib import Path
 from weakref import WeakSet
 
@@ -30,6 +31,7 @@ from emulator.rest_control import ControlPlane
 from emulator.rest_data import DataPlane
 from emulator.rpc_server import RpcServer
 from emulator.seeds import load_seeds
+from emulator.sites import THIS_MACHINE, refuse_forms, refuse_other_sites
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Options:
     host_name: str = "127.0.0.1"  # what index addresses are advertised with
     data: Path | None = None
     api_keys: Sequence[str] = ()  # empty: any key, or none, is let in
+    own_key: str | None = None  # what /_emulator asks for, as the header emulator-key; None: nothing
     request_bytes: int = 2 * 1024 * 1024  # of a request's body; 0: unlimited
     limits: str = "off"  # off | documented | x0.1 (any factor)
     limit_shape: str = "window"  # window | bucket
@@ -65,6 +68,7 @@ class Emulator:
         self._servers: dict[str, asyncio.Server] = {}
         self._connections: defaultdict[int, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)  # by the index's port
         self._tasks: set[asyncio.Task[None]] = set()
+        self._names = {*THIS_MACHINE, options.host_name}
         self.calls = CallLog(options.max_calls)
         self._faults = Faults(options.reads_lag_s)
         self._faults.rules = [Fault.parse(rule) for rule in options.faults]
@@ -95,7 +99,7 @@ class Emulator:
             load_seeds(self.project)
         self._keeper.commit()
         control = ControlPlane(self.project, self._vault, self._gate, self.host_of, self._check_key)
-        admin = Admin(self.project, self._gate, self._reset)
+        admin = Admin(self.project, self._gate, self._reset, self._check_own_key)
 
         async def handle(request: Request) -> Response:
             own = request.segments[:1] == ["_emulator"]
@@ -152,7 +156,15 @@ class Emulator:
             return self.options.url_bytes
         return URL_BYTES if self._limits.factor else 0
 
+    def _check_own_key(self, headers: Mapping[str, str]) -> None:
+        refuse_other_sites(headers, self._names)
+        refuse_forms(headers)
+        wanted = self.options.own_key
+        if wanted is not None and not compare_digest(headers.get("emulator-key", "").encode(), wanted.encode()):
+            raise Refusal(401, "The header emulator-key is missing, or not the --own-key that this emulator was given")
+
     def _check_key(self, headers: Mapping[str, str]) -> None:
+        refuse_other_sites(headers, self._names)
         if not self.options.api_keys:
             return
         key = headers.get("api-key")

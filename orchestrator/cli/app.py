@@ -51,7 +51,10 @@ def _log(words: Sequence[str]) -> Path:
         place = Settings.load().vecfleet_home / "logs" / "cli.log"
         place.parent.mkdir(parents=True, exist_ok=True)
     except (VecfleetError, OSError):
-        place = Path(tempfile.gettempdir()) / "vecfleet-cli.log"
+        # A name that nobody can foresee: what lies under one that is known may be somebody else's, or lead elsewhere.
+        number, name = tempfile.mkstemp(prefix="vecfleet-cli-", suffix=".log")
+        os.close(number)
+        place = Path(name)
     command = " ".join(words)
     with place.open("a", encoding="utf-8") as log:
         log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {PROGRAM} {command}\n{traceback.format_exc()}\n")

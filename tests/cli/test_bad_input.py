@@ -199,6 +199,30 @@ def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(
     assert "Traceback" in log.read_text()
 
 
+def test_where_its_own_folder_cannot_be_had_it_logs_in_a_file_that_nobody_foresaw(
+    vecfleet: Vecfleet, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a folder for temporary files, where somebody laid a link under the name that was used before
+    temporary, theirs = tmp_path / "temporary", tmp_path / "theirs"
+    temporary.mkdir()
+    (temporary / "vecfleet-cli.log").symlink_to(theirs)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    # And no folder of our own, and a job table that somebody broke
+    monkeypatch.setenv("VECFLEET_HOME", "/dev/null/home")
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE job DROP COLUMN reason")
+    # When two commands fail
+    for _ in range(2):
+        answer = vecfleet("jobs")
+        assert answer.code == 70, answer.err
+    # Then each has a file of its own, which only its owner may read, and the link led nowhere
+    logs = [path for path in temporary.iterdir() if not path.is_symlink()]
+    assert len(logs) == 2
+    assert all("Traceback" in log.read_text() and log.stat().st_mode & 0o077 == 0 for log in logs)
+    assert any(str(log) in answer.err for log in logs)
+    assert not theirs.exists()
+
+
 @pytest.mark.parametrize("word", ["abc", "0", "1.5", "plan.yaml", "9" * 30])
 def test_what_is_no_job(refused: Refused, word: str) -> None:
     """Every command that takes one says the same sentence, and nothing of how numbers are read."""
