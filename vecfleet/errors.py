@@ -7,7 +7,8 @@
     │   └── NotFound         an index, job, namespace or file that does not exist
     ├── Refused              a guard said no; the reasons are listed and nothing was changed             (exit code 3)
     ├── Unreachable          the job table, Redis or a look-up service does not answer                   (exit code 4)
-    │   └── Busy                 the job table undid this in favour of another process: the same again may pass
+    │   ├── Busy                 the job table undid this in favour of another process: the same again may pass
+    │   └── RoutesTooOld         a write would rest on routes that may have changed since; write again
     └── StoreError           a vector store answered with an error
         ├── Transient        worth another try after a wait
         │   ├── RateLimited      a per-second limit; `retry_after` seconds where the service said so
@@ -78,6 +79,10 @@ class Unreachable(VecfleetError):
 
 class Busy(Unreachable):
     """The job table undid this in favour of another process; the same again may pass."""
+
+
+class RoutesTooOld(Unreachable):
+    """The routes were read too long ago for a write to rest on them; once they are read again, the same may pass."""
 
 
 class StoreError(VecfleetError):

@@ -1,26 +1,38 @@
 """Trying again for a command or a request that somebody waits for. The fleet does its own waiting, by the job table."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from vecfleet.errors import Transient
 
 T = TypeVar("T")
 
 ATTEMPTS = 6
+_LONGEST_WAIT_S = 60.0  # somebody waits: whoever is told to come back in an hour hears of it
+_TRANSIENT = retry_if_exception_type(Transient)
 _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)
 
 
-def patiently(call: Callable[[], T]) -> T:
+def patiently(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     """Do it, and again after a wait where the store could not answer just now. Only for calls that may run twice."""
-    return Retrying(
-        retry=retry_if_exception_type(Transient), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True
-    )(call)
+    return Retrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
+
+
+async def patiently_async(call: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
+    """The same for coroutines."""
+    return await AsyncRetrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
 
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     told = error.retry_after if isinstance(error, Transient) else None
-    return max(told or 0.0, _backoff(state))
+    return min(max(told or 0.0, _backoff(state)), _LONGEST_WAIT_S)

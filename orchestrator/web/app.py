@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
@@ -31,6 +30,7 @@ from orchestrator.web.reference import endpoints
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.sessions import OperatorTokens, Sessions
 from vecfleet import names
+from vecfleet.clocks import awake_or_not
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger
@@ -41,7 +41,7 @@ from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.fences import BEGINNING, ENDING
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
-from vecfleet.tenancy.providers import CachedRoutes
+from vecfleet.tenancy.providers import AGE, CachedRoutes
 from vecfleet.tenancy.rollout import Rollout
 from vecfleet.tenancy.routes import write_table
 
@@ -60,22 +60,25 @@ class JobTableRoutes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._body, self._tag, self._read_at = b"", "", float("-inf")
+        self._body, self._tag = b"", ""
+        self._asked_at = self._read_at = float("-inf")
         self._given = ""
+        self.age_s = 0.0
 
-    def tagged(self) -> tuple[bytes, str]:
-        """The table and what it is known by, no older than half a second."""
+    def tagged(self) -> tuple[bytes, str, float]:
+        """The table, what it is known by, and its age in seconds: half a one at most, and the time of its reading."""
         with self._lock:
-            if time.monotonic() - self._read_at > _ROUTES_EVERY_S:
+            if awake_or_not() - self._read_at > _ROUTES_EVERY_S:
+                asked_at = awake_or_not()
                 with self._database.begin() as connection:
                     self._body = write_table(route_table.read(connection))
                 self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
-                self._read_at = time.monotonic()
-            return self._body, self._tag
+                self._asked_at, self._read_at = asked_at, awake_or_not()
+            return self._body, self._tag, awake_or_not() - self._asked_at
 
     def read(self) -> bytes | None:
         """As `vecfleet.tenancy.providers.RouteProvider` has it."""
-        body, tag = self.tagged()
+        body, tag, self.age_s = self.tagged()
         if tag == self._given:
             return None
         self._given = tag
@@ -90,7 +93,7 @@ def create(parts: Fleet) -> FastAPI:
     monitor = PineconeMonitor(webhook, registry=registry)
     tokens = OperatorTokens(settings.vecfleet_home / TOKENS, settings.operator_token)
     rollout = Rollout(
-        CachedRoutes(JobTableRoutes(parts.database), settings.routes_cache_seconds),
+        CachedRoutes(JobTableRoutes(parts.database), settings.routes_cache_seconds, settings.routes_stale_seconds),
         flag=settings.use_delphi_namespaces,
     )
     books = JobTableBooks(parts.database, settings)
@@ -143,10 +146,11 @@ def _for_applications(parts: Fleet, tokens: TokenFile, books: JobTableBooks) -> 
     @router.get("/routes", response_class=JSONResponse)
     def read_routes(request: Request) -> Response:
         """Every tenant's route, for `VECFLEET_ROUTES`."""
-        body, tag = routes.tagged()
+        body, tag, age_s = routes.tagged()
+        headers = {"ETag": tag, AGE: f"{age_s:.3f}", "Cache-Control": "no-store"}
         if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={"ETag": tag})
-        return Response(body, media_type="application/json", headers={"ETag": tag})
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
 
     @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
     async def note_evidence(job_id: int, request: Request) -> None:

@@ -1,12 +1,13 @@
 """The roll-out: which side a tenant is on, and that what cannot be read is never taken for "legacy"."""
 
 import json
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vecfleet.errors import Unreachable
+from tests.tenancy.told import Clock, Told
 from vecfleet.settings import Settings
 from vecfleet.tenancy import (
     CachedRoutes,
@@ -21,35 +22,13 @@ from vecfleet.tenancy.routes import Resolved, read_table, share_of
 OWN = "creator_c_twin_t"
 
 
-class Told:
-    """A provider whose answers are set by the test."""
-
-    def __init__(self, **table: Any) -> None:
-        self.table: dict[str, Any] | None = table
-        self.asked = 0
-
-    def read(self) -> bytes | None:
-        self.asked += 1
-        if self.table is None:
-            raise Unreachable("nobody answers")
-        return json.dumps(self.table).encode()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def route(side: str | None = None, **more: Any) -> dict[str, Any]:
     found = {"creator": "c", "twin": "t", "old": [{"namespace": "t"}], "new": {"namespace": OWN}, **more}
     return found if side is None else found | {"side": side}
 
 
 def rollout(provider: Told | None = None, clock: Clock | None = None, **settings: Any) -> Rollout:
-    routes = CachedRoutes(provider, 5.0, 3_600.0, clock or Clock()) if provider is not None else None
+    routes = CachedRoutes(provider, 5.0, 60.0, clock or Clock()) if provider is not None else None
     return Rollout(routes, **{"flag": False, **settings})
 
 
@@ -130,7 +109,7 @@ def test_a_provider_lost_after_the_clean_up_means_new() -> None:
     lost = Told()
     lost.table = None
     where = rollout(lost).where("c", "t")
-    assert (where.side, where.writable, where.other) == ("new", False, ())
+    assert (where.side, where.until, where.other) == ("new", -inf, ())
 
 
 def test_a_provider_lost_for_a_moment_changes_nothing_and_for_longer_hides_a_clean_up() -> None:
@@ -143,14 +122,14 @@ def test_a_provider_lost_for_a_moment_changes_nothing_and_for_longer_hides_a_cle
     assert found.where("c", "t").side == "old"
     clock.now += 3_600
     where = found.where("c", "t")
-    assert (where.side, where.writable) == ("new", False)
+    assert (where.side, where.until) == ("new", -inf)
 
 
 def test_a_table_that_cannot_be_read_is_no_table(tmp_path: Path) -> None:
     file = tmp_path / "routes.json"
     file.write_text('{"routes": [{"creator": 7}]}')
 
-    assert Rollout(CachedRoutes(FileRoutes(file)), flag=False).where("c", "t").writable is False
+    assert Rollout(CachedRoutes(FileRoutes(file)), flag=False).where("c", "t").until == -inf
 
 
 def test_a_file_of_routes_is_read_again_when_another_takes_its_place(tmp_path: Path) -> None:
@@ -183,3 +162,23 @@ def test_the_flags_of_the_seeds_are_read_from_the_environment(
     monkeypatch.setenv("USE_PINECONE_SERVERLESS", "true")
 
     assert use_delphi_namespaces() and use_serverless() and use_creator_namespaces("c")
+
+
+def test_a_table_that_cannot_be_read_does_not_make_the_one_before_young() -> None:
+    class Broken:
+        """As a file does: a table that somebody spoiled is given once, and has not changed since."""
+
+        given = [b"{}", b"{]"]
+
+        def read(self) -> bytes | None:
+            return self.given.pop(0) if self.given else None
+
+    clock = Clock()
+    found = Rollout(CachedRoutes(Broken(), 5.0, 60.0, clock), flag=False)
+    assert found.where("c", "t").until == clock.now + 60
+
+    for _ in range(20):
+        clock.now += 3.0
+        found.where("c", "t")
+
+    assert found.where("c", "t", to_write=True).until == -inf

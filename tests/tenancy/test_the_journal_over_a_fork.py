@@ -51,7 +51,8 @@ for number in range(4):
 def child():
     noted = book.note(here, [f"of {os.getpid()}"])
     book.settle(noted, both=False)
-    left = journal.replay(book, Sides(lambda tenant: Where(tenant, "old", (Place("old"),), ""), None, None, None))
+    alone = lambda tenant: (Where(tenant, "old", (Place("old"),), ""), print)
+    left = journal.replay(book, Sides(alone, None, None, None))
     assert book.claim() is None, "its own replay left something that was due"
     assert routes.current() is not None
 

@@ -4,7 +4,7 @@ Beside `base`, which is about moving records, this is about serving them: one ca
 Failures are the `StoreError`s of `vecfleet.errors`; a namespace that is not there has no answers, which is no error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,10 @@ from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo
 
 Filter = Mapping[str, Any]
+
+Before = Callable[[], object]
+"""Asked right before each request of a write leaves, those sent again among them: it raises where it must not."""
+AsyncBefore = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,10 @@ class Serving(Protocol):
 
     def ask(self, namespace: str, question: Question) -> list[Hit]: ...
 
-    def write(self, namespace: str, records: Sequence[Record]) -> int:
+    def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
         """Write the records, in as many requests as the store's limits ask for. Returns how many were taken."""
 
-    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
+    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
         """Write texts that the index embeds. Returns how many were taken."""
 
 
@@ -82,8 +86,8 @@ class AsyncServing(Protocol):
 
     async def ask(self, namespace: str, question: Question) -> list[Hit]: ...
 
-    async def write(self, namespace: str, records: Sequence[Record]) -> int: ...
+    async def write(self, namespace: str, records: Sequence[Record], before: AsyncBefore) -> int: ...
 
-    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int: ...
+    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: AsyncBefore) -> int: ...
 
     async def close(self) -> None: ...

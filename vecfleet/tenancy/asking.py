@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import orjson
 from msgspec.structs import replace
 
-from vecfleet.errors import BadInput, Unreachable
+from vecfleet.clocks import awake_or_not
+from vecfleet.errors import BadInput, RoutesTooOld
 from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind
@@ -79,11 +80,39 @@ def twin_of(twin_id: str | None) -> str:
     return twin_id
 
 
-def writable(where: Where) -> Place:
-    """Where a write goes. Raises Unreachable where the routes that would say so cannot be read."""
-    if not where.writable:
-        raise Unreachable(f"nothing was written: {where.why}", next_step="check VECFLEET_ROUTES, then write again")
-    return where.write
+@dataclass(slots=True)
+class Leave:
+    """Leave to write where the routes lead, for as long as a write may rest on them. Asked before each call and after.
+
+    A write that is answered too late may have come to a side that was deleted meanwhile: it does not count either.
+    """
+
+    where: Where
+    clock: Callable[[], float]
+
+    @property
+    def stands(self) -> bool:
+        return self.clock() < self.where.until
+
+    def renew(self, again: Where) -> None:
+        """By routes that were read again. Raises RoutesTooOld where they were not, or lead elsewhere by now."""
+        if self.clock() >= again.until:
+            raise RoutesTooOld(
+                "this write does not count: the routes it would rest on were read longer ago than "
+                "ROUTES_STALE_SECONDS, and cannot be read again now",
+                next_step="check VECFLEET_ROUTES, then write it again",
+            )
+        if (self.where.side, self.where.writes) != (again.side, again.writes):
+            raise RoutesTooOld(
+                "this write does not count: while it was under way the routes came to lead elsewhere",
+                next_step="write it again",
+            )
+        self.where = again
+
+
+def clock_of(rollout: Rollout | None) -> Callable[[], float]:
+    """The clock by which a client's routes age. Without a roll-out nothing does."""
+    return awake_or_not if rollout is None else rollout.clock
 
 
 def may_fall_back(where: Where, rollout: Rollout | None) -> bool:

@@ -13,7 +13,7 @@ from vecfleet.errors import StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import AsyncPineconeServing
-from vecfleet.stores.serving import AsyncServing, Filter, Hit, Question
+from vecfleet.stores.serving import AsyncBefore, AsyncServing, Filter, Hit, Question
 from vecfleet.tenancy import asking, erasing, journal
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.client import PineconeDelphiClient
@@ -88,11 +88,11 @@ class DelphiPineconeClient:
     ) -> int:
         """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
 
-        What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
+        What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
         """
         tenant = asking.tenant_of(creator_id, twin_id)
-        where = await self._where(tenant)
-        info = await self._serving(asking.writable(where)).describe()
+        where, before = await self._to_write(tenant)
+        info = await self._serving(where.write).describe()
         records = asking.records_of(vectors, tenant, metadata, info)
 
         ids = [record.id for record in records]
@@ -100,17 +100,16 @@ class DelphiPineconeClient:
 
         async def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.records_on(side, where, homes, records)
-            return sum([await self._serving(place).write(place.namespace, some) for place, some in on_side])
+            return sum([await self._serving(place).write(place.namespace, some, before) for place, some in on_side])
 
-        return await self._put(where, ids, put)
+        return await self._put(where, ids, put, before)
 
     async def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
-        where = await self._where(tenant)
-        asking.writable(where)
+        where, before = await self._to_write(tenant)
         flat = asking.texts_of(texts, tenant, self.texts.field)
 
         ids = [text["_id"] for text in flat]
@@ -118,9 +117,11 @@ class DelphiPineconeClient:
 
         async def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.texts_on(side, where, homes, flat)
-            return sum([await self._serving(place).write_texts(place.namespace, some) for place, some in on_side])
+            return sum(
+                [await self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side]
+            )
 
-        return await self._put(where, ids, put)
+        return await self._put(where, ids, put, before)
 
     async def delete_vectors(
         self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None
@@ -233,12 +234,24 @@ class DelphiPineconeClient:
 
     # Inside
 
-    async def _where(self, tenant: Tenant) -> Where:
+    async def _where(self, tenant: Tenant, *, to_write: bool = False) -> Where:
         if self.rollout is None:
             return asking.alone(tenant.creator, tenant.twin)
         if self.rollout.routes is not None and self.rollout.routes.due:
-            await asyncio.to_thread(self.rollout.routes.refresh)  # a provider is read with blocking calls
-        return self.rollout.where(tenant.creator, tenant.twin)
+            # A provider is read with blocking calls.
+            await asyncio.to_thread(self.rollout.routes.refresh, to_write=to_write)
+        return self.rollout.where(tenant.creator, tenant.twin, to_write=to_write)
+
+    async def _to_write(self, tenant: Tenant) -> tuple[Where, AsyncBefore]:
+        """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
+        leave = asking.Leave(await self._where(tenant, to_write=True), asking.clock_of(self.rollout))
+
+        async def before() -> None:
+            if not leave.stands:
+                leave.renew(await self._where(tenant, to_write=True))
+
+        await before()
+        return leave.where, before
 
     def _serving(self, place: Place) -> AsyncServing:
         name = place.index or self.index_name
@@ -251,7 +264,11 @@ class DelphiPineconeClient:
         return await asyncio.to_thread(journal.homes_of, where, ids, self.in_threads._index)
 
     async def _put(
-        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
+        self,
+        where: Where,
+        ids: Sequence[str],
+        put: Callable[[Side, Sequence[Place]], Awaitable[int]],
+        before: AsyncBefore,
     ) -> int:
         """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
         book = self.in_threads.journal
@@ -259,19 +276,25 @@ class DelphiPineconeClient:
             if where.shares:
                 await asyncio.to_thread(book.outdate, where.tenant, ids)
             taken = await put(where.side, where.reads)
+            await before()
         else:
-            taken = await self._put_to_both(where, ids, put)
+            taken = await self._put_to_both(where, ids, put, before)
         if (where.dual or where.shares) and await asyncio.to_thread(book.look):
             self._in_background(self.replay())
         return taken
 
     async def _put_to_both(
-        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], Awaitable[int]]
+        self,
+        where: Where,
+        ids: Sequence[str],
+        put: Callable[[Side, Sequence[Place]], Awaitable[int]],
+        before: AsyncBefore,
     ) -> int:
         book = self.in_threads.journal
         noted, first, both = await asyncio.to_thread(book.note, where, ids), False, False
         try:
             taken = await put(where.side, where.reads)
+            await before()
             first = True
             try:
                 await put(noted.side, where.other)

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from vecfleet import names
-from vecfleet.errors import StoreError, Transient, Unreachable
+from vecfleet.errors import RoutesTooOld, StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -15,7 +15,7 @@ from vecfleet.stores.base import Index
 from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
-from vecfleet.stores.serving import Filter, Hit, Question, Serving
+from vecfleet.stores.serving import Before, Filter, Hit, Question, Serving
 from vecfleet.tenancy import asking, erasing, finding, journal
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.evidence import ShadowLog
@@ -95,49 +95,47 @@ class PineconeDelphiClient:
     ) -> int:
         """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
 
-        What is given is not changed. Raises Unreachable where the routes cannot be read: a write must not miss.
+        What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
         """
         tenant = asking.tenant_of(creator_id, twin_id)
-        where = self._where(tenant)
-        info = self._serving(asking.writable(where)).info
+        where, before = self._to_write(tenant)
+        info = self._serving(where.write).info
         records = asking.records_of(vectors, tenant, metadata, info)
         ids = [record.id for record in records]
         homes = journal.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.records_on(side, where, homes, records)
-            return sum(self._serving(place).write(place.namespace, some) for place, some in on_side)
+            return sum(self._serving(place).write(place.namespace, some, before) for place, some in on_side)
 
-        return self._put(where, ids, put)
+        return self._put(where, ids, put, before)
 
     def upsert_texts(
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
-        where = self._where(tenant)
-        asking.writable(where)
+        where, before = self._to_write(tenant)
         flat = asking.texts_of(texts, tenant, self.texts.field)
         ids = [text["_id"] for text in flat]
         homes = journal.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.texts_on(side, where, homes, flat)
-            return sum(self._serving(place).write_texts(place.namespace, some) for place, some in on_side)
+            return sum(self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side)
 
-        return self._put(where, ids, put)
+        return self._put(where, ids, put, before)
 
     def delete_vectors(self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None) -> int:
         """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
         tenant = asking.tenant_of(creator_id, twin_id)
-        where = self._where(tenant)
-        asking.writable(where)
+        where, before = self._to_write(tenant)
         wanted = asking.ids_of(ids)
 
         def delete(_: Side, places: Sequence[Place]) -> int:
-            return sum(self._delete(one, tenant, wanted) for one in places)
+            return sum(self._delete(one, tenant, wanted, before) for one in places)
 
-        return self._put(where, wanted, delete)
+        return self._put(where, wanted, delete, before)
 
     def replay(self) -> int:
         """Bring to each side what the journal says it is owed and is due. Returns how many records are owed still.
@@ -147,10 +145,10 @@ class PineconeDelphiClient:
         if self.rollout is None:  # nobody tells where the other side is
             return self.journal.count()
 
-        def write(place: Place, records: Sequence[Record]) -> int:
-            return self._serving(place).write(place.namespace, records)
+        def write(place: Place, records: Sequence[Record], before: Before) -> int:
+            return self._serving(place).write(place.namespace, records, before)
 
-        return journal.replay(self.journal, journal.Sides(self._where, self._index, write, self.books.fenced))
+        return journal.replay(self.journal, journal.Sides(self._to_write, self._index, write, self.books.fenced))
 
     # Reading
 
@@ -271,21 +269,40 @@ class PineconeDelphiClient:
     def _where_all(self, tenant: Tenant) -> tuple[finding.KnownAt, list[Index], list[str]]:
         """What is known of a tenant, the indexes that may hold its records, and what cannot be reached."""
         names.build(tenant.creator, tenant.twin)
-        if self.rollout is None:
+        rollout = self.rollout
+        if rollout is None:
             return finding.known_nowhere, [self.data], []
-        told = self.rollout.known_of(tenant, self.index_name)
+        told = rollout.known_of(tenant, self.index_name)
         if told is None:
             return finding.known_nowhere, [self.data], ["the old namespaces: the routes that name them cannot be read"]
-        known, named = told
-        others = [self._index(Place("", name)) for name in sorted(named - {self.index_name})]
+        others = [self._index(Place("", name)) for name in sorted(told[1] - {self.index_name})]
+
+        def known(index: str) -> finding.Known:
+            """Asked in every round, minutes apart: by routes that are young then."""
+            again = rollout.known_of(tenant, self.index_name)
+            if again is None:
+                raise RoutesTooOld(next_step="check VECFLEET_ROUTES, then erase again: the fence stands")
+            return again[0](index)
+
         return known, [self.data, *others], []
 
     # Inside
 
-    def _where(self, tenant: Tenant) -> Where:
+    def _where(self, tenant: Tenant, *, to_write: bool = False) -> Where:
         if self.rollout is None:
             return asking.alone(tenant.creator, tenant.twin)
-        return self.rollout.where(tenant.creator, tenant.twin)
+        return self.rollout.where(tenant.creator, tenant.twin, to_write=to_write)
+
+    def _to_write(self, tenant: Tenant) -> tuple[Where, Before]:
+        """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
+        leave = asking.Leave(self._where(tenant, to_write=True), asking.clock_of(self.rollout))
+
+        def before() -> None:
+            if not leave.stands:
+                leave.renew(self._where(tenant, to_write=True))
+
+        before()
+        return leave.where, before
 
     def _serving(self, place: Place) -> Serving:
         name = place.index or self.index_name
@@ -297,22 +314,28 @@ class PineconeDelphiClient:
         opened: PerProcess[Index] = PerProcess(lambda: self._store.open(self._store.describe(name)))
         return self._indexes.setdefault(name, opened).get()
 
-    def _put(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
+    def _put(
+        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
+    ) -> int:
         """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
         if not where.dual:
             if where.shares:
                 self.journal.outdate(where.tenant, ids)
             taken = put(where.side, where.reads)
+            before()
         else:
-            taken = self._put_to_both(where, ids, put)
+            taken = self._put_to_both(where, ids, put, before)
         if (where.dual or where.shares) and self.journal.look():
             self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
         return taken
 
-    def _put_to_both(self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int]) -> int:
+    def _put_to_both(
+        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
+    ) -> int:
         noted, first, both = self.journal.note(where, ids), False, False
         try:
             taken = put(where.side, where.reads)
+            before()
             first = True
             try:
                 put(noted.side, where.other)
@@ -323,11 +346,12 @@ class PineconeDelphiClient:
             self.journal.settle(noted, both, taken=first)
         return taken
 
-    def _delete(self, place: Place, tenant: Tenant, ids: Sequence[str]) -> int:
+    def _delete(self, place: Place, tenant: Tenant, ids: Sequence[str], before: Before) -> int:
         index, count = self._index(place), 0
         for some in finding.chunks(ids, index.limits.fetch_ids):
             found = index.fetch(place.namespace, some).records.values()
             own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
+            before()
             index.delete(place.namespace, some if holds_only(place) else own)
             if not holds_only(place):  # only what is seen there is deleted, and reads may lag
                 self.journal.unseen.keep(tenant, sorted({*some} - {one.id for one in found}))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
 from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.serving import Before
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.journal_file import JournalFile
 from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, on_new_side
@@ -222,11 +224,13 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a replay needs of a client: where a tenant is, its indexes, how to write, and whether it was erased."""
+    """What a replay needs of a client: where a tenant is, with what is asked before each call that changes something;
+    its indexes; how to write; and whether the tenant was erased.
+    """
 
-    where: Callable[[Tenant], Where]
+    to_write: Callable[[Tenant], tuple[Where, Before]]
     index: Callable[[Place], Index]
-    write: Callable[[Place, Sequence[Record]], object]
+    write: Callable[[Place, Sequence[Record], Before], object]
     fenced: Callable[[Tenant], bool]
 
 
@@ -250,14 +254,15 @@ def replay(journal: Journal, sides: Sides) -> int:
 def _deleted(unseen: Unseen, sought: Sought, sides: Sides) -> bool:
     done = False
     try:
-        where = sides.where(sought.tenant)
-        _require_routes(where)
-        for place in (*where.reads, *(where.other if where.dual else ())):
+        where, before = sides.to_write(sought.tenant)
+        for place in chain.from_iterable(where.writes):
             index = sides.index(place)
             for some in finding.chunks(sought.ids, index.limits.fetch_ids):
                 # As late as can be: one of them may have been written anew since.
                 there = unseen.still(sought, list(own(index, place, sought.tenant, some)))
+                before()
                 index.delete(place.namespace, there)
+        before()
         done = True
     except (StoreError, Unreachable) as error:
         log.warning("records are still to be deleted", records=len(sought.ids), why=type(error).__name__)
@@ -305,8 +310,7 @@ def tell_unexpected(done: Future[int]) -> None:
 
 def _level(noted: Noted, sides: Sides) -> None:
     tenant = noted.tenant
-    where = sides.where(tenant)
-    _require_routes(where)
+    where, before = sides.to_write(tenant)
     if not where.dual:
         return  # one side is left, or readers and writers use one: the other is owed nothing any more
     told, owed = (where.old, where.new) if noted.side == "new" else (where.new, where.old)
@@ -323,7 +327,8 @@ def _level(noted: Noted, sides: Sides) -> None:
     if sides.fenced(tenant):
         return
     for place, some in records.items():
-        sides.write(place, some)
+        sides.write(place, some, before)
+    before()
     if noted.side == where.side:
         return  # readers are there by now: a clean-up may have taken it from the other side, and here is the last of it
     for place in owed if gone else ():
@@ -334,12 +339,8 @@ def _level(noted: Noted, sides: Sides) -> None:
                 "the side that tells the truth is not there: nothing is deleted on its account",
                 next_step="look at both sides; the journal keeps it, and `replay()` tries it again",
             )
+        before()
         index.delete(place.namespace, there)
-
-
-def _require_routes(where: Where) -> None:
-    if not where.writable:
-        raise Unreachable(f"nothing was replayed: {where.why}", next_step="check VECFLEET_ROUTES")
 
 
 def _home(old: Sequence[Place], record: Record) -> Place:

@@ -6,6 +6,7 @@ for can narrow and never widen; and what comes back is looked at once more, reco
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 from vecfleet import names
@@ -43,7 +44,7 @@ class Where:
     """Where one tenant's readers and writers go now, and why. The first place of `reads` is where writes go.
 
     `other` are the places of the other side, for shadow reads and for the fallback; empty once they are cleaned up.
-    `dual`: what is written here is written there, too.
+    `dual`: what is written here is written there, too. A write may rest on this `until` then, by the routes' clock.
     """
 
     tenant: Tenant
@@ -53,8 +54,8 @@ class Where:
     other: tuple[Place, ...] = ()
     shadow_share: float = 0.0
     job: int | None = None
-    writable: bool = True
     dual: bool = False
+    until: float = inf
 
     @property
     def write(self) -> Place:
@@ -67,6 +68,11 @@ class Where:
     @property
     def new(self) -> tuple[Place, ...]:
         return self.reads if self.side == "new" else self.other
+
+    @property
+    def writes(self) -> tuple[tuple[Place, ...], ...]:
+        """The places of each side that is written to, the side of the readers first."""
+        return (self.reads, self.other) if self.dual else (self.reads,)
 
     @property
     def shares(self) -> bool:

@@ -1,17 +1,22 @@
 """Where the routes are read: a file, Redis, or HTTP (`vecfleet serve` gives the job table's there); and the cache.
 
 A provider answers with the table's bytes, or None where they are those it gave last. It may fail; the cache remembers.
+Routes have an age: it counts from when they were asked for. They are read again after half of ROUTES_CACHE_SECONDS; a
+write may rest on them for ROUTES_STALE_SECONDS, and the fleet deletes nothing sooner after a cut-over; a read for an
+hour.
 """
 
 import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import structlog
 
+from vecfleet.clocks import awake_or_not
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
@@ -20,15 +25,20 @@ from vecfleet.tenancy.routes import Resolved, read_table
 log = structlog.get_logger("vecfleet.tenancy")
 
 CACHE_S = 5.0
-# A table that could not be read again for so long may hide a clean-up: this must stay below the soak time (a day).
-STALE_S = 3_600.0
+STALE_S = 60.0
+# Readers of an old side that was cleaned up find nothing there; those of a new side that is not filled find as little.
+READ_FOR_S = 3_600.0
 REDIS_KEY = "vecfleet:routes"
+AGE = "Vecfleet-Routes-Age"  # seconds since the table was read that is answered with
 # The routes are read again halfway through the cache time, and an answer is waited for as long as the other half.
 _AHEAD = 0.5
 
 
 class RouteProvider(Protocol):
-    """Gives the routes as JSON, or None where they have not changed since its last answer. Raises when it cannot."""
+    """Gives the routes as JSON, or None where they have not changed since its last answer. Raises when it cannot.
+
+    One that answers from a cache says in `age_s` how old its last answer was; what it does not say counts as 0.
+    """
 
     def read(self) -> bytes | None: ...
 
@@ -100,13 +110,13 @@ class HttpRoutes:
         self._url = url
         self._clients = PerProcess(lambda: httpx.Client(headers=headers, timeout=timeout_s))
         self._tag: str | None = None
+        self.age_s = 0.0
 
     def read(self) -> bytes | None:
         try:
             answer = self._clients.get().get(self._url, headers={"If-None-Match": self._tag} if self._tag else {})
-            if answer.status_code == 304:
-                return None
-            answer.raise_for_status()
+            if answer.status_code != 304:
+                answer.raise_for_status()
         except httpx.HTTPStatusError as error:
             raise Unreachable(
                 f"the routes were refused with status {error.response.status_code}",
@@ -116,45 +126,69 @@ class HttpRoutes:
             raise Unreachable(
                 f"the routes cannot be read: {type(error).__name__}", next_step="check VECFLEET_ROUTES"
             ) from error
+        self.age_s = _age(answer.headers.get(AGE, "0"))
+        if answer.status_code == 304:
+            return None
         self._tag = answer.headers.get("ETag")
         return answer.content
 
 
+def _age(said: str) -> float:
+    try:
+        found = float(said)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < inf:
+        raise Unreachable("the routes do not say how old they are", next_step="check VECFLEET_ROUTES")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The routes as they were at a moment, by the cache's clock: no later than they were asked for."""
+
+    resolved: Resolved
+    at: float
+
+
 class CachedRoutes:
-    """The routes as last read, for as long as they may be believed. Shared by threads."""
+    """The routes as last read, for as long as they may be believed. Shared by threads.
+
+    After `stale_s` no write may rest on them any more, after `read_for_s` no read.
+    """
 
     def __init__(
         self,
         provider: RouteProvider,
         cache_s: float = CACHE_S,
         stale_s: float = STALE_S,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = awake_or_not,
+        read_for_s: float = READ_FOR_S,
     ) -> None:
         self._provider = provider
-        self._every_s, self._stale_s, self._clock = cache_s * _AHEAD, stale_s, clock
-        self._resolved: Resolved | None = None
-        self._read_at = 0.0
+        self.clock, self.stale_s, self._read_for_s = clock, stale_s, read_for_s
+        self._every_s = min(cache_s, stale_s) * _AHEAD
+        self._told: Told | None = None
         self._next = float("-inf")
         self._failing = False
+        self._unusable: BadInput | None = None  # why the table that the provider gave last cannot be read
         self._locks = PerProcess(threading.Lock)  # one that another thread has at a fork is never given back
 
     @property
     def due(self) -> bool:
         """Whether the next look reads the provider."""
-        return self._clock() >= self._next
+        return self.clock() >= self._next
 
-    def current(self) -> Resolved | None:
-        """The routes, or None where they were never read, or last so long ago that they may hide a clean-up."""
+    def current(self, *, to_write: bool = False) -> Told | None:
+        """The routes, or None where they were never read, or last too long ago for what is to be done."""
         if self.due:
-            self.refresh()
-        if self._resolved is None or (self._failing and self._clock() - self._read_at > self._stale_s):
-            return None
-        return self._resolved
+            self.refresh(to_write=to_write)
+        return None if self._too_old(to_write) else self._told
 
-    def refresh(self) -> None:
-        """Read the provider if it is time. Others go on with what is known meanwhile; the first ones wait."""
+    def refresh(self, *, to_write: bool = False) -> None:
+        """Read the provider if it is time. Others go on meanwhile; those whose routes are too old wait."""
         lock = self._locks.get()
-        if not lock.acquire(blocking=self._resolved is None):
+        if not lock.acquire(blocking=self._too_old(to_write)):
             return
         try:
             if self.due:
@@ -162,19 +196,30 @@ class CachedRoutes:
         finally:
             lock.release()
 
+    def _too_old(self, to_write: bool) -> bool:
+        told = self._told
+        return told is None or self.clock() - told.at >= (self.stale_s if to_write else self._read_for_s)
+
     def _read(self) -> None:
-        asked_at = self._clock()
+        asked_at = self.clock()
         try:
             text = self._provider.read()
+            at = asked_at - getattr(self._provider, "age_s", 0.0)
             if text is not None:
-                self._resolved = Resolved(read_table(text))
+                self._unusable = None
+                self._told = Told(Resolved(read_table(text)), at)
+            elif self._unusable is not None:
+                raise self._unusable
+            elif self._told is not None:
+                self._told = Told(self._told.resolved, at)
         except VecfleetError as error:
+            self._unusable = error if isinstance(error, BadInput) else self._unusable
             if not self._failing:
-                log.warning("the routes cannot be read", why=error.message, known=self._resolved is not None)
+                log.warning("the routes cannot be read", why=error.message, known=self._told is not None)
             self._failing = True
         else:
-            self._failing, self._read_at = False, asked_at
-        self._next = self._clock() + self._every_s
+            self._failing = False
+        self._next = self.clock() + self._every_s
 
 
 def provider_of(settings: Settings) -> RouteProvider | None:

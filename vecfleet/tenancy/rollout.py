@@ -1,12 +1,16 @@
 """Which side a tenant is on: by its route, then its creator's setting, then the environment's flag, else the old one.
 
 Routes that cannot be read are not taken for "legacy": what they would say may be that the old side is deleted. Reads
-then use the new side, and writes are refused, unless a setting or the flag says "new" by itself.
+then use the new side. No write rests on routes that are too old or were never read, whatever a setting or the flag
+says: a route, which would be heard before them, may say otherwise.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import inf
 
 from vecfleet import names
+from vecfleet.clocks import awake_or_not
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
@@ -59,32 +63,47 @@ class Rollout:
         provider = provider_of(settings)
         if provider is None:
             return None
-        return cls(CachedRoutes(provider, settings.routes_cache_seconds), flag=settings.use_delphi_namespaces)
+        routes = CachedRoutes(provider, settings.routes_cache_seconds, settings.routes_stale_seconds)
+        return cls(routes, flag=settings.use_delphi_namespaces)
 
-    def where(self, creator_id: str, twin_id: str | None = None) -> Where:
-        """Raises BadName for ids that can have no namespace."""
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of `Where.until`."""
+        return awake_or_not if self.routes is None else self.routes.clock
+
+    def where(self, creator_id: str, twin_id: str | None = None, *, to_write: bool = False) -> Where:
+        """Where this tenant is, and until when a write may rest on that. Raises BadName for ids without a namespace.
+
+        `to_write`: routes that are too old for a write are read again first, and else count as those never read.
+        """
         tenant = Tenant(creator_id, twin_id)
+        if self.routes is None:
+            return self._where(tenant, None)
+        told = self.routes.current(to_write=to_write)
+        if told is None:
+            return replace(self._where(tenant, None), until=-inf)
+        return replace(self._where(tenant, told.resolved), until=told.at + self.routes.stale_s)
+
+    def _where(self, tenant: Tenant, known: Resolved | None) -> Where:
         own = new_place(tenant)
-        known = self.routes.current() if self.routes is not None else None
         route = known.route(tenant) if known is not None else None
         if known is not None and route is not None:
             return _routed(tenant, known, route)
-        setting = self._setting(creator_id, known)
+        setting = self._setting(tenant.creator, known)
         if setting is not None:
-            why = f"the setting of creator {creator_id!r}"
+            why = f"the setting of creator {tenant.creator!r}"
             return Where(tenant, "new", (own,), why) if setting else self._legacy(tenant, why)
         if self._flag:
             return Where(tenant, "new", (own,), "USE_DELPHI_NAMESPACES is on")
         if self.routes is not None and known is None:
-            why = "the routes cannot be read, and the old side may be deleted"
-            return Where(tenant, "new", (own,), why, writable=False)
+            return Where(tenant, "new", (own,), "the routes cannot be read, and the old side may be deleted")
         if known is not None and known.table.unlisted == "new" and not self._kept(tenant, known):
             return Where(tenant, "new", (own,), "it is younger than the switch")
         return self._legacy(tenant, "no route, setting or flag says otherwise")
 
     def use_creator_namespaces(self, creator_id: str, twin_id: str | None = None) -> bool:
         """Option A of seed 001. Without a twin: whether all of the creator's routes are on the new side."""
-        known = self.routes.current() if self.routes is not None else None
+        known = self._known()
         routes = known.of_creator(creator_id) if known is not None and twin_id is None else []
         if known is not None and routes:
             return all(known.side(route) == "new" for route in routes)
@@ -92,15 +111,16 @@ class Rollout:
 
     def twins(self, creator_id: str) -> list[str]:
         """The creator's twins that have a route."""
-        known = self.routes.current() if self.routes is not None else None
+        known = self._known()
         return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
 
     def known_of(self, tenant: Tenant, own_index: str) -> tuple[KnownAt, set[str]] | None:
         """What the routes know of where a tenant's records are, and the indexes they name. None: cannot be read.
 
+        Old routes may give a namespace to this tenant that is another's by now: they must be as young as for a write.
         A place whose route names no index is in the client's own.
         """
-        known = self.routes.current() if self.routes is not None else None
+        known = self._known(to_write=True)
         if self.routes is not None and known is None:
             return None
         mine, theirs, indexes = set[tuple[str, str]](), set[tuple[str, str]](), set[str]()
@@ -118,6 +138,10 @@ class Rollout:
             return Known(legacy, others, legacy_owner=self._legacy_owner)
 
         return at, indexes
+
+    def _known(self, *, to_write: bool = False) -> Resolved | None:
+        told = self.routes.current(to_write=to_write) if self.routes is not None else None
+        return told.resolved if told is not None else None
 
     def _setting(self, creator: str, known: Resolved | None) -> bool | None:
         if creator in self._creators:

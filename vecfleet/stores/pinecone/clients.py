@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from pinecone import Index, Pinecone, PineconeValueError, RetryConfig
+from pinecone import AsyncIndex, Index, Pinecone, PineconeValueError, RetryConfig
 from pinecone.models.namespaces.models import ListNamespacesResponse, NamespaceDescription
 from pinecone.models.vectors.responses import (
     DescribeIndexStatsResponse,
@@ -86,7 +86,7 @@ def data_plane(control: Pinecone, host: str) -> Index:
         index = control.index(host=host)
     except PineconeValueError as error:
         raise BadInput(error.message, next_step="check the host that the control plane names for this index") from error
-    _switch_retries_off(index)
+    switch_retries_off(index)
     return index
 
 
@@ -98,10 +98,11 @@ def dialed(info: IndexInfo, settings: Settings) -> str:
     return own or info.host
 
 
-def _switch_retries_off(index: Index) -> None:
+def switch_retries_off(index: Index | AsyncIndex) -> None:
     """The one place that touches the SDK's inside: over REST its data plane takes no retry setting (10.2)."""
     try:
-        transport: Any = index._http._client._transport
+        client = index._http._ensure_client() if isinstance(index, AsyncIndex) else index._http._client
+        transport: Any = client._transport
         if transport._config.max_retries != NO_RETRIES.max_retries:
             transport._config = NO_RETRIES
     except AttributeError as error:

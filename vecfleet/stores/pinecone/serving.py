@@ -1,12 +1,14 @@
 """Pinecone as an application asks it: the SDK's clients over REST, with its own bounded retries.
 
 The fleet decides itself when to try again; an application's single question is best repeated where it is asked, so the
-SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here.
+SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here. A write is repeated as often by us:
+before each time it leaves, its caller says whether it still may.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from pinecone import AsyncIndex, Index
@@ -15,19 +17,24 @@ from pinecone.models.vectors.search import SearchRecordsResponse
 
 from vecfleet.errors import BadRequest
 from vecfleet.names import canonical
+from vecfleet.patience import patiently, patiently_async
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits
 from vecfleet.stores.pinecone import records as wire
-from vecfleet.stores.pinecone.clients import PerProcess, api_key, dialed
+from vecfleet.stores.pinecone.clients import PerProcess, api_key, dialed, switch_retries_off
 from vecfleet.stores.pinecone.errors import AbsentNamespace, translated
 from vecfleet.stores.pinecone.index import wire_name
 from vecfleet.stores.pinecone.store import PineconeStore
-from vecfleet.stores.serving import Hit, Question
+from vecfleet.stores.serving import AsyncBefore, Before, Hit, Question
+
+T = TypeVar("T")
+Client = TypeVar("Client", Index, AsyncIndex)
 
 # As many questions may be under way at once: a creator's twins are asked together.
 CONNECTIONS = 64
 TEXTS_PER_REQUEST = 96  # the documented limit of an upsert of texts
+_WRITES = 4  # as often as the SDK sends a question
 
 _LIMITS = Limits()
 
@@ -39,6 +46,7 @@ class PineconeServing:
         store = PineconeStore(settings)
         self._info = PerProcess(lambda: store.describe(index))
         self._client = PerProcess(lambda: Index(host=dialed(self.info, settings), **_options(settings)))
+        self._writer = PerProcess(lambda: _once(Index(host=dialed(self.info, settings), **_options(settings))))
 
     @property
     def info(self) -> IndexInfo:
@@ -54,17 +62,18 @@ class PineconeServing:
         except AbsentNamespace:
             return []
 
-    def write(self, namespace: str, records: Sequence[Record]) -> int:
-        taken = 0
+    def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
+        client, taken = self._writer.get(), 0
         for some in _requests(records):
-            with translated(f"upsert {len(some):,} records into {namespace!r}"):
-                taken += self._client.get().upsert(vectors=some, namespace=wire_name(namespace)).upserted_count
+            send = partial(client.upsert, vectors=some, namespace=wire_name(namespace))
+            taken += _sent(send, before, f"upsert {len(some):,} records into {namespace!r}").upserted_count
         return taken
 
-    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
+    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
+        client = self._writer.get()
         for some in _text_requests(texts):
-            with translated(f"upsert {len(some):,} texts into {namespace!r}"):
-                self._client.get().upsert_records(namespace=canonical(namespace), records=some)
+            send = partial(client.upsert_records, namespace=canonical(namespace), records=some)
+            _sent(send, before, f"upsert {len(some):,} texts into {namespace!r}")
         return len(texts)
 
 
@@ -76,12 +85,13 @@ class AsyncPineconeServing:
         self._settings = settings
         self._info = PerProcess(lambda: store.describe(index))
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
+        self._writers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
 
     async def describe(self) -> IndexInfo:
         return await asyncio.to_thread(self._info.get)
 
     async def ask(self, namespace: str, question: Question) -> list[Hit]:
-        client = await self._client()
+        client = await self._client(self._clients)
         try:
             with translated(f"search {namespace!r}"):
                 if question.text is not None:
@@ -90,33 +100,59 @@ class AsyncPineconeServing:
         except AbsentNamespace:
             return []
 
-    async def write(self, namespace: str, records: Sequence[Record]) -> int:
-        client = await self._client()
-        taken = 0
+    async def write(self, namespace: str, records: Sequence[Record], before: AsyncBefore) -> int:
+        client, taken = await self._client(self._writers), 0
         for some in _requests(records):
-            with translated(f"upsert {len(some):,} records into {namespace!r}"):
-                taken += (await client.upsert(vectors=some, namespace=wire_name(namespace))).upserted_count
+            send = partial(client.upsert, vectors=some, namespace=wire_name(namespace))
+            answer = await _sent_async(send, before, f"upsert {len(some):,} records into {namespace!r}")
+            taken += answer.upserted_count
         return taken
 
-    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]]) -> int:
-        client = await self._client()
+    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: AsyncBefore) -> int:
+        client = await self._client(self._writers)
         for some in _text_requests(texts):
-            with translated(f"upsert {len(some):,} texts into {namespace!r}"):
-                await client.upsert_records(namespace=canonical(namespace), records=some)
+            send = partial(client.upsert_records, namespace=canonical(namespace), records=some)
+            await _sent_async(send, before, f"upsert {len(some):,} texts into {namespace!r}")
         return len(texts)
 
     async def close(self) -> None:
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
+        for clients in (self._clients, self._writers):
+            client = clients.pop(asyncio.get_running_loop(), None)
+            if client is not None:
+                await client.close()
 
-    async def _client(self) -> AsyncIndex:
+    async def _client(self, clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex]) -> AsyncIndex:
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
+        if loop not in clients:
             host = dialed(await self.describe(), self._settings)
+            made = AsyncIndex(host=host, **_options(self._settings))
             # Another coroutine may have made one meanwhile; then that one is kept.
-            self._clients.setdefault(loop, AsyncIndex(host=host, **_options(self._settings)))
-        return self._clients[loop]
+            clients.setdefault(loop, _once(made) if clients is self._writers else made)
+        return clients[loop]
+
+
+def _once(client: Client) -> Client:
+    """A client that sends each request once."""
+    switch_retries_off(client)
+    return client
+
+
+def _sent(send: Callable[[], T], before: Before, doing: str) -> T:
+    def attempt() -> T:
+        before()
+        with translated(doing):
+            return send()
+
+    return patiently(attempt, _WRITES)
+
+
+async def _sent_async(send: Callable[[], Awaitable[T]], before: AsyncBefore, doing: str) -> T:
+    async def attempt() -> T:
+        await before()
+        with translated(doing):
+            return await send()
+
+    return await patiently_async(attempt, _WRITES)
 
 
 def _options(settings: Settings) -> dict[str, Any]:
