@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.tenancy.told import Clock, Told
+from vecfleet.errors import RoutesTooOld
+from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.tenancy import (
     CachedRoutes,
@@ -182,3 +184,21 @@ def test_a_table_that_cannot_be_read_does_not_make_the_one_before_young() -> Non
         found.where("c", "t")
 
     assert found.where("c", "t", to_write=True).until == -inf
+
+
+def test_each_round_of_an_erasure_asks_young_routes_whose_a_namespace_is() -> None:
+    # Given an erasure that has begun, and a namespace that is given to another tenant meanwhile
+    provider, clock = Told(routes=[route("old")]), Clock()
+    told = rollout(provider, clock).known_of(Tenant("c", "t"), "small")
+    assert told is not None
+    known, _ = told
+    assert known("small").legacy == {"t"}
+
+    provider.table = {"routes": [route("old", twin="u", new={"namespace": "creator_c_twin_u"})]}
+    clock.now += 100
+
+    assert (known("small").legacy, known("small").others) == (set(), {"t"})
+    provider.table = None
+    clock.now += 100
+    with pytest.raises(RoutesTooOld, match="too long ago"):
+        known("small")

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from vecfleet import names
-from vecfleet.errors import RoutesTooOld, StoreError, Transient, Unreachable
+from vecfleet.errors import StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -16,14 +16,14 @@ from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Before, Filter, Hit, Question, Serving
-from vecfleet.tenancy import asking, erasing, finding, journal
+from vecfleet.tenancy import asking, erasing, finding, journal, writing
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
-from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own
+from vecfleet.tenancy.places import Place, Side, Where
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
 
 
@@ -133,7 +133,8 @@ class PineconeDelphiClient:
         wanted = asking.ids_of(ids)
 
         def delete(_: Side, places: Sequence[Place]) -> int:
-            return sum(self._delete(one, tenant, wanted, before) for one in places)
+            unseen = self.journal.unseen
+            return sum(writing.delete(self._index(one), one, tenant, wanted, unseen, before) for one in places)
 
         return self._put(where, wanted, delete, before)
 
@@ -269,21 +270,13 @@ class PineconeDelphiClient:
     def _where_all(self, tenant: Tenant) -> tuple[finding.KnownAt, list[Index], list[str]]:
         """What is known of a tenant, the indexes that may hold its records, and what cannot be reached."""
         names.build(tenant.creator, tenant.twin)
-        rollout = self.rollout
-        if rollout is None:
+        if self.rollout is None:
             return finding.known_nowhere, [self.data], []
-        told = rollout.known_of(tenant, self.index_name)
+        told = self.rollout.known_of(tenant, self.index_name)
         if told is None:
             return finding.known_nowhere, [self.data], ["the old namespaces: the routes that name them cannot be read"]
-        others = [self._index(Place("", name)) for name in sorted(told[1] - {self.index_name})]
-
-        def known(index: str) -> finding.Known:
-            """Asked in every round, minutes apart: by routes that are young then."""
-            again = rollout.known_of(tenant, self.index_name)
-            if again is None:
-                raise RoutesTooOld(next_step="check VECFLEET_ROUTES, then erase again: the fence stands")
-            return again[0](index)
-
+        known, named = told
+        others = [self._index(Place("", name)) for name in sorted(named - {self.index_name})]
         return known, [self.data, *others], []
 
     # Inside
@@ -324,39 +317,10 @@ class PineconeDelphiClient:
             taken = put(where.side, where.reads)
             before()
         else:
-            taken = self._put_to_both(where, ids, put, before)
+            taken = writing.put_to_both(self.journal, where, ids, put, before)
         if (where.dual or where.shares) and self.journal.look():
             self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
         return taken
-
-    def _put_to_both(
-        self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
-    ) -> int:
-        noted, first, both = self.journal.note(where, ids), False, False
-        try:
-            taken = put(where.side, where.reads)
-            before()
-            first = True
-            try:
-                put(noted.side, where.other)
-                both = True
-            except (StoreError, Unreachable) as error:
-                journal.tell_owed(noted, error)
-        finally:
-            self.journal.settle(noted, both, taken=first)
-        return taken
-
-    def _delete(self, place: Place, tenant: Tenant, ids: Sequence[str], before: Before) -> int:
-        index, count = self._index(place), 0
-        for some in finding.chunks(ids, index.limits.fetch_ids):
-            found = index.fetch(place.namespace, some).records.values()
-            own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
-            before()
-            index.delete(place.namespace, some if holds_only(place) else own)
-            if not holds_only(place):  # only what is seen there is deleted, and reads may lag
-                self.journal.unseen.keep(tenant, sorted({*some} - {one.id for one in found}))
-            count += len(own)
-        return count
 
     def _metric(self, lists: int) -> str | None:
         return self.serving.info.metric if lists > 1 else None

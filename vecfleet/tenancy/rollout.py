@@ -11,6 +11,7 @@ from math import inf
 
 from vecfleet import names
 from vecfleet.clocks import awake_or_not
+from vecfleet.errors import RoutesTooOld
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
@@ -123,21 +124,23 @@ class Rollout:
         known = self._known(to_write=True)
         if self.routes is not None and known is None:
             return None
-        mine, theirs, indexes = set[tuple[str, str]](), set[tuple[str, str]](), set[str]()
-        for route in known.table.routes if known is not None else ():
-            own = route.creator == tenant.creator and tenant.twin in (None, route.twin)
-            assert known is not None
-            for place in known.old(route):
-                if not place.shared:
-                    (mine if own else theirs).add((place.index or own_index, names.canonical(place.namespace)))
-            if own:
-                indexes |= {place.index for place in (*known.old(route), known.new(route)) if place.index}
+        table = known.table.routes if known is not None else ()
+        places = [place for route in table if _is_of(route, tenant) for place in (*route.old, route.new)]
 
         def at(index: str) -> Known:
-            legacy, others = (frozenset(name for where, name in some if where == index) for some in (mine, theirs))
-            return Known(legacy, others, legacy_owner=self._legacy_owner)
+            """Asked in each round of an erasure, minutes apart: by routes that are young then."""
+            known = self._known(to_write=True)
+            if self.routes is not None and known is None:
+                raise RoutesTooOld(next_step="check VECFLEET_ROUTES, then erase again: the fence stands")
+            mine, theirs = set[str](), set[str]()
+            for route in known.table.routes if known is not None else ():
+                assert known is not None
+                for place in known.old(route):
+                    if not place.shared and (place.index or own_index) == index:
+                        (mine if _is_of(route, tenant) else theirs).add(names.canonical(place.namespace))
+            return Known(frozenset(mine), frozenset(theirs), legacy_owner=self._legacy_owner)
 
-        return at, indexes
+        return at, {place.index for place in places if place.index}
 
     def _known(self, *, to_write: bool = False) -> Resolved | None:
         told = self.routes.current(to_write=to_write) if self.routes is not None else None
@@ -178,6 +181,11 @@ def _routed(tenant: Tenant, known: Resolved, route: Route) -> Where:
         dual = route.dual and bool(other)
         return Where(tenant, "new", (new,), "its route", other, known.table.shadow_share, route.job, dual=dual)
     return Where(tenant, "old", old, "its route", (new,), known.table.shadow_share, route.job, dual=route.dual)
+
+
+def _is_of(route: Route, tenant: Tenant) -> bool:
+    """Whether a route is the tenant's, or a twin's of a whole creator."""
+    return route.creator == tenant.creator and tenant.twin in (None, route.twin)
 
 
 def _legacy_namespace(creator: str, twin: str | None) -> str:
