@@ -190,6 +190,8 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     differing = snapshot.targets.get("mismatched", 0)
     if differing and snapshot.policies.writers == "dual":
         return _next_pass(snapshot.job)  # the application may have written to one side just before the other
+    if differing and snapshot.job.doubted_at is not None:
+        return [To(JobState.NEEDS_ATTENTION, _in_doubt(snapshot.job, differing), JobState.COPIED)]
     if differing:
         rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
         if snapshot.differing and rounds_left:
@@ -204,6 +206,15 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     if not snapshot.targets.get("verified"):
         return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
     return [To(JobState.VERIFIED)]
+
+
+def _in_doubt(job: Job, differing: int) -> str:
+    """Why nothing is repaired: that readers were moved may be in what is lost, and targets then hold what is newest."""
+    return (
+        counted(differing, "target differs from its sources", "targets differ from their sources")
+        + f", and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; if applications "
+        f"wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair writes over it"
+    )
 
 
 def _next_pass(job: Job) -> list[Command]:

@@ -22,14 +22,17 @@ from sqlalchemy.exc import OperationalError
 from orchestrator import counters, services
 from orchestrator import deciding as d
 from orchestrator.budgets import over_budget
+from orchestrator.continuity import Remembered, lost
 from orchestrator.counters import Counters
 from orchestrator.deciding import Snapshot
 from orchestrator.ledger import (
     audit,
     batches,
     checks,
+    continuity,
     copies,
     differences,
+    doubts,
     evidence,
     jobs,
     leadership,
@@ -40,6 +43,7 @@ from orchestrator.ledger import (
     removals,
     routes,
 )
+from orchestrator.ledger.continuity import Look
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send, waiting
@@ -84,8 +88,11 @@ log = structlog.get_logger("vecfleet.dispatcher")
 class Dispatcher:
     """`run` until `stop`; `tick` does one round and is what tests call."""
 
-    def __init__(self, database: Database, celery: Celery, counted: Counters) -> None:
+    def __init__(
+        self, database: Database, celery: Celery, counted: Counters, remembered: Remembered | None = None
+    ) -> None:
         self.database = database
+        self.remembered = remembered or Remembered()
         self.celery = celery
         self.counted = counted
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
@@ -127,8 +134,10 @@ class Dispatcher:
         with self.database.begin() as connection:
             if not leadership.lead(connection, self.owner, LEAD_S):
                 return 0
+            look, sequence = self._look_for_losses(connection)
             live = jobs.live(connection)
             audit.seal(connection)
+        self.remembered.note(look.lineage, sequence)
         if not live:
             return 0
         if time.monotonic() >= self._reaped + _REAP_EVERY_S:
@@ -143,6 +152,22 @@ class Dispatcher:
         finally:  # on record as sent is what one job is due, also where the next cannot be tended
             sent = self._send(wakeups)
         return sent
+
+    def _look_for_losses(self, connection: sa.Connection) -> tuple[Look, int]:
+        """Look whether the job table is the one it was; where commits are lost every live job pauses and says so.
+
+        In the transaction that approves its server. Dies before its commit: the next look finds the same.
+        """
+        look = continuity.look(connection)
+        if self.remembered.knows(look):
+            return look, look.sequence
+        highest = self.remembered.highest(look.lineage)
+        why = lost(look, highest)
+        if why is not None:
+            log.error("the job table may have lost commits", jobs=doubts.doubt(connection, why), why=why)
+        elif look.server.is_other_timeline_than(look.server_before):
+            audit.note(connection, "fleet", "fail-over", None, timeline=look.server.timeline)
+        return look, continuity.approve(connection, highest)
 
     def _tended(self, job_id: int) -> list[Wakeup]:
         """One job that cannot be decided must not stop the others; it says so and is tried at the next tick."""

@@ -44,6 +44,7 @@ class Job:
     quiet_passes: int
     changed_records: str | None
     missing_allowed: int | None
+    doubted_at: datetime | None = None
 
     @property
     def listings(self) -> range:

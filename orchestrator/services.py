@@ -265,7 +265,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
 
     `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
     the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
-    from where readers have moved to or from the source: since it was planned, since it was listed, between two passes.
+    from where readers have moved to or from the source: since it was planned, since it was listed, between two passes;
+    `doubt` 0: what the job table says of this job is right, though commits of it were lost.
     """
     values: dict[str, Any]
     match lever:
@@ -288,6 +289,13 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             values = {"missing_allowed": int(value)}
         case "missing":
             raise BadInput(f"{value:g} records cannot be missing", next_step="give a whole number from 0")
+        case "doubt" if value == 0:
+            values = {"doubted_at": None}
+        case "doubt":
+            raise BadInput(
+                f"a doubt is ended, not set to {value:g}",
+                next_step=f"once you have compared both sides: `vecfleet set {job_id} doubt 0`",
+            )
         case "window":
             raise BadInput(
                 f"a window of {value:g} is not possible", next_step=f"give a whole number from 1 to {MAX_WINDOW}"
@@ -298,7 +306,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
         case _:
             raise BadInput(
-                f"there is no lever '{lever}'", next_step="`window`, `pace`, `budget`, `passes`, `missing` or `workers`"
+                f"there is no lever '{lever}'",
+                next_step="`window`, `pace`, `budget`, `passes`, `missing`, `doubt` or `workers`",
             )
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)

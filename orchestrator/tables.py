@@ -103,6 +103,7 @@ job = Table(
     Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
+    _when("doubted_at"),  # when commits of the job table were found lost; until a person ends the doubt
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )
@@ -397,4 +398,14 @@ leader = Table(
     Column("name", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("until", DateTime(timezone=True), nullable=False),
+)
+
+continuity = Table(
+    "continuity",
+    metadata,
+    Column("lineage", Text, primary_key=True),  # which job table this is, wherever it is copied to
+    _count("sequence"),  # raised by each look of a dispatcher, which remembers it elsewhere too
+    Column("looked_at", DateTime(timezone=True), nullable=False),
+    Column("server", Text, nullable=False),  # which Postgres a dispatcher found this table to be whole on
+    _flag("synchronous"),  # whether commits waited for a standby then
 )

@@ -77,6 +77,12 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     listed = _list(work, namespace)
     expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
+    if not already_deleted and work.job.doubted_at is not None and listed.count < expected.count:
+        # What is not there any more was found at its target, by the re-reading of each batch.
+        work.look_again(f"{namespace} lists {listed.count} of {expected.count} ids")
+        if listed.count:
+            raise NotWhole(f"{namespace} lists {listed.count} of {expected.count} ids", by_ids=True)
+        already_deleted = True
     if not already_deleted:
         if listed != expected:
             work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
@@ -276,7 +282,9 @@ def _prove(work: Work) -> _Proof:
     gone = len(written) - len(records)
     if gone and not work.lease.intended:
         work.look_again(f"{gone} records of {work.move.source} are not answered")
-        raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
+        if work.job.doubted_at is None:
+            raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
+        _require_at_targets(work, {record_id for record_id in written if record_id not in records})
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
@@ -290,6 +298,27 @@ def _prove(work: Work) -> _Proof:
     if compared.missing:
         _require_few_missing(work, compared.missing)
     return _Proof(set(placed), compared.missing, compared.changed)
+
+
+def _require_at_targets(work: Work, gone: set[str]) -> None:
+    """Records that the source lacks count as deleted by this job, whose intent the job table lost: each is at its
+    target, as it was copied; or changed, where readers were moved. Raises NotProven otherwise.
+    """
+    left = set(gone)
+    for target in work.copy_targets:
+        recorded = work.recorded(target.id)
+        ids = {work.placer.target_id(record_id): record_id for record_id in gone & recorded.keys()}
+        held = work.target.fetch(target.namespace, sorted(ids)) if ids else {}
+        left -= {
+            ids[record_id]
+            for record_id, record in held.items()
+            if target.tells_the_truth or manifests.short(record_digest(record)) == recorded[ids[record_id]]
+        }
+    if left:
+        raise NotProven(
+            f"{len(left)} records of {work.move.source} vanished since they were copied, and are not at their target "
+            "as they were"
+        )
 
 
 @dataclass

@@ -18,7 +18,7 @@ from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from workers.fencing import Fence, wait_for_erasures
-from workers.mending import rewrite_of, why_held
+from workers.mending import rewrite_of, unlike_written, why_held
 from workers.placing import Placed, place_all
 from workers.preparing import prepare
 from workers.work import Later, Work
@@ -64,6 +64,10 @@ def copy_batch(work: Work) -> CopyOutcome:
                 if work.job.passes > 1:  # writers go on: what they changed since is copied along
                     chosen = {one.record.id for one in sent} | rewrite.differing.keys()
                     sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in chosen]
+            newer_there = unlike_written(work, target, sent)
+            parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(newer_there)]
+            group = [one for one in group if one.source_id not in newer_there]
+            sent = [one for one in sent if one.source_id not in newer_there]
             refused = _upsert(work, target, sent, fence)
             changed += sum(one.record.id not in refused for one in sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
@@ -253,6 +257,8 @@ def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -
     intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
     """
     if not work.job.plan.policies.quiet_passes or (work.job.passes == 1 and not gone):
+        return 0
+    if work.job.doubted_at is not None:  # the source may lack it because it was cleaned up since
         return 0
     kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
     withdrawn: list[tuple[Target, dict[str, int]]] = []

@@ -34,6 +34,7 @@ def migrate() -> None:
 
 def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
+    from orchestrator.continuity import Remembered
     from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
 
@@ -41,7 +42,9 @@ def dispatcher() -> None:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         logs.configure(parts.settings)
-        found = Dispatcher(parts.database, parts.celery, Counters(parts.settings.redis_url.get_secret_value()))
+        redis_url = parts.settings.redis_url.get_secret_value()
+        remembered = Remembered(redis_url, parts.settings.vecfleet_home)
+        found = Dispatcher(parts.database, parts.celery, Counters(redis_url), remembered)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")

@@ -242,6 +242,7 @@ class Lever(StrEnum):
     BUDGET = "budget"
     PASSES = "passes"
     MISSING = "missing"
+    DOUBT = "doubt"
     WORKERS = "workers"
 
 

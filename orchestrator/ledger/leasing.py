@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator import tables as t
 from orchestrator.ledger import moves
+from orchestrator.ledger.continuity import ON_A_KNOWN_SERVER
 from orchestrator.model import Lease
 from orchestrator.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, BatchState
 
@@ -94,7 +95,7 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     )
     taken = (
         sa.update(t.batch)
-        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state))
+        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state), ON_A_KNOWN_SERVER)
         .values(
             state=BatchState.LEASED,
             attempts=_B.attempts + 1,
@@ -106,7 +107,8 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
         .returning(
             *_READ,
             sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"),
-            sa.literal_column("job.xmin::text", sa.Text).label("job_version"),
+            # Where commits were lost the numbers of transactions are given again.
+            sa.literal_column("job.xmin::text || coalesce(job.doubted_at::text, '')", sa.Text).label("job_version"),
         )
         .cte("taken")
     )

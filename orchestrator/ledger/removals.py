@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import tables as t
-from orchestrator.ledger import batches, differences
+from orchestrator.ledger import batches, continuity, differences
 from orchestrator.ledger.many import among
 from orchestrator.model import Finding, Lease
 from orchestrator.states import BatchKind, BatchState, MoveState
@@ -214,11 +214,13 @@ def _none_open(kinds: Sequence[BatchKind]) -> Any:
 
 
 def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = ()) -> None:
-    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced.
+    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced; Busy
+    until a dispatcher has looked at a Postgres that was started anew.
 
     The freshness wait of the batch begins anew at its first intent: reads lag behind deletions too.
     """
     batches.require(connection, lease)
+    continuity.require_known_server(connection)
     connection.execute(
         sa.update(t.batch)
         .where(_B.id == lease.id)

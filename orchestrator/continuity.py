@@ -1,0 +1,115 @@
+"""Whether the job table lost commits: what dispatchers remember of it outside of it, and what they make of that.
+
+Remembered is the number of the newest look at the job table (`orchestrator.ledger.continuity`): in this process at
+every look, and once a second in Redis and in the state folder, for dispatchers that come later. A number there is of a
+committed look, so a job table that counts less is an older one.
+"""
+
+import time
+from pathlib import Path
+from typing import cast
+
+import orjson
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.ledger.continuity import Look
+
+_KEY, _FILE = "vecfleet:continuity", "continuity.json"
+_PATIENCE_S = 0.5
+_NOTED_EVERY_S = 1.0
+_AFTER_AN_OUTAGE_S = 10.0
+
+log = structlog.get_logger("vecfleet.continuity")
+
+
+def lost(look: Look, highest: int) -> str | None:
+    """How it shows that commits were lost, as a sentence; None where nothing says so. `highest`: remembered elsewhere.
+
+    A fail-over whose standby had every commit is none: so it was where commits waited for a standby. A restart is none.
+    """
+    if look.sequence <= highest:
+        how = f"it has counted {look.sequence - 1:,} looks of dispatchers, and {highest:,} were made"
+    elif look.server.is_other_system_than(look.server_before):
+        how = "another Postgres answers in the place of the one before (its system identifier differs)"
+    elif look.server.is_other_timeline_than(look.server_before) and not look.synchronous:
+        how = "a standby that commits did not wait for was promoted, or a backup restored (its timeline differs)"
+    else:
+        return None
+    return (
+        f"the job table may have lost commits: {how}. What was done after {look.looked_before:%Y-%m-%d %H:%M:%S} UTC "
+        "may be missing in it: see docs/what-if.md, do again what people did since (cutover, reverse, forget), and "
+        "resume; everything is read again before anything is deleted"
+    )
+
+
+class Remembered:
+    """The newest look of each job table, as this process knows it and as it stands in Redis and in a folder."""
+
+    def __init__(self, redis_url: str | None = None, folder: Path | None = None) -> None:
+        self._redis = (
+            Redis.from_url(redis_url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S)
+            if redis_url is not None
+            else None
+        )
+        self._file = folder / _FILE if folder is not None else None
+        self._highest: dict[str, int] = {}
+        self._next_note = float("-inf")
+
+    def knows(self, look: Look) -> bool:
+        """Whether this look follows the one that this process made, on the same server: nearly every one."""
+        return look.server == look.server_before and 0 < self._highest.get(look.lineage, 0) < look.sequence
+
+    def highest(self, lineage: str) -> int:
+        """The highest number known here, in Redis and in the folder; 0 where there is none."""
+        return max(self._highest.get(lineage, 0), self._in_redis(lineage), self._in_folder().get(lineage, 0))
+
+    def note(self, lineage: str, sequence: int) -> None:
+        """Remember a look that is committed. What does not answer is passed over: each of the places is enough."""
+        self._highest[lineage] = max(sequence, self._highest.get(lineage, 0))
+        now = time.monotonic()
+        if now < self._next_note:
+            return
+        places = self._to_folder(lineage, sequence), self._to_redis(lineage, sequence)
+        self._next_note = now + (_NOTED_EVERY_S if all(places) else _AFTER_AN_OUTAGE_S)
+
+    def _to_redis(self, lineage: str, sequence: int) -> bool:
+        try:
+            if self._redis is not None:
+                self._redis.hset(_KEY, lineage, str(sequence))
+        except RedisError as error:
+            log.warning("looks at the job table are not remembered in Redis", why=type(error).__name__)
+            return False
+        return True
+
+    def _to_folder(self, lineage: str, sequence: int) -> bool:
+        """Complete under its name, or as it was."""
+        if self._file is None:
+            return True
+        unfinished = self._file.with_suffix(".unfinished")
+        try:
+            unfinished.write_bytes(orjson.dumps({**self._in_folder(), lineage: sequence}))
+            unfinished.replace(self._file)
+        except OSError as error:
+            log.warning("looks at the job table are not remembered in the state folder", why=type(error).__name__)
+            return False
+        return True
+
+    def _in_redis(self, lineage: str) -> int:
+        if self._redis is None:
+            return 0
+        try:
+            return int(cast(bytes | None, self._redis.hget(_KEY, lineage)) or 0)
+        except RedisError as error:
+            log.warning("Redis does not say which look at the job table was the last", why=type(error).__name__)
+            return 0
+
+    def _in_folder(self) -> dict[str, int]:
+        if self._file is None:
+            return {}
+        try:
+            found: dict[str, int] = orjson.loads(self._file.read_bytes())
+        except (OSError, orjson.JSONDecodeError):  # none was written yet, or it is not ours to read
+            return {}
+        return found

@@ -1,0 +1,80 @@
+"""Doubt: commits of the job table are lost, so that every live job stops, and proves anew what it is to delete."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import tables as t
+from orchestrator.ledger import audit, checks, jobs, moves, removals
+from orchestrator.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
+
+_NOW = sa.func.clock_timestamp()
+_J, _B = t.job.c, t.batch.c
+# Numbers that were given in what is lost are not given again: processes keep what they know of a job by its number.
+_SKIPPED = (("job", 100), ("batch", 1_000_000))
+
+
+def doubt(connection: sa.Connection, why: str) -> list[int]:
+    """Pause every live job, take back what is in flight, void its verdicts; returns the jobs.
+
+    In one transaction: dies before its commit: the next look of a dispatcher does it all. The count of looks and the
+    server are approved in the same transaction, so that it is done once.
+    """
+    live = connection.execute(
+        sa.select(_J.id, _J.state, _J.resume_to, _J.reason)
+        .where(_J.state.not_in(JOB_ENDED))
+        .order_by(_J.id)
+        .with_for_update(key_share=True)
+    ).all()
+    _skip_numbers(connection)
+    _take_back(connection, [row.id for row in live])
+    for row in live:
+        _doubt(connection, row, why)
+        audit.note(connection, "fleet", "doubt", row.id, reason=why)
+    return [row.id for row in live]
+
+
+def _skip_numbers(connection: sa.Connection) -> None:
+    for table, numbers in _SKIPPED:
+        sequence = sa.func.pg_get_serial_sequence(table, "id")
+        connection.execute(sa.select(sa.func.setval(sequence, sa.func.nextval(sequence) + numbers)))
+
+
+def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
+    """No worker records, or begins to delete, on a lease from before: the fence is shut for all of them."""
+    connection.execute(
+        sa.update(t.batch)
+        .where(_B.job_id.in_(job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT)))
+        .values(state=BatchState.READY, generation=_B.generation + 1, lease_owner=None, lease_until=None)
+    )
+
+
+def _doubt(connection: sa.Connection, job: Any, why: str) -> None:
+    state = JobState(job.state)
+    if state is JobState.PLANNED:  # a job that is to be paused must have begun
+        moves.start_listing(connection, job.id)
+        jobs.advance(connection, job.id, state, JobState.RUNNING)
+        state = JobState.RUNNING
+    elif state in (JobState.VERIFIED, JobState.CUT_OVER):
+        jobs.advance(connection, job.id, state, JobState.COPIED)
+        state = JobState.COPIED
+    if state in JOB_PAUSABLE:
+        jobs.advance(connection, job.id, state, JobState.PAUSING, reason=why, resume_to=state)
+    else:
+        jobs.explain(connection, job.id, f"{why}. Before: {job.reason}" if job.reason else why)
+    if JobState.CLEANING in (state, job.resume_to):
+        removals.prove_again(connection, job.id)  # what is deleted is read on both sides right before
+    else:
+        checks.again(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
+    # The soak, and the time in which writers may still be at the old side, count from now on.
+    began_again = sa.case((_J.cut_over_at.is_not(None), _NOW))
+    policies = _J.plan["policies"]
+    passes = sa.func.coalesce(sa.cast(policies["max_passes"].astext, sa.Integer), 0)
+    jobs.change(
+        connection,
+        job.id,
+        doubted_at=_NOW,
+        cut_over_at=began_again,
+        quiet_passes=0,
+        passes_allowed=sa.func.greatest(_J.passes_allowed, _J.passes + passes),
+    )
