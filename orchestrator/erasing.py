@@ -21,10 +21,12 @@ from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
+from vecfleet.tenancy import tokens
 from vecfleet.tenancy.erasing import Export
 from vecfleet.tenancy.fences import Begun, subject_of, subjects_of
 from vecfleet.tenancy.finding import Found, records
 from vecfleet.tenancy.journal import Journal
+from vecfleet.tenancy.tokens import TokenFile
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
 _BLOT = b"x"
@@ -75,6 +77,8 @@ class JobTableBooks:
             own = {(one.index, one.name) for one in found if one.whole} | belonging.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
         rows = self._forget(traces, found)
+        if tenant.twin is None:  # before the files are blacked out: a token must not come to reach another name
+            TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = blot_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
         complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files}

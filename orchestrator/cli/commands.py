@@ -91,6 +91,8 @@ SECTIONS = {
         "worker": "processes:worker",
         "serve": "serving:serve",
         "token create": "serving:token_create",
+        "token list": "serving:token_list",
+        "token revoke": "serving:token_revoke",
         "flower": "processes:flower",
         "emulator": "processes:emulator",
     },

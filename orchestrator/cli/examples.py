@@ -69,6 +69,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "flower": ("vecfleet flower", "vecfleet flower --port 5556"),
     "serve": ("vecfleet serve", "vecfleet serve --host 0.0.0.0 --port 8080"),
     "token create": ("vecfleet token create --role operator --user ana", "vecfleet token create --creator ana"),
+    "token list": ("vecfleet token list",),
+    "token revoke": ("vecfleet token revoke 3f9a01c2",),
     "emulator": ("vecfleet emulator",),
     "up": ("vecfleet up", "vecfleet up --detach --workers 4", 'eval "$(vecfleet up --print)"'),
     "down": ("vecfleet down", "vecfleet down --erase"),

@@ -1,18 +1,22 @@
 """`serve`, and the tokens of those who ask it."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
 
 from orchestrator import logs
-from orchestrator.cli.output import err
+from orchestrator.cli.output import Json, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
 from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
+from vecfleet.tenancy import tokens
+from vecfleet.tenancy.tokens import LASTS_DAYS, Token, TokenFile
 
 # Pages that are looked at hold a connection for ever; nothing is lost by cutting it.
 _STOPS_WITHIN_S = 2
+_LONGEST_DAYS = 3_650
 
 
 def serve(
@@ -22,7 +26,7 @@ def serve(
     """Serve the operator's page at /, the tenants' API at /delphi, and /metrics, until Ctrl-C."""
     import uvicorn
 
-    from orchestrator.web.app import TOKENS, create
+    from orchestrator.web.app import create
     from orchestrator.web.sessions import OperatorTokens
 
     with fleet() as parts:
@@ -30,7 +34,7 @@ def serve(
         listening = port or parts.settings.api_port
         application = create(parts)
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")
-        if not OperatorTokens(parts.settings.vecfleet_home / TOKENS, parts.settings.operator_token).any_operator():
+        if not OperatorTokens(parts.settings.vecfleet_home / tokens.FILE, parts.settings.operator_token).any_operator():
             err.print("next: vecfleet token create --role operator, to sign in at the page")
         uvicorn.run(
             application,
@@ -55,17 +59,67 @@ def token_create(
             "viewer: looks at them; admin: reaches everything, and is logged."
         ),
     ] = "user",
+    days: Annotated[int, typer.Option(min=1, max=_LONGEST_DAYS, help="After so many it ends.")] = LASTS_DAYS,
 ) -> None:
     """Make a token: a bearer for the API, or what signs in at the page. Printed this once; only its hash is kept."""
-    from orchestrator.web.app import TOKENS
-    from vecfleet.tenancy.api.users import TokenFile
-
     if role == "user" and not creator:
         raise BadInput("a user's token needs a creator", next_step="`--creator ID`")
     for one in creator or ():
         names.build(one)
-    home = Settings.load().vecfleet_home
-    token = TokenFile(home / TOKENS).create({"id": user, "role": role, "creator_ids": list(creator or ())})
+    file = _file()
+    token = file.create({"id": user, "role": role, "creator_ids": list(creator or ())}, days)
     typer.echo(token)
+    name = tokens.name_of(token)
+    ends = next(_day(one.expires) for one in file.every() if one.name == name)
+    err.print(f"it ends on {ends}; `vecfleet token revoke {name}` ends it now")
     how = "sign in with it at /" if role in ("operator", "viewer") else "send it as `Authorization: Bearer …`"
     err.print(f"next: vecfleet serve; {how}")
+
+
+def token_list(as_json: Json = False) -> None:
+    """List the tokens: whose each is, what it may do, when it ends, and when it was last used."""
+    found = _file().every()
+    steps = ["vecfleet token revoke TOKEN"] if found else ["vecfleet token create --role operator"]
+    if as_json:
+        say_json({"tokens": [_json(one) for one in found], "next_steps": steps})
+        return
+    if found:
+        say_table(
+            ("token", "user", "role", "creators", "made", "ends", "last used"),
+            (
+                (
+                    one.name,
+                    one.user,
+                    one.role,
+                    ", ".join(one.creators),
+                    *map(_day, (one.made, one.expires, one.last_used)),
+                )
+                for one in found
+            ),
+        )
+    else:
+        say("there are no tokens")
+    say_next(steps)
+
+
+def token_revoke(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="Its name, as `vecfleet token list` has it.")],
+) -> None:
+    """End a token now: whoever holds it is refused from the next request on, and its sessions are over."""
+    ended = _file().revoke(token)
+    say(f"the token {ended.name} of {ended.user}, role {ended.role}, opens nothing any more")
+    say_next(["vecfleet token list"])
+
+
+def _file() -> TokenFile:
+    return TokenFile(Settings.load().vecfleet_home / tokens.FILE)
+
+
+def _day(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d}" if moment is not None else "never"
+
+
+def _json(token: Token) -> dict[str, object]:
+    stamps = {"made": token.made, "expires": token.expires, "last_used": token.last_used}
+    said = {"token": token.name, "user": token.user, "role": token.role, "creators": list(token.creators)}
+    return said | {name: moment.isoformat() if moment is not None else None for name, moment in stamps.items()}

@@ -33,10 +33,9 @@ from vecfleet import names
 from vecfleet.clocks import awake_or_not
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
-from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger
-from vecfleet.tenancy.api import RateLimit, TokenFile, bearer, delphi_router
+from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger, tokens
+from vecfleet.tenancy.api import RateLimit, bearer, delphi_router
 from vecfleet.tenancy.api.problems import Problem, ProblemRoute, Refusal, documented, problem
-from vecfleet.tenancy.api.users import User
 from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.fences import BEGINNING, ENDING
 from vecfleet.tenancy.monitor import PineconeMonitor
@@ -44,11 +43,11 @@ from vecfleet.tenancy.notifier import Webhook
 from vecfleet.tenancy.providers import AGE, CachedRoutes
 from vecfleet.tenancy.rollout import Rollout
 from vecfleet.tenancy.routes import write_table
+from vecfleet.tenancy.tokens import TokenFile, User
 
 T = TypeVar("T")
 
-TOKENS = "tokens.json"
-_SESSION_KEY = "web/session.key"
+_SESSIONS = "web"
 AUDIT = "logs/tenants.jsonl"
 SERVICE = "service"  # the role of an application that reads routes and reports evidence
 _ROUTES_EVERY_S = 0.5  # however many applications ask, the job table is read twice a second
@@ -91,7 +90,7 @@ def create(parts: Fleet) -> FastAPI:
     registry = CollectorRegistry()
     webhook = Webhook(settings.webhook_url.get_secret_value()) if settings.webhook_url is not None else None
     monitor = PineconeMonitor(webhook, registry=registry)
-    tokens = OperatorTokens(settings.vecfleet_home / TOKENS, settings.operator_token)
+    known = OperatorTokens(settings.vecfleet_home / tokens.FILE, settings.operator_token)
     rollout = Rollout(
         CachedRoutes(JobTableRoutes(parts.database), settings.routes_cache_seconds, settings.routes_stale_seconds),
         flag=settings.use_delphi_namespaces,
@@ -106,18 +105,18 @@ def create(parts: Fleet) -> FastAPI:
     app.include_router(
         delphi_router(
             client,
-            tokens=tokens,
+            tokens=known,
             rate=RateLimit(settings.api_requests_per_second, max(1, int(2 * settings.api_requests_per_second))),
             audit=TenantAuditLogger(settings.vecfleet_home / AUDIT),
             on_erasure=monitor.record_erasure,
         )
     )
-    app.include_router(_for_applications(parts, tokens, books))
+    app.include_router(_for_applications(parts, known, books))
     app.include_router(_for_monitoring(registry))
     app.include_router(_described(app))
     app.mount("/static", _Static(directory=pages.HERE / "static"))
     looker = Looker(parts.database, sampler, settings.freshness_wait_seconds)
-    sessions = Sessions(tokens, settings.vecfleet_home / _SESSION_KEY)
+    sessions = Sessions(known, settings.vecfleet_home / _SESSIONS)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
     lists = Feed(lambda _: pages.text("part_jobs.html", jobs=looker.jobs()))
     app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists)))

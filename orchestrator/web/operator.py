@@ -163,7 +163,7 @@ def _signing(router: APIRouter, operators: Operators) -> None:
         if not ours(request):
             raise MayNotAct("this form does not come from this page", next_step="sign out on the page")
         response = RedirectResponse("/login", 303)
-        sessions.sign_out(response)
+        sessions.sign_out(request, response)
         return response
 
 
@@ -331,5 +331,5 @@ def _acting(router: APIRouter, operators: Operators) -> None:
             raise MayNotAct("this form is not of this session", next_step="load the page again, and try once more")
         said = act(operators.fleet, job_id, name, session.who, form)
         response = RedirectResponse(f"/jobs/{job_id}", 303)
-        sessions.say(request, response, said)
+        sessions.say(response, said)
         return response

@@ -1,12 +1,13 @@
 """Who is signed in at the page: a token becomes a signed cookie, and each of its forms carries a proof that it is ours.
 
-The cookie holds the hash of the token, not the token: taking a token out of the file ends its sessions at once.
+The cookie holds the hash of the token, not the token, and the number of a session that is kept here: taking a token out
+of the file ends its sessions at once, and signing out ends that one session at once, wherever its cookie went.
 """
 
-import hashlib
 import hmac
 import os
 import secrets
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,7 @@ from itsdangerous import BadData, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
 
 from vecfleet.errors import Refused
-from vecfleet.tenancy.api import TokenFile
-from vecfleet.tenancy.api.users import User
+from vecfleet.tenancy.tokens import TokenFile, User, digest
 
 COOKIE = "vecfleet"
 SAID = "vecfleet_said"
@@ -53,62 +53,88 @@ class OperatorTokens(TokenFile):
 
     def __init__(self, path: Path, of_settings: SecretStr | None = None) -> None:
         super().__init__(path)
-        self._of_settings = _hash(of_settings.get_secret_value()) if of_settings else None
+        self._of_settings = digest(of_settings.get_secret_value()) if of_settings else None
 
-    def by_hash(self, digest: str) -> User | None:
-        """Who holds the token with this SHA-256, if they may look at the page."""
-        if self._of_settings is not None and hmac.compare_digest(digest, self._of_settings):
+    def who_looks(self, hashed: str) -> User | None:
+        """Return who holds the token with this SHA-256, if they may look at the page."""
+        if self._of_settings is not None and hmac.compare_digest(hashed, self._of_settings):
             return _FROM_SETTINGS
-        self._read()
-        user = self._users.get(digest)
+        user = self.by_digest(hashed)
         return user if user is not None and user.get("role") in _MAY_LOOK else None
 
     def any_operator(self) -> bool:
         """Whether anybody can sign in and act."""
-        self._read()
-        return self._of_settings is not None or any(user.get("role") in _MAY_ACT for user in self._users.values())
+        return self._of_settings is not None or any(user.get("role") in _MAY_ACT for user in self.users())
 
 
 class Sessions:
-    """Makes and reads cookies. Those who share the key file share the sessions."""
+    """Makes and reads cookies. Those who share the folder share the sessions: it holds the key, and which are open.
 
-    def __init__(self, tokens: OperatorTokens, key_file: Path) -> None:
-        self._tokens = tokens
-        key = _key(key_file)
+    `secure`: browsers send the cookies over TLS only, for a proxy in front of this speaks it.
+    """
+
+    def __init__(self, tokens: OperatorTokens, folder: Path, *, secure: bool = False) -> None:
+        self._tokens, self._secure = tokens, secure
+        self._open = folder / "sessions"
+        key = _key(folder / "session.key")
         self._sessions = URLSafeTimedSerializer(key, salt="session")
         self._said = URLSafeTimedSerializer(key, salt="said")
         self._forms = Signer(key, salt="form")
 
     def sign_in(self, request: Request, response: Response, token: str) -> bool:
         """Set the cookie where the token is an operator's or a viewer's."""
-        digest = _hash(token)
-        if self._tokens.by_hash(digest) is None:
+        hashed = digest(token)
+        if self._tokens.who_looks(hashed) is None:
             return False
-        value = self._sessions.dumps({"token": digest, "chance": secrets.token_urlsafe(12)})
-        _set(request, response, COOKIE, value, LASTS_S)
+        chance = secrets.token_urlsafe(12)
+        self._forget_old()
+        self._file(chance).touch(mode=0o600)
+        value = self._sessions.dumps({"token": hashed, "chance": chance})
+        self._set(response, COOKIE, value, LASTS_S)
         return True
 
-    def sign_out(self, response: Response) -> None:
+    def sign_out(self, request: Request, response: Response) -> None:
+        """End the session of this request, for every copy of its cookie."""
+        with suppress(BadData):
+            body: Any = self._sessions.loads(request.cookies.get(COOKIE, ""))
+            self._file(body["chance"]).unlink(missing_ok=True)
         response.delete_cookie(COOKIE)
 
     def of(self, request: Request) -> Session | None:
         """The session of a request: by its cookie, or by a bearer token, which no form can send."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._session(_hash(token), "")
+            return self._session(digest(token.strip()), "")
         try:
             body: Any = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=LASTS_S)
         except BadData:
             return None
+        if not self._file(body["chance"]).exists():
+            return None
         return self._session(body["token"], self._forms.get_signature(body["chance"]).decode())
 
-    def _session(self, digest: str, proof: str) -> Session | None:
-        user = self._tokens.by_hash(digest)
-        return None if user is None else Session(str(user["id"]), user["role"] in _MAY_ACT, proof)
+    def _session(self, hashed: str, proof: str) -> Session | None:
+        user = self._tokens.who_looks(hashed)
+        if user is None:
+            return None
+        who = f"{user['id']} ({user['token']})" if "token" in user else str(user["id"])
+        return Session(who, user["role"] in _MAY_ACT, proof)
 
-    def say(self, request: Request, response: Response, text: str) -> None:
+    def _file(self, chance: str) -> Path:
+        """The file that stands for an open session: it is empty, and its name opens nothing."""
+        self._open.mkdir(mode=0o700, exist_ok=True)
+        return self._open / digest(chance)
+
+    def _forget_old(self) -> None:
+        if self._open.is_dir():
+            for file in self._open.iterdir():
+                with suppress(FileNotFoundError):
+                    if time.time() - file.stat().st_mtime > LASTS_S:
+                        file.unlink()
+
+    def say(self, response: Response, text: str) -> None:
         """Show this once, on the next page."""
-        _set(request, response, SAID, str(self._said.dumps(text)), _SAID_LASTS_S)
+        self._set(response, SAID, str(self._said.dumps(text)), _SAID_LASTS_S)
 
     def said(self, request: Request) -> str | None:
         """What the last action has to say. Whoever shows it deletes the cookie SAID."""
@@ -116,6 +142,9 @@ class Sessions:
             return str(self._said.loads(request.cookies.get(SAID, ""), max_age=_SAID_LASTS_S))
         except BadData:
             return None
+
+    def _set(self, response: Response, name: str, value: str, lasts_s: int) -> None:
+        response.set_cookie(name, value, max_age=lasts_s, httponly=True, samesite="strict", secure=self._secure)
 
 
 def ours(request: Request) -> bool:
@@ -125,16 +154,7 @@ def ours(request: Request) -> bool:
 
 def proven(session: Session, proof: str) -> bool:
     """Whether the form carries the proof of this session."""
-    return bool(session.proof) and hmac.compare_digest(session.proof, proof)
-
-
-def _set(request: Request, response: Response, name: str, value: str, lasts_s: int) -> None:
-    secure = request.url.scheme == "https"
-    response.set_cookie(name, value, max_age=lasts_s, httponly=True, samesite="strict", secure=secure)
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return bool(session.proof) and hmac.compare_digest(session.proof.encode(), proof.encode("utf-8", "replace"))
 
 
 def _key(file: Path) -> str:

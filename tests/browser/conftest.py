@@ -11,7 +11,7 @@ from tests.browser.chromium import FLAGS, missing, program
 from tests.stories.conftest import open_world
 from tests.stories.serving import served
 from tests.stories.world import World
-from vecfleet.tenancy.api import TokenFile
+from vecfleet.tenancy.tokens import TokenFile
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

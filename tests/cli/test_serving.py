@@ -1,11 +1,13 @@
 """`vecfleet serve` and `token create`: one process for operators, tenants and applications."""
 
+import json
 import os
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -126,6 +128,39 @@ def test_a_token_is_printed_once_and_kept_as_a_hash(vecfleet: Vecfleet, environm
     assert header["Authorization"].removeprefix("Bearer ") not in file.read_text()
     assert '"backend"' in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_tokens_are_listed_with_their_end_and_their_last_use_and_a_revoked_one_is_refused_at_once(
+    address: str, vecfleet: Vecfleet
+) -> None:
+    first, second = (token(vecfleet, "--creator", "ana", "--user", "backend", "--days", days) for days in ("30", "90"))
+    path = f"{address}/delphi/validate-name?name=coach"
+    assert httpx.get(path, headers=first).status_code == 200
+
+    listed = {one["token"]: one for one in json.loads(vecfleet("token", "list", "--json").out)["tokens"]}
+    used = next(one for one in listed.values() if one["last_used"])
+    ends = [datetime.fromisoformat(one["expires"]) - datetime.fromisoformat(one["made"]) for one in listed.values()]
+    assert sorted(end.days for end in ends) == [30, 90]
+    assert used["creators"] == ["ana"] and used["token"] in vecfleet("token", "list").out
+
+    answer = vecfleet("token", "revoke", used["token"])
+    assert answer.code == 0 and "opens nothing any more" in answer.out
+    assert httpx.get(path, headers=first).status_code == 401
+    assert httpx.get(path, headers=second).status_code == 200
+    again = vecfleet("token", "revoke", used["token"])
+    assert again.code == 2 and "vecfleet token list" in again.err
+
+
+def test_without_the_file_of_tokens_a_serving_process_lets_nobody_in(
+    address: str, vecfleet: Vecfleet, environment: dict[str, str]
+) -> None:
+    ana = token(vecfleet, "--creator", "ana")
+    path = f"{address}/delphi/validate-name?name=coach"
+    assert httpx.get(path, headers=ana).status_code == 200
+
+    (Path(environment["VECFLEET_HOME"]) / "tokens.json").unlink()
+
+    assert httpx.get(path, headers=ana).status_code == 401
 
 
 def test_a_users_token_without_a_creator_is_refused(vecfleet: Vecfleet) -> None:

@@ -283,7 +283,7 @@ def test_tokens_are_kept_as_hashes_for_their_owners_eyes(api: Api, tmp_path: Pat
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     # A token that another process adds is known at once, and one that was taken out is not
     other = TokenFile(file).create({"id": "u2"})
-    assert api.tokens.user(other) == {"id": "u2"}
+    assert (api.tokens.user(other) or {})["id"] == "u2"
     file.write_text("{}")
     assert api.tokens.user(token) is None
 

@@ -7,9 +7,10 @@ from job_table import JobTable
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger.database import Database
-from orchestrator.web.app import TOKENS, create
+from orchestrator.web.app import create
 from vecfleet.settings import Settings
-from vecfleet.tenancy.api import TokenFile
+from vecfleet.tenancy import tokens as tokens_file
+from vecfleet.tenancy.tokens import TokenFile
 
 HTML = {"Accept": "text/html"}
 Browser = Callable[[str], TestClient]
@@ -30,13 +31,16 @@ def table(database: Database) -> JobTable:
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=database_url, redis_url=redis_url, vecfleet_home=tmp_path, operator_token="of settings"
-    )  # type: ignore[arg-type]
+        database_url=database_url,
+        redis_url=redis_url,
+        vecfleet_home=tmp_path,
+        operator_token="the token of the settings",
+    )
 
 
 @pytest.fixture
 def tokens(settings: Settings) -> TokenFile:
-    return TokenFile(settings.vecfleet_home / TOKENS)
+    return TokenFile(settings.vecfleet_home / tokens_file.FILE)
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import audit
 from orchestrator.states import JobState
 from orchestrator.web.acting import against
-from orchestrator.web.app import TOKENS, create
+from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
 from tests.web.conftest import Browser
 from vecfleet.settings import Settings
-from vecfleet.tenancy.api import TokenFile
+from vecfleet.tenancy import tokens as tokens_file
+from vecfleet.tenancy.tokens import TokenFile
 
 PAGES = ("/", "/jobs/1", "/jobs/1/namespaces", "/jobs/1/namespaces/1", "/jobs/1/audit", "/jobs/1/cleanup")
 EVENTS = ("/events", "/jobs/1/events")
@@ -59,7 +60,7 @@ def test_a_token_signs_in_and_taking_it_away_signs_out(
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and token not in cookie
     assert stranger.get("/jobs/1").status_code == 200
     # When the token is taken out of the file
-    file = settings.vecfleet_home / TOKENS
+    file = settings.vecfleet_home / tokens_file.FILE
     file.write_text(json.dumps({}))
     # Then the session is over
     assert stranger.get("/jobs/1").status_code == 303
@@ -74,7 +75,7 @@ def test_a_token_of_the_api_signs_nobody_in(stranger: TestClient, tokens: TokenF
 
 
 def test_the_token_of_the_settings_signs_in_too(stranger: TestClient) -> None:
-    assert stranger.post("/login", data={"token": "of settings", "then": "/"}).status_code == 303
+    assert stranger.post("/login", data={"token": "the token of the settings", "then": "/"}).status_code == 303
     assert stranger.get("/").status_code == 200
 
 
@@ -85,7 +86,7 @@ def test_a_forged_cookie_is_none(stranger: TestClient) -> None:
 
 @pytest.mark.parametrize("then", ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example"])
 def test_signing_in_leads_nowhere_else(stranger: TestClient, then: str) -> None:
-    answer = stranger.post("/login", data={"token": "of settings", "then": then})
+    answer = stranger.post("/login", data={"token": "the token of the settings", "then": then})
     assert answer.headers["location"] == "/"
 
 
@@ -127,7 +128,9 @@ def test_a_form_that_is_not_ours_is_refused(signed_in: Browser, verified: JobTab
     assert verified.job.cut_over_percent == 0
 
 
-def test_what_is_done_is_done_in_the_persons_name_and_said_once(signed_in: Browser, verified: JobTable) -> None:
+def test_what_is_done_is_done_in_the_name_of_the_person_and_their_token_and_said_once(
+    signed_in: Browser, tokens: TokenFile, verified: JobTable
+) -> None:
     operator = signed_in("operator")
     answer = operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "100"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/1")
@@ -136,7 +139,8 @@ def test_what_is_done_is_done_in_the_persons_name_and_said_once(signed_in: Brows
     assert "2 of 2 routes lead" not in operator.get("/jobs/1").text
     with verified.begin() as connection:
         [act] = audit.of_job(connection, 1, 10)
-    assert (act.who, act.action) == ("ana", "cut over")
+    [token] = tokens.every()
+    assert (act.who, act.action) == (f"ana ({token.name})", "cut over")
 
 
 def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
@@ -243,7 +247,9 @@ def test_a_jobs_page_leads_to_flower_where_one_is_named(settings: Settings, veri
     named = settings.model_copy(update={"flower_url": "http://flower.example/"})
     for chosen, links in ((settings, 0), (named, 1)):
         parts = Fleet(chosen)
-        with TestClient(create(parts), headers={"Authorization": "Bearer of settings", "Accept": "text/html"}) as page:
+        with TestClient(
+            create(parts), headers={"Authorization": "Bearer the token of the settings", "Accept": "text/html"}
+        ) as page:
             assert page.get("/jobs/1").text.count("http://flower.example/tasks?name=vecfleet.") == links
         parts.database.dispose()
 

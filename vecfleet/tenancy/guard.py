@@ -49,15 +49,18 @@ def _check_user(guard: "TenantGuard", namespace: str) -> bool:
 class TenantGuard:
     """What one user may reach. `user`: `id`, `email`, `role`, and `creator_ids`, `creator_id` or `tenant_id`.
 
-    A `tenant_id` alone stands for the creator `tenant_{tenant_id}`. An admin passes everywhere, and is logged.
+    A `tenant_id` alone stands for the creator `tenant_{tenant_id}`. An admin passes everywhere, and is logged. `token`,
+    where there is one, names the token that was sent: two tokens of one user are two identities.
     """
 
     validate_namespace_access = _OfClassOrInstance(_check_creator, _check_user)
 
     def __init__(self, user: Mapping[str, Any], audit: Audit | None = None) -> None:
         self.user_id = str(user.get("id") or user.get("email") or "unknown")
-        self.creator_ids = _creators(user)
+        self.creator_ids = creators_of(user)
         self.is_admin = user.get("role") == ADMIN
+        token = user.get("token")
+        self.who: dict[str, Any] = {"user_id": self.user_id, **({"token": token} if token else {})}
         self._audit = audit
 
     def validate_creator_access(self, creator_id: str) -> bool:
@@ -98,10 +101,10 @@ class TenantGuard:
         if self.is_admin:
             log.info("Admin access granted", user=self.user_id, requested=requested)
             if self._audit is not None:
-                self._audit.log_admin_access(user_id=self.user_id, requested=requested)
+                self._audit.log_admin_access(**self.who, requested=requested)
             return True
         if self._audit is not None:
-            self._audit.log_isolation_violation(user_id=self.user_id, requested=requested)
+            self._audit.log_isolation_violation(**self.who, requested=requested)
         raise _denied(requested)
 
 
@@ -115,7 +118,8 @@ def _belongs(namespace: str, creator: str) -> bool:
     return isinstance(namespace, str) and isinstance(creator, str) and names.belongs_to(namespace, creator)
 
 
-def _creators(user: Mapping[str, Any]) -> frozenset[str]:
+def creators_of(user: Mapping[str, Any]) -> frozenset[str]:
+    """Return the creators that a user reaches, however the mapping names them."""
     several = user.get("creator_ids")
     if several is not None:
         listed = [several] if isinstance(several, str) else several

@@ -7,6 +7,7 @@ refusal looks like.
 from vecfleet.embedders import Embedder, OpenAIEmbedder
 from vecfleet.tenancy.api.rate import RateLimit
 from vecfleet.tenancy.api.router import delphi_router
-from vecfleet.tenancy.api.users import TokenFile, bearer
+from vecfleet.tenancy.api.users import bearer
+from vecfleet.tenancy.tokens import TokenFile
 
 __all__ = ["Embedder", "OpenAIEmbedder", "RateLimit", "TokenFile", "bearer", "delphi_router"]

@@ -29,10 +29,11 @@ from vecfleet.tenancy.api.models import (
 )
 from vecfleet.tenancy.api.problems import ProblemRoute, Refusal, documented
 from vecfleet.tenancy.api.rate import RateLimit
-from vecfleet.tenancy.api.users import TokenFile, User, bearer
+from vecfleet.tenancy.api.users import bearer
 from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
 from vecfleet.tenancy.guard import TenantGuard
+from vecfleet.tenancy.tokens import TokenFile, User
 
 
 class _Anything(PathConvertor):
@@ -68,11 +69,11 @@ def delphi_router(
 
     def asker(found: Annotated[User, Depends(identify)]) -> TenantGuard:
         guard = TenantGuard(found, log)
-        wait_s = limit.wait_s(guard.user_id)
+        wait_s = limit.wait_s(guard.who.get("token", guard.user_id))
         if wait_s:
             raise Refusal(
                 429,
-                "this user asks too often",
+                "this token asks too often",
                 next_step=f"ask again in {wait_s:.1f} s",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
@@ -93,7 +94,7 @@ def delphi_router(
         return {"vector": embed_one(embedder or openai_embedder(tenants().settings), asked.query), **shared}
 
     def answer(guard: TenantGuard, creator: str, twin: str | None, hits: list[Hit]) -> Answer:
-        log.log_vector_query(user_id=guard.user_id, creator_id=creator, twin_id=twin, results=len(hits))
+        log.log_vector_query(**guard.who, creator_id=creator, twin_id=twin, results=len(hits))
         return Answer(creator_id=creator, matches=[_found(hit) for hit in hits])
 
     router = APIRouter(
@@ -144,7 +145,7 @@ def delphi_router(
         with erasing.of(creator):
             erased = tenants().erase(creator, twin, who=guard.user_id)
         log.log_data_deletion(
-            user_id=guard.user_id,
+            **guard.who,
             creator_id=creator,
             twin_id=twin,
             namespaces=[one.name for one in erased.deleted],
