@@ -32,6 +32,7 @@ READS = [
     ("park", "list"),
     ("report",),
     ("audit-log", "verify"),
+    ("token", "list"),
     *(("pg", words) for words in ("search", "namespaces", "stats", "check", "collections", "collection-stats")),
 ]
 
@@ -43,6 +44,7 @@ def test_every_command_is_there() -> None:
         "index",
         "export",
         "import",
+        "revoke",
         "restore",
         "reverse",
         "stores",
