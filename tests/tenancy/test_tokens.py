@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,11 @@ def test_two_tokens_of_one_user_are_two_identities(file: Path) -> None:
 
     assert {(tokens.user(one) or {})["token"] for one in (first, second)} == {name_of(first), name_of(second)}
     assert first not in file.read_text() and name_of(first) in file.read_text()
+
+
+def test_what_two_processes_make_at_once_is_all_there(file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: TokenFile(file).create({"id": f"u{n}"}), range(40)))
+
+    tokens = TokenFile(file)
+    assert all(tokens.user(token) is not None for token in made)

@@ -152,25 +152,45 @@ class TokenFile:
     @contextmanager
     def _changing(self, *, wait: bool = True) -> Iterator[dict[str, dict[str, Any]]]:
         """Change the entries, one process at a time; the file is replaced whole, or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self._path.parent, os.O_RDONLY)
+        locked = self._locked(wait=wait)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             entries = self._read()
             yield entries
             body = orjson.dumps(entries, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-            temporary = self._path.with_suffix(".new")
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(body)
-            temporary.replace(self._path)
+            _written(self._path.with_suffix(".new"), body).replace(self._path)
         finally:
-            os.close(folder)
+            os.close(locked)
+
+    def _locked(self, *, wait: bool) -> int:
+        """Lock the file as it is now, whoever replaced it while this waited. A new one holds no tokens."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            if not self._path.exists():
+                made = _written(self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}"), b"{}")
+                with suppress(FileExistsError):  # another process was first: the whole of its file is there
+                    os.link(made, self._path)
+                made.unlink()
+            locked = os.open(self._path, os.O_RDONLY)
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if os.fstat(locked).st_ino == self._path.stat().st_ino:
+                    return locked
+            except OSError:
+                os.close(locked)
+                raise
+            os.close(locked)
 
     def _note_use(self, key: str, now: datetime) -> None:
         # Whether it is written down decides nothing: a folder that is read-only, or busy, keeps nobody out.
         with suppress(OSError, BadInput), self._changing(wait=False) as entries:
             if key in entries:
                 entries[key]["last_used"] = _text(now)
+
+
+def _written(path: Path, body: bytes) -> Path:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(body)
+    return path
 
 
 def digest(token: str) -> str:
