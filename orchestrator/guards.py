@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from shlex import quote
 
 from migrations.plan import LEVELS, Level, Policies
 from orchestrator.ledger.steps import TakenBack
@@ -23,12 +24,62 @@ def removal_cap(records: int) -> int:
     return max(_FEW, int(records * _FEW_SHARE))
 
 
+def may_go(records: int, said: int | None) -> int:
+    """How many of so many records may be gone: what a person `said` of the job, or a few."""
+    return removal_cap(records) if said is None else said
+
+
 def missing_cap(records: int) -> int:
     """How many of a source's records may be missing where readers have moved to: never most of them.
 
     A few are what an application deletes; of a source of a few, they would be all there is.
     """
     return min(removal_cap(records), records // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingAt:
+    """How many of the records that a job wrote to a target are missing there, as far as it was compared.
+
+    `said`: what a person allowed of this target alone. `holds_nothing`: it is empty, or gone.
+    """
+
+    namespace: str
+    missing: int
+    written: int
+    said: int | None
+    holds_nothing: bool
+
+
+def against_missing(job: Job, move: Move, missing: int, targets: Sequence[MissingAt]) -> str | None:
+    """Why records that are missing where readers have moved to keep their source from being deleted. None: they do not.
+
+    `missing` of the move, at targets of which a person said nothing. What was said of the job is no answer for a target
+    that lost most of what was written to it: it may have been said of another one.
+    """
+    for target in targets:
+        allowed = target.said
+        if allowed is None:
+            allowed = (
+                0 if target.holds_nothing else min(may_go(target.written, job.missing_allowed), target.written // 2)
+            )
+        if target.missing > allowed:
+            lost = (
+                f"{target.missing} of the {target.written} records written to {target.namespace} are not there any more"
+            )
+            if target.holds_nothing:
+                lost = f"{target.namespace} is empty or gone, and {target.written} records were written to it"
+            count = target.written if target.holds_nothing else target.missing
+            return (
+                f"{lost}: their source may be the last place that has them. If the application deleted them there: "
+                f"`vecfleet set {job.id} missing {count} --target {quote(target.namespace)}`, then retry"
+            )
+    if missing > (missing_cap(move.written) if job.missing_allowed is None else job.missing_allowed):
+        return (
+            f"{missing} records of {move.source} are not at their targets any more; if the application deleted "
+            f"them there: `vecfleet set {job.id} missing N`, then retry"
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class Target:
     verdict: Mapping[str, Any] | None
     verdict_at: datetime | None
     last_write_at: datetime | None
+    missing_allowed: int | None
 
     @property
     def tells_the_truth(self) -> bool:

@@ -260,14 +260,17 @@ def claim_again(connection: sa.Connection, job: Job) -> None:
     jobs.claim(connection, job.id, job.target.host, targets, "target")
 
 
-def set_lever(database: Database, job_id: int, who: str, lever: str, value: float) -> None:
+def set_lever(database: Database, job_id: int, who: str, lever: str, value: float, target: str | None = None) -> None:
     """Change how hard a running job works, what it may spend, and what it may find gone.
 
     `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
     the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
     from where readers have moved to or from the source: since it was planned, since it was listed, between two passes;
+    with a `target`, so many of its own records from there, be they all;
     `doubt` 0: what the job table says of this job is right, though commits of it were lost.
     """
+    if target is not None and lever != "missing":
+        raise BadInput(f"{lever} is the job's, and no target's", next_step=f"`vecfleet set {job_id} {lever} {value:g}`")
     values: dict[str, Any]
     match lever:
         case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
@@ -311,5 +314,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
-        jobs.change(connection, job_id, **values)
-        audit.note(connection, who, "set", job_id, lever=lever, value=value)
+        if target is None:
+            jobs.change(connection, job_id, **values)
+        else:
+            moves.allow_missing(connection, job_id, target, int(value))
+        audit.note(connection, who, "set", job_id, lever=lever, value=value, **({"target": target} if target else {}))

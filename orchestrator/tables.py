@@ -179,6 +179,7 @@ target = Table(
     Column("lsn", BigInteger),  # of our last write to it, where the service tells: queries may lag behind it
     Column("verdict", _JSON_OR_NULL),
     _when("verdict_at"),
+    Column("missing_allowed", Integer),  # so many of its records may be missing, a person says of it alone
     _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
     _one_of("authority", ("source", "target")),
     UniqueConstraint("job_id", "namespace"),

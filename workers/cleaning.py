@@ -7,7 +7,7 @@ costs reading both sides again; if that takes as long, the records are deleted b
 """
 
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,9 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import manifests
-from orchestrator.guards import missing_cap
+from orchestrator.guards import MissingAt, against_missing
 from orchestrator.ledger import checks, removals
-from orchestrator.states import BatchKind
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
@@ -262,11 +261,12 @@ class _Proof:
     """The ids of a batch that may be deleted from the source, and what became of them at targets that readers use."""
 
     ids: set[str]
-    missing: int = 0
+    missing: Counter[int] = field(default_factory=Counter)  # by target
     changed: int = 0
 
-    def found(self) -> dict[str, int]:
-        return {"proven": len(self.ids), "missing": self.missing, "changed": self.changed}
+    def found(self) -> dict[str, Any]:
+        missing_at = {str(target_id): count for target_id, count in self.missing.items()}
+        return {"proven": len(self.ids), "missing_at": missing_at, "changed": self.changed}
 
 
 def _prove(work: Work) -> _Proof:
@@ -295,9 +295,7 @@ def _prove(work: Work) -> _Proof:
             f"{len(compared.different)} records of {work.move.source} are not equal at their target"
             + (", and not what was copied either" if compared.changed else "")
         )
-    if compared.missing:
-        _require_few_missing(work, compared.missing)
-    return _Proof(set(placed), compared.missing, compared.changed)
+    return _Proof(set(placed), _few_missing(work, compared.missing), compared.changed)
 
 
 def _require_at_targets(work: Work, gone: set[str]) -> None:
@@ -323,15 +321,18 @@ def _require_at_targets(work: Work, gone: set[str]) -> None:
 
 @dataclass
 class _Compared:
-    """Of a batch's records: which prove nothing, and how many are missing or changed where readers have moved."""
+    """Of a batch's records: which prove nothing, and how many, where readers have moved, are missing at each target or
+    changed.
+    """
 
     different: list[str] = field(default_factory=list)
-    missing: int = 0
+    missing: Counter[int] = field(default_factory=Counter)
     changed: int = 0
 
 
 def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
-    as_copied = {target.namespace: work.recorded(target.id) for target in work.copy_targets if target.tells_the_truth}
+    truths = {target.namespace: target.id for target in work.copy_targets if target.tells_the_truth}
+    as_copied = {namespace: work.recorded(target_id) for namespace, target_id in truths.items()}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():
         groups[one.target].append(one)
@@ -345,23 +346,39 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
             if as_copied.get(namespace, {}).get(one.source_id) != manifests.short(one.digest):
                 compared.different.append(one.source_id)
             if namespace in as_copied:
-                compared.missing += there is None
+                if there is None:
+                    compared.missing[truths[namespace]] += 1
                 compared.changed += there is not None
     return compared
 
 
-def _require_few_missing(work: Work, missing: int) -> None:
-    """An application deletes a few records; where many are missing, the source may be their last place.
+def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
+    """How many records of this batch are missing at each target. Raises NotProven where they are not few.
 
-    Counted over the whole source, whatever its other batches are about to do.
+    An application deletes a few records; where many are missing, the source may be their last place.
+
+    Counted over each target, whichever sources go there, and over the source, whatever other batches are about to do.
+    What an attempt before counted and then deleted counts on: this one does not see it any more.
     """
-    allowed = work.job.missing_allowed
-    if allowed is None:
-        allowed = missing_cap(work.move.written)
+    noted = (work.lease.found or {}).get("missing_at", {})
+    if work.lease.intended:
+        missing |= Counter({int(target_id): count for target_id, count in noted.items()})
+    if not missing and not noted:
+        return missing
+    names = {target.id: target.namespace for target in work.copy_targets if target.id in missing}
+    empty = {target_id for target_id, namespace in names.items() if _holds_nothing(work, namespace)}
     with work.database.begin() as connection:
-        total = removals.add_up(connection, work.lease, (BatchKind.RECHECK, BatchKind.REMOVE), "missing", missing)
-        if total > allowed:
-            raise NotProven(
-                f"{total} records of {work.move.source} are not at their target any more; if the application deleted "
-                f"them there: `vecfleet set {work.job.id} missing N`, then retry"
-            )
+        total, rows = removals.add_up_missing(connection, work.lease, missing)
+        targets = [
+            MissingAt(names[one.id], one.missing, one.written, one.said, one.id in empty) for one in rows.values()
+        ]
+        why = against_missing(work.job, work.move, total, targets)
+        if why:
+            raise NotProven(why)
+    return missing
+
+
+def _holds_nothing(work: Work, namespace: str) -> bool:
+    if work.target.index.info.kind is Kind.POD:
+        return not work.target.count(namespace)
+    return next(work.target.ids(namespace), None) is None

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from orchestrator import manifests
-from orchestrator.guards import removal_cap
+from orchestrator.guards import may_go
 from orchestrator.ledger import batches, differences, erasures, moves, removals
 from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
 from orchestrator.states import BatchKind
@@ -327,7 +327,7 @@ def _require_any(work: Work, otherwise: str) -> None:
 def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> None:
     """Counted over the whole source: batches at work side by side see what each other found."""
     job = work.job
-    allowed = removal_cap(of) if job.missing_allowed is None else job.missing_allowed
+    allowed = may_go(of, job.missing_allowed)
     with work.database.begin() as connection:
         total = removals.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
         if total > allowed:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from migrations.idsources import read_ids
 from orchestrator import manifests
-from orchestrator.guards import removal_cap
+from orchestrator.guards import may_go
 from orchestrator.ledger import copies
 from orchestrator.model import LISTED_LATE
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
@@ -81,7 +81,7 @@ def list_namespace(work: Work) -> Rest | None:
 def _require_most(work: Work, lacking: int) -> None:
     """A plan is an estimate, and a source may shrink until it is copied; where it is much less, a person decides."""
     move, job = work.move, work.job
-    allowed = removal_cap(move.planned) if job.missing_allowed is None else job.missing_allowed
+    allowed = may_go(move.planned, job.missing_allowed)
     if lacking > allowed:
         with work.database.begin() as connection:
             wait_for_erasures(connection, move.source)

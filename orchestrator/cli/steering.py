@@ -264,18 +264,22 @@ def set_lever(
     job: JobId,
     lever: Annotated[Lever, typer.Argument(help="What to change.")],
     value: Annotated[float, typer.Argument(metavar="N", parser=lever_value)],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE", help="With `missing`: so many of this target alone, be they all it held."),
+    ] = None,
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""
     with fleet() as parts:
-        if lever is Lever.WORKERS:
+        if lever is Lever.WORKERS and target is None:
             with parts.database.begin() as connection:
                 jobs.get(connection, job)
             if value != int(value):
                 raise BadInput(f"{value:g} worker processes are not possible", next_step="give a whole number")
             scale(parts.settings.vecfleet_home, int(value))
         else:
-            services.set_lever(parts.database, job, who(), lever, value)
-        say(f"job {job}: {lever} is now {value:g}")
+            services.set_lever(parts.database, job, who(), lever, value, target)
+        say(f"job {job}: {lever}{f' at {target}' if target else ''} is now {value:g}")
         _show_next(parts, job)
 
 

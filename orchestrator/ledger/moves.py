@@ -12,6 +12,7 @@ from orchestrator.ledger import batches, jobs
 from orchestrator.model import Job, Lease, Move, Target
 from orchestrator.states import MOVE_EDGES, BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
+from vecfleet.errors import BadInput
 
 _NOW = sa.func.clock_timestamp()
 _M = t.move.c
@@ -171,6 +172,15 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
         ).one()
         connection.execute(insert(t.move_target).values(move_id=move.id, target_id=row.id).on_conflict_do_nothing())
     return _target(row)
+
+
+def allow_missing(connection: sa.Connection, job_id: int, namespace: str, count: int) -> None:
+    """So many of what was written to this target may be missing there. Raises BadInput where the job wrote nothing."""
+    its = sa.and_(t.target.c.job_id == job_id, t.target.c.namespace == namespace)
+    if not connection.execute(sa.update(t.target).where(its).values(missing_allowed=count)).rowcount:
+        raise BadInput(
+            f"{namespace!r} is no target of job {job_id}", next_step=f"`vecfleet status {job_id} --namespaces 50`"
+        )
 
 
 def tied_targets(connection: sa.Connection, move_id: int, namespaces: Sequence[str]) -> dict[str, Target]:

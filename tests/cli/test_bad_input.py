@@ -172,6 +172,8 @@ def test_levers_out_of_range(vecfleet: Vecfleet, refused: Refused, plan: str) ->
     refused("set", "1", "pace", "1.5", says="a pace of 1.5 is not possible", code=2)
     refused("set", "1", "window", "0", says="a window of 0 is not possible", code=2)
     refused("set", "1", "budget", "0", says="(?s)budget of 0 is not possible.*vecfleet set 1 budget 3", code=2)
+    refused("set", "1", "window", "3", "--target", "t", says="window is the job's, and no target's", code=2)
+    refused("set", "1", "missing", "3", "--target", "t", says="'t' is no target of job 1", code=2)
     refused("set", "1", "workers", "3", says="no stack of `vecfleet up` runs here", code=3)
     refused("cutover", "1", "--percent", "120", says="120 % is not a share", code=2)
 

@@ -1,11 +1,14 @@
 """Nothing is deleted before its time, and never what is not as it was when it was proven."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
 
+from migrations.creators import Grouping
+from migrations.ownership import look_up
 from orchestrator import services
 from orchestrator import tables as t
 from orchestrator.ledger import moves
@@ -134,3 +137,39 @@ def refused(world: World, job_id: int, why: str) -> Iterator[None]:
     assert any(why in objection for objection in refusal.value.objections), refusal.value.objections
     assert not world.emulator.writes(since=since)
     assert world.job(job_id) == job
+
+
+def test_what_a_target_lost_after_the_cut_over_keeps_its_source_however_small_it_is(open_world: OpenWorld) -> None:
+    world = open_world()
+    # Given a shared namespace that was split: bob's hundred records, ana's nine
+    world.emulator.create_index(SMALL)
+    counts = {"bob": 100, "ana": 9}
+    rows = [row(f"{who}-{n}", twin_id=f"of-{who}") for who, count in counts.items() for n in range(count)]
+    world.emulator.write(SMALL, "__default__", rows)
+    owners = {"twins": [{"id": f"of-{who}", "creator_id": who} for who in counts]}
+    (world.folder / "ownership.yaml").write_text(json.dumps(owners))
+    snapshot = look_up("file", world.fleet.settings, file="ownership.yaml")
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL, grouping=Grouping(snapshot=snapshot, default="split")))
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    # When somebody deletes ana's new namespace before the clean-up, and said of the job that a few may be missing
+    ana = "creator_ana_twin_of-ana"
+    world.fleet.store.open(world.fleet.store.describe(SMALL)).delete_namespace(ana)
+    services.set_lever(world.fleet.database, job_id, WHO, "missing", 9)
+    clean_up(world, job_id)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.CLEANED)
+    # Then the last copies of her records are not deleted
+    assert {f"ana-{n}" for n in range(9)} <= world.emulator.records(SMALL, "__default__").keys()
+    said = (
+        f"{ana} is empty or gone, and 9 records were written to it: their source may be the last place that has them. "
+    )
+    typed = f"vecfleet set {job_id} missing 9 --target {ana}"
+    assert world.move(job_id, "__default__").reason == (
+        f"{said}If the application deleted them there: `{typed}`, then retry"
+    )
+    # Until a person says that this is meant
+    services.set_lever(world.fleet.database, job_id, WHO, "missing", 9, ana)
+    services.retry(world.fleet.database, job_id, WHO, "failed")
+    world.reaches(job_id, JobState.CLEANED)
+    assert not world.emulator.records(SMALL, "__default__")

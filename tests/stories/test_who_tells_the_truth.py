@@ -82,8 +82,9 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
     assert len(world.emulator.records(SMALL, "alma")) == 40
     assert world.move(job_id, "alma").state is MoveState.PARKED
     assert world.move(job_id, "alma").reason == (
-        "11 records of alma are not at their target any more; if the application deleted them there: "
-        f"`vecfleet set {job_id} missing N`, then retry"
+        f"11 of the 40 records written to {target_of('alma')} are not there any more: their source may be the last "
+        f"place that has them. If the application deleted them there: `vecfleet set {job_id} missing 11 --target "
+        f"{target_of('alma')}`, then retry"
     )
     # Until a person says that the application deleted them
     services.set_lever(world.fleet.database, job_id, WHO, "missing", 11)

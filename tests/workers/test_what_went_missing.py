@@ -9,7 +9,6 @@ from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator import services
-from orchestrator.guards import missing_cap, removal_cap
 from orchestrator.states import BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
@@ -17,6 +16,7 @@ from vecfleet.stores.base import Fetched, Kind, Written
 from vecfleet.stores.memory import MemoryIndex
 from workers import lane
 
+SHARED = "creator_ana"
 Open = Callable[..., One]
 
 
@@ -25,14 +25,6 @@ def open_job(database_url: str, redis_url: str) -> Iterator[Open]:
     """`open_job(namespaces, *moves, **policies)`."""
     with ExitStack() as ending:
         yield lambda *given, **policies: ending.enter_context(open_one(database_url, redis_url, *given, **policies))
-
-
-@pytest.mark.parametrize(
-    ("records", "may_be_removed", "may_be_missing"),
-    [(1, 10, 0), (2, 10, 1), (7, 10, 3), (20, 10, 10), (1_000, 10, 10), (5_000, 50, 50)],
-)
-def test_how_many_may_go_without_a_word(records: int, may_be_removed: int, may_be_missing: int) -> None:
-    assert (removal_cap(records), missing_cap(records)) == (may_be_removed, may_be_missing)
 
 
 @pytest.mark.parametrize("by_ids", [False, True])
@@ -53,13 +45,53 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == 7
     assert one.table.move.state is MoveState.PARKED
-    assert one.table.move.reason is not None and f"`vecfleet set {job_id} missing N`" in one.table.move.reason
+    assert one.table.move.reason is not None
+    assert f"`vecfleet set {job_id} missing 4 --target {TARGET}`" in one.table.move.reason
 
-    # Until a person says that it is meant
+    # Nor when a person says that so many of any source may be missing: it is most of this target
     services.set_lever(database, job_id, "ana", "missing", 4)
+    services.retry(database, job_id, "ana", "failed")
+    one.until(JobState.NEEDS_ATTENTION)
+    assert len(one.ids("s")) == 7
+
+    # Until a person says of this target that it is meant
+    services.set_lever(database, job_id, "ana", "missing", 4, TARGET)
     services.retry(database, job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.ids("s") == []
+
+
+@pytest.mark.parametrize(("kept", "answer"), [(0, 20), (1, 19)])
+def test_what_a_target_lacks_is_counted_over_all_sources_that_go_there(open_job: Open, kept: int, answer: int) -> None:
+    # Given two sources of ten records each, in one target that lost so many of them
+    first, second = twenty_three()[:10], twenty_three()[10:20]
+    one = open_job(
+        {"s1": first, "s2": second},
+        planned("s1", SHARED, 10),
+        planned("s2", SHARED, 10),
+        cut_over="operator",
+        soak_seconds=0,
+        collisions="skip",
+    )
+    database, job_id = one.table.database, one.table.job_id
+    one.until(JobState.VERIFIED)
+    services.cut_over(database, job_id, "ana", 100)
+    one.index.delete(SHARED, [record.id for record in [*first, *second]][kept:])
+
+    # When a person said that ten of each source may be missing, then not all that this target held
+    services.set_lever(database, job_id, "ana", "missing", 10)
+    services.clean_up(database, job_id, "ana", by_ids=False)
+    one.until(JobState.NEEDS_ATTENTION)
+    why = [move.reason for move in one.table.moves.values() if move.state is MoveState.PARKED]
+    assert any(f"`vecfleet set {job_id} missing {answer} --target {SHARED}`" in str(reason) for reason in why), why
+    kept_back = [name for name in ("s1", "s2") if one.ids(name)]
+    assert kept_back
+
+    # Until it is said of the target
+    services.set_lever(database, job_id, "ana", "missing", 20, SHARED)
+    services.retry(database, job_id, "ana", "failed")
+    one.until(JobState.CLEANED)
+    assert one.ids("s1") == one.ids("s2") == []
 
 
 @pytest.mark.parametrize("writers", ["freeze", "delta"])
