@@ -43,6 +43,7 @@ from orchestrator.ledger import (
     removals,
     routes,
 )
+from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.continuity import Look
 from orchestrator.ledger.database import Database
 from orchestrator.model import Job, Wakeup
@@ -89,7 +90,12 @@ class Dispatcher:
     """`run` until `stop`; `tick` does one round and is what tests call."""
 
     def __init__(
-        self, database: Database, celery: Celery, counted: Counters, remembered: Remembered | None = None
+        self,
+        database: Database,
+        celery: Celery,
+        counted: Counters,
+        remembered: Remembered | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.database = database
         self.remembered = remembered or Remembered()
@@ -102,6 +108,8 @@ class Dispatcher:
         self._rests: dict[int, tuple[JobState, float]] = {}  # until when, while it stays in this state
         self._busy: set[int] = set()  # the jobs that have work for a while
         self._budget_seen: dict[int, float] = {}
+        self._seals = seals or Seals()
+        self._not_sealed: str | None = None  # why, as it was logged last
 
     def run(self) -> None:
         """Tick until stopped. An unreachable job table is waited out, never given up on."""
@@ -136,8 +144,10 @@ class Dispatcher:
                 return 0
             look, sequence = self._look_for_losses(connection)
             live = jobs.live(connection)
-            audit.seal(connection)
+            acts_wait = audit.waits(connection)
         self.remembered.note(look.lineage, sequence)
+        if acts_wait:
+            self._seal()
         if not live:
             return 0
         if time.monotonic() >= self._reaped + _REAP_EVERY_S:
@@ -168,6 +178,19 @@ class Dispatcher:
         elif look.server.is_other_timeline_than(look.server_before):
             audit.note(connection, "fleet", "fail-over", None, timeline=look.server.timeline)
         return look, continuity.approve(connection, highest)
+
+    def _seal(self) -> None:
+        """Chain what people did since. Its head goes to the log, where who writes to the job table cannot reach it."""
+        try:
+            with self.database.begin() as connection:
+                rows, head = audit.seal(connection, self._seals), audit.head(connection)
+        except Refused as error:
+            if error.message != self._not_sealed:
+                log.error("the audit trail is not added to", why=error.message)
+            self._not_sealed = error.message
+            return
+        self._not_sealed = None
+        log.info("the audit trail grew", rows=rows, head=head)
 
     def _tended(self, job_id: int) -> list[Wakeup]:
         """One job that cannot be decided must not stop the others; it says so and is tried at the next tick."""

@@ -13,7 +13,7 @@ import orjson
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from migrations.plan import read_plan
-from orchestrator.ledger import belonging, erasures, forgetting
+from orchestrator.ledger import audit, belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
 from orchestrator.traces import Traces, Words
 from vecfleet.errors import BadPlan, Busy
@@ -81,8 +81,9 @@ class JobTableBooks:
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = blot_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
-        complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files}
         with self._database.begin() as connection:
+            head = audit.head(connection)
+            complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files, "audit_head": head}
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
         write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
         return complete
@@ -180,6 +181,7 @@ _TITLES = {
     "confirmed_by": "confirmed by",
     "erasure": "number of the erasure",
     "our_files": "files of ours blacked out",
+    "audit_head": "head of the audit trail before this",
 }
 _TITLES_OF_TABLES = {
     "records": "ids of records that left",

@@ -379,6 +379,16 @@ audit = Table(
     Index("ix_audit_unsealed", "id", postgresql_where=text("hash IS NULL")),
 )
 
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")),  # the one row
+    Column("rows", BigInteger, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("seal", Text, nullable=False),  # of both: without the key nobody shortens the chain
+    CheckConstraint("id = 1", name="one"),
+)
+
 erasure = Table(
     "erasure",
     metadata,

@@ -27,7 +27,7 @@ class Traces:
 
     def __init__(self, tenant: Tenant, places: Iterable[tuple[str, str]], number: int) -> None:
         self.tenant = tenant
-        self._number = number
+        self.number = number
         self._places = {place for place in places if place[1] not in (names.DEFAULT, names.PUBLIC)}
         called = sorted({name for _, name in self._places})
         self._names = {name: f"{self.pseudonym}-{seq}" for seq, name in enumerate(called, start=1)}
@@ -35,7 +35,7 @@ class Traces:
 
     @property
     def pseudonym(self) -> str:
-        return f"erased-{self._number}"
+        return f"erased-{self.number}"
 
     def name(self, index: str, namespace: str) -> str:
         """What a namespace is called from now on: another name where it was the tenant's, each its own."""

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
 
+    audit_key: SecretStr | None = None
+
     pinecone_api_key: SecretStr | None = None
     pinecone_controller_host: str | None = None
     pinecone_index_name: str | None = None

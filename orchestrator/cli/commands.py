@@ -68,6 +68,7 @@ SECTIONS = {
         "decommission": "whole_indexes:decommission",
         "purge": "purging:purge",
         "audit-log verify": "audit_log:verify",
+        "audit-log lock": "audit_log:lock",
     },
     "Namespaces in Postgres": {
         "pg setup": "pg:setup",

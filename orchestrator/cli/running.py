@@ -37,6 +37,7 @@ def dispatcher() -> None:
     from orchestrator.continuity import Remembered
     from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
+    from orchestrator.ledger.audit import Seals
 
     with fleet() as parts:
         if parts.settings.redis_url is None:
@@ -44,7 +45,9 @@ def dispatcher() -> None:
         logs.configure(parts.settings)
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
-        found = Dispatcher(parts.database, parts.celery, Counters(redis_url), remembered)
+        found = Dispatcher(
+            parts.database, parts.celery, Counters(redis_url), remembered, Seals.of(parts.settings.audit_key)
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")

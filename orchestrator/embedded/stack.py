@@ -28,9 +28,11 @@ from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.server import Server
-from orchestrator.ledger import orphans
+from orchestrator.ledger import audit, orphans
+from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused, Unreachable
+from vecfleet.private import write_private
 from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
@@ -53,6 +55,9 @@ PAST_THE_LAG_S = 1.0
 
 ROUTES_STALE_S, ROUTES_CACHE_S = 1.0, 0.5
 """Beside the stack's own emulator: all who use its routes are on this machine, and ask again within a second."""
+
+AUDIT_KEY = "audit.key"
+"""The file of the key with which our own job table's audit trail is sealed: beside the database, never in it."""
 
 PORT_TRIES = 5
 """For the emulator, whose usual port every stack of this machine would like to have."""
@@ -201,6 +206,10 @@ class Stack:
     def _start_fleet(self) -> None:
         if self.dispatcher or self.workers or self.web:
             schema.upgrade(self.environment["DATABASE_URL"])
+            if self.settings.database_url is None:
+                self.environment["AUDIT_KEY"] = self._audit_key()
+            elif self.settings.audit_key:
+                self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
         if self.dispatcher:
             self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
         for number in range(1, self.workers + 1):
@@ -223,6 +232,25 @@ class Stack:
             self._begin(programs.web(self.state_dir, self.environment, port), self._fleet)
         if self.flower:
             self._begin(programs.flower(self.state_dir, self.environment, flower_port), self._fleet)
+
+    def _audit_key(self) -> str:
+        """The key of our own job table's audit trail, made once; what was sealed before without a key, it locks.
+
+        Died in the middle: the same key is taken into use at the next start.
+        """
+        place = self.state_dir / AUDIT_KEY
+        unfinished = place.with_suffix(".unfinished")
+        if not place.exists():
+            if not unfinished.exists():
+                write_private(unfinished, secrets.token_hex(32))
+            database = Database(self.environment["DATABASE_URL"], pool_size=1)
+            try:
+                with database.begin() as connection:
+                    audit.lock(connection, Seals(unfinished.read_text()), "vecfleet up")
+            finally:
+                database.dispose()
+            unfinished.rename(place)
+        return place.read_text()
 
     def _worker(self, number: int) -> programs.Program:
         return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)
@@ -350,6 +378,7 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         return
     for server in (Postgres, Redis):
         server(state_dir).erase()
+    (state_dir / AUDIT_KEY).unlink(missing_ok=True)
     for folder in ("logs", "ports", "emulator", "web"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)
 

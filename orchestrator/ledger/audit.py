@@ -1,22 +1,68 @@
 """What people did and what was destroyed, chained so that a changed or missing row shows.
 
-A row's hash covers the digest of its payload, not the payload: erasing a person's payload leaves the chain valid. One
-sealer (the dispatcher) chains rows after their commit, in id order among those committed.
+A row's seal covers the digest of its payload, not the payload: erasing a person's payload leaves the chain valid. One
+sealer (the dispatcher) chains rows after their commit, in id order among those committed. With a key (AUDIT_KEY), which
+is never in the database, nobody else can make a chain that holds; without one, whoever writes to the job table can.
 """
 
 import hashlib
+import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from orchestrator import tables as t
+from vecfleet.errors import Refused
 
-_A = t.audit.c
+_A, _H = t.audit.c, t.audit_head.c
 # Any number, the same everywhere: the lock under which rows are sealed one sealer at a time.
 _SEAL_LOCK = 7_305_001
+EMPTIED = "emptied"
+"""The act that says which payloads an erasure emptied."""
+_BEFORE_THAT = "vecfleet migrate"  # who says it of payloads that were emptied before erasures did
+
+
+class Seals:
+    """The keys of the chain: the first one seals, each of them verifies. Without any a seal is a mere digest."""
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = {hashlib.sha256(f"vecfleet audit\0{key}".encode()).hexdigest()[:8]: key for key in keys}
+
+    @classmethod
+    def of(cls, keys: SecretStr | None) -> "Seals":
+        """Those of AUDIT_KEY: one key, or the newest and those before it, with commas between."""
+        told = keys.get_secret_value() if keys is not None else ""
+        return cls(*(key for part in told.split(",") if (key := part.strip())))
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def make(self, text: str) -> str:
+        if not self._keys:
+            return hashlib.sha256(text.encode()).hexdigest()
+        name, key = next(iter(self._keys.items()))
+        return f"k{name}-{hmac.digest(key.encode(), text.encode(), 'sha256').hex()}"
+
+    def objection(self, seal: str, text: str) -> str | None:
+        """Why this is not the seal of this text; None where it is."""
+        name, _, _ = seal.removeprefix("k").partition("-")
+        if not with_key(seal):
+            made = Seals().make(text)
+        elif name in self._keys:
+            made = Seals(self._keys[name]).make(text)
+        else:
+            return f"is sealed with a key ({name}) that AUDIT_KEY does not hold here"
+        return None if hmac.compare_digest(made, seal) else "is not the one that was recorded"
+
+
+def with_key(seal: str) -> bool:
+    """Whether a seal was made with a key. Those of before there were keys are bare digests."""
+    return seal.startswith("k")
 
 
 def note(connection: sa.Connection, who: str, action: str, job_id: int | None, **payload: Any) -> None:
@@ -26,6 +72,12 @@ def note(connection: sa.Connection, who: str, action: str, job_id: int | None, *
             who=who, action=action, job_id=job_id, payload=payload, payload_digest=_payload_digest(payload)
         )
     )
+
+
+def empty_payloads(connection: sa.Connection, row_ids: list[int], who: str, erasure: int) -> None:
+    """Take the payloads of these rows away, and put on record that this erasure did."""
+    connection.execute(sa.update(t.audit).where(_A.id.in_(row_ids)).values(payload=sa.null()))
+    note(connection, who, EMPTIED, None, erasure=erasure, rows=row_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +106,60 @@ def _payload_digest(payload: Any) -> str:
     return hashlib.sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def seal(connection: sa.Connection) -> int:
-    """Chain the rows that are not chained yet. Safe to repeat and to race. Returns how many were sealed."""
+def waits(connection: sa.Connection) -> bool:
+    """Whether an act is not sealed yet."""
+    return bool(connection.execute(sa.select(sa.select(_A.id).where(_A.hash.is_(None)).exists())).scalar_one())
+
+
+def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> int:
+    """Chain the rows that are not chained yet. Safe to repeat and to race. Returns how many were sealed.
+
+    Raises Refused where the chain does not end as was recorded, for a seal on top would make it look whole; and where
+    it has no key yet, unless it is `locking`.
+    """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SEAL_LOCK)))
     rows = connection.execute(sa.select(t.audit).where(_A.hash.is_(None)).order_by(_A.id)).all()
     if not rows:
         return 0
-    previous = head(connection)
+    kept = connection.execute(sa.select(t.audit_head)).one_or_none()
+    counted = connection.execute(
+        sa.select(sa.func.count(), sa.func.count().filter(_A.hash == (kept.head if kept else ""))).where(
+            _A.hash.is_not(None)
+        )
+    ).one()
+    broken = _objection_to_end(seals, kept, counted[0], kept.head if kept and counted[1] == 1 else "")
+    if broken is None and kept is not None and seals and not with_key(kept.head) and not locking:
+        broken = "it was sealed without a key so far, and AUDIT_KEY names one: `vecfleet audit-log lock`"
+    if broken is not None:
+        raise Refused(f"the audit trail is not added to: {broken}", next_step="`vecfleet audit-log verify`")
+    previous, count = (kept.head, kept.rows) if kept is not None else ("", 0)
     for row in rows:
-        sealed = _hash(previous, row)
-        connection.execute(sa.update(t.audit).where(_A.id == row.id).values(previous_hash=previous, hash=sealed))
-        previous = sealed
+        made = seals.make(_text(previous, row))
+        connection.execute(sa.update(t.audit).where(_A.id == row.id).values(previous_hash=previous, hash=made))
+        previous = made
+    _keep(connection, seals, count + len(rows), previous)
     return len(rows)
 
 
+def lock(connection: sa.Connection, seals: Seals, who: str) -> int:
+    """Seal with a key from here on what was sealed without one, and put that on record. Gives how many rows it covers.
+
+    Safe to repeat: a chain that has a key, or no row yet, is left alone.
+    """
+    if with_key(head(connection)):
+        return 0
+    chain = walk(connection, Seals())
+    if chain.broken is not None:
+        raise Refused(f"the audit trail is broken after {chain.sealed} rows: {chain.broken}", next_step="look into it")
+    if not chain.sealed:
+        return 0
+    note(connection, who, "lock the audit", None, rows=chain.sealed)
+    return seal(connection, seals, locking=True) + chain.sealed
+
+
 def head(connection: sa.Connection) -> str:
-    """The hash that every sealed row contributes to. Empty where nothing is sealed."""
-    sealed = sa.select(_A.hash).where(_A.hash.is_not(None))
-    followed = sa.select(_A.previous_hash).where(_A.previous_hash.is_not(None))
-    return connection.execute(sealed.where(_A.hash.not_in(followed))).scalar_one_or_none() or ""
+    """The seal that every sealed row contributes to. Empty where nothing is sealed."""
+    return connection.execute(sa.select(_H.head)).scalar_one_or_none() or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +172,87 @@ class Chain:
     broken: str | None
 
 
-def walk(connection: sa.Connection) -> Chain:
-    """Follow the chain from its first row. Read-only. An erased payload (NULL) breaks nothing; a changed one does."""
-    unsealed: int = connection.execute(sa.select(sa.func.count()).where(_A.hash.is_(None))).scalar_one()
-    rows = {row.previous_hash: row for row in connection.execute(sa.select(t.audit).where(_A.hash.is_not(None)))}
+def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None) -> Chain:
+    """Follow the chain from its first row to the end on record. Read-only.
+
+    A payload that an erasure on record emptied breaks nothing. `known_head`, of a report, must be one of its seals.
+    """
+    unsealed = connection.execute(sa.select(t.audit).where(_A.hash.is_(None))).all()
+    sealed = connection.execute(sa.select(t.audit).where(_A.hash.is_not(None))).all()
+    emptied = _emptied(connection, (*sealed, *unsealed))
+    rows = {row.previous_hash: row for row in sealed}
     previous, walked = "", 0
+
+    def broken(why: str) -> Chain:
+        return Chain(walked, len(unsealed), previous, why)
+
+    seen = {""}
     while (row := rows.pop(previous, None)) is not None:
+        if row.payload is None and row.id not in emptied:
+            return broken(f"the payload of row {row.id} is gone, and no erasure is on record that emptied it")
         if row.payload is not None and _payload_digest(row.payload) != row.payload_digest:
-            return Chain(walked, unsealed, previous, f"the payload of row {row.id} is not the one that was recorded")
-        if _hash(previous, row) != row.hash:
-            return Chain(walked, unsealed, previous, f"row {row.id} is not the one that was recorded")
+            return broken(f"the payload of row {row.id} is not the one that was recorded")
+        if with_key(previous) and not with_key(row.hash):
+            return broken(f"row {row.id} is sealed without a key, and those before it with one")
+        objection = seals.objection(row.hash, _text(previous, row))
+        if objection is not None:
+            return broken(f"row {row.id} {objection}")
         previous, walked = row.hash, walked + 1
-    broken = f"{len(rows)} rows do not hang on the chain: one before them is missing" if rows else None
-    return Chain(walked, unsealed, previous, broken)
+        seen.add(previous)
+    if rows:
+        return broken(f"{len(rows)} rows do not hang on the chain: one before them is missing")
+    if not sealed and not unsealed and _anything_happened(connection):
+        return broken("it is empty, and there are jobs or erasures")
+    kept = connection.execute(sa.select(t.audit_head)).one_or_none()
+    objection = _objection_to_end(seals, kept, len(sealed), previous)
+    if objection is None and seals and previous and not with_key(previous):
+        objection = "no row is sealed with AUDIT_KEY: whoever writes to the job table could have made all of it"
+    if objection is None and known_head is not None and known_head not in seen - {""}:
+        objection = "the head that was given is none of its seals: it was shorter, or another one, than it is now"
+    return Chain(walked, len(unsealed), previous, objection)
 
 
-def _hash(previous: str, row: Any) -> str:
+def _objection_to_end(seals: Seals, kept: Any, sealed: int, end: str) -> str | None:
+    """What is wrong with the end of the chain, of which the number of rows and the last seal are on record, too."""
+    if kept is None:
+        return f"{sealed} rows are sealed, and its end is not on record" if sealed else None
+    objection = seals.objection(kept.seal, _text_of_end(kept.rows, kept.head))
+    if objection is not None:
+        return f"the record of its end {objection}"
+    if with_key(kept.head) != with_key(kept.seal):
+        return "the record of its end is not sealed as its last row was"
+    if kept.rows != sealed or kept.head != end:
+        return (
+            f"{kept.rows} rows were sealed up to {kept.head[:16]}…, and {sealed} are there, up to {end[:16] or 'none'}…"
+        )
+    return None
+
+
+def _emptied(connection: sa.Connection, rows: Iterable[Any]) -> set[int]:
+    """The rows whose payloads erasures emptied, by the acts that say so."""
+    erasures = set(connection.execute(sa.select(t.erasure.c.id)).scalars())
+    told: set[int] = set()
+    for row in rows:
+        payload = row.payload if row.action == EMPTIED else None
+        if payload is not None and (row.who == _BEFORE_THAT or payload.get("erasure") in erasures):
+            told.update(payload.get("rows", ()))
+    return told
+
+
+def _anything_happened(connection: sa.Connection) -> bool:
+    either = sa.or_(sa.select(t.job.c.id).exists(), sa.select(t.erasure.c.id).exists())
+    return bool(connection.execute(sa.select(either)).scalar_one())
+
+
+def _keep(connection: sa.Connection, seals: Seals, rows: int, head: str) -> None:
+    connection.execute(sa.delete(t.audit_head))
+    connection.execute(sa.insert(t.audit_head).values(rows=rows, head=head, seal=seals.make(_text_of_end(rows, head))))
+
+
+def _text_of_end(rows: int, head: str) -> str:
+    return f"end\0{rows}\0{head}"
+
+
+def _text(previous: str, row: Any) -> str:
     at = row.at.astimezone(UTC).isoformat()  # whatever the session's time zone
-    fields = [previous, str(row.id), at, row.who, row.action, str(row.job_id), row.payload_digest]
-    return hashlib.sha256("\0".join(fields).encode()).hexdigest()
+    return "\0".join([previous, str(row.id), at, row.who, row.action, str(row.job_id), row.payload_digest])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orchestrator import manifests
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks, differences, moves, striking
+from orchestrator.ledger import audit, batches, checks, differences, erasures, moves, striking
 from orchestrator.states import BatchKind
 from orchestrator.traces import Traces
 from vecfleet import names
@@ -264,7 +264,7 @@ def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
         if words.replaced(row.payload) != row.payload:
             naming.append(row.id)
     if naming:
-        connection.execute(sa.update(t.audit).where(A.id.in_(naming)).values(payload=sa.null()))
+        audit.empty_payloads(connection, naming, erasures.asked_by(connection, traces.number), traces.number)
     return len(naming)
 
 

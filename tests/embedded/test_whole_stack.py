@@ -8,10 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator import schema
 from orchestrator.embedded import DidNotStart
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.record import Record
-from orchestrator.embedded.stack import Stack, down, up_in_background
+from orchestrator.embedded.stack import AUDIT_KEY, Stack, down, up_in_background
+from orchestrator.ledger import audit
+from orchestrator.ledger.audit import Seals
+from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
 
 NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None, flower_password=None)
@@ -119,3 +123,31 @@ def recorded(state_dir: Path) -> Record:
 
 def key(stack: Stack) -> dict[str, str]:
     return {"Api-Key": stack.environment["PINECONE_API_KEY"]}
+
+
+def test_the_audit_of_a_stack_is_sealed_with_a_key_that_only_its_owner_reads(state_dir: Path) -> None:
+    # Given a stack whose job table has a trail of before there were keys
+    with Stack(state_dir, settings=NOTHING) as stack:
+        url = stack.environment["DATABASE_URL"]
+        schema.upgrade(url)
+        database = Database(url, pool_size=1)
+        with database.begin() as connection:
+            audit.note(connection, "ana", "apply", 1)
+            audit.seal(connection, Seals())
+        database.dispose()
+    # When a stack with a dispatcher starts there, and starts again
+    keys = set()
+    for _ in range(2):
+        with Stack(state_dir, dispatcher=True, settings=NOTHING) as stack:
+            keys.add(stack.environment["AUDIT_KEY"])
+            database = Database(stack.environment["DATABASE_URL"], pool_size=1)
+            with database.begin() as connection:
+                chain = audit.walk(connection, Seals(*keys))
+            database.dispose()
+    # Then the trail is sealed with one key, in a file of mode 0600
+    assert chain.broken is None and chain.sealed == 2 and audit.with_key(chain.head)
+    assert [(state_dir / AUDIT_KEY).read_text()] == list(keys)
+    assert (state_dir / AUDIT_KEY).stat().st_mode & 0o777 == 0o600
+    # And it goes with its data
+    down(state_dir, erase=True)
+    assert not (state_dir / AUDIT_KEY).exists()

@@ -1,6 +1,7 @@
 """The audit trail: who did what, chained so that a changed or missing row shows."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
 from typing import Any
 
@@ -10,7 +11,8 @@ from job_table import JobTable
 
 from orchestrator import services
 from orchestrator import tables as t
-from orchestrator.ledger import audit
+from orchestrator.ledger import audit, erasures
+from orchestrator.ledger.audit import Seals
 from vecfleet.errors import Refused
 
 
@@ -19,15 +21,23 @@ def note(table: JobTable, action: str, **payload: Any) -> None:
         audit.note(connection, "ana", action, table.job_id, **payload)
 
 
-def seal(table: JobTable) -> int:
+KEYED, OTHER, NONE = Seals("a key"), Seals("another key"), Seals()
+
+
+def seal(table: JobTable, seals: Seals = KEYED) -> int:
     with table.begin() as connection:
-        return audit.seal(connection)
+        return audit.seal(connection, seals)
 
 
-def walk(table: JobTable, time_zone: str = "UTC") -> audit.Chain:
+def walk(table: JobTable, time_zone: str = "UTC", seals: Seals = KEYED, head: str | None = None) -> audit.Chain:
     with table.begin() as connection:
         connection.execute(sa.text(f"SET LOCAL TIME ZONE '{time_zone}'"))
-        return audit.walk(connection)
+        return audit.walk(connection, seals, head)
+
+
+def head_of(table: JobTable) -> str:
+    with table.begin() as connection:
+        return audit.head(connection)
 
 
 def holds(table: JobTable, time_zone: str = "UTC") -> bool:
@@ -45,9 +55,19 @@ def sealed(table: JobTable) -> JobTable:
     return table
 
 
-def change(table: JobTable, statement: str) -> None:
+def change(table: JobTable, *statements: str) -> None:
+    """As somebody who owns the table and takes its guard away first."""
     with table.begin() as connection:
-        assert connection.execute(sa.text(statement)).rowcount == 1
+        connection.execute(sa.text("ALTER TABLE audit DISABLE TRIGGER USER"))
+        for statement in statements:
+            connection.execute(sa.text(statement))
+        connection.execute(sa.text("ALTER TABLE audit ENABLE TRIGGER USER"))
+
+
+def reseal(table: JobTable, seals: Seals) -> None:
+    """Make the chain anew, as somebody who knows how it is made."""
+    change(table, "DELETE FROM audit_head", "UPDATE audit SET hash = NULL, previous_hash = NULL")
+    assert seal(table, seals) > 0
 
 
 def test_what_is_sealed_holds_and_grows(sealed: JobTable) -> None:
@@ -79,19 +99,122 @@ def test_a_changed_or_missing_row_breaks_the_chain(sealed: JobTable, statement: 
     assert chain.sealed < 4
 
 
-def test_a_row_removed_from_the_end_shows_in_the_head(sealed: JobTable) -> None:
-    """The chain alone cannot show it: that is why reports carry the head."""
-    with sealed.begin() as connection:
-        reported = audit.head(connection)
-    change(sealed, "DELETE FROM audit WHERE id = 4")
-    with sealed.begin() as connection:
-        assert audit.head(connection) != reported
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(["DELETE FROM audit WHERE id = 4"], id="a cut tail"),
+        pytest.param(["DELETE FROM audit WHERE id > 1"], id="a long cut tail"),
+        pytest.param(["DELETE FROM audit"], id="an emptied table"),
+        pytest.param(["TRUNCATE audit"], id="a truncated table"),
+        pytest.param(["DELETE FROM audit", "DELETE FROM audit_head"], id="everything emptied"),
+        pytest.param(["UPDATE audit SET hash = NULL, previous_hash = NULL"], id="nulled hashes"),
+        pytest.param(["UPDATE audit SET hash = NULL, previous_hash = NULL WHERE id = 4"], id="the last hash nulled"),
+        pytest.param(["UPDATE audit SET payload = NULL WHERE id = 2"], id="a nulled payload"),
+        pytest.param(["UPDATE audit SET payload = NULL"], id="nulled payloads"),
+        pytest.param(["DELETE FROM audit_head"], id="no end on record"),
+        pytest.param(["UPDATE audit_head SET head = (SELECT hash FROM audit WHERE id = 3)"], id="a forged head"),
+        pytest.param(
+            [
+                "UPDATE audit_head SET rows = 3, head = (SELECT hash FROM audit WHERE id = 3)",
+                "DELETE FROM audit WHERE id = 4",
+            ],
+            id="a forged head for a cut tail",
+        ),
+    ],
+)
+def test_what_is_taken_away_shows_and_is_not_built_upon(sealed: JobTable, statements: list[str]) -> None:
+    reported = head_of(sealed)
+    change(sealed, *statements)
+    assert walk(sealed).broken
+    assert walk(sealed, head=reported).broken
+    # And whatever the dispatcher seals next does not hide it
+    note(sealed, "one more")
+    with suppress(Refused):
+        seal(sealed)
+    assert walk(sealed, head=reported).broken
 
 
-def test_erasing_a_persons_payload_leaves_the_chain_valid(sealed: JobTable) -> None:
-    change(sealed, "UPDATE audit SET payload = NULL WHERE id = 2")
+def test_a_chain_that_was_rewritten_and_sealed_anew_does_not_hold_without_the_key(sealed: JobTable) -> None:
+    for seals in (NONE, OTHER):
+        change(sealed, "UPDATE audit SET who = 'mallory' WHERE id = 2")
+        reseal(sealed, seals)
+        assert walk(sealed).broken
+        # And the dispatcher, who has the key, adds nothing on top
+        note(sealed, "one more")
+        with pytest.raises(Refused, match="not added to"):
+            seal(sealed)
+
+
+def test_a_head_of_a_report_shows_what_even_the_key_cannot(sealed: JobTable) -> None:
+    """Whoever has the key, or puts back all tables as they were, makes a chain that holds; not with that head in it."""
+    reported = head_of(sealed)
+    note(sealed, "one more")
+    seal(sealed)
+    assert walk(sealed, head=reported).broken is None
+    change(sealed, "UPDATE audit SET who = 'mallory' WHERE id = 2")
+    reseal(sealed, KEYED)
+    assert walk(sealed).broken is None
+    assert "none of its seals" in str(walk(sealed, head=reported).broken)
+
+
+def test_postgres_itself_refuses_to_change_what_is_on_record(sealed: JobTable) -> None:
+    for statement in (
+        "UPDATE audit SET who = 'mallory'",
+        "UPDATE audit SET payload = '{}'",
+        "UPDATE audit SET hash = NULL, previous_hash = NULL",
+        "DELETE FROM audit WHERE id = 4",
+        "TRUNCATE audit",
+    ):
+        with pytest.raises(sa.exc.ProgrammingError, match="only added to"), sealed.begin() as connection:
+            connection.execute(sa.text(statement))
     assert holds(sealed)
-    assert walk(sealed).sealed == 4
+
+
+def test_payloads_that_an_erasure_emptied_leave_the_chain_valid(sealed: JobTable) -> None:
+    with sealed.begin() as connection:
+        number = erasures.begin(connection, "a digest", "ana")
+        audit.empty_payloads(connection, [2, 3], "ana", number)
+    seal(sealed)
+    assert holds(sealed)
+    # And no others
+    change(sealed, "UPDATE audit SET payload = NULL WHERE id = 1")
+    assert "no erasure is on record" in str(walk(sealed).broken)
+
+
+def test_a_chain_of_before_there_were_keys_holds_and_is_locked_once(table: JobTable) -> None:
+    # Given a chain without a key
+    for number in range(3):
+        note(table, f"act {number}")
+    seal(table, NONE)
+    old = head_of(table)
+    assert walk(table, seals=NONE).broken is None
+    # When a key is set, then the dispatcher adds nothing until a person says that this is the chain
+    note(table, "one more")
+    with pytest.raises(Refused, match="audit-log lock"):
+        seal(table)
+    assert "whoever writes to the job table" in str(walk(table).broken)
+    with table.begin() as connection:
+        assert audit.lock(connection, KEYED, "ana") == 5
+    # Then all of it holds, with the key, and earlier heads still do
+    assert walk(table, head=old).broken is None
+    assert walk(table).sealed == 5
+    note(table, "one more")
+    assert seal(table) == 1
+    with table.begin() as connection:
+        assert audit.lock(connection, KEYED, "ana") == 0
+    # And nobody goes on without the key
+    note(table, "one more")
+    with pytest.raises(Refused, match="AUDIT_KEY does not hold"):
+        seal(table, NONE)
+    assert "AUDIT_KEY does not hold" in str(walk(table, seals=NONE).broken)
+
+
+def test_a_key_is_changed_by_putting_the_new_one_first(sealed: JobTable) -> None:
+    both = Seals("another key", "a key")
+    note(sealed, "one more")
+    assert seal(sealed, both) == 1
+    assert walk(sealed, seals=both).broken is None
+    assert "AUDIT_KEY does not hold" in str(walk(sealed, seals=OTHER).broken)
 
 
 def test_the_chain_is_the_same_in_every_time_zone(sealed: JobTable) -> None:

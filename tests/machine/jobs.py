@@ -83,7 +83,7 @@ class Jobs(RuleBasedStateMachine):
 
     def apply(self) -> None:
         world = self.world
-        world.clock.sql("TRUNCATE job, audit, chaos_seen CASCADE")
+        world.clock.sql("TRUNCATE job, audit, audit_head, chaos_seen CASCADE")
         index = MemoryIndex(INDEX, Limits(upsert_records=2))
         self.service = world.one.service = Service(index, self._a_call_leaves)
         world.process._indexes.clear()

@@ -117,8 +117,8 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     assert traces_of(world, f'"{BOB}"', "8b8b-bob") == []
     assert {target.check_state for target in world.targets(job_id).values()} == {"empty"}
     with world.fleet.database.begin() as connection:
-        audit.seal(connection)
-        assert audit.walk(connection).broken is None
+        audit.seal(connection, audit.Seals())
+        assert audit.walk(connection, audit.Seals()).broken is None
 
 
 def test_an_old_name_that_two_tenants_have_in_two_indexes_goes_in_the_one_and_is_moved_on_in_the_other(
@@ -230,6 +230,6 @@ def assert_certified(world: World, erased: erasing.Erased) -> None:
     page = file.read_text()
     assert "Certificate of erasure" in page and kept["where"][0]["ids_digest"] in page
     with world.fleet.database.begin() as connection:
-        audit.seal(connection)
+        audit.seal(connection, audit.Seals())
         chained = sa.select(t.audit.c.payload).where(t.audit.c.action == "erased")
         assert connection.execute(chained).scalars().all() == [kept]
