@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from orchestrator import manifests
 from orchestrator.guards import MissingAt, against_missing
 from orchestrator.ledger import checks, removals
+from orchestrator.ledger import missing as missing_ones
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
@@ -368,7 +369,7 @@ def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
     names = {target.id: target.namespace for target in work.copy_targets if target.id in missing}
     empty = {target_id for target_id, namespace in names.items() if _holds_nothing(work, namespace)}
     with work.database.begin() as connection:
-        total, rows = removals.add_up_missing(connection, work.lease, missing)
+        total, rows = missing_ones.add_up(connection, work.lease, missing)
         targets = [
             MissingAt(names[one.id], one.missing, one.written, one.said, one.id in empty) for one in rows.values()
         ]
