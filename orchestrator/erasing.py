@@ -51,7 +51,7 @@ class JobTableBooks:
             number = erasures.begin(connection, subject_of(tenant), who)
         # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
         with self._database.begin() as connection:
-            erasures.note_leases(connection, number)
+            erasures.note_leases(connection, number, self._settings.request_deadline_seconds)
             known = belonging.of_tenant(connection, tenant)
             anywhere = belonging.anywhere(connection, tenant)
             return Begun(
@@ -65,9 +65,9 @@ class JobTableBooks:
             )
 
     def wait_s(self, number: int) -> float:
-        quiet_s = self._settings.request_deadline_seconds + self._settings.freshness_wait_seconds
+        deadline_s, freshness_s = self._settings.request_deadline_seconds, self._settings.freshness_wait_seconds
         with self._database.begin() as connection:
-            return erasures.wait_s(connection, number, quiet_s)
+            return erasures.wait_s(connection, number, deadline_s, freshness_s)
 
     def finish(
         self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
@@ -82,8 +82,16 @@ class JobTableBooks:
         files = blot_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
         with self._database.begin() as connection:
-            head = audit.head(connection)
-            complete = {**certificate, "erasure": number, "our_tables": rows, "our_files": files, "audit_head": head}
+            last = erasures.last_write_at(connection, number)
+            complete = {
+                **certificate,
+                "erasure": number,
+                "last_write": last.isoformat(timespec="seconds") if last is not None else None,
+                "freshness_wait_s": self._settings.freshness_wait_seconds,
+                "our_tables": rows,
+                "our_files": files,
+                "audit_head": audit.head(connection),
+            }
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
         write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
         return complete
@@ -180,6 +188,9 @@ _TITLES = {
     "exported": "exported first",
     "confirmed_by": "confirmed by",
     "erasure": "number of the erasure",
+    "last_write": "last write of a job before the fence",
+    "last_look": "last look for records of the tenant",
+    "freshness_wait_s": "reads may lag by",
     "our_files": "files of ours blacked out",
     "audit_head": "head of the audit trail before this",
 }
@@ -201,7 +212,9 @@ def _in_words(key: str, value: Any) -> str:
             return f"{value:,} records, for the tenant"
         case "scope", str():
             return _SCOPES.get(value, value)
-        case "seconds", _:
+        case "last_write", None:
+            return "none is on record"
+        case "seconds" | "freshness_wait_s", _:
             return f"{value} s"
         case _, list():
             return ", ".join(map(str, value))

@@ -399,6 +399,7 @@ erasure = Table(
     _when("lifted_at"),  # the tenant came back
     Column("leases", _JSON_OR_NULL),  # copies under way when the fence was raised: batch and generation of each
     _when("quiet_at"),  # when the last of them was seen to be over
+    _when("last_write_at"),  # by when any job's last write from before the fence had landed
     Column("certificate", _JSON_OR_NULL),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )

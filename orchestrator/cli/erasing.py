@@ -1,5 +1,6 @@
 """`forget`, `readmit` and `rehearse deletion`: they erase tenants, show it first, and ask for the name."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli.output import Json, confirm_by_typing, say, say_json, say_next, say_table
+from orchestrator.cli.output import Json, confirm_by_typing, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.erasing import CERTIFICATES, PLANS, JobTableBooks, certificate_file, exporter
 from orchestrator.ledger import erasures, forgetting
@@ -73,10 +74,22 @@ def forget(
             who=who(),
             export=exporter(into) if into is not None else None,
             repoint=dict(_pair(one) for one in repoint or ()),
+            confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
+            on_wait=_say_wait,
         )
         _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
     if not erased.confirmed:
         raise typer.Exit(_UNCONFIRMED)
+
+
+def _say_wait(seconds: float) -> None:
+    """On stderr: it stands also beside `--json`, for whoever waits."""
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    err.print(
+        f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: what a job wrote before now may be of this tenant, and "
+        "reads may show it only then; then it looks again, deletes what came, and certifies",
+        soft_wrap=True,
+    )
 
 
 def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:

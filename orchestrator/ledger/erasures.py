@@ -1,6 +1,7 @@
 """The fence: which tenants were erased, by digest; and the certificates of their erasures."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,9 @@ from orchestrator.states import BatchKind, BatchState
 from vecfleet.errors import NotFound
 
 _NOW = sa.func.clock_timestamp()
-_E, _B = t.erasure.c, t.batch.c
+_E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
+# What is written to these is read at once: `Limits.reads_lag`.
+_NEVER_LAG = ("parquet", "pgvector", "pgvector-other")
 FENCED = sa.select(_E.subject).where(
     _E.subject == sa.any_(sa.bindparam("wanted", type_=ARRAY(sa.Text))), _E.lifted_at.is_(None)
 )
@@ -29,18 +32,66 @@ def begin(connection: sa.Connection, subject: str, who: str) -> int:
     return number
 
 
-def note_leases(connection: sa.Connection, number: int) -> None:
-    """The copies that may have asked the fence before it stood. Safe to repeat: the first answer counts."""
+def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> None:
+    """Note the copies that may have asked the fence before it stood, and when the last write before it had landed.
+
+    Safe to repeat: the first answer counts. A request lasts `deadline_s` at most.
+    """
     copying = sa.select(_B.id, _B.generation).where(_B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
     leases = [[row.id, row.generation] for row in connection.execute(copying)]
-    connection.execute(sa.update(t.erasure).where(_E.id == number, _E.leases.is_(None)).values(leases=leases))
+    connection.execute(
+        sa.update(t.erasure)
+        .where(_E.id == number, _E.leases.is_(None))
+        .values(leases=leases, last_write_at=_last_landing(connection, deadline_s))
+    )
 
 
-def wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:
-    """For how long a write from before the fence may still land: until the leases it found are over, and `quiet_s`.
+def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | None:
+    """By when the newest write of any job, live or ended, to any index whose reads lag had been carried out.
 
-    A lease that ran out counts as over: its worker asks nothing after its end, and `quiet_s` is longer than what it
-    asked last takes. Raises NotFound.
+    A write is on record before it is sent. It was answered, unless a worker lost its lease over it: then it may take
+    as long as a request may last. None where nothing was written.
+    """
+    written = (
+        sa.select(_T.job_id, sa.func.max(_T.last_write_at).label("at"))
+        .join(t.job, _J.id == _T.job_id)
+        .where(_J.plan["target"]["store"].astext.not_in(_NEVER_LAG))
+        .group_by(_T.job_id)
+        .subquery()
+    )
+    unanswered = (
+        sa.select(_B.id)
+        .where(_B.job_id == written.c.job_id, _B.kind == BatchKind.COPY, _B.attempts > 0)
+        .where(_B.state.in_((BatchState.READY, BatchState.DISPATCHED, BatchState.PARKED)))
+        .exists()
+    )
+    answered_by = written.c.at + sa.func.make_interval(0, 0, 0, 0, 0, 0, deadline_s)
+    landed = sa.case((unanswered, answered_by), else_=sa.func.least(answered_by, _NOW))
+    at: datetime | None = connection.execute(sa.select(sa.func.max(landed))).scalar_one()
+    return at
+
+
+def last_write_at(connection: sa.Connection, number: int) -> datetime | None:
+    """By when the last write of a job that could concern the tenant had landed; None where there was none."""
+    at: datetime | None = connection.execute(sa.select(_E.last_write_at).where(_E.id == number)).scalar_one()
+    return at
+
+
+def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_s: float) -> float:
+    """Return for how many seconds a write from before the fence may still be unseen; 0 once every read shows it.
+
+    Whichever is later: the end of the leases that the fence found, a request and a freshness wait after that; and a
+    freshness wait after the last write of any job. Raises NotFound.
+    """
+    left = sa.func.extract("epoch", _E.last_write_at - _NOW)
+    seconds: float | None = connection.execute(sa.select(left).where(_E.id == number)).scalar_one_or_none()
+    unseen_s = 0.0 if seconds is None else max(0.0, float(seconds) + freshness_s)
+    return max(unseen_s, _leases_wait_s(connection, number, deadline_s + freshness_s))
+
+
+def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:
+    """A lease that ran out counts as over: its worker asks nothing after its end, and `quiet_s` is longer than what it
+    asked last takes.
     """
     row = connection.execute(sa.select(_E.leases, _E.quiet_at).where(_E.id == number)).one_or_none()
     if row is None:

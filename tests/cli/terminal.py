@@ -77,6 +77,9 @@ class Brain:
     def fault(self, **rule: object) -> None:
         httpx.post(f"{self.address}/_emulator/faults", json=rule).raise_for_status()
 
+    def no_faults(self) -> None:
+        httpx.delete(f"{self.address}/_emulator/faults").raise_for_status()
+
 
 def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of the job table, to see that nothing changed."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from job_table import JobTable, plan_of, planned
 from terminal import DIMENSION, Brain, Vecfleet
 
 from orchestrator.ledger import erasures
@@ -53,6 +54,32 @@ def test_forget_erases_certifies_and_says_where_the_certificate_is(
     again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
     assert again.code == 0 and "0 records erased" in again.out
     assert "confirmed by listing, fetching and querying" in again.out
+
+
+def test_a_certificate_waits_until_reads_show_what_a_job_wrote_last(
+    vecfleet: Vecfleet, tenants: Brain, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job that copied a record of the tenant among others' just now, and a namespace whose reads lag
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "4")
+    table.apply(plan_of(planned("s", "t-s")))
+    table.listed({"s": [["copied"]]})
+    tenants.fault(operation="reads", namespace="__default__", lag_ms=3_000)
+    tenants.write("__default__", "copied", creator_id="ana")
+    for lease in table.take():
+        table.copy(lease, "t-s")
+
+    # When the tenant is erased
+    answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes", "--json")
+
+    # Then it says until when it waits and why, and finds the record
+    assert answer.code == 0, answer.err
+    assert "waits until" in answer.err and "what a job wrote before now may be of this tenant" in answer.err
+    assert answer.json["records"] == 4
+    kept = json.loads(Path(answer.json["next_steps"][0]).with_suffix(".json").read_text())
+    assert kept["freshness_wait_s"] == 4 and kept["last_write"] < kept["last_look"]
+    # And nothing of it shows once no read lags any more
+    tenants.no_faults()
+    assert tenants.store.open(tenants.store.describe("brain")).list_ids("__default__").ids == ["his"]
 
 
 def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_exports_do_not(

@@ -1,10 +1,13 @@
 """The fence of an erasure in the job table: whom it waits for, and how erased ids leave the accounts."""
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from job_table import INDEX, JobTable, accounted_for, digest_of
+from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator import manifests, services
 from orchestrator import tables as t
@@ -19,7 +22,8 @@ from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.stores.parquet.folders import namespace_folder
 
-QUIET_S = 30.0
+DEADLINE_S, FRESHNESS_S = 10.0, 20.0
+QUIET_S = DEADLINE_S + FRESHNESS_S
 ALIKE = "a.10 and creator_a.10_twin_x and ba.1 and creator_a.1x"
 
 
@@ -27,13 +31,13 @@ def begin(table: JobTable) -> int:
     with table.begin() as connection:
         number = erasures.begin(connection, "sha256:x", "ana")
     with table.begin() as connection:
-        erasures.note_leases(connection, number)
+        erasures.note_leases(connection, number, DEADLINE_S)
     return number
 
 
 def wait_s(table: JobTable, number: int) -> float:
     with table.begin() as connection:
-        return erasures.wait_s(connection, number, QUIET_S)
+        return erasures.wait_s(connection, number, DEADLINE_S, FRESHNESS_S)
 
 
 def test_nothing_under_way_is_waited_for_by_nobody(database: Database) -> None:
@@ -51,6 +55,60 @@ def test_a_copy_under_way_is_waited_for_until_its_lease_and_its_last_request_are
     assert QUIET_S / 2 < wait_s(table, number) <= QUIET_S
     with table.begin() as connection:
         connection.execute(sa.update(t.erasure).values(quiet_at=sa.text("clock_timestamp() - interval '31 s'")))
+    assert wait_s(table, number) == 0
+
+
+def written(table: JobTable, seconds_ago: float) -> None:
+    with table.begin() as connection:
+        ago = sa.func.clock_timestamp() - timedelta(seconds=seconds_ago)
+        connection.execute(sa.update(t.target).values(last_write_at=ago))
+
+
+def a_copied_job(database: Database, store: str = "memory") -> JobTable:
+    """Every lease of it is over: who wrote has recorded it."""
+    table = a_job(database)
+    table.listed({"s": [["a", "b"]]})
+    for lease in table.take():
+        table.copy(lease, "t-s")
+    plan = sa.func.jsonb_set(t.job.c.plan, ["target", "store"], sa.cast(store, JSONB))
+    with table.begin() as connection:
+        connection.execute(sa.update(t.job).values(plan=plan))
+    return table
+
+
+def test_the_last_write_of_any_job_is_waited_for_until_every_read_shows_it(database: Database) -> None:
+    table = a_copied_job(database)
+    assert FRESHNESS_S / 2 < wait_s(table, begin(table)) <= FRESHNESS_S
+    written(table, FRESHNESS_S + DEADLINE_S + 1)
+    assert wait_s(table, begin(table)) == 0
+
+
+def test_a_job_that_ended_may_have_copied_the_tenant_too(database: Database) -> None:
+    table = a_copied_job(database)
+    table.put(state="cancelled")
+    assert wait_s(table, begin(table)) > FRESHNESS_S / 2
+
+
+def test_a_write_that_was_never_answered_may_land_as_long_as_a_request_lasts(database: Database) -> None:
+    """Its worker died: the batch is due again, and nobody knows what became of its last request."""
+    table = a_copied_job(database)
+    (row,) = table.rows(BatchKind.COPY)
+    table.set_batch(row.id, state="ready")
+    assert FRESHNESS_S < wait_s(table, begin(table)) <= QUIET_S
+
+
+@pytest.mark.parametrize("store", ["parquet", "pgvector"])
+def test_a_store_whose_reads_do_not_lag_is_not_waited_for(database: Database, store: str) -> None:
+    table = a_copied_job(database, store)
+    assert wait_s(table, begin(table)) == 0
+
+
+def test_what_jobs_write_after_the_fence_puts_no_certificate_off(database: Database) -> None:
+    """It is of other tenants: whoever writes asks the fence."""
+    table = a_copied_job(database)
+    written(table, FRESHNESS_S + DEADLINE_S + 1)
+    number = begin(table)
+    written(table, 0)
     assert wait_s(table, number) == 0
 
 

@@ -35,8 +35,9 @@ RESIDUAL = (
     "plan files that a person put elsewhere than into VECFLEET_ROOT/plans (`--out`), ownership files, and lists of "
     "namespaces: take the tenant out of them by hand, or delete them",
     "log lines of messages that were still in the queue, and are worked off after `ended`: ask for the erasure again",
-    "what an application that was not stopped wrote for the tenant after `ended`: the fence stops the fleet's jobs, no "
-    "application; once it is stopped, ask for the erasure again",
+    "what an application that was not stopped wrote for the tenant after `last_look`, or so shortly before that no "
+    "read showed it yet: the fence stops the fleet's jobs, no application; once it is stopped, and reads show what it "
+    "wrote (on Pinecone a minute later), ask for the erasure again",
     "what `vecfleet forget --export` wrote, for this tenant or others: it is the tenant's, no erasure looks there, "
     "and a person deletes it by hand",
     "other folders of exports under VECFLEET_ROOT, where the client or the API was asked: `vecfleet forget` looks "
@@ -83,15 +84,16 @@ def erase(
     repoint: Mapping[str, str] | None = None,
     elsewhere: Iterable[str] = (),
     confirm_s: float = CONFIRM_S,
+    on_wait: Callable[[float], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     nap: Callable[[float], None] = time.sleep,
 ) -> Erased:
     """Erase a creator, or one twin, from these indexes and from the books, and prove it.
 
     `known` is what the caller knows beside the books. Aliases of what is deleted are removed, or led where `repoint`
-    says. `elsewhere` names places with records of this
-    tenant that this does not reach; they are reported as left. Raises BadName, and Unreachable where books that are
-    named do not answer: nothing is deleted then.
+    says. `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
+    `on_wait` hears once for how long the last look has to wait, where it has to: until reads show whatever a job wrote
+    before the fence. Raises BadName, and Unreachable where books that are named do not answer: nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -104,8 +106,13 @@ def erase(
     eraser = _Eraser(indexes, tenant, known_at, export, repoint or {}, confirm_s, clock, nap)
     left = eraser.round()
     if begun.number is not None:
+        told = False
         while (wait := books.wait_s(begun.number)) > 0:
+            if not told:
+                told = True
+                on_wait(wait)
             nap(min(wait, _LONGEST_NAP_S))
+    last_look = datetime.now(UTC)
     left = left or eraser.round()  # writes that were under way, and reads that lagged
     erased = Erased(
         tenant.creator,
@@ -119,7 +126,7 @@ def erase(
     )
     if not erased.confirmed:
         return erased
-    certificate = _certificate(erased, tenant, who, began, eraser.read)
+    certificate = _certificate(erased, tenant, who, began, last_look, eraser.read)
     if begun.number is not None:
         certificate = books.finish(begun.number, tenant, erased.deleted, certificate)
     return replace(erased, certificate=certificate, seconds=clock() - started)
@@ -239,7 +246,9 @@ def _added(before: Found, again: Found) -> Found:
     return replace(before, count=tally.count, digest=tally.digest, records=records)
 
 
-def _certificate(erased: Erased, tenant: Tenant, who: str, began: datetime, read: int) -> dict[str, Any]:
+def _certificate(
+    erased: Erased, tenant: Tenant, who: str, began: datetime, last_look: datetime, read: int
+) -> dict[str, Any]:
     """What may be kept for good: the tenant and its namespaces stand there as digests only."""
     return {
         "certificate": 1,
@@ -247,6 +256,7 @@ def _certificate(erased: Erased, tenant: Tenant, who: str, began: datetime, read
         "scope": "creator" if tenant.twin is None else "twin",
         "asked_by": "the tenant" if who == tenant.creator else who,
         "began": began.isoformat(timespec="seconds"),
+        "last_look": last_look.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(erased.seconds, 3),
         "namespaces": sum(one.whole for one in erased.deleted),
