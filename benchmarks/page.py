@@ -24,6 +24,7 @@ from orchestrator import schema
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
+from orchestrator.freshness import Waits
 from orchestrator.ledger import jobs
 from orchestrator.ledger.database import Database
 from tests.browser.chromium import FLAGS, missing, program
@@ -63,6 +64,7 @@ def job(database: Database) -> None:
             created_by="a benchmark",
             batch_window=48,
             pace_share=0.5,
+            waits=Waits(),
         )
         connection.execute(sa.text("UPDATE job SET state = 'running', started_at = now()"))
     change(database, NAMESPACES, 400)

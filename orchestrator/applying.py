@@ -12,6 +12,7 @@ from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
+from orchestrator.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
 from orchestrator.queue import require_broker
 from vecfleet.errors import Refused
@@ -106,10 +107,25 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             created_by=who,
             batch_window=DEFAULT_WINDOW,
             pace_share=1.0 if plan.policies.exclusive else SHARED_SHARE,
+            waits=_waits(fleet, plan, checked.source, target),
         )
         whole_indexes.require_staying(connection, plan)
         audit.note(connection, who, "apply", job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records)
     return job_id
+
+
+def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:
+    """Return the waits that this job keeps to its end: none for a store whose reads show every write at once."""
+
+    def lag_s(store: str, info: IndexInfo) -> float:
+        lags = fleet.store_named(store).open(info).limits.reads_lag
+        return fleet.settings.freshness_wait_seconds if lags else 0.0
+
+    return Waits(
+        source_lag_s=lag_s(plan.source.store, source),
+        target_lag_s=lag_s(plan.target.store, target),
+        routes_stale_s=fleet.settings.routes_stale_seconds,
+    )
 
 
 def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:

@@ -116,6 +116,8 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         )
     if batches.any_copy_leased(connection, job.id):
         raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
+    if batches.any_landing(connection, job.id):
+        raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
 
 
 def cleaned_any(connection: sa.Connection, job: Job) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from migrations.plan import Policies
+from orchestrator.freshness import next_pass_at
 from orchestrator.ledger.removals import RollBackProgress
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
@@ -25,6 +26,7 @@ class Snapshot:
     differing: int
     changed: int = 0  # records that the last pass found new, changed or gone
     over_budget: str | None = None
+    landing: bool = False  # a deletion without an answer may still take effect: its namespaces stay claimed
     readers_moved: bool = False  # some of them, now or before: what the target holds may be nowhere else
     roll_back: RollBackProgress | None = None
 
@@ -127,7 +129,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
         case JobState.RUNNING:
             return _running(snapshot)
         case JobState.COPIED:
-            return _copied(snapshot)
+            return _copied(snapshot, now)
         case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
             return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
         case JobState.VERIFIED if snapshot.job.cut_over_percent == 100:
@@ -145,7 +147,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
             return _rolling_back(snapshot)
         case JobState.PAUSING if snapshot.leased == 0:
             return [To(JobState.PAUSED, snapshot.job.reason, snapshot.job.resume_to)]
-        case JobState.CANCELLING if snapshot.leased == 0:
+        case JobState.CANCELLING if snapshot.leased == 0 and not snapshot.landing:
             return [To(JobState.CANCELLED, snapshot.job.reason)]
         case JobState.NEEDS_ATTENTION:
             return _attended(snapshot)
@@ -167,7 +169,7 @@ def _parked_copies(snapshot: Snapshot) -> list[Command]:
     return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
 
 
-def _copied(snapshot: Snapshot) -> list[Command]:
+def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
     if snapshot.unsettled(*_COPYING):
         return [To(JobState.RUNNING, "batches are open again")]
     if snapshot.parked(*_COPYING):
@@ -175,7 +177,8 @@ def _copied(snapshot: Snapshot) -> list[Command]:
     if snapshot.policies.quiet_passes and snapshot.job.passes_ended < snapshot.job.passes:
         return [EndPass(quiet=snapshot.changed == 0)]
     if snapshot.job.quiet_passes < snapshot.policies.quiet_passes:
-        return _next_pass(snapshot.job)
+        not_before = next_pass_at(snapshot.job) if snapshot.job.quiet_passes else None
+        return _next_pass(snapshot.job) if not_before is None or now >= not_before else []
     if snapshot.void:
         return [CheckAgain(snapshot.void)]
     if snapshot.targets.get("waiting"):

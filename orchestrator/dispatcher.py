@@ -317,6 +317,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         differing=len(differences.copies_to_mend(connection, job.id)) if job.state is JobState.COPIED else 0,
         changed=passes.changed(connection, job.id) if job.state is JobState.COPIED else 0,
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
+        landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
         roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
     )
@@ -332,7 +333,8 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             moves.start_listing(connection, job.id)
         case d.EndPass(quiet):
             quiet_passes = job.quiet_passes + 1 if quiet else 0
-            jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes)
+            ended = sa.func.clock_timestamp()
+            jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes, pass_ended_at=ended)
         case d.NextPass():
             jobs.change(connection, job.id, passes=job.passes + 1)
             passes.begin(connection, job.id)

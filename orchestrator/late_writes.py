@@ -35,6 +35,27 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
         _take_back(database, lease, target_ids)
 
 
+def note_late_deletion(database: Database, lease: Lease) -> None:
+    """A worker without a lease may have deleted from its source, later than anybody waited for it.
+
+    It is on record, the job says so, and live jobs that write to a namespace of that name by now check it again. Called
+    by that worker itself, for it alone knows. Dies before the commit: nothing is known of it, as if it never woke up.
+    """
+    assert lease.move is not None, "only batches of a move delete from a source"
+    source = lease.move.source
+    with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)
+        moves.raise_sequence(connection, moves.written_to(connection, job.source.host, source))
+        audit.note(connection, "fleet", "late deletion", job.id, batch=lease.id, namespace=source)
+        if job.state is not JobState.CLEANING:  # else the batch is worked again, and looks
+            jobs.explain(
+                connection,
+                job.id,
+                f"a worker that had lost its lease may have deleted records of {source} late (batch {lease.id}): "
+                "compare what was written there since",
+            )
+
+
 def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from migrations.plan import Plan
+from orchestrator.freshness import Waits
 from orchestrator.states import BatchKind, JobState, MoveState
 from vecfleet.stores.base import IndexInfo, Kind
 
@@ -32,6 +34,8 @@ class Job:
     started_at: datetime | None
     verified_at: datetime | None
     cut_over_at: datetime | None
+    cleaning_at: datetime | None
+    pass_ended_at: datetime | None
     ended_at: datetime | None
     cut_over_percent: int
     batch_window: int
@@ -44,7 +48,14 @@ class Job:
     quiet_passes: int
     changed_records: str | None
     missing_allowed: int | None
+    source_lag_s: float
+    target_lag_s: float
+    routes_stale_s: float
     doubted_at: datetime | None = None
+
+    @property
+    def waits(self) -> Waits:
+        return Waits(self.source_lag_s, self.target_lag_s, self.routes_stale_s)
 
     @property
     def listings(self) -> range:
@@ -163,8 +174,10 @@ class Lease:
     manifest: bytes | None
     targets: tuple[int, ...]
     intended: bool
+    answered_at: datetime | None  # when a deletion of an earlier attempt was answered, and none was asked for since
     age_seconds: float
     until_monotonic: float
+    leased_at: datetime  # by the database's clock: no look of this attempt is older
     copies: tuple[int, ...] = ()  # of a check: the copy batches it reads back
     rewrite: str | None = None  # what of it is written when it is copied again; None: all
     found: Mapping[str, Any] | None = None  # what an earlier attempt left on record
@@ -172,6 +185,14 @@ class Lease:
     job_version: str = ""  # differs once the job's row changed
     move: Move | None = None
     target: Target | None = None
+
+
+class Deletion(StrEnum):
+    """What became of the deletions that an attempt asked a store for."""
+
+    UNSENT = "unsent"  # none was sent, or the store refused it: nothing was deleted
+    ANSWERED = "answered"
+    UNANSWERED = "unanswered"  # it may have taken effect, or may yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from migrations.plan import Level
 from orchestrator import before_acting
+from orchestrator.freshness import fresh_from
 from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
@@ -228,8 +229,9 @@ def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) 
     before_acting.clean_up(connection, job)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.keeps_some]
-    removals.begin_cleaning(connection, job.id, one_by_one)
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
+    not_before = fresh_from(jobs.get(connection, job.id), job.plan.policies)
+    removals.begin_cleaning(connection, job.id, one_by_one, not_before)
     audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))
 
 

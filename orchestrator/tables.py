@@ -91,6 +91,8 @@ job = Table(
     _when("started_at"),
     _when("verified_at"),
     _when("cut_over_at"),
+    _when("cleaning_at"),  # when clean-up was asked for last
+    _when("pass_ended_at"),
     _when("ended_at"),
     Column("cut_over_percent", SmallInteger, nullable=False, server_default=text("0")),
     Column("batch_window", Integer, nullable=False),  # batches on their way or leased at once
@@ -104,6 +106,10 @@ job = Table(
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
     _when("doubted_at"),  # when commits of the job table were found lost; until a person ends the doubt
+    # How long reads of the source and of the target may lag, and routes may be used after they were read.
+    Column("source_lag_s", Double, nullable=False, server_default=text("60")),
+    Column("target_lag_s", Double, nullable=False, server_default=text("60")),
+    Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )
@@ -154,6 +160,21 @@ move = Table(
     CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
     UniqueConstraint("job_id", "source"),
     Index(None, "job_id", "state"),
+)
+
+deletion = Table(
+    "deletion",
+    metadata,
+    Column("move_id", BigInteger, ForeignKey("move.id"), primary_key=True),
+    _when("last_write_at"),  # the last write to the source that the plan's policy permitted
+    Column("lag_s", Double, nullable=False),  # how long a read of the source may lag behind it
+    _when("read_from"),  # the oldest and the newest look at both sides that the deletion rests on
+    _when("read_to"),
+    _when("listed_at"),
+    Column("listed", BigInteger),
+    Column("counted", BigInteger),  # what the service said that it held, where it was asked
+    _when("asked_from"),
+    _when("asked_to"),
 )
 
 target = Table(
@@ -224,6 +245,9 @@ batch = Table(
     _when("first_leased_at"),
     _when("done_at"),
     _when("intent_at"),  # committed before the first deletion of this batch is asked for
+    _when("lands_by"),  # a deletion that was asked for and not answered may take effect, or show, until then
+    _when("answered_at"),  # when the newest deletion of this batch was answered
+    _when("looked_at"),  # no look that its newest finished attempt rests on is older
     Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids; 0: late
     Column("first_id", Text(collation="C")),
     Column("size", Integer, nullable=False, server_default=text("0")),

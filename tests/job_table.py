@@ -12,6 +12,7 @@ from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Owner, Ownership
 from orchestrator import dispatcher
 from orchestrator import tables as t
+from orchestrator.freshness import Waits
 from orchestrator.ledger import batches, checks, copies, jobs, leasing, moves, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import CopyOutcome, Finding, Job, Lease, Move, ParkedRecord, Target, TargetTally, Wakeup
@@ -22,6 +23,8 @@ from vecfleet.stores.base import IndexInfo, Kind, Usage
 INDEX = IndexInfo("digital-twin-brain", Kind.DENSE, 3_072, "cosine", host="brain.local")
 ELSEWHERE = IndexInfo("another", Kind.DENSE, 3_072, "cosine", host="another.local")
 LEASE_S = 60.0
+# Nothing lags: a test that is about lag says so.
+AT_ONCE = Waits()
 WINDOW = 48
 
 
@@ -65,14 +68,14 @@ class JobTable:
         with self.database.begin() as connection:
             yield connection
 
-    def apply(self, plan: Plan, target: IndexInfo = INDEX) -> int:
+    def apply(self, plan: Plan, target: IndexInfo = INDEX, waits: Waits = AT_ONCE) -> int:
         """A job of this plan; it becomes the one this table talks about."""
         with self.begin() as connection:
-            self.job_id = self.insert(connection, plan, target)
+            self.job_id = self.insert(connection, plan, target, waits)
         return self.job_id
 
     @staticmethod
-    def insert(connection: sa.Connection, plan: Plan, target: IndexInfo = INDEX) -> int:
+    def insert(connection: sa.Connection, plan: Plan, target: IndexInfo = INDEX, waits: Waits = AT_ONCE) -> int:
         return jobs.insert_job(
             connection,
             plan,
@@ -83,6 +86,7 @@ class JobTable:
             created_by="ana",
             batch_window=WINDOW,
             pace_share=0.5,
+            waits=waits,
         )
 
     def put(self, **values: Any) -> None:

@@ -1,9 +1,11 @@
 """Clean up: delete a source only after reading both sides again and finding every record of it at its target.
 
-The intent is committed before each deletion. Dies before it: nothing happened. Dies after it: the repeated batch finds
-some records gone, proves the others again, and goes on; the listing at the end confirms it. A proof that fails parks
-the batch with its reason and deletes nothing. One that is too old to delete a namespace by is made once more, which
-costs reading both sides again; if that takes as long, the records are deleted by their ids, for write units by size.
+No look counts that was made before reads could show the last write that the plan permitted (`orchestrator.freshness`).
+The intent is committed before each deletion, with the looks that it rests on. Dies before it: nothing happened. Dies
+after it: the batch waits until the call has taken effect or never will, finds some records gone, proves the others
+again, and goes on; the listing at the end confirms it. A proof that fails parks the batch with its reason and deletes
+nothing. One that is too old to delete a namespace by is made once more, which costs reading both sides again; if that
+takes as long, the records are deleted by their ids, for write units by size.
 """
 
 import struct
@@ -16,8 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import manifests
+from orchestrator.freshness import fresh_from
 from orchestrator.guards import MissingAt, against_missing
-from orchestrator.ledger import checks, removals
+from orchestrator.ledger import checks, deletions, removals
 from orchestrator.ledger import missing as missing_ones
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
@@ -38,6 +41,7 @@ _PROOF_KEEPS_S = 900.0
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
+    _require_fresh_reads(work)
     if work.lease.intended and _is_our_alias(work):
         return dict(_Proof(set()).found())  # the namespace is deleted: what is read by its name is the target
     if work.move.proof_lsn is None:
@@ -49,17 +53,24 @@ def recheck_batch(work: Work) -> dict[str, Any]:
 
 
 def remove_batch(work: Work) -> dict[str, Any]:
-    """Delete this batch's written ids from the source, each proven right before."""
-    proof = _prove(work)
-    ids = sorted(proof.ids, key=str.encode)
-    if ids:
-        work.source.delete(work.move.source, ids, before=lambda: _intend(work))
+    """Delete this batch's written ids from the source, each proven right before.
+
+    After a deletion that was answered only its effect is looked for: what a read still shows may be older than that,
+    and what was written since is nobody's to delete.
+    """
+    _require_fresh_reads(work)
+    proof = None
+    if work.lease.answered_at is None:
+        proof = _prove(work)
+        ids = sorted(proof.ids, key=str.encode)
+        if ids:
+            work.source.delete(work.move.source, ids, before=lambda: _intend(work))
     written = _written_ids(work)
     left = work.source.fetch(work.move.source, written)
     if left:
-        look_after_deletion(work, f"{len(left)} deleted records are still answered")
+        wait_for_deletion(work, work.job.source_lag_s, f"{len(left)} deleted records are still answered")
         raise NotProven(f"{len(left)} records of {work.move.source} are still there after their deletion")
-    return proof.found() | {"deleted": len(written)}  # by this attempt and those before it
+    return (proof.found() if proof else dict(work.lease.found or {})) | {"deleted": len(written)}
 
 
 def clear_namespace(work: Work) -> dict[str, Any]:
@@ -68,6 +79,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     Where it leaves an alias, that is asked for first, in one request: once it stands, listing by the old name shows the
     target, and a deletion would be asked for through the alias. Of a source that was deleted by ids, list what is left.
     """
+    _require_fresh_reads(work)
     namespace = work.move.source
     if work.move.clean_mode == "by_ids":
         _require_only_what_stays(work)
@@ -84,35 +96,49 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             raise NotWhole(f"{namespace} lists {listed.count} of {expected.count} ids", by_ids=True)
         already_deleted = True
     if not already_deleted:
+        if work.lease.answered_at is not None:
+            wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
+            raise NotProven(f"{namespace} still lists ids after its deletion")
         if listed != expected:
             work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
             raise NotProven(
                 f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
             )
-        _require_complete_listing(work, listed.count)
+        counted = _require_complete_listing(work, listed.count)
         _require_fresh_proof(work)
-        work.source.delete_namespace(namespace, before=lambda: _intend_whole(work))
+        work.source.delete_namespace(namespace, before=lambda: _intend_whole(work, listed.count, counted))
         if _list(work, namespace).count:
-            look_after_deletion(work, f"{namespace} is deleted but still lists ids")
+            wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
     _leave_alias(work)
     return {"deleted": expected.count}
 
 
-def _require_complete_listing(work: Work, listed: int) -> None:
-    """The service counts no more records than are listed: those would be deleted unread. One request.
+def _require_fresh_reads(work: Work) -> None:
+    """Raise Later until reads show the last write to the source that the plan permitted; no look before that counts."""
+    from_ = fresh_from(work.job, work.job.plan.policies)
+    if from_ is None:
+        raise NotProven("readers were taken back, so applications may write to the source: nothing is deleted")
+    left = (from_ - work.lease.leased_at).total_seconds()
+    if left > 0:
+        raise Later(left, "reads may not show the last write to the source yet")
+
+
+def _require_complete_listing(work: Work, listed: int) -> int | None:
+    """The service counts no more records than are listed: those would be deleted unread. One request; the count.
 
     A count lags, so a difference counts past the freshness wait, after another listing. Then what was proven is deleted
     by ids, which touches nothing else. A database lists what it holds, and its count may be an estimate: not asked.
     """
     namespace = work.move.source
     if isinstance(work.source.index, Dated):
-        return
+        return None
     told = work.source.count(namespace)
     if told > listed:
         why = f"{namespace} lists {listed:,} records and says that it holds {told:,}"
         work.look_again(why)
         raise NotWhole(f"{why}: what is not listed stays", by_ids=True)
+    return told
 
 
 def _require_only_what_stays(work: Work) -> None:
@@ -125,6 +151,8 @@ def _require_only_what_stays(work: Work) -> None:
     if work.source.index.info.kind is Kind.POD:
         return
     listed = _list(work, move.source)
+    with work.database.begin() as connection:
+        deletions.note_listing(connection, work.lease, work.job, listed=listed.count)
     if listed == _tally(ids for _, ids in _of_copies(work)):
         return
     unknown = {record_id for page in work.source.ids(move.source) for record_id in page}
@@ -179,7 +207,10 @@ def _require_fresh_proof(work: Work) -> None:
 
 
 def _require_young_proof(connection: sa.Connection, work: Work) -> None:
-    age_s = removals.proof_age_s(connection, work.move.id)
+    age_s, read_from = removals.oldest_proof(connection, work.move.id)
+    from_ = fresh_from(work.job, work.job.plan.policies)
+    if from_ is None or read_from is None or read_from < from_:
+        raise NotWhole("it was read before reads could show the last write to it")
     if age_s > _PROOF_KEEPS_S:
         raise NotWhole(f"its proof was {age_s / 60:.0f} minutes old when it was to be deleted")
 
@@ -202,11 +233,12 @@ def _last_write(work: Work) -> int | None:
     return answer.lsn
 
 
-def look_after_deletion(work: Work, why: str) -> None:
-    """Raise Later until the freshness wait since the deletion is over: the batch may have waited long before it."""
-    if not work.lease.intended:
-        raise Later(_FIRST_LOOK_S, why)
-    work.look_again(why)
+def wait_for_deletion(work: Work, lag_s: float, why: str) -> None:
+    """Raise Later until reads must show a deletion that was answered, in this attempt or an earlier one."""
+    answered = work.lease.answered_at
+    since = 0.0 if answered is None else (work.lease.leased_at - answered).total_seconds()
+    if answered is None or since < lag_s:
+        raise Later(min(max(lag_s - since, _FIRST_LOOK_S), max(_FIRST_LOOK_S, since)), why)
 
 
 def _copied(work: Work) -> Tally:
@@ -243,14 +275,16 @@ def _list(work: Work, namespace: str) -> Tally:
 
 def _intend(work: Work) -> None:
     with work.database.begin() as connection:
-        removals.intend(connection, work.lease)
+        removals.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
+        deletions.note_reading(connection, work.lease, work.job)
 
 
-def _intend_whole(work: Work) -> None:
-    """Right before each try of the call, which may have waited for the pace: the proof is still young then."""
+def _intend_whole(work: Work, listed: int, counted: int | None) -> None:
+    """Right before the call, which may have waited for the pace: the proof is still young then."""
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
-        removals.intend(connection, work.lease)
+        removals.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
+        deletions.note_whole(connection, work.lease, work.job, listed=listed, counted=counted)
 
 
 def _written_ids(work: Work) -> list[str]:

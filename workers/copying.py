@@ -340,7 +340,7 @@ def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> 
 def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
     def before() -> None:
         with work.database.begin() as connection:
-            removals.intend(connection, work.lease, [target.id])
+            removals.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [target.id])
         work.wrote.add(target.id)
 
     held = work.target.fetch(target.namespace, list(digests)) if digests else {}

@@ -1,7 +1,9 @@
 """Calls to one index on behalf of one lease: paced, inside a deadline, retried a few times, and paid for.
 
 Before each call, in this order: a slot of the pace, then the check that the lease outlives the request's deadline. The
-SDK's own retries are off, so the tries counted here are all there are.
+SDK's own retries are off, so the tries counted here are all there are. A deletion is asked for once: one that failed
+may have taken effect, and what stands there by then may be new. It goes back to the job table, and whoever takes it up
+looks first.
 """
 
 import random
@@ -13,6 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from orchestrator import counters
 from orchestrator.counters import Counters
+from orchestrator.model import Deletion
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage
@@ -47,6 +50,7 @@ class Lane:
         self.index = index
         self.usage = Usage()
         self.lsns: dict[str, int] = {}  # of our newest write to each namespace, where the service tells
+        self.deletion = Deletion.UNSENT
         self._pace = pace
         self._counted = counted
         self._share = share
@@ -160,18 +164,37 @@ class Lane:
             yield some, size
 
     def delete(self, namespace: str, ids: Sequence[str], before: Callable[[], None]) -> None:
-        """Delete these ids. `before` runs before each request."""
+        """Delete these ids. `before` runs before each request; none is repeated."""
         scope = f"{self._host}:{namespace}"
         for some in _chunks(ids, self.index.limits.delete_ids):
             limits = [
                 (Limit("delete", scope, DELETES), 1.0),
                 (Limit("deleted", scope, DELETED_RECORDS), float(len(some))),
             ]
-            self.usage += self._call(limits, lambda some=some: self.index.delete(namespace, some), before)  # type: ignore[misc]
+            self._delete(limits, lambda some=some: self.index.delete(namespace, some), before)  # type: ignore[misc]
 
     def delete_namespace(self, namespace: str, before: Callable[[], None]) -> None:
+        """Delete it with all that is in it. The request is not repeated."""
         limits = [(Limit("delete", f"{self._host}:{namespace}", DELETES), 1.0)]
-        self.usage += self._call(limits, lambda: self.index.delete_namespace(namespace), before)
+        self._delete(limits, lambda: self.index.delete_namespace(namespace), before)
+
+    def _delete(
+        self, limits: Sequence[tuple[Limit, float]], call: Callable[[], Usage], before: Callable[[], None]
+    ) -> None:
+        """Ask once, and remember in `deletion` what became of it. Raises the store's error."""
+
+        def ask() -> Usage:
+            earlier, self.deletion = self.deletion, Deletion.UNANSWERED
+            try:
+                usage = call()
+            except StoreError as error:
+                if earlier is Deletion.UNSENT and _was_refused(error):
+                    self.deletion = Deletion.UNSENT
+                raise
+            self.deletion = Deletion.ANSWERED
+            return usage
+
+        self.usage += self._call(limits, ask, before, tries=1)
 
     def alias(self, name: str) -> str | None:
         """The namespace that this alias leads to; None where there is none, or the store has no aliases."""
@@ -194,6 +217,8 @@ class Lane:
         limits: Sequence[tuple[Limit, float]],
         call: Callable[[], T],
         before: Callable[[], None] | None = None,
+        *,
+        tries: int = _TRIES,
     ) -> T:
         def attempt() -> T:
             self._pace.take(limits, self._share, self._held.wait)
@@ -213,14 +238,19 @@ class Lane:
             self._counted.note(counters.call(operation, "ok"))
             return answer
 
-        tries = Retrying(
+        retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Transient) and not isinstance(error, NoSlotSoon)),
             wait=_wait,
-            stop=stop_after_attempt(_TRIES),
+            stop=stop_after_attempt(tries),
             sleep=self._held.wait,
             reraise=True,
         )
-        return tries(attempt)
+        return retrying(attempt)
+
+
+def _was_refused(error: StoreError) -> bool:
+    """Whether the store carried nothing out: it says why not, or that it takes no more just now."""
+    return isinstance(error, RateLimited) or not isinstance(error, Transient)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -15,7 +15,7 @@ import structlog
 from orchestrator import late_writes, retrying, services
 from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
 from orchestrator.ledger.database import Database
-from orchestrator.model import Finding, Job, Lease
+from orchestrator.model import Deletion, Finding, Job, Lease
 from orchestrator.queue import kinds_of
 from orchestrator.retrying import Again, Park, PauseJob, Split
 from orchestrator.states import JOB_PAUSABLE, QUEUES, BatchKind
@@ -208,6 +208,11 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
 
 
 def _note_late_writes(work: Work) -> None:
+    if work.source.deletion is not Deletion.UNSENT:
+        try:
+            late_writes.note_late_deletion(work.database, work.lease)
+        except Unreachable as error:
+            log.error("a late deletion is not on record", why=error.message)
     if not work.wrote:
         return
     try:
@@ -246,6 +251,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
                 usage=usage,
                 busy_ms=busy_ms,
                 spend_attempt=spend_attempt,
+                deletion=work.deletion,
             )
 
     if isinstance(error, Leaving):

@@ -1,7 +1,8 @@
 """Roll back before clean-up: remove from the targets what the job wrote and nobody changed. Nothing else.
 
 First every written batch is compared (read-only); only then is anything removed. The intent is committed before each
-removal; a repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is.
+removal; a repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is. None
+is asked for twice: after a removal that was answered only its effect is looked for.
 """
 
 from collections import defaultdict
@@ -12,7 +13,7 @@ from orchestrator import manifests
 from orchestrator.ledger import batches, moves, removals
 from vecfleet.digests import record_digest
 from vecfleet.records import Record
-from workers.cleaning import look_after_deletion
+from workers.cleaning import wait_for_deletion
 from workers.placing import place_all
 from workers.work import NotProven, Work
 
@@ -37,22 +38,23 @@ def compare_batch(work: Work) -> dict[str, Any]:
 def undo_batch(work: Work) -> dict[str, Any]:
     """Delete from the targets what is still as we wrote it."""
     standing = _compare(work)
-    removed = 0
+    if work.lease.answered_at is None:
+        for target_id, ids in standing.ours.items():
+
+            def before(target_id: int = target_id) -> None:
+                with work.database.begin() as connection:
+                    within_s = work.lands_within_s(work.job.target_lag_s)
+                    removals.intend(connection, work.lease, within_s, [target_id])
+                work.wrote.add(target_id)
+
+            work.target.delete(standing.namespaces[target_id], ids, before)
+    left = 0
     for target_id, ids in standing.ours.items():
-        namespace = standing.namespaces[target_id]
-
-        def before(target_id: int = target_id) -> None:
-            with work.database.begin() as connection:
-                removals.intend(connection, work.lease, [target_id])
-            work.wrote.add(target_id)
-
-        work.target.delete(namespace, ids, before)
-        left = work.target.fetch(namespace, ids)
-        if left:
-            look_after_deletion(work, f"{len(left)} removed records are still answered")
-            raise NotProven(f"{len(left)} records of {namespace} are still there after their removal")
-        removed += len(ids)
-    return {"removed": removed}
+        left += len(work.target.fetch(standing.namespaces[target_id], ids))
+    if left:
+        wait_for_deletion(work, work.job.target_lag_s, f"{left} removed records are still answered")
+        raise NotProven(f"{left} records are still there after their removal")
+    return {"removed": sum(map(len, standing.ours.values()))}
 
 
 def drop_namespace(work: Work) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
 
     def before() -> None:
         with work.database.begin() as connection:
-            removals.intend(connection, work.lease, [work.target_row.id])
+            removals.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [work.target_row.id])
 
     work.target.delete_namespace(namespace, before)
     return {"dropped": True}

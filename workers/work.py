@@ -9,7 +9,7 @@ from orchestrator.counters import Counters
 from orchestrator.ledger import batches, checks, moves
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Job, Lease, Move, Target, TargetTally
+from orchestrator.model import Deletion, Job, Lease, Move, Target, TargetTally
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
 from workers.holding import Held
@@ -71,6 +71,16 @@ class Work:
     @property
     def usage(self) -> Usage:
         return self.source.usage + self.target.usage
+
+    @property
+    def deletion(self) -> Deletion:
+        """What became of the deletions of this attempt: of the two lanes, the one that leaves more open."""
+        asked = {self.source.deletion, self.target.deletion}
+        return next(one for one in (Deletion.UNANSWERED, Deletion.ANSWERED, Deletion.UNSENT) if one in asked)
+
+    def lands_within_s(self, lag_s: float) -> float:
+        """Seconds after which a call that begins now has taken effect, and reads show it."""
+        return self.settings.request_deadline_seconds + lag_s
 
     @property
     def move(self) -> Move:

@@ -12,12 +12,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator import tables as t
 from orchestrator.ledger import erasures
-from orchestrator.model import Lease, Wakeup
+from orchestrator.model import Deletion, Lease, Wakeup
 from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
 from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()
 _B = t.batch.c
+DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= _NOW, sa.true())
+"""Whether its wait is over, and no deletion of it can still be under way: whoever takes it begins by looking."""
+
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
@@ -25,7 +28,7 @@ class Fenced(Exception):
     """The lease is not ours any more: whatever was about to be recorded is somebody else's to record."""
 
 
-def _seconds(column_or_value: Any) -> Any:
+def interval(column_or_value: Any) -> Any:
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, column_or_value)
 
 
@@ -47,7 +50,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     due = (
         sa.select(_B.id)
         .where(_B.job_id == job_id, _B.state == BatchState.READY, _B.kind.in_(sorted(kinds)))
-        .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
+        .where(DUE)
         .order_by(_B.seq, _B.id)
         .limit(room)
         .with_for_update(skip_locked=True)
@@ -92,7 +95,7 @@ def renew(
     rows = connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
-        .values(lease_until=_NOW + _seconds(seconds))
+        .values(lease_until=_NOW + interval(seconds))
         .returning(_B.id, _B.generation)
     )
     return {(row.id, row.generation) for row in rows}
@@ -117,7 +120,13 @@ _COST = {
 }
 _LET_GO = sa.update(t.batch).where(_MINE).values(lease_owner=None, lease_until=None, **_COST).returning(_B.id)
 DONE = _LET_GO.values(
-    state=BatchState.DONE.value, done_at=_NOW, found=sa.bindparam("found"), error_class=None, error_text=None
+    state=BatchState.DONE.value,
+    done_at=_NOW,
+    found=sa.bindparam("found"),
+    error_class=None,
+    error_text=None,
+    lands_by=None,
+    looked_at=sa.bindparam("looked_at", type_=sa.DateTime(timezone=True)),
 )
 _HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
 HELD = _HOLD.cte("held")
@@ -155,7 +164,7 @@ def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
 
 def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> dict[str, Any]:
     """The parameters of `DONE`."""
-    return {**mine(lease), **_cost(usage, busy_ms), "found": found}
+    return {**mine(lease), **_cost(usage, busy_ms), "found": found, "looked_at": lease.leased_at}
 
 
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
@@ -214,8 +223,17 @@ def again(
     usage: Usage,
     busy_ms: int,
     spend_attempt: bool,
+    deletion: Deletion = Deletion.UNSENT,
 ) -> None:
-    """Back to ready after a wait. Waiting for pace, freshness or an outage spends no attempt."""
+    """Return the batch to ready after a wait. Waiting for pace, freshness or an outage spends no attempt.
+
+    After a `deletion` without an answer it is not due before that could no longer take effect.
+    """
+    called: dict[Deletion, dict[str, Any]] = {
+        Deletion.UNSENT: {"lands_by": None},
+        Deletion.ANSWERED: {"lands_by": None, "answered_at": _NOW},
+        Deletion.UNANSWERED: {},
+    }
     settle(
         connection,
         lease,
@@ -223,9 +241,10 @@ def again(
         usage,
         busy_ms,
         attempts=_B.attempts if spend_attempt else _B.attempts - 1,
-        run_after=_NOW + _seconds(after_seconds),
+        run_after=_NOW + interval(after_seconds),
         error_class=error_class,
         error_text=error_text,
+        **called[deletion],
     )
 
 
@@ -255,12 +274,18 @@ def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
     return bool(connection.execute(sa.select(living)).scalar_one())
 
 
+def any_landing(connection: sa.Connection, job_id: int) -> bool:
+    """Whether a deletion that was asked for and not answered may still take effect."""
+    landing = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
+    return bool(connection.execute(sa.select(landing.exists())).scalar_one())
+
+
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:
     """Whether a wake-up was sent so long ago and no worker took its batch."""
     late = sa.and_(
         _B.job_id.in_(job_ids),
         _B.state == BatchState.DISPATCHED,
-        _B.dispatched_at < _NOW - _seconds(after_seconds),
+        _B.dispatched_at < _NOW - interval(after_seconds),
     )
     return bool(connection.execute(sa.select(sa.select(_B.id).where(late).exists())).scalar_one())
 
@@ -270,7 +295,7 @@ def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: flo
     return connection.execute(
         sa.update(t.batch)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
-        .where(_B.dispatched_at < _NOW - _seconds(after_seconds))
+        .where(_B.dispatched_at < _NOW - interval(after_seconds))
         .values(state=BatchState.READY, generation=_B.generation + 1)
     ).rowcount
 

@@ -4,6 +4,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from migrations.plan import Plan
 from migrations.routing import Owner, Ownership
 from orchestrator import tables as t
+from orchestrator.freshness import Waits
 from orchestrator.model import Job, index_from_json, index_to_json
 from orchestrator.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from vecfleet import __version__, names
@@ -34,6 +36,7 @@ def insert_job(
     created_by: str,
     batch_window: int,
     pace_share: float,
+    waits: Waits,
 ) -> int:
     """The job, its claims, its moves, and the ownership snapshot. Raises Refused where a live job stands in the way."""
     try:
@@ -51,6 +54,7 @@ def insert_job(
                 pace_share=pace_share,
                 budget_factor=plan.policies.budget_factor,
                 passes_allowed=plan.policies.max_passes,
+                **asdict(waits),
             )
             .returning(t.job.c.id)
         ).scalar_one()
@@ -275,6 +279,7 @@ def advance(
     stamped: dict[JobState, dict[str, Any]] = {
         JobState.VERIFIED: {"verified_at": _NOW},
         JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, _NOW)},
+        JobState.CLEANING: {"cleaning_at": _NOW},
     }
     stamps = stamped.get(to, {})
     if from_ is JobState.PLANNED and to is JobState.RUNNING:

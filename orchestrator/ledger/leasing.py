@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator import tables as t
-from orchestrator.ledger import moves
+from orchestrator.ledger import batches, moves
 from orchestrator.ledger.continuity import ON_A_KNOWN_SERVER
 from orchestrator.model import Lease
 from orchestrator.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, BatchState
@@ -23,7 +23,7 @@ _NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
 _READ = (
     *(_B.id, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.kind, _B.seq, _B.generation, _B.attempts, _B.size),
-    *(_B.listed_in, _B.copies, _B.rewrite, _B.manifest, _B.targets, _B.found, _B.intent_at),
+    *(_B.listed_in, _B.copies, _B.rewrite, _B.manifest, _B.targets, _B.found, _B.intent_at, _B.answered_at),
 )
 
 
@@ -64,7 +64,7 @@ def _next_due() -> list[Any]:
     due = (
         sa.select(_B.id)
         .where(_B.job_id == sa.bindparam("job"), _is(_B.state, BatchState.READY), _workable(state), at_work < window)
-        .where(sa.or_(_B.run_after.is_(None), _B.run_after <= _NOW))
+        .where(batches.DUE)
         .order_by(_B.seq, _B.id)
         .limit(1)
         .with_for_update(of=t.batch, skip_locked=True)
@@ -107,6 +107,7 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
         .returning(
             *_READ,
             sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"),
+            _NOW.label("leased_at"),
             # Where commits were lost the numbers of transactions are given again.
             sa.literal_column("job.xmin::text || coalesce(job.doubted_at::text, '')", sa.Text).label("job_version"),
         )
@@ -173,8 +174,10 @@ def _take(
         manifest=row.manifest if row.copy_id is None else row.copied_manifest,
         targets=tuple(row.targets or ()),
         intended=row.intent_at is not None,
+        answered_at=row.answered_at,
         age_seconds=float(row.age),
         until_monotonic=asked + seconds,
+        leased_at=row.leased_at,
         job_version=row.job_version,
         move=None if move["id"] is None else moves.from_columns(move),
         target=None if target["id"] is None else moves.target_from_columns(target),

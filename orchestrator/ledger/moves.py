@@ -10,7 +10,7 @@ from migrations.routing import Owner
 from orchestrator import tables as t
 from orchestrator.ledger import batches, jobs
 from orchestrator.model import Job, Lease, Move, Target
-from orchestrator.states import MOVE_EDGES, BatchKind, BatchState, MoveState
+from orchestrator.states import JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput
 
@@ -263,6 +263,17 @@ def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None
         .where(t.target.c.id.in_(sorted(target_ids)))
         .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
     )
+
+
+def written_to(connection: sa.Connection, host: str, namespace: str) -> list[int]:
+    """The targets of live jobs that are this namespace of the index at `host`."""
+    found = (
+        sa.select(t.target.c.id)
+        .join(t.job, t.job.c.id == t.target.c.job_id)
+        .where(t.target.c.namespace == namespace, t.job.c.target["host"].astext == host)
+        .where(t.job.c.state.not_in(sorted(JOB_ENDED)))
+    )
+    return list(connection.execute(found).scalars())
 
 
 def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[str]) -> None:

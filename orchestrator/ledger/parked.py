@@ -119,7 +119,12 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
             sa.update(t.batch)
             .where(_B.id.in_(others), _B.state == BatchState.PARKED)
             .values(
-                state=BatchState.READY, generation=_B.generation + 1, attempts=0, run_after=None, first_leased_at=None
+                state=BatchState.READY,
+                generation=_B.generation + 1,
+                attempts=0,
+                run_after=None,
+                first_leased_at=None,
+                answered_at=None,
             )
         ).rowcount
         moves = sa.select(_B.move_id).where(_B.id.in_(others))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from migrations.plan import Estimate, Policies
 from orchestrator import budgets
 from orchestrator import tables as t
+from orchestrator.freshness import Waits
 from orchestrator.guards import Proof
 from orchestrator.ledger import differences, leadership, moves, parked, steps, undoings
 from orchestrator.ledger.differences import Since
@@ -53,6 +54,8 @@ class JobRow:
     started_at: datetime | None
     verified_at: datetime | None
     cut_over_at: datetime | None
+    cleaning_at: datetime | None
+    pass_ended_at: datetime | None
     ended_at: datetime | None
     cut_over_percent: int
     batch_window: int
@@ -60,6 +63,14 @@ class JobRow:
     budget_factor: float
     passes: int
     passes_allowed: int
+    quiet_passes: int
+    source_lag_s: float
+    target_lag_s: float
+    routes_stale_s: float
+
+    @property
+    def waits(self) -> Waits:
+        return Waits(self.source_lag_s, self.target_lag_s, self.routes_stale_s)
 
 
 @dataclass(frozen=True, slots=True)

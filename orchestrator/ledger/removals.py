@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,8 +20,13 @@ _NOT_LEASED = _B.state != BatchState.LEASED
 _ROLL_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 
 
-def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]) -> None:
-    """Verified moves become cleaning: one `remove` per copy batch for those `by_ids`, one `recheck` for the others."""
+def begin_cleaning(
+    connection: sa.Connection, job_id: int, by_ids: Sequence[int], not_before: datetime | None = None
+) -> None:
+    """Verified moves become cleaning: one `remove` per copy batch for those `by_ids`, one `recheck` for the others.
+
+    None of them is due `not_before`, when reads show what the sources hold.
+    """
     connection.execute(
         sa.update(t.move)
         .where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
@@ -32,10 +38,13 @@ def begin_cleaning(connection: sa.Connection, job_id: int, by_ids: Sequence[int]
         )
     )
     for mode, kind in (("by_ids", BatchKind.REMOVE), ("whole", BatchKind.RECHECK)):
-        _one_per_copy(connection, job_id, kind, sa.and_(_M.state == MoveState.CLEANING, _M.clean_mode == mode))
+        cleaned = sa.and_(_M.state == MoveState.CLEANING, _M.clean_mode == mode)
+        _one_per_copy(connection, job_id, kind, cleaned, not_before)
 
 
-def _one_per_copy(connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any) -> None:
+def _one_per_copy(
+    connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any, not_before: datetime | None = None
+) -> None:
     """A namespace's rechecks bear its own ordinal: they are worked one namespace after another, for a proof ages.
 
     In turns, as everything else, the first of 12,000 namespaces would be hours old when the last batch of it is read.
@@ -45,8 +54,11 @@ def _one_per_copy(connection: sa.Connection, job_id: int, kind: BatchKind, moves
     existing = t.batch.alias("existing")
     connection.execute(
         sa.insert(t.batch).from_select(
-            ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
-            sa.select(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), seq, source.c.size)
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size", "run_after"],
+            sa.select(
+                *(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), seq, source.c.size),
+                sa.literal(not_before, sa.DateTime(timezone=True)),
+            )
             .join(t.move, _M.id == source.c.move_id)
             .where(source.c.job_id == job_id, source.c.kind == BatchKind.COPY, source.c.state != BatchState.SPLIT)
             .where(moves)
@@ -104,15 +116,17 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
 def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
     """Every recheck of these moves is done once more, and after them the `clear`.
 
-    A deletion that was asked for already may have been refused or carried out. Its intent passes to the re-reading,
-    which then misses no record that is gone, and from there to the next `clear`, which finds out how far it came.
+    A deletion that was asked for already may have been refused or carried out, or may yet be. Its intent passes to the
+    re-reading, which begins when it has taken effect and misses no record that is gone, and from there to the next
+    `clear`, which finds out how far it came.
     """
     clear = t.batch.alias("clear")
-    intent = (
-        sa.select(sa.func.max(clear.c.intent_at))
+    intent, lands_by = (
+        sa.select(sa.func.max(column))
         .where(clear.c.move_id == _B.move_id, clear.c.kind == BatchKind.CLEAR)
         .correlate(t.batch)
         .scalar_subquery()
+        for column in (clear.c.intent_at, clear.c.lands_by)
     )
     connection.execute(
         sa.update(t.batch)
@@ -125,7 +139,9 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
             lease_until=None,
             run_after=None,
             first_leased_at=None,
+            looked_at=None,
             intent_at=sa.func.coalesce(intent, _B.intent_at),
+            lands_by=lands_by,
             **values,
         )
     )
@@ -169,11 +185,12 @@ def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
 
 
-def proof_age_s(connection: sa.Connection, move_id: int) -> float:
-    """Seconds since the first batch of a source was taken to be read again, those that the reading took included."""
-    query = sa.select(sa.func.extract("epoch", _NOW - sa.func.min(_B.first_leased_at)))
-    age = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).scalar_one()
-    return float(age or 0.0)
+def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
+    """Return how many seconds ago the first batch of a source was read again, and when; the reading itself included."""
+    first = sa.func.min(_B.looked_at)
+    query = sa.select(sa.func.extract("epoch", _NOW - first), first)
+    age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
+    return float(age or 0.0), at
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
@@ -213,11 +230,13 @@ def _none_open(kinds: Sequence[BatchKind]) -> Any:
     )
 
 
-def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = ()) -> None:
-    """The intent to delete, committed before the call; removals from a target raise its sequence. Raises Fenced; Busy
-    until a dispatcher has looked at a Postgres that was started anew.
+def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, target_ids: Sequence[int] = ()) -> None:
+    """Put the intent to delete on record, before the call; removals from a target raise its sequence. Raises Fenced;
+    Busy until a dispatcher has looked at a Postgres that was started anew.
 
-    The freshness wait of the batch begins anew at its first intent: reads lag behind deletions too.
+    The call takes effect, and shows, within `lands_within_s` from now. Dies after this: nobody takes the batch before
+    then, and whoever does looks first. The freshness wait of the batch begins anew at its first intent, for reads lag
+    behind deletions too.
     """
     batches.require(connection, lease)
     continuity.require_known_server(connection)
@@ -226,6 +245,8 @@ def intend(connection: sa.Connection, lease: Lease, target_ids: Sequence[int] = 
         .where(_B.id == lease.id)
         .values(
             intent_at=sa.func.coalesce(_B.intent_at, _NOW),
+            lands_by=_NOW + batches.interval(lands_within_s),
+            answered_at=None,
             first_leased_at=sa.case((_B.intent_at.is_(None), _NOW), else_=_B.first_leased_at),
         )
     )

@@ -30,6 +30,8 @@ JOB = Job(
     started_at=NOW,
     verified_at=None,
     cut_over_at=None,
+    cleaning_at=None,
+    pass_ended_at=None,
     ended_at=None,
     cut_over_percent=0,
     batch_window=48,
@@ -42,6 +44,9 @@ JOB = Job(
     quiet_passes=0,
     changed_records=None,
     missing_allowed=None,
+    source_lag_s=0.0,
+    target_lag_s=0.0,
+    routes_stale_s=0.0,
 )
 HOUR = timedelta(hours=1)
 MOVE = Move(

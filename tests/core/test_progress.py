@@ -45,6 +45,8 @@ def job(state: JobState, **given: Any) -> JobRow:
         "started_at": STARTED,
         "verified_at": None,
         "cut_over_at": None,
+        "cleaning_at": None,
+        "pass_ended_at": None,
         "ended_at": None,
         "cut_over_percent": 0,
         "batch_window": 48,
@@ -52,6 +54,10 @@ def job(state: JobState, **given: Any) -> JobRow:
         "budget_factor": 1.5,
         "passes": 1,
         "passes_allowed": 5,
+        "quiet_passes": 0,
+        "source_lag_s": 0.0,
+        "target_lag_s": 0.0,
+        "routes_stale_s": 0.0,
     }
     return JobRow(**{**usual, **given})
 

@@ -8,6 +8,7 @@ from job_table import INDEX, plan_of
 from migrations.plan import Plan, PlannedMove
 from migrations.routing import Owner, Ownership
 from orchestrator import tables as t
+from orchestrator.freshness import Waits
 from orchestrator.ledger import belonging, forgetting, jobs
 from orchestrator.ledger.database import Database
 from orchestrator.states import JobState
@@ -52,6 +53,7 @@ def a_job(
             created_by="a person",
             batch_window=1,
             pace_share=1.0,
+            waits=Waits(),
         )
         connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(state=state))
         connection.execute(sa.delete(t.claim))

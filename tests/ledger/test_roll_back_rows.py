@@ -140,7 +140,7 @@ def test_removing_from_a_target_raises_its_write_sequence_before_the_call(databa
     (undo,) = table.take()
     before = target_of(table).sequence
     with table.begin() as connection:
-        removals.intend(connection, undo, [target_of(table).id])
+        removals.intend(connection, undo, 0, [target_of(table).id])
     assert target_of(table).sequence == before + 1
     assert table.row(undo.id).intent_at is not None
 
@@ -151,7 +151,7 @@ def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) 
     table.expire(remove)
     table.reap()
     with pytest.raises(Fenced), table.begin() as connection:
-        removals.intend(connection, remove)
+        removals.intend(connection, remove, 0)
     assert table.row(remove.id).intent_at is None
 
 

@@ -129,7 +129,7 @@ def test_what_was_copied_is_not_rolled_back_once_its_source_may_be_deleted(datab
     table.advance()
     (clear,) = table.take()
     with table.begin() as connection:
-        removals.intend(connection, clear)
+        removals.intend(connection, clear, 0)
     table.park(clear, why="s still lists ids after its deletion")
     table.advance()
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -47,8 +48,10 @@ def lease_of() -> Callable[..., Lease]:
             manifest=None,
             targets=(),
             intended=False,
+            answered_at=None,
             age_seconds=0.0,
             until_monotonic=time.monotonic() + seconds,
+            leased_at=datetime.now(UTC),
         )
 
     return lease_of

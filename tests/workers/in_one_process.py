@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from job_table import INDEX, JobTable, plan_of
+from job_table import AT_ONCE, INDEX, JobTable, plan_of
 from pydantic import SecretStr
 
 from migrations.plan import PlannedMove
 from orchestrator import services
 from orchestrator.bootstrap import Fleet
+from orchestrator.freshness import Waits
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS
 from orchestrator.states import BatchKind, BatchState, JobState
@@ -92,6 +93,7 @@ def open_one(
     namespaces: dict[str, list[Record]],
     *moves: PlannedMove,
     info: IndexInfo = INDEX,
+    waits: Waits = AT_ONCE,
     **policies: Any,
 ) -> Iterator[One]:
     """A job of these moves over an index of these namespaces, in batches of at most ten records."""
@@ -108,7 +110,7 @@ def open_one(
             index.upsert(namespace, records[start : start + 10])
     fleet = InMemory(settings, store)
     table = JobTable(Database(database_url, pool_size=4))
-    table.apply(plan_of(*moves, **{"cut_over": "none", **policies}))
+    table.apply(plan_of(*moves, **{"cut_over": "none", **policies}), waits=waits)
     try:
         yield One(table, Process(fleet), index)
     finally:

@@ -19,7 +19,8 @@ def time_passes(one: One, minutes: int) -> None:
     """The fleet was down for so long after the source was read again."""
     ago = timedelta(minutes=minutes)
     for row in one.table.rows(BatchKind.RECHECK):
-        one.table.set_batch(row.id, first_leased_at=row.first_leased_at - ago, done_at=row.done_at - ago)
+        one.table.set_batch(row.id, looked_at=row.looked_at - ago, done_at=row.done_at - ago)
+    one.table.put(started_at=one.table.job.created_at - ago)
 
 
 def never_listed(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:

@@ -1,0 +1,91 @@
+"""What the deletion of a source rests on: when it was read and listed, against which wait. Written with the intent."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from orchestrator import tables as t
+from orchestrator.freshness import last_permitted_write
+from orchestrator.model import Job, Lease
+from orchestrator.states import BatchKind
+
+_NOW = sa.func.clock_timestamp()
+_B, _D, _M = t.batch.c, t.deletion.c, t.move.c
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The looks that the deletion of one source rests on. `None`: not made, or not yet."""
+
+    source: str
+    clean_mode: str | None
+    deleted: int
+    last_write_at: datetime | None
+    lag_s: float
+    read_from: datetime | None
+    read_to: datetime | None
+    listed_at: datetime | None
+    listed: int | None
+    counted: int | None
+    asked_from: datetime | None
+    asked_to: datetime | None
+
+    @property
+    def fresh_from(self) -> datetime | None:
+        """Looks before this moment might have missed a write that was permitted."""
+        return None if self.last_write_at is None else self.last_write_at + timedelta(seconds=self.lag_s)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether every look was made when reads could show the last permitted write."""
+        looks = [look for look in (self.read_from, self.listed_at) if look is not None]
+        return self.fresh_from is not None and bool(looks) and min(looks) >= self.fresh_from
+
+
+def note_reading(connection: sa.Connection, lease: Lease, job: Job) -> None:
+    """Records of this batch are about to be deleted by their ids: they were read in this attempt. Safe to repeat."""
+    _note(connection, lease, job, read_from=lease.leased_at, read_to=lease.leased_at, asked_from=_NOW, asked_to=_NOW)
+
+
+def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int, counted: int | None) -> None:
+    """A namespace is about to be deleted whole: its records were read by the rechecks, its ids in this attempt."""
+    looks = sa.select(sa.func.min(_B.looked_at), sa.func.max(_B.looked_at)).where(
+        _B.move_id == lease.move_id, _B.kind == BatchKind.RECHECK
+    )
+    read_from, read_to = connection.execute(looks).one()
+    seen = {"listed_at": lease.leased_at, "listed": listed, "counted": counted}
+    _note(connection, lease, job, read_from=read_from, read_to=read_to, asked_from=_NOW, asked_to=_NOW, **seen)
+
+
+def note_listing(connection: sa.Connection, lease: Lease, job: Job, *, listed: int) -> None:
+    """What is left of a namespace that was deleted by ids was listed."""
+    _note(connection, lease, job, listed_at=lease.leased_at, listed=listed)
+
+
+def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> None:
+    new = insert(t.deletion).values(
+        move_id=lease.move_id,
+        last_write_at=last_permitted_write(job, job.plan.policies),
+        lag_s=job.source_lag_s,
+        **looks,
+    )
+    kept = {name: new.excluded[name] for name in ("last_write_at", "lag_s", *looks)}
+    first = {name: sa.func.least(_D[name], new.excluded[name]) for name in ("read_from", "asked_from") if name in looks}
+    last = {name: sa.func.greatest(_D[name], new.excluded[name]) for name in ("read_to", "asked_to") if name in looks}
+    connection.execute(new.on_conflict_do_update(index_elements=[_D.move_id], set_=kept | first | last))
+
+
+def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[Evidence]:
+    """The evidence of every source of a job whose deletion was asked for, or of one of them."""
+    names = [name for name in Evidence.__dataclass_fields__ if name in _D]
+    query = (
+        sa.select(_M.source, _M.clean_mode, _M.deleted, *(_D[name] for name in names))
+        .join(t.deletion, _D.move_id == _M.id)
+        .where(_M.job_id == job_id)
+        .order_by(_M.seq)
+    )
+    rows = connection.execute(query if source is None else query.where(_M.source == source))
+    return [Evidence(**row._mapping) for row in rows]

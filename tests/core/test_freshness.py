@@ -1,0 +1,57 @@
+"""From when on a look shows the last write that a plan permits: a table of policies."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from snapshots import JOB, NOW
+
+from migrations.plan import Policies
+from orchestrator.freshness import fresh_from, last_permitted_write, next_pass_at
+
+LAG_S, ROUTES_S = 60.0, 30.0
+STARTED, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))
+ROW = replace(
+    JOB,
+    started_at=STARTED,
+    cut_over_at=CUT_OVER,
+    cleaning_at=CLEANING,
+    source_lag_s=LAG_S,
+    routes_stale_s=ROUTES_S,
+)
+ROUTES, LAG = timedelta(seconds=ROUTES_S), timedelta(seconds=LAG_S)
+
+
+@pytest.mark.parametrize(
+    ("writers", "cut_over", "last"),
+    [
+        ("freeze", "none", STARTED),
+        ("delta", "none", CLEANING),
+        ("dual", "none", CLEANING),
+        ("freeze", "operator", CUT_OVER + ROUTES),
+        ("delta", "operator", CUT_OVER + ROUTES),
+        ("dual", "auto", CUT_OVER + ROUTES),
+    ],
+)
+def test_a_source_reads_as_it_was_left_one_lag_after_the_last_permitted_write(
+    writers: str, cut_over: str, last: object
+) -> None:
+    policies = Policies(writers=writers, cut_over=cut_over)  # type: ignore[arg-type]
+    assert last_permitted_write(ROW, policies) == last
+    assert fresh_from(ROW, policies) == last + LAG  # type: ignore[operator]
+
+
+def test_while_readers_are_on_the_old_side_no_look_is_fresh() -> None:
+    assert fresh_from(replace(ROW, cut_over_at=None), Policies(cut_over="operator")) is None
+
+
+def test_a_job_that_has_not_started_yet_counts_from_when_it_was_made() -> None:
+    assert fresh_from(replace(ROW, started_at=None), Policies(cut_over="none")) == NOW + LAG
+
+
+def test_a_store_whose_reads_do_not_lag_is_not_waited_for() -> None:
+    assert fresh_from(replace(ROW, source_lag_s=0.0), Policies(cut_over="none")) == STARTED
+
+
+def test_two_quiet_passes_are_at_least_one_lag_apart() -> None:
+    assert next_pass_at(replace(ROW, pass_ended_at=NOW)) == NOW + LAG

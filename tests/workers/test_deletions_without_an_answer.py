@@ -1,0 +1,180 @@
+"""A deletion that was not answered: it is never repeated blind, and never forgotten before it can no longer land."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
+from job_table import planned
+
+from orchestrator import services
+from orchestrator import tables as t
+from orchestrator.ledger.batches import Fenced
+from orchestrator.states import BatchKind, BatchState, JobState
+from vecfleet.errors import RateLimited, TimedOut
+from vecfleet.records import Record
+from vecfleet.stores.base import Usage
+from workers.holding import Held
+
+NEW = Record("r03", twenty_three()[3].values, metadata={"text": "written after the deletion took effect"})
+DEADLINE_S = 1.0
+
+
+@pytest.fixture
+def one(database_url: str, redis_url: str) -> Iterator[One]:
+    with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT)) as one:
+        one.process.settings = one.process.settings.model_copy(update={"request_deadline_seconds": DEADLINE_S})
+        yield one
+
+
+class Answers:
+    """What becomes of the deletions asked of an index: the first ones as planned, the others as they should."""
+
+    def __init__(self, one: One, monkeypatch: pytest.MonkeyPatch, *planned: str, then: Record | None = None) -> None:
+        self.one, self.planned, self.then = one, list(planned), then
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.late: list[tuple[str, tuple[str, ...]]] = []
+        delete, delete_namespace = one.index.delete, one.index.delete_namespace
+        self._really = lambda name, ids: delete(name, ids) if ids else delete_namespace(name)
+        monkeypatch.setattr(one.index, "delete", lambda name, ids: self._answer(name, tuple(ids)))
+        monkeypatch.setattr(one.index, "delete_namespace", lambda name: self._answer(name, ()))
+
+    def _answer(self, namespace: str, ids: Sequence[str]) -> Usage:
+        self.asked.append((namespace, tuple(ids)))
+        match self.planned.pop(0) if self.planned else "carried out":
+            case "carried out, answer lost":
+                self._really(namespace, ids)
+                if self.then is not None:
+                    self.one.index.upsert(namespace, [self.then])
+                raise TimedOut
+            case "late":
+                self.late.append((namespace, tuple(ids)))
+                raise TimedOut
+            case "refused":
+                raise RateLimited(retry_after=0.01)
+            case _:
+                return self._really(namespace, ids)
+
+    def land(self) -> None:
+        """What was asked for and not carried out yet is carried out now."""
+        while self.late:
+            self._really(*self.late.pop())
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_what_is_written_after_a_deletion_whose_answer_was_lost_is_not_deleted(
+    one: One, monkeypatch: pytest.MonkeyPatch, by_ids: bool
+) -> None:
+    # Given a deletion that is carried out, an answer that is lost, and an application that writes then
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch, "carried out, answer lost", then=NEW)
+
+    # When the clean-up comes to its end
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    one.until(JobState.NEEDS_ATTENTION)
+
+    # Then the new record is there, and no deletion was asked for a second time
+    assert one.index.fetch("s", ["r03"]).records == {"r03": one.index.normalise(NEW)}
+    assert len(answers.asked) == len(set(answers.asked))
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_nobody_takes_the_batch_before_an_unanswered_deletion_can_no_longer_land(
+    one: One, monkeypatch: pytest.MonkeyPatch, by_ids: bool
+) -> None:
+    # Given a deletion whose answer did not come, and which the service may still carry out
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch, "late")
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    one.work_until(lambda: answers.late)
+    kind = BatchKind.REMOVE if by_ids else BatchKind.CLEAR
+    [waiting] = [row for row in one.table.rows(kind) if row.lands_by is not None]
+
+    # When it lands just in time, then the batch is worked only after it, and the job ends with nothing deleted twice
+    assert waiting.state == BatchState.READY
+    answers.land()
+    one.until(JobState.CLEANED)
+    [done] = [row for row in one.table.rows(kind) if row.id == waiting.id]
+    assert done.looked_at >= waiting.lands_by
+    assert len(answers.asked) == len(set(answers.asked))
+    assert one.ids("s") == []
+
+
+def test_a_deletion_that_was_refused_is_asked_for_again_after_another_look(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that takes no deletion just now, which deletes nothing
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch, "refused")
+    fetched = len(one.table.rows(BatchKind.REMOVE))
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+
+    # When it takes them again, then the job is cleaned, without waiting for a call that was never carried out
+    one.until(JobState.CLEANED)
+    assert len(answers.asked) == len(one.table.rows(BatchKind.REMOVE)) + 1
+    assert fetched == 0 and one.ids("s") == []
+
+
+def test_a_job_that_is_given_up_keeps_its_names_while_a_deletion_may_still_land(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a deletion without an answer, and a person who gives the job up
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch, "late")
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.work_until(lambda: answers.late)
+    one.table.put(state=JobState.CANCELLING)
+
+    # When the dispatcher decides, then the job does not end yet, and its names are nobody else's
+    one.table.advance()
+    assert one.table.job.state is JobState.CANCELLING and _claims(one)
+
+    # And once the call can no longer land, it does
+    one.until(JobState.CANCELLED)
+    assert not _claims(one)
+
+
+def test_a_removal_of_a_roll_back_is_not_repeated_blind_either(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a roll back whose first removal is carried out, its answer lost, and an application that writes there then
+    one.until(JobState.VERIFIED)
+    foreign = replace(NEW, metadata={"text": "the application's"})
+    answers = Answers(one, monkeypatch, "carried out, answer lost", then=foreign)
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+
+    # When it goes on, then what came there is still there
+    one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
+    assert one.index.fetch(TARGET, ["r03"]).records == {"r03": one.index.normalise(foreign)}
+    assert len(answers.asked) == len(set(answers.asked))
+
+
+def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a worker that loses its lease between its deletion and the record of it, in a job that is paused by then
+    one.until(JobState.VERIFIED)
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+    delete = one.index.delete
+
+    def and_loses_its_lease(namespace: str, ids: Sequence[str]) -> Usage:
+        usage = delete(namespace, ids)
+        services.pause(one.table.database, one.table.job_id, "ana")
+        monkeypatch.setattr(Held, "require", _lost)
+        return usage
+
+    monkeypatch.setattr(one.index, "delete", and_loses_its_lease)
+
+    # When it finds out, then the deletion is on record and the job says which namespace to look at
+    one.deliver()
+    with one.table.begin() as connection:
+        noted = connection.execute(sa.select(t.audit.c.payload).where(t.audit.c.action == "late deletion")).scalars()
+        assert [payload["namespace"] for payload in noted] == ["s"]
+    assert "may have deleted records of s late" in (one.table.job.reason or "")
+
+
+def _lost(held: Held, seconds: float) -> None:
+    raise Fenced
+
+
+def _claims(one: One) -> int:
+    with one.table.begin() as connection:
+        count: int = connection.execute(sa.select(sa.func.count()).select_from(t.claim)).scalar_one()
+    return count
