@@ -69,6 +69,7 @@ class ChaosFleet:
             "REQUEST_DEADLINE_SECONDS": str(DEADLINE_S),
             "LEASE_SECONDS": str(LEASE_S),
             "FRESHNESS_WAIT_SECONDS": str(FRESHNESS_S),
+            "ROUTES_STALE_SECONDS": str(FRESHNESS_S),
         }
         self._nursery = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nursery"],

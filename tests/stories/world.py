@@ -61,6 +61,7 @@ class World:
             "REQUEST_DEADLINE_SECONDS": "10",
             "LEASE_SECONDS": "30",
             "FRESHNESS_WAIT_SECONDS": "1",
+            "ROUTES_STALE_SECONDS": "1",
             "LOG_LEVEL": "WARNING",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
