@@ -215,10 +215,10 @@ def test_no_deletion_is_intended_on_a_server_that_no_dispatcher_has_looked_at(ri
     with rig.stopped():
         pass
     with pytest.raises(Busy, match="no dispatcher has looked"), rig.one.table.begin() as connection:
-        removals.intend(connection, lease)
+        removals.intend(connection, lease, 0)
     rig.dispatcher.tick()
     with rig.one.table.begin() as connection:
-        removals.intend(connection, lease)
+        removals.intend(connection, lease, 0)
 
 
 def test_a_lost_deletion_can_be_gone_on_from(rig: Rig) -> None:
