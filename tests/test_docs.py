@@ -4,6 +4,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,15 +140,19 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
+@cache
+def commands() -> dict[str, Any]:
+    return get_command(build()).commands  # type: ignore[attr-defined,no-any-return]
+
+
 def find(words: list[str]) -> Any:
-    commands: dict[str, Any] = get_command(build()).commands  # type: ignore[attr-defined]
-    command = commands.get(words[0].rstrip(".,;:"))
+    command = commands().get(words[0].rstrip(".,;:"))
     inner = getattr(command, "commands", None)
     return inner.get(words[1]) if inner and len(words) > 1 else command
 
 
 def every_command() -> Iterator[Any]:
-    for command in get_command(build()).commands.values():  # type: ignore[attr-defined]
+    for command in commands().values():
         yield from getattr(command, "commands", {None: command}).values()
 
 
@@ -163,6 +168,7 @@ def other_options(page: Path) -> set[str]:
     return {"--share"}
 
 
+@cache
 def names_in_code() -> set[str]:
     folders = ("orchestrator", "workers", "emulator")
     texts = (path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
