@@ -12,7 +12,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from vecfleet.errors import Transient
+from vecfleet.errors import RateLimited, Transient
 
 T = TypeVar("T")
 
@@ -30,6 +30,16 @@ def patiently(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
 async def patiently_async(call: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
     """The same for coroutines."""
     return await AsyncRetrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
+
+
+def unrepeated(call: Callable[[], T]) -> T:
+    """Do it once, and again only where the store said that it did nothing, because too much was asked of it.
+
+    For calls that destroy: one without an answer may be carried out yet, and a second one would take what came since.
+    """
+    return Retrying(
+        retry=retry_if_exception_type(RateLimited), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True
+    )(call)
 
 
 def _wait(state: RetryCallState) -> float:

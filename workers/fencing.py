@@ -73,6 +73,7 @@ def take_away(work: Work) -> None:
 
 
 def _delete(index: Index, namespace: str, ids: Sequence[str]) -> None:
+    """Repeated without a look in between: the ids are an erased tenant's, which nobody writes any more."""
     for start in range(0, len(ids), index.limits.delete_ids):
         some = ids[start : start + index.limits.delete_ids]
         patiently(lambda some=some: index.delete(namespace, some))  # type: ignore[misc]
@@ -85,9 +86,17 @@ def wait_for_erasures(connection: sa.Connection, source: str) -> None:
 
 
 def drop_if_empty(index: Index, namespace: str) -> None:
-    """An erased tenant's namespace goes, unless something is in it."""
-    if not patiently(lambda: index.list_ids(namespace)).ids:
-        patiently(lambda: index.delete_namespace(namespace))
+    """An erased tenant's namespace goes, unless something is in it. Each repetition begins by looking.
+
+    One without an answer may be carried out later, and then takes what a tenant that was readmitted wrote in between:
+    the time of a request.
+    """
+
+    def look_and_drop() -> None:
+        if not index.list_ids(namespace).ids:
+            index.delete_namespace(namespace)
+
+    patiently(look_and_drop)
 
 
 def subjects_of(namespace: str) -> frozenset[str]:

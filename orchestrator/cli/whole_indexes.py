@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.erasing import Yes
+from orchestrator.cli.freshness import wait, wait_for_reads
 from orchestrator.cli.output import confirm_by_typing, say, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.erasing import exporter
@@ -17,10 +18,12 @@ from orchestrator.model import Job
 from orchestrator.states import JobState
 from orchestrator.wording import counted, in_namespaces
 from vecfleet.errors import BadInput, Refused, WrongKind
-from vecfleet.stores.base import Removing
+from vecfleet.stores.base import Index, Removing
 from vecfleet.tenancy import erasing, finding
 
 _UNCONFIRMED = 1
+_STOPPED = "its writers must be stopped by now, and reads may not show yet what they wrote last"
+_UNANSWERED = "a deletion was not answered, and may still be carried out; then it is looked again"
 
 
 def wipe(
@@ -31,7 +34,10 @@ def wipe(
     no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Start fresh: delete every namespace of an index, and keep the index."""
+    """Start fresh: delete every namespace of an index, and keep the index. Stop its writers first.
+
+    What is deleted, and exported, is listed and read a freshness wait after you confirmed: until then reads may lag.
+    """
     if (export is None) == (not no_backup):
         raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")
     with fleet() as parts:
@@ -42,6 +48,8 @@ def wipe(
         records = sum(one.count for one in found)
         say(f"This deletes {in_namespaces(records, len(found))} of the index {index}.")
         confirm_by_typing(index, yes=yes)
+        wait_for_reads(opened, parts.settings.freshness_wait_seconds, _STOPPED)
+        _require_as_shown(opened, found)
         if export is not None:
             folder = parts.folders.open(parts.folders.create_like(export, opened.info, None, None))
             copy = exporter(folder)
@@ -54,13 +62,16 @@ def wipe(
                     next_step="stop the writers of the index, and wipe again",
                 )
             say(f"exported, and read back: {exported:,} records to {export}")
-        if _sizes(finding.everything(opened)) != _sizes(found):
-            raise Refused(
-                f"{index} changed since it was shown; nothing was deleted", next_step="stop its writers first"
-            )
+            _require_as_shown(opened, found)
         with parts.database.begin() as connection:
             whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(found))
-        left = erasing.delete_all(opened, found)
+        lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
+        left = erasing.delete_all(
+            opened,
+            found,
+            confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
+            wait_for_landing=lambda: wait(lands_in_s, _UNANSWERED),
+        )
         for one in left:
             say(f"left: {one}", style="red")
         say(
@@ -70,6 +81,18 @@ def wipe(
         say_next([f"vecfleet audit {index}"])
     if left:
         raise typer.Exit(_UNCONFIRMED)
+
+
+def _require_as_shown(index: Index, found: list[finding.Found]) -> None:
+    """No more is deleted than was shown, and nothing that was not exported. Raises Refused."""
+    now = finding.everything(index)
+    if _sizes(now) != _sizes(found):
+        records = sum(one.count for one in now)
+        raise Refused(
+            f"{index.info.name} changed since it was shown, or reads lagged then; nothing was deleted. It holds "
+            f"{in_namespaces(records, len(now))} now",
+            next_step="stop its writers, and wipe again",
+        )
 
 
 def _sizes(found: list[finding.Found]) -> dict[str, tuple[int, int]]:
@@ -92,8 +115,10 @@ def decommission(
         say(f"This deletes the index {index} for good. It is empty: {_jobs(moved)} took everything out of it.")
         say(f"way back: {backups} backups of it are kept; what was in it is where the jobs took it")
         confirm_by_typing(index, yes=yes)
-        _facts(parts, store, index)  # whoever was asked took their time
-        host = store.describe(index).host
+        info = store.describe(index)
+        wait_for_reads(store.open(info), parts.settings.freshness_wait_seconds, _STOPPED)
+        _facts(parts, store, index)  # whoever was asked took their time, and reads may have lagged before
+        host = info.host
         with parts.database.begin() as connection:
             whole_indexes.note_decommission(connection, who(), index, host, [job.id for job in moved])
         store.remove(index)

@@ -4,22 +4,29 @@ import io
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from job_table import INDEX, JobTable, plan_of, planned
-from terminal import HEADERS, Brain, Vecfleet
+from terminal import DIMENSION, HEADERS, Brain, Vecfleet
 
 from migrations.plan import IndexRef
 from orchestrator import tables as t
 from orchestrator.cli import whole_indexes as commands
+from orchestrator.cli.freshness import wait_for_reads
 from orchestrator.erasing import exporter
 from orchestrator.ledger import whole_indexes
 from orchestrator.ledger.database import Database
 from orchestrator.model import index_to_json
 from orchestrator.states import JobState
-from vecfleet.stores.base import Index
+from vecfleet.errors import Unavailable
+from vecfleet.records import Record
+from vecfleet.stores.base import Index, Limits, Usage
+from vecfleet.stores.memory import MemoryStore
+from vecfleet.stores.parquet import ParquetStore
+from vecfleet.stores.pinecone.index import PineconeIndex
 from vecfleet.tenancy.erasing import Export
 from vecfleet.tenancy.finding import Found
 
@@ -39,6 +46,11 @@ class SlowPerson(io.StringIO):
     def readline(self, size: int | None = -1, /) -> str:
         self._meanwhile()
         return super().readline(-1 if size is None else size)
+
+
+@pytest.fixture(autouse=True)
+def reads_lag_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "0.2")
 
 
 @pytest.fixture
@@ -83,6 +95,86 @@ def test_wipe_deletes_nothing_where_a_record_is_another_than_was_exported(
     assert "his" in tenants.store.open(tenants.store.describe("brain")).list_ids("__default__").ids
 
 
+LAG_MS, WAIT_S = 2_000, "3"
+
+
+def test_wipe_shows_no_deletion_before_reads_show_what_was_written_last(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a namespace whose reads lag, a record that came to it just now, and another one that changed
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", WAIT_S)
+    tenants.fault(operation="reads", namespace="first", lag_ms=LAG_MS)
+    tenants.write("first", "new", title="new")
+
+    # When somebody wipes the index, then it says until when it waits and why, and sees that it showed too little
+    answer = vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes")
+    assert "waits until" in answer.err and "its writers must be stopped by now" in answer.err
+    assert "This deletes 8 records" in answer.out
+    assert answer.code == 3 and "nothing was deleted. It holds 9 records in 4 namespaces now" in answer.err
+
+
+def test_wipe_exports_a_record_as_it_was_written_last(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a record that was changed just now, in a namespace whose reads lag
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", WAIT_S)
+    tenants.fault(operation="reads", namespace="first", lag_ms=LAG_MS)
+    tenants.write("first", "a-1", title="newer")
+
+    assert vecfleet("wipe", "--index", "brain", "--export", "backup", "--yes").code == 0
+
+    folders = ParquetStore(tmp_path)
+    backup = folders.open(folders.describe("backup"))
+    assert backup.fetch("first", ["a-1"]).records["a-1"].metadata == {"title": "newer"}
+
+
+def test_an_export_before_a_wipe_waits_for_no_store_that_does_not_lag() -> None:
+    index = MemoryStore().create(INDEX, Limits(reads_lag=False))
+    wait_for_reads(index, 3_600, "nothing")
+
+
+def test_a_deletion_without_an_answer_is_not_asked_for_again_and_is_waited_for(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that carries out a deletion a while after it broke off
+    monkeypatch.setenv("REQUEST_DEADLINE_SECONDS", "2")
+    tenants.fault(operation="delete_namespace", namespace="first", late_ms=1_000, count=1)
+    tenants.forget_calls()
+
+    answer = vecfleet("wipe", "--index", "brain", "--no-backup", "--yes")
+
+    # Then it waits until that cannot land any more, looks, and it was asked for once
+    assert answer.code == 0, answer.err
+    assert "a deletion was not answered" in answer.err
+    counts = httpx.get(f"{tenants.address}/_emulator/calls", params={"counts": 1}).raise_for_status().json()["counts"]
+    assert counts["delete_namespace"] == {"200": 3, "0": 2}  # once it broke off, and that landed later
+    assert [one.name for one in tenants.store.open(tenants.store.describe("brain")).namespaces() if one.count] == []
+
+
+def test_what_an_application_wrote_after_a_deletion_that_was_not_answered_stays(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion was carried out and its answer lost; a second one would take what came since."""
+    monkeypatch.setenv("REQUEST_DEADLINE_SECONDS", "1")
+    original, asked = PineconeIndex.delete_namespace, list[str]()
+
+    def delete_namespace(index: PineconeIndex, name: str) -> Usage:
+        usage = original(index, name)
+        if name == "first":
+            asked.append(name)
+            index.upsert(name, [Record("since", b"\0\0\x80\x3f" * DIMENSION)])
+            raise Unavailable("the connection was cut")
+        return usage
+
+    monkeypatch.setattr(PineconeIndex, "delete_namespace", delete_namespace)
+
+    answer = vecfleet("wipe", "--index", "brain", "--no-backup", "--yes")
+
+    assert answer.code == 1 and "left: first" in answer.out
+    assert asked == ["first"]
+    assert tenants.store.open(tenants.store.describe("brain")).list_ids("first").ids == ["since"]
+
+
 def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:
     host = tenants.store.describe("brain").host
     table.apply(plan_of(planned("s", "t-s")))
@@ -103,7 +195,7 @@ def test_wipe_deletes_no_more_than_it_showed(
 
     answer = vecfleet("wipe", "--index", "brain", "--no-backup")
 
-    assert answer.code == 3 and "changed since it was shown; nothing was deleted" in answer.err
+    assert answer.code == 3 and "changed since it was shown" in answer.err and "nothing was deleted" in answer.err
     index = tenants.store.open(tenants.store.describe("brain"))
     assert index.list_ids("first").ids == ["a-1", "a-2", "came meanwhile"]
 
@@ -166,6 +258,20 @@ def test_what_is_written_while_somebody_types_keeps_the_index(
 
     answer = vecfleet("decommission", OLD)
 
+    assert answer.code == 3 and "it still holds 1 record in 1 namespace: late" in answer.err
+    assert there(brain)
+
+
+def test_an_index_that_looks_empty_while_its_reads_lag_is_looked_at_again(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", WAIT_S)
+    brain.fault(operation="reads", index=OLD, lag_ms=LAG_MS)
+    brain.write("late", "x", index=OLD)
+
+    answer = vecfleet("decommission", OLD, "--yes")
+
+    assert "It is empty" in answer.out and "waits until" in answer.err
     assert answer.code == 3 and "it still holds 1 record in 1 namespace: late" in answer.err
     assert there(brain)
 

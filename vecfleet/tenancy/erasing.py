@@ -12,9 +12,9 @@ from typing import Any
 
 from vecfleet import names
 from vecfleet.digests import Tally
-from vecfleet.errors import BadInput, StoreError, Transient
+from vecfleet.errors import BadInput, RateLimited, StoreError, Transient
 from vecfleet.names import Tenant
-from vecfleet.patience import patiently
+from vecfleet.patience import patiently, unrepeated
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
@@ -174,14 +174,14 @@ class _Eraser:
 
     def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
         """Delete these places and confirm it. Gives what is left, with the reason."""
-        self._free(index, {one.name for one in found if one.whole})
+        self.free(index, {one.name for one in found if one.whole})
         refused = {name: said for name, said in in_parallel(lambda one: _delete(index, one), found) if said}
         for one in found:
             key = (one.index, one.name)
             self.deleted[key] = _added(self.deleted[key], one) if key in self.deleted else one
-        return self._confirm(index, found, refused)
+        return self.confirm(index, found, refused)
 
-    def _free(self, index: Index, going: set[str]) -> None:
+    def free(self, index: Index, going: set[str]) -> None:
         """No alias may lead to what is deleted: it bars the deletion, and its readers must not be surprised by it."""
         if not isinstance(index, Aliased) or not going:
             return
@@ -192,10 +192,10 @@ class _Eraser:
                     raise BadInput(
                         f"the alias {alias!r} cannot be led to {to!r}, which goes too", next_step="name another"
                     )
-                patiently(lambda alias=alias, to=to: index.point_alias(alias, to))  # type: ignore[misc]
+                patiently(lambda alias=alias, target=target, to=to: _lead(index, alias, target, to))  # type: ignore[misc]
                 self.aliases.add(alias if to is None else f"{alias} → {to}")
 
-    def _confirm(self, index: Index, found: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
+    def confirm(self, index: Index, found: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
         """List, fetch and query until nothing answers any more, or the time is over. What was refused is left."""
         until = self.clock() + self.confirm_s
         waiting = [one for one in found if one.name not in refused]
@@ -213,18 +213,46 @@ class _Eraser:
             self.nap(_LOOK_AGAIN_S)
 
 
+def _lead(index: Aliased, alias: str, target: str, to: str | None) -> None:
+    """Lead the alias elsewhere, or remove it, if it still leads there. Safe to repeat: each time it is looked first."""
+    if index.alias(alias) == target:
+        index.point_alias(alias, to)
+
+
 def _answer(index: Index, one: Found, *, query: bool) -> tuple[Found, str | None]:
     return one, finding.still_there(index, one, query=query)
 
 
-def delete_all(index: Index, found: Sequence[Found], confirm_s: float = CONFIRM_S) -> list[str]:
-    """Delete these places and confirm it. Gives what is left, with the reason."""
+def delete_all(
+    index: Index, found: Sequence[Found], *, confirm_s: float, wait_for_landing: Callable[[], None]
+) -> list[str]:
+    """Delete these namespaces, asking once for each, and confirm it. Gives what is left, with the reason.
+
+    Where an answer is missing the deletion may be carried out later: `wait_for_landing` returns when it no longer can,
+    and only then is it looked whether the namespace is there. What is there then stays, for whoever asks again.
+    """
     eraser = _Eraser([index], Tenant(""), known_nowhere, None, {}, confirm_s, time.monotonic, time.sleep)
-    return eraser.delete(index, found)
+    eraser.free(index, {one.name for one in found})
+    answers = in_parallel(lambda one: (one.name, *_ask_to_delete(index, one.name)), found)
+    if any(unanswered for _, _, unanswered in answers):
+        wait_for_landing()
+    return eraser.confirm(index, found, {name: said for name, said, unanswered in answers if said and not unanswered})
+
+
+def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
+    """Gives the store's sentence where it does not say yes, and whether it may have done it all the same."""
+    try:
+        unrepeated(lambda: index.delete_namespace(namespace))
+    except StoreError as error:
+        return error.message, isinstance(error, Transient) and not isinstance(error, RateLimited)
+    return None, False
 
 
 def _delete(index: Index, one: Found) -> tuple[str, str | None]:
-    """Gives the store's sentence where it refuses."""
+    """Gives the store's sentence where it refuses.
+
+    Repeated without a look in between: whatever is under these names and ids is an erased tenant's, and goes too.
+    """
     try:
         if one.whole:
             patiently(lambda: index.delete_namespace(one.name))
