@@ -16,7 +16,7 @@ from migrations import reversing
 from migrations.estimating import Prices
 from migrations.survey import Surveyor
 from orchestrator.agreement import Summary
-from orchestrator.ledger import audit, differences, evidence, jobs, moves, parked, reads
+from orchestrator.ledger import audit, deletions, differences, evidence, jobs, moves, parked, reads
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.differences import Since
 from orchestrator.ledger.reads import JobRow, Reading, Spent
@@ -60,6 +60,19 @@ class Verdicts:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletions:
+    """How many sources a deletion was asked of, and of how many each look was fresh: `vecfleet show-evidence` tells."""
+
+    sources: int
+    fresh: int
+
+    def __str__(self) -> str:
+        late = "every look made when reads showed the last permitted write"
+        stale = self.sources - self.fresh
+        return f"{counted(self.sources, 'source', 'sources')}, " + (f"{stale} on a look too early" if stale else late)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One job, summed up. `after` is None where the target index could not be read; `ours` of its namespaces the job
     created. `seconds` counts the time in which some batch was at work, not the waiting for people.
@@ -77,6 +90,7 @@ class Report:
     tests: Mapping[str, str]
     asked: Summary | None
     since: Since
+    deletions: Deletions
     issues: tuple[str, ...]
     audit_head: str
     way_back_after: str  # its clean-up
@@ -102,6 +116,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
         least = reading.job.policies.query_overlap
         measured = {QUERY_TEST: query_test(asked, least)} if asked else {}
         since = differences.since(connection, job_id, SHOWN_ISSUES)
+        asked_for = deletions.of_job(connection, job_id)
         return Report(
             reading=reading,
             vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
@@ -115,6 +130,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             tests=dict.fromkeys(TESTS, NOT_RUN) | measured | reads.recorded_tests(connection, job_id),
             asked=asked,
             since=since,
+            deletions=Deletions(len(asked_for), sum(one.is_fresh for one in asked_for)),
             issues=tuple(_issues(connection, reading, targets, unread, since)),
             audit_head=audit.head(connection),
             way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
@@ -292,6 +308,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 for namespace, record_id, what in report.since.shown
             ],
         },
+        "deletions": {"sources": report.deletions.sources, "on_fresh_looks": report.deletions.fresh},
         "issues": list(report.issues),
         "way_back": way_back(report),
         "audit_head": report.audit_head,

@@ -46,6 +46,7 @@ SECTIONS = {
         "pass": "steering:another_pass",
         "cutover": "steering:cut_over",
         "cleanup": "steering:clean_up",
+        "show-evidence": "looking:show_evidence",
         "report": "looking:report",
     },
     "Steer it, and go back": {

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cutover": ("vecfleet cutover 1 --percent 5", "vecfleet cutover 1 --percent 100"),
     "reverse": ("vecfleet reverse 1",),
     "cleanup": ("vecfleet cleanup 1", "vecfleet cleanup 1 --by-ids --yes --watch"),
+    "show-evidence": ("vecfleet show-evidence 1", "vecfleet show-evidence 1 __default__"),
     "rollback": ("vecfleet rollback 1", "vecfleet rollback 1 --changed keep --watch"),
     "pause": ("vecfleet pause 1",),
     "resume": ("vecfleet resume 1",),

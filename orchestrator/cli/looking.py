@@ -14,6 +14,9 @@ from orchestrator import reports
 from orchestrator.cli import rendering
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet
+from orchestrator.ledger import deletions, jobs
+from orchestrator.wording import being, counted
+from vecfleet.errors import NotFound
 from vecfleet.settings import Settings
 
 
@@ -48,6 +51,29 @@ def show(plan: PlanFile, as_json: Json = False) -> None:
         say_json(found.model_dump(mode="json") | {"next_steps": steps})
         return
     rendering.plan(found)
+    say_next(steps)
+
+
+def show_evidence(
+    job: JobId,
+    namespace: Annotated[str | None, typer.Argument(metavar="NAMESPACE", help="One source; else all of them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show on which looks the deletion of each source rests: when it was read and listed, against which wait."""
+    with fleet() as parts, parts.database.begin() as connection:
+        state = jobs.get(connection, job).state
+        found = deletions.of_job(connection, job, namespace)
+    if namespace is not None and not found:
+        raise NotFound(
+            f"job {job} has asked for no deletion of {namespace!r}", next_step=f"`vecfleet show-evidence {job}`"
+        )
+    steps = [f"vecfleet report {job}"]
+    if as_json:
+        say_json({"job": job, "sources": [one.to_json() for one in found], "next_steps": steps})
+        return
+    say(f"job {job} {being(state)}; the deletion of {counted(len(found), 'source', 'sources')} was asked for")
+    if found:
+        rendering.deletions(found)
     say_next(steps)
 
 

@@ -1,6 +1,7 @@
 """Plans, audits and reports as text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
@@ -8,6 +9,7 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
 from orchestrator.cli.watching import duration
+from orchestrator.ledger.deletions import Evidence
 from orchestrator.reports import QUERY_TEST, Report, namespaces_after, way_back
 from orchestrator.wording import counted, in_namespaces, spoken
 from vecfleet.names import Tenant
@@ -134,6 +136,26 @@ def estimate(found: Plan) -> None:
     )
 
 
+def deletions(found: Sequence[Evidence]) -> None:
+    """The looks that deletions rest on; `!` where one was made before reads showed the last permitted write."""
+
+    def at(moment: datetime | None) -> str:
+        return "—" if moment is None else f"{moment:%H:%M:%S}"
+
+    say_table(
+        ("", "source", "last write", ">lag s", "fresh from", "read", "listed", ">ids", "asked for", "how"),
+        (
+            (
+                *(" " if one.is_fresh else "!", one.source, at(one.last_write_at), f"{one.lag_s:g}"),
+                *(at(one.fresh_from), f"{at(one.read_from)}–{at(one.read_to)}", at(one.listed_at)),
+                *("—" if one.listed is None else f"{one.listed:,}", f"{at(one.asked_from)}–{at(one.asked_to)}"),
+                "by ids" if one.clean_mode == "by_ids" else "whole",
+            )
+            for one in found
+        ),
+    )
+
+
 def report(found: Report) -> None:
     job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
     after = found.after
@@ -171,5 +193,7 @@ def report(found: Report) -> None:
         say(f"  at targets since    {found.since}")
     for issue in found.issues:
         say(f"  issue: {issue}", style="yellow")
+    if found.deletions.sources:
+        say(f"  evidence            {found.deletions}")
     say(f"  way back            {way_back(found)}")
     say(f"  audit head          {found.audit_head or '(nothing is sealed yet)'}")

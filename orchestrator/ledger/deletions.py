@@ -1,6 +1,6 @@
 """What the deletion of a source rests on: when it was read and listed, against which wait. Written with the intent."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,8 +41,19 @@ class Evidence:
     @property
     def is_fresh(self) -> bool:
         """Whether every look was made when reads could show the last permitted write."""
+        return self.fresh_from is not None and self.oldest_look is not None and self.oldest_look >= self.fresh_from
+
+    @property
+    def oldest_look(self) -> datetime | None:
         looks = [look for look in (self.read_from, self.listed_at) if look is not None]
-        return self.fresh_from is not None and bool(looks) and min(looks) >= self.fresh_from
+        return min(looks, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Moments in UTC, and how many seconds after the last permitted write the oldest look was made."""
+        after = None
+        if self.oldest_look is not None and self.last_write_at is not None:
+            after = round((self.oldest_look - self.last_write_at).total_seconds(), 3)
+        return asdict(self) | {"fresh_from": self.fresh_from, "is_fresh": self.is_fresh, "oldest_look_after_s": after}
 
 
 def note_reading(connection: sa.Connection, lease: Lease, job: Job) -> None:

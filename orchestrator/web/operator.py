@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from migrations.estimating import Prices
 from orchestrator import reports
 from orchestrator.bootstrap import Fleet
-from orchestrator.ledger import audit, glances, jobs, moves
+from orchestrator.ledger import audit, deletions, glances, jobs, moves
 from orchestrator.ledger.reads import JobRow, Totals
 from orchestrator.states import MoveState
 from orchestrator.web import pages
@@ -201,11 +201,12 @@ def _looking(router: APIRouter, operators: Operators) -> None:
     def namespace(session: Signed, job_id: int, seq: int, part: bool = False) -> Response:
         with database.begin() as connection:
             found = glances.namespace(connection, job_id, seq)
+            evidence = deletions.of_job(connection, job_id, found[0].source) if found is not None else []
         if found is None:
             raise NotFound(f"job {job_id} has no namespace number {seq}", next_step=f"see /jobs/{job_id}/namespaces")
         move, targets = found
         template = "part_namespace.html" if part else "namespace.html"
-        return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets})
+        return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets, "evidence": evidence})
 
     @router.get("/jobs/{job_id}/audit")
     def acts(session: Signed, job_id: int) -> Response:

@@ -1,7 +1,7 @@
 """What the commands that only look show, as text and as JSON; and that they only look."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -293,3 +293,31 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
     # And once it is gone, nothing is
     brain.clear("creator_ana_twin_first")
     assert "nothing of it is left to take back" in vecfleet("report", "1").out
+
+
+def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given two sources whose deletion was asked for: one was read late enough, the other a second too early
+    table.apply(plan_of(planned("early", "t"), planned("late", "t2"), cut_over="none"))
+    written = datetime(2026, 11, 22, 1, tzinfo=UTC)
+
+    def after(seconds: float) -> datetime:
+        return written + timedelta(seconds=seconds)
+
+    looks = {"read_to": after(70), "listed_at": after(71), "listed": 3, "counted": 3}
+    asked = {"asked_from": after(72), "asked_to": after(72)}
+    with table.begin() as connection:
+        for source, read_from in (("early", after(59)), ("late", after(60))):
+            row = {"move_id": table.moves[source].id, "last_write_at": written, "lag_s": 60.0, "read_from": read_from}
+            connection.execute(sa.insert(t.deletion).values(row | looks | asked))
+
+    # When it is shown, then each look is told with its age, and the one that came too early is marked
+    found = vecfleet("show-evidence", "1", "--json").json
+    assert {one["source"]: one["is_fresh"] for one in found["sources"]} == {"early": False, "late": True}
+    assert [one["oldest_look_after_s"] for one in found["sources"]] == [59, 60]
+    said = vecfleet("show-evidence", "1", "early").out.splitlines()
+    [row] = [line for line in said if " early " in line]
+    assert row.startswith("!") and "01:00:59" in row and "01:01:00" in row
+    assert said[-1] == "next: vecfleet report 1"
+
+    # And of a source that nobody asked to delete there is none
+    assert "asked for no deletion" in vecfleet("show-evidence", "1", "nowhere").err
