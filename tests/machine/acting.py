@@ -25,6 +25,7 @@ from workers import running
 from workers.process import Process
 
 ANSWERS_WITHIN_S = 60.0
+ENDLESS = 2_000  # calls and transactions; no step here makes more than some dozens
 
 
 class Clock:
@@ -89,7 +90,7 @@ class Worker:
         self.frozen = False
         self.failure: BaseException | None = None
         self._process, self._stop = process, stop
-        self._gates = 0
+        self._gates = self._done = 0
         self._killed = False
         self._turn, self._main = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -129,9 +130,16 @@ class Worker:
         finally:
             self._main.set()
 
+    def does(self, what: str) -> None:
+        """Raise LawBroken where it does ever more."""
+        self._done += 1
+        if self._done > ENDLESS:
+            raise LawBroken(f"a step has no end: it has done {self._done:,} things, the last one {what}")
+
     def gate(self, name: str, *, call: bool = False) -> None:
         """`call`: a call to the service, which may fail; the others are transactions."""
         self._gates += 1
+        self.does(name)
         if self._stop is None or self._stop.gate not in (self._gates, name):
             return
         how, self._stop = self._stop.how, None
@@ -162,6 +170,14 @@ class GatedDatabase(Database):
             yield connection
         if worker is not None:
             worker.gate("committed")
+
+    @contextmanager
+    def once(self) -> Iterator[sa.Connection]:
+        worker = Worker.current()
+        if worker is not None:
+            worker.does("a statement")
+        with super().once() as connection:
+            yield connection
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A whole job as a state machine: the real steps on a real job table, one clock, a service in memory, and the laws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
-from orchestrator import services
 from orchestrator import tables as t
 from orchestrator.ledger import batches
 from orchestrator.model import Wakeup
 from orchestrator.states import JobState
 from tests.chaos import books
+from tests.machine import people
 from tests.machine.acting import Clock, GatedDatabase, OneService, Parts, Service, Stop, Worker
-from vecfleet.errors import Unreachable, VecfleetError
+from vecfleet.errors import Unreachable
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Limits
@@ -45,15 +46,27 @@ PICK = st.one_of(st.just(-1), st.just(-2), st.integers(0, 50))
 class World:
     """What outlives a life: the database, the clock, and the process whose threads are the workers."""
 
-    def __init__(self, database_url: str, redis_url: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        redis_url: str,
+        clock: Clock,
+        *,
+        lease_s: float = LEASE_S,
+        deadline_s: float = DEADLINE_S,
+        freshness_s: float = FRESHNESS_S,
+        home: Path = Path(".vecfleet"),
+    ) -> None:
         self.clock = clock
         self.database = GatedDatabase(database_url, pool_size=12)
         settings = Settings(
             database_url=SecretStr(database_url),
             redis_url=SecretStr(redis_url),
-            lease_seconds=LEASE_S,
-            request_deadline_seconds=DEADLINE_S,
-            freshness_wait_seconds=FRESHNESS_S,
+            lease_seconds=lease_s,
+            request_deadline_seconds=deadline_s,
+            freshness_wait_seconds=freshness_s,
+            vecfleet_home=home,
+            vecfleet_root=home,
             _env_file=None,  # type: ignore[call-arg]
         )
         self.one = OneService(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
@@ -135,7 +148,7 @@ class Jobs(RuleBasedStateMachine):
         if worker.frozen:
             self.frozen.append(worker)
         else:
-            _judge_failure(worker)
+            judge_failure(worker)
         return worker
 
     @precondition(lambda self: self.frozen)
@@ -145,7 +158,7 @@ class Jobs(RuleBasedStateMachine):
         worker.thaw(stop)
         if not worker.frozen:
             self.frozen.remove(worker)
-            _judge_failure(worker)
+            judge_failure(worker)
 
     @rule(seconds=st.sampled_from((1.0, FRESHNESS_S + 1, LEASE_S - DEADLINE_S + 1, LEASE_S + 1)))
     def time_passes(self, seconds: float) -> None:
@@ -173,25 +186,7 @@ class Jobs(RuleBasedStateMachine):
         )
     )
     def a_person_asks(self, what: str) -> None:
-        database, job = self.table.database, self.table.job_id
-        acts: dict[str, Callable[[], object]] = {
-            "pause": lambda: services.pause(database, job, "ana"),
-            "resume": lambda: services.resume(database, job, "ana"),
-            "cancel": lambda: services.cancel(database, job, "ana"),
-            "verify": lambda: services.verify(database, job, "ana"),
-            "retry": lambda: services.retry(database, job, "ana", "all"),
-            "clean up": lambda: services.clean_up(database, job, "ana", by_ids=False),
-            "clean up by ids": lambda: services.clean_up(database, job, "ana", by_ids=True),
-            "roll back": lambda: services.roll_back(database, job, "ana", None),
-            "roll back, keeping": lambda: services.roll_back(database, job, "ana", "keep"),
-            "accept": lambda: services.accept_parked(database, job, "ana", None),
-        }
-        try:
-            acts[what]()
-        except Unreachable:
-            raise
-        except VecfleetError:
-            pass  # a refusal is an answer
+        people.ask(self.table.database, self.table.job_id, what)
 
     @precondition(lambda self: self._nobody_deletes())
     @rule(id=st.sampled_from("abcd"), add=st.booleans())
@@ -369,7 +364,7 @@ def _picked(those: list[Any], pick: int) -> Any:
     return those[max(pick, -len(those))] if pick < 0 else those[pick % len(those)]
 
 
-def _judge_failure(worker: Worker) -> None:
+def judge_failure(worker: Worker) -> None:
     """A worker may raise what its caller, the queue, would log: that Postgres is away. Nothing else."""
     if worker.failure is not None and not isinstance(worker.failure, Unreachable):
         raise worker.failure

@@ -4,9 +4,7 @@ The steps are the workers' own, on a real job table whose clock is ours. After e
 are over the job comes to its end. Planted bugs show that the laws would notice.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from orchestrator import dispatcher
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks, copies, leasing
+from orchestrator.ledger import batches, checks, copies
 from orchestrator.ledger.evidence import Evidence
 from orchestrator.model import Lease
 from orchestrator.states import BatchState, JobState
@@ -25,7 +23,7 @@ from tests.machine.acting import Clock, Stop
 from tests.machine.jobs import LEASE_S, Jobs, World
 from vecfleet.records import Record
 from vecfleet.stores.base import Usage
-from workers import cleaning, copying, holding, lane, running, undoing
+from workers import cleaning, copying, running, undoing
 from workers.holding import Held
 from workers.work import Work
 
@@ -33,14 +31,8 @@ LEASED, AT_ITS_UPSERT, BEFORE_ITS_RECORD = "committed", "upsert", "upsert answer
 
 
 @pytest.fixture
-def world(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    clock = Clock(database_url)
-    monkeypatch.setattr(leasing, "time", SimpleNamespace(monotonic=clock.monotonic))
-    # No heart beats by itself: whether a lease lasts is the machine's to decide.
-    never = threading.Event()
-    monkeypatch.setattr(holding, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=lambda _: never.wait()))
+def world(database_url: str, redis_url: str, clock: Clock) -> Iterator[World]:
     world = World(database_url, redis_url, clock)
-    monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
     yield world
     world.close()
 

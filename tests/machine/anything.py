@@ -1,0 +1,119 @@
+"""Anything in any order, over the adversary's store: Hypothesis chooses events, looks, landings and deaths alike."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from orchestrator.states import JobState
+from tests.machine.acting import Stop
+from tests.machine.jobs import World
+from tests.machine.lives import ALMA, BRUNO, FRESHNESS_S, LAG_S, LEASE_S, Drawn, Life
+from tests.machine.people import record
+from tests.machine.scripts import apply_way_back
+from vecfleet.errors import BadPlan, Refused
+
+KINDS = ("list", "copy", "verify", "survey", "recheck", "clear", "remove", "compare", "undo", "drop")
+WHERE = (
+    *("begin", "committed", "fetch", "fetch answered", "list answered", "upsert", "upsert answered"),
+    *("delete", "delete answered", "delete_namespace", "delete_namespace answered"),
+)
+STOPS = st.builds(Stop, st.sampled_from(WHERE), st.sampled_from(("freezes", "dies")))
+ASKED = ("pause", "resume", "verify", "cut over", "clean up", "clean up by ids", "roll back", "retry", "cancel")
+IDS = st.sampled_from("abcde")
+HELD = {ALMA: "ab", BRUNO: "c"}
+
+
+class Anything(RuleBasedStateMachine):
+    """Two namespaces become a creator's twins while everybody does what they like."""
+
+    world: World  # set by the test that runs the machine
+    life: Life
+
+    @initialize(
+        data=st.data(),
+        writers=st.sampled_from(("freeze", "delta", "dual")),
+        cut_over=st.sampled_from(("none", "operator")),
+        alone=st.booleans(),
+        rounds=st.integers(0, 12),
+    )
+    def begin(self, data: Any, writers: Any, cut_over: str, alone: bool, rounds: int) -> None:
+        """A job that is some rounds old, of an application that wrote a moment before; `alone`: without strangers."""
+        self.life = life = Life(self.world, Drawn(data), writers, unruly=True)
+        self.alone, self.wish = alone, ""
+        for source, names in HELD.items():
+            life.holds(source, *names)
+        life.settles()
+        life.application.writes(ALMA, record("b", "newer"))
+        life.applies(ALMA, BRUNO, cut_over=cut_over, soak_seconds=0, max_passes=60)
+        for _ in range(rounds):
+            life.round()
+
+    @rule(rounds=st.integers(1, 6))
+    def the_fleet_works(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.life.round()
+
+    @rule(kind=st.sampled_from(KINDS), stop=STOPS)
+    def a_worker_stops(self, kind: str, stop: Stop) -> None:
+        self.life.stops = {kind: stop}
+        self.life.round()
+        self.life.stops = {}
+
+    @precondition(lambda self: self.life.frozen)
+    @rule()
+    def frozen_workers_wake_up(self) -> None:
+        self.life.thaws()
+
+    @rule(seconds=st.sampled_from((5.0, LAG_S / 2, FRESHNESS_S + 1, LEASE_S + 1)))
+    def time_passes(self, seconds: float) -> None:
+        self.life.passes(seconds)
+        self.life.reap()
+        self.life.laws.hold()
+
+    @rule(name=IDS, version=st.integers(0, 9), stale=st.booleans())
+    def the_application_writes(self, name: str, version: int, stale: bool) -> None:
+        source = BRUNO if name == "c" else ALMA
+        self.life.application.writes(source, record(name, f"version {version}"), stale_route=stale)
+        self.life.laws.hold()
+
+    @rule(name=IDS)
+    def the_application_deletes(self, name: str) -> None:
+        self.life.application.deletes(BRUNO if name == "c" else ALMA, name)
+        self.life.laws.hold()
+
+    @precondition(lambda self: not self.alone)
+    @rule(name=IDS, at_target=st.booleans(), gone=st.booleans())
+    def a_stranger_comes_by(self, name: str, at_target: bool, gone: bool) -> None:
+        source = BRUNO if name == "c" else ALMA
+        namespace = f"creator_ana_twin_{source}" if at_target else source
+        if namespace in self.life.index.real_aliases():
+            return
+        if gone:
+            self.life.strangers.delete(namespace, name)
+        else:
+            self.life.strangers.write(namespace, record(name, "by somebody else"))
+        self.life.laws.hold()
+
+    @rule(what=st.sampled_from(ASKED))
+    def a_person_asks(self, what: str) -> None:
+        if what == "roll back":
+            self.life.application.writers = "freeze"  # whoever rolls back has stopped the writers of the new side
+        self.life.asks(what)
+        self.life.laws.hold()
+
+    @precondition(lambda self: self.life.table.job.state is JobState.CLEANED and len(self.life.jobs) == 1)
+    @rule()
+    def a_person_goes_back(self) -> None:
+        try:
+            apply_way_back(self.life)
+        except (BadPlan, Refused) as refusal:
+            self.life.index.story.tell(f"the way back is refused: {refusal.message}")
+
+    def teardown(self) -> None:
+        if hasattr(self, "life"):
+            try:
+                self.life.index.unruly = False
+                self.life.ends()
+            finally:
+                self.life.close()

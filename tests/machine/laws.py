@@ -1,0 +1,177 @@
+"""What must hold whatever the adversary does: checked at each call, after each event, and at rest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.states import JobState
+from tests.chaos import books
+from tests.machine.lagging import LaggingIndex
+from tests.machine.people import Application, Strangers
+from vecfleet.records import Record
+
+# In which a job may stay for good: it has ended, or waits for a person.
+AT_REST = (
+    *(JobState.CLEANED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.VERIFIED, JobState.CUT_OVER),
+    *(JobState.NEEDS_ATTENTION, JobState.PAUSED),
+)
+LOOKS = ("list", "fetch", "query", "count")
+
+
+@dataclass
+class Laws:
+    """The laws of one life. `expected` tells what the plan makes of a record of a source in its target."""
+
+    index: LaggingIndex
+    application: Application
+    strangers: Strangers
+    expected: Callable[[str, Record, str], Record]
+    erased: set[str] = field(default_factory=set)  # creators whose certificate is written
+    _unanswered: dict[str, set[str]] = field(default_factory=dict)
+    _written: set[tuple[str, str]] = field(default_factory=set)
+    _lost: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.index.watch, self.index.judge, self.index.unanswered = self.a_call_leaves, self.a_change, self._no_answer
+
+    # At each call of a worker
+
+    def a_call_leaves(self, operation: str, namespace: str, ids: Sequence[str]) -> None:
+        """A deletion is never sent again unless somebody has looked what became of the one before."""
+        waiting = self._unanswered.get(namespace, set())
+        if operation == "list":
+            waiting.clear()
+        elif operation == "fetch":
+            waiting.difference_update(ids)
+        elif operation == "delete_namespace":
+            assert "*" not in waiting, f"{namespace} is to be deleted again, and nobody looked what became of it"
+        elif operation == "delete":
+            again = sorted(waiting.intersection(ids))
+            assert not again, f"{again} of {namespace} are to be deleted again, and nobody looked what became of them"
+
+    def _no_answer(self, operation: str, namespace: str, ids: Sequence[str]) -> None:
+        if operation in ("delete", "delete_namespace"):
+            self._unanswered.setdefault(namespace, set()).update(ids or ["*"])
+
+    def a_change(
+        self, operation: str, namespace: str, before: Mapping[str, Record], after: Mapping[str, Record], sent: float
+    ) -> None:
+        """Whatever a stranger wrote where it could be seen stays, unless it is in its target as the plan makes it."""
+        is_source = namespace in {source for source, _ in self.application.newest}
+        if operation in ("delete", "delete_namespace") and is_source:
+            self._last_copies(namespace, [one for name, one in before.items() if name not in after], sent)
+        for name, held in before.items():
+            stranger, at = self.strangers.wrote.get((namespace, name), (None, 0.0))
+            if after.get(name) == held or held != stranger or at > sent - self.index.lag_s:
+                continue
+            if operation == "upsert" and (namespace, name) in self._written:
+                continue  # a repair puts back what a check found changed: docs/guarantees.md
+            target = self.application.target_of(namespace, held) if is_source else ""
+            copied = is_source and self.index.truth(target).get(name) == self.expected(namespace, held, target)
+            assert copied, f"{namespace}/{name}, written by a stranger {sent - at:.0f} s before, is destroyed by a job"
+        if operation == "upsert":
+            self._written |= {(namespace, name) for name in after}
+
+    def _last_copies(self, source: str, going: Sequence[Record], sent: float) -> None:
+        """Where a stranger took a target away, or most of it, its last copies stay until a person was asked."""
+        for one in going:
+            target = self.application.target_of(source, one)
+            gone, at = self.strangers.wrote.get((target, one.id), (one, sent))
+            if gone is None and at <= sent - self.index.lag_s and (source, one.id) in self.application.newest:
+                self._lost.setdefault(target, set()).add(one.id)
+        for target, names in self._lost.items():
+            newest = self.application.newest.items()
+            here = [
+                name
+                for (from_, name), held in newest
+                if held.record and self.application.target_of(from_, held.record) == target
+            ]
+            assert len(names) * 2 <= len(here), f"{len(names)} of {len(here)} records of {target} are nowhere any more"
+
+    # After each event
+
+    def hold(self) -> None:
+        self.nothing_is_lost()
+        self.erased_is_nowhere()
+        self.nothing_late_is_claimed()
+
+    def nothing_is_lost(self) -> None:
+        """The newest acknowledged write of every id is in its source or its target, equal to the bit."""
+        for (source, name), newest in self.application.newest.items():
+            one = newest.record
+            if one is None:
+                continue
+            target = self.application.target_of(source, one)
+            if self.strangers.touched(source, name) or self.strangers.touched(target, name):
+                continue
+            here, there = self.index.truth(source).get(name), self.index.truth(target).get(name)
+            assert (newest.old_side and here == one) or there == self.expected(source, one, target), (
+                f"{source}/{name} is nowhere in its newest version: {source} holds {_said(here)}, "
+                f"{target} {_said(there)}"
+            )
+
+    def erased_is_nowhere(self) -> None:
+        for creator in self.erased:
+            for namespace in self.index.real_namespaces():
+                for name, one in self.index.truth(namespace).items():
+                    theirs = one.metadata.get("creator_id") == creator or f"creator_{creator}_" in namespace
+                    assert not theirs, f"{namespace}/{name} of {creator} is there after the certificate"
+
+    def nothing_late_is_claimed(self) -> None:
+        """What a late call can still touch is claimed by no other job."""
+        for late in self.index.landings:
+            others = self.index.clock.sql(
+                "SELECT job_id FROM claim WHERE namespace = %s AND job_id <> %s", late.namespace, late.job_id
+            )
+            assert not others, (
+                f"a {late.operation} of {late.namespace} by job {late.job_id} may still come, "
+                f"and job {others[0][0]} claims it"
+            )
+
+    def two_passes_are_true(self, first_began: float) -> None:
+        """Two passes that found nothing changed, a wait apart: what was written before the first is in the target."""
+        for (source, name), newest in self.application.newest.items():
+            if newest.record is None or newest.at > first_began or self.strangers.touched(source, name):
+                continue
+            target = self.application.target_of(source, newest.record)
+            there = self.index.truth(target).get(name)
+            assert self.strangers.touched(target, name) or there == self.expected(source, newest.record, target), (
+                f"verified, and {target} holds {_said(there)} under {name}, older than what was written "
+                f"{self.index.clock.monotonic() - newest.at:.0f} s ago, before both quiet passes"
+            )
+
+    # At rest
+
+    def rest(self, job_id: int, *, is_last: bool) -> None:
+        """Every lag has passed and every late call has landed: the job has ended, and its end is true.
+
+        Of a job that another took back, nothing is where it left it.
+        """
+        wrong = books.broken_books(self.index.clock.sql, job_id)
+        assert not wrong, wrong
+        state, reason = self.index.clock.sql("SELECT state, reason FROM job WHERE id = %s", job_id)[0]
+        assert state in AT_REST, f"the job stays {state}: {reason}"
+        assert state not in ("needs_attention", "paused") or reason, f"the job is {state} without a reason"
+        if state == JobState.CLEANED and is_last:
+            self._cleaned_is_true(job_id)
+
+    def _cleaned_is_true(self, job_id: int) -> None:
+        """Readers of the new side find everything in its newest version, and nothing that was deleted."""
+        sources = {name for (name,) in self.index.clock.sql("SELECT source FROM move WHERE job_id = %s", job_id)}
+        left_behind = {
+            name for (name,) in self.index.clock.sql("SELECT record_id FROM parked_record WHERE job_id = %s", job_id)
+        }
+        for (source, name), newest in self.application.newest.items():
+            if source not in sources or name in left_behind or self.strangers.touched(source, name):
+                continue
+            target = self.application.target_of(source, newest.record or Record(name, b""))
+            if self.strangers.touched(target, name):
+                continue
+            there = self.index.truth(target).get(name)
+            wanted = None if newest.record is None else self.expected(source, newest.record, target)
+            assert there == wanted, (
+                f"the job is cleaned, and readers of {target} find {_said(there)} under {name}, not {_said(wanted)}"
+            )
+
+
+def _said(one: Record | None) -> str:
+    return "nothing" if one is None else repr(one.metadata.get("text"))

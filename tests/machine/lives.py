@@ -1,0 +1,240 @@
+"""Lives of jobs over the adversary's index: what a world needs for them, and how one is brought to its end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+from job_table import INDEX, JobTable, plan_of, planned
+
+from migrations.plan import Plan
+from orchestrator.erasing import JobTableBooks
+from orchestrator.freshness import Waits
+from orchestrator.ledger import batches
+from orchestrator.model import Wakeup
+from orchestrator.states import JOB_ENDED, JobState
+from tests.machine.acting import Stop, Worker
+from tests.machine.jobs import World, judge_failure
+from tests.machine.lagging import LaggingIndex
+from tests.machine.laws import AT_REST, Laws
+from tests.machine.people import Application, Newest, Strangers, Writers, ask, enriched, record
+from tests.machine.story import Chance
+from vecfleet.errors import Refused
+from vecfleet.names import Tenant
+from vecfleet.records import Record
+from vecfleet.stores.base import IndexInfo, Limits
+from vecfleet.tenancy.erasing import erase
+
+FRESHNESS_S, LAG_S, DEADLINE_S, LEASE_S, STALE_S = 60.0, 50.0, 20.0, 120.0, 30.0
+# More than any life here needs, each a tick, all that is due, and a while.
+MOST_ROUNDS = 400
+A_WHILE_S, NOTHING_DUE_S = 1.0, 12.0
+ALMA, BRUNO = "alma", "bruno"
+
+
+class Drawn:
+    """Hypothesis chooses, in whichever thread the call is made."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._drawing = data.conjecture_data
+
+    def number(self, most: int) -> int:
+        return self._drawing.draw_integer(0, most)
+
+
+def target_of(source: str, one: Record) -> str:
+    creator, twin = one.metadata.get("creator_id", "ana"), one.metadata.get("twin_id", source)
+    return f"creator_{creator}_twin_{twin}"
+
+
+@dataclass
+class Name:
+    """The store that has this one index, for plans."""
+
+    index: LaggingIndex
+    name: str = "memory"
+
+    def indexes(self) -> list[IndexInfo]:
+        return [self.index.info]
+
+    def describe(self, index: str) -> IndexInfo:
+        return self.index.info
+
+    def open(self, info: IndexInfo) -> LaggingIndex:
+        return self.index
+
+    def backups(self) -> None:
+        return None
+
+
+class Life:
+    """Jobs, one after another, over one index, with an application, strangers, and workers that stop where told."""
+
+    def __init__(self, world: World, chance: Chance, writers: Writers = "freeze", *, unruly: bool = False) -> None:
+        self.world = world
+        world.clock.sql("TRUNCATE job, audit, erasure, chaos_seen CASCADE")
+        self.index = LaggingIndex(INDEX, world.clock, chance, lag_s=LAG_S, deadline_s=DEADLINE_S, unruly=unruly)
+        world.one.service = self.index  # type: ignore[assignment]
+        world.process._indexes.clear()
+        self.application = Application(self.index, writers, STALE_S, target_of=target_of)
+        self.strangers = Strangers(self.index)
+        self.laws = Laws(self.index, self.application, self.strangers, enriched)
+        self.table = JobTable(world.database)
+        self.jobs: list[int] = []
+        self.frozen: list[Worker] = []
+        self.stops: dict[str, Stop] = {}  # where a worker of a kind of batch freezes, once
+        self._state: JobState | None = None
+        self.passes_began: dict[int, float] = {}
+
+    small_batches = Limits(upsert_records=1)
+
+    # What was there before, and the job
+
+    def holds(self, namespace: str, *names: str, **metadata: str) -> None:
+        """Records that are older than any lag."""
+        for name in names:
+            one = record(name, **metadata)
+            self.index.upsert(namespace, [one])
+            self.application.newest[namespace, name] = Newest(one, self.world.clock.monotonic())
+
+    def settles(self) -> None:
+        """Long enough that no look is old any more."""
+        self.world.clock.passes(LAG_S + 1)
+
+    def applies(self, *sources: str, **policies: Any) -> None:
+        """A job of these sources, each into the namespace of its twin."""
+        moves = [planned(one, f"creator_ana_twin_{one}", self._planned(one)) for one in sources]
+        self.apply(plan_of(*moves, **{"writers": self.application.writers, "cut_over": "none", **policies}))
+
+    def _planned(self, source: str) -> int:
+        return len(self.index.list_ids(source).ids)
+
+    def apply(self, plan: Plan) -> None:
+        """Raises Refused where another job holds what the plan needs, and then nothing happened."""
+        before = self.table.job_id
+        try:
+            self.table.apply(plan, waits=Waits(FRESHNESS_S, FRESHNESS_S, STALE_S))
+        except Refused:
+            self.table.job_id = before
+            raise
+        self.jobs.append(self.table.job_id)
+        self.application.started = True
+        self._state, self.passes_began = None, {}
+        self.index.story.tell(f"job {self.number} is applied")
+
+    @property
+    def number(self) -> int:
+        return self.jobs.index(self.table.job_id) + 1
+
+    def erases(self, creator: str) -> bool:
+        """Whether its certificate is written. What the creator had is nobody's to keep from the beginning on."""
+        newest = self.application.newest
+        for key in [
+            key for key, held in newest.items() if held.record and f"_{creator}_" in target_of(key[0], held.record)
+        ]:
+            del newest[key]
+        self.index.story.tell(f"{creator} is to be erased")
+        erased = erase(
+            [self.index],
+            Tenant(creator),
+            books=JobTableBooks(self.world.database, self.world.process.settings),
+            who="ana",
+            confirm_s=LAG_S + 1,
+            clock=self.world.clock.monotonic,
+            nap=self.passes,
+        )
+        self.index.story.tell("the certificate is written" if erased.certificate else f"left: {'; '.join(erased.left)}")
+        if erased.certificate:
+            self.laws.erased.add(creator)
+        return bool(erased.certificate)
+
+    # What goes on
+
+    def asks(self, what: str) -> str | None:
+        refused = ask(self.world.database, self.table.job_id, what)
+        refused = refused and refused.replace(f"job {self.table.job_id}", f"job {self.number}")
+        self.index.story.tell(f"a person asks: {what}" + (f" (refused: {refused})" if refused else ""))
+        if what == "cut over" and refused is None:
+            self.application.cut_over_at = self.world.clock.monotonic()
+        return refused
+
+    def round(self, window: int = 8) -> int:
+        """The dispatcher decides, workers do all that is due, and a while passes. How many wake-ups there were."""
+        self.tick()
+        wakeups = self.table.dispatch(window)
+        for wakeup in wakeups:
+            self.work(wakeup)
+        if wakeups:
+            self.laws.hold()
+            self.passes(A_WHILE_S)
+        else:
+            self.passes(NOTHING_DUE_S)
+            self.reap()
+        return len(wakeups)
+
+    def tick(self) -> JobState:
+        """Each job takes its next step. Gives the state of the last one."""
+        for job_id in self.jobs:
+            self.table.job_id = job_id
+            self.table.advance()
+        job = self.table.job
+        self.passes_began.setdefault(job.passes, self.world.clock.monotonic())
+        if job.state is not self._state:
+            self._state = job.state
+            self.index.story.tell(f"job {self.number} is {job.state}" + (f": {job.reason}" if job.reason else ""))
+            if job.state is JobState.CUT_OVER and self.application.cut_over_at is None:
+                self.application.cut_over_at = self.world.clock.monotonic()
+            if job.state is JobState.VERIFIED and self.application.writers == "delta":
+                self.laws.two_passes_are_true(self.passes_began[job.passes - 1])
+        return job.state
+
+    def work(self, wakeup: Wakeup, stop: Stop | None = None) -> Worker:
+        worker = Worker(self.world.process, wakeup, stop or self.stops.get(wakeup.kind))
+        if worker.frozen:
+            self.stops.pop(wakeup.kind, None)
+            self.frozen.append(worker)
+        else:
+            judge_failure(worker)
+        return worker
+
+    def thaws(self) -> None:
+        while self.frozen:
+            worker = self.frozen.pop(0)
+            worker.thaw()
+            judge_failure(worker)
+        self.laws.hold()
+
+    def reap(self) -> None:
+        for job_id in self.jobs:
+            with self.table.begin() as connection:
+                _, spent = batches.expired(connection, [job_id], 8)
+                assert not spent, "a batch is beyond its attempts"
+                batches.resend(connection, [job_id], 1.0)
+
+    def passes(self, seconds: float) -> None:
+        self.world.clock.passes(seconds)
+        self.index.land()
+
+    def until(self, *states: JobState, rounds: int = MOST_ROUNDS) -> JobState:
+        """Go on until the job is in one of these states, or at rest in another."""
+        stays = {*states, JobState.NEEDS_ATTENTION, JobState.PAUSED, *JOB_ENDED}
+        for _ in range(rounds):
+            state = self.tick()
+            if state in stays:
+                return state
+            self.round()
+        raise AssertionError(f"job {self.number} stays {self.table.job.state}: {self.table.job.reason}")
+
+    def ends(self) -> None:
+        """The adversary rests: nobody stays frozen, leases run out, every late call lands, every lag passes."""
+        self.thaws()
+        self.until(*AT_REST)
+        self.passes(max(self.index.lands_s, LEASE_S) + FRESHNESS_S)
+        self.reap()
+        self.until(*AT_REST)
+        self.laws.hold()
+        for job_id in self.jobs:
+            self.laws.rest(job_id, is_last=job_id == self.jobs[-1])
+
+    def close(self) -> None:
+        for worker in self.frozen:
+            worker.kill()

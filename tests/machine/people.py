@@ -1,0 +1,146 @@
+"""Who else is there: an application that keeps to the plan's policy, strangers who do not, and people at a keyboard."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orchestrator import services
+from orchestrator.ledger.database import Database
+from tests.machine.lagging import LaggingIndex
+from vecfleet.errors import Unreachable, VecfleetError
+from vecfleet.records import Record
+
+Writers = Literal["freeze", "delta", "dual"]
+ADDED = ("migrated_from", "creator_id", "twin_id")
+
+
+def ask(database: Database, job: int, what: str) -> str | None:
+    """A person's act. Gives the sentence of a refusal, which is an answer like any other."""
+    acts: dict[str, Callable[[], object]] = {
+        "pause": lambda: services.pause(database, job, "ana"),
+        "resume": lambda: services.resume(database, job, "ana"),
+        "cancel": lambda: services.cancel(database, job, "ana"),
+        "verify": lambda: services.verify(database, job, "ana"),
+        "retry": lambda: services.retry(database, job, "ana", "all"),
+        "cut over": lambda: services.cut_over(database, job, "ana", 100),
+        "reverse": lambda: services.reverse(database, job, "ana"),
+        "clean up": lambda: services.clean_up(database, job, "ana", by_ids=False),
+        "clean up by ids": lambda: services.clean_up(database, job, "ana", by_ids=True),
+        "roll back": lambda: services.roll_back(database, job, "ana", None),
+        "roll back, keeping": lambda: services.roll_back(database, job, "ana", "keep"),
+        "accept": lambda: services.accept_parked(database, job, "ana", None),
+    }
+    try:
+        acts[what]()
+    except Unreachable:
+        raise
+    except VecfleetError as error:
+        return error.message
+    return None
+
+
+def record(name: str, text: str = "", **metadata: str) -> Record:
+    """A record of this name; another text is another version of it."""
+    return Record(name, bytes([ord(name[0])]) * 4 * 3_072, metadata={"text": text or f"text of {name}", **metadata})
+
+
+def enriched(source: str, one: Record, target: str) -> Record:
+    """What the plan makes of it in a target that is called after its owner, said once more here."""
+    _, creator, _, twin = target.split("_")
+    added = dict(zip(ADDED, (source, creator, twin), strict=True))
+    before = {key: one.metadata[key] for key in (*added, "_vecfleet_prev") if key in one.metadata}
+    kept = {"_vecfleet_prev": json.dumps(before, sort_keys=True, separators=(",", ":"))} if before else {}
+    return one.with_metadata({**one.metadata, **added, **kept})
+
+
+@dataclass
+class Newest:
+    """The last acknowledged version of a record (None: it was deleted), when and on which sides it was written."""
+
+    record: Record | None
+    at: float
+    old_side: bool = True
+    new_side: bool = False
+
+
+@dataclass
+class Application:
+    """It writes as the policy lets it, and remembers what was acknowledged: the truth of the test.
+
+    `freeze`: to the old side until the job starts, and by its routes once the readers have moved. `delta`: to the old
+    side until its route says otherwise. `dual`: to both. A route may be as old as `stale_s`.
+    """
+
+    index: LaggingIndex
+    writers: Writers
+    stale_s: float = 0.0
+    started: bool = False
+    cut_over_at: float | None = None
+    target_of: Callable[[str, Record], str] = lambda source, _: f"creator_ana_twin_{source}"
+    newest: dict[tuple[str, str], Newest] = field(default_factory=dict)
+    writes_to: set[str] = field(default_factory=set)
+
+    def sides(self, *, stale_route: bool = False) -> tuple[bool, bool]:
+        """Whether it writes to the old side, and whether to the new one. `stale_route`: as long as that is allowed."""
+        if self.cut_over_at is None:
+            stopped = self.writers == "freeze" and self.started
+            return not stopped, self.writers == "dual" and self.started
+        stale = stale_route and self.index.clock.monotonic() <= self.cut_over_at + self.stale_s
+        return stale or self.writers == "dual", not stale or self.writers == "dual"
+
+    def writes(self, source: str, one: Record, *, stale_route: bool = False) -> bool:
+        """Whether the policy lets it. What is acknowledged by each side counts from then on."""
+        old, new = self.sides(stale_route=stale_route)
+        target = self.target_of(source, one)
+        if old:
+            self.index.upsert(source, [one])
+        if new:
+            self.index.upsert(target, [enriched(source, one, target)])
+        if old or new:
+            self.newest[source, one.id] = Newest(one, self.index.clock.monotonic(), old, new)
+            where = " and ".join([source] * old + [target] * new)
+            self.index.story.tell(f"the application writes {one.id} to {where} (acknowledged)")
+        return old or new
+
+    def deletes(self, source: str, name: str) -> bool:
+        old, new = self.sides()
+        held = self.newest.get((source, name))
+        if held is None or held.record is None or not (old or new):
+            return False
+        target = self.target_of(source, held.record)
+        for there in [source] * old + [target] * new:
+            self.index.delete(there, [name])
+        self.newest[source, name] = Newest(None, self.index.clock.monotonic(), old, new)
+        self.index.story.tell(f"the application deletes {name} of {source} (acknowledged)")
+        return True
+
+
+@dataclass
+class Strangers:
+    """They write where and when they like. `wrote`: what stands there by them, and since when."""
+
+    index: LaggingIndex
+    wrote: dict[tuple[str, str], tuple[Record | None, float]] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+
+    def write(self, namespace: str, one: Record) -> None:
+        self.index.upsert(namespace, [one])
+        self.wrote[namespace, one.id] = one, self.index.clock.monotonic()
+        self.index.story.tell(f"a stranger writes {one.id} to {namespace}")
+
+    def delete(self, namespace: str, name: str) -> None:
+        self.index.delete(namespace, [name])
+        self.wrote[namespace, name] = None, self.index.clock.monotonic()
+        self.index.story.tell(f"a stranger deletes {name} of {namespace}")
+
+    def drop(self, namespace: str) -> None:
+        held: Mapping[str, Record] = self.index.truth(namespace)
+        for name in held:
+            self.wrote[namespace, name] = None, self.index.clock.monotonic()
+        self.dropped.add(namespace)
+        self.index.delete_namespace(namespace)
+        self.index.story.tell(f"a stranger drops {namespace}")
+
+    def touched(self, namespace: str, name: str) -> bool:
+        return (namespace, name) in self.wrote

@@ -1,0 +1,236 @@
+"""Lives over a store that lags like an adversary: the laws hold, and with any mend taken out one of them is broken.
+
+`python -m tests.machine --examples 500` looks for longer, at lives of each kind and at anything in any order.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+
+from migrations import enriching
+from orchestrator import deciding, services
+from orchestrator import tables as t
+from orchestrator.guards import missing_cap
+from orchestrator.ledger import copies, erasures
+from orchestrator.model import Deletion
+from tests.machine import scripts
+from tests.machine.acting import Clock
+from tests.machine.anything import Anything
+from tests.machine.jobs import World
+from tests.machine.lagging import FRESH
+from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, FRESHNESS_S, LEASE_S, Drawn, Life, target_of
+from tests.machine.people import Writers, record
+from tests.machine.story import Chance, Worst
+from vecfleet.enriching import enriched
+from workers import cleaning, listing
+from workers.lane import Lane
+from workers.work import Work
+
+# How many lives of each kind Hypothesis chooses where nothing is wrong, and at most where something is.
+EXAMPLES = int(os.environ.get("VECFLEET_EXAMPLES", "0"))
+GOOD, AT_MOST = EXAMPLES or 1, max(EXAMPLES, 20)
+IN_ANY_ORDER = EXAMPLES or 12
+
+
+@pytest.fixture
+def world(
+    database_url: str, redis_url: str, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    times = {"lease_s": LEASE_S, "deadline_s": DEADLINE_S, "freshness_s": FRESHNESS_S}
+    monkeypatch.setattr(listing, "_MANIFEST_PAGE", 2)  # small pages for small namespaces
+    world = World(database_url, redis_url, clock, home=tmp_path, **times)
+    yield world
+    world.close()
+
+
+def bounded(examples: int, **other: Any) -> settings:
+    """Without shrinking, which takes hundreds of lives; a story has few lines as it is."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        **other,
+    )
+
+
+TARGETS = tuple(target_of(source, record(source)) for source in (ALMA, BRUNO))
+
+
+@dataclass
+class Broken:
+    """How a law was broken: in which of the lives, with what sentence, after what had happened."""
+
+    lives: int
+    law: str
+    story: str
+
+    def __str__(self) -> str:
+        return f"broken in life {self.lives}: {self.law}\n{self.story}"
+
+
+def lived(world: World, one: "Mend", examples: int) -> Broken | None:
+    """Live its script with the oldest looks there may be, but for the `fresh`; then so often as Hypothesis chooses.
+
+    The first life that breaks a law ends it.
+    """
+    lives, broken = 0, list[Broken]()
+
+    def live(chance: Chance, moods: Mapping[str, int]) -> None:
+        nonlocal lives
+        lives += 1
+        life = Life(world, chance, one.writers)
+        life.index.moods.update(moods)
+        try:
+            one.script(life)
+        except AssertionError as law:
+            broken.append(Broken(lives, str(law), life.index.story.read()))
+            raise
+        finally:
+            life.close()
+
+    @bounded(examples)
+    @given(st.data())
+    def live_as_chosen(data: st.DataObject) -> None:
+        live(Drawn(data), {})
+
+    try:
+        live(Worst(), dict.fromkeys(one.fresh, FRESH))
+        live_as_chosen()
+    except AssertionError:
+        if not broken:
+            raise
+    return broken[0] if broken else None
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A life that is spoilt where the mend is `taken_out`: functions, and what they were like without it.
+
+    `fresh`: what shows itself at once in the first of its lives.
+    """
+
+    script: Callable[[Life], None]
+    taken_out: tuple[tuple[Any, str, Any], ...]
+    writers: Writers = "freeze"
+    fresh: tuple[str, ...] = TARGETS
+
+
+def _fresh_at_once(job: Any, policies: Any) -> Any:
+    return job.created_at
+
+
+def _fresh_without_old_routes(job: Any, policies: Any) -> Any:
+    return job.cut_over_at + timedelta(seconds=job.waits.source_lag_s)
+
+
+def _repeats(lane: Lane, limits: Any, call: Any, before: Any) -> None:
+    lane.usage += lane._call(limits, call, before)
+    lane.deletion = Deletion.ANSWERED
+
+
+def _keeps(metadata: Any, added: Any, policy: Any) -> Any:
+    kept = {key: value for key, value in added.items() if policy != "keep" or key not in metadata}
+    return enriched(metadata, kept, policy)
+
+
+def _against_missing_of_source(job: Any, move: Any, missing: int, targets: Any) -> str | None:
+    return "too many are missing" if missing > missing_cap(move.written) else None
+
+
+def _with_the_emptied(
+    connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
+) -> list[tuple[str, bytes]]:
+    b = t.batch.c
+    query = sa.select(b.first_id, b.manifest).where(b.move_id == move_id, b.kind == "copy", b.listed_in == listed_in)
+    rows = connection.execute((query if after is None else query.where(b.first_id > after)).order_by(b.first_id))
+    return [(row.first_id, row.manifest) for row in rows][:limit]
+
+
+def _sources_fresh_by(fresh: Callable[..., Any]) -> tuple[tuple[Any, str, Any], ...]:
+    return (cleaning, "fresh_from", fresh), (services, "fresh_from", fresh)
+
+
+FORGOTTEN = ((Work, "lands_within_s", lambda *_: 0.0),)
+REPEATED = ((Lane, "_delete", _repeats),)
+
+MENDS = {
+    "a source is read when reads can show its last write, whole": Mend(
+        scripts.writes_last_and_freezes, _sources_fresh_by(_fresh_at_once)
+    ),
+    "a source is read when reads can show its last write, by ids": Mend(
+        scripts.writes_last_and_freezes_by_ids, _sources_fresh_by(_fresh_at_once)
+    ),
+    "a source is read when reads can show its last write, delta": Mend(
+        scripts.writes_until_the_cut_over, _sources_fresh_by(_fresh_at_once), "delta"
+    ),
+    "two quiet passes are a wait apart": Mend(
+        scripts.writes_while_it_is_copied, ((deciding, "next_pass_at", lambda _: None),), "delta"
+    ),
+    "a source outlives every route that leads to it": Mend(
+        scripts.writes_by_an_old_route, _sources_fresh_by(_fresh_without_old_routes), "delta"
+    ),
+    "migrated_from is never kept": Mend(scripts.comes_from_elsewhere_and_goes_back, ((enriching, "enriched", _keeps),)),
+    "a deletion is not repeated blind, whole": Mend(scripts.is_deleted_whole_and_nobody_hears_of_it, REPEATED),
+    "a deletion is not repeated blind, by ids": Mend(scripts.is_deleted_by_ids_and_nobody_hears_of_it, REPEATED),
+    "a deletion without an answer is not forgotten, whole": Mend(
+        scripts.lands_late_whole, FORGOTTEN, fresh=(*TARGETS, ALMA)
+    ),
+    "a deletion without an answer is not forgotten, by ids": Mend(
+        scripts.lands_late_by_ids, FORGOTTEN, fresh=(*TARGETS, ALMA)
+    ),
+    "what a target lost keeps its sources": Mend(
+        scripts.loses_a_small_target,
+        ((cleaning, "against_missing", _against_missing_of_source),),
+        fresh=("creator_ana_twin_x", "creator_bob_twin_x"),
+    ),
+    "a certificate waits until reads show the last copy": Mend(
+        scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
+    ),
+    "a batch without ids is not the beginning": Mend(
+        scripts.is_erased_between_two_passes, ((copies, "manifest_page", _with_the_emptied),), "delta"
+    ),
+}
+
+
+@pytest.mark.parametrize("mend", MENDS)
+def test_where_a_mend_is_taken_out_a_law_is_broken(world: World, monkeypatch: pytest.MonkeyPatch, mend: str) -> None:
+    one = MENDS[mend]
+    # Given lives in which everything is in place, and the laws hold
+    well = lived(world, one, GOOD)
+    assert well is None, well
+    # When the mend is taken out
+    for place, name, old in one.taken_out:
+        monkeypatch.setattr(place, name, old)
+    # Then the store finds what it was made for
+    broken = lived(world, one, AT_MOST)
+    assert broken is not None, f"no law is broken in {AT_MOST} lives"
+    print(f"{mend}: {broken}")
+
+
+def test_in_any_order_over_a_store_that_lags_the_laws_hold(world: World) -> None:
+    lives: list[Anything] = []
+
+    class Here(Anything):
+        def __init__(self) -> None:
+            super().__init__()
+            lives.append(self)
+
+    Here.world = world
+    try:
+        run_state_machine_as_test(Here, settings=bounded(IN_ANY_ORDER, stateful_step_count=20))
+    except AssertionError as law:
+        pytest.fail(str(Broken(len(lives), str(law), lives[-1].life.index.story.read())))
+    print(f"the laws hold in {len(lives)} lives")
