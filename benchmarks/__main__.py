@@ -18,6 +18,7 @@ PARTS = (
     "limits",
     "peers",
     "scale",
+    "waits",
     "memory",
     "restart",
     "queueing",

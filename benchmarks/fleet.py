@@ -84,10 +84,11 @@ class JobTimes:
 
 
 @contextmanager
-def running(state_dir: Path) -> Iterator[Running]:
+def running(state_dir: Path, reads_lag_s: float = 0.0) -> Iterator[Running]:
     """Private Postgres and Redis, the emulator, a dispatcher and two workers; all gone afterwards."""
     settings = Settings.model_validate(_NOTHING_SET)
-    stack = Stack(state_dir, workers=WORKERS, dispatcher=True, emulator=True, durable=False, settings=settings)
+    parts = {"workers": WORKERS, "dispatcher": True, "emulator": True, "durable": False}
+    stack = Stack(state_dir, **parts, reads_lag_s=reads_lag_s, settings=settings)  # type: ignore[arg-type]
     with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
         environment = {**os.environ, **stack.environment}

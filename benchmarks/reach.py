@@ -32,6 +32,7 @@ REACHES: dict[str, Reach] = {
     "answered 429": Reach(0.005),
     "recovery": Reach(5.0),  # s
     "plan, copy and verify": Reach(40.0),  # ms a namespace
+    "a job beside lag": Reach(1.1),  # its end, less one freshness wait, over the same job without lag
     "worker memory": Reach(1.1),  # with 10⁶ records against 10⁴
     "bytes on the wire": Reach(2.1),  # of 12,288 for a record
     "job table before clean-up": Reach(120.0),  # MB a million records
