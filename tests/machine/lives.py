@@ -1,12 +1,16 @@
 """Lives of jobs over the adversary's index: what a world needs for them, and how one is brought to its end."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from job_table import INDEX, JobTable, plan_of, planned
 
 from migrations.plan import Plan
+from orchestrator.cli import freshness, whole_indexes
 from orchestrator.erasing import JobTableBooks
 from orchestrator.freshness import Waits
 from orchestrator.ledger import batches
@@ -22,6 +26,8 @@ from vecfleet.errors import Refused
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo, Limits
+from vecfleet.stores.parquet import ParquetStore
+from vecfleet.tenancy import erasing
 from vecfleet.tenancy.erasing import erase
 
 FRESHNESS_S, LAG_S, DEADLINE_S, LEASE_S, STALE_S = 60.0, 50.0, 20.0, 120.0, 30.0
@@ -146,6 +152,32 @@ class Life:
         if erased.certificate:
             self.laws.erased.add(creator)
         return bool(erased.certificate)
+
+    def wipes(self) -> None:
+        """The index is exported and emptied by the command. What it deleted is in the export, or it refused."""
+        home = self.world.process.settings.vecfleet_root
+        folders, folder = ParquetStore(home), f"export-{len(list(home.iterdir()))}"
+        there = SimpleNamespace(
+            store=Name(self.index), folders=folders, database=self.world.database, settings=self.world.process.settings
+        )
+        time = SimpleNamespace(monotonic=self.world.clock.monotonic, sleep=self.passes)
+        self.index.story.tell("a person empties the index, with an export")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(whole_indexes, "fleet", lambda: nullcontext(there))
+            for module in (freshness, erasing):
+                patch.setattr(module, "time", time)
+            try:
+                whole_indexes.wipe(index=self.index.info.name, export=folder, no_backup=False, yes=True)
+            except Refused as refusal:
+                self.index.story.tell(f"refused: {refusal.message}")
+                return
+        self.index.story.tell("it is emptied")
+        kept = folders.open(folders.describe(folder))
+        for (source, name), newest in self.application.newest.items():
+            exported = kept.fetch(source, [name]).records.get(name)
+            assert newest.record in (exported, self.index.truth(source).get(name)), (
+                f"{source}/{name} is neither in the index nor in its export"
+            )
 
     # What goes on
 

@@ -259,6 +259,16 @@ def is_copied_and_erased(life: Life) -> None:
     life.ends()
 
 
+def is_wiped_right_after_a_write(life: Life) -> None:
+    """The writers stop, and the index is exported and emptied."""
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.application.writes(ALMA, record("c"))
+    life.passes(life.index.chance.number(5))
+    life.index.moods[ALMA] = OLDEST * life.index.chance.number(1)  # chosen before: many threads look
+    life.wipes()
+
+
 def is_erased_between_two_passes(life: Life) -> None:
     """Of the ids that a pass listed some are erased, and the next pass finds new ones behind them."""
     life.index.limits = life.small_batches

@@ -19,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from migrations import enriching
 from orchestrator import deciding, services
 from orchestrator import tables as t
+from orchestrator.cli import whole_indexes
 from orchestrator.guards import missing_cap
 from orchestrator.ledger import copies, erasures
 from orchestrator.model import Deletion
@@ -175,6 +176,9 @@ MENDS = {
     ),
     "a source is read when reads can show its last write, delta": Mend(
         scripts.writes_until_the_cut_over, _sources_fresh_by(_fresh_at_once), "delta"
+    ),
+    "an index is emptied of what reads show once its writers have stopped": Mend(
+        scripts.is_wiped_right_after_a_write, ((whole_indexes, "wait_for_reads", lambda *_: None),)
     ),
     "two quiet passes are a wait apart": Mend(
         scripts.writes_while_it_is_copied, ((deciding, "next_pass_at", lambda _: None),), "delta"
