@@ -10,7 +10,7 @@ help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
-	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again"
+	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again; FRESHNESS=8 for longer lags"
 	@echo "make docs    the pages as a site that can be read from the disk, in .site"
 	@echo "make lint    lint and types alone"
 	@echo "make bench   measure, quickly: under 20 minutes; FULL=1 for all of it, JSON=file keeps it, PARTS='copy scale' for some"
@@ -35,7 +35,7 @@ browser: $(INSTALLED)
 SEEDS ?= 20
 
 chaos: $(INSTALLED)
-	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(AT_ONCE),--at-once $(AT_ONCE))
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(AT_ONCE),--at-once $(AT_ONCE)) $(if $(FRESHNESS),--freshness $(FRESHNESS))
 
 lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .

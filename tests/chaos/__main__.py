@@ -9,6 +9,7 @@ from collections import Counter
 
 from tests.chaos.fleets import live_all
 from tests.chaos.life import Outcome
+from tests.chaos.schedule import FRESHNESS
 
 # A life keeps about a core busy; where there are many, more fleets than these get in each other's way.
 MOST_AT_ONCE = 8
@@ -21,7 +22,10 @@ def main() -> int:
     few = min(os.cpu_count() or 1, MOST_AT_ONCE)
     parser.add_argument("--at-once", type=int, default=few, help="how many fleets; one a core, where nothing is said")
     parser.add_argument("--timeline", action="store_true", help="print what happened when, of good seeds too")
+    parser.add_argument("--freshness", type=float, help="seconds the fleets wait for reads, which lag nearly as long")
     arguments = parser.parse_args()
+    if arguments.freshness is not None:
+        os.environ[FRESHNESS] = str(arguments.freshness)  # for the processes of the fleets
     seeds = arguments.seed or list(range(1, arguments.seeds + 1))
     for number in (signal.SIGTERM, signal.SIGINT):  # whoever ends it leaves no fleet behind, and is told what hit
         signal.signal(number, lambda number, _: sys.exit(128 + number))

@@ -49,7 +49,7 @@ def forget(sql: Sql) -> None:
     """Nothing of the lives before is known, so that a seed is the same after any others. Numbers go on: no job's and
     no batch's is given again, whatever a worker of then still does."""
     tables = {name for (name,) in sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
-    rest = sorted(tables - {"alembic_version", *LOCKED_FIRST})
+    rest = sorted(tables - {"alembic_version", "continuity", *LOCKED_FIRST})
     sql(f"TRUNCATE {', '.join([*LOCKED_FIRST, *rest])}")
 
 

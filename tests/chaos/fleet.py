@@ -5,6 +5,7 @@ It stays up from seed to seed; what was killed is started again, what was frozen
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.process import Process
+from tests.chaos.schedule import DEADLINE_S, FRESHNESS_S, ROUTES_STALE_S
 from tests.stories.emulated import REPOSITORY, Emulator
 from vecfleet.settings import Settings
 
 WORKERS, DISPATCHERS = 2, 2
 # Calls answer in milliseconds here, so a lost worker, a hung call or a lag may cost a second or two and no more.
-DEADLINE_S, LEASE_S, FRESHNESS_S = 1.0, 2.5, 0.6
+LEASE_S = 2.5
 DIES_WITHIN_S = 60.0
 FATAL = "Fatal Python error"
 # Below those that connections get by themselves: one of these could have a port that a killed emulator wants back. The
@@ -66,10 +68,12 @@ class ChaosFleet:
             "PINECONE_API_KEY": "any",
             "PINECONE_CONTROLLER_HOST": self.emulator.address,
             "VECFLEET_ROOT": str(self.folder),
+            "VECFLEET_HOME": str(self.folder / "home"),
             "REQUEST_DEADLINE_SECONDS": str(DEADLINE_S),
             "LEASE_SECONDS": str(LEASE_S),
             "FRESHNESS_WAIT_SECONDS": str(FRESHNESS_S),
-            "ROUTES_STALE_SECONDS": str(FRESHNESS_S),
+            "ROUTES_STALE_SECONDS": str(ROUTES_STALE_S),
+            "ROUTES_CACHE_SECONDS": str(ROUTES_STALE_S / 2),
         }
         self._nursery = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nursery"],
@@ -179,6 +183,26 @@ class ChaosFleet:
     def restart_postgres(self) -> None:
         self.postgres.stop()
         self.postgres.start()
+
+    def copy_postgres(self) -> None:
+        """What it holds now is kept for `set_postgres_back`."""
+        self.postgres.stop()
+        shutil.rmtree(self._older, ignore_errors=True)
+        subprocess.run(["cp", "-a", self.postgres.home / "data", self._older], check=True)  # with its owner
+        self.postgres.start()
+
+    def set_postgres_back(self) -> None:
+        """It holds what it held when it was copied, as after a restored backup, or a standby that lagged."""
+        assert self.postgres.process is not None
+        os.kill(self.postgres.process.pid, signal.SIGKILL)
+        self.postgres.process.stop(DIES_WITHIN_S)
+        shutil.rmtree(self.postgres.home / "data")
+        shutil.move(self._older, self.postgres.home / "data")
+        self.postgres.start()
+
+    @property
+    def _older(self) -> Path:
+        return self.postgres.home / "older"
 
     def kill_emulator(self, last_words: Callable[[], object]) -> None:
         """Dead, and back with all it was told. `last_words` takes over its log while nobody can call it."""

@@ -4,10 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.chaos.schedule import LAG_MS
 from tests.chaos.small_index import Case
+from tests.chaos.strangers import Foreign
 from tests.chaos.witness import Contents, Stored
 
+DELETIONS = ("delete", "delete_namespace")
+LOOKS = ("list", "fetch", "query", "describe_namespace", "list_namespaces", "describe_index_stats")
+LANDED_LATE = "landed late"
 PROVEN = ("verified", "cut_over", "cleaned")
+TAKEN_BACK = ("rolled_back", "cancelled")
 SHOWN = 5
 
 
@@ -27,6 +33,22 @@ class Evidence:
     calls: Sequence[Mapping[str, Any]]
     state: str
     excused: frozenset[tuple[str, str]] = frozenset()  # records the service itself lost
+    late: frozenset[tuple[str, str]] = (
+        frozenset()
+    )  # what was written by old routes: after some clean-ups it stays there
+    doubtful: frozenset[tuple[str, str]] = frozenset()  # whose last write was not acknowledged
+    strangers: Sequence[Foreign] = ()  # what others wrote
+    taken: frozenset[tuple[str, str]] = frozenset()  # what others deleted at targets
+
+    @property
+    def left_out(self) -> frozenset[tuple[str, str]]:
+        """Records of which nobody knows, or which have a law of their own."""
+        return self.doubtful | {(one.namespace, one.stored.id) for one in self.strangers}
+
+    def is_left_out(self, namespace: str, stored: Stored) -> bool:
+        """Whether it is one of them, or its twin is."""
+        fate = self.case.fate(namespace, stored)
+        return (namespace, stored.id) in self.left_out or (fate is not None and (fate[0], fate[1].id) in self.left_out)
 
 
 def broken(evidence: Evidence) -> list[str]:
@@ -36,6 +58,8 @@ def broken(evidence: Evidence) -> list[str]:
         *_extra(evidence),
         *_foreign_touched(evidence),
         *_unproven_deletions(evidence),
+        *_repeated_blind(evidence),
+        *_strangers_wronged(evidence),
         *_not_as_the_state_says(evidence),
     ]
 
@@ -48,9 +72,11 @@ def _lost(evidence: Evidence) -> Iterator[str]:
             continue
         for id, stored in rows.items():
             there = evidence.after.get(namespace, {}).get(id)
-            if there is not None and there.face() == stored.face():
+            if (there is not None and there.face() == stored.face()) or (namespace, id) in evidence.left_out:
                 continue
             fate = evidence.case.fate(namespace, stored)
+            if fate is not None and (fate[0], fate[1].id) in evidence.taken:
+                continue  # deleted where readers were: as an application would
             twin = evidence.after.get(fate[0], {}).get(fate[1].id) if fate else None
             arrived = twin is not None and fate is not None and twin.face() == fate[1].face()
             if not arrived and (namespace, id) not in evidence.excused:
@@ -67,15 +93,19 @@ def _extra(evidence: Evidence) -> Iterator[str]:
     """
     case, extra = evidence.case, []
     candidates = case.candidates(evidence.truth)
-    if evidence.state == "rolled_back":
-        for namespace, stored in [*evidence.versions, *_records(evidence.before)]:
+    for namespace, stored in [*evidence.versions, *_records(evidence.before)]:
+        if evidence.state in TAKEN_BACK or (namespace, stored.id) in evidence.late:
             fate = case.fate(namespace, stored) if namespace in case.sources else None
             if evidence.versions and fate is not None and not case.is_erased(namespace, stored.id):
                 candidates.setdefault((fate[0], fate[1].id), set()).add(fate[1].face())
+    fates = [case.fate(namespace, stored) for namespace, stored in evidence.versions if namespace in case.sources]
+    unknown = evidence.left_out | {(fate[0], fate[1].id) for fate in fates if fate is not None and evidence.doubtful}
     for namespace, rows in evidence.after.items():
         for id, stored in rows.items():
             was = evidence.truth.get(namespace, {}).get(id)
             if was is not None and was.face() == stored.face():
+                continue
+            if (namespace, id) in unknown:
                 continue
             if stored.face() not in candidates.get((namespace, id), set()):
                 extra.append(f"{namespace}/{id[:20]}: {str(dict(stored.metadata))[:200]}")
@@ -93,12 +123,12 @@ def _foreign_touched(evidence: Evidence) -> Iterator[str]:
         held = evidence.truth.get(namespace, {})
         for id, stored in held.items():
             there = evidence.after.get(namespace, {}).get(id)
-            if (namespace, id) in evidence.excused:
+            if (namespace, id) in evidence.excused | evidence.left_out | evidence.taken:
                 continue
             if there is None or there.face() != stored.face():
                 yield f"what {namespace} held before was touched: {id!r}"
         for call in _carried_out(evidence, "upsert", "delete", "delete_namespace"):
-            touched = set(held) & set(call["ids"])
+            touched = {id for id in call["ids"] if id in held and (namespace, id) not in evidence.left_out}
             if call["namespace"] == namespace and (touched or (held and call["operation"] == "delete_namespace")):
                 yield f"{call['operation']} in {namespace} named what it held before: {sorted(touched)[:SHOWN]}"
 
@@ -111,7 +141,7 @@ def _carried_out(evidence: Evidence, *operations: str) -> Iterator[Mapping[str, 
 
 def _written(call: Mapping[str, Any]) -> bool:
     """Whether it is the application that wrote: it speaks REST, the fleet gRPC."""
-    return bool(call["transport"] == "rest" and call["operation"] in ("upsert", "delete"))
+    return bool(call["transport"] == "rest" and call["operation"] in ("upsert", *DELETIONS))
 
 
 def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
@@ -135,6 +165,8 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
             ids = set(call["ids"]) if operation == "delete" else set(held)
             for id in ids & set(held):
                 fate = case.fate(namespace, held[id])
+                if (namespace, id) in evidence.left_out:
+                    continue
                 if fate is None:
                     if (namespace, id) not in evidence.excused:
                         yield f"{operation} of {namespace}/{id[:20]}, which had to stay"
@@ -142,11 +174,75 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
                     yield f"{operation} of {namespace}/{id[:20]} before it was read back in {fate[0]}"
 
 
+def _by_the_fleet(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """What it asked for, in the order in which it did. What landed late was asked for once, long before."""
+    asked = [call for call in evidence.calls if not _written(call) and call["fault"] != LANDED_LATE]
+    return sorted(asked, key=lambda call: call["time"])
+
+
+def _repeated_blind(evidence: Evidence) -> Iterator[str]:
+    """A deletion that failed, or was not answered, is sent again only after a look at what it would take."""
+    unknown: list[Mapping[str, Any]] = []
+    for call in _by_the_fleet(evidence):
+        if call["operation"] in ("list", "fetch") and call["status"] == 200:
+            unknown = [deletion for deletion in unknown if not _shows(call, deletion)]
+        elif call["operation"] in DELETIONS:
+            again = [deletion for deletion in unknown if _same(deletion, call)]
+            if again:
+                told = again[0]["status"] or "silence"
+                yield f"{call['operation']} in {call['namespace']} was repeated without a look after {told}"
+            if call["status"] not in (200, 404):
+                unknown.append(call)
+
+
+def _shows(look: Mapping[str, Any], deletion: Mapping[str, Any]) -> bool:
+    """Whether the look was at what the deletion was to take."""
+    records = look["operation"] == "list" or set(look["ids"]) & set(deletion["ids"])
+    return bool(look["namespace"] == deletion["namespace"] and records)
+
+
+def _same(deletion: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether one may take what the other was to take."""
+    same = ("namespace", "operation")
+    whole = deletion["operation"] == "delete_namespace"
+    return all(deletion[key] == other[key] for key in same) and (
+        whole or bool(set(deletion["ids"]) & set(other["ids"]))
+    )
+
+
+def _strangers_wronged(evidence: Evidence) -> Iterator[str]:
+    """What somebody else wrote is there still, unless the fleet could not see it before its own call took it."""
+    asked = _by_the_fleet(evidence)
+    for wrote in evidence.strangers:
+        namespace, id, at = wrote.namespace, wrote.stored.id, wrote.at
+        there = evidence.after.get(namespace, {}).get(id)
+        untouched = there is not None and there.face() == wrote.stored.face()
+        if at is None or untouched or evidence.case.is_erased(namespace, id):
+            continue
+        naming = [call for call in asked if call["namespace"] == namespace and _names(call, id)]
+        if any(call["operation"] == "upsert" and call["time"] < at for call in naming):
+            continue  # a change of what the job had copied: that is repaired, or left to readers
+        took = next(
+            (call for call in naming if call["operation"] not in LOOKS and call["applied"] and call["time"] > at), None
+        )
+        if took is None:
+            continue  # a call that was on its way before, or somebody else
+        if any(call["operation"] in LOOKS and at + LAG_MS / 1000 < call["time"] < took["time"] for call in naming):
+            yield f"{took['operation']} in {namespace} took {id!r} of somebody else's, which had been seen"
+
+
+def _names(call: Mapping[str, Any], id: str) -> bool:
+    return call["operation"] in ("delete_namespace", "list") or id in call["ids"]
+
+
 def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
     """A job that says verified has all at its targets; cleaned, nothing left to move; rolled back, all as it was."""
     case, state = evidence.case, evidence.state
     if state == "rolled_back" and not evidence.excused:
         there, wanted = _faces(evidence.after), _faces(evidence.truth)
+        for key in evidence.left_out | evidence.taken:
+            there.pop(key, None)
+            wanted.pop(key, None)
         if evidence.versions:  # what an application changed since it was copied may stay, by the policy that it chose
             there = {key: face for key, face in there.items() if key in wanted}
         if there != wanted:
@@ -158,7 +254,9 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
     for namespace in case.sources:
         for id, stored in evidence.truth.get(namespace, {}).items():
             fate = case.fate(namespace, stored)
-            if fate is None or (namespace, id) in evidence.excused:
+            if fate is None or (namespace, id) in evidence.excused or evidence.is_left_out(namespace, stored):
+                continue
+            if (fate[0], fate[1].id) in evidence.taken or (namespace, id) in evidence.late:
                 continue
             rivals = len(candidates[fate[0], fate[1].id]) + (fate[1].id in evidence.truth.get(fate[0], {}))
             there = evidence.after.get(fate[0], {}).get(fate[1].id)
@@ -179,6 +277,14 @@ def not_as_it_was(truth: Contents, after: Contents) -> Iterator[str]:
     different = sorted(key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key))
     if different:
         yield f"on the way back {len(different)} records are not where they were, as they were: {different[:SHOWN]}"
+
+
+def not_there_again(first: Contents, again: Contents) -> Iterator[str]:
+    """Forth again after the way back, everything is where it was the first time, as it was there."""
+    there, wanted = _faces(again), _faces(first)
+    different = sorted(key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key))
+    if different:
+        yield f"forth again {len(different)} records are not where they were the first time: {different[:SHOWN]}"
 
 
 def _faces(contents: Contents) -> dict[tuple[str, str], str]:

@@ -22,9 +22,10 @@ from orchestrator.ledger import jobs, moves
 from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.others import Application, Erasure, vector
-from tests.chaos.person import WHO, Broken, GivenUp, Person
-from tests.chaos.schedule import COPYING, DESTROYING, make_schedule
+from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
+from tests.chaos.schedule import COPYING, DESTROYING, RETURNING, ROUTES_STALE_S, make_schedule
 from tests.chaos.small_index import Case, make_case
+from tests.chaos.strangers import Strangers
 from tests.chaos.strikes import Strikes
 from tests.chaos.witness import PLAIN, Contents, Witness
 from vecfleet.errors import BadPlan, VecfleetError
@@ -34,6 +35,8 @@ POLL_S = 0.03
 PATIENCE_S = 360.0
 # As long as it takes a late worker to show: longer than a dispatcher's tick and a worker's answer.
 QUIET_S = 1.5
+# Where a job is once a person has asked for its end.
+LATER = ("cleaning", "cleaned", "cancelling", "cancelled", "rolling_back", "rolled_back")
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
 
 
@@ -92,13 +95,23 @@ class Life:
         books.forget(fleet.sql)
         host = self._make_index()
         self.witness = Witness(fleet.emulator.address, case.index)
-        self.application = Application(case, host, self.note)
-        self.strikes = Strikes(fleet, self.schedule, self.witness, case, self.note, self._apply, self._erase)
+        self.application = Application(case, host, self.note, case.writes)
+        # The first of these have a moment, those with old routes until they may not be used any more.
+        self.before_the_job = Application(case, host, self.note, case.early, unit_s=0.1, dual=False)
+        self.latecomer = Application(
+            case, host, self.note, case.late, unit_s=0.8 * ROUTES_STALE_S, ends_s=ROUTES_STALE_S
+        )
+        self.strangers = Strangers(case, host, self.note)
+        self.strikes = Strikes(
+            fleet, self.schedule, self.witness, case, self.strangers, self.note, self._apply, self._erase
+        )
         self.erasure = Erasure(case, fleet.parts, self.note, self.strikes.hit)
         self._passes_when_at_rest: int | None = None
+        self._times_set_back = 0
         self.note(
             f"{case.kind} {case.dimension}, by {case.grouping}, {case.policies}, {self.schedule.ending}, "
-            f"{ {name: len(rows) for name, rows in case.sources.items()} }, {len(case.writes)} writes"
+            f"{ {name: len(rows) for name, rows in case.sources.items()} }, {len(case.early)} + {len(case.writes)} + "
+            f"{len(case.late)} writes, {[what for what, _ in self.schedule.weather]}"
         )
 
     def note(self, what: str) -> None:
@@ -149,6 +162,11 @@ class Life:
         options = CreatorsOptions(index=case.index, grouping=grouping, common=Common(policies=Policies(**policies)))
         return plan_creators(fleet.parts.store, options, now=datetime.now(UTC))
 
+    def _begin(self) -> int:
+        """Plan and apply. What showed itself only in between is a reason to plan anew."""
+        self.plan = self._plan()
+        return self._apply()
+
     def _apply(self) -> int:
         return applying.apply(self.fleet.parts, self.plan, who=WHO, no_backup=True)
 
@@ -158,37 +176,54 @@ class Life:
     # Its life
 
     def run(self) -> None:
+        self.strikes.let_reads_lag()
+        self.before_the_job.act_now()
         self.before: Contents = self.witness.contents()
-        self.plan = self._plan()
-        self._take_charge(self._ask(self._apply))
+        self._take_charge(self._ask(self._begin))
         try:
-            self._to_its_end(self.schedule.ending)
+            self._to_its_end_again(self.schedule.ending)
         except Broken:
             assert self.person is not None
             self.person.note_what_is_wrong()
             raise
         except GivenUp:
             self.note("given up")
-            self._cancel_and_roll_back()
+            self._cancel()
+            self._roll_back_unless_refused()
         self._settle()
         self._judge()
-        self._run_again()
+        if self.last_state != "cancelled":
+            self._run_again()
         if self.schedule.and_back and self.last_state == "cleaned" and not self.wrong:
             self._go_back()
 
+    def _to_its_end_again(self, ending: str) -> None:
+        """A person whose job table is older than it was looks where the job is, and goes on from there."""
+        while True:
+            try:
+                self._to_its_end(ending)
+                while self.strikes.pending:
+                    self._tick("somebody else is still at work")
+                return
+            except SetBack:
+                self.note("the person begins anew")
+
     def _to_its_end(self, ending: str) -> None:
         self.strikes.begin(COPYING)
-        if self.case.writes:
+        while self.state() in ("pausing", "paused"):
+            self._tick("not resumed")
+        if self.case.writes and not self.application.begun:
             self.application.begin()
         if ending == "cancelled and rolled back":
-            at = time.monotonic() + self.schedule.cancel_at_s
+            at = self.began + self.schedule.cancel_at_s
             while time.monotonic() < at:
                 self._tick()
             self._cancel_and_roll_back()
             return
         if ending != "cleaned by policy":
-            self._reach("verified", "cut_over")
-            self._read_what_was_written_last()
+            self._reach("verified", "cut_over", *LATER)
+            if self.last_state not in LATER:
+                self._read_what_was_written_last()
         if ending == "cleaned by policy":
             self._reach("verified", "cut_over", "cleaning", "cleaned")
             self.strikes.begin(DESTROYING)
@@ -212,6 +247,14 @@ class Life:
             self.note("one more pass")
             self._reach("verified", "cut_over")
 
+    def _read_what_came_by_old_routes(self) -> None:
+        """A person who waits until no client may write to the old side any more, and asks for one more pass."""
+        while self.latecomer.busy:
+            self._tick("clients still use old routes")
+        self._ask(lambda: services.another_pass(self.fleet.parts.database, self.job_id, WHO))
+        self.note("one more pass, for what came by old routes")
+        self._reach("verified", "cut_over")
+
     def _passes(self) -> int | None:
         with suppress(Exception):  # Postgres may be away
             [(passes,)] = self.fleet.sql("SELECT passes FROM job WHERE id = %s", self.job_id)
@@ -219,21 +262,45 @@ class Life:
         return None
 
     def _cancel_and_roll_back(self) -> None:
-        self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
-        self.note("cancelled by a person")
-        self._reach("cancelled")
+        self._cancel()
         self._roll_back()
+
+    def _cancel(self) -> None:
+        if self.state() not in LATER:
+            self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
+        self.note("cancelled by a person")
+        self._reach("cancelled", "rolling_back", "rolled_back")
+
+    def _roll_back_unless_refused(self) -> None:
+        """Where some sources are deleted already, there is no way back but the reverse plan: it stays cancelled."""
+        self.strikes.begin(DESTROYING)
+        try:
+            services.roll_back(self.fleet.parts.database, self.job_id, WHO, None)
+        except VecfleetError as error:
+            self.note(f"told: {error}")
+            return
+        self._reach("rolled_back")
 
     def _roll_back(self) -> None:
         self.strikes.begin(DESTROYING)
+        if self.state() in ("rolling_back", "rolled_back"):
+            self._reach("rolled_back")
+            return
         self._ask(lambda: services.roll_back(self.fleet.parts.database, self.job_id, WHO, None))
         self.note("roll back asked for")
         self._reach("rolled_back")
 
     def _clean_up(self) -> None:
         database = self.fleet.parts.database
-        if self.plan.policies.cut_over == "operator":
+        if self.state() in ("cleaning", "cleaned"):
+            self._reach("cleaned")
+            return
+        if self.case.late and not self.latecomer.begun:
+            self.latecomer.begin()
+        if self.plan.policies.cut_over == "operator" and self.state() != "cut_over":
             self._ask(lambda: services.cut_over(database, self.job_id, WHO, 100))
+        if self.case.late and self.schedule.waits:
+            self._read_what_came_by_old_routes()
         self._ask(lambda: services.clean_up(database, self.job_id, WHO, by_ids=self.schedule.by_ids))
         self.note(f"clean-up asked for{', by ids' if self.schedule.by_ids else ''}")
         self._reach("cleaned")
@@ -262,6 +329,9 @@ class Life:
         time.sleep(POLL_S)
         self.strikes.tick()
         self.fleet.revive()
+        if self.strikes.times_set_back != self._times_set_back:
+            self._times_set_back = self.strikes.times_set_back
+            raise SetBack
         if self.application.begun and not self.application.busy and self._passes_when_at_rest is None:
             self._passes_when_at_rest = self._passes()
         if self.person is not None:
@@ -291,8 +361,9 @@ class Life:
 
     def _settle(self) -> None:
         """All faults are over, all processes run, and nothing happens any more."""
-        ends = {"cleaned": ("cleaned",), "rolled_back": ("rolled_back",)}.get(self.last_state, ("verified", "cut_over"))
-        while self.strikes.pending or self.application.busy or self.erasure.busy:
+        ended = ("cleaned", "rolled_back", "cancelled")
+        ends = (self.last_state,) if self.last_state in ended else ("verified", "cut_over")
+        while self.strikes.pending or any(other.busy for other in self._others):
             self._tick("somebody else is still at work")
         self.strikes.clear()
         self.note("faults are over")
@@ -317,30 +388,53 @@ class Life:
     def _judge(self) -> None:
         self.after = self.witness.contents()
         self.witness.listen()
-        self.strikes.hit["a record written meanwhile"] += self.application.acknowledged
-        self.wrong += [other.wrong for other in (self.application, self.erasure) if other.wrong is not None]
+        self.strikes.hit["a record written meanwhile"] += len(self.application.done)
+        self.strikes.hit["a record written just before the job"] += len(self.before_the_job.done)
+        self.strikes.hit["a record written by an old route"] += len(self.latecomer.done)
+        self.wrong += [other.wrong for other in self._others if other.wrong is not None]
         if not self.erasure.begun:
             self.case.erased = None
         evidence = laws.Evidence(
             case=self.case,
             before=self.before,
             truth=self._truth(),
-            versions=self.application.versions(),
+            versions=[*self.application.versions(), *self.latecomer.versions()],
             after=self.after,
             calls=self.witness.calls,
             state=self.last_state,
             excused=self.strikes.lost_by_the_service(self.before),
+            late=frozenset((one.namespace, one.id) for one in self.case.late),
+            doubtful=frozenset((one.namespace, one.id) for one in self.latecomer.doubtful),
+            strangers=self.strangers.written,
+            taken=self._taken(),
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
-        if self.last_state in laws.PROVEN and not evidence.excused:
+        if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
             counts = {namespace: len(evidence.truth.get(namespace, {})) for namespace in self.case.sources}
             self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)
+
+    def _taken(self) -> frozenset[tuple[str, str]]:
+        """What strangers deleted at targets: single records there; of a whole target what was there before the job, and
+        what had been deleted from its source by then."""
+        taken, truth = set(self.strangers.deleted), self._truth()
+        for namespace, at in self.strangers.dropped.items():
+            taken |= {(namespace, one.id) for one in self.case.foreign.get(namespace, ())}
+            for call in self.witness.calls:
+                if call["operation"] in laws.DELETIONS and call["time"] < at and call["namespace"] in self.case.sources:
+                    rows = truth.get(call["namespace"], {})
+                    fates = [self.case.fate(call["namespace"], rows[id]) for id in call["ids"] or rows if id in rows]
+                    taken |= {(fate[0], fate[1].id) for fate in fates if fate is not None and fate[0] == namespace}
+        return frozenset(taken)
+
+    @property
+    def _others(self) -> tuple[Application | Erasure, ...]:
+        return self.application, self.latecomer, self.erasure
 
     def _truth(self) -> Contents:
         """What the index would hold without the job: what was written last, and nothing of whom was erased."""
         return {
             namespace: {id: stored for id, stored in rows.items() if not self.case.is_erased(namespace, id)}
-            for namespace, rows in self.application.truth(self.before).items()
+            for namespace, rows in self.latecomer.upon(self.application.upon(self.before)).items()
         }
 
     def _run_again(self) -> None:
@@ -366,24 +460,37 @@ class Life:
             self.wrong.append("a second run changed the index")
 
     def _go_back(self) -> None:
-        """The reverse plan brings back what the clean-up took away, every record as it was."""
-        parts, what = self.fleet.parts, "a way back after the clean-up"
+        """The reverse plan brings back what the clean-up took away, every record as it was; and the reverse plan of
+        that takes it there again."""
+        if not self._reverse("a way back after the clean-up"):
+            return
+        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents())
+        self.wrong += books.broken_books(self.fleet.sql, self.job_id)
+        if self.schedule.and_forth and not self.wrong and self._reverse("a way back of the way back"):
+            self.wrong += laws.not_there_again(self.after, self.witness.contents())
+            self.wrong += books.broken_books(self.fleet.sql, self.job_id)
+
+    def _reverse(self, what: str) -> bool:
+        """Whether the job that is done could be reversed, and was."""
+        parts = self.fleet.parts
         with parts.database.begin() as connection:
             original = jobs.get(connection, self.job_id).plan
             targets = [target.namespace for target in moves.targets_of_job(connection, self.job_id)]
+        self.strikes.let_reads_lag()
         try:
             plan = plan_reverse(parts.store, original, targets, prices=Prices(), now=datetime.now(UTC))
         except BadPlan as error:
             self.strikes.hit[f"{what}, refused"] += 1
             self.note(f"told: {error}")
-            return
+            return False
         self._take_charge(self._ask(lambda: applying.apply(parts, plan, who=WHO, no_backup=True)))
+        self.strikes.begin(RETURNING)
         self._reach("verified")
         self._ask(lambda: services.clean_up(parts.database, self.job_id, WHO, by_ids=self.schedule.by_ids))
         self._reach("cleaned")
+        self._settle()
         self.strikes.hit[what] += 1
-        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents())
-        self.wrong += books.broken_books(self.fleet.sql, self.job_id)
+        return True
 
     def _refused(self, what: str, act: Callable[[], object]) -> None:
         try:
@@ -396,7 +503,7 @@ class Life:
         """Let go of what the next seed needs."""
         self.fleet.thaw_all()
         self.fleet.revive()
-        for other in (self.application, self.erasure):
+        for other in self._others:
             other.stop()
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):

@@ -6,14 +6,14 @@ Each has a thread of its own and asks as long as it takes, for the faults of a l
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
-from tests.chaos.small_index import Case, Made
+from tests.chaos.small_index import Case, Made, Write
 from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError
 from vecfleet.names import Tenant
@@ -25,6 +25,7 @@ AGAIN_AFTER_S = 0.1
 PATIENCE_S = 300.0  # nearly all of a life's
 # Whoever is told to stop does so before the next thing that is asked of a service.
 STOPS_WITHIN_S = 30.0
+APPLICATION = {"Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
 Note = Callable[[str], None]
 
 
@@ -74,63 +75,87 @@ class _Other:
 
 
 class Application(_Other):
-    """Writes to old namespaces what its case says, one record after the other; under `dual` to the new ones at once."""
+    """Writes to old namespaces what it is to, one record after the other; under `dual` to the new ones at once,
+    but for what it writes before the job.
 
-    def __init__(self, case: Case, host: str, note: Note) -> None:
+    Each write is due at its `at_s`, of which one is `unit_s`. What is not acknowledged after `ends_s` is given up: who
+    may not write any more does not, and nobody knows whether it is there.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        host: str,
+        note: Note,
+        writes: Sequence[Write],
+        *,
+        unit_s: float = 1.0,
+        ends_s: float = PATIENCE_S,
+        dual: bool = True,
+    ) -> None:
         super().__init__(note)
-        self.acknowledged = 0
-        self._case, self._host = case, host
+        self.done: list[Write] = []
+        self.doubtful: list[Write] = []
+        self._case, self._host, self._writes = case, host, writes
+        self._unit_s, self._ends_s = unit_s, ends_s
+        self._dual = dual and case.policies.get("writers") == "dual"
 
-    def truth(self, before: Contents) -> Contents:
+    def upon(self, before: Contents) -> Contents:
         """What is in the old namespaces once all of it is acknowledged."""
         now = {namespace: dict(rows) for namespace, rows in before.items()}
-        for write in self._case.writes if self.begun else ():
+        for write in self.done:
             if write.made is None:
-                del now[write.namespace][write.id]
+                now[write.namespace].pop(write.id, None)
             else:
-                now[write.namespace][write.id] = write.made.stored()
+                now.setdefault(write.namespace, {})[write.id] = write.made.stored()
         return now
 
     def versions(self) -> list[tuple[str, Stored]]:
-        """Every record that it wrote."""
-        return [(one.namespace, one.made.stored()) for one in self._case.writes if one.made is not None and self.begun]
+        """Every record that it wrote, or may have written."""
+        written = (*self.done, *self.doubtful)
+        return [(one.namespace, one.made.stored()) for one in written if one.made is not None]
+
+    def act_now(self) -> None:
+        """Return when all of it is acknowledged."""
+        self._act()
 
     def _act(self) -> None:
         began = time.monotonic()
-        headers = {"Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
-        with httpx.Client(timeout=ANSWERS_WITHIN_S, verify=PLAIN, headers=headers) as http:
-            for write in self._case.writes:
-                self._nap(max(0.0, began + write.at_s - time.monotonic()))
-                self._write(http, write.namespace, write.id, vector(write.made) if write.made else None)
-                if self._case.policies["writers"] == "dual":
-                    self._write_new_side(http, write.namespace, write.id, write.made)
-                self.acknowledged += 1
-        self._note(f"the application has written its {self.acknowledged} records")
+        with httpx.Client(timeout=min(ANSWERS_WITHIN_S, self._ends_s), verify=PLAIN, headers=APPLICATION) as http:
+            for write in self._writes:
+                self._nap(max(0.0, began + write.at_s * self._unit_s - time.monotonic()))
+                sides = [self._body(write)]
+                if self._dual:
+                    sides += self._body_of_new_side(write)
+                if all(self._send(http, *side, until=began + self._ends_s) for side in sides):
+                    self.done.append(write)
+                elif self._ends_s < PATIENCE_S:
+                    self.doubtful.append(write)
+                else:
+                    raise NotDone(f"{write.id!r} in {write.namespace}")
+        self._note(f"the application has written its {len(self.done)} records, and given up {len(self.doubtful)}")
 
-    def _write_new_side(self, http: httpx.Client, namespace: str, id: str, made: Made | None) -> None:
-        like = made or next(one for one in self._case.sources[namespace] if one.id == id)
-        fate = self._case.fate(namespace, like.stored())
-        if fate is not None:
-            self._write(http, fate[0], fate[1].id, _as_vector(fate[1], like) if made else None)
+    def _body(self, write: Write) -> tuple[str, dict[str, Any]]:
+        return _request(write.namespace, write.id, vector(write.made) if write.made else None)
 
-    def _write(self, http: httpx.Client, namespace: str, id: str, body: Mapping[str, Any] | None) -> None:
-        what: tuple[str, dict[str, Any]] = (
-            ("vectors/delete", {"ids": [id]}) if body is None else ("vectors/upsert", {"vectors": [body]})
-        )
-        until = time.monotonic() + PATIENCE_S
-        while True:
+    def _body_of_new_side(self, write: Write) -> list[tuple[str, dict[str, Any]]]:
+        like = write.made or next(one for one in self._case.sources[write.namespace] if one.id == write.id)
+        fate = self._case.fate(write.namespace, like.stored())
+        return [_request(fate[0], fate[1].id, _as_vector(fate[1], like) if write.made else None)] if fate else []
+
+    def _send(self, http: httpx.Client, path: str, body: Mapping[str, Any], until: float) -> bool:
+        """Whether it is acknowledged. What is not is sent again for as long as there is time."""
+        while time.monotonic() < until:
             try:
-                answer = http.post(f"{self._host}/{what[0]}", json={"namespace": namespace, **what[1]})
-            except httpx.HTTPError as error:
-                told = str(error)
+                answer = http.post(f"{self._host}/{path}", json=body)
+            except httpx.HTTPError:
+                pass
             else:
                 # Deleting from a namespace that is not there (yet) is answered so: then nothing is to be deleted.
-                if answer.is_success or (body is None and answer.status_code == 404):
-                    return
-                told = answer.text
-            if time.monotonic() > until:
-                raise NotDone(f"{what[0]} of {id!r} in {namespace}: {told}")
+                if answer.is_success or (path == "vectors/delete" and answer.status_code == 404):
+                    return True
             self._nap(AGAIN_AFTER_S)
+        return False
 
 
 class Erasure(_Other):
@@ -166,6 +191,12 @@ class Erasure(_Other):
             if time.monotonic() > until:
                 raise NotDone(f"the erasure of {self._tenant}: {told}")
             self._nap(AGAIN_AFTER_S)
+
+
+def _request(namespace: str, id: str, body: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    if body is None:
+        return "vectors/delete", {"namespace": namespace, "ids": [id]}
+    return "vectors/upsert", {"namespace": namespace, "vectors": [body]}
 
 
 def vector(made: Made) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from orchestrator import services
 from orchestrator.cli.watching import look
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.schedule import VANISHING, Schedule
+from tests.chaos.schedule import Schedule
 from tests.chaos.strikes import Strikes
 from vecfleet.errors import Unreachable, VecfleetError
 
@@ -23,6 +23,10 @@ _MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
 
 class Broken(AssertionError):
     """A law is broken, or the job never ended."""
+
+
+class SetBack(Exception):
+    """The job table is older than it was: what the person asked for may never have been asked for."""
 
 
 class GivenUp(Exception):
@@ -64,7 +68,7 @@ class Person:
             step = steps[self._tried[reason] % len(steps)]
             self._tried[reason] += 1
             self._steps += 1
-            if self._tried[reason] > ENOUGH and any(event.what in VANISHING for event in self.schedule.events):
+            if self._tried[reason] > ENOUGH and self.schedule.cannot_be_mended:
                 raise GivenUp
             if self._steps > MOST_STEPS:
                 raise Broken(f"{state} ({reason}), and what it says to do does not end it: {shown.next_steps}")
@@ -84,7 +88,7 @@ class Person:
     def _say_what_is_meant(self, reason: str) -> None:
         """What an application or an erasure took away is meant to be gone; what lags is back when it is resumed."""
         asked = _MEANT.search(reason)
-        if asked is None or self._tried[reason] == 1 or any(event.what in VANISHING for event in self.schedule.events):
+        if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_mended:
             return
         self.note(f"said: {asked[1]} may be missing")
         services.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
@@ -113,6 +117,7 @@ class Person:
             f"vecfleet park accept {job} --all": lambda: services.accept_parked(database, job, WHO, None),
             f"vecfleet rollback {job} --changed keep": lambda: services.roll_back(database, job, WHO, "keep"),
             f"vecfleet cleanup {job}": lambda: services.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
+            f"vecfleet set {job} doubt 0": lambda: services.set_lever(database, job, WHO, "doubt", 0),
             f"vecfleet verify {job}": lambda: services.verify(database, job, WHO),
         }
         return commands.get(step)

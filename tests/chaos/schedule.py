@@ -1,17 +1,25 @@
 """Which faults strike when: drawn from the seed alone, so that a seed that fails can be tried again."""
 
+import os
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.small_index import Case
 
-COPYING, DESTROYING = "copying", "destroying"
+FRESHNESS = "CHAOS_FRESHNESS_SECONDS"
+# How long the fleet waits for reads to become consistent, a call for its answer, and a client with an old route.
+# The first may be longer: where a stage takes seconds, a lag must outlast it to do harm.
+FRESHNESS_S, DEADLINE_S, ROUTES_STALE_S = float(os.environ.get(FRESHNESS, 1.6)), 1.0, 0.6
+COPYING, DESTROYING, RETURNING = "copying", "destroying", "returning"
 # From the beginning of a stage. An undisturbed stage takes one to two seconds.
 WITHIN_S = 2.0
 # Not longer than the fleet waits for reads to become consistent, or a lag would count as a difference.
-LAG_MS = 400
+LAG_MS = round(850 * FRESHNESS_S)
+
+# How long after it was sent a call without an answer may still be carried out.
+LATE_MS = round(1000 * DEADLINE_S) + LAG_MS
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,16 @@ class Schedule:
     by_ids: bool
     events: tuple[Event, ...]
     cancel_at_s: float = 0.0
-    slow: Mapping[str, Any] | None = field(default=None)  # weather of the whole seed
+    weather: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # of the whole life
     and_back: bool = False  # after a clean-up, by the reverse plan
+    and_forth: bool = False  # and by the reverse plan of that
+    late: bool = False  # clients with old routes write on
+    waits: bool = False  # after the cut-over, until no client uses an old route; else the clean-up is asked for at once
+
+    @property
+    def cannot_be_mended(self) -> bool:
+        """Whether others, or the service, may do what no command of ours undoes: then a person gives the job up."""
+        return self.late or any(event.what in (*VANISHING, *STRANGERS, WRITTEN_BEHIND) for event in self.events)
 
 
 ENDINGS = (
@@ -53,7 +69,7 @@ ENDINGS = (
     "cancelled and rolled back",
     "verified",
 )
-READS = ("fetch", "list", "reads")
+READS = ("fetch", "list", "reads", "query", "describe_index_stats", "describe_namespace", "list_namespaces")
 
 
 def _rule(chance: random.Random, operation: str, **rule: Any) -> dict[str, Any]:
@@ -62,14 +78,20 @@ def _rule(chance: random.Random, operation: str, **rule: Any) -> dict[str, Any]:
 
 def _write(chance: random.Random, stage: str) -> str:
     return chance.choice(
-        ("upsert", "create_namespace", "upsert", "writes")
-        if stage == COPYING
-        else ("delete", "delete_namespace", "writes")
+        ("delete", "delete_namespace", "writes")
+        if stage == DESTROYING
+        else ("upsert", "create_namespace", "upsert", "writes")
     )
 
 
 def _any(chance: random.Random, stage: str) -> str:
     return chance.choice((_write(chance, stage), "fetch", "list", "*"))
+
+
+def _late(chance: random.Random, **rule: Any) -> dict[str, Any]:
+    """A deletion that lands when its caller has given up, upon what is there then."""
+    operation = chance.choice(("delete", "delete_namespace"))
+    return {"operation": operation, "count": 1, "late_ms": chance.randint(100, LATE_MS), **rule}
 
 
 Rule = Callable[[random.Random, str], dict[str, Any]]
@@ -91,7 +113,16 @@ STORE_FAULTS: Mapping[str, Rule] = {
     "done, then 503": lambda c, s: _rule(c, _write(c, s), apply_first=True, status=503),
     "no answer": lambda c, s: _rule(c, _any(c, s), hang=True),
     "slow answers": lambda c, s: _rule(c, _any(c, s), delay_ms=c.choice((200, 600, 1_300))),
-    "reads lag": lambda c, s: {"operation": c.choice(READS), "lag_ms": c.randint(50, LAG_MS)},
+    "done late, without an answer": lambda c, s: _late(c, hang=True),
+    "done late, then reset": lambda c, s: _late(c),
+    "done late, then 503": lambda c, s: _late(c, status=503),
+    "done twice": lambda c, s: _rule(c, _write(c, s), again_ms=c.randint(100, LATE_MS)) | {"count": 1},
+    "sequence numbers lost": lambda c, s: {"operation": "*", "lose_lsn": True, "count": c.randint(1, 30)},
+    "reads lag": lambda c, s: {
+        "operation": c.choice(READS),
+        "lag_ms": c.randint(50, LAG_MS),
+        "varies": c.random() < 0.5,
+    },
     "partial upsert": lambda c, s: _rule(c, "upsert", partial=c.random(), status=c.choice((500, 503))),
     "partial upsert, then silence": lambda c, s: _rule(c, "upsert", partial=c.random(), hang=True),
     "token refused": lambda c, s: _rule(c, "list", refuse_token=True),
@@ -108,6 +139,16 @@ AMBUSHES: Mapping[str, tuple[float, float]] = {
     "worker frozen before its call is carried out": (2.6, 3.8),
 }
 """What happens to the worker whose call was just hit. A sleep a second longer than a lease has outlived it."""
+
+WRITTEN_BEHIND = "written to where a deletion was not answered"
+"""Somebody does so right after the deletion: its repetition would take what is new."""
+
+STRANGERS: Mapping[str, tuple[str, ...]] = {
+    "a target deleted by somebody": (DESTROYING,),
+    "records of a target deleted by somebody": (DESTROYING,),
+    "a record written to a target by somebody": (COPYING, DESTROYING),
+}
+"""What people do who know nothing of the job."""
 
 VANISHING = ("source namespace vanished", "target namespace vanished")
 """What the service itself loses, while the job copies; afterwards nobody could bring it back."""
@@ -142,6 +183,8 @@ PEOPLE: Mapping[str, tuple[str, ...]] = {
 """What people ask at the wrong time."""
 
 ERASURE = "a tenant erased"
+SET_BACK = "Postgres replaced by an older copy of itself"
+"""The copy is made at its time, and put in place when the fault is over."""
 
 
 def make_schedule(case: Case) -> Schedule:
@@ -158,20 +201,80 @@ def make_schedule(case: Case) -> Schedule:
             events.append(vanishing)
     if case.writes and ending == "cleaned by policy":
         ending = "cleaned"  # before the clean-up the writers stop, and somebody has to say when
+    weather = _weather(case)
     slow = {"operation": "*", "delay_ms": chance.choice((10, 40, 120)), "probability": chance.choice((0.2, 0.6))}
     by_ids, cancel_at_s, is_slow = chance.random() < 0.5, chance.uniform(0.2, 2.0), chance.random() < 0.7
     if case.erased is not None:
         stage = COPYING if ending == "verified" or chance.random() < 0.6 else DESTROYING
         events.append(Event(stage, chance.uniform(0, WITHIN_S), ERASURE))
+    if case.late:
+        ending = "cleaned"  # else there is no cut-over
+    strangers = [] if any(event.what in VANISHING for event in events) else _strangers(case, ending)
+    events += strangers
+    events += _set_back(case, ending)
+    again = random.Random(f"there and back {case.seed}")
+    # A prefix is not taken off again, and what strangers did is not undone.
+    and_back = case.policies["collisions"] != "prefix" and not strangers and again.random() < 0.6
+    events += [_event(again, RETURNING) for _ in range(again.randint(0, 3)) if and_back]
     return Schedule(
         ending=ending,
         by_ids=by_ids,
         events=tuple(sorted(events, key=lambda event: (event.stage, event.at_s))),
         cancel_at_s=cancel_at_s,
-        slow=slow if is_slow else None,
-        # A prefix is not taken off again.
-        and_back=case.policies["collisions"] != "prefix" and chance.random() < 0.4,
+        weather=(*((("slow", slow),) if is_slow else ()), *weather),
+        and_back=and_back,
+        and_forth=and_back and again.random() < 0.5,
+        late=bool(case.late),
+        waits=random.Random(f"patience {case.seed}").random() < 0.7,
     )
+
+
+def _weather(case: Case) -> list[tuple[str, Mapping[str, Any]]]:
+    """Lag from before the first write to the end: of one namespace or of all, of one kind of read or of all, always the
+    same or of each read anew."""
+    chance = random.Random(f"weather {case.seed}")
+    names = [*sorted(case.sources), *sorted({owner.namespace for owner in case.tenants})]
+    rules: list[tuple[str, Mapping[str, Any]]] = []
+    for _ in range(chance.choice((0, 1, 1, 2))):
+        rule: dict[str, Any] = {"operation": chance.choice(("reads", *READS)), "varies": chance.random() < 0.5}
+        rule |= {"lag_ms": chance.randint(LAG_MS // 2, LAG_MS), "seed": chance.randrange(10**6)}
+        where = "all namespaces"
+        if chance.random() < 0.7:
+            rule["namespace"] = chance.choice(names)
+            where = "a source" if rule["namespace"] in case.sources else "a target"
+        rules.append((f"{rule['operation']} of {where} lag all the time", rule))
+    return rules
+
+
+def _set_back(case: Case, ending: str) -> list[Event]:
+    chance = random.Random(f"older copy {case.seed}")
+    if chance.random() < 0.85:
+        return []
+    stage = COPYING if ending == "verified" or chance.random() < 0.5 else DESTROYING
+    return [Event(stage, chance.uniform(0.1, WITHIN_S), SET_BACK, lasts_s=chance.uniform(0.2, 3.0))]
+
+
+def _strangers(case: Case, ending: str) -> list[Event]:
+    """Not where the service itself loses records, nor on the way back: who did what could not be told apart."""
+    chance = random.Random(f"strangers {case.seed}")
+    if chance.random() < 0.5:
+        return []
+    what = chance.choice([*STRANGERS, WRITTEN_BEHIND])
+    if what == WRITTEN_BEHIND and case.writes:
+        return []
+    if what == WRITTEN_BEHIND:
+        operation = chance.choice(("delete", "delete_namespace"))
+        rule = {
+            "operation": operation,
+            "count": 1,
+            "apply_first": True,
+            **chance.choice(({}, {"hang": True}, {"status": 503})),
+        }
+        return [Event(DESTROYING, 0.0, what, rule=rule)]
+    stage = COPYING if ending == "verified" else chance.choice(STRANGERS[what])
+    if stage not in STRANGERS[what]:
+        return []
+    return [Event(stage, 0.0 if chance.random() < 0.5 else chance.uniform(0, WITHIN_S), what)]
 
 
 def _vanishing(chance: random.Random, case: Case) -> Event:
@@ -185,7 +288,7 @@ def _vanishing(chance: random.Random, case: Case) -> Event:
 
 def _ambush(chance: random.Random, stage: str, at: float) -> Event:
     what = chance.choice(sorted(AMBUSHES))
-    operation = chance.choice(("upsert",) if stage == COPYING else ("delete", "delete_namespace", "writes"))
+    operation = chance.choice(("delete", "delete_namespace", "writes") if stage == DESTROYING else ("upsert",))
     rule: dict[str, Any] = {"operation": operation, "count": 1}
     rule |= {"delay_ms": 700} if "before" in what else {"apply_first": True, "hang": True}
     return Event(stage, at, what, lasts_s=chance.uniform(*AMBUSHES[what]), rule=rule)
@@ -203,5 +306,5 @@ def _event(chance: random.Random, stage: str) -> Event:
         what = chance.choice(sorted(PROCESS_FAULTS))
         least, most = PROCESS_FAULTS[what]
         return Event(stage, max(at, 0.1), what, lasts_s=chance.uniform(least, most))
-    what = chance.choice([name for name, stages in PEOPLE.items() if stage in stages])
+    what = chance.choice([name for name, stages in PEOPLE.items() if stage in stages] or ["a pause"])
     return Event(stage, at, what)

@@ -6,7 +6,7 @@ What a record becomes is known because it was made to become that: nothing here 
 import json
 import random
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -81,7 +81,11 @@ class Case:
     owners: dict[str, Owner] = field(default_factory=dict)  # whose each source is; not of one that is split
     twins: dict[str, str] = field(default_factory=dict)  # the look-up: twin → creator
     documents: dict[str, str] = field(default_factory=dict)  # the look-up: source → twin
+    early: list[Write] = field(default_factory=list)  # acknowledged just before the job begins
     writes: list[Write] = field(default_factory=list)  # by an application that goes on meanwhile
+    late: list[Write] = field(
+        default_factory=list
+    )  # after the cut-over, by clients whose routes are old but may be used
     erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
 
     @property
@@ -96,7 +100,9 @@ class Case:
         """Where a record of a source belongs, and as what; None where it has to stay."""
         if namespace in self.left_alone:
             return None
-        made = self._made[namespace][stored.id]
+        made = self._made[namespace].get(stored.id)
+        if made is None:  # nobody's whom the job knows
+            return None
         if made.owner is None and self.policies["orphans"] == "park":
             return None
         enriched = self._enriched(namespace, stored, made.owner)
@@ -113,8 +119,8 @@ class Case:
         if self.erased is None:
             return False
         if namespace in self.sources:
-            owner = self._made[namespace][id].owner
-            return owner is not None and self.erased.has(owner)
+            made = self._made[namespace].get(id)
+            return made is not None and made.owner is not None and self.erased.has(made.owner)
         return any(self.erased.has(owner) for owner in self.tenants if owner.namespace == namespace)
 
     @property
@@ -131,7 +137,7 @@ class Case:
     def _made(self) -> Mapping[str, Mapping[str, Made]]:
         """Every record there ever is; one that is written again keeps its owner."""
         made = {name: {one.id: one for one in rows} for name, rows in self.sources.items()}
-        for write in self.writes:
+        for write in (*self.early, *self.writes, *self.late):
             if write.made is not None:
                 made[write.namespace].setdefault(write.id, write.made)
         return made
@@ -209,6 +215,7 @@ def make_case(seed: int) -> Case:
     if case.merges and chance.random() < 0.6:
         _occupy(case, chance)
     _disturb(case, random.Random(f"others {seed}"))
+    _hurry(case, random.Random(f"last words {seed}"))
     return case
 
 
@@ -387,3 +394,38 @@ def _is_free(case: Case, namespace: str, one: Made) -> bool:
     if case.policies["writers"] == "delta":
         return one.id != "oversize"
     return not one.id.startswith("same-") and one.id not in IDS and one.id != "oversize"
+
+
+def _hurry(case: Case, chance: random.Random) -> None:
+    """In some lives an application writes until the job begins, in some a client with an old route until it may no
+    more. Each of these records is written by nobody else."""
+    taken = {(write.namespace, write.id) for write in case.writes}
+    if chance.random() < 0.6:
+        case.early = list(_last_words(case, chance, taken, "early"))
+    if case.writes and chance.random() < 0.7:
+        taken |= {(write.namespace, write.id) for write in case.early}
+        case.late = list(_last_words(case, chance, taken, "late"))
+
+
+def _last_words(case: Case, chance: random.Random, taken: set[tuple[str, str]], when: str) -> Iterator[Write]:
+    """`at_s` of these is a share of the time there is."""
+    names = sorted(case.sources)
+    for namespace in chance.sample(names, min(len(names), chance.randint(1, 2))):
+        rows = [one for one in case.sources[namespace] if _is_alone(case, one) and (namespace, one.id) not in taken]
+        chosen = chance.sample(rows, min(len(rows) // 3, chance.randint(0, 2)))
+        for number, one in enumerate(chosen):
+            values, sparse = _vector(case, chance)
+            changed = replace(
+                one, values=values, sparse=sparse, metadata=one.metadata | {"seen": f"{when}, by a writer"}
+            )
+            gone = number == 1 and chance.random() < 0.4
+            yield Write(chance.random(), namespace, one.id, None if gone else changed)
+        added = _record(case, chance, namespace, f"{chance.choice('0mz')}-{namespace[:3]}-{when}")
+        if case.erased is None or added.owner is None or not case.erased.has(added.owner):
+            yield Write(chance.random(), namespace, added.id, added)
+
+
+def _is_alone(case: Case, one: Made) -> bool:
+    """Whether nobody else's record belongs in its place, and nobody erases it."""
+    erased = one.owner is not None and case.erased is not None and case.erased.has(one.owner)
+    return not erased and not one.id.startswith("same-") and one.id not in IDS and one.id != "oversize"

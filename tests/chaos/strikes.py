@@ -11,8 +11,9 @@ import redis
 
 from orchestrator import services
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, Event, Schedule
+from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, SET_BACK, STRANGERS, WRITTEN_BEHIND, Event, Schedule
 from tests.chaos.small_index import Case
+from tests.chaos.strangers import Strangers
 from tests.chaos.witness import PLAIN, Contents, Witness
 from vecfleet.errors import Unreachable, VecfleetError
 
@@ -29,6 +30,7 @@ class Strikes:
         schedule: Schedule,
         witness: Witness,
         case: Case,
+        strangers: Strangers,
         note: Callable[[str], None],
         apply: Callable[[], object],
         erase: Callable[[], object],
@@ -36,13 +38,17 @@ class Strikes:
         self.hit: Counter[str] = Counter()
         self.job_id = 0
         self._fleet, self._schedule, self._witness, self._note = fleet, schedule, witness, note
+        self._strangers = strangers
         self._case, self._index, self._apply, self._erase = case, case.index, apply, erase
         self._chance = random.Random(f"strikes {case.seed}")
         self._due: list[tuple[float, Event]] = []
         self._thaws: list[tuple[float, str]] = []
         self._rules: list[tuple[str, dict[str, Any]]] = []
         self._resume_at: float | None = None
+        self._set_back_at: float | None = None
+        self.times_set_back = 0
         self._ambushes: list[Event] = []
+        self._begun: set[str] = set()
         self._acts: dict[str, Callable[[Event], object]] = {
             "worker killed": lambda event: self._kill(self._any("worker")),
             "worker at work killed": lambda event: self._kill(fleet.holder(self._chance) or self._any("worker")),
@@ -61,20 +67,30 @@ class Strikes:
             "Postgres restarted": lambda event: fleet.restart_postgres(),
             "Postgres killed": lambda event: fleet.kill_postgres(),
             "connections to Postgres cut": lambda event: self._cut(),
+            SET_BACK: lambda event: self._copy_postgres(event.lasts_s),
         }
 
     @property
     def pending(self) -> bool:
         """Whether something is still to strike, or to thaw."""
-        return bool(self._due or self._thaws or self._resume_at)
+        return bool(self._due or self._thaws or self._resume_at or self._set_back_at)
 
     @property
     def keeps_paused(self) -> bool:
         """Whether the pause is somebody's, who will end it."""
         return self._resume_at is not None
 
+    def let_reads_lag(self) -> None:
+        """From now on there is the weather of this life."""
+        self._set_rules([])
+        self.hit.update(what for what, rule in self._schedule.weather if "lag_ms" in rule)
+
     def begin(self, stage: str) -> None:
-        """The stage begins now; what was to strike in an earlier one and did not, does not any more: a person does."""
+        """The stage begins now; what was to strike in an earlier one and did not, does not any more: a person does.
+        A stage that had begun before does not begin again."""
+        if stage in self._begun:
+            return
+        self._begun.add(stage)
         now = time.monotonic()
         asked = [(at, event) for at, event in self._due if event.what == ERASURE]
         self._due = asked + [(now + event.at_s, event) for event in self._schedule.events if event.stage == stage]
@@ -90,6 +106,11 @@ class Strikes:
             self._note(f"{name} thawed")
         if self._resume_at is not None and self._resume_at <= now:
             self._resume()
+        if self._set_back_at is not None and self._set_back_at <= now:
+            self._set_back_at = None
+            self._fleet.set_postgres_back()
+            self.times_set_back += 1
+            self._note("Postgres is the older copy")
         self._spring()
         due = [event for at, event in self._due if at <= now]
         self._due = [(at, event) for at, event in self._due if at > now]
@@ -102,10 +123,13 @@ class Strikes:
             if "lag_ms" in event.rule:
                 self.hit[event.what] += 1  # lag is no strike but the weather
             self._set_rules([*self._rules, (event.what, dict(event.rule))])
-            if event.what in AMBUSHES:
+            if event.what in (*AMBUSHES, WRITTEN_BEHIND):
                 self._ambushes.append(event)
         elif event.what in PEOPLE:
             self._as_a_person(event.what)
+        elif event.what in STRANGERS:
+            if self._strangers.act(event.what):
+                self.hit[event.what] += 1
         elif event.what == ERASURE:
             self._erase()
         else:
@@ -117,12 +141,24 @@ class Strikes:
         for event in self._ambushes:
             if any(what == event.what and times for (what, _), times in zip(self._rules, self._struck(), strict=False)):
                 self._ambushes.remove(event)
+                if event.what == WRITTEN_BEHIND:
+                    self._write_behind()
+                    return
                 name = self._fleet.holder(self._chance) or self._any("worker")
                 self._note(f"{name} is caught at its call")
                 if event.lasts_s:
                     self._freeze(name, event.lasts_s)
                 else:
                     self._kill(name)
+                return
+
+    def _write_behind(self) -> None:
+        """Somebody writes to where a deletion was just carried out without an answer."""
+        self._witness.listen()
+        hit = [call for call in self._witness.calls if call["fault"] and call["applied"] and call["status"] != 200]
+        for call in reversed(hit):
+            if call["operation"] in ("delete", "delete_namespace") and call["namespace"] in self._case.sources:
+                self._strangers.write_behind(call["namespace"], call["ids"])
                 return
 
     def _struck(self) -> list[int]:
@@ -134,14 +170,14 @@ class Strikes:
 
     def clear(self) -> None:
         """Everything that lasts is over, and everybody runs."""
-        self._due, self._thaws, self._ambushes = [], [], []
+        self._due, self._thaws, self._ambushes, self._set_back_at = [], [], [], None
         self._fleet.thaw_all()
         self.clear_store()
         self._fleet.revive()
 
     def clear_store(self) -> None:
         """The vendor's troubles are over."""
-        self._set_rules([], slow=False)
+        self._set_rules([], weather=False)
 
     def lost_by_the_service(self, before: Contents) -> frozenset[tuple[str, str]]:
         """Records that vanished: of sources, those whose twin was not written by then, whole and acknowledged."""
@@ -163,7 +199,7 @@ class Strikes:
 
     # The store
 
-    def _set_rules(self, rules: list[tuple[str, dict[str, Any]]], *, slow: bool = True) -> None:
+    def _set_rules(self, rules: list[tuple[str, dict[str, Any]]], *, weather: bool = True) -> None:
         """Put these rules in force, in this order; what those before them hit is counted."""
         self._fleet.thaw("emulator")
         url = f"{self._fleet.emulator.address}/_emulator/faults"
@@ -174,8 +210,8 @@ class Strikes:
                     rule["count"] -= times
             self._rules = [(what, rule) for what, rule in rules if rule.get("count", 1) > 0]
             http.delete(url).raise_for_status()
-            weather = [("slow", dict(self._schedule.slow))] if slow and self._schedule.slow else []
-            wanted = [rule | {"index": self._index} for _, rule in [*self._rules, *weather]]
+            always = self._schedule.weather if weather else ()
+            wanted = [{**rule, "index": self._index} for _, rule in [*self._rules, *always]]
             if wanted:
                 http.post(url, json={"faults": wanted}).raise_for_status()
 
@@ -206,6 +242,10 @@ class Strikes:
     def _freeze(self, name: str, seconds: float) -> None:
         self._fleet.freeze(name)
         self._thaws.append((time.monotonic() + seconds, name))
+
+    def _copy_postgres(self, seconds: float) -> None:
+        self._fleet.copy_postgres()
+        self._set_back_at = time.monotonic() + seconds
 
     def _flush(self) -> None:
         with redis.Redis.from_url(self._fleet.redis.url, socket_timeout=5) as client:

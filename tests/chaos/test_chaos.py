@@ -7,11 +7,22 @@ import pytest
 from tests.chaos.__main__ import spread, table, told
 from tests.chaos.fleets import live_all
 from tests.chaos.life import Outcome
-from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, PROCESS_FAULTS, STORE_FAULTS, VANISHING, make_schedule
+from tests.chaos.schedule import (
+    AMBUSHES,
+    ERASURE,
+    PEOPLE,
+    PROCESS_FAULTS,
+    SET_BACK,
+    STORE_FAULTS,
+    STRANGERS,
+    VANISHING,
+    WRITTEN_BEHIND,
+    make_schedule,
+)
 from tests.chaos.small_index import make_case
 
 SEEDS = range(1, 21)
-AT_ONCE = 2
+AT_ONCE = 4  # a life waits for most of its time
 
 
 @pytest.mark.story
@@ -41,4 +52,14 @@ def test_a_seed_that_failed_can_be_tried_again() -> None:
 def test_two_hundred_seeds_schedule_every_fault_there_is() -> None:
     schedules = [make_schedule(make_case(seed)) for seed in range(1, 201)]
     scheduled = {event.what for schedule in schedules for event in schedule.events}
-    assert scheduled == {*STORE_FAULTS, *PROCESS_FAULTS, *AMBUSHES, *VANISHING, *PEOPLE, ERASURE}
+    assert scheduled == {
+        *STORE_FAULTS,
+        *PROCESS_FAULTS,
+        *AMBUSHES,
+        *VANISHING,
+        *PEOPLE,
+        SET_BACK,
+        *STRANGERS,
+        WRITTEN_BEHIND,
+        ERASURE,
+    }

@@ -7,8 +7,10 @@ import pytest
 
 from tests.chaos import laws
 from tests.chaos.laws import Evidence
+from tests.chaos.schedule import LAG_MS
 from tests.chaos.small_index import Case, make_case
-from tests.chaos.witness import Contents
+from tests.chaos.strangers import Foreign
+from tests.chaos.witness import Contents, Stored
 
 
 def a_case(wanted: Callable[[Case], object]) -> Case:
@@ -50,6 +52,8 @@ def moved(evidence: Evidence) -> tuple[str, str, str, str]:
                 return name, one.id, fate[0], fate[1].id
     raise AssertionError("nothing is moved")
 
+
+CALL = {"status": 200, "fault": None, "time": 0.0}
 
 CASES: dict[str, Callable[[Case], object]] = {
     "nobody else": lambda case: not case.writes and case.erased is None,
@@ -116,8 +120,8 @@ def test_a_record_of_an_erased_tenant_is_noticed_wherever_it_is() -> None:
 def test_a_deletion_before_its_twin_was_read_is_noticed_and_an_applications_own_is_not() -> None:
     evidence = verified(a_case(CASES["delta"]))
     name, id, target, twin = moved(evidence)
-    call = {"namespace": name, "operation": "delete", "ids": [id], "applied": True, "transport": "grpc"}
-    read = {"namespace": target, "operation": "fetch", "ids": [twin], "applied": True, "transport": "grpc"}
+    call = {"namespace": name, "operation": "delete", "ids": [id], "applied": True, "transport": "grpc", **CALL}
+    read = {"namespace": target, "operation": "fetch", "ids": [twin], "applied": True, "transport": "grpc", **CALL}
     assert len(laws.broken(replace(evidence, calls=[call]))) == 1
     assert laws.broken(replace(evidence, calls=[read, call])) == []
     assert laws.broken(replace(evidence, calls=[call | {"transport": "rest"}])) == []
@@ -128,3 +132,66 @@ def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
     name, id, _, _ = moved(evidence)
     short = {**evidence.truth, name: {one: rows for one, rows in evidence.truth[name].items() if one != id}}
     assert len(list(laws.not_as_it_was(evidence.truth, short))) == 1
+
+
+def call(operation: str, namespace: str, at: float, *ids: str, status: int = 200, **other: object) -> dict[str, object]:
+    """One of the fleet's, carried out."""
+    asked = {"operation": operation, "namespace": namespace, "time": at, "ids": list(ids), "status": status}
+    return {**asked, "applied": True, "transport": "grpc", "fault": None, **other}
+
+
+@pytest.mark.parametrize("status", [0, 503, 429])
+@pytest.mark.parametrize("operation", ["delete", "delete_namespace"])
+def test_a_deletion_that_is_repeated_without_a_look_is_noticed(operation: str, status: int) -> None:
+    evidence = verified(a_case(CASES["nobody else"]))
+    failed, again = call(operation, "elsewhere", 1, "a", "b", status=status), call(operation, "elsewhere", 3, "b")
+    said = laws.broken(replace(evidence, calls=[failed, again]))
+    assert said == [f"{operation} in elsewhere was repeated without a look after {status or 'silence'}"]
+    # But not where it was looked at in between, or other ids were meant, or the first one was answered
+    look = call("list", "elsewhere", 2)
+    assert laws.broken(replace(evidence, calls=[failed, look, again])) == []
+    assert laws.broken(replace(evidence, calls=[{**failed, "status": 404}, again])) == []
+    if operation == "delete":
+        assert laws.broken(replace(evidence, calls=[failed, call(operation, "elsewhere", 3, "c")])) == []
+    # And what lands late was asked for once
+    assert laws.broken(replace(evidence, calls=[failed, {**again, "fault": "landed late"}])) == []
+
+
+@pytest.mark.parametrize(("operation", "ids"), [("delete", "x"), ("delete_namespace", ""), ("upsert", "x")])
+def test_a_strangers_record_that_was_seen_and_then_taken_is_noticed(operation: str, ids: str) -> None:
+    evidence = verified(a_case(CASES["nobody else"]))
+    foreign = Foreign("elsewhere", Stored("x", b"", None, {"note": "mine"}), at=10.0)
+    took = call(operation, "elsewhere", 20, *ids)
+    seen, too_early = call("list", "elsewhere", 15), call("list", "elsewhere", 10 + LAG_MS / 2_000)
+    wronged = replace(evidence, strangers=[foreign], calls=[seen, took])
+    assert [one for one in laws.broken(wronged) if "somebody else's" in one] == [
+        f"{operation} in elsewhere took 'x' of somebody else's, which had been seen"
+    ]
+    # But not where no read showed it yet, nor where nobody knows whether it was ever there, nor where it still is
+    assert laws.broken(replace(wronged, calls=[too_early, took])) == []
+    assert laws.broken(replace(wronged, strangers=[replace(foreign, at=None)])) == []
+    there = {**evidence.after, "elsewhere": {"x": foreign.stored}}
+    assert laws.broken(replace(wronged, after=there)) == []
+
+
+def test_a_last_word_that_is_nowhere_is_missed_and_one_of_which_nobody_knows_is_not() -> None:
+    case = a_case(lambda case: case.early and not case.writes and case.erased is None)
+    evidence = verified(case)
+    write = next(one for one in case.early if one.made is not None and case.fate(one.namespace, one.made.stored()))
+    assert write.made is not None
+    # Given what an application wrote just before the job, which the job did not see
+    rows = {**evidence.truth[write.namespace], write.id: write.made.stored()}
+    truth = {**evidence.truth, write.namespace: rows}
+    said = laws.broken(replace(evidence, truth=truth))
+    assert any("neither in their source nor" in one for one in said)
+    # When it was not acknowledged, then nobody promised anything
+    doubtful = frozenset({(write.namespace, write.id)})
+    unknown = replace(evidence, truth=truth, doubtful=doubtful)
+    assert not any("neither" in one or "not at their targets" in one for one in laws.broken(unknown))
+
+
+def test_what_is_elsewhere_after_forth_again_is_noticed() -> None:
+    contents = verified(a_case(CASES["nobody else"])).after
+    assert list(laws.not_there_again(contents, contents)) == []
+    name = next(name for name, rows in contents.items() if rows)
+    assert len(list(laws.not_there_again(contents, {**contents, name: {}}))) == 1
