@@ -28,7 +28,7 @@ from vecfleet.tenancy.fences import NoBooks
 from vecfleet.tenancy.journal import FILE
 from vecfleet.tenancy.places import Place
 
-OLD, NEW = "5698a809", "creator_ana_twin_coach"
+OLD, NEW, OTHERS = "5698a809", "creator_ana_twin_coach", "creator_ana_twin_other"
 CREATOR, TWIN = "ana", "coach"
 PATIENCE_S = 120.0
 # By how much the clock of the tests' own client is ahead: a writer that died before is given up at once.
@@ -359,12 +359,12 @@ def test_of_a_namespace_that_tenants_share_only_own_records_are_deleted(
         "side": "old",
         "dual": True,
     }
-    routes.file.write_text(json.dumps({"routes": [table, {**table, "twin": "other", "new": {"namespace": NEW + "2"}}]}))
+    routes.file.write_text(json.dumps({"routes": [table, {**table, "twin": "other", "new": {"namespace": OTHERS}}]}))
     client.upsert_vectors(vectors("hers"), CREATOR, "other")
 
     assert client.delete_vectors(["hers"], CREATOR, TWIN) == 0
 
-    assert set(there(client, OLD)) == {"hers"} == set(there(client, NEW + "2"))
+    assert set(there(client, OLD)) == {"hers"} == set(there(client, OTHERS))
 
 
 def test_a_journal_that_cannot_be_written_stops_the_write_before_anything_is_sent(

@@ -1,6 +1,7 @@
 """A provider of routes, a clock, and either client: all at a test's command."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,8 @@ class InCoroutines:
         def call(*args: Any, **kwargs: Any) -> Any:
             async def ask() -> Any:
                 async with DelphiPineconeClient(self._index, rollout=self._rollout) as client:
-                    return await getattr(client, name)(*args, **kwargs)
+                    found = getattr(client, name)(*args, **kwargs)
+                    return await found if inspect.isawaitable(found) else found
 
             return asyncio.run(ask())
 

@@ -22,7 +22,17 @@ from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.serving import Filter, Hit, Question, Rerank
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.options import TextOptions
-from vecfleet.tenancy.places import Place, Side, Where, allowed_filter, holds_only, new_place, on_new_side, screened
+from vecfleet.tenancy.places import (
+    Place,
+    Side,
+    Where,
+    allowed_filter,
+    holds_only,
+    new_place,
+    on_new_side,
+    require_marked,
+    screened,
+)
 from vecfleet.tenancy.rollout import Rollout
 
 T = TypeVar("T")
@@ -63,7 +73,16 @@ def tenant_of(creator_id: str | None, twin_id: str | None) -> Tenant:
     """Raises BadInput where no creator is named: whose records are meant is never guessed."""
     if not creator_id or not isinstance(creator_id, str):
         raise BadInput("no creator is named", next_step="give `creator_id`")
+    if twin_id is not None and not isinstance(twin_id, str):
+        raise BadInput("a twin's id is not a text", next_step="give `twin_id` as it was when the twin was made")
     return Tenant(creator_id, twin_id or None)
+
+
+def twins_of(creator: str, twin_ids: Iterable[str]) -> list[Tenant]:
+    """The twins that are asked together, each once. Raises BadInput where one is none."""
+    if isinstance(twin_ids, str):
+        raise BadInput("`twin_ids` is one text", next_step="give a list of ids")
+    return list(dict.fromkeys(Tenant(creator, twin_of(twin)) for twin in twin_ids))
 
 
 @lru_cache(maxsize=4_096)  # tenants asked for again and again; an entry takes under 1 KB
@@ -206,16 +225,20 @@ def note_shadow(
         log.record(where.job, other_ms, failed, None if failed else overlap(hits, others))
 
 
-def records_of(
-    vectors: Iterable[Any], tenant: Tenant, extra: Mapping[str, Any] | None, info: IndexInfo
-) -> list[Record]:
+def records_of(vectors: Iterable[Any], where: Where, extra: Mapping[str, Any] | None, info: IndexInfo) -> list[Record]:
     """The records to write: copies of what was given, each with its owner in its metadata."""
-    return [_record(vector, tenant, extra, info) for vector in vectors]
+    records = [_record(vector, where.tenant, extra, info) for vector in vectors]
+    for record in records:
+        require_marked(where, record.metadata)
+    return records
 
 
-def texts_of(texts: Iterable[Mapping[str, Any]], tenant: Tenant, field_name: str) -> list[dict[str, Any]]:
+def texts_of(texts: Iterable[Mapping[str, Any]], where: Where, field_name: str) -> list[dict[str, Any]]:
     """The texts to write: copies, flat as the service takes them, each with its owner."""
-    return [_text(given, tenant, field_name) for given in texts]
+    flat = [_text(given, where.tenant, field_name) for given in texts]
+    for text in flat:
+        require_marked(where, text)
+    return flat
 
 
 Homes = Mapping[str, Place]
@@ -231,7 +254,7 @@ def records_on(
             one.with_metadata(on_new_side(one.metadata, where.tenant, homes.get(one.id, where.old[0])))
             for one in records
         ]
-    return _by_place(side, where, homes, records, lambda one: one.id)
+    return by_place(side, where, homes, records, lambda one: one.id)
 
 
 def texts_on(
@@ -245,12 +268,13 @@ def texts_on(
              "_id": text["_id"]}
             for text in texts
         ]  # fmt: skip
-    return _by_place(side, where, homes, texts, lambda text: str(text["_id"]))
+    return by_place(side, where, homes, texts, lambda text: str(text["_id"]))
 
 
-def _by_place(
+def by_place(
     side: Side, where: Where, homes: Homes, those: Sequence[T], id_of: Callable[[T], str]
 ) -> Iterator[tuple[Place, list[T]]]:
+    """Which of those go to which place of this side: to where they are, new ones to the first."""
     places = where.new if side == "new" else where.old
     found: dict[Place, list[T]] = {}
     for one in those:

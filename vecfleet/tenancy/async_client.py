@@ -14,13 +14,13 @@ from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import AsyncPineconeServing
 from vecfleet.stores.serving import AsyncBefore, AsyncServing, Filter, Hit, Question
-from vecfleet.tenancy import asking, erasing, journal
+from vecfleet.tenancy import asking, erasing, journal, writing
 from vecfleet.tenancy.asking import Answer, Ask
 from vecfleet.tenancy.client import PineconeDelphiClient
 from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import Books
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
-from vecfleet.tenancy.places import Place, Side, Where
+from vecfleet.tenancy.places import Place, Side, Where, admitted
 from vecfleet.tenancy.rollout import Rollout
 
 
@@ -93,7 +93,7 @@ class DelphiPineconeClient:
         tenant = asking.tenant_of(creator_id, twin_id)
         where, before = await self._to_write(tenant)
         info = await self._serving(where.write).describe()
-        records = asking.records_of(vectors, tenant, metadata, info)
+        records = asking.records_of(vectors, where, metadata, info)
 
         ids = [record.id for record in records]
         homes = await self._homes(where, ids)
@@ -110,7 +110,7 @@ class DelphiPineconeClient:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
         where, before = await self._to_write(tenant)
-        flat = asking.texts_of(texts, tenant, self.texts.field)
+        flat = asking.texts_of(texts, where, self.texts.field)
 
         ids = [text["_id"] for text in flat]
         homes = await self._homes(where, ids)
@@ -195,9 +195,9 @@ class DelphiPineconeClient:
             include_values=include_values,
             rerank=rerank,
         )
-        twins = await self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
+        twins = asking.twins_of(creator, await self.list_creator_twins(creator) if twin_ids is None else twin_ids)
         sent = asking.sent_often(question)
-        wheres = [await self._where(Tenant(creator, twin)) for twin in twins]
+        wheres = [await self._where(twin) for twin in twins]
         asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, sent) for one in wheres))
         heard = asking.heard(asks, await self._ask_all(asks), metadata=include_metadata)
         return asking.merged(heard, top_k, await self._metric(len(heard)))
@@ -240,7 +240,8 @@ class DelphiPineconeClient:
         if self.rollout.routes is not None and self.rollout.routes.due:
             # A provider is read with blocking calls.
             await asyncio.to_thread(self.rollout.routes.refresh, to_write=to_write)
-        return self.rollout.where(tenant.creator, tenant.twin, to_write=to_write)
+        where = self.rollout.where(tenant.creator, tenant.twin, to_write=to_write, own_index=self.index_name)
+        return admitted(where)
 
     async def _to_write(self, tenant: Tenant) -> tuple[Where, AsyncBefore]:
         """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
@@ -259,9 +260,9 @@ class DelphiPineconeClient:
         return found if found is not None else self._open.setdefault(name, self._make(name))
 
     async def _homes(self, where: Where, ids: Sequence[str]) -> asking.Homes:
-        if len(where.old) < 2:
+        if not writing.looks(where):
             return {}
-        return await asyncio.to_thread(journal.homes_of, where, ids, self.in_threads._index)
+        return await asyncio.to_thread(writing.homes_of, where, ids, self.in_threads._index)
 
     async def _put(
         self,

@@ -23,7 +23,7 @@ from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
-from vecfleet.tenancy.places import Place, Side, Where
+from vecfleet.tenancy.places import Place, Side, Where, admitted
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
 
 
@@ -100,9 +100,9 @@ class PineconeDelphiClient:
         tenant = asking.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
         info = self._serving(where.write).info
-        records = asking.records_of(vectors, tenant, metadata, info)
+        records = asking.records_of(vectors, where, metadata, info)
         ids = [record.id for record in records]
-        homes = journal.homes_of(where, ids, self._index)
+        homes = writing.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.records_on(side, where, homes, records)
@@ -116,9 +116,9 @@ class PineconeDelphiClient:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
         tenant = asking.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
-        flat = asking.texts_of(texts, tenant, self.texts.field)
+        flat = asking.texts_of(texts, where, self.texts.field)
         ids = [text["_id"] for text in flat]
-        homes = journal.homes_of(where, ids, self._index)
+        homes = writing.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = asking.texts_on(side, where, homes, flat)
@@ -213,9 +213,9 @@ class PineconeDelphiClient:
             include_values=include_values,
             rerank=rerank,
         )
-        twins = self.list_creator_twins(creator) if twin_ids is None else dict.fromkeys(twin_ids)
+        twins = asking.twins_of(creator, self.list_creator_twins(creator) if twin_ids is None else twin_ids)
         sent = asking.sent_often(question)
-        wheres = [self._where(Tenant(creator, twin)) for twin in twins]
+        wheres = [self._where(twin) for twin in twins]
         asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, sent) for one in wheres))
         heard = asking.heard(asks, self._ask_all(asks), metadata=include_metadata)
         return asking.merged(heard, top_k, self._metric(len(heard)))
@@ -284,7 +284,8 @@ class PineconeDelphiClient:
     def _where(self, tenant: Tenant, *, to_write: bool = False) -> Where:
         if self.rollout is None:
             return asking.alone(tenant.creator, tenant.twin)
-        return self.rollout.where(tenant.creator, tenant.twin, to_write=to_write)
+        where = self.rollout.where(tenant.creator, tenant.twin, to_write=to_write, own_index=self.index_name)
+        return admitted(where)
 
     def _to_write(self, tenant: Tenant) -> tuple[Where, Before]:
         """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""

@@ -32,7 +32,7 @@ from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.serving import Before
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.journal_file import JournalFile
-from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, on_new_side
+from vecfleet.tenancy.places import Place, Side, TenantIsolationError, Where, holds_only, is_own, on_new_side
 from vecfleet.tenancy.unseen import Sought, Unseen
 
 log = structlog.get_logger("vecfleet.tenancy")
@@ -264,6 +264,8 @@ def _deleted(unseen: Unseen, sought: Sought, sides: Sides) -> bool:
                 index.delete(place.namespace, there)
         before()
         done = True
+    except TenantIsolationError as error:
+        done = _not_its_own(len(sought.ids), error)
     except (StoreError, Unreachable) as error:
         log.warning("records are still to be deleted", records=len(sought.ids), why=type(error).__name__)
     finally:
@@ -276,6 +278,8 @@ def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
     try:
         _level(noted, sides)
         levelled = True
+    except TenantIsolationError as error:
+        levelled = _not_its_own(len(noted.ids), error)
     except (StoreError, Unreachable) as error:
         log.warning("a side is still owed records", records=len(noted.ids), why=type(error).__name__)
     finally:
@@ -283,17 +287,10 @@ def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
     return levelled
 
 
-def homes_of(where: Where, ids: Sequence[str], index_of: Callable[[Place], Index]) -> dict[str, Place]:
-    """Of a tenant with several old places: in which of them these records are; none may come to be in two."""
-    homes: dict[str, Place] = {}
-    if len(where.old) < 2 or not (where.dual or where.side == "old"):
-        return homes
-    for place in where.old:
-        index = index_of(place)
-        for some in finding.chunks(ids, index.limits.fetch_ids):
-            for id in own(index, place, where.tenant, some):
-                homes.setdefault(id, place)
-    return homes
+def _not_its_own(records: int, error: TenantIsolationError) -> bool:
+    """The routes lead this tenant to no place of its own any more: there is no side to level. What was owed is done."""
+    log.warning("nothing is owed where nothing is the tenant's own", records=records, why=error.message)
+    return True
 
 
 def tell_owed(noted: Noted, error: Exception) -> None:
@@ -322,6 +319,12 @@ def _level(noted: Noted, sides: Sides) -> None:
     for place, record in held.values():
         home = _home(owed, record) if noted.side == "old" else owed[0]
         records.setdefault(home, []).append(_as_on(noted.side, tenant, place, record))
+    for place, some in records.items():
+        # For good: the side where readers are has them, and the other one never had room for them.
+        kept = anothers(sides.index(place), place, tenant, [one.id for one in some])
+        if kept:
+            log.warning("ids that are another tenant's by now are not replaced", records=len(kept))
+            records[place] = [one for one in some if one.id not in kept]
     gone = [id for id in noted.ids if id not in held]
     # As late as can be: an erasure may have begun since.
     if sides.fenced(tenant):
@@ -352,6 +355,14 @@ def own(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> dict[
     """The tenant's own of these records."""
     found = index.fetch(place.namespace, ids).records
     return found if holds_only(place) else {id: one for id, one in found.items() if is_own(one.metadata, tenant)}
+
+
+def anothers(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> set[str]:
+    """Which of these ids are records of others, or nobody's, in a place that tenants share."""
+    if holds_only(place):
+        return set()
+    found = index.fetch(place.namespace, ids).records
+    return {id for id, one in found.items() if not is_own(one.metadata, tenant)}
 
 
 def _as_on(side: Side, tenant: Tenant, place: Place, record: Record) -> Record:

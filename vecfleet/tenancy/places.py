@@ -6,6 +6,7 @@ for can narrow and never widen; and what comes back is looked at once more, reco
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import Any, Literal
 
@@ -14,10 +15,12 @@ from vecfleet.enriching import Conflict, additions, enriched
 from vecfleet.errors import Refused
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
-from vecfleet.records import Metadata
+from vecfleet.records import Metadata, Record
 from vecfleet.stores.serving import Filter, Hit
 
 Side = Literal["old", "new"]
+
+_NAMED = 5  # ids named where more are meant
 
 
 class TenantIsolationError(Refused):
@@ -103,18 +106,59 @@ def on_new_side(metadata: Metadata, tenant: Tenant, old: Place) -> Metadata:
     return found
 
 
-def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter | None:
-    """The filter to read this place with. Raises TenantIsolationError where no filter makes it safe."""
-    if not holds_only(place):
-        own = _own_filter(tenant)
-        return {"$and": [own, asked]} if asked else own
+def require_own(place: Place, tenant: Tenant) -> None:
+    """The one check of whose a place is: this tenant's alone, or shared, where each record says it.
+
+    Raises TenantIsolationError before anything is read there, written or deleted.
+    """
+    if place.built or not holds_only(place):
+        return
     named = names.parse(place.namespace)
     if (named is not None and named != tenant) or not place.owned:
         raise TenantIsolationError(
             f"Access denied: whose the namespace {place.namespace!r} is, is not known",
             next_step="list the twin in the routes, or tell the Rollout its `legacy_owner`",
         )
-    return asked
+
+
+def admitted(where: Where) -> Where:
+    """Every way of a client to a namespace. Raises TenantIsolationError where one of its places is not the tenant's."""
+    for place in (*where.reads, *where.other):
+        require_own(place, where.tenant)
+    return where
+
+
+def require_marked(where: Where, metadata: Mapping[str, Any]) -> None:
+    """Raises TenantIsolationError where a record would pass for a twin's, though its creator as a whole writes it."""
+    tenants_share = not all(map(holds_only, chain.from_iterable(where.writes)))
+    if tenants_share and not is_own(metadata, where.tenant):
+        raise TenantIsolationError(
+            "Access denied: a record of the creator as a whole names a twin, in a namespace that tenants share",
+            next_step="give `twin_id` to the call, or take it out of the metadata",
+        )
+
+
+def require_not_others(place: Place, tenant: Tenant, records: Mapping[str, Record]) -> None:
+    """Raises TenantIsolationError where a write of these ids would replace a record that is not the tenant's own."""
+    if holds_only(place):
+        return
+    others = sorted(id for id, one in records.items() if not is_own(one.metadata, tenant))
+    if others:
+        named = ", ".join(map(repr, others[:_NAMED])) + (", …" if len(others) > _NAMED else "")
+        raise TenantIsolationError(
+            f"Access denied: in the namespace {place.namespace!r}, which tenants share, "
+            f"{len(others):,} of these ids are another's records, or nobody's: {named}",
+            next_step="nothing was written: give these records ids of their own",
+        )
+
+
+def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter | None:
+    """The filter to read this place with. Raises TenantIsolationError where no filter makes it safe."""
+    require_own(place, tenant)
+    if holds_only(place):
+        return asked
+    own = _own_filter(tenant)
+    return {"$and": [own, asked]} if asked else own
 
 
 def screened(place: Place, tenant: Tenant, hits: Iterable[Hit]) -> list[Hit]:

@@ -18,7 +18,7 @@ from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy.finding import Known, KnownAt
 from vecfleet.tenancy.places import Place, Where, is_shared, new_place
 from vecfleet.tenancy.providers import CachedRoutes, provider_of
-from vecfleet.tenancy.routes import Resolved, Route
+from vecfleet.tenancy.routes import Resolved, Route, RoutePlace
 
 LegacyOwner = Callable[[str], str | None]
 
@@ -72,35 +72,38 @@ class Rollout:
         """The clock of `Where.until`."""
         return awake_or_not if self.routes is None else self.routes.clock
 
-    def where(self, creator_id: str, twin_id: str | None = None, *, to_write: bool = False) -> Where:
+    def where(
+        self, creator_id: str, twin_id: str | None = None, *, to_write: bool = False, own_index: str | None = None
+    ) -> Where:
         """Where this tenant is, and until when a write may rest on that. Raises BadName for ids without a namespace.
 
-        `to_write`: routes that are too old for a write are read again first, and else count as those never read.
+        `own_index` is the client's: a place that names none is there. `to_write`: routes that are too old for a write
+        are read again first, and else count as those never read.
         """
         tenant = Tenant(creator_id, twin_id)
         if self.routes is None:
-            return self._where(tenant, None)
+            return self._where(tenant, None, own_index)
         told = self.routes.current(to_write=to_write)
         if told is None:
-            return replace(self._where(tenant, None), until=-inf)
-        return replace(self._where(tenant, told.resolved), until=told.at + self.routes.stale_s)
+            return replace(self._where(tenant, None, own_index), until=-inf)
+        return replace(self._where(tenant, told.resolved, own_index), until=told.at + self.routes.stale_s)
 
-    def _where(self, tenant: Tenant, known: Resolved | None) -> Where:
+    def _where(self, tenant: Tenant, known: Resolved | None, own_index: str | None) -> Where:
         own = new_place(tenant)
         route = known.route(tenant) if known is not None else None
         if known is not None and route is not None:
-            return _routed(tenant, known, route)
+            return _routed(tenant, known, route, own_index)
         setting = self._setting(tenant.creator, known)
         if setting is not None:
             why = f"the setting of creator {tenant.creator!r}"
-            return Where(tenant, "new", (own,), why) if setting else self._legacy(tenant, why)
+            return Where(tenant, "new", (own,), why) if setting else self._legacy(tenant, known, own_index, why)
         if self._flag:
             return Where(tenant, "new", (own,), "USE_DELPHI_NAMESPACES is on")
         if self.routes is not None and known is None:
             return Where(tenant, "new", (own,), "the routes cannot be read, and the old side may be deleted")
         if known is not None and known.table.unlisted == "new" and not self._kept(tenant, known):
             return Where(tenant, "new", (own,), "it is younger than the switch")
-        return self._legacy(tenant, "no route, setting or flag says otherwise")
+        return self._legacy(tenant, known, own_index, "no route, setting or flag says otherwise")
 
     def use_creator_namespaces(self, creator_id: str, twin_id: str | None = None) -> bool:
         """Option A of seed 001. Without a twin: whether all of the creator's routes are on the new side."""
@@ -135,12 +138,19 @@ class Rollout:
             mine, theirs = set[str](), set[str]()
             for route in known.table.routes if known is not None else ():
                 assert known is not None
-                for place in known.old(route):
+                for place in known.old(route, own_index):
                     if not place.shared and (place.index or own_index) == index:
                         (mine if _is_of(route, tenant) else theirs).add(names.canonical(place.namespace))
-            return Known(frozenset(mine), frozenset(theirs), legacy_owner=self._legacy_owner)
+            return Known(frozenset(mine), frozenset(theirs), legacy_owner=self._owner_by(known, index, own_index))
 
         return at, {place.index for place in places if place.index}
+
+    def _owner_by(self, known: Resolved | None, index: str, own_index: str) -> LegacyOwner | None:
+        """Who owns a legacy namespace of an index whole; nobody where the routes know that it is shared."""
+        owner = self._legacy_owner
+        if owner is None or known is None:
+            return owner
+        return lambda name: None if known.shares(RoutePlace(name, index), own_index) else owner(name)
 
     def _known(self, *, to_write: bool = False) -> Resolved | None:
         told = self.routes.current(to_write=to_write) if self.routes is not None else None
@@ -154,11 +164,13 @@ class Rollout:
     def _kept(self, tenant: Tenant, known: Resolved) -> bool:
         return self._legacy_namespace(tenant.creator, tenant.twin) in known.table.kept
 
-    def _legacy(self, tenant: Tenant, why: str) -> Where:
+    def _legacy(self, tenant: Tenant, known: Resolved | None, own_index: str | None, why: str) -> Where:
         namespace = self._legacy_namespace(tenant.creator, tenant.twin)
         owner = self._legacy_owner(tenant.twin) if self._legacy_owner is not None and tenant.twin else None
-        shared = is_shared(namespace)
-        return Where(tenant, "old", (Place(namespace, None, shared, owned=owner == tenant.creator),), why)
+        owned = owner == tenant.creator
+        if known is not None:
+            return Where(tenant, "old", (known.legacy(namespace, tenant, owned, own_index),), why)
+        return Where(tenant, "old", (Place(namespace, None, is_shared(namespace), owned=owned),), why)
 
 
 _shared = PerProcess(lambda: Rollout.of(Settings.load()))
@@ -174,8 +186,8 @@ def use_creator_namespaces(creator_id: str, twin_id: str | None = None) -> bool:
     return (shared_rollout() or Rollout()).use_creator_namespaces(creator_id, twin_id)
 
 
-def _routed(tenant: Tenant, known: Resolved, route: Route) -> Where:
-    new, old = known.new(route), known.old(route)
+def _routed(tenant: Tenant, known: Resolved, route: Route, own_index: str | None) -> Where:
+    new, old = known.new(route, own_index), known.old(route, own_index)
     if known.side(route) == "new" or not old:
         other = () if route.cleaned else old
         dual = route.dual and bool(other)

@@ -7,11 +7,12 @@
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import msgspec
 
+from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.tenancy.places import Place, Side, is_shared
@@ -94,9 +95,16 @@ class Resolved:
     def __init__(self, table: RouteTable) -> None:
         self.table = table
         self._by_tenant = {route.tenant: route for route in table.routes}
-        self._shared = _several(
-            (place.index, place.namespace) for route in table.routes for place in dict.fromkeys(route.old)
-        )
+        self._marked: set[tuple[str, str | None]] = set()
+        self._tenants: dict[tuple[str, str | None], set[Tenant]] = {}
+        for route in table.routes:
+            for place in (*route.old, route.new):
+                key = (names.canonical(place.namespace), place.index)
+                some = self._tenants.setdefault(key, set())
+                if len(some) < 2:  # a second one says all: 12,000 tenants may share a namespace
+                    some.add(route.tenant)
+                if place.shared:
+                    self._marked.add(key)
 
     def route(self, tenant: Tenant) -> Route | None:
         return self._by_tenant.get(tenant)
@@ -111,20 +119,34 @@ class Resolved:
             return route.side
         return "new" if share_of(route.new.namespace, self.table.salt) < self.table.percent else "old"
 
-    def old(self, route: Route) -> tuple[Place, ...]:
-        return tuple(self._place(place) for place in route.old)
+    def old(self, route: Route, own_index: str | None = None) -> tuple[Place, ...]:
+        """`own_index` is the asking client's: what a place without one means. Not given: it is no named one."""
+        return tuple(self._place(place, own_index) for place in route.old)
 
-    def new(self, route: Route) -> Place:
-        return self._place(route.new)
+    def new(self, route: Route, own_index: str | None = None) -> Place:
+        return self._place(route.new, own_index)
 
-    def _place(self, place: RoutePlace) -> Place:
-        shared = place.shared or is_shared(place.namespace) or (place.index, place.namespace) in self._shared
+    def legacy(self, namespace: str, tenant: Tenant, owned: bool, own_index: str | None) -> Place:
+        """A namespace of the client's own index that no route gives to this tenant, as the routes of others know it."""
+        named = RoutePlace(namespace)
+        others = self._tenants_in(named, own_index) - {tenant}
+        return replace(self._place(named, own_index), owned=owned and not others)
+
+    def shares(self, place: RoutePlace, own_index: str | None) -> bool:
+        """Whether a route knows records of several tenants there."""
+        return self._place(place, own_index).shared
+
+    def _place(self, place: RoutePlace, own_index: str | None) -> Place:
+        marked = any(key in self._marked for key in _spellings(place, own_index))
+        shared = marked or is_shared(place.namespace) or len(self._tenants_in(place, own_index)) > 1
         return Place(place.namespace, place.index, shared)
 
+    def _tenants_in(self, place: RoutePlace, own_index: str | None) -> set[Tenant]:
+        """Who has this place in a route: all of them where it is nobody or one, else some."""
+        return {tenant for key in _spellings(place, own_index) for tenant in self._tenants.get(key, ())}
 
-def _several(named: Iterable[Any]) -> set[Any]:
-    seen: set[Any] = set()
-    twice: set[Any] = set()
-    for one in named:
-        (twice if one in seen else seen).add(one)
-    return twice
+
+def _spellings(place: RoutePlace, own_index: str | None) -> set[tuple[str, str | None]]:
+    """A namespace of the client's own index may be named with that index or without."""
+    namespace, index = names.canonical(place.namespace), place.index or own_index
+    return {(namespace, index), (namespace, None if index == own_index else index)}

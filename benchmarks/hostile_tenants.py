@@ -1,0 +1,469 @@
+"""Calls that nobody honest makes: creators, twins, ids and filters made to reach what is another tenant's.
+
+    python -m benchmarks.hostile_tenants [--calls 1000000] [--seed 1]
+
+Both clients upsert, delete, query and erase in turns, over an index in memory, by every kind of roll-out. What is whose
+is kept beside the index, and asked at each call that reaches it, so that neither names nor metadata are believed.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from pydantic import SecretStr
+
+from emulator.errors import Refusal
+from emulator.filters import compile_filter
+from emulator.records import Record as EmulatedRecord
+from vecfleet import names
+from vecfleet.errors import BadRequest, VecfleetError
+from vecfleet.names import Tenant
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written
+from vecfleet.stores.memory import MemoryIndex
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.serving import AsyncBefore, Before, Filter, Hit, Question
+from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, PineconeDelphiClient, Rollout
+
+INDEX, DIMENSION = "hostile", 2
+VALUES = [1.0, 0.5]
+CREATORS = ("a", "b", "a", "b", "ab", "b_twin")
+TWINS = ("t", "u", "t_twin_u", None)
+TENANTS = tuple(Tenant(creator, twin) for creator in CREATORS[:2] for twin in TWINS)
+SHARED = ("__default__", "public", "everybody", "two-routes")
+LEGACY = {"t": Tenant("a", "t"), "old-b": Tenant("b", "old-b"), "kept-b": Tenant("b", "kept-b")}
+"""Namespaces called as a twin, and whose they are."""
+OLD_OF_B = "where-b-was"
+_IN_MEMORY = Path("/dev/shm")  # the journal waits for the disk, which is not what is measured
+EACH = 250  # calls of a roll-out, before the index is made anew
+IDS = 6
+
+
+def _record(id: str, metadata: Mapping[str, Any]) -> Record:
+    return Record(id, np.asarray(VALUES, "<f4").tobytes(), None, metadata)
+
+
+@dataclass
+class Truth:
+    """Whose each record is and what it says, whatever its metadata pretend; and what went wrong."""
+
+    owner: dict[tuple[str, str], Tenant] = field(default_factory=dict)
+    caller: Tenant = field(default_factory=lambda: Tenant(""))
+    """Who calls just now."""
+    scope: str = "one"
+    """`one`: a call for one tenant; `creator`: for all of its twins; `erase`: one that looks at everybody's records."""
+    wrong: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+
+    def is_own(self, owner: Tenant) -> bool:
+        if self.scope != "one" and self.caller.twin is None:
+            return owner.creator == self.caller.creator
+        return owner == self.caller
+
+    def whose(self, namespace: str) -> set[Tenant]:
+        """To whom a namespace belongs whole, by its name or its history; empty: it is shared, or nobody's."""
+        if namespace in SHARED:
+            return set()
+        if namespace in LEGACY:
+            return {LEGACY[namespace]}
+        if namespace == OLD_OF_B:
+            return {Tenant("b", "u")}
+        named = names.parse(namespace)
+        return {named} if named is not None else {Tenant("nobody")}
+
+    def complain(self, what: str, namespace: str, id: str = "") -> None:
+        self.wrong[what] += 1
+        if len(self.examples) < 10:
+            self.examples.append(f"{what}: {self.caller} reached {id!r} in {namespace!r}")
+
+    def reach(self, what: str, namespace: str) -> None:
+        """A call named this namespace."""
+        self.reached[what] += 1
+        if self.whose(namespace) and not any(map(self.is_own, self.whose(namespace))):
+            self.complain(f"foreign {what}", namespace)
+
+    def change(self, what: str, namespace: str, ids: Sequence[str]) -> None:
+        for id in ids:
+            owner = self.owner.get((namespace, id))
+            if owner is not None and not self.is_own(owner):
+                self.complain(f"foreign {what}", namespace, id)
+
+
+class Watched(MemoryIndex):
+    """An index in memory that tells the truth of every call that reaches it."""
+
+    def __init__(self, info: IndexInfo, truth: Truth) -> None:
+        super().__init__(info, Limits())
+        self.truth = truth
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        namespace = names.canonical(namespace)
+        self.truth.reach("upsert", namespace)
+        self.truth.change("overwriting", namespace, [one.id for one in records])
+        written = super().upsert(namespace, records)
+        self.truth.owner |= {(namespace, one.id): self.truth.caller for one in records}
+        return written
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        namespace = names.canonical(namespace)
+        if ids:
+            self.truth.reach("delete", namespace)
+        self.truth.change("deletion", namespace, ids)
+        for id in ids:
+            self.truth.owner.pop((namespace, id), None)
+        return super().delete(namespace, ids)
+
+    def delete_namespace(self, name: str) -> Usage:
+        self.truth.reach("delete_namespace", name)
+        ids = [id for space, id in self.truth.owner if space == name]
+        self.truth.change("deletion", name, ids)
+        for id in ids:
+            del self.truth.owner[(name, id)]
+        return super().delete_namespace(name)
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        if self.truth.scope != "erase":
+            self.truth.reach("fetch", names.canonical(namespace))
+        return super().fetch(namespace, ids)
+
+    def records(self, namespace: str) -> list[Record]:
+        """What a namespace holds, asked by nobody."""
+        held = self._namespaces.get(names.canonical(namespace))
+        return list(held.records.values()) if held is not None else []
+
+    def seed(self, namespace: str, id: str, owner: Tenant, metadata: Mapping[str, Any]) -> None:
+        super().upsert(namespace, [_record(id, metadata)])
+        self.truth.owner[(names.canonical(namespace), id)] = owner
+
+
+class Asked:
+    """The index as the client for threads asks it."""
+
+    def __init__(self, index: Watched) -> None:
+        self._index = index
+        self.info = index.info
+
+    def ask(self, namespace: str, question: Question) -> list[Hit]:
+        self._index.truth.reach("query", names.canonical(namespace))
+        held = self._index.records(namespace)
+        if question.filter is not None:
+            held = [one for one in held if _fits(question.filter, one)]
+        some = held[: question.top_k]
+        return [Hit(one.id, 1.0, one.metadata if question.metadata else None, namespace=namespace) for one in some]
+
+    def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
+        before()
+        return self._index.upsert(namespace, records).count
+
+    def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
+        return self.write(namespace, [_record(text["_id"], text) for text in texts], before)
+
+
+class AskedByCoroutines:
+    """The same for the client for coroutines."""
+
+    def __init__(self, index: Watched) -> None:
+        self._asked = Asked(index)
+
+    async def describe(self) -> IndexInfo:
+        return self._asked.info
+
+    async def ask(self, namespace: str, question: Question) -> list[Hit]:
+        return self._asked.ask(namespace, question)
+
+    async def write(self, namespace: str, records: Sequence[Record], before: AsyncBefore) -> int:
+        await before()
+        return self._asked.write(namespace, records, _go)
+
+    async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: AsyncBefore) -> int:
+        await before()
+        return self._asked.write_texts(namespace, texts, _go)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _go() -> None:
+    """It was asked already."""
+
+
+def _fits(asked: Filter, record: Record) -> bool:
+    """By the emulator's own reading of filters."""
+    try:
+        predicate = compile_filter(asked)
+    except Refusal as refusal:
+        raise BadRequest(str(refusal)) from refusal
+    return predicate(EmulatedRecord(record.id, record.values, None, msgspec.json.encode(record.metadata)))
+
+
+# The roll-outs
+
+
+def _route(tenant: Tenant, *old: str, shared: bool = False, **more: Any) -> dict[str, Any]:
+    places = [{"namespace": name, "shared": shared} for name in old]
+    new = {"namespace": names.build(tenant.creator, tenant.twin)}
+    return {"creator": tenant.creator, "twin": tenant.twin, "old": places, "new": new, "side": "old", **more}
+
+
+_OF_ALL = [_route(one, "everybody", shared=True) for one in TENANTS]
+_OF_B = _route(Tenant("b", "u"), OLD_OF_B)
+_OF_TWO = [_route(Tenant(creator, "t"), "two-routes") for creator in ("a", "b")]
+TABLES: Mapping[str, Mapping[str, Any] | None] = {
+    "no roll-out": None,
+    "unlisted legacy": {"routes": [_OF_B]},
+    "unlisted legacy, owners told": {"routes": [_OF_B]},
+    "unlisted new, some kept": {"routes": [_OF_B], "unlisted": "new", "kept": ["kept-b", "t", OLD_OF_B]},
+    "shared": {"routes": _OF_ALL},
+    "shared by some": {"routes": [*_OF_TWO, _OF_B, _route(Tenant("b", None), "everybody", shared=True)]},
+    "several old places": {"routes": [_route(one, "everybody", "public", shared=True) for one in TENANTS]},
+    "on both sides": {"routes": [_route(one, "everybody", "public", shared=True, dual=True) for one in TENANTS]},
+}
+_TOLD: Mapping[str, str] = {name: owner.creator for name, owner in LEGACY.items()}
+"""What an application tells of legacy namespaces."""
+_ROUTES_KNOW: Mapping[str, Mapping[str, str]] = {
+    "unlisted legacy, owners told": {OLD_OF_B: "a"},
+    "shared by some": {OLD_OF_B: "a", "everybody": "a", "two-routes": "b"},
+}
+"""What it tells besides, of namespaces of which the routes know better."""
+
+
+class Table:
+    """A provider of one table."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._text = msgspec.json.encode(table)
+
+    def read(self) -> bytes | None:
+        return self._text
+
+
+def _rollout(kind: str) -> Rollout | None:
+    table = TABLES[kind]
+    if table is None:
+        return None
+    told = {**_TOLD, **_ROUTES_KNOW[kind]} if kind in _ROUTES_KNOW else {}
+    return Rollout(CachedRoutes(Table(table)), flag=False, legacy_owner=told.get if told else None)
+
+
+def _seeded() -> Watched:
+    """Every tenant has records of the same ids in its own namespace and in each shared one; old ones are there, too."""
+    index = Watched(IndexInfo(INDEX, Kind.DENSE, DIMENSION, "cosine", ""), Truth())
+    for tenant in TENANTS:
+        own = {"creator_id": tenant.creator} | ({"twin_id": tenant.twin} if tenant.twin is not None else {})
+        for number in range(IDS):
+            index.seed(names.build(tenant.creator, tenant.twin), f"r{number}", tenant, own)
+            for shared in SHARED:
+                index.seed(shared, f"{tenant.creator}-{tenant.twin}-{number}", tenant, own)
+    for name, owner in {**LEGACY, OLD_OF_B: Tenant("b", "u")}.items():
+        for number in range(IDS):
+            index.seed(name, f"r{number}", owner, {"text": "from before"})
+    for shared in SHARED:
+        index.seed(shared, "nobody's", Tenant("nobody"), {"text": "from before"})
+    return index
+
+
+# The calls
+
+
+_PIECES = ("a", "b", "_twin", "_twin_", "creator_", "t", "u", "old-b", "__default__", "public", "", " ", "\0", "é")
+
+
+class Hostile:
+    """Makes up who calls, and with what."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def name(self) -> Any:
+        chance = self._chance
+        roll = chance.random()
+        if roll < 0.45:
+            return chance.choice(TWINS)
+        if roll < 0.75:  # the namespace of somebody
+            return chance.choice((*SHARED, *LEGACY, OLD_OF_B, *(names.build(one.creator, one.twin) for one in TENANTS)))
+        if roll < 0.95:
+            return "".join(chance.choices(_PIECES, k=chance.randrange(1, 5)))
+        return chance.choice((None, "", 7, True, ["a"], {"$ne": ""}, "x" * 600, b"a"))
+
+    def creator(self) -> Any:
+        return self._chance.choice(CREATORS) if self._chance.random() < 0.9 else self.name()
+
+    def id(self) -> Any:
+        chance = self._chance
+        if chance.random() < 0.9:
+            tenant = chance.choice(TENANTS)
+            number = chance.randrange(IDS)
+            return chance.choice((f"r{number}", f"{tenant.creator}-{tenant.twin}-{number}", "nobody's", "new"))
+        return chance.choice(("", None, 7, "x" * 600, "é", "a" * 10))
+
+    def ids(self) -> list[Any]:
+        return [self.id() for _ in range(self._chance.randrange(1, 4))]
+
+    def metadata(self) -> Any:
+        stolen = {"creator_id": self._chance.choice(CREATORS), "twin_id": self._chance.choice(("t", "u"))}
+        return self._chance.choice((None, {}, stolen, {"creator_id": ""}, {"migrated_from": self.name() or ""}))
+
+    def filter(self, depth: int = 0) -> Any:
+        chance = self._chance
+        clause: dict[str, Any] = chance.choice(
+            (
+                {"creator_id": chance.choice(CREATORS)},
+                {"creator_id": {"$in": list(CREATORS)}},
+                {"twin_id": {"$exists": chance.random() < 0.5}},
+                {"twin_id": {"$ne": "nobody"}},
+                {"text": "from before"},
+                {},
+                {"$not": {}},
+            )
+        )
+        if depth < 2 and chance.random() < 0.4:
+            return {chance.choice(("$or", "$and")): [clause, self.filter(depth + 1)]}
+        return clause if chance.random() < 0.7 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a client: the method, its arguments, and for whom the answer may be."""
+
+    method: str
+    tenant: Tenant
+    scope: str
+    arguments: Mapping[str, Any]
+
+
+def _call(hostile: Hostile, chance: random.Random) -> Call:
+    creator, twin = hostile.creator(), hostile.name()
+    tenant = Tenant(creator, twin or None)
+    who = {"creator_id": creator, "twin_id": twin}
+    roll = chance.random()
+    if roll < 0.3:
+        vectors = [{"id": id, "values": VALUES, "metadata": hostile.metadata()} for id in hostile.ids()]
+        more = hostile.metadata()
+        return Call("upsert_vectors", tenant, "one", {"vectors": vectors, "metadata": more, **who})
+    if roll < 0.35:
+        texts = [{"id": id, "text": "x", "metadata": hostile.metadata()} for id in hostile.ids()]
+        return Call("upsert_texts", tenant, "one", {"texts": texts, **who})
+    if roll < 0.6:
+        return Call("delete_vectors", tenant, "one", {"ids": hostile.ids(), **who})
+    asked = {"vector": VALUES, "filter": hostile.filter(), "top_k": 100, "include_metadata": chance.random() < 0.5}
+    if roll < 0.9:
+        return Call("query", tenant, "one", {**asked, **who})
+    if roll < 0.96:
+        twins = chance.choice((None, [hostile.name() for _ in range(2)], "t"))
+        everyone = Tenant(creator)
+        return Call("query_across_twins", everyone, "creator", {**asked, "creator_id": creator, "twin_ids": twins})
+    if roll < 0.97:
+        return Call("verify_deletion", Tenant(creator), "erase", {"creator_id": creator})
+    if roll < 0.98:
+        return Call("erase", Tenant(creator), "erase", {"creator_id": creator})
+    return Call("erase", tenant, "erase", who)
+
+
+@contextmanager
+def _told(truth: Truth, call: Call, refused: Counter[str]) -> Iterator[list[Any]]:
+    """What a call does counts as its tenant's. What it answers is looked at; a refusal is one of ours, or a finding."""
+    truth.caller, truth.scope = call.tenant, call.scope
+    answer: list[Any] = []
+    try:
+        yield answer
+    except VecfleetError as error:
+        refused[type(error).__name__] += 1
+    except Exception as error:  # noqa: BLE001 - whatever else ends a call is what is looked for
+        truth.complain(f"{call.method} ended with {type(error).__name__}: {error}", "")
+    for found in answer:
+        for hit in getattr(found, "matches", found if isinstance(found, list) else ()):
+            owner = truth.owner.get((names.canonical(hit.namespace), hit.id))
+            if owner is None or not truth.is_own(owner):
+                truth.complain(f"answer of {owner}", hit.namespace, hit.id)
+
+
+@dataclass
+class Report:
+    """What so many calls did: how many were refused and why, which calls reached the index, and what was wrong."""
+
+    calls: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+
+def attack(calls: int, seed: int) -> Report:
+    """So many calls, half by each client, over every kind of roll-out in turns. The same seed makes the same calls."""
+    chance, report = random.Random(seed), Report()
+    turn = 0
+    while report.calls < calls:
+        kind = list(TABLES)[turn % len(TABLES)]
+        size = min(EACH, calls - report.calls)
+        with TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as home:
+            _block(kind, size, chance, report, Path(home), coroutines=turn // len(TABLES) % 2 == 1)
+        report.calls += size
+        turn += 1
+    return report
+
+
+def _block(kind: str, calls: int, chance: random.Random, report: Report, home: Path, *, coroutines: bool) -> None:
+    index = _seeded()
+    hostile, truth = Hostile(chance), index.truth
+    settings = Settings(pinecone_api_key=SecretStr("any"), vecfleet_home=home, _env_file=None)  # type: ignore[call-arg]
+    made: PerProcess[Any] = PerProcess(lambda: index)
+
+    async def by_coroutines() -> None:
+        asked = lambda _: AskedByCoroutines(index)  # noqa: E731
+        async with DelphiPineconeClient(INDEX, settings=settings, rollout=_rollout(kind), serving=asked) as client:
+            client.in_threads._indexes[INDEX] = made
+            client.in_threads.journal._looked = inf
+            for _ in range(calls):
+                call = _call(hostile, chance)
+                with _told(truth, call, report.refused) as answer:
+                    answer.append(await getattr(client, call.method)(**call.arguments))
+
+    if coroutines:
+        asyncio.run(by_coroutines())
+    else:
+        client = PineconeDelphiClient(INDEX, settings=settings, rollout=_rollout(kind), serving=lambda _: Asked(index))
+        client._indexes[INDEX] = made
+        client.journal._looked = inf
+        for _ in range(calls):
+            call = _call(hostile, chance)
+            with _told(truth, call, report.refused) as answer:
+                answer.append(getattr(client, call.method)(**call.arguments))
+    there = {(one.name, record.id) for one in index.namespaces() for record in index.records(one.name)}
+    if there != truth.owner.keys():
+        truth.complain(f"{len(there ^ truth.owner.keys())} records changed unseen", "")
+    report.reached += truth.reached
+    report.wrong += truth.wrong
+    report.examples += [f"{kind}: {one}" for one in truth.examples]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    began = time.monotonic()
+    report = attack(given.calls, given.seed)
+    print(f"{report.calls:,} hostile calls in {time.monotonic() - began:,.0f} s, seed {given.seed}")
+    print("refused:", ", ".join(f"{name} {n:,}" for name, n in report.refused.most_common()))
+    print("reached the index:", ", ".join(f"{name} {n:,}" for name, n in report.reached.most_common()))
+    print(f"foreign effects: {sum(report.wrong.values()):,}")
+    for line in report.examples[:20]:
+        print(f"  {line}")
+    return 1 if report.wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
