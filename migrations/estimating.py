@@ -142,7 +142,10 @@ class CostModel:
         sampled = min(move.records, SAMPLED_RECORDS)
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
-        return self._at_source(reading + sample if sampled else reading) + self._at_target(self._write(move))
+        writing = self._write(move)
+        if self.policies.check_every_write or self.policies.writers == "dual":
+            writing += self._read(move.records, listed=False)
+        return self._at_source(reading + sample if sampled else reading) + self._at_target(writing)
 
     def _reread(self, move: PlannedMove) -> _Work:
         """One more pass, which finds nothing changed."""

@@ -97,6 +97,7 @@ class Policies(_Part):
     bad_step: Literal["refuse", "reverse"] = "refuse"  # what to do above 1 % errors or p95 > 100 ms on the new side
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
+    check_every_write: bool = False  # each target is read before it is first written to, also those that are ours
     leave_alias: bool = False  # a deleted namespace's name leads to its target from then on
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)

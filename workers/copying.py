@@ -18,6 +18,7 @@ from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from workers.fencing import Fence, wait_for_erasures
+from workers.foreign import as_the_source_is_now, held_by_others
 from workers.mending import rewrite_of, unlike_written, why_held
 from workers.placing import Placed, place_all
 from workers.preparing import prepare
@@ -53,8 +54,10 @@ def copy_batch(work: Work) -> CopyOutcome:
             refused = _leave(work, target, group)
         else:
             if rewrite is None:
+                if work.job.plan.policies.writers == "dual":
+                    group = as_the_source_is_now(work, target, group)
                 sent = _unlike_recorded(work, target, group)
-                foreign = _held_by_others(work, target, sent)
+                foreign = held_by_others(work, target, sent)
                 parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(foreign)]
                 group = [one for one in group if one.source_id not in foreign]
                 sent = [one for one in sent if one.source_id not in foreign]
@@ -212,31 +215,16 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
     Under `dual` the application writes to the target too: what is equal there already needs nothing, and what a check
     found wanting is not there as it was written.
     """
-    if work.job.passes == 1:
+    dual = work.job.plan.policies.writers == "dual"
+    if work.job.passes == 1 and not dual:
         return group
     recorded = work.recorded(target.id)
-    if work.job.plan.policies.writers != "dual":
+    if not dual:
         return _unlike(recorded, group)
     with work.database.begin() as connection:
         wanting = differences.to_mend(connection, work.copy_id)
     as_written = {one: digest for one, digest in recorded.items() if work.placer.target_id(one) not in wanting}
     return _unequal(work, target, _unlike(as_written, group))
-
-
-def _held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:
-    """In a later pass, those of a batch worked before that it did not write then, and that the target holds otherwise.
-
-    Under `dual` the application itself writes there what is in the source.
-    """
-    worked_before = "written" in (work.lease.found or {})
-    if work.job.passes == 1 or not worked_before or work.job.plan.policies.writers == "dual":
-        return set()
-    recorded = work.recorded(target.id)
-    never = [one for one in sent if one.source_id not in recorded]
-    held = work.target.fetch(target.namespace, [one.record.id for one in never]) if never else {}
-    return {
-        one.source_id for one in never if one.record.id in held and record_digest(held[one.record.id]) != one.digest
-    }
 
 
 def _unequal(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:

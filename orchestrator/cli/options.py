@@ -99,6 +99,10 @@ class PlanOptions:
     leave_alias: Annotated[
         bool, typer.Option("--leave-alias", help="Let each deleted namespace's name lead to its target from then on.")
     ] = False
+    check_every_write: Annotated[
+        bool,
+        typer.Option("--check-every-write", help="Read each target before it is first written to: others may write."),
+    ] = False
     exclusive: Annotated[
         bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
     ] = False
@@ -132,7 +136,7 @@ class PlanOptions:
             *("writers", "max_passes", "conflicts", "collisions", "numbers"),
             *("verify", "query_sample", "query_top_k", "query_overlap"),
             *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
-            *("clean_up", "leave_alias", "exclusive"),
+            *("clean_up", "check_every_write", "leave_alias", "exclusive"),
         )
         return Common(
             policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),
