@@ -75,6 +75,7 @@ def forget(
             export=exporter(into) if into is not None else None,
             repoint=dict(_pair(one) for one in repoint or ()),
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
+            lands_s=parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds,
             on_wait=_say_wait,
         )
         _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
@@ -82,14 +83,10 @@ def forget(
         raise typer.Exit(_UNCONFIRMED)
 
 
-def _say_wait(seconds: float) -> None:
+def _say_wait(seconds: float, why: str) -> None:
     """On stderr: it stands also beside `--json`, for whoever waits."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
-    err.print(
-        f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: what a job wrote before now may be of this tenant, and "
-        "reads may show it only then; then it looks again, deletes what came, and certifies",
-        soft_wrap=True,
-    )
+    err.print(f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: {why}", soft_wrap=True)
 
 
 def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:

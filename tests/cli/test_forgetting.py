@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
@@ -80,6 +81,24 @@ def test_a_certificate_waits_until_reads_show_what_a_job_wrote_last(
     # And nothing of it shows once no read lags any more
     tenants.no_faults()
     assert tenants.store.open(tenants.store.describe("brain")).list_ids("__default__").ids == ["his"]
+
+
+def test_no_certificate_is_given_while_a_deletion_without_an_answer_may_still_be_carried_out(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a service that breaks a deletion off, carries out the next one, and the first a while later
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "0.5")
+    monkeypatch.setenv("REQUEST_DEADLINE_SECONDS", "3")
+    tenants.fault(operation="delete_namespace", late_ms=2_500, count=1)
+
+    answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
+
+    # Then it says why it waits; and what a tenant writes that comes back after the certificate stays
+    assert answer.code == 0 and "a deletion was not answered" in answer.err
+    assert vecfleet("readmit", "--creator", "ana").code == 0
+    tenants.write("creator_ana_twin_coach", "again", creator_id="ana")
+    calls = httpx.get(f"{tenants.address}/_emulator/calls").raise_for_status().json()["calls"]
+    assert [call["fault"] for call in calls].count("landed late") == 1
 
 
 def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_exports_do_not(

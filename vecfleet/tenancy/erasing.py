@@ -25,6 +25,11 @@ _LOOK_AGAIN_S = 0.2
 # Every namespace is listed and fetched from; with more than so many, so many of them, evenly spread, are queried too.
 _QUERIED = 200
 _LONGEST_NAP_S = 1.0
+_UNSEEN = (
+    "what a job wrote before now may be of this tenant, and reads may show it only then; then it looks again, deletes "
+    "what came, and certifies"
+)
+_UNANSWERED = "a deletion was not answered, and may still be carried out until then"
 
 # What this cannot reach, and who has to be asked about it.
 RESIDUAL = (
@@ -84,7 +89,8 @@ def erase(
     repoint: Mapping[str, str] | None = None,
     elsewhere: Iterable[str] = (),
     confirm_s: float = CONFIRM_S,
-    on_wait: Callable[[float], None] = lambda _: None,
+    lands_s: float = 0.0,
+    on_wait: Callable[[float, str], None] = lambda _seconds, _why: None,
     clock: Callable[[], float] = time.monotonic,
     nap: Callable[[float], None] = time.sleep,
 ) -> Erased:
@@ -92,8 +98,10 @@ def erase(
 
     `known` is what the caller knows beside the books. Aliases of what is deleted are removed, or led where `repoint`
     says. `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
-    `on_wait` hears once for how long the last look has to wait, where it has to: until reads show whatever a job wrote
-    before the fence. Raises BadName, and Unreachable where books that are named do not answer: nothing is deleted then.
+    `on_wait` hears for how long the last look has to wait, and why: until reads show whatever a job wrote before the
+    fence; and, where a deletion was not answered, for `lands_s`, until none can be carried out any more, for it would
+    take what a readmitted tenant wrote. Raises BadName, and Unreachable where books that are named do not answer:
+    nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -110,10 +118,15 @@ def erase(
         while (wait := books.wait_s(begun.number)) > 0:
             if not told:
                 told = True
-                on_wait(wait)
+                on_wait(wait, _UNSEEN)
             nap(min(wait, _LONGEST_NAP_S))
     last_look = datetime.now(UTC)
     left = left or eraser.round()  # writes that were under way, and reads that lagged
+    if eraser.unanswered and not left:
+        on_wait(lands_s, _UNANSWERED)
+        nap(lands_s)
+        last_look = datetime.now(UTC)
+        left = eraser.round()
     erased = Erased(
         tenant.creator,
         tenant.twin,
@@ -158,6 +171,7 @@ class _Eraser:
     aliases: set[str] = field(default_factory=set)
     exported: int = 0
     read: int = 0
+    unanswered: bool = False  # a deletion, once: it was asked for again, and the first may be carried out yet
 
     def round(self) -> list[str]:
         """Find, export, delete and confirm once. Gives what is left, with the reason."""
@@ -175,7 +189,7 @@ class _Eraser:
     def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
         """Delete these places and confirm it. Gives what is left, with the reason."""
         self.free(index, {one.name for one in found if one.whole})
-        refused = {name: said for name, said in in_parallel(lambda one: _delete(index, one), found) if said}
+        refused = {name: said for name, said in in_parallel(lambda one: self._delete(index, one), found) if said}
         for one in found:
             key = (one.index, one.name)
             self.deleted[key] = _added(self.deleted[key], one) if key in self.deleted else one
@@ -212,6 +226,32 @@ class _Eraser:
             waiting = [one for one, _ in left]
             self.nap(_LOOK_AGAIN_S)
 
+    def _delete(self, index: Index, one: Found) -> tuple[str, str | None]:
+        """Gives the store's sentence where it refuses.
+
+        Repeated without a look in between: what is under these names and ids is an erased tenant's, and goes too.
+        """
+        try:
+            if one.whole:
+                self._ask(lambda: index.delete_namespace(one.name))
+            for some in chunks(one.records, index.limits.delete_ids):
+                self._ask(lambda some=some: index.delete(one.name, some))  # type: ignore[misc]
+        except Transient as error:
+            return one.name, f"{error.message}; ask again"
+        except StoreError as error:
+            return one.name, error.message
+        return one.name, None
+
+    def _ask(self, call: Callable[[], object]) -> None:
+        def asked() -> None:
+            try:
+                call()
+            except Transient as error:
+                self.unanswered |= not isinstance(error, RateLimited)
+                raise
+
+        patiently(asked)
+
 
 def _lead(index: Aliased, alias: str, target: str, to: str | None) -> None:
     """Lead the alias elsewhere, or remove it, if it still leads there. Safe to repeat: each time it is looked first."""
@@ -246,23 +286,6 @@ def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
     except StoreError as error:
         return error.message, isinstance(error, Transient) and not isinstance(error, RateLimited)
     return None, False
-
-
-def _delete(index: Index, one: Found) -> tuple[str, str | None]:
-    """Gives the store's sentence where it refuses.
-
-    Repeated without a look in between: whatever is under these names and ids is an erased tenant's, and goes too.
-    """
-    try:
-        if one.whole:
-            patiently(lambda: index.delete_namespace(one.name))
-        for some in chunks(one.records, index.limits.delete_ids):
-            patiently(lambda some=some: index.delete(one.name, some))  # type: ignore[misc]
-    except Transient as error:
-        return one.name, f"{error.message}; ask again"
-    except StoreError as error:
-        return one.name, error.message
-    return one.name, None
 
 
 def _added(before: Found, again: Found) -> Found:
