@@ -21,7 +21,7 @@ from orchestrator import applying, services
 from orchestrator.ledger import jobs, moves
 from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
-from tests.chaos.others import Application, Erasure, vector
+from tests.chaos.others import Application, Erasure, make_index
 from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
 from tests.chaos.schedule import COPYING, DESTROYING, RETURNING, ROUTES_STALE_S, make_schedule
 from tests.chaos.small_index import Case, make_case
@@ -93,7 +93,10 @@ class Life:
         self.person: Person | None = None  # who comes with the job
         fleet.revive()
         books.forget(fleet.sql)
-        host = self._make_index()
+        self._http = httpx.Client(
+            timeout=30, verify=PLAIN, headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
+        )
+        host = make_index(self._http, fleet.emulator.address, case)
         self.witness = Witness(fleet.emulator.address, case.index)
         self.application = Application(case, host, self.note, case.writes)
         # The first of these have a moment, those with old routes until they may not be used any more.
@@ -118,33 +121,6 @@ class Life:
         self.timeline.append(f"{time.monotonic() - self.began:6.2f} s  {what}")
 
     # The index and its plan
-
-    def _make_index(self) -> str:
-        emulator, case = self.fleet.emulator, self.case
-        dense = {"type": "dense_vector", "dimension": case.dimension, "metric": "dotproduct"}
-        sparse = {"type": "sparse_vector", "metric": "dotproduct"}
-        fields: dict[str, Any] = {} if case.kind == "sparse" else {"_values": dense}
-        fields |= {} if case.kind == "dense" else {"_sparse_values": sparse}
-        body = {
-            "name": case.index,
-            "schema": {"fields": fields},
-            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
-        }
-        self._http = httpx.Client(
-            timeout=30, verify=PLAIN, headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
-        )
-        address = emulator.address
-        self._http.delete(f"{address}/indexes/{case.index}")
-        host = self._http.post(f"{address}/indexes", json=body).raise_for_status().json()["host"]
-        for namespace in case.empty:
-            self._http.post(f"{host}/namespaces", json={"name": namespace}).raise_for_status()
-        for namespace, rows in {**case.sources, **case.foreign}.items():
-            for start in range(0, len(rows), 25):
-                vectors = [vector(one) for one in rows[start : start + 25]]
-                self._http.post(
-                    f"{host}/vectors/upsert", json={"namespace": namespace, "vectors": vectors}
-                ).raise_for_status()
-        return str(host)
 
     def _plan(self) -> Plan:
         case, fleet = self.case, self.fleet

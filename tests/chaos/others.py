@@ -199,6 +199,28 @@ def _request(namespace: str, id: str, body: Mapping[str, Any] | None) -> tuple[s
     return "vectors/upsert", {"namespace": namespace, "vectors": [body]}
 
 
+def make_index(http: httpx.Client, address: str, case: Case) -> str:
+    """The address of the index that the case begins with."""
+    dense = {"type": "dense_vector", "dimension": case.dimension, "metric": "dotproduct"}
+    sparse = {"type": "sparse_vector", "metric": "dotproduct"}
+    fields: dict[str, Any] = {} if case.kind == "sparse" else {"_values": dense}
+    fields |= {} if case.kind == "dense" else {"_sparse_values": sparse}
+    body = {
+        "name": case.index,
+        "schema": {"fields": fields},
+        "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
+    }
+    http.delete(f"{address}/indexes/{case.index}")
+    host = str(http.post(f"{address}/indexes", json=body).raise_for_status().json()["host"])
+    for namespace in case.empty:
+        http.post(f"{host}/namespaces", json={"name": namespace}).raise_for_status()
+    for namespace, rows in {**case.sources, **case.foreign}.items():
+        for start in range(0, len(rows), 25):
+            vectors = [vector(one) for one in rows[start : start + 25]]
+            http.post(f"{host}/vectors/upsert", json={"namespace": namespace, "vectors": vectors}).raise_for_status()
+    return host
+
+
 def vector(made: Made) -> dict[str, Any]:
     """A record as a request has it."""
     body: dict[str, Any] = {"id": made.id, "metadata": made.metadata}
