@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vecfleet import names
 from vecfleet.errors import BadPlan
+from vecfleet.private import write_private
 from vecfleet.stores.base import Kind
 
 try:  # libyaml reads a plan of 12,000 moves in a second, pure Python in half a minute
@@ -216,15 +217,13 @@ class Plan(_Part):
 
 
 def write_plan(plan: Plan, path: Path) -> Plan:
-    """Write the plan with its digest as YAML, whole or not at all. Returns the sealed plan."""
+    """Write the plan with its digest as YAML, whole or not at all, for its owner to read. Returns the sealed plan."""
     sealed = plan.sealed()
     body = sealed.model_dump(mode="json")
     body["moves"] = [{key: value for key, value in move.items() if value or key in _SHOWN} for move in body["moves"]]
     text: str = yaml.dump(body, Dumper=SafeDumper, sort_keys=False, allow_unicode=True, width=120)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_private(path, text)
     return sealed
 
 

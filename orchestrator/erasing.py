@@ -15,9 +15,11 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from migrations.plan import read_plan
 from orchestrator.ledger import audit, belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
+from orchestrator.redis_traces import forget_in_redis
 from orchestrator.traces import Traces, Words
 from vecfleet.errors import BadPlan, Busy
 from vecfleet.names import Tenant
+from vecfleet.private import write_private
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
@@ -81,6 +83,8 @@ class JobTableBooks:
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = blot_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
+        redis_url = self._settings.redis_url
+        in_redis, left = forget_in_redis(redis_url.get_secret_value(), traces.words()) if redis_url else (0, [])
         with self._database.begin() as connection:
             last = erasures.last_write_at(connection, number)
             complete = {
@@ -90,6 +94,8 @@ class JobTableBooks:
                 "freshness_wait_s": self._settings.freshness_wait_seconds,
                 "our_tables": rows,
                 "our_files": files,
+                "our_redis": in_redis,
+                "residual": [*certificate["residual"], *left],
                 "audit_head": audit.head(connection),
             }
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
@@ -164,8 +170,8 @@ def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
     """As JSON, and beside it as a page to read. Gives the page."""
     folder.mkdir(parents=True, exist_ok=True)
     page = certificate_file(folder, certificate)
-    page.with_suffix(".json").write_bytes(orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
-    page.write_text(certificate_page(certificate), encoding="utf-8")
+    write_private(page.with_suffix(".json"), orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
+    write_private(page, certificate_page(certificate))
     return page
 
 
@@ -192,6 +198,7 @@ _TITLES = {
     "last_look": "last look for records of the tenant",
     "freshness_wait_s": "reads may lag by",
     "our_files": "files of ours blacked out",
+    "our_redis": "keys and messages deleted in Redis, and its file written anew",
     "audit_head": "head of the audit trail before this",
 }
 _TITLES_OF_TABLES = {

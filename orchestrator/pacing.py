@@ -1,5 +1,6 @@
 """The fleet's pace as anybody may see it: what the workers keep in Redis (`workers.pace` writes it), read only."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ FIRST_FACTOR, FIRST_KEEP_S = 0.5, 1.0
 # How long what was booked, and what was refused, is counted together: long enough to be smooth, short enough for now.
 USED_WINDOW_S, REFUSED_WINDOW_S = 10, 60
 
-_PREFIX = "vecfleet:pace:"
+PREFIX = "vecfleet:pace:"
 _PATIENCE_S = 0.5
 # Some allowances of each of 12,000 namespaces are read in a hundred trips.
 _KEYS_PER_TRIP = 1_000
@@ -23,7 +24,12 @@ _ANY = 64.0
 
 def key(name: str, scope: str) -> str:
     """Where an allowance is kept. `scope`: an index's host, or host and namespace."""
-    return f"{_PREFIX}{name}:{scope}"
+    return f"{PREFIX}{name}:{scope}"
+
+
+def scope_of(host: str, namespace: str) -> str:
+    """The scope of a limit that counts by namespace, by a digest: a name may be a person's, and would outlive them."""
+    return f"{host}:{hashlib.sha256(b'vecfleet pace ' + namespace.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class PaceReader:
     def every(self) -> list[Seen] | None:
         """Every limit that was booked within a day; None where Redis does not answer."""
         try:
-            keys = sorted(one.decode() for one in self._redis.scan_iter(f"{_PREFIX}*", count=_KEYS_PER_TRIP))
+            keys = sorted(one.decode() for one in self._redis.scan_iter(f"{PREFIX}*", count=_KEYS_PER_TRIP))
             seen = [self._seen(keys[at : at + _KEYS_PER_TRIP]) for at in range(0, len(keys), _KEYS_PER_TRIP)]
         except RedisError:
             return None
@@ -125,7 +131,7 @@ def _state(key: str, state: Mapping[bytes, bytes], now_us: int) -> Seen:
             return number(name) + number(f"{name}_before") * (1 - windows % 1)
         return number(name) * (1 - windows % 1) if counted_in == windows // 1 - 1 else 0.0
 
-    name, _, scope = key.removeprefix(_PREFIX).partition(":")
+    name, _, scope = key.removeprefix(PREFIX).partition(":")
     quiet_s = (now_us - number("since")) / _US_PER_S
     factor = climbed(number("factor"), quiet_s, number("keep") or FIRST_KEEP_S)
     interval_us = number("interval")

@@ -16,6 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from orchestrator import counters
 from orchestrator.counters import Counters
 from orchestrator.model import Deletion
+from orchestrator.pacing import scope_of
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage
@@ -104,7 +105,7 @@ class Lane:
             took = (time.perf_counter() - began) * 1_000
             return answer
 
-        answer = self._call([(Limit("query", f"{self._host}:{namespace}", QUERIES), 1)], ask)
+        answer = self._call([(Limit("query", scope_of(self._host, namespace), QUERIES), 1)], ask)
         self.usage += answer.usage
         return answer, took
 
@@ -125,7 +126,7 @@ class Lane:
     def _upsert(
         self, namespace: str, records: Sequence[Record], size: int, before: Callable[[], None]
     ) -> list[tuple[Record, str]]:
-        scope = f"{self._host}:{namespace}"
+        scope = scope_of(self._host, namespace)
         limits = [(Limit("upsert", scope, UPSERTS), 1.0), (Limit("upsert_bytes", scope, UPSERT_BYTES), float(size))]
         try:
             written = self._call(limits, lambda: self.index.upsert(namespace, records), before)
@@ -165,7 +166,7 @@ class Lane:
 
     def delete(self, namespace: str, ids: Sequence[str], before: Callable[[], None]) -> None:
         """Delete these ids. `before` runs before each request; none is repeated."""
-        scope = f"{self._host}:{namespace}"
+        scope = scope_of(self._host, namespace)
         for some in _chunks(ids, self.index.limits.delete_ids):
             limits = [
                 (Limit("delete", scope, DELETES), 1.0),
@@ -175,7 +176,7 @@ class Lane:
 
     def delete_namespace(self, namespace: str, before: Callable[[], None]) -> None:
         """Delete it with all that is in it. The request is not repeated."""
-        limits = [(Limit("delete", f"{self._host}:{namespace}", DELETES), 1.0)]
+        limits = [(Limit("delete", scope_of(self._host, namespace), DELETES), 1.0)]
         self._delete(limits, lambda: self.index.delete_namespace(namespace), before)
 
     def _delete(

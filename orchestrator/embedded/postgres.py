@@ -17,7 +17,7 @@ from psycopg import sql
 
 from orchestrator.embedded.account import Account
 from orchestrator.embedded.process import DidNotStart, Process
-from orchestrator.embedded.server import PORT_TAKEN, Server
+from orchestrator.embedded.server import PORT_TAKEN, Server, environment
 
 USER = "vecfleet"
 DATABASE = "vecfleet"
@@ -104,7 +104,7 @@ class Postgres(Server):
                 *(() if self.durable else ("--no-sync",)),
             ],
             cwd="/",
-            env=_environment(),
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -125,7 +125,7 @@ class Postgres(Server):
             [self._binaries / "postgres", "-D", self.home / "data", *options],
             log=self.log,
             cwd=self.home,
-            env=_environment(),
+            env=environment(),
             port=self.port,
             stop_signal=signal.SIGINT,  # its fast stop: SIGTERM would wait for every client to leave
             identity=self._account.identity(),
@@ -171,8 +171,3 @@ class Postgres(Server):
                 next_step="start it as an ordinary user, or set DATABASE_URL to a Postgres of your own",
             )
         return copied
-
-
-def _environment() -> dict[str, str]:
-    """Ours without what would steer Postgres: PGDATA, PGPORT and the like are for the user's own servers."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

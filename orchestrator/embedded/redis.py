@@ -3,13 +3,12 @@
 It holds wake-ups and the fleet's pace. Losing all of it costs seconds, since the job table is the truth.
 """
 
-import os
 import platform
 
 import redis
 
 from orchestrator.embedded.process import DidNotStart, Process
-from orchestrator.embedded.server import Server
+from orchestrator.embedded.server import Server, environment
 
 CONFIGURATION = """\
 bind 127.0.0.1
@@ -23,6 +22,7 @@ save ""
 appendonly {appendonly}
 appendfsync everysec
 maxmemory-policy noeviction
+proto-max-bulk-len 1mb
 """
 
 
@@ -57,7 +57,7 @@ class Redis(Server):
             CONFIGURATION.format(port=self.port, password=self._password(), appendonly="yes" if self.durable else "no")
         )
         return Process.launch(
-            self.name, [self._binary, "redis.conf"], log=self.log, cwd=self.home, env=os.environ, port=self.port
+            self.name, [self._binary, "redis.conf"], log=self.log, cwd=self.home, env=environment(), port=self.port
         )
 
     def _answers(self) -> bool:

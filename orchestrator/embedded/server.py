@@ -1,6 +1,7 @@
 """What the private Postgres and the private Redis have in common: a folder, a password, a port, a start and a stop."""
 
 import importlib.util
+import os
 import secrets
 import shutil
 import time
@@ -20,6 +21,13 @@ PORT_TAKEN = "Address already in use"
 
 PASSWORD_BYTES = 24
 """192 random bits, in characters that need no quoting in a URL or a configuration file."""
+
+_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+def environment() -> dict[str, str]:
+    """What of our environment a server needs. No key: it is another account's process, and its environment readable."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 class Server(ABC):

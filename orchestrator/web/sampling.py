@@ -13,7 +13,7 @@ from orchestrator import pacing
 from orchestrator.ledger import glances
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.glances import Paced
-from orchestrator.pacing import Allowance, PaceReader
+from orchestrator.pacing import Allowance, PaceReader, scope_of
 from vecfleet.errors import Unreachable
 
 log = structlog.get_logger("vecfleet.web")
@@ -100,5 +100,5 @@ class Sampler:
 
 def _keys(job: Paced) -> set[str]:
     scopes = [(name, job.source_host) for name in _OF_SOURCE]
-    scopes += [(name, f"{job.target_host}:{namespace}") for namespace in job.written for name in _OF_NAMESPACE]
+    scopes += [(name, scope_of(job.target_host, namespace)) for namespace in job.written for name in _OF_NAMESPACE]
     return {pacing.key(name, scope) for name, scope in scopes}

@@ -34,7 +34,7 @@ def test_it_keeps_to_the_compose_specification() -> None:
 
 def test_it_has_every_process_of_the_fleet_and_what_they_stand_on() -> None:
     assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "web", "flower", "emulator"}
-    assert SERVICES["postgres"]["image"].startswith("pgvector/")
+    assert "pgvector/" in SERVICES["postgres"]["image"]
     assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["emulator"]
 
 
@@ -64,14 +64,57 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
     assert set(OURS[name].get("environment", {})) <= known
 
 
+SECRETS = {
+    "migrate": {"DATABASE_URL"},
+    "dispatcher": {
+        *("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "AUDIT_KEY"),
+        *("SUPABASE_SERVICE_ROLE_KEY", "OWNERSHIP_DATABASE_URL"),
+    },
+    "worker": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY"},
+    "web": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "OPERATOR_TOKEN", "WEBHOOK_URL"},
+    "flower": {"REDIS_URL", "FLOWER_PASSWORD"},
+    "emulator": set(),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_service_gets_the_secrets_that_it_uses_and_no_other(name: str) -> None:
+    secret = {
+        spelling
+        for field, spellings in Settings.variables().items()
+        if "Secret" in str(Settings.model_fields[field].annotation)
+        for spelling in spellings
+    }
+    assert set(OURS[name].get("environment", {})) & secret == SECRETS[name]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_rights_and_no_root_and_writes_to_its_volumes_alone(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+
+
+def test_postgres_and_redis_let_nobody_in_without_a_password_that_somebody_chose() -> None:
+    text = COMPOSE.read_text()
+    assert not re.search(r"\$\{(POSTGRES|REDIS)_PASSWORD:-", text)
+    assert "requirepass" in SERVICES["redis"]["command"][-1]
+    # In no command line, where whoever lists processes reads it
+    assert not any("${REDIS_PASSWORD" in str(service.get("command")) for service in SERVICES.values())
+
+
 @pytest.mark.parametrize("name", ["migrate", "dispatcher", "worker", "web", "flower"])
 def test_the_settings_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given what Compose makes of the file where only the one variable that must be set is set
-    for variable, value in environment(name, {"PINECONE_API_KEY": "a key"}).items():
+    # Given what Compose makes of the file where only what must be set is set
+    given = {"PINECONE_API_KEY": "a key", "POSTGRES_PASSWORD": "one", "REDIS_PASSWORD": "two"}
+    for variable, value in environment(name, given).items():
         monkeypatch.setenv(variable, value)
     # Then the fleet accepts it, and would talk to Pinecone itself
     settings = Settings.load()
-    assert settings.database_url and settings.redis_url and settings.pinecone_api_key
+    assert bool(settings.database_url) == ("DATABASE_URL" in SECRETS[name])
+    assert bool(settings.redis_url) == ("REDIS_URL" in SECRETS[name])
+    assert bool(settings.pinecone_api_key) == ("PINECONE_API_KEY" in SECRETS[name])
     assert settings.pinecone_controller_host is None
 
 
@@ -111,7 +154,7 @@ def test_the_commands_are_those_that_up_runs_as_processes(tmp_path: Path) -> Non
 
 
 def test_the_image_runs_as_an_ordinary_user_and_holds_every_package_that_runs() -> None:
-    assert re.search(r"^USER vecfleet$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.search(r"^USER 1000:1000$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     kept = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {"vecfleet", "migrations", "orchestrator", "workers", "emulator", "deploy", "bin"} <= kept
     assert all((REPOSITORY / name).exists() for name in kept)

@@ -37,6 +37,25 @@ VERSIONS = {
     "TriggerAuthentication": "keda.sh/v1alpha1",
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
+USED_BY = {
+    "schema": {"DATABASE_URL"},
+    "migrate": {"DATABASE_URL"},
+    "dispatcher": {
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"),
+        "AUDIT_KEY",
+    },
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"},
+    "web": {
+        "DATABASE_URL",
+        "REDIS_URL",
+        "BROKER_URL",
+        "PINECONE_API_KEY",
+        "PGVECTOR_URL",
+        "OPERATOR_TOKEN",
+        "WEBHOOK_URL",
+    },
+    "flower": {"REDIS_URL", "BROKER_URL", "FLOWER_PASSWORD"},
+}
 DEPLOYMENTS = {one["metadata"]["name"]: one for one in RESOURCES if one["kind"] == "Deployment"}
 
 
@@ -94,7 +113,12 @@ def test_whatever_selects_pods_finds_those_of_one_process() -> None:
 @pytest.mark.parametrize(("what", "container"), list(containers()))
 def test_a_container_gets_settings_that_exist_and_runs_without_rights(what: str, container: dict[str, Any]) -> None:
     assert container["image"] == KUSTOMIZATION["images"][0]["name"]
-    assert container["envFrom"] == [{"configMapRef": {"name": "vecfleet"}}, {"secretRef": {"name": "vecfleet"}}]
+    assert container["envFrom"] == [{"configMapRef": {"name": "vecfleet"}}]
+    taken = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"]}
+    assert all(reference["name"] == "vecfleet" and reference["key"] == name for name, reference in taken.items())
+    always = {name for name, reference in taken.items() if not reference.get("optional")}
+    assert always <= SECRET_KEYS["vecfleet"]
+    assert set(taken) - USED_BY[container["name"]] == set()
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

@@ -1,8 +1,10 @@
 """`make setup` on a machine that lacks something says what to install; it never leaves half a set-up unnoticed."""
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,9 +49,41 @@ def test_debians_python_without_ensurepip_is_told_from_none(machine: Path) -> No
     assert "apt-get install python3.12-venv" in said.stderr
 
 
-def test_the_pinned_set_names_no_index_and_pins_everything() -> None:
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
-    assert lines and all("==" in line and "/" not in line for line in lines)
+@pytest.mark.parametrize("name", ["requirements.lock", "image.lock"])
+def test_the_pinned_set_names_no_index_and_has_the_hashes_of_everything(name: str) -> None:
+    text = (REPOSITORY / name).read_text()
+    assert "/" not in text and "--index" not in text
+    entries = text.replace("\\\n", " ").splitlines()
+    assert entries
+    for entry in entries:
+        package, *hashes = entry.split()
+        assert "==" in package, entry
+        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes), package
+
+
+def test_pip_is_told_to_take_nothing_without_its_hash() -> None:
+    for file in ("bin/setup", "Dockerfile"):
+        installing = [line for line in (REPOSITORY / file).read_text().splitlines() if "pip install" in line]
+        assert all("--require-hashes" in line or "--no-deps" in line for line in installing), file
+
+
+def test_the_image_holds_what_runs_and_nothing_that_tests() -> None:
+    pinned, image = _packages("requirements.lock"), _packages("image.lock")
+    assert image.items() <= pinned.items()
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    groups = project["optional-dependencies"]
+    runs = {_name(each) for each in (*project["dependencies"], *groups["fleet"])}
+    assert runs <= set(image)
+    assert set(image) & ({_name(each) for each in groups["dev"]} - runs) == {"hatchling"}  # it installs us
+
+
+def _packages(name: str) -> dict[str, str]:
+    lines = (REPOSITORY / name).read_text().splitlines()
+    return {_name(line): line.split()[0].partition("==")[2] for line in lines if "==" in line}
+
+
+def _name(entry: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", entry)[0].lower().replace("_", "-").replace(".", "-")
 
 
 def test_every_target_that_runs_something_sets_up_first() -> None:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.embedded import Redis
+from orchestrator.embedded import Postgres, Redis
 
 
 def test_it_lets_nobody_in_without_the_password(redis_server: Redis) -> None:
@@ -49,3 +49,17 @@ def test_one_that_was_not_to_last_leaves_no_file(tmp_path: Path) -> None:
         home = server.home
         assert home.exists()
     assert not home.exists()
+
+
+def test_neither_server_is_given_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a shell with keys in it
+    for name in ("PINECONE_API_KEY", "AUDIT_KEY", "OPERATOR_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-key-of-somebody")
+    # When the private servers start from it
+    with Redis(tmp_path, durable=False) as first, Postgres(tmp_path, durable=False) as second:
+        # Then none of their processes has one in its environment
+        for server in (first, second):
+            assert server.process is not None
+            process = psutil.Process(server.process.pid)
+            for each in (process, *process.children()):
+                assert "a-key-of-somebody" not in each.environ().values()

@@ -39,6 +39,7 @@ RESIDUAL = (
     "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
     "plan files that a person put elsewhere than into VECFLEET_ROOT/plans (`--out`), ownership files, and lists of "
     "namespaces: take the tenant out of them by hand, or delete them",
+    "the tasks that Flower shows, which it keeps in its memory: gone when it is started again",
     "log lines of messages that were still in the queue, and are worked off after `ended`: ask for the erasure again",
     "what an application that was not stopped wrote for the tenant after `last_look`, or so shortly before that no "
     "read showed it yet: the fence stops the fleet's jobs, no application; once it is stopped, and reads show what it "

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 
 from vecfleet.errors import BadRequest, NeedsOperator, QuotaExhausted, StoreError, Unavailable
+from vecfleet.private import write_private
 from vecfleet.stores.parquet.folders import DRAFT
 
 # Longer than any write under the lock takes; who holds it for longer is frozen.
@@ -75,9 +76,10 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def draft_in(folder: Path) -> Iterator[Path]:
-    """A place for a file nobody reads yet, gone afterwards unless it was published."""
+    """A place for a file nobody reads yet, gone afterwards unless it was published. Only its owner may read it."""
     draft = folder / f"{DRAFT}{uuid4().hex}"
     try:
+        draft.touch(mode=0o600)
         yield draft
     finally:
         draft.unlink(missing_ok=True)
@@ -105,7 +107,7 @@ def create_folder(path: Path, file: str, body: Mapping[str, Any]) -> bool:
     draft = path.with_name(f"{DRAFT}{uuid4().hex}")
     draft.mkdir(parents=True)
     try:
-        (draft / file).write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        write_private(draft / file, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         draft.rename(path)
     except (FileExistsError, NotADirectoryError):
         return False
