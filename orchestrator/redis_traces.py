@@ -1,6 +1,7 @@
 """What Redis keeps of a tenant that is erased: wake-ups under way, the pace of earlier versions, its file on disk."""
 
 import time
+from typing import Any
 
 import orjson
 from redis import Redis
@@ -33,6 +34,7 @@ def forget_in_redis(redis_url: str, words: Words) -> tuple[int, list[str]]:
 
 def _delete(client: "Redis", words: Words) -> int:
     deleted = 0
+    message: Any  # bytes, as the client is not told to decode
     for key in client.scan_iter(f"{PREFIX}*", count=1_000):
         if words.spans(key):
             deleted += int(client.delete(key))

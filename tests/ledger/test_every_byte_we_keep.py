@@ -63,7 +63,7 @@ def test_no_byte_that_the_stack_keeps_names_who_was_erased(database_url: str, se
     (tmp_path / "home" / "logs").mkdir(parents=True)
     (tmp_path / "home" / "logs" / "worker.log").write_text(f"copied to {NAME}\n")
     # And wake-ups under way, a pace of now, and one as earlier versions kept it
-    wakeups = [Wakeup(1, n, 0, BatchKind.COPY, namespace, 1, 1) for n, namespace in enumerate((NAME, OTHER))]
+    wakeups = [Wakeup(n, 0, BatchKind.COPY, 1, namespace, 1, 1) for n, namespace in enumerate((NAME, OTHER))]
     assert send(make_app(server.url), wakeups) == []
     Pace(server.url).take([(Limit("upsert", scope_of("host", NAME), 100), 1.0)], 1.0, time.sleep)
     with redis.Redis.from_url(server.url) as client:
