@@ -27,6 +27,7 @@ from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
 from vecfleet.stores.base import Dated, Kind
+from workers.doubting import require_at_targets
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, NotWhole, Work
 
@@ -319,7 +320,7 @@ def _prove(work: Work) -> _Proof:
         work.look_again(f"{gone} records of {work.move.source} are not answered")
         if work.job.doubted_at is None:
             raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
-        _require_at_targets(work, {record_id for record_id in written if record_id not in records})
+        require_at_targets(work, {record_id for record_id in written if record_id not in records})
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
@@ -331,27 +332,6 @@ def _prove(work: Work) -> _Proof:
             + (", and not what was copied either" if compared.changed else "")
         )
     return _Proof(set(placed), _few_missing(work, compared.missing), compared.changed)
-
-
-def _require_at_targets(work: Work, gone: set[str]) -> None:
-    """Records that the source lacks count as deleted by this job, whose intent the job table lost: each is at its
-    target, as it was copied; or changed, where readers were moved. Raises NotProven otherwise.
-    """
-    left = set(gone)
-    for target in work.copy_targets:
-        recorded = work.recorded(target.id)
-        ids = {work.placer.target_id(record_id): record_id for record_id in gone & recorded.keys()}
-        held = work.target.fetch(target.namespace, sorted(ids)) if ids else {}
-        left -= {
-            ids[record_id]
-            for record_id, record in held.items()
-            if target.tells_the_truth or manifests.short(record_digest(record)) == recorded[ids[record_id]]
-        }
-    if left:
-        raise NotProven(
-            f"{len(left)} records of {work.move.source} vanished since they were copied, and are not at their target "
-            "as they were"
-        )
 
 
 @dataclass

@@ -17,9 +17,10 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
+from workers.doubting import unlike_written
 from workers.fencing import Fence, wait_for_erasures
 from workers.foreign import as_the_source_is_now, held_by_others
-from workers.mending import rewrite_of, unlike_written, why_held
+from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
 from workers.preparing import prepare
 from workers.work import Later, Work

@@ -68,24 +68,6 @@ class Rewrite:
         return found is None or manifests.short(found) == self.differing.get(one.record.id)
 
 
-def unlike_written(work: Work, target: Target, sent: Sequence[Placed]) -> frozenset[str]:
-    """Of a job in doubt, those that the target holds, neither equal nor as this batch wrote them: ids at the source.
-
-    That readers were moved there may be in what the job table lost, and these are then what is newest.
-    """
-    if work.job.doubted_at is None or not sent:
-        return frozenset()
-    recorded = work.recorded(target.id)
-    held = work.target.fetch(target.namespace, [one.record.id for one in sent])
-    there = {record_id: record_digest(record) for record_id, record in held.items()}
-    return frozenset(
-        one.source_id
-        for one in sent
-        if there.get(one.record.id, one.digest) != one.digest
-        and manifests.short(there[one.record.id]) != recorded.get(one.source_id)
-    )
-
-
 def why_held(target: Target) -> str:
     return f"{target.namespace} holds another record of this id by now"
 
