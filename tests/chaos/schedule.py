@@ -209,7 +209,7 @@ def make_schedule(case: Case) -> Schedule:
         events.append(Event(stage, chance.uniform(0, WITHIN_S), ERASURE))
     if case.late:
         ending = "cleaned"  # else there is no cut-over
-    strangers = [] if any(event.what in VANISHING for event in events) else _strangers(case, ending)
+    strangers = [] if any(event.what in VANISHING for event in events) else _strangers(case, ending, by_ids)
     events += strangers
     events += _set_back(case, ending)
     again = random.Random(f"there and back {case.seed}")
@@ -254,7 +254,7 @@ def _set_back(case: Case, ending: str) -> list[Event]:
     return [Event(stage, chance.uniform(0.1, WITHIN_S), SET_BACK, lasts_s=chance.uniform(0.2, 3.0))]
 
 
-def _strangers(case: Case, ending: str) -> list[Event]:
+def _strangers(case: Case, ending: str, by_ids: bool) -> list[Event]:
     """Not where the service itself loses records, nor on the way back: who did what could not be told apart."""
     chance = random.Random(f"strangers {case.seed}")
     if chance.random() < 0.5:
@@ -263,9 +263,8 @@ def _strangers(case: Case, ending: str) -> list[Event]:
     if what == WRITTEN_BEHIND and case.writes:
         return []
     if what == WRITTEN_BEHIND:
-        operation = chance.choice(("delete", "delete_namespace"))
         rule = {
-            "operation": operation,
+            "operation": "delete" if by_ids else "delete_namespace",
             "count": 1,
             "apply_first": True,
             **chance.choice(({}, {"hang": True}, {"status": 503})),
