@@ -81,9 +81,13 @@ def check_targets(
     policies: Policies,
     reachable: Collection[str] = frozenset(),
     quota: int = NAMESPACE_QUOTA,
-    aliases: Collection[str] = (),
+    *,
+    takes_back: bool = False,
 ) -> Findings:
-    """Are the targets empty, nobody's source, and within the quota of namespaces? `aliases`: those of the index."""
+    """Are the targets empty, nobody's source, no aliases, and within the quota of namespaces?
+
+    `takes_back`: what a plan left under the old names, aliases that lead to the sources of this one, the job removes.
+    """
     findings = Findings()
     targets = {move.to for move in moves if move.to is not None}
     if any(move.by_owner for move in moves):
@@ -105,11 +109,33 @@ def check_targets(
         )
     if policies.writers == "dual":
         findings.add(_check_dual(moves, policies))
+    findings.add(_taken_by_aliases(moves, targets, survey.aliases, takes_back=takes_back))
     if survey.same_index:
         findings.problems += _chains(moves, targets)
     if policies.leave_alias:
-        findings.add(_check_aliases(moves, survey, aliases))
+        findings.add(_check_aliases(moves, survey, survey.aliases))
     findings.add(_check_quota(moves, survey, reachable, quota))
+    return findings
+
+
+def _taken_by_aliases(
+    moves: Sequence[PlannedMove], targets: Collection[str], aliases: Mapping[str, str], *, takes_back: bool
+) -> Findings:
+    """No namespace can be made under the name of an alias, and what is read by it is what it leads to."""
+    findings = Findings()
+    sources = {move.source for move in moves}
+    taken = {name for name in targets if name in aliases}
+    left = {name for name in taken if takes_back and aliases[name] in sources}
+    if left:
+        findings.warnings.append(
+            f"these names are aliases that lead to what is taken back: {few(left)}; the job removes each of them right "
+            "before it makes the namespace, and readers of the name find what is copied by then"
+        )
+    if taken - left:
+        led = [f"{name!r} (leads to {aliases[name]!r})" for name in sorted(taken - left)]
+        findings.problems.append(
+            f"no namespace can be made under the name of an alias: {few(led, quoted=False)}; remove it first"
+        )
     return findings
 
 

@@ -43,7 +43,8 @@ def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) ->
                 f"the ownership look-up ({plan.ownership.origin}) answers otherwise than when the plan was made"
             )
     reachable = plan.old_namespaces or checks.reachable_targets(ownership, plan.policies)
-    objections += checks.check_targets(plan.moves, survey, plan.policies, reachable).problems
+    findings = checks.check_targets(plan.moves, survey, plan.policies, reachable, takes_back=bool(plan.takes_back))
+    objections += findings.problems
     return objections
 
 

@@ -179,8 +179,7 @@ def plan_surveyed(
     for found in _analyzed(surveyor, survey, moves, router):
         findings.add(foresee(found, policies))
         reachable |= set(found.targets)
-    aliases = surveyor.aliases(survey) if policies.leave_alias else ()
-    findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota, aliases))
+    findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
     if snapshot is not None:

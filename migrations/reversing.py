@@ -64,7 +64,7 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
         findings.problems.append(
             "the namespaces that the job wrote to are empty or gone: there is nothing to take back"
         )
-    findings.add(checks.check_targets(moves, survey, policies, sources))
+    findings.add(checks.check_targets(moves, survey, policies, sources, takes_back=True))
     findings.raise_problems()
     costs = CostModel(
         shape=surveyor.shape(survey),

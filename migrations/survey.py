@@ -40,6 +40,7 @@ class Survey:
     namespaces: Mapping[str, Held]
     occupied: Mapping[str, Held]  # the namespaces of the index that is written to
     ids: IdSources | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)  # of the index that is written to: where each leads
 
     @property
     def same_index(self) -> bool:
@@ -86,7 +87,7 @@ class Surveyor:
         else:
             listable = into is not None and into.kind not in _UNLISTABLE
             occupied = self.at_target.namespaces(into) if into is not None and listable else {}
-        return Survey(info, into, namespaces, occupied, ids)
+        return Survey(info, into, namespaces, occupied, ids, self.at_target.aliases(into) if into is not None else {})
 
     def describe(self, index: str) -> IndexInfo:
         try:
@@ -128,10 +129,10 @@ class Surveyor:
             for held in found
         }
 
-    def aliases(self, survey: Survey) -> frozenset[str]:
-        """The names of the source index's aliases; none where its store has none. A request for each 100."""
-        index = self.reader(survey.source).index
-        return frozenset(patiently(index.aliases)) if isinstance(index, Aliased) else frozenset()
+    def aliases(self, info: IndexInfo) -> dict[str, str]:
+        """Each alias of an index and where it leads; none where its store has none. A request for each 100."""
+        index = self.reader(info).index
+        return patiently(index.aliases) if isinstance(index, Aliased) else {}
 
     def _describe_or_none(self, index: str) -> IndexInfo | None:
         try:

@@ -22,6 +22,7 @@
         │   └── WrongDimension   the index takes vectors of another dimension than when the job was made
         ├── Missing          the index or namespace is not there (404)
         ├── Conflict         it exists already, or its state forbids the call (409, 412)
+        │   └── NameIsAlias      a namespace was to be made under the name of an alias
         └── WrongKind        an index whose records cannot be read and written unchanged
 
 An error says what happened and why; `next_step` is what to do or type now. Neither may hold keys or record text.
@@ -141,6 +142,10 @@ class Missing(StoreError):
 
 class Conflict(StoreError):
     """It exists already, or its state forbids this."""
+
+
+class NameIsAlias(Conflict):
+    """A namespace was to be made under the name of an alias."""
 
 
 class WrongKind(StoreError):

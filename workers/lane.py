@@ -206,8 +206,8 @@ class Lane:
         self.usage += Usage(requests=1)
         return to
 
-    def point_alias(self, name: str, to: str) -> None:
-        """Lead it there, making it where there is none. Nothing where the store has no aliases."""
+    def point_alias(self, name: str, to: str | None) -> None:
+        """Lead it there, making it where there is none; or (None) remove it. Nothing where the store has no aliases."""
         index = self.index
         if isinstance(index, Aliased):
             self._call([(Limit("alias", self._host, ALIASES), 1)], lambda: index.point_alias(name, to))

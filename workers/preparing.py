@@ -25,6 +25,7 @@ def prepare(work: Work, target: Target) -> Target:
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
         _require_not_erased(connection, target)
+    _remove_the_alias_left(work, target)
     created = work.target.index.create_namespace(target.namespace, _schema(work))
     if created:
         try:
@@ -43,6 +44,15 @@ def prepare(work: Work, target: Target) -> Target:
         _require_fresh(work, target)
     with work.database.begin() if held.count else work.database.once() as connection:
         return moves.prepared(connection, target.id, created_by_us=created, held=held)
+
+
+def _remove_the_alias_left(work: Work, target: Target) -> None:
+    """What the plan that is taken back left under this name, an alias that leads to this move's source, makes way for
+    the namespace. One that leads elsewhere is not ours: it stays, and no namespace can be made. Safe to repeat; dies
+    after it: the name leads nowhere until the next attempt makes the namespace.
+    """
+    if work.job.plan.takes_back and work.target.alias(target.namespace) == work.move.source:
+        work.target.point_alias(target.namespace, None)
 
 
 def _require_not_erased(connection: sa.Connection, target: Target) -> None:

@@ -22,7 +22,7 @@ from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 
 INDEX = "digital-twin-brain"
-READS = {"describe_index", "list_indexes", "list_namespaces", "list", "fetch", "describe_index_stats"}
+READS = {"list_aliases", "describe_index", "list_indexes", "list_namespaces", "list", "fetch", "describe_index_stats"}
 
 
 @pytest.fixture(scope="module")

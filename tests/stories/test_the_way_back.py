@@ -9,8 +9,10 @@ from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
 from orchestrator import purging, reports, services
 from orchestrator.states import JobState
-from tests.stories.emulated import assert_same_index, row
+from tests.stories.emulated import assert_same_index, row, target_of
 from tests.stories.world import NOW, SEEDS, SMALL, WHO, OpenWorld, World
+from vecfleet.errors import NameIsAlias
+from vecfleet.stores.base import Aliased
 
 pytestmark = pytest.mark.story
 
@@ -78,3 +80,44 @@ def test_a_record_that_names_another_source_goes_back_to_where_it_was(
     # Then each record is in the namespace it was in, byte for byte
     assert_same_index(world.emulator.dump(SMALL), before)
     world.assert_accounts(back)
+
+
+def test_a_job_that_left_aliases_is_taken_back_with_them(open_world: OpenWorld) -> None:
+    # Given a job that was cleaned up and left the old names as aliases
+    world = open_world()
+    before = world.fill(alma=5, bruno=3)
+    world.start(workers=1)
+    original = world.plan(SMALL, leave_alias=True)
+    job_id = world.apply(original)
+    world.reaches(job_id, JobState.VERIFIED)
+    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    index = world.fleet.store.open(world.fleet.store.describe(SMALL))
+    assert isinstance(index, Aliased)
+    assert index.aliases() == {"alma": target_of("alma"), "bruno": target_of("bruno")}
+
+    # Whose names are no namespaces
+    with pytest.raises(NameIsAlias, match="'alma' is the name of an alias, which leads to"):
+        index.create_namespace("alma", None)
+
+    # When it is taken back, and one of the aliases leads elsewhere by the time it is to be removed
+    reverse = plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW)
+    assert any(
+        "these names are aliases that lead to what is taken back: 'alma', 'bruno'" in one for one in reverse.warnings
+    )
+    world.kill(world.workers[0])
+    back = world.apply(reverse)
+    index.point_alias("bruno", target_of("alma"))
+    world.start_worker()
+    world.reaches(back, JobState.NEEDS_ATTENTION)
+    assert any("'bruno' is the name of an alias" in str(one["error_text"]) for one in world.batches(back))
+
+    # Then a retry goes on once it is out of the way, and all is as it was
+    index.point_alias("bruno", None)
+    services.retry(world.fleet.database, back, WHO, "failed")
+    world.reaches(back, JobState.VERIFIED)
+    services.clean_up(world.fleet.database, back, WHO, by_ids=False)
+    world.reaches(back, JobState.CLEANED)
+    assert_same_index(world.emulator.dump(SMALL), before)
+    assert index.aliases() == {}

@@ -163,7 +163,10 @@ class Index(Protocol):
         """One namespace, or None where there is none of that name."""
 
     def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
-        """Create it with its filterable fields. False where it exists already (its schema is then left as it is)."""
+        """Create it with its filterable fields. False where it exists already (its schema is then left as it is).
+
+        Raises NameIsAlias where an alias has this name: what it leads to is another namespace.
+        """
 
     def delete_namespace(self, name: str) -> Usage:
         """Delete it with all its records. Nothing happens where it does not exist."""

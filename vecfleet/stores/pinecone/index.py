@@ -13,7 +13,7 @@ from pinecone import Index
 from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
 
-from vecfleet.errors import Conflict, TooLarge, WrongKind
+from vecfleet.errors import Conflict, NameIsAlias, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import rules
@@ -80,7 +80,13 @@ class PineconeIndex:
         try:
             with translated(f"create the namespace {name!r}"):
                 self._client.get().create_namespace(name=name, schema=filterable)
-        except Conflict:
+        except Conflict as error:
+            to = self.alias(name)
+            if to is not None:
+                raise NameIsAlias(
+                    f"{name!r} is the name of an alias, which leads to {to!r}: no namespace of this name can be made",
+                    next_step=f"remove the alias {name!r}, and try again",
+                ) from error
             return False
         return True
 
