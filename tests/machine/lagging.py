@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from tests.machine.acting import LawBroken, Worker
 from tests.machine.story import Chance, Story, Time
-from vecfleet.errors import BadRequest, Conflict, TimedOut, Unavailable
+from vecfleet.errors import BadRequest, Conflict, NameIsAlias, TimedOut, Unavailable
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
@@ -344,7 +344,7 @@ class LaggingIndex:
 
     def _refuse_name(self, name: str) -> None:
         if name in self.real_aliases():
-            raise Conflict(f"NAME_IN_USE_BY_ALIAS: {name} is the name of an alias")
+            raise NameIsAlias(f"{name} is the name of an alias")
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)

@@ -147,7 +147,10 @@ def _goes_back(life: Life) -> None:
             life.round()
     else:
         raise AssertionError("there is no way back")
-    life.until(JobState.VERIFIED)
+    if life.until(JobState.VERIFIED) is JobState.NEEDS_ATTENTION:  # what lagged does not any more: once more
+        life.settles()
+        life.asks("retry")
+        life.until(JobState.VERIFIED)
     life.asks("clean up")
     life.ends()
     for (source, name), newest in life.application.newest.items():

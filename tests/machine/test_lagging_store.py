@@ -32,7 +32,7 @@ from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, FRESHNESS_S, LEASE_S, D
 from tests.machine.people import Writers, record
 from tests.machine.story import Chance, Worst
 from vecfleet.enriching import enriched
-from workers import cleaning, copying, listing
+from workers import cleaning, copying, listing, preparing
 from workers.lane import Lane
 from workers.work import Work
 
@@ -202,6 +202,9 @@ MENDS = {
     ),
     "what somebody else writes to a target that was there is not replaced": Mend(
         scripts.somebody_else_writes_to_a_target_that_was_there, ((copying, "held_by_others", lambda *_: set()),)
+    ),
+    "an alias makes way for the namespace of its name": Mend(
+        scripts.leaves_an_alias_and_goes_back, ((preparing, "_remove_the_alias_left", lambda *_: None),)
     ),
     "a certificate waits until reads show the last copy": Mend(
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
