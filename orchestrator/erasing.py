@@ -5,29 +5,33 @@ What we keep of a tenant, and what becomes of each, is listed in docs/data-we-ke
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from migrations.plan import read_plan
+from orchestrator import fencing
 from orchestrator.ledger import audit, belonging, erasures, forgetting
 from orchestrator.ledger.database import Database
 from orchestrator.redis_traces import forget_in_redis
 from orchestrator.traces import Traces, Words
-from vecfleet.errors import BadPlan, Busy
+from vecfleet.errors import BadPlan, Busy, Refused
 from vecfleet.names import Tenant
 from vecfleet.private import write_private
 from vecfleet.records import Record
 from vecfleet.settings import Settings
-from vecfleet.stores.base import Index
+from vecfleet.stores.base import Index, Store
 from vecfleet.tenancy import tokens
 from vecfleet.tenancy.erasing import Export
-from vecfleet.tenancy.fences import Begun, subject_of, subjects_of
+from vecfleet.tenancy.fences import Begun, Ending, subject_of, subjects_of
 from vecfleet.tenancy.finding import Found, records
 from vecfleet.tenancy.journal import Journal
+from vecfleet.tenancy.options import DEFAULT_INDEX
 from vecfleet.tenancy.tokens import TokenFile
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
@@ -54,17 +58,7 @@ class JobTableBooks:
         # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
         with self._database.begin() as connection:
             erasures.note_leases(connection, number, self._settings.request_deadline_seconds)
-            known = belonging.of_tenant(connection, tenant)
-            anywhere = belonging.anywhere(connection, tenant)
-            return Begun(
-                number,
-                anywhere.twins,
-                anywhere.sources,
-                _by_name(here.legacy for here in known.values()),
-                _by_name(here.others for here in known.values()),
-                tuple(sorted(forgetting.lookup_keys(connection))),
-                known,
-            )
+            return _known(connection, number, tenant)
 
     def wait_s(self, number: int) -> float:
         deadline_s, freshness_s = self._settings.request_deadline_seconds, self._settings.freshness_wait_seconds
@@ -72,9 +66,18 @@ class JobTableBooks:
             return erasures.wait_s(connection, number, deadline_s, freshness_s)
 
     def finish(
-        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+        self,
+        number: int,
+        tenant: Tenant,
+        found: Sequence[Found],
+        certificate: Mapping[str, Any],
+        who: str = "the fleet",
     ) -> dict[str, Any]:
-        """Dies before the commit: the fence stands, and the next erasure of this tenant does it all again."""
+        """Nothing is forgotten before number, tenant and places are found to belong together. Raises Refused.
+
+        Dies before the commit: the fence stands, and the next erasure of this tenant does it all again.
+        """
+        self.require_begun(number, tenant, found, who)
         with self._database.begin() as connection:
             own = {(one.index, one.name) for one in found if one.whole} | belonging.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
@@ -86,6 +89,7 @@ class JobTableBooks:
         redis_url = self._settings.redis_url
         in_redis, left = forget_in_redis(redis_url.get_secret_value(), traces.words()) if redis_url else (0, [])
         with self._database.begin() as connection:
+            erasures.require_begun(connection, number, subject_of(tenant))
             last = erasures.last_write_at(connection, number)
             complete = {
                 **certificate,
@@ -102,11 +106,53 @@ class JobTableBooks:
         write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
         return complete
 
+    def require_begun(
+        self, number: int, tenant: Tenant, found: Sequence[Found], who: str
+    ) -> tuple[Begun, datetime, str]:
+        """Return what the books know of this tenant, when its erasure began, and who asked for it.
+
+        Raises Refused where the number is not that of an erasure of this tenant that may be finished now; that is then
+        in the audit trail.
+        """
+        with fencing.refusing(self._database, number, who):
+            with self._database.begin() as connection:
+                row = erasures.require_begun(connection, number, subject_of(tenant))
+                begun = _known(connection, number, tenant)
+            fencing.require_own(begun, tenant, found)
+            if self.wait_s(number) > 0:
+                raise Refused("a write from before the fence may still land", next_step="wait as GET of it says")
+        return begun, row.at, row.who
+
+    def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:
+        """Finish an erasure that an application carried out, once this process saw for itself that nothing is left."""
+        tenant = Tenant(told.creator, told.twin)
+        begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
+        with self._database.begin() as connection:
+            of_jobs = forgetting.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}
+        with fencing.refusing(self._database, number, who):
+            seen = fencing.look(store, begun, tenant, told.found, of_jobs)
+        certificate = fencing.attested(tenant, asked_by, began, seen, told.found, told.certificate)
+        return self.finish(number, tenant, told.found, certificate, who)
+
     @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
     def _forget(self, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
         """One transaction over all tables: where workers' are in its way, Postgres may end it, and it is begun anew."""
         with self._database.begin() as connection:
             return forgetting.forget(connection, traces, found)
+
+
+def _known(connection: sa.Connection, number: int, tenant: Tenant) -> Begun:
+    known = belonging.of_tenant(connection, tenant)
+    anywhere = belonging.anywhere(connection, tenant)
+    return Begun(
+        number,
+        anywhere.twins,
+        anywhere.sources,
+        _by_name(here.legacy for here in known.values()),
+        _by_name(here.others for here in known.values()),
+        tuple(sorted(forgetting.lookup_keys(connection))),
+        known,
+    )
 
 
 def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
@@ -193,6 +239,8 @@ _TITLES = {
     "aliases": "aliases removed or led elsewhere",
     "exported": "exported first",
     "confirmed_by": "confirmed by",
+    "counted_by": "counted by",
+    "looked_at": "indexes looked at",
     "erasure": "number of the erasure",
     "last_write": "last write of a job before the fence",
     "last_look": "last look for records of the tenant",
@@ -238,7 +286,7 @@ def certificate_page(certificate: Mapping[str, Any]) -> str:
     our_tables = {_TITLES_OF_TABLES.get(key, key): count for key, count in certificate["our_tables"].items()}
     where = "".join(
         f"<tr><td>{escape(one['index'])}</td><td>{escape(one['namespace'])}</td>"
-        f"<td>{one['records']:,}</td><td><code>{one['ids_digest']}</code></td></tr>"
+        f"<td>{one['records']:,}</td><td><code>{escape(one['ids_digest'])}</code></td></tr>"
         for one in certificate["where"]
     )
     residual = "".join(f"<li>{escape(one)}</li>" for one in certificate["residual"])

@@ -100,7 +100,8 @@ class Settings(BaseSettings):
 
     api_port: Port = 8080
     web_url: str | None = None
-    operator_token: SecretStr | None = None
+    operator_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    api_body_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
     api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     webhook_url: SecretStr | None = None
 

@@ -1,6 +1,7 @@
 """`serve`, and the tokens of those who ask it."""
 
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 import typer
@@ -17,22 +18,33 @@ from vecfleet.tenancy.tokens import LASTS_DAYS, Token, TokenFile
 # Pages that are looked at hold a connection for ever; nothing is lost by cutting it.
 _STOPS_WITHIN_S = 2
 _LONGEST_DAYS = 3_650
+_CONNECTIONS = 900  # at once; a process may usually open 1,024 files
 
 
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 in a container.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Default: API_PORT.")] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The proxy in front that speaks TLS, or its network: who asks is as it says, and cookies go over TLS "
+            "only. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the operator's page at /, the tenants' API at /delphi, and /metrics, until Ctrl-C."""
     import uvicorn
 
     from orchestrator.web.app import create
+    from orchestrator.web.protocol import Impatient
     from orchestrator.web.sessions import OperatorTokens
 
+    proxies = [_network(one) for one in trusted_proxy or ()]
     with fleet() as parts:
         logs.configure(parts.settings)
         listening = port or parts.settings.api_port
-        application = create(parts)
+        application = create(parts, behind_proxy=bool(proxies))
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")
         if not OperatorTokens(parts.settings.vecfleet_home / tokens.FILE, parts.settings.operator_token).any_operator():
             err.print("next: vecfleet token create --role operator, to sign in at the page")
@@ -43,6 +55,11 @@ def serve(
             log_config=None,
             access_log=False,  # it would quote ids out of addresses
             server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
+            http=Impatient,
+            ws="none",
+            limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_STOPS_WITHIN_S,
         )
 
@@ -53,10 +70,11 @@ def token_create(
     ] = None,
     user: Annotated[str, typer.Option(help="Who holds it, for the audit.")] = "an application",
     role: Annotated[
-        Literal["user", "service", "operator", "viewer", "admin"],
+        Literal["user", "service", "evidence", "fencing", "operator", "viewer", "admin"],
         typer.Option(
-            help="user: these creators; service: reads routes; operator: steers jobs on the page; "
-            "viewer: looks at them; admin: reaches everything, and is logged."
+            help="user: these creators; service: reads routes; evidence: reports shadow reads, too; fencing: raises "
+            "the fence of erasures, too; operator: steers jobs on the page; viewer: looks at them; admin: reaches "
+            "everything, and is logged."
         ),
     ] = "user",
     days: Annotated[int, typer.Option(min=1, max=_LONGEST_DAYS, help="After so many it ends.")] = LASTS_DAYS,
@@ -109,6 +127,15 @@ def token_revoke(
     ended = _file().revoke(token)
     say(f"the token {ended.name} of {ended.user}, role {ended.role}, opens nothing any more")
     say_next(["vecfleet token list"])
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise BadInput(
+            f"{text!r} is neither an address nor a network", next_step="--trusted-proxy 10.0.0.7, or 10.0.0.0/24"
+        ) from error
 
 
 def _file() -> TokenFile:

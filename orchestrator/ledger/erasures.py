@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from orchestrator import tables as t
 from orchestrator.ledger import audit
 from orchestrator.states import BatchKind, BatchState
-from vecfleet.errors import NotFound
+from vecfleet.errors import NotFound, Refused
 
 _NOW = sa.func.clock_timestamp()
 _E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
@@ -132,6 +132,28 @@ def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:
     if not subjects:
         return set()
     return set(connection.execute(FENCED, {"wanted": sorted(subjects)}).scalars())
+
+
+def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Row[Any]:
+    """Return when this erasure was begun (`at`), and who asked for it (`who`).
+
+    Locked until the transaction ends. Raises NotFound where there is none, and Refused where it is another tenant's, is
+    finished, or its fence fell.
+    """
+    row = connection.execute(sa.select(t.erasure).where(_E.id == number).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no erasure {number}", next_step="begin it: `vecfleet forget`")
+    against = {
+        "it was begun for another tenant": row.subject != subject,
+        "it is finished, and has its certificate": row.certificate is not None,
+        "its fence fell: the tenant came back": row.lifted_at is not None,
+    }
+    for why, holds in against.items():
+        if holds:
+            raise Refused(
+                f"erasure {number} cannot be finished so: {why}", next_step="begin it anew: `vecfleet forget`"
+            )
+    return row
 
 
 def certify(connection: sa.Connection, number: int, who: str, certificate: Mapping[str, Any]) -> None:

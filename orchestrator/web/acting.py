@@ -14,6 +14,8 @@ from orchestrator.model import Job, Move
 from orchestrator.wording import counted, given_up, leading, to_be_dropped
 from vecfleet.errors import BadInput, Refused
 
+_LARGEST, _DIGITS = 2**63 - 1, 19  # the job table counts in 8 bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -28,7 +30,7 @@ class Form:
     def number(self, name: str) -> int:
         """Raises BadInput."""
         value = self.one(name)
-        if not value.isascii() or not value.isdigit():
+        if not value.isascii() or not value.isdigit() or len(value) > _DIGITS or int(value) > _LARGEST:
             raise BadInput(f"{name} is no number", next_step="load the page again, and try once more")
         return int(value)
 

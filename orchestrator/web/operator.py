@@ -1,5 +1,6 @@
 """The operator's page: who is signed in sees every job live; who may act steers it through `services`."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlencode
 
 import yaml
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
@@ -23,12 +24,18 @@ from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
 from orchestrator.web.looking import Looker
 from orchestrator.web.sessions import SAID, MayNotAct, NotSignedIn, Session, Sessions, ours, proven
+from orchestrator.web.throttle import Failures
 from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
-from vecfleet.tenancy.api.problems import Problem, problem
+from vecfleet.tenancy.api.bodies import bounded
+from vecfleet.tenancy.api.problems import Problem, Refusal, problem
 
 _LARGEST_FORM = 64 * 1024  # a few thousand record ids; ours hold one
+_MOST_FIELDS = 100
 _PER_PAGE = 200
+_LARGEST = 2**63 - 1  # the job table counts in 8 bytes
 _ACTS_SHOWN = 500
+Number = Annotated[int, Path(ge=0, le=_LARGEST)]
+After = Annotated[int, Query(ge=0, le=_LARGEST)]
 ALL_JOBS = 0  # the topic of the list; jobs are numbered from 1
 
 
@@ -45,6 +52,8 @@ class PageRoute(APIRoute):
                 response = _sign_in_first(request)
             except VecfleetError as error:
                 response = _refused(request, error)
+                if isinstance(error, TooOften):
+                    response.headers["Retry-After"] = str(error.wait_s)
             except RequestValidationError:  # a word where a number stands in our addresses
                 nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs")
                 response = _refused(request, nothing)
@@ -78,6 +87,10 @@ def _status(error: VecfleetError) -> int:
         return 404
     if isinstance(error, MayNotAct):
         return 403
+    if isinstance(error, TooOften):
+        return 429
+    if isinstance(error, TooLarge):
+        return 413
     return 409 if isinstance(error, Refused) else 422 if isinstance(error, BadInput) else 503
 
 
@@ -105,15 +118,30 @@ class Operators:
     looker: Looker
     feed: Feed[pages.Shown]
     lists: Feed[str]
+    failures: Failures
+
+
+class TooLarge(BadInput):
+    """A form is larger than any of ours."""
+
+
+class TooOften(Refused):
+    """Signing in failed too often: nothing is looked at for a while."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = math.ceil(wait_s)
+        super().__init__("signing in failed too often", next_step=f"try again in {self.wait_s} s")
 
 
 async def _form(request: Request) -> Form:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LARGEST_FORM:
-            raise BadInput("this form is too large", next_step="use the command line for it")
-    return Form(parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True))
+    try:
+        body = await (await bounded(request, _LARGEST_FORM)).body()
+        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except (Refusal, ValueError) as error:
+        raise TooLarge("this form is larger than any of ours", next_step="use the command line for it") from error
+    if any("\0" in value for values in fields.values() for value in values):
+        raise BadInput("this form holds what is no text", next_step="load the page again, and try once more")
+    return Form(fields)
 
 
 FormOf = Annotated[Form, Depends(_form)]
@@ -130,12 +158,27 @@ def router(operators: Operators) -> APIRouter:
 
 def _signed_in(operators: Operators) -> Callable[[Request], Session]:
     def session(request: Request) -> Session:
+        by_token = "authorization" in request.headers  # a guess, as one at /login is
+        if by_token:
+            _wait_after_failures(operators, request)
         found = operators.sessions.of(request)
         if found is None:
+            if by_token:
+                operators.failures.note(_address(request))
             raise NotSignedIn
         return found
 
     return session
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else "nowhere"
+
+
+def _wait_after_failures(operators: Operators, request: Request) -> None:
+    wait_s = operators.failures.wait_s(_address(request))
+    if wait_s:
+        raise TooOften(wait_s)
 
 
 def _signing(router: APIRouter, operators: Operators) -> None:
@@ -149,12 +192,14 @@ def _signing(router: APIRouter, operators: Operators) -> None:
     def login(request: Request, form: FormOf) -> Response:
         if not ours(request):
             raise MayNotAct("this form does not come from this page", next_step="sign in at /login")
+        _wait_after_failures(operators, request)
         then = form.one("then")
         # Only a path of ours: `//elsewhere` and `/\elsewhere` are addresses of others.
         there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
         response = RedirectResponse(there, 303)
         if sessions.sign_in(request, response, form.one("token").strip()):
             return response
+        operators.failures.note(_address(request))
         trouble = "This token is not known here, or it is one for the API."
         return pages.page("login.html", None, {"then": there, "trouble": trouble}, status=401)
 
@@ -179,7 +224,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": found}))
 
     @router.get("/jobs/{job_id}")
-    def job(request: Request, session: Signed, job_id: int) -> Response:
+    def job(request: Request, session: Signed, job_id: Number) -> Response:
         look = looker.look(job_id)
         if not _wants_html(request):
             return JSONResponse(look.progress.to_json())
@@ -188,7 +233,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         return _saying(request, sessions, pages.page("job.html", session, shown))
 
     @router.get("/jobs/{job_id}/namespaces")
-    def namespaces(session: Signed, job_id: int, after: int = 0, state: str = "") -> Response:
+    def namespaces(session: Signed, job_id: Number, after: After = 0, state: str = "") -> Response:
         states = [MoveState(state)] if state in set(MoveState) else []
         with database.begin() as connection:
             found = jobs.get(connection, job_id)
@@ -198,7 +243,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         return pages.page("namespaces.html", session, shown)
 
     @router.get("/jobs/{job_id}/namespaces/{seq}")
-    def namespace(session: Signed, job_id: int, seq: int, part: bool = False) -> Response:
+    def namespace(session: Signed, job_id: Number, seq: Number, part: bool = False) -> Response:
         with database.begin() as connection:
             found = glances.namespace(connection, job_id, seq)
             evidence = deletions.of_job(connection, job_id, found[0].source) if found is not None else []
@@ -209,14 +254,14 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets, "evidence": evidence})
 
     @router.get("/jobs/{job_id}/audit")
-    def acts(session: Signed, job_id: int) -> Response:
+    def acts(session: Signed, job_id: Number) -> Response:
         with database.begin() as connection:
             found = jobs.get(connection, job_id)
             acts = audit.of_job(connection, job_id, _ACTS_SHOWN)
         return pages.page("audit.html", session, {"job": found, "acts": acts, "shown": _ACTS_SHOWN})
 
     @router.get("/jobs/{job_id}/report")
-    def report(session: Signed, job_id: int, format: str = "html") -> Response:
+    def report(session: Signed, job_id: Number, format: str = "html") -> Response:
         fleet = operators.fleet
         found = reports.build(fleet.database, fleet.store_named, Prices.of(fleet.settings), job_id)
         match format:
@@ -280,7 +325,7 @@ def _following(router: APIRouter, operators: Operators) -> None:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     @router.get("/jobs/{job_id}/events")
-    async def follow(request: Request, session: Signed, job_id: int) -> Response:
+    async def follow(request: Request, session: Signed, job_id: Number) -> Response:
         async def events() -> AsyncIterator[bytes]:
             seen = Seen()
             async with aclosing(operators.feed.follow(job_id)) as looks:
@@ -305,7 +350,7 @@ def _acting(router: APIRouter, operators: Operators) -> None:
     database, sessions = operators.fleet.database, operators.sessions
 
     @router.get("/jobs/{job_id}/{name}")
-    def confirm(session: Signed, job_id: int, name: str) -> Response:
+    def confirm(session: Signed, job_id: Number, name: str) -> Response:
         """What will happen, and the form that makes it so; or why it may not."""
         if name not in CONFIRMED:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
@@ -315,7 +360,7 @@ def _acting(router: APIRouter, operators: Operators) -> None:
         return pages.page("confirm.html", session, {"job": job, "question": question})
 
     @router.post("/jobs/{job_id}/{name}")
-    def do(request: Request, session: Signed, job_id: int, name: str, form: FormOf) -> Response:
+    def do(request: Request, session: Signed, job_id: Number, name: str, form: FormOf) -> Response:
         if name not in ACTS:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
         if not session.may_act:

@@ -110,7 +110,7 @@ def test_evidence_reaches_the_job_and_bad_evidence_takes_its_readers_back(
     for _ in range(200):
         log.record(table.job_id, 120.0, False, 1.0)
     log.record(None, 1.0, False, None)
-    service = token(vecfleet, "--role", "service")["Authorization"].removeprefix("Bearer ")
+    service = token(vecfleet, "--role", "evidence")["Authorization"].removeprefix("Bearer ")
 
     # When it reports
     assert EvidenceSender(log, f"{address}/delphi/evidence", "wrong").send() == 0
@@ -184,7 +184,7 @@ def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
 ) -> None:
     brain.write("creator_ana_twin_coach", "a-1", creator_id="ana")
     index = brain.store.open(brain.store.describe("brain"))
-    key = token(vecfleet, "--role", "service")["Authorization"].removeprefix("Bearer ")
+    key = token(vecfleet, "--role", "fencing")["Authorization"].removeprefix("Bearer ")
 
     erased = erasing.erase([index], Tenant("ana"), books=HttpBooks(address, key))
 
@@ -208,7 +208,7 @@ def test_the_books_tell_an_application_by_index_what_a_plan_gave_to_whom_and_one
     assert vecfleet("apply", "plan.yaml", "--no-backup").code == 0
     brain.create("other")
     brain.write("first", "not-hers", index="other")
-    headers = token(vecfleet, "--role", "service")
+    headers = token(vecfleet, "--role", "fencing")
 
     answer = httpx.post(f"{address}/delphi/erasures", json={"creator": "ana", "who": "x"}, headers=headers).json()
     assert {"first", "second"} <= {*answer["legacy"]} and {"first", "second"} <= {*answer["indexes"]["brain"]["legacy"]}

@@ -11,7 +11,7 @@ from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
 from orchestrator import services
 from orchestrator.states import JobState
-from orchestrator.web.app import JobTableRoutes
+from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, target_of
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.tenancy import CachedRoutes, PineconeDelphiClient, Rollout

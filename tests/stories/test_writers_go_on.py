@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import services
 from orchestrator.states import JobState
-from orchestrator.web.app import JobTableRoutes
+from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import VecfleetError

@@ -1,15 +1,24 @@
 """Signing in and out: a session ends when its person says so, whoever kept a copy of its cookie."""
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
+from job_table import JobTable, plan_of, planned
+from prometheus_client import CollectorRegistry
 
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.serving import serve
 from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger.database import Database
+from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
+from orchestrator.web.throttle import Failures
 from tests.web.conftest import Browser
+from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.tenancy.tokens import TokenFile, name_of
@@ -96,3 +105,110 @@ def test_who_looks_at_the_page_is_named_with_the_token(signed_in: Browser, token
     page = signed_in(role).get("/").text
     [token] = tokens.every()
     assert f"ana ({token.name})" in page
+
+
+def test_guessing_at_the_login_is_slow_from_one_address_logged_and_counted(stranger: TestClient) -> None:
+    answers = [stranger.post("/login", data={"token": f"guess {n}"}) for n in range(40)]
+
+    assert [one.status_code for one in answers[:10]] == [401] * 10
+    assert {one.status_code for one in answers[15:]} == {429}
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    # Not even the right one is looked at then, nor a guess that comes as a bearer
+    assert stranger.post("/login", data={"token": "the token of the settings"}).status_code == 429
+    assert stranger.get("/", headers={"Authorization": "Bearer guess"}).status_code == 429
+    told = stranger.get("/metrics").text
+    counted = re.search(r'vecfleet_sign_ins_failed_total\{outcome="unknown"\} ([0-9.]+)', told)
+    assert counted is not None and float(counted[1]) >= 10
+
+
+def test_guessing_with_bearers_is_slow_too(stranger: TestClient) -> None:
+    headers = {"Accept": "application/json"}
+    told = [stranger.get("/", headers=headers | {"Authorization": f"Bearer {n}"}).status_code for n in range(40)]
+    assert told[0] == 401 and told[-1] == 429
+
+
+def test_guessing_from_many_addresses_is_slow_in_all() -> None:
+    failures = Failures(CollectorRegistry())
+    tried = 0
+    while not failures.wait_s(f"10.0.{tried // 256}.{tried % 256}"):
+        failures.note(f"10.0.{tried // 256}.{tried % 256}")
+        tried += 1
+    assert 100 <= tried < 1_000
+
+
+def test_who_signs_in_at_once_is_not_held_up(stranger: TestClient) -> None:
+    for _ in range(30):
+        assert stranger.post("/login", data={"token": "the token of the settings"}).status_code == 303
+
+
+def test_a_short_operators_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPERATOR_TOKEN", "fifteen letters")
+    with pytest.raises(BadInput, match="OPERATOR_TOKEN"):
+        Settings.load()
+    monkeypatch.setenv("OPERATOR_TOKEN", "sixteen letters.")
+    Settings.load()
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_cookies_are_secure_behind_a_declared_proxy_and_by_no_header(settings: Settings, declared: bool) -> None:
+    parts = Fleet(settings)
+    with TestClient(create(parts, behind_proxy=declared), follow_redirects=False) as browser:
+        for headers in ({}, {"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}):
+            answer = browser.post("/login", data={"token": "the token of the settings"}, headers=headers)
+            assert ("Secure" in answer.headers["set-cookie"]) is declared
+    parts.database.dispose()
+
+
+@pytest.mark.parametrize("word", ["*", "proxy.example", "10.0.0.300", ""])
+def test_a_proxy_is_declared_by_its_address(word: str) -> None:
+    with pytest.raises(BadInput, match="neither an address nor a network"):
+        serve(trusted_proxy=[word])
+
+
+HUGE = "9" * 25
+ODD = [
+    ("GET", f"/jobs/{HUGE}", {}),
+    ("GET", f"/jobs/1/namespaces?after={HUGE}", {}),
+    ("GET", f"/jobs/1/namespaces/{HUGE}", {}),
+    ("GET", "/jobs/1/namespaces?after=-1", {}),
+    ("GET", f"/jobs/{HUGE}/events", {}),
+    ("GET", "/jobs/-1", {}),
+    ("GET", "/jobs/1/namespaces?state=%00", {}),
+    ("GET", "/login?then=%00%ff", {}),
+    ("POST", "/jobs/1/cutover", {"percent": HUGE}),
+    ("POST", "/jobs/1/cutover", {"percent": "999999"}),
+    ("POST", "/jobs/1/cutover", {"percent": "9" * 5_000}),
+    ("POST", "/jobs/1/retry", {"batch": HUGE}),
+    ("POST", "/jobs/1/accept-batch", {"batch": HUGE}),
+    ("POST", "/jobs/1/accept", {"record": "a\0b"}),
+    ("POST", "/jobs/1/accept", {"record": "\ud83d"}),
+    ("POST", "/jobs/1/rollback", {"typed": "\0", "changed": "\0"}),
+    ("POST", "/jobs/1/cancel", {"proof": "größe"}),
+    ("POST", "/jobs/1/cancel", {"proof": ""}),
+    ("POST", "/login", {"token": "größe 🚀"}),
+    ("POST", "/login", {f"f{n}": "x" for n in range(1_000)}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fields"), ODD)
+def test_odd_input_is_refused_and_never_an_error_of_ours(
+    signed_in: Browser, table: JobTable, method: str, path: str, fields: dict[str, str]
+) -> None:
+    table.apply(plan_of(planned("s", "t-s")))
+    browser = signed_in("operator")
+    proof = re.search(r'name="proof" value="([^"]+)"', browser.get("/jobs/1").text)
+    assert proof is not None
+    body = urlencode({"proof": proof[1], **fields}, errors="surrogatepass")
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    answer = browser.request(method, path, content=body if method == "POST" else None, headers=kind)
+
+    assert 200 <= answer.status_code < 500
+    if method == "POST":
+        assert answer.status_code >= 400
+
+
+@pytest.mark.parametrize("path", [f"/delphi/erasures/{HUGE}", "/delphi/erasures/0", "/delphi/erasures?subject=%00"])
+def test_odd_numbers_of_erasures_are_refused_too(stranger: TestClient, tokens: TokenFile, path: str) -> None:
+    token = tokens.create({"id": "app", "role": "fencing"})
+    assert ask(stranger, path, token) in (200, 404, 422)

@@ -314,19 +314,21 @@ def _certificate(
         "namespaces": sum(one.whole for one in erased.deleted),
         "records": erased.records,
         "shared_records_read": read,
-        "where": [
-            {
-                "index": one.index,
-                "namespace": subject_of(Tenant(one.name)) if one.whole else one.name,
-                "whole": one.whole,
-                "records": one.count,
-                "ids_digest": f"{one.digest:032x}",
-            }
-            for one in erased.deleted
-        ],
+        "where": [deleted_at(place) for place in erased.deleted],
         "aliases": len(erased.aliases),
         "exported": erased.exported,
         "confirmed_by": ["listing", "fetching", f"querying {min(len(erased.deleted), _QUERIED):,} namespaces"],
         "fence": erased.fence,
         "residual": list(RESIDUAL),
+    }
+
+
+def deleted_at(place: Found) -> dict[str, Any]:
+    """A place as a certificate names it: its own namespace as a digest."""
+    return {
+        "index": place.index,
+        "namespace": subject_of(Tenant(place.name)) if place.whole else place.name,
+        "whole": place.whole,
+        "records": place.count,
+        "ids_digest": f"{place.digest:032x}",
     }

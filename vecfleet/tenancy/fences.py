@@ -7,7 +7,7 @@ Once the fence is raised no path of the fleet writes a record of the erased tena
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import httpx
 import msgspec
@@ -114,31 +114,44 @@ class NoBooks:
         return dict(certificate)
 
 
+Who = Annotated[str, msgspec.Meta(max_length=200)]
+Id = Annotated[str, msgspec.Meta(max_length=240)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class Beginning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /delphi/erasures."""
 
-    creator: str
-    who: str
-    twin: str | None = None
+    creator: Id
+    who: Who
+    twin: Id | None = None
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """What the books take over of a certificate that an application sends: counts. The rest they saw themselves."""
+
+    aliases: Count = 0
+    exported: Count | None = None
 
 
 class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /delphi/erasures/N."""
 
-    creator: str
+    creator: Id
     found: tuple[Found, ...]
-    certificate: dict[str, Any]
-    twin: str | None = None
+    certificate: Reported
+    twin: Id | None = None
 
 
 # Made by the importing thread: msgspec crashes where two threads let it meet a class at once.
 BEGINNING, ENDING = msgspec.json.Decoder(Beginning), msgspec.json.Decoder(Ending)
 _BEGUN = msgspec.json.Decoder(Begun)
-_TIMEOUT_S = 60.0  # forgetting a tenant rewrites every manifest that names it
+_TIMEOUT_S = 60.0
+_LOOKS_S = 900.0  # the server looks for the tenant's records itself, and rewrites every manifest that names it
 
 
 class HttpBooks:
-    """The books of a `vecfleet serve`, by its address and a token of the role `service`."""
+    """The books of a `vecfleet serve`, by its address and a token of the role `fencing`."""
 
     def __init__(self, address: str, token: str, timeout_s: float = _TIMEOUT_S) -> None:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -157,14 +170,21 @@ class HttpBooks:
     def finish(
         self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
     ) -> dict[str, Any]:
-        body = Ending(tenant.creator, tuple(found), dict(certificate), tenant.twin)
-        answer: dict[str, Any] = msgspec.json.decode(self._call("POST", f"/{number}", body))
+        told = {"creator": tenant.creator, "twin": tenant.twin, "found": found, "certificate": certificate}
+        answer: dict[str, Any] = msgspec.json.decode(self._call("POST", f"/{number}", told, _LOOKS_S))
         return answer
 
-    def _call(self, method: str, path: str, body: msgspec.Struct | None = None) -> bytes:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: msgspec.Struct | dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
         try:
             content = msgspec.json.encode(body) if body is not None else None
-            answer = self._clients.get().request(method, f"/delphi/erasures{path}", content=content)
+            within: Any = httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s
+            answer = self._clients.get().request(method, f"/delphi/erasures{path}", content=content, timeout=within)
         except httpx.HTTPError as error:
             raise Unreachable(
                 f"the fence cannot be reached: {type(error).__name__}",
@@ -172,10 +192,19 @@ class HttpBooks:
             ) from error
         if answer.is_error:
             raise Unreachable(
-                f"the fence was refused with status {answer.status_code}",
-                next_step="check VECFLEET_FENCE and VECFLEET_ROUTES_TOKEN (a token of the role `service`)",
+                f"the fence was refused with status {answer.status_code}{_said(answer)}",
+                next_step="check VECFLEET_FENCE and VECFLEET_ROUTES_TOKEN (a token of the role `fencing`)",
             )
         return answer.content
+
+
+def _said(answer: httpx.Response) -> str:
+    """What a refusal says of itself, where it is one of ours."""
+    try:
+        detail = answer.json().get("detail")
+    except (ValueError, AttributeError):
+        return ""
+    return f": {detail}" if isinstance(detail, str) else ""
 
 
 def _digests(tenant: Tenant) -> httpx.QueryParams:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -16,6 +17,7 @@ from vecfleet.errors import (
     Conflict,
     Missing,
     NotFound,
+    Refused,
     StoreError,
     Unreachable,
     VecfleetError,
@@ -23,13 +25,17 @@ from vecfleet.errors import (
 )
 from vecfleet.tenancy.places import TenantIsolationError
 
+log = structlog.get_logger("vecfleet.tenancy")
+
 MEDIA_TYPE = "application/problem+json"
+_AWAY = "the vector database, or what leads to it, cannot answer now"
 _TITLES = {
     400: "The request cannot be read",
     401: "Not signed in",
     403: "Access denied",
     404: "Not found",
     409: "Not possible now",
+    413: "Too much at once",
     422: "The input cannot be used",
     429: "Too many requests",
     503: "Not available",
@@ -41,6 +47,7 @@ _STATUS: Mapping[type[VecfleetError], int] = {
     BadInput: 422,
     BadRequest: 422,
     WrongDimension: 422,
+    Refused: 409,
     Conflict: 409,
     Missing: 503,
     StoreError: 503,
@@ -85,36 +92,46 @@ class Refusal(Exception):
         super().__init__(detail)
 
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
 class ProblemRoute(APIRoute):
     """A route whose refusals are problems, in whichever application it is mounted."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    def get_route_handler(self) -> Handler:
+        return problems(super().get_route_handler())
 
-        async def handled(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except Refusal as refusal:
-                return problem(refusal.problem, refusal.headers)
-            except HTTPException as error:  # FastAPI's own, such as for a body that is no text
-                step = "correct it and ask again"
-                title = _TITLES.get(error.status_code, "Refused")
-                said = Problem(title=title, status=error.status_code, detail=str(error.detail), next_step=step)
-                return problem(said, error.headers)
-            except RequestValidationError as error:
-                return problem(_invalid(error))
-            except VecfleetError as error:
-                status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None)
-                if status is None:
-                    raise
-                away = status == 503
-                # What a store's error advises is for whoever runs the index, not for whoever asks here.
-                told = None if isinstance(error, StoreError) else error.next_step
-                step = told or ("ask again in a moment" if away else "correct it and ask again")
-                said = Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step)
-                return problem(said, {"Retry-After": "1"} if away else {})
 
-        return handled
+def problems(handle: Handler) -> Handler:
+    """Answer with a problem where this handler raises one of our errors, or one of FastAPI's."""
+
+    async def handled(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except Refusal as refusal:
+            return problem(refusal.problem, refusal.headers)
+        except HTTPException as error:  # FastAPI's own, such as for a body that is no text
+            step = "correct it and ask again"
+            title = _TITLES.get(error.status_code, "Refused")
+            said = Problem(title=title, status=error.status_code, detail=str(error.detail), next_step=step)
+            return problem(said, error.headers)
+        except RequestValidationError as error:
+            return problem(_invalid(error))
+        except VecfleetError as error:
+            status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None)
+            if status is None:
+                raise
+            if status == 503:
+                # What is away, and what else there is, is for whoever runs the service: it is in the log.
+                log.warning("a request was not served", why=type(error).__name__, said=error.message)
+                said = Problem(title=_TITLES[503], status=503, detail=_AWAY, next_step="ask again in a moment")
+                return problem(said, {"Retry-After": "1"})
+            # What a store's error advises is for whoever runs the index, not for whoever asks here.
+            told = None if isinstance(error, StoreError) else error.next_step
+            step = told or "correct it and ask again"
+            return problem(Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step))
+
+    return handled
 
 
 def problem(said: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -18,6 +18,13 @@ class RateLimit:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def left_s(self, user: str) -> float:
+        """As `wait_s`, and nothing is taken."""
+        with self._lock:
+            left, at = self._buckets.get(user, (float(self._burst), self._clock()))
+        left += (self._clock() - at) * self._per_second
+        return 0.0 if left >= 1 else (1 - left) / self._per_second
+
     def wait_s(self, user: str) -> float:
         """0 where this request may go on; else for how long the user has to wait."""
         now = self._clock()

@@ -1,11 +1,13 @@
 """The endpoints of seed 001, guarded: who asks, how often, and whose records before anything is sent."""
 
+import functools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -13,6 +15,7 @@ from vecfleet import names
 from vecfleet.embedders import Embedder, embed_one, openai_embedder
 from vecfleet.errors import BadInput, BadName
 from vecfleet.stores.serving import Hit
+from vecfleet.tenancy.api.bodies import BODY_BYTES
 from vecfleet.tenancy.api.models import (
     Answer,
     CrossTwinSearch,
@@ -27,9 +30,10 @@ from vecfleet.tenancy.api.models import (
     TwinId,
     Twins,
 )
-from vecfleet.tenancy.api.problems import ProblemRoute, Refusal, documented
+from vecfleet.tenancy.api.problems import Refusal, documented
 from vecfleet.tenancy.api.rate import RateLimit
-from vecfleet.tenancy.api.users import bearer
+from vecfleet.tenancy.api.routes import THREADS, Turns, guarded
+from vecfleet.tenancy.api.users import bearer, user_of
 from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
 from vecfleet.tenancy.guard import TenantGuard
@@ -55,11 +59,14 @@ def delphi_router(
     audit: TenantAuditLogger | None = None,
     on_erasure: Callable[[float], None] | None = None,
     prefix: str = "/delphi",
+    body_bytes: int = BODY_BYTES,
+    threads: anyio.CapacityLimiter | None = None,
 ) -> APIRouter:
     """The router, to be included in an application.
 
     Who asks is told by `user`, a FastAPI dependency that gives a mapping as `TenantGuard` takes it, or by `tokens`.
-    `client` None: the process's own, from the environment. `on_erasure` is told the seconds each erasure took.
+    `client` None: the process's own, from the environment. `on_erasure` is told the seconds each erasure took. With
+    `tokens`, who asks is known before the body is read, up to `body_bytes` of it. The work is done in `threads`.
     """
     if (tokens is None) == (user is None):
         raise BadInput("the API needs to know its users", next_step="give either `tokens` or `user`")
@@ -67,7 +74,9 @@ def delphi_router(
     limit, log = rate or RateLimit(), audit or TenantAuditLogger()
     erasing = _OneAtATime()
 
-    def asker(found: Annotated[User, Depends(identify)]) -> TenantGuard:
+    turns = Turns()
+
+    async def asker(found: Annotated[User, Depends(identify)]) -> AsyncIterator[TenantGuard]:
         guard = TenantGuard(found, log)
         wait_s = limit.wait_s(guard.who.get("token", guard.user_id))
         if wait_s:
@@ -77,7 +86,8 @@ def delphi_router(
                 next_step=f"ask again in {wait_s:.1f} s",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
-        return guard
+        async with turns.of(",".join(sorted(guard.creator_ids)) or guard.user_id):
+            yield guard
 
     Asker = Annotated[TenantGuard, Depends(asker)]
 
@@ -97,8 +107,12 @@ def delphi_router(
         log.log_vector_query(**guard.who, creator_id=creator, twin_id=twin, results=len(hits))
         return Answer(creator_id=creator, matches=[_found(hit) for hit in hits])
 
+    admit = functools.partial(user_of, tokens=tokens) if tokens is not None else None
     router = APIRouter(
-        prefix=prefix, tags=["delphi"], route_class=ProblemRoute, responses=documented(401, 403, 422, 429, 503)
+        prefix=prefix,
+        tags=["delphi"],
+        route_class=guarded(admit, threads or anyio.CapacityLimiter(THREADS), body_bytes),
+        responses=documented(401, 403, 413, 422, 429, 503),
     )
 
     @router.post("/search", responses=documented(400))

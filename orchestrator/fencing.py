@@ -1,0 +1,124 @@
+"""What is checked before the fleet forgets a tenant: that its erasure was begun, and that nothing of it is left.
+
+Nothing is forgotten before all of it holds, and each refusal is in the audit trail. Reads only, but for that.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.ledger import audit
+from orchestrator.ledger.database import Database
+from vecfleet import names
+from vecfleet.errors import BadInput, Refused
+from vecfleet.names import Tenant
+from vecfleet.patience import patiently
+from vecfleet.stores.base import Index, Store
+from vecfleet.tenancy import finding
+from vecfleet.tenancy.erasing import CONFIRM_S, RESIDUAL, deleted_at
+from vecfleet.tenancy.fences import FENCED, Begun, Reported, subject_of
+from vecfleet.tenancy.finding import Found
+
+_LOOK_AGAIN_S = 0.5
+_ELSEWHERE = "finish it where all of it is seen: vecfleet forget"
+
+
+@contextmanager
+def refusing(database: Database, number: int, who: str) -> Iterator[None]:
+    """Put on record that this was refused. What is said of it names no tenant."""
+    try:
+        yield
+    except (Refused, BadInput) as refusal:
+        with database.begin() as connection:
+            audit.note(connection, who, "erasure refused", None, erasure=number, why=refusal.message)
+        raise
+
+
+def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
+    """Refuse places that are another tenant's by their name, or by what the books say. Raises Refused."""
+    for place in found:
+        named = names.parse(place.name)
+        if named is not None:
+            mixed = not place.whole and named == Tenant(tenant.creator)
+            own = mixed or names.belongs_to(place.name, tenant.creator, tenant.twin)
+        elif place.name in (names.DEFAULT, names.PUBLIC):
+            own = not place.whole
+        else:
+            own = place.name not in begun.known(tenant.creator, place.index).others
+        if not own:
+            raise Refused(
+                f"what was erased names a namespace of {place.index} that is not this tenant's: nothing was forgotten",
+                next_step="erase it anew, by `vecfleet forget` or a client of this version",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What this process itself saw: when, in which indexes, and how many records of shared namespaces it read."""
+
+    at: datetime
+    indexes: tuple[str, ...]
+    read: int
+
+
+def look(store: Store, begun: Begun, tenant: Tenant, found: Sequence[Found], of_jobs: Collection[str]) -> Look:
+    """See for ourselves that nothing of the tenant is in any index of the store. Raises Refused where something is."""
+    at = datetime.now(UTC)
+    there = {info.name for info in patiently(lambda: list(store.indexes()))}
+    named = {place.index for place in found}
+    if named - there:
+        raise Refused("what was erased names an index that is not seen from here", next_step=_ELSEWHERE)
+    read, indexes = 0, tuple(sorted(named | (there & set(of_jobs))))
+    for name in indexes:
+        index = store.open(store.describe(name))
+        read += _look(index, begun, tenant, [place for place in found if place.index == name])
+    return Look(at, indexes, read)
+
+
+def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[Found]) -> int:
+    until = time.monotonic() + CONFIRM_S
+    while True:
+        places = finding.find(index, tenant, begun.known(tenant.creator, index.info.name))
+        listed = {one.name for one in patiently(lambda: list(index.namespaces()))}
+        whole = [one for one in gone if one.whole and one.name in listed]
+        again = whole or [one for one in gone if finding.still_there(index, one, query=False)]
+        if not places.found and not again:
+            return places.read
+        if time.monotonic() >= until:
+            count = len({one.name for one in (*places.found, *again)})
+            raise Refused(
+                f"{index.info.name} still holds records in {count} of the places: nothing was forgotten",
+                next_step="erase it again: what is gone already is no error",
+            )
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def attested(
+    tenant: Tenant, who: str, began: datetime, seen: Look, found: Sequence[Found], reported: Reported
+) -> Mapping[str, Any]:
+    """A certificate of what this process saw. What it was told and cannot see, counts alone, says who told it."""
+    ended = datetime.now(UTC)
+    return {
+        "certificate": 1,
+        "subject": subject_of(tenant),
+        "scope": "creator" if tenant.twin is None else "twin",
+        "asked_by": who,
+        "began": began.astimezone(UTC).isoformat(timespec="seconds"),
+        "last_look": seen.at.isoformat(timespec="seconds"),
+        "ended": ended.isoformat(timespec="seconds"),
+        "seconds": round((ended - began).total_seconds(), 3),
+        "namespaces": sum(place.whole for place in found),
+        "records": sum(place.count for place in found),
+        "shared_records_read": seen.read,
+        "where": [deleted_at(place) for place in found],
+        "aliases": reported.aliases,
+        "exported": reported.exported,
+        "looked_at": list(seen.indexes),
+        "counted_by": "the application that deleted them",
+        "confirmed_by": ["listing", "fetching", "another look of the fleet's own"],
+        "fence": FENCED,
+        "residual": list(RESIDUAL),
+    }

@@ -1,0 +1,188 @@
+"""What the clients of an application ask: routes, what shadow reads told, and the fence. A role for each.
+
+A token of the role `service` reads routes and nothing else. Whoever reports evidence may move readers, and whoever
+fences makes the fleet forget a tenant: each is a role of its own, and reads routes besides.
+"""
+
+import functools
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import anyio
+import msgspec
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from orchestrator import rolling_out
+from orchestrator.bootstrap import Fleet
+from orchestrator.erasing import JobTableBooks
+from orchestrator.ledger import route_table
+from orchestrator.ledger.database import Database
+from vecfleet import names
+from vecfleet.clocks import awake_or_not
+from vecfleet.errors import BadInput
+from vecfleet.names import Tenant
+from vecfleet.tenancy import TenantAuditLogger
+from vecfleet.tenancy.api import bearer
+from vecfleet.tenancy.api.problems import Refusal, documented
+from vecfleet.tenancy.api.routes import guarded, in_threads
+from vecfleet.tenancy.api.users import user_of
+from vecfleet.tenancy.evidence import read_evidence
+from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
+from vecfleet.tenancy.guard import ADMIN, TenantGuard
+from vecfleet.tenancy.providers import AGE
+from vecfleet.tenancy.routes import write_table
+from vecfleet.tenancy.tokens import TokenFile, User
+
+T = TypeVar("T")
+
+SERVICE, EVIDENCE, FENCING = "service", "evidence", "fencing"
+_LARGEST_ENDING = 64_000_000  # the ids of a tenant among others' records; who fences is known by then
+_LARGEST = 2**63 - 1  # the job table counts in 8 bytes
+_ROUTES_EVERY_S = 0.5  # however many applications ask, the job table is read twice a second
+
+Number = Annotated[int, Path(ge=1, le=_LARGEST)]
+
+
+class JobTableRoutes:
+    """The job table as a provider of routes. Shared by threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._body, self._tag = b"", ""
+        self._asked_at = self._read_at = float("-inf")
+        self._given = ""
+        self.age_s = 0.0
+
+    def tagged(self) -> tuple[bytes, str, float]:
+        """The table, what it is known by, and its age in seconds: half a one at most, and the time of its reading."""
+        with self._lock:
+            if awake_or_not() - self._read_at > _ROUTES_EVERY_S:
+                asked_at = awake_or_not()
+                with self._database.begin() as connection:
+                    self._body = write_table(route_table.read(connection))
+                self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+                self._asked_at, self._read_at = asked_at, awake_or_not()
+            return self._body, self._tag, awake_or_not() - self._asked_at
+
+    def read(self) -> bytes | None:
+        """As `vecfleet.tenancy.providers.RouteProvider` has it."""
+        body, tag, self.age_s = self.tagged()
+        if tag == self._given:
+            return None
+        self._given = tag
+        return body
+
+
+def routers(
+    parts: Fleet, tokens: TokenFile, books: JobTableBooks, audit: TenantAuditLogger, threads: anyio.CapacityLimiter
+) -> Sequence[APIRouter]:
+    """One for each role."""
+
+    def router(*roles: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True) -> APIRouter:
+        def admit(request: Request) -> None:
+            user = user_of(request, tokens)
+            if user.get("role") not in (*roles, ADMIN):
+                audit.log_isolation_violation(**TenantGuard(user).who, requested=f"a token of the role {roles[0]}")
+                raise Refusal(
+                    403,
+                    f"this is for tokens of the role `{roles[0]}`",
+                    next_step=f"vecfleet token create --role {roles[0]}",
+                )
+
+        return APIRouter(
+            prefix="/delphi",
+            tags=["applications"],
+            route_class=guarded(admit, threads, body_bytes, shaped=shaped),
+            dependencies=[Depends(bearer(tokens))],
+            responses=documented(401, 403, 413, 503),
+        )
+
+    reading, reporting = router(SERVICE, EVIDENCE, FENCING), router(EVIDENCE)
+    fencing, ending = router(FENCING), router(FENCING, body_bytes=_LARGEST_ENDING, shaped=False)
+    _reading(reading, JobTableRoutes(parts.database))
+    _reporting(reporting, parts, threads)
+    _fencing(fencing, books, tokens, threads)
+    _ending(ending, parts, books, tokens, threads)
+    return reading, reporting, fencing, ending
+
+
+def _reading(router: APIRouter, routes: JobTableRoutes) -> None:
+    @router.get("/routes", response_class=JSONResponse)
+    def read_routes(request: Request) -> Response:
+        """Every tenant's route, for `VECFLEET_ROUTES`."""
+        body, tag, age_s = routes.tagged()
+        headers = {"ETag": tag, AGE: f"{age_s:.3f}", "Cache-Control": "no-store"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+
+def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) -> None:
+    hear = in_threads(rolling_out.hear, threads)
+
+    @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
+    async def note_evidence(job_id: Number, request: Request) -> None:
+        """What an application's shadow reads told of a job's new side: `ShadowLog.take`, as JSON."""
+        try:
+            evidence = read_evidence(await request.body())
+        except ValueError as error:
+            raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
+        await hear(parts, job_id, evidence)
+
+
+def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads: anyio.CapacityLimiter) -> None:
+    begin = in_threads(books.begin, threads)
+
+    @router.post("/erasures", response_class=Response, responses=documented(422))
+    async def begin_erasure(request: Request) -> Response:
+        """Raise the fence against a tenant: `VECFLEET_FENCE`."""
+        asked = _read(BEGINNING, await request.body())
+        if not asked.who.isprintable():
+            raise BadInput("`who` is no name", next_step="send letters, digits, spaces and signs")
+        names.build(asked.creator, asked.twin)
+        who = f"{_called(user_of(request, tokens))}, for {asked.who}"
+        begun = await begin(Tenant(asked.creator, asked.twin), who)
+        return Response(msgspec.json.encode(begun), media_type="application/json")
+
+    @router.get("/erasures", responses=documented(422))
+    def fenced(subject: Annotated[list[str], Query(min_length=1, max_length=2)]) -> dict[str, bool]:
+        """Whether a tenant was erased and did not come back, by its digests: whoever copies its records asks this."""
+        return {"fenced": books.any_fenced([one.replace("\0", "") for one in subject])}
+
+    @router.get("/erasures/{number}", responses=documented(404, 422))
+    def erasure(number: Number) -> dict[str, float]:
+        """For how long a write from before the fence may still land."""
+        return {"wait_s": books.wait_s(number)}
+
+
+def _ending(
+    router: APIRouter, parts: Fleet, books: JobTableBooks, tokens: TokenFile, threads: anyio.CapacityLimiter
+) -> None:
+    @router.post("/erasures/{number}", response_class=JSONResponse, responses=documented(404, 409, 422))
+    async def finish_erasure(number: Number, request: Request) -> JSONResponse:
+        """Nothing of the tenant is left in any index, which is looked at here too: forget it, and certify it."""
+        who = _called(user_of(request, tokens))
+        finish = functools.partial(_finish, parts, books, number, who)
+        return JSONResponse(await in_threads(finish, threads)(await request.body()))
+
+
+def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: bytes) -> dict[str, Any]:
+    asked: Ending = _read(ENDING, body)
+    names.build(asked.creator, asked.twin)
+    return books.finish_told(parts.store, number, asked, who)
+
+
+def _called(user: User) -> str:
+    """Who asks, for the record: by name, and by the very token."""
+    return f"{user.get('id', 'an application')} ({user.get('token', 'no token')})"
+
+
+def _read(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadInput(f"this is no erasure: {error}", next_step="send what `HttpBooks` sends") from error

@@ -1,0 +1,40 @@
+"""Guessing is slow: how often signing in may fail from one address, and in all. Each failure is logged and counted."""
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from vecfleet.tenancy.api import RateLimit
+
+log = structlog.get_logger("vecfleet.web")
+
+_EACH = (0.1, 10)  # failures a second from one address, and at once
+_ALL = (1.0, 100)  # from all addresses together
+_EVERYBODY = "everybody"
+
+
+class Failures:
+    """Who failed to sign in, by address. In this process; several allow as many times as much."""
+
+    def __init__(
+        self, registry: CollectorRegistry, each: RateLimit | None = None, together: RateLimit | None = None
+    ) -> None:
+        self._each, self._together = each or RateLimit(*_EACH), together or RateLimit(*_ALL)
+        self._counted = Counter(
+            "vecfleet_sign_ins_failed", "Attempts to sign in at the page that failed", ("outcome",), registry=registry
+        )
+        for outcome in ("unknown", "throttled"):
+            self._counted.labels(outcome)
+
+    def wait_s(self, address: str) -> float:
+        """0 where this address may try now; else for how long it has to wait, and the attempt is counted."""
+        wait_s = max(self._each.left_s(address), self._together.left_s(_EVERYBODY))
+        if wait_s:
+            self._counted.labels("throttled").inc()
+        return wait_s
+
+    def note(self, address: str) -> None:
+        """An attempt failed."""
+        self._each.wait_s(address)
+        self._together.wait_s(_EVERYBODY)
+        self._counted.labels("unknown").inc()
+        log.warning("an attempt to sign in failed", address=address)
