@@ -4,7 +4,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestrator.guards import Proof, against_proof, reaches
+from orchestrator.guards import Proof, against_landing, against_proof, reaches
 from orchestrator.ledger import moves, routes, steps
 from orchestrator.model import Job
 from orchestrator.stepping import against_step
@@ -23,6 +23,9 @@ def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: da
     back = steps.taken_back(connection, job.id)
     there = {route.new_namespace for route in routes.of_job(connection, job.id) if route.side == "new"}
     for target in moves.targets_of_job(connection, job.id):
+        landing = against_landing(target, now)
+        if landing is not None:
+            raise Refused(landing, next_step=f"cut over then; `vecfleet status {job.id} --watch` follows it")
         valid = target.check_state in ("verified", "empty") and target.sequence == target.check_sequence
         why, command = f"{target.namespace} has no valid verdict", "verify"
         if valid and target.verdict_at is not None and reaches(target, job.plan.policies.verify):

@@ -60,6 +60,11 @@ def fresh_from(job: Dated, policies: Policies) -> datetime | None:
     return None if last is None else last + timedelta(seconds=job.waits.source_lag_s)
 
 
+def new_side_fresh_from(taken_back_at: datetime, waits: Waits) -> datetime:
+    """From when on the new side reads as it was left by applications whose readers were taken back."""
+    return taken_back_at + timedelta(seconds=waits.routes_stale_s + waits.target_lag_s)
+
+
 def next_pass_at(job: Dated) -> datetime | None:
     """When the pass after a quiet one may begin: two quiet passes within one lag would see one moment twice."""
     return None if job.pass_ended_at is None else job.pass_ended_at + timedelta(seconds=job.waits.source_lag_s)

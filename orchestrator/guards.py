@@ -211,6 +211,13 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
     return objections
 
 
+def against_landing(target: Target, now: datetime) -> str | None:
+    """Why nothing may rest on a target yet: an upsert to it was not answered, and may write over what comes now."""
+    if target.lands_by is None or now >= target.lands_by:
+        return None
+    return f"an upsert to {target.namespace} was not answered and may take effect until {target.lands_by:%H:%M:%S %Z}"
+
+
 def reaches(target: Target, level: Level) -> bool:
     """Whether the verdict on a target was made as far as this level."""
     made = (target.verdict or {}).get("level", level)
@@ -221,7 +228,10 @@ def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
     objections = []
     wanted = facts.policies.verify
     for target in facts.targets:
-        if target.check_state not in ("verified", "empty") or target.verdict_at is None:
+        landing = against_landing(target, now)
+        if landing is not None:
+            objections.append(landing)
+        elif target.check_state not in ("verified", "empty") or target.verdict_at is None:
             objections.append(f"{target.namespace} has no verdict that it holds everything")
         elif target.sequence != target.check_sequence:
             objections.append(f"the verdict on {target.namespace} is void: it was written to since")

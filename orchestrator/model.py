@@ -129,6 +129,7 @@ class Target:
     verdict: Mapping[str, Any] | None
     verdict_at: datetime | None
     last_write_at: datetime | None
+    lands_by: datetime | None
     missing_allowed: int | None
 
     @property

@@ -193,6 +193,7 @@ target = Table(
     Column("held_before_digest", Numeric(39, 0), nullable=False, server_default=text("0")),
     _count("sequence"),  # raised before every upsert and removal
     _when("last_write_at"),
+    _when("lands_by"),  # an upsert that was not answered may take effect, or show, until then
     Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
     Column("open_checks", Integer, nullable=False, server_default=text("0")),
     Column("check_sequence", BigInteger),

@@ -347,7 +347,8 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -
     """Write the group; returns the refused ids, each with why.
 
     Before each request, in one statement: the lease is ours, nobody in the group was erased meanwhile (else the batch
-    begins anew, without them), and the write sequence rises.
+    begins anew, without them), and the write sequence rises. A request without an answer is repeated, and may take
+    effect once more and later: until it no longer can, no reader is moved to the target, and no source of it deleted.
     """
     subjects = set().union(*(fence.seen(one.source_id) for one in group))
 
@@ -358,7 +359,12 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -
         work.wrote.add(target.id)
         work.sent[target.namespace] = {one.record.id: fence.seen(one.source_id) for one in group}
 
-    refused = work.target.upsert(target.namespace, [one.record for one in group], before)
+    try:
+        refused = work.target.upsert(target.namespace, [one.record for one in group], before)
+    finally:
+        if target.namespace in work.target.unanswered:
+            with work.database.begin() as connection:
+                moves.note_landing(connection, target.id, work.lands_within_s(work.job.target_lag_s))
     return {record.id: why for record, why in refused}
 
 

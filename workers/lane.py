@@ -19,7 +19,7 @@ from orchestrator.model import Deletion
 from orchestrator.pacing import scope_of
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage
+from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage, Written
 from workers.holding import Held
 from workers.pace import Limit, NoSlotSoon, Pace
 
@@ -52,6 +52,7 @@ class Lane:
         self.usage = Usage()
         self.lsns: dict[str, int] = {}  # of our newest write to each namespace, where the service tells
         self.deletion = Deletion.UNSENT
+        self.unanswered: set[str] = set()  # namespaces with an upsert that failed, and may take effect all the same
         self._pace = pace
         self._counted = counted
         self._share = share
@@ -129,7 +130,7 @@ class Lane:
         scope = scope_of(self._host, namespace)
         limits = [(Limit("upsert", scope, UPSERTS), 1.0), (Limit("upsert_bytes", scope, UPSERT_BYTES), float(size))]
         try:
-            written = self._call(limits, lambda: self.index.upsert(namespace, records), before)
+            written = self._call(limits, lambda: self._ask_to_write(namespace, records), before)
         except (TooLarge, BadRequest) as error:
             if len(records) == 1:
                 return [(records[0], f"{type(error).__name__}: {error.message}")]
@@ -141,6 +142,14 @@ class Lane:
         if written.lsn is not None:
             self.lsns[namespace] = max(written.lsn, self.lsns.get(namespace, 0))
         return []
+
+    def _ask_to_write(self, namespace: str, records: Sequence[Record]) -> Written:
+        try:
+            return self.index.upsert(namespace, records)
+        except StoreError as error:
+            if not _was_refused(error):
+                self.unanswered.add(namespace)
+            raise
 
     def _requests(
         self, records: Sequence[Record], refused: list[tuple[Record, str]]

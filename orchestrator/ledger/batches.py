@@ -249,10 +249,21 @@ def again(
 
 
 def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
-    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts."""
+    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts.
+
+    What the worker of a copy sent last ends within its lease, and shows one lag of the target later at the latest.
+    """
+    ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
+    lands_by = _B.lease_until + interval(t.job.c.target_lag_s)
+    connection.execute(
+        sa.update(t.target)
+        .where(t.target.c.job_id == t.job.c.id, _B.job_id == t.job.c.id, t.target.c.id == sa.any_(_B.targets))
+        .where(ran_out, _B.kind == BatchKind.COPY)
+        .values(lands_by=sa.func.greatest(t.target.c.lands_by, lands_by))
+    )
     rows = connection.execute(
         sa.update(t.batch)
-        .where(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
+        .where(ran_out)
         .values(
             state=BatchState.READY,
             generation=_B.generation + 1,
@@ -275,9 +286,10 @@ def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
 
 
 def any_landing(connection: sa.Connection, job_id: int) -> bool:
-    """Whether a deletion that was asked for and not answered may still take effect."""
-    landing = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
-    return bool(connection.execute(sa.select(landing.exists())).scalar_one())
+    """Whether a deletion or an upsert that was not answered may still take effect."""
+    deletion = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
+    upsert = sa.select(t.target.c.id).where(t.target.c.job_id == job_id, t.target.c.lands_by > _NOW)
+    return bool(connection.execute(sa.select(sa.or_(deletion.exists(), upsert.exists()))).scalar_one())
 
 
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:

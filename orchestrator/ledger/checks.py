@@ -250,9 +250,11 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
 
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
-    """Targets that were written to after their verdict: it names an older write sequence."""
+    """Targets that were written to after their verdict, or may have been by an upsert that was not answered."""
     judged = _T.check_state.in_(("verified", "mismatched", "empty"))
-    rows = connection.execute(sa.select(_T.id).where(_T.job_id == job_id, judged, _T.sequence != _T.check_sequence))
+    landed = sa.and_(_T.lands_by <= sa.func.clock_timestamp(), _T.verdict_at < _T.lands_by)
+    void = sa.or_(_T.sequence != _T.check_sequence, landed)
+    rows = connection.execute(sa.select(_T.id).where(_T.job_id == job_id, judged, void))
     return [row.id for row in rows]
 
 

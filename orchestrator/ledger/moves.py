@@ -265,6 +265,16 @@ def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None
     )
 
 
+def note_landing(connection: sa.Connection, target_id: int, within_s: float) -> None:
+    """An upsert to this target was not answered: it may take effect, and show, for so long. Safe to repeat."""
+    lands_by = _NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, within_s)
+    connection.execute(
+        sa.update(t.target)
+        .where(t.target.c.id == target_id)
+        .values(lands_by=sa.func.greatest(t.target.c.lands_by, lands_by))
+    )
+
+
 def written_to(connection: sa.Connection, host: str, namespace: str) -> list[int]:
     """The targets of live jobs that are this namespace of the index at `host`."""
     found = (

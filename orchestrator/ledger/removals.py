@@ -296,11 +296,14 @@ def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage
         )
 
 
-def begin_rolling_back(connection: sa.Connection, job_id: int) -> None:
-    """One `compare` for every copy batch that may have written something. Deletes nothing."""
+def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datetime | None) -> None:
+    """One `compare` for every copy batch that may have written something. Deletes nothing.
+
+    None of them is due `not_before`, when reads show what applications wrote last to the new side.
+    """
     differences.forget_changed(connection, job_id)
     batches.discard(connection, _B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
-    _per_written_copy(connection, job_id, BatchKind.COMPARE)
+    _per_written_copy(connection, job_id, BatchKind.COMPARE, not_before)
 
 
 def add_undos(connection: sa.Connection, job_id: int) -> None:
@@ -337,13 +340,16 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
     )
 
 
-def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind) -> None:
+def _per_written_copy(
+    connection: sa.Connection, job_id: int, kind: BatchKind, not_before: datetime | None = None
+) -> None:
     source, existing = t.batch.alias("copy"), t.batch.alias("existing")
     connection.execute(
         sa.insert(t.batch).from_select(
-            ["job_id", "move_id", "copy_id", "kind", "seq", "size"],
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size", "run_after"],
             sa.select(
-                source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size
+                *(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size),
+                sa.literal(not_before, sa.DateTime(timezone=True)),
             ).where(
                 source.c.job_id == job_id,
                 source.c.kind == BatchKind.COPY,

@@ -98,6 +98,7 @@ TARGET = Target(
     verdict={},
     verdict_at=NOW - HOUR,
     last_write_at=NOW - 2 * HOUR,
+    lands_by=None,
     missing_allowed=None,
 )
 NOTHING_TO_UNDO = RollBackProgress(compares=0, not_undone=0, drops=0, droppable=0, changed=0)
