@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from tests.chaos.fleets import live_all
-from tests.chaos.life import Outcome
+from tests.chaos.outcome import Outcome
 from tests.chaos.schedule import FRESHNESS
 
 # A life keeps about a core busy; where there are many, more fleets than these get in each other's way.

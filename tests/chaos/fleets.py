@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.chaos.life import Outcome
+from tests.chaos.outcome import Outcome
 from tests.stories.emulated import REPOSITORY
 
 # A fleet is stopped in about a second; on a machine that does much else besides, in this at the most.

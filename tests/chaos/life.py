@@ -5,24 +5,21 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from migrations.creators import Grouping, Row
 from migrations.estimating import Prices
-from migrations.ownership import look_up
-from migrations.plan import Plan, Policies
-from migrations.recipes import Common, CreatorsOptions, plan_creators
 from migrations.reversing import plan_reverse
 from orchestrator import applying, services
 from orchestrator.ledger import jobs, moves
 from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.others import Application, Erasure, make_index
+from tests.chaos.outcome import Outcome
 from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
+from tests.chaos.planning import make_plan
 from tests.chaos.schedule import COPYING, DESTROYING, RETURNING, ROUTES_STALE_S, make_schedule
 from tests.chaos.small_index import Case, make_case
 from tests.chaos.strangers import Strangers
@@ -38,23 +35,6 @@ QUIET_S = 1.5
 # Where a job is once a person has asked for its end.
 LATER = ("cleaning", "cleaned", "cancelling", "cancelled", "rolling_back", "rolled_back")
 WRITES = frozenset({"upsert", "update", "delete", "delete_namespace", "create_namespace"})
-
-
-@dataclass
-class Outcome:
-    """What became of a seed."""
-
-    seed: int
-    seconds: float = 0.0
-    hit: Counter[str] = field(default_factory=Counter)
-    state: str = ""
-    wrong: list[str] = field(default_factory=list)
-    timeline: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of_json(cls, told: dict[str, Any]) -> "Outcome":
-        """What `vars` of one says, after JSON."""
-        return cls(**told | {"hit": Counter(told["hit"])})
 
 
 def live(fleet: ChaosFleet, seed: int) -> Outcome:
@@ -122,25 +102,9 @@ class Life:
 
     # The index and its plan
 
-    def _plan(self) -> Plan:
-        case, fleet = self.case, self.fleet
-        policies = dict(case.policies)
-        if self.schedule.ending == "cleaned by policy":
-            policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
-        if case.grouping == "creator":
-            grouping = Grouping(creator=case.creators[0])
-        elif case.grouping == "rows":
-            grouping = Grouping(rows=tuple(Row(name, o.creator, o.twin) for name, o in case.owners.items()))
-        else:
-            file = f"owners-{case.seed}.yaml"
-            (fleet.folder / file).write_text(case.ownership_file())
-            grouping = Grouping(snapshot=look_up("file", fleet.parts.settings, file=file), default="split")
-        options = CreatorsOptions(index=case.index, grouping=grouping, common=Common(policies=Policies(**policies)))
-        return plan_creators(fleet.parts.store, options, now=datetime.now(UTC))
-
     def _begin(self) -> int:
         """Plan and apply. What showed itself only in between is a reason to plan anew."""
-        self.plan = self._plan()
+        self.plan = make_plan(self.case, self.schedule, self.fleet)
         return self._apply()
 
     def _apply(self) -> int:
@@ -382,25 +346,12 @@ class Life:
             late=frozenset((one.namespace, one.id) for one in self.case.late),
             doubtful=frozenset((one.namespace, one.id) for one in self.latecomer.doubtful),
             strangers=self.strangers.written,
-            taken=self._taken(),
+            taken=self.strangers.taken(self._truth(), self.witness.calls),
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
         if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
             counts = {namespace: len(evidence.truth.get(namespace, {})) for namespace in self.case.sources}
             self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)
-
-    def _taken(self) -> frozenset[tuple[str, str]]:
-        """What strangers deleted at targets: single records there; of a whole target what was there before the job, and
-        what had been deleted from its source by then."""
-        taken, truth = set(self.strangers.deleted), self._truth()
-        for namespace, at in self.strangers.dropped.items():
-            taken |= {(namespace, one.id) for one in self.case.foreign.get(namespace, ())}
-            for call in self.witness.calls:
-                if call["operation"] in laws.DELETIONS and call["time"] < at and call["namespace"] in self.case.sources:
-                    rows = truth.get(call["namespace"], {})
-                    fates = [self.case.fate(call["namespace"], rows[id]) for id in call["ids"] or rows if id in rows]
-                    taken |= {(fate[0], fate[1].id) for fate in fates if fate is not None and fate[0] == namespace}
-        return frozenset(taken)
 
     @property
     def _others(self) -> tuple[Application | Erasure, ...]:

@@ -11,7 +11,7 @@ import httpx
 
 from tests.chaos.others import APPLICATION, vector
 from tests.chaos.small_index import Case
-from tests.chaos.witness import PLAIN, Stored
+from tests.chaos.witness import PLAIN, Contents, Stored
 
 ANSWERS_WITHIN_S, TRIES, AGAIN_AFTER_S = 2.0, 20, 0.1
 FEW = 2
@@ -46,6 +46,19 @@ class Strangers:
             "a record written to a target by somebody": self._write,
         }
         return acts[what]()
+
+    def taken(self, truth: Contents, calls: Sequence[Mapping[str, Any]]) -> frozenset[tuple[str, str]]:
+        """What they deleted at targets: single records there; of a whole target what was there before the job, and what
+        had been deleted from its source by then."""
+        case, taken = self._case, set(self.deleted)
+        for namespace, at in self.dropped.items():
+            taken |= {(namespace, one.id) for one in case.foreign.get(namespace, ())}
+            for call in calls:
+                if call["operation"] in ("delete", "delete_namespace") and call["time"] < at:
+                    rows = truth.get(call["namespace"], {}) if call["namespace"] in case.sources else {}
+                    fates = [case.fate(call["namespace"], rows[id]) for id in call["ids"] or rows if id in rows]
+                    taken |= {(fate[0], fate[1].id) for fate in fates if fate is not None and fate[0] == namespace}
+        return frozenset(taken)
 
     def _drop(self) -> bool:
         name = self._chance.choice(self._targets)

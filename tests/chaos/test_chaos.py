@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.__main__ import spread, table, told
 from tests.chaos.fleets import live_all
-from tests.chaos.life import Outcome
+from tests.chaos.outcome import Outcome
 from tests.chaos.schedule import (
     AMBUSHES,
     ERASURE,
