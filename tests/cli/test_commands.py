@@ -16,10 +16,10 @@ from orchestrator.cli.commands import SECTIONS, build, listing
 
 REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
-    *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "report", "audit-log"),
+    *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "show-evidence", "report"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
-    *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge"),
+    *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge", "audit-log"),
 }
 READS = [
     ("doctor",),
@@ -30,6 +30,7 @@ READS = [
     ("status",),
     ("pace",),
     ("park", "list"),
+    ("show-evidence",),
     ("report",),
     ("audit-log", "verify"),
     ("token", "list"),
