@@ -15,6 +15,7 @@ class Call:
     index: str | None = None
     namespace: str | None = None
     transport: str = "rest"
+    agent: str | None = None  # the User-Agent of who asked, over REST
     seq: int = 0
     time: float = field(default_factory=time.time)
     status: int = 0  # HTTP status; 0: no answer was sent

@@ -41,7 +41,8 @@ class DataPlane:
     async def handle(self, request: Request) -> Response:
         try:
             operation, prepare = find_route(self._routes, request)
-            call = Call(operation, self._index.name, bytes_in=len(request.body) + request.url_length)
+            size = len(request.body) + request.url_length
+            call = Call(operation, self._index.name, agent=request.headers.get("user-agent"), bytes_in=size)
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}

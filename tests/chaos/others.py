@@ -25,7 +25,7 @@ AGAIN_AFTER_S = 0.1
 PATIENCE_S = 300.0  # nearly all of a life's
 # Whoever is told to stop does so before the next thing that is asked of a service.
 STOPS_WITHIN_S = 30.0
-APPLICATION = {"Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
+APPLICATION = {"User-Agent": "an application", "Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
 Note = Callable[[str], None]
 
 

@@ -53,7 +53,7 @@ def moved(evidence: Evidence) -> tuple[str, str, str, str]:
     raise AssertionError("nothing is moved")
 
 
-CALL = {"status": 200, "fault": None, "time": 0.0}
+CALL = {"agent": None, "status": 200, "fault": None, "time": 0.0}
 
 CASES: dict[str, Callable[[Case], object]] = {
     "nobody else": lambda case: not case.writes and case.erased is None,
@@ -124,7 +124,7 @@ def test_a_deletion_before_its_twin_was_read_is_noticed_and_an_applications_own_
     read = {"namespace": target, "operation": "fetch", "ids": [twin], "applied": True, "transport": "grpc", **CALL}
     assert len(laws.broken(replace(evidence, calls=[call]))) == 1
     assert laws.broken(replace(evidence, calls=[read, call])) == []
-    assert laws.broken(replace(evidence, calls=[call | {"transport": "rest"}])) == []
+    assert laws.broken(replace(evidence, calls=[call | {"agent": "an application"}])) == []
 
 
 def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
@@ -137,7 +137,7 @@ def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
 def call(operation: str, namespace: str, at: float, *ids: str, status: int = 200, **other: object) -> dict[str, object]:
     """One of the fleet's, carried out."""
     asked = {"operation": operation, "namespace": namespace, "time": at, "ids": list(ids), "status": status}
-    return {**asked, "applied": True, "transport": "grpc", "fault": None, **other}
+    return {**asked, "applied": True, "transport": "grpc", "agent": None, "fault": None, **other}
 
 
 @pytest.mark.parametrize("status", [0, 503, 429])
