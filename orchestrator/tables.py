@@ -155,7 +155,7 @@ move = Table(
     _count("erased"),
     _count("deleted"),
     Column("clean_mode", Text),  # whole | by_ids
-    Column("proof_lsn", BigInteger),  # the last write to the source when its re-reading began, where it tells
+    Column("proof_lsn", BigInteger),  # the source's last write when its re-reading began; -1: not told
     _one_of("state", MoveState),
     CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
     UniqueConstraint("job_id", "source"),

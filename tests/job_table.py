@@ -68,18 +68,24 @@ class JobTable:
         with self.database.begin() as connection:
             yield connection
 
-    def apply(self, plan: Plan, target: IndexInfo = INDEX, waits: Waits = AT_ONCE) -> int:
+    def apply(self, plan: Plan, target: IndexInfo = INDEX, source: IndexInfo = INDEX, waits: Waits = AT_ONCE) -> int:
         """A job of this plan; it becomes the one this table talks about."""
         with self.begin() as connection:
-            self.job_id = self.insert(connection, plan, target, waits)
+            self.job_id = self.insert(connection, plan, target, source, waits)
         return self.job_id
 
     @staticmethod
-    def insert(connection: sa.Connection, plan: Plan, target: IndexInfo = INDEX, waits: Waits = AT_ONCE) -> int:
+    def insert(
+        connection: sa.Connection,
+        plan: Plan,
+        target: IndexInfo = INDEX,
+        source: IndexInfo = INDEX,
+        waits: Waits = AT_ONCE,
+    ) -> int:
         return jobs.insert_job(
             connection,
             plan,
-            source=INDEX,
+            source=source,
             target=target,
             way_back="roll back",
             ownership=Ownership(),

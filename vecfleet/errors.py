@@ -23,6 +23,7 @@
         ├── Missing          the index or namespace is not there (404)
         ├── Conflict         it exists already, or its state forbids the call (409, 412)
         │   └── NameIsAlias      a namespace was to be made under the name of an alias
+        ├── Changed          somebody wrote to it since it was proven; nothing was deleted
         └── WrongKind        an index whose records cannot be read and written unchanged
 
 An error says what happened and why; `next_step` is what to do or type now. Neither may hold keys or record text.
@@ -146,6 +147,10 @@ class Conflict(StoreError):
 
 class NameIsAlias(Conflict):
     """A namespace was to be made under the name of an alias."""
+
+
+class Changed(StoreError):
+    """It was written to since it was proven; nothing was deleted."""
 
 
 class WrongKind(StoreError):

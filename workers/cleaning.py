@@ -26,7 +26,7 @@ from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
-from vecfleet.stores.base import Dated, Kind
+from vecfleet.stores.base import Conditional, Kind
 from workers.doubting import require_at_targets
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, NotWhole, Work
@@ -38,18 +38,18 @@ _FIRST_LOOK_S = 0.5
 # From the first record read again to the call that deletes the namespace: what happens at its target meanwhile is not
 # seen. At half the pace some 3 million vectors of 3,072 dimensions are read again in it.
 _PROOF_KEEPS_S = 900.0
+UNTOLD = -1  # the number of a last write that was asked for and not told; none is below 0
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
     _require_fresh_reads(work)
     if work.lease.intended and _is_our_alias(work):
-        return dict(_Proof(set()).found())  # the namespace is deleted: what is read by its name is the target
+        return dict(_Proof({}).found())  # the namespace is deleted: what is read by its name is the target
     if work.move.proof_lsn is None:
-        lsn = _last_write(work)
-        if lsn is not None:
-            with work.database.begin() as connection:
-                removals.note_proof_lsn(connection, work.lease, lsn)
+        last_write = _last_write(work)
+        with work.database.begin() as connection:
+            removals.note_proof_lsn(connection, work.lease, last_write)
     return dict(_prove(work).found())
 
 
@@ -63,9 +63,9 @@ def remove_batch(work: Work) -> dict[str, Any]:
     proof = None
     if work.lease.answered_at is None:
         proof = _prove(work)
-        ids = sorted(proof.ids, key=str.encode)
-        if ids:
-            work.source.delete(work.move.source, ids, before=lambda: _intend(work))
+        changed = work.source.delete(work.move.source, proof.records, before=lambda: _intend(work))
+        if changed:
+            raise NotProven(f"{len(changed)} records of {work.move.source} were written to after their proof and stay")
     written = _written_ids(work)
     left = work.source.fetch(work.move.source, written)
     if left:
@@ -87,6 +87,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
         return {"deleted": 0}
     if _is_our_alias(work):
         return {"deleted": _copied(work).count}
+    version = work.source.version(namespace)
     listed = _list(work, namespace)
     expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
@@ -106,8 +107,9 @@ def clear_namespace(work: Work) -> dict[str, Any]:
                 f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
             )
         counted = _require_complete_listing(work, listed.count)
-        _require_fresh_proof(work)
-        work.source.delete_namespace(namespace, before=lambda: _intend_whole(work, listed.count, counted))
+        if expected.count or work.move.proof_lsn is not None:
+            _require_fresh_proof(work, version)
+        work.source.delete_namespace(namespace, version, before=lambda: _intend_whole(work, listed.count, counted))
         if _list(work, namespace).count:
             wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
@@ -132,7 +134,7 @@ def _require_complete_listing(work: Work, listed: int) -> int | None:
     by ids, which touches nothing else. A database lists what it holds, and its count may be an estimate: not asked.
     """
     namespace = work.move.source
-    if isinstance(work.source.index, Dated):
+    if isinstance(work.source.index, Conditional):
         return None
     told = work.source.count(namespace)
     if told > listed:
@@ -195,16 +197,26 @@ def _is_our_alias(work: Work) -> bool:
     return to is not None
 
 
-def _require_fresh_proof(work: Work) -> None:
-    """The re-reading is young, and nothing was written to the source since it began, where the service tells that."""
+def _require_fresh_proof(work: Work, version: int | None) -> None:
+    """The re-reading is young, and nothing was written to the source since it began, where the service tells that.
+
+    Told only before, or only now, is not known: what was proven may have been written to meanwhile. `version`: what the
+    store will compare with, in place of another look.
+    """
     namespace, noted = work.move.source, work.move.proof_lsn
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
-    lsn = None if noted is None else _last_write(work)
-    if lsn not in (None, noted):
-        if work.lease.intended:
-            work.look_again(f"{namespace} was written to: it may be our own deletion that is under way")
-        raise NotProven(f"{namespace} was written to while it was read again: a retry reads it anew")
+    last_write = _last_write(work) if version is None else version
+    if last_write == noted:
+        return
+    if noted in (None, UNTOLD):
+        raise NotWhole(f"the last write to {namespace} is told now, and was not when its reading began")
+    if last_write == UNTOLD:
+        work.look_again(f"the last write to {namespace} is not told any more")
+        raise NotProven(f"the last write to {namespace} is not told any more: a retry reads it anew")
+    if work.lease.intended:
+        work.look_again(f"{namespace} was written to: it may be our own deletion that is under way")
+    raise NotProven(f"{namespace} was written to while it was read again: a retry reads it anew")
 
 
 def _require_young_proof(connection: sa.Connection, work: Work) -> None:
@@ -216,22 +228,22 @@ def _require_young_proof(connection: sa.Connection, work: Work) -> None:
         raise NotWhole(f"its proof was {age_s / 60:.0f} minutes old when it was to be deleted")
 
 
-def _last_write(work: Work) -> int | None:
-    """The number of the newest write that a search of the source has seen, or None where that is not told.
+def _last_write(work: Work) -> int:
+    """The number of the newest write that a search of the source has seen, or UNTOLD.
 
     Not told: of pods, of folders, and of sparse indexes, whose answers may lack it.
     """
-    index, info = work.source.index, work.source.index.info
-    if isinstance(index, Dated):
-        return index.last_write(work.move.source)
-    if info.kind in (Kind.POD, Kind.SPARSE) or not info.dimension:
-        return None
+    info, version = work.source.index.info, work.source.version(work.move.source)
+    if version is not None:
+        return version
+    if isinstance(work.source.index, Conditional) or info.kind in (Kind.POD, Kind.SPARSE) or not info.dimension:
+        return UNTOLD
     any_vector = Record("", struct.pack(f"<{info.dimension}f", 1.0, *[0.0] * (info.dimension - 1)))
     try:
         answer, _ = work.source.ask(work.move.source, any_vector, top_k=1)
     except WrongKind:  # it answers no queries
-        return None
-    return answer.lsn
+        return UNTOLD
+    return UNTOLD if answer.lsn is None else answer.lsn
 
 
 def wait_for_deletion(work: Work, lag_s: float, why: str) -> None:
@@ -294,19 +306,19 @@ def _written_ids(work: Work) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """The ids of a batch that may be deleted from the source, and what became of them at targets that readers use."""
+    """What of a batch may be deleted from the source, and what became of it at targets that readers use."""
 
-    ids: set[str]
+    records: dict[str, Record]
     missing: Counter[int] = field(default_factory=Counter)  # by target
     changed: int = 0
 
     def found(self) -> dict[str, Any]:
         missing_at = {str(target_id): count for target_id, count in self.missing.items()}
-        return {"proven": len(self.ids), "missing_at": missing_at, "changed": self.changed}
+        return {"proven": len(self.records), "missing_at": missing_at, "changed": self.changed}
 
 
 def _prove(work: Work) -> _Proof:
-    """The ids of this batch that are in the source now, each of them proven to be in its target.
+    """The records of this batch that are in the source now, each of them proven to be in its target.
 
     As long as the source tells the truth: each is equal at its target now. Once readers were moved to a target, its
     records change and go as the application likes: the verdict at that moment was the proof, and it holds for a record
@@ -331,7 +343,7 @@ def _prove(work: Work) -> _Proof:
             f"{len(compared.different)} records of {work.move.source} are not equal at their target"
             + (", and not what was copied either" if compared.changed else "")
         )
-    return _Proof(set(placed), _few_missing(work, compared.missing), compared.changed)
+    return _Proof(records, _few_missing(work, compared.missing), compared.changed)
 
 
 @dataclass

@@ -333,10 +333,9 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
         work.wrote.add(target.id)
 
     held = work.target.fetch(target.namespace, list(digests)) if digests else {}
-    ours = [one for one, record in held.items() if manifests.short(record_digest(record)) == digests[one]]
-    if ours:
-        work.target.delete(target.namespace, ours, before)
-    free = sorted(digests.keys() - held.keys() | set(ours))
+    ours = {one: held[one] for one in held if manifests.short(record_digest(held[one])) == digests[one]}
+    changed = work.target.delete(target.namespace, ours, before)
+    free = sorted((digests.keys() - held.keys() | ours.keys()) - set(changed))
     if target.checks_ids and free:  # only now: a record of another move that came earlier would have been removed
         with work.database.begin() as connection:
             batches.require(connection, work.lease)

@@ -4,6 +4,7 @@ A record may be of a tenant by where it goes, by where it comes from, and by wha
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 import sqlalchemy as sa
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 from migrations.routing import Owner, Router
 from orchestrator.ledger import erasures
 from vecfleet import names
+from vecfleet.errors import Changed
 from vecfleet.names import Tenant
 from vecfleet.owners import owner_of
 from vecfleet.patience import patiently
 from vecfleet.records import Record
-from vecfleet.stores.base import Index
+from vecfleet.stores.base import Conditional, Index
 from vecfleet.tenancy.fences import subject_of
 from workers.placing import Placed
 from workers.work import Later, Work
@@ -89,11 +91,17 @@ def drop_if_empty(index: Index, namespace: str) -> None:
     """An erased tenant's namespace goes, unless something is in it. Each repetition begins by looking.
 
     One without an answer may be carried out later, and then takes what a tenant that was readmitted wrote in between:
-    the time of a request.
+    the time of a request. Not where the store compares.
     """
 
     def look_and_drop() -> None:
-        if not index.list_ids(namespace).ids:
+        version = index.version(namespace) if isinstance(index, Conditional) else None
+        if index.list_ids(namespace).ids:
+            return
+        if isinstance(index, Conditional):
+            with suppress(Changed):  # somebody wrote there since
+                index.delete_namespace_if(namespace, version)
+        else:
             index.delete_namespace(namespace)
 
     patiently(look_and_drop)

@@ -8,7 +8,7 @@ looks first.
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
@@ -17,9 +17,10 @@ from orchestrator import counters
 from orchestrator.counters import Counters
 from orchestrator.model import Deletion
 from orchestrator.pacing import scope_of
+from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Answer, Fetched, IdPage, Index, Usage, Written
+from vecfleet.stores.base import Aliased, Answer, Conditional, Deleted, Fetched, IdPage, Index, Usage, Written
 from workers.holding import Held
 from workers.pace import Limit, NoSlotSoon, Pace
 
@@ -173,38 +174,63 @@ class Lane:
         if some:
             yield some, size
 
-    def delete(self, namespace: str, ids: Sequence[str], before: Callable[[], None]) -> None:
-        """Delete these ids. `before` runs before each request; none is repeated."""
+    def delete(self, namespace: str, proven: Mapping[str, Record], before: Callable[[], None]) -> list[str]:
+        """Delete these records, by id. `before` runs before each request; none is repeated.
+
+        Returns the ids that were written to meanwhile and stay, where the store can compare them.
+        """
         scope = scope_of(self._host, namespace)
-        for some in _chunks(ids, self.index.limits.delete_ids):
+        changed: list[str] = []
+        for some in _chunks(sorted(proven, key=str.encode), self.index.limits.delete_ids):
             limits = [
                 (Limit("delete", scope, DELETES), 1.0),
                 (Limit("deleted", scope, DELETED_RECORDS), float(len(some))),
             ]
-            self._delete(limits, lambda some=some: self.index.delete(namespace, some), before)  # type: ignore[misc]
+            changed += self._delete(limits, _deletion(self.index, namespace, proven, some), before)
+        return changed
 
-    def delete_namespace(self, namespace: str, before: Callable[[], None]) -> None:
-        """Delete it with all that is in it. The request is not repeated."""
-        limits = [(Limit("delete", scope_of(self._host, namespace), DELETES), 1.0)]
-        self._delete(limits, lambda: self.index.delete_namespace(namespace), before)
+    def version(self, namespace: str) -> int | None:
+        """A number that any write to it changes; None where it is absent, or the store cannot tell."""
+        index = self.index
+        if not isinstance(index, Conditional):
+            return None
+        version = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: index.version(namespace))
+        self.usage += Usage(requests=1)
+        return version
+
+    def delete_namespace(self, namespace: str, version: int | None, before: Callable[[], None]) -> None:
+        """Delete it with all that is in it. The request is not repeated.
+
+        Where the store can compare: only as long as this is its `version`; raises Changed otherwise.
+        """
+        index = self.index
+
+        def delete() -> Deleted:
+            if isinstance(index, Conditional):
+                return Deleted(usage=index.delete_namespace_if(namespace, version))
+            return Deleted(usage=index.delete_namespace(namespace))
+
+        self._delete([(Limit("delete", scope_of(self._host, namespace), DELETES), 1.0)], delete, before)
 
     def _delete(
-        self, limits: Sequence[tuple[Limit, float]], call: Callable[[], Usage], before: Callable[[], None]
-    ) -> None:
+        self, limits: Sequence[tuple[Limit, float]], call: Callable[[], Deleted], before: Callable[[], None]
+    ) -> list[str]:
         """Ask once, and remember in `deletion` what became of it. Raises the store's error."""
 
-        def ask() -> Usage:
+        def ask() -> Deleted:
             earlier, self.deletion = self.deletion, Deletion.UNANSWERED
             try:
-                usage = call()
+                deleted = call()
             except StoreError as error:
                 if earlier is Deletion.UNSENT and _was_refused(error):
                     self.deletion = Deletion.UNSENT
                 raise
             self.deletion = Deletion.ANSWERED
-            return usage
+            return deleted
 
-        self.usage += self._call(limits, ask, before, tries=1)
+        deleted = self._call(limits, ask, before, tries=1)
+        self.usage += deleted.usage
+        return deleted.changed
 
     def alias(self, name: str) -> str | None:
         """The namespace that this alias leads to; None where there is none, or the store has no aliases."""
@@ -270,6 +296,13 @@ def _wait(state: RetryCallState) -> float:
     longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S
     backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), longest)
     return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))
+
+
+def _deletion(index: Index, namespace: str, proven: Mapping[str, Record], ids: Sequence[str]) -> Callable[[], Deleted]:
+    if not isinstance(index, Conditional):
+        return lambda: Deleted(usage=index.delete(namespace, ids))
+    digests = {record_id: record_digest(proven[record_id]) for record_id in ids}
+    return lambda: index.delete_if(namespace, digests)
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator import manifests
 from orchestrator.ledger import batches, moves, removals
 from vecfleet.digests import record_digest
+from vecfleet.errors import Changed
 from vecfleet.records import Record
 from workers.cleaning import wait_for_deletion
 from workers.placing import place_all
@@ -22,7 +23,7 @@ from workers.work import NotProven, Work
 class _Standing:
     """What stands at the targets under the ids of one batch: as we wrote it, or changed since. By target id."""
 
-    ours: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    ours: dict[int, dict[str, Record]] = field(default_factory=lambda: defaultdict(dict))
     changed: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     namespaces: dict[int, str] = field(default_factory=dict)
 
@@ -39,7 +40,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
     """Delete from the targets what is still as we wrote it."""
     standing = _compare(work)
     if work.lease.answered_at is None:
-        for target_id, ids in standing.ours.items():
+        for target_id, ours in standing.ours.items():
 
             def before(target_id: int = target_id) -> None:
                 with work.database.begin() as connection:
@@ -47,10 +48,11 @@ def undo_batch(work: Work) -> dict[str, Any]:
                     removals.intend(connection, work.lease, within_s, [target_id])
                 work.wrote.add(target_id)
 
-            work.target.delete(standing.namespaces[target_id], ids, before)
+            for changed in work.target.delete(standing.namespaces[target_id], ours, before):
+                del ours[changed]
     left = 0
-    for target_id, ids in standing.ours.items():
-        left += len(work.target.fetch(standing.namespaces[target_id], ids))
+    for target_id, ours in standing.ours.items():
+        left += len(work.target.fetch(standing.namespaces[target_id], list(ours)))
     if left:
         wait_for_deletion(work, work.job.target_lag_s, f"{left} removed records are still answered")
         raise NotProven(f"{left} records are still there after their removal")
@@ -62,6 +64,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
     namespace = work.target_row.namespace
     if work.target_row.tells_the_truth or work.job.doubted_at is not None:
         return {"dropped": False}  # an application may have written there what is nowhere else
+    version = work.target.version(namespace)
     if work.target.page(namespace).ids:
         if work.job.changed_records is None:
             work.look_again(f"{namespace} still lists ids")
@@ -73,7 +76,10 @@ def drop_namespace(work: Work) -> dict[str, Any]:
         with work.database.begin() as connection:
             removals.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [work.target_row.id])
 
-    work.target.delete_namespace(namespace, before)
+    try:
+        work.target.delete_namespace(namespace, version, before)
+    except Changed:  # somebody wrote there since
+        return {"dropped": False}
     return {"dropped": True}
 
 
@@ -105,7 +111,10 @@ def _compare(work: Work) -> _Standing:
             one, digest = placed.get(record_id), record_digest(record)
             as_written = held_at_source.get(record_id) == manifests.short(digest)
             ours = as_written or (one is not None and one.target == target.namespace and one.digest == digest)
-            (standing.ours if ours else standing.changed)[target.id].append(record_id)
+            if ours:
+                standing.ours[target.id][record_id] = record
+            else:
+                standing.changed[target.id].append(record_id)
     return standing
 
 

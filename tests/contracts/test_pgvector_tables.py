@@ -17,7 +17,7 @@ from vecfleet.pgvector import database as database_module
 from vecfleet.pgvector import tables
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.records import Record
-from vecfleet.stores.base import Dated, Index, Kind
+from vecfleet.stores.base import Index, Kind
 from vecfleet.stores.pgvector import PgvectorStore
 from vecfleet.stores.pgvector.listing import Listings, statement
 
@@ -100,19 +100,6 @@ def test_a_page_of_ids_is_looked_up_by_their_index(index: Index, empty_database_
     assert "Index" in said and "Sort" not in said and "Seq Scan" not in said, said
 
 
-def test_a_write_to_a_namespace_shows_in_its_last_write(index: Index, empty_database_url: str) -> None:
-    assert isinstance(index, Dated)
-    index.upsert(NS, [record("a"), record("b")])
-    before = index.last_write(NS)
-
-    index.fetch(NS, ["a"])
-    assert index.last_write(NS) == before
-
-    ask(empty_database_url, "UPDATE shop.embeddings_production SET text = 'changed' WHERE chunk_id = 'a'")
-    assert index.last_write(NS) != before
-    assert index.last_write("nowhere") is None
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -146,7 +133,7 @@ def test_a_look_at_a_whole_table_may_take_longer_than_a_request(
     # Given a look that takes long, here because somebody holds the table
     with psycopg.connect(empty_database_url.replace("+psycopg", "")) as holder, ThreadPoolExecutor(1) as one:
         holder.execute("LOCK TABLE shop.embeddings_production IN ACCESS EXCLUSIVE MODE")
-        looking = one.submit(opened.last_write, NS)
+        looking = one.submit(opened.version, NS)
         while not looking.done() and ask(empty_database_url, looks) == [(0,)]:
             time.sleep(0.05)
         holder.rollback()

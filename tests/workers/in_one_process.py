@@ -19,8 +19,9 @@ from orchestrator.queue import TASKS
 from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.records import Record
 from vecfleet.settings import Settings
-from vecfleet.stores.base import IndexInfo, Limits, Store
-from vecfleet.stores.memory import MemoryIndex, MemoryStore
+from vecfleet.stores.base import Index, IndexInfo, Limits, Store
+from vecfleet.stores.memory import MemoryStore
+from vecfleet.stores.pgvector import PgvectorStore
 from workers import running
 from workers.process import Process
 
@@ -31,13 +32,13 @@ POLL_S = 0.01
 
 
 @dataclass(frozen=True)
-class InMemory(Fleet):
-    """A fleet whose vector database is in memory."""
+class Stored(Fleet):
+    """A fleet whose vector database is this one, whatever a plan calls it."""
 
-    memory: MemoryStore
+    vectors: Store
 
     def store_named(self, name: str) -> Store:
-        return self.memory
+        return self.vectors
 
 
 @dataclass
@@ -46,7 +47,7 @@ class One:
 
     table: JobTable
     process: Process
-    index: MemoryIndex
+    index: Index
 
     def deliver(self, times: int = 1) -> int:
         """Dispatch what is due and work each wake-up so many times. Returns how many there were.
@@ -94,23 +95,32 @@ def open_one(
     *moves: PlannedMove,
     info: IndexInfo = INDEX,
     waits: Waits = AT_ONCE,
+    tables: PgvectorStore | None = None,
     **policies: Any,
 ) -> Iterator[One]:
-    """A job of these moves over an index of these namespaces, in batches of at most ten records."""
+    """A job of these moves over an index of these namespaces, in batches of at most ten records.
+
+    The index is in memory, or in `tables`.
+    """
     settings = Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         freshness_wait_seconds=0.01,
         _env_file=None,  # type: ignore[call-arg]
     )
-    store = MemoryStore()
-    index = store.create(info, Limits(upsert_records=10))
+    store: Store
+    index: Index
+    if tables is not None:
+        store, index = tables, tables.open(tables.create_like(info.name, info, None, None))
+    else:
+        store = memory = MemoryStore()
+        index = memory.create(info, Limits(upsert_records=10))
     for namespace, records in namespaces.items():
         for start in range(0, len(records), 10):
             index.upsert(namespace, records[start : start + 10])
-    fleet = InMemory(settings, store)
+    fleet = Stored(settings, store)
     table = JobTable(Database(database_url, pool_size=4))
-    table.apply(plan_of(*moves, **{"cut_over": "none", **policies}), waits=waits)
+    table.apply(plan_of(*moves, **{"cut_over": "none", **policies}), index.info, index.info, waits)
     try:
         yield One(table, Process(fleet), index)
     finally:

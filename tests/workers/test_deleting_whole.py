@@ -1,18 +1,22 @@
 """A namespace is deleted whole on a young proof of both its sides, and otherwise not at all, or by ids."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from in_one_process import COUNT, TARGET, One
+from in_one_process import COUNT, TARGET, One, open_one, twenty_three
+from job_table import planned
 
 from orchestrator import services
+from orchestrator.queue import TASKS
 from orchestrator.states import BatchKind, JobState
 from vecfleet.records import Record
-from vecfleet.stores.base import IdPage, NamespaceInfo
+from vecfleet.stores.base import Answer, IdPage, NamespaceInfo
 from vecfleet.stores.memory import MemoryIndex
-from workers import cleaning
+from workers import cleaning, running
 
 
 def time_passes(one: One, minutes: int) -> None:
@@ -109,3 +113,87 @@ def test_a_source_that_takes_longer_to_read_than_a_proof_keeps_is_deleted_by_ids
     assert one.table.move.reason == "its proof was 0 minutes old when it was to be deleted"
     assert (one.ids("s"), len(one.ids(TARGET))) == ([], COUNT)
     assert one.table.rows(BatchKind.RECHECK) == []
+
+
+@pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Let the service tell the number of the last write with its answers, or not."""
+    original, tells = MemoryIndex.query, [True]
+
+    def query(index: MemoryIndex, *asked: Any, **named: Any) -> Answer:
+        answer = original(index, *asked, **named)
+        return answer if tells[0] else replace(answer, lsn=None)
+
+    monkeypatch.setattr(MemoryIndex, "query", query)
+    return lambda told: tells.__setitem__(0, told)
+
+
+def test_a_last_write_that_is_not_told_any_more_proves_nothing(one: One, telling: Callable[[bool], None]) -> None:
+    """Absent, it used to count as unchanged; here the record was changed after it was read again."""
+    # Given a source that was read again, while the service told its last write
+    one.read_again()
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [Record("r07", record.values, metadata={"text": "newer"})])
+
+    # When the service does not tell it any more, then nothing is deleted
+    telling(False)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.index.fetch("s", ["r07"]).records["r07"].metadata == {"text": "newer"}
+    assert one.table.move.reason == "the last write to s is not told any more: a retry reads it anew"
+
+    # And once the change is taken back, a retry reads it anew: whoever never tells is cleaned up as ever
+    one.index.upsert("s", [record])
+    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    one.until(JobState.CLEANED)
+    assert (one.table.move.clean_mode, one.index.namespace("s")) == ("whole", None)
+
+
+def test_a_last_write_that_is_told_only_once_all_is_read_again_proves_nothing(
+    one: One, telling: Callable[[bool], None]
+) -> None:
+    """Nobody knows what was written between the reading and the telling."""
+    # Given a source that was read again, while the service did not tell its last write, and changed since
+    telling(False)
+    one.read_again()
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+    one.index.upsert("s", [Record("r07", record.values, metadata={"text": "newer"})])
+
+    # When the service tells it from now on, then everything is read once more, and the change is seen
+    telling(True)
+    one.deliver()
+    assert one.table.move.reason == "the last write to s is told now, and was not when its reading began"
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.index.fetch("s", ["r07"]).records["r07"].metadata == {"text": "newer"}
+
+
+def test_a_last_write_that_is_told_from_the_second_batch_on_proves_nothing(
+    one: One, telling: Callable[[bool], None]
+) -> None:
+    """The number that a later batch hears is that of a write after the first batch was read."""
+    one.until(JobState.VERIFIED)
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    (record,) = one.index.fetch("s", ["r07"]).records.values()
+
+    # Given that the batches are read one after another, and a record of the first is changed before the second
+    telling(False)
+    first, *others = one.table.dispatch()
+    running.run(one.process, first.batch_id, first.generation, [TASKS[first.kind][1]])
+    one.index.upsert("s", [Record("r07", record.values, metadata={"text": "newer"})])
+    telling(True)
+    for wakeup in others:
+        running.run(one.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
+
+    # Then the change is seen before anything is deleted
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.index.fetch("s", ["r07"]).records["r07"].metadata == {"text": "newer"}
+
+
+def test_an_empty_source_beside_others_needs_no_proof(database_url: str, redis_url: str) -> None:
+    moves = planned("s", TARGET), planned("t", f"{TARGET}_2", COUNT)
+    with open_one(database_url, redis_url, {"t": twenty_three()}, *moves) as one:
+        one.index.create_namespace("s", None)
+        one.until(JobState.VERIFIED)
+        services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+        one.until(JobState.CLEANED)
+        assert one.index.namespace("s") is None
+        assert one.table.moves["s"].proof_lsn is None

@@ -169,7 +169,7 @@ def test_a_delete_asks_for_as_many_ids_as_the_store_takes(lane_to: Callable[...,
     index = Index(Limits(delete_ids=4))
     lane = lane_to(index)
     lane.upsert("s", records(10), nothing)
-    lane.delete("s", [record.id for record in records(10)], nothing)
+    lane.delete("s", {record.id: record for record in records(10)}, nothing)
     assert sizes(index, "delete") == [4, 4, 2]
     assert lane.fetch("s", ["r000", "r009"]) == {}
 
@@ -258,8 +258,8 @@ def test_without_time_left_on_the_lease_no_call_is_made(lane_to: Callable[..., L
         lambda: lane.fetch("s", ["a"]),
         lambda: lane.page("s"),
         lambda: lane.upsert("s", records(1), nothing),
-        lambda: lane.delete("s", ["a"], nothing),
-        lambda: lane.delete_namespace("s", nothing),
+        lambda: lane.delete("s", {"a": Record("a", b"")}, nothing),
+        lambda: lane.delete_namespace("s", None, nothing),
     ):
         with pytest.raises(Fenced):
             call()

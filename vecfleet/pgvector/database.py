@@ -43,10 +43,11 @@ class DatabaseConnection:
             else sa.URL.create("postgresql", username, password, host or "localhost", port or DEFAULT_PORT, database)
         )
         self._url = url.set(drivername="postgresql+psycopg")
-        # Timestamps are read as text: one spelling, whatever the server's settings.
+        # Timestamps are read as text: one spelling, whatever the server's settings. Nor do those decide what a
+        # transaction sees: after it waited for a lock, what was committed meanwhile.
         options = (
             f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={LOCK_TIMEOUT_MS} "
-            "-c datestyle=ISO -c timezone=UTC"
+            "-c datestyle=ISO -c timezone=UTC -c default_transaction_isolation=read\\ committed"
         )
         self.engine = sa.create_engine(
             self._url,

@@ -1,4 +1,7 @@
-"""Rows into a table by binary COPY, each id once: what is there under an id of theirs goes, in the same transaction."""
+"""Rows out of a table and into it by binary COPY, by their ids.
+
+Each id is written once: what is there under an id of theirs goes, in the same transaction.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,6 +10,25 @@ from psycopg import sql
 from vecfleet.pgvector.rows import Rows
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
+
+_ROW = sql.SQL("tableoid::text || ctid::text")
+"""Where a row lies. A row that is locked stays there until the transaction ends."""
+
+
+def read(
+    connection: Connection, table: Table, rows: Rows, ids: Sequence[str], *, lock: bool = False
+) -> list[tuple[str, Record]]:
+    """The records with these ids, each with where its row lies. With `lock` nobody else changes them from here on.
+
+    The ids are locked in one order, so that two of us wait and never deadlock.
+    """
+    locked = sql.SQL("ORDER BY {} FOR UPDATE").format(sql.Identifier(CHUNK_ID)) if lock else sql.SQL("")
+    statement = sql.SQL("COPY (SELECT {}, {} FROM {} WHERE {} = ANY(%s) {}) TO STDOUT (FORMAT BINARY)").format(
+        _ROW, rows.read, table.identifier, sql.Identifier(CHUNK_ID), locked
+    )
+    with connection.cursor().copy(statement, [[id for id in ids if "\0" not in id]]) as copy:
+        copy.set_types(["text", *rows.read_types])
+        return [(row[0], rows.record(row[1:])) for row in copy.rows()]
 
 
 def replace(connection: Connection, table: Table, rows: Rows, records: Iterable[Record]) -> int:
@@ -26,3 +48,11 @@ def delete(connection: Connection, table: Table, ids: Sequence[str]) -> int:
     """Delete the rows with these ids. Returns how many there were."""
     statement = sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(table.identifier, sql.Identifier(CHUNK_ID))
     return connection.execute(statement, [list(ids)]).rowcount
+
+
+def delete_rows(connection: Connection, table: Table, rows: Sequence[tuple[str, str]]) -> None:
+    """Delete the rows that lie there, each with its id, which finds it by its index."""
+    statement = sql.SQL("DELETE FROM {} WHERE {} = ANY(%s) AND {} = ANY(%s)").format(
+        table.identifier, sql.Identifier(CHUNK_ID), _ROW
+    )
+    connection.execute(statement, [[id for _, id in rows], [row for row, _ in rows]])

@@ -94,6 +94,14 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deletion of records as they were proven. `changed`: the ids of those that are others by now, and stay."""
+
+    changed: list[str] = field(default_factory=list)
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One answer of a query, best first."""
 
@@ -212,11 +220,20 @@ class Aliased(Protocol):
 
 
 @runtime_checkable
-class Dated(Protocol):
-    """An index that knows of its writes without being asked a question."""
+class Conditional(Protocol):
+    """An index that compares and deletes in one transaction: what was written since it was proven is never deleted."""
 
-    def last_write(self, namespace: str) -> int | None:
-        """A number that any insert or update changes; a deletion shows in the ids. None for an absent namespace."""
+    def version(self, namespace: str) -> int | None:
+        """A number that any insert, update and deletion changes. None for an absent namespace."""
+
+    def delete_namespace_if(self, name: str, version: int | None) -> Usage:
+        """Delete it with all its records if this is its version still. Raises Changed, and deletes nothing, if not.
+
+        Nothing happens where it does not exist.
+        """
+
+    def delete_if(self, namespace: str, digests: Mapping[str, int]) -> Deleted:
+        """Delete the records that still have these digests (`record_digest`), by id. The others stay, and are named."""
 
 
 @runtime_checkable

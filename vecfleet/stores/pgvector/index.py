@@ -5,7 +5,8 @@ from typing import Any
 
 from psycopg import sql
 
-from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge, WrongKind
+from vecfleet.digests import record_digest
+from vecfleet.errors import BadRequest, Changed, Conflict, Missing, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.pgvector import tables, values, writing
 from vecfleet.pgvector.database import DatabaseConnection
@@ -15,7 +16,19 @@ from vecfleet.pgvector.rows import Rows
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 from vecfleet.stores import rules
-from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import (
+    Answer,
+    Deleted,
+    Fetched,
+    IdPage,
+    IndexInfo,
+    Kind,
+    Limits,
+    Match,
+    NamespaceInfo,
+    Usage,
+    Written,
+)
 from vecfleet.stores.pgvector.listing import WHOLE_TABLE, Listings
 
 ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
@@ -25,6 +38,9 @@ VALUES = "values"
 
 # Up to here rows are counted; beyond, Postgres's own guess is as good a hint and costs nothing.
 _COUNTED_ROWS = 500_000
+_MOST = 2**63 - 1  # that a bigint holds
+# Rows that a policy hides would be dropped unseen: with this Postgres refuses instead.
+_EVERY_ROW = "SET LOCAL row_security = off"
 _OPERATORS: Mapping[str, str] = {"cosine": "<=>", "dotproduct": "<#>", "euclidean": "<->"}
 
 
@@ -71,6 +87,25 @@ class PgvectorIndex:
                 connection.execute(sql.SQL("DROP TABLE {}").format(table.identifier))
         return ONE_CALL
 
+    def delete_namespace_if(self, name: str, version: int | None) -> Usage:
+        """Drops its table, once nobody can write to it and every row is as it was: one transaction.
+
+        Dies at any line: the transaction is rolled back. Its end is lost on the way: the next look tells.
+        """
+        with self._database.transaction(f"delete the namespace {name!r}") as connection:
+            table = self._find(connection, name)
+            if table is not None:
+                connection.execute(WHOLE_TABLE)
+                connection.execute(_EVERY_ROW)
+                connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table.identifier))
+                if self._version(connection, table) != version:
+                    raise Changed(
+                        f"{name} was written to since it was proven; nothing was deleted",
+                        next_step="a retry reads it anew",
+                    )
+                connection.execute(sql.SQL("DROP TABLE {}").format(table.identifier))
+        return ONE_CALL
+
     def list_ids(
         self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
     ) -> IdPage:
@@ -106,13 +141,7 @@ class PgvectorIndex:
             if table is None:
                 return {}
             rows = Rows.of(table, self._collection_key)
-            statement = sql.SQL("COPY (SELECT {} FROM {} WHERE {} = ANY(%s)) TO STDOUT (FORMAT BINARY)").format(
-                rows.read, table.identifier, sql.Identifier(CHUNK_ID)
-            )
-            with connection.cursor().copy(statement, [[id for id in ids if "\0" not in id]]) as copy:
-                copy.set_types(rows.read_types)
-                read = [rows.record(row) for row in copy.rows()]
-        return {record.id: record for record in read}
+            return {record.id: record for _, record in writing.read(connection, table, rows, ids)}
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
         """Rows with these ids are replaced whole, in one transaction with the new ones."""
@@ -148,6 +177,26 @@ class PgvectorIndex:
                 writing.delete(connection, table, ids)
         return ONE_CALL
 
+    def delete_if(self, namespace: str, digests: Mapping[str, int]) -> Deleted:
+        """Locks the rows, compares what they hold then, and deletes these rows and no others: one transaction.
+
+        Dies at any line: the transaction is rolled back. Its end is lost on the way: repeating it deletes the rest.
+        """
+        if not digests:
+            return Deleted()
+        if len(digests) > self.limits.delete_ids:
+            raise TooLarge(f"a delete takes {self.limits.delete_ids:,} ids, not {len(digests):,}")
+        with self._database.transaction(f"delete {len(digests):,} records from {namespace!r}") as connection:
+            table = self._find(connection, namespace)
+            if table is None:
+                return Deleted(usage=ONE_CALL)
+            rows = Rows.of(table, self._collection_key)
+            held = writing.read(connection, table, rows, list(digests), lock=True)
+            proven = [(row, record.id) for row, record in held if record_digest(record) == digests[record.id]]
+            writing.delete_rows(connection, table, proven)
+        same = {row for row, _ in proven}
+        return Deleted(sorted({record.id for row, record in held if row not in same}), ONE_CALL)
+
     def query(self, namespace: str, like: Record, top_k: int) -> Answer:
         """By the vectors alone. Raises WrongKind where sparse values would have to count."""
         if not 1 <= top_k <= MAX_TOP_K:
@@ -181,16 +230,13 @@ class PgvectorIndex:
             }
         return {namespace: columns for namespace, columns in found.items() if columns}
 
-    def last_write(self, namespace: str) -> int | None:
-        """Another number after any row was inserted or updated; each row tells the transaction that wrote it."""
+    def version(self, namespace: str) -> int | None:
         with self._database.transaction(f"look at the writes to {namespace!r}") as connection:
             table = self._find(connection, namespace)
             if table is None:
                 return None
             connection.execute(WHOLE_TABLE)
-            statement = sql.SQL("SELECT coalesce(sum(xmin::text::bigint), 0) FROM {}").format(table.identifier)
-            found = connection.execute(statement).fetchone()
-        return int(found[0]) if found else None
+            return self._version(connection, table)
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)
@@ -199,6 +245,19 @@ class PgvectorIndex:
         """As a row gives it back; of a `halfvec` the values are the nearest halves, not those that were sent."""
         normal = rules.normalise(record)
         return Record(normal.id, values.as_stored(normal.values, self._values), normal.sparse, normal.metadata)
+
+    @staticmethod
+    def _version(connection: Connection, table: Table) -> int:
+        """The sum of a digest of each row's id and of the transaction that wrote it. No two versions of a row share
+        one; a sum of the transactions alone would not notice two changes that make up for each other.
+        """
+        row = sql.SQL("hashtextextended(concat(xmin::text, ' ', {}) COLLATE \"C\", 0)").format(sql.Identifier(CHUNK_ID))
+        statement = sql.SQL("SELECT coalesce(sum({row} & {most}), 0) % {most} FROM {table}").format(
+            row=row, most=sql.Literal(_MOST), table=table.identifier
+        )
+        found = connection.execute(statement).fetchone()
+        assert found is not None, "a sum over no rows is a row"
+        return int(found[0])
 
     def _check(self, records: Sequence[Record]) -> None:
         if len(records) > self.limits.upsert_records:
