@@ -1,7 +1,7 @@
 """Leases as the process that holds them sees them: renewed by a heartbeat, given up when the heartbeat cannot.
 
 A fence protects our books, not the service: so a call is made only while the lease outlives the call's deadline, by
-this process's monotonic clock, counted from before the job table was asked.
+this machine's clock, counted from before the job table was asked. That clock goes on while the machine is suspended.
 """
 
 import threading
@@ -15,6 +15,7 @@ from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
+from vecfleet import clock
 from vecfleet.errors import Unreachable
 
 log = structlog.get_logger("vecfleet.holding")
@@ -41,7 +42,7 @@ class Held:
         """Raise Fenced unless the lease lasts at least so much longer; Leaving where no request is to begin."""
         if self._leaving.is_set():
             raise Leaving
-        if time.monotonic() + seconds > self._until:
+        if clock.now() + seconds > self._until:
             raise Fenced
 
     def extend(self, until_monotonic: float) -> None:
@@ -84,7 +85,7 @@ class Holder:
                 self._renew(mine)
 
     def _renew(self, mine: list[Held]) -> None:
-        asked = time.monotonic()
+        asked = clock.now()
         try:
             with self._database.begin() as connection:
                 kept = batches.renew(connection, [_key(held.lease) for held in mine], self.owner, self.lease_s)

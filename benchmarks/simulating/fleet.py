@@ -50,7 +50,7 @@ _LOOK_S = 0.2  # counted seconds between two looks whether the work is done
 _TURN_S = 0.02  # in which other programs have their share of a core once
 _MODULES = (
     *("workers.running.time", "workers.holding.time", "workers.lane.time", "workers.pace.time"),
-    *("orchestrator.ledger.leasing.time", "orchestrator.dispatcher.time"),
+    "orchestrator.dispatcher.time",
 )
 
 
@@ -187,6 +187,7 @@ class Servers:
         with ExitStack() as held:
             for module in _MODULES:
                 held.enter_context(patch(module, TimeModule(world)))
+            held.enter_context(patch("vecfleet.clock.now", TimeModule(world).monotonic))
             held.enter_context(patch("workers.process.leaving", NeverSet(world)))
             held.enter_context(patch("workers.process.Counters", Uncounted))
             held.enter_context(patch("workers.pace.Redis", redis_of(world)))

@@ -6,7 +6,6 @@ Every batch begins with it, so what comes in its row is asked for nowhere again:
 and the job is read only when its row has changed.
 """
 
-import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from orchestrator.ledger import batches, moves
 from orchestrator.ledger.continuity import ON_A_KNOWN_SERVER
 from orchestrator.model import Lease
 from orchestrator.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, BatchState
+from vecfleet import clock
 
 _NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
@@ -149,7 +149,7 @@ def lease_next(
 def _take(
     connection: sa.Connection, query: sa.Select[Any], which: dict[str, Any], owner: str, seconds: float
 ) -> Lease | None:
-    asked = time.monotonic()
+    asked = clock.now()
     row = connection.execute(query, {**which, "owner": owner, "seconds": seconds}).one_or_none()
     if row is None:
         return None

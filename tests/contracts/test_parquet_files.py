@@ -336,3 +336,43 @@ def test_any_reader_of_parquet_sees_the_records_with_their_namespaces(tmp_path: 
 def test_a_folder_answers_no_queries_and_says_so(index: ParquetIndex) -> None:
     with pytest.raises(WrongKind, match="answers no queries"):
         index.query(NS, dense("a"), 3)
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name_and_its_name_before_anybody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut an export without its description would be a folder that no reader takes for a namespace."""
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(handle: int) -> None:
+        fsync(handle)
+        done.append(f"synced {_shown(Path(f'/proc/self/fd/{handle}').readlink(), tmp_path)}")
+
+    def note_rename(before: Path, after: Path) -> None:
+        rename(before, after)
+        done.append(f"named {_shown(after, tmp_path)}")
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    index = index_in(tmp_path)
+    assert done == [
+        "synced .",  # which holds the new folder `exports`
+        "synced exports/DRAFT/_index.json",
+        "synced exports/DRAFT",
+        "named exports/brain",
+        "synced exports",
+    ]
+
+    done.clear()
+    index.create_namespace(NS, None)
+    assert done == [
+        "synced exports/brain/DRAFT/_namespace.json",
+        "synced exports/brain/DRAFT",
+        f"named exports/brain/namespace={NS}",
+        "synced exports/brain",
+    ]
+
+
+def _shown(path: Path, root: Path) -> str:
+    return "/".join("DRAFT" if part.startswith(".new-") else part for part in path.relative_to(root).parts) or "."

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.ledger import leasing
 from tests.machine.acting import Clock
 from workers import holding, lane, running
 
@@ -13,11 +12,11 @@ from workers import holding, lane, running
 def clock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """The one clock of Postgres and of the workers' leases."""
     clock = Clock(database_url)
-    for module in (leasing, running):  # how long a worker goes on is the clock's, too
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr("vecfleet.clock.now", clock.monotonic)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=clock.monotonic))  # how long a worker goes on
     monkeypatch.setattr(running, "random", SimpleNamespace(random=lambda: 0.5))  # so that a life is the same again
     # No heart beats by itself: whether a lease lasts is the machine's to decide.
     never = threading.Event()
-    monkeypatch.setattr(holding, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=lambda _: never.wait()))
+    monkeypatch.setattr(holding, "time", SimpleNamespace(sleep=lambda _: never.wait()))
     monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
     yield clock

@@ -11,6 +11,7 @@ from slots import FETCH
 
 from orchestrator.model import Lease
 from orchestrator.states import BatchKind
+from vecfleet import clock
 from workers.pace import Limit, Pace
 
 PATIENCE_S = 60.0
@@ -50,7 +51,7 @@ def lease_of() -> Callable[..., Lease]:
             intended=False,
             answered_at=None,
             age_seconds=0.0,
-            until_monotonic=time.monotonic() + seconds,
+            until_monotonic=clock.now() + seconds,
             leased_at=datetime.now(UTC),
         )
 

@@ -103,11 +103,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def create_folder(path: Path, file: str, body: Mapping[str, Any]) -> bool:
-    """Create a folder with one JSON file in it. False where it exists and holds something."""
+    """Create a folder with one JSON file in it. False where it exists and holds something.
+
+    Safe to run twice. Dies at any line, or the power does: the folder is there with its file, or not at all.
+    """
     draft = path.with_name(f"{DRAFT}{uuid4().hex}")
+    new = [folder for folder in path.parents if not folder.exists()]
     draft.mkdir(parents=True)
     try:
+        for folder in new:
+            sync_folder(folder.parent)
         write_private(draft / file, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        with (draft / file).open("rb+") as described:
+            os.fsync(described.fileno())
+        sync_folder(draft)
         draft.rename(path)
     except (FileExistsError, NotADirectoryError):
         return False

@@ -7,6 +7,7 @@ import httpx
 
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess, api_key
+from vecfleet.stores.pinecone.deadlines import BoundedTransport
 from vecfleet.stores.pinecone.errors import of_status, translated
 
 API_VERSION = "2026-07"  # the first that has aliases
@@ -22,6 +23,7 @@ class NamespaceAliases:
             lambda: httpx.Client(
                 base_url=address,
                 timeout=settings.request_deadline_seconds,
+                transport=BoundedTransport(httpx.HTTPTransport(), settings.request_deadline_seconds),
                 headers={"Api-Key": api_key(settings), "X-Pinecone-Api-Version": API_VERSION},
             )
         )

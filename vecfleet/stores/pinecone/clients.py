@@ -23,6 +23,7 @@ from pinecone.models.vectors.search import SearchRecordsResponse
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo
+from vecfleet.stores.pinecone.deadlines import BoundedTransport
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def api_key(settings: Settings) -> str:
 def control_plane(settings: Settings) -> Pinecone:
     """Raises BadInput where the API key is not set or not a key."""
     try:
-        return Pinecone(
+        control = Pinecone(
             api_key=api_key(settings),
             host=settings.pinecone_controller_host,
             timeout=settings.request_deadline_seconds,
@@ -78,15 +79,18 @@ def control_plane(settings: Settings) -> Pinecone:
         )
     except PineconeValueError as error:
         raise BadInput(error.message, next_step="check PINECONE_API_KEY and PINECONE_CONTROLLER_HOST") from error
+    bound_calls(control, settings.request_deadline_seconds)
+    return control
 
 
-def data_plane(control: Pinecone, host: str) -> Index:
+def data_plane(control: Pinecone, host: str, settings: Settings) -> Index:
     """Raises BadInput where the SDK takes the host for none."""
     try:
         index = control.index(host=host)
     except PineconeValueError as error:
         raise BadInput(error.message, next_step="check the host that the control plane names for this index") from error
     switch_retries_off(index)
+    bound_calls(index, settings.request_deadline_seconds)
     return index
 
 
@@ -99,7 +103,7 @@ def dialed(info: IndexInfo, settings: Settings) -> str:
 
 
 def switch_retries_off(index: Index | AsyncIndex) -> None:
-    """The one place that touches the SDK's inside: over REST its data plane takes no retry setting (10.2)."""
+    """Here and below the SDK's inside is touched: over REST its data plane takes no retry setting (10.2)."""
     try:
         client = index._http._ensure_client() if isinstance(index, AsyncIndex) else index._http._client
         transport: Any = client._transport
@@ -108,5 +112,17 @@ def switch_retries_off(index: Index | AsyncIndex) -> None:
     except AttributeError as error:
         raise BadInput(
             "the installed pinecone SDK retries on its own and cannot be told not to",
+            next_step="install the version named in requirements.lock",
+        ) from error
+
+
+def bound_calls(client: Pinecone | Index, seconds: float) -> None:
+    """End each call of this client after so many seconds: the SDK bounds each wait of a call alone (10.2)."""
+    try:
+        transport: Any = client._http._client._transport
+        transport._transport = BoundedTransport(transport._transport, seconds)
+    except AttributeError as error:
+        raise BadInput(
+            "the calls of the installed pinecone SDK cannot be given an end",
             next_step="install the version named in requirements.lock",
         ) from error

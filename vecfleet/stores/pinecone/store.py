@@ -87,7 +87,7 @@ class PineconeStore:
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
         host = dialed(info, self._settings)
-        client = PerProcess(lambda: data_plane(self._client.get(), host))
+        client = PerProcess(lambda: data_plane(self._client.get(), host, self._settings))
         return PineconeIndex(info, client, self._lane(info, host), NamespaceAliases(host, self._settings))
 
     def _lane(self, info: IndexInfo, host: str) -> BytesLane | None:
