@@ -221,6 +221,8 @@ def _require_fresh_proof(work: Work, version: int | None) -> None:
 
 def _require_young_proof(connection: sa.Connection, work: Work) -> None:
     age_s, read_from = removals.oldest_proof(connection, work.move.id)
+    if read_from is None and not work.move.written:
+        return  # nothing was to be read again
     from_ = fresh_from(work.job, work.job.plan.policies)
     if from_ is None or read_from is None or read_from < from_:
         raise NotWhole("it was read before reads could show the last write to it")

@@ -22,6 +22,7 @@ DRIP_S = 0.2  # well inside each single wait
 HEADERS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 DRIPS_FOR = 1_000  # bytes: minutes, if nobody ended it
 PATIENCE_S = DRIPS_FOR * DRIP_S / 2
+LEASE_S = 60.0  # a request's deadline is below it
 Talk = Callable[["Dripping", socket.socket], None]
 
 
@@ -93,12 +94,12 @@ def start() -> Iterator[Callable[[Talk], Dripping]]:
         server.close()
 
 
-def store_at(address: str) -> PineconeStore:
-    return pinecone_store(address, pinecone_transport="rest", request_deadline_seconds=DEADLINE_S)
+def store_at(address: str, deadline_s: float = DEADLINE_S) -> PineconeStore:
+    return pinecone_store(address, pinecone_transport="rest", request_deadline_seconds=deadline_s)
 
 
-def index_at(address: str) -> Any:
-    return store_at(address).open(IndexInfo("an-index", Kind.DENSE, 2, "cosine", address))
+def index_at(address: str, deadline_s: float = DEADLINE_S) -> Any:
+    return store_at(address, deadline_s).open(IndexInfo("an-index", Kind.DENSE, 2, "cosine", address))
 
 
 CALLS: dict[str, Callable[[str], Any]] = {
@@ -154,23 +155,30 @@ def test_a_call_has_its_time_anew_after_one_that_used_it_up(start: Callable[[Tal
     """The time is the call's, not the connection's or the thread's."""
     talks: list[Talk] = [drips_its_body, lambda _, connection: _answered(connection)]
     server = start(lambda server, connection: talks.pop(0)(server, connection))
-    index: Index = index_at(server.address)
+    index: Index = index_at(server.address, 5 * DEADLINE_S)
 
     with pytest.raises((TimedOut, Unavailable)):
         index.delete("ns", ["a"])
     assert index.delete("ns", ["a"]).requests == 1
 
 
+def _take(connection: socket.socket) -> None:
+    """All of a request: who closes a connection before that resets it."""
+    taken = b""
+    while not taken.endswith(b"}"):
+        taken += connection.recv(65_536)
+
+
 def _answered(connection: socket.socket) -> None:
-    connection.recv(65_536)
+    _take(connection)
     connection.sendall(HEADERS + b"content-length: 2\r\n\r\n{}")
 
 
 def test_an_answer_that_takes_several_waits_is_read_to_its_end(start: Callable[[Talk], Dripping]) -> None:
     def takes_a_breath(server: Dripping, connection: socket.socket) -> None:
-        connection.recv(65_536)
+        _take(connection)
         for part in (HEADERS, b"content-length: 4\r\n\r\n{", b"  ", b"}"):
             connection.sendall(part)
             server.over.wait(0.01)
 
-    assert index_at(start(takes_a_breath).address).delete("ns", ["a"]).requests == 1
+    assert index_at(start(takes_a_breath).address, LEASE_S / 2).delete("ns", ["a"]).requests == 1

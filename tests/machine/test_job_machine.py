@@ -252,7 +252,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "a clean-up that does not read the source again": (
         cleaning,
         "_prove",
-        lambda work: cleaning._Proof(set(cleaning._written_ids(work))),
+        lambda work: cleaning._Proof(dict.fromkeys(cleaning._written_ids(work), Record("", b""))),
         _is_changed_and_cleaned,
     ),
     "a clean-up that does not list the source again": (
