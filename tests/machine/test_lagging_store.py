@@ -137,9 +137,11 @@ def _fresh_without_old_routes(job: Any, policies: Any) -> Any:
     return job.cut_over_at + timedelta(seconds=job.waits.source_lag_s)
 
 
-def _repeats(lane: Lane, limits: Any, call: Any, before: Any) -> None:
-    lane.usage += lane._call(limits, call, before)
+def _repeats(lane: Lane, limits: Any, call: Any, before: Any) -> list[str]:
+    deleted = lane._call(limits, call, before)
+    lane.usage += deleted.usage
     lane.deletion = Deletion.ANSWERED
+    return list(deleted.changed)
 
 
 def _keeps(metadata: Any, added: Any, policy: Any) -> Any:
