@@ -24,10 +24,10 @@ from orchestrator.ledger import checks, deletions, removals
 from orchestrator.ledger import missing as missing_ones
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
-from vecfleet.names import DEFAULT
 from vecfleet.records import Record
 from vecfleet.stores.base import Conditional, Kind
 from workers.doubting import require_at_targets
+from workers.old_names import is_our_alias, leave_alias
 from workers.placing import Placed, place_all
 from workers.work import Later, NotProven, NotWhole, Work
 
@@ -44,7 +44,7 @@ UNTOLD = -1  # the number of a last write that was asked for and not told; none 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
     _require_fresh_reads(work)
-    if work.lease.intended and _is_our_alias(work):
+    if work.lease.intended and is_our_alias(work):
         return dict(_Proof({}).found())  # the namespace is deleted: what is read by its name is the target
     if work.move.proof_lsn is None:
         last_write = _last_write(work)
@@ -85,7 +85,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     if work.move.clean_mode == "by_ids":
         _require_only_what_stays(work)
         return {"deleted": 0}
-    if _is_our_alias(work):
+    if is_our_alias(work):
         return {"deleted": _copied(work).count}
     version = work.source.version(namespace)
     listed = _list(work, namespace)
@@ -113,7 +113,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
         if _list(work, namespace).count:
             wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
-    _leave_alias(work)
+    leave_alias(work)
     return {"deleted": expected.count}
 
 
@@ -172,31 +172,6 @@ def _require_only_what_stays(work: Work) -> None:
         )
 
 
-def _alias_leads_to(work: Work) -> str | None:
-    """Where the old name is to lead once its namespace is deleted, if the plan leaves an alias."""
-    leaves = work.job.plan.policies.leave_alias and work.move.source != DEFAULT
-    return work.move.to if leaves else None
-
-
-def _leave_alias(work: Work) -> None:
-    """Where the plan says so, the old name leads to the target from now on. Safe to repeat: it is led there again."""
-    to = _alias_leads_to(work)
-    if to is not None:
-        work.source.point_alias(work.move.source, to)
-
-
-def _is_our_alias(work: Work) -> bool:
-    """Whether the alias that the plan leaves stands already: an earlier attempt deleted the namespace.
-
-    Raises NotProven where the name is somebody else's alias: what it leads to is not the source.
-    """
-    wanted = _alias_leads_to(work)
-    to = None if wanted is None else work.source.alias(work.move.source)
-    if to is not None and (to != wanted or not work.lease.intended):
-        raise NotProven(f"{work.move.source} is an alias by now, and leads to {to}: nothing is deleted through it")
-    return to is not None
-
-
 def _require_fresh_proof(work: Work, version: int | None) -> None:
     """The re-reading is young, and nothing was written to the source since it began, where the service tells that.
 
@@ -220,7 +195,7 @@ def _require_fresh_proof(work: Work, version: int | None) -> None:
 
 
 def _require_young_proof(connection: sa.Connection, work: Work) -> None:
-    age_s, read_from = removals.oldest_proof(connection, work.move.id)
+    age_s, read_from = deletions.oldest_proof(connection, work.move.id)
     if read_from is None and not work.move.written:
         return  # nothing was to be read again
     from_ = fresh_from(work.job, work.job.plan.policies)

@@ -89,6 +89,14 @@ def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> No
     connection.execute(new.on_conflict_do_update(index_elements=[_D.move_id], set_=kept | first | last))
 
 
+def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
+    """Return how many seconds ago the first batch of a source was read again, and when; the reading itself included."""
+    first = sa.func.min(_B.looked_at)
+    query = sa.select(sa.func.extract("epoch", _NOW - first), first)
+    age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
+    return float(age or 0.0), at
+
+
 def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[Evidence]:
     """The evidence of every source of a job whose deletion was asked for, or of one of them."""
     names = [name for name in Evidence.__dataclass_fields__ if name in _D]

@@ -185,14 +185,6 @@ def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
 
 
-def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
-    """Return how many seconds ago the first batch of a source was read again, and when; the reading itself included."""
-    first = sa.func.min(_B.looked_at)
-    query = sa.select(sa.func.extract("epoch", _NOW - first), first)
-    age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
-    return float(age or 0.0), at
-
-
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
     """Cleaned once its `clear` has landed; parked where one of its batches is. Why it went by ids stays to be read."""
     kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)

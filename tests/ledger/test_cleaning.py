@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from stages import AUTO, a_job, cleaning, proven_again, soaked, verified
 
 from orchestrator import services
-from orchestrator.ledger import removals
+from orchestrator.ledger import deletions, removals
 from orchestrator.ledger.database import Database
 from orchestrator.states import BatchKind, JobState, MoveState
 from vecfleet.errors import Refused
@@ -202,7 +202,7 @@ def test_a_proof_is_as_old_as_its_first_reading_however_many_batches_were_at_wor
     began = sa.func.clock_timestamp() - timedelta(minutes=93)
     table.set_batch(recheck.id, looked_at=began)
     with table.begin() as connection:
-        age_s, _ = removals.oldest_proof(connection, table.move.id)
+        age_s, _ = deletions.oldest_proof(connection, table.move.id)
         assert age_s >= 93 * 60
 
 

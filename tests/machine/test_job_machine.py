@@ -264,7 +264,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "a clean-up that trusts an old proof": (
         cleaning,
         "_require_fresh_proof",
-        lambda _: None,
+        lambda *_: None,
         _is_changed_right_before_its_deletion,
     ),
     "a roll back that does not compare": (
