@@ -55,6 +55,7 @@ def test_every_command_is_there() -> None:
         "create",
         "verify",
         "deletion",
+        "lock",
         *("setup", "process", "search", "namespaces", "stats", "create", "drop", "check", "legacy", "copy", "move"),
         *("collections", "collection-stats", "empty"),
     }
