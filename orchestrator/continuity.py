@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from orchestrator.ledger.continuity import Look
 
-_KEY, _FILE = "vecfleet:continuity", "continuity.json"
+_KEY, FILE = "vecfleet:continuity", "continuity.json"
 _PATIENCE_S = 0.5
 _NOTED_EVERY_S = 1.0
 _AFTER_AN_OUTAGE_S = 10.0
@@ -53,7 +53,7 @@ class Remembered:
             if redis_url is not None
             else None
         )
-        self._file = folder / _FILE if folder is not None else None
+        self._file = folder / FILE if folder is not None else None
         self._highest: dict[str, int] = {}
         self._next_note = float("-inf")
 

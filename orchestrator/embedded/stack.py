@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator import schema
+from orchestrator import continuity, schema
 from orchestrator.embedded import programs, scaling
 from orchestrator.embedded.addresses import EMULATOR_KEY
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
@@ -378,7 +378,8 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         return
     for server in (Postgres, Redis):
         server(state_dir).erase()
-    (state_dir / AUDIT_KEY).unlink(missing_ok=True)
+    for file in (AUDIT_KEY, continuity.FILE):
+        (state_dir / file).unlink(missing_ok=True)
     for folder in ("logs", "ports", "emulator", "web"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)
 
