@@ -254,16 +254,12 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
     What the worker of a copy sent last ends within its lease, and shows one lag of the target later at the latest.
     """
     ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
-    lands_by = _B.lease_until + interval(t.job.c.target_lag_s)
+    columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
+    # Batches before targets, as who is about to write locks them.
+    rows = connection.execute(sa.select(*columns).where(ran_out).order_by(_B.id).with_for_update()).all()
     connection.execute(
-        sa.update(t.target)
-        .where(t.target.c.job_id == t.job.c.id, _B.job_id == t.job.c.id, t.target.c.id == sa.any_(_B.targets))
-        .where(ran_out, _B.kind == BatchKind.COPY)
-        .values(lands_by=sa.func.greatest(t.target.c.lands_by, lands_by))
-    )
-    rows = connection.execute(
         sa.update(t.batch)
-        .where(ran_out)
+        .where(_B.id.in_([row.id for row in rows]))
         .values(
             state=BatchState.READY,
             generation=_B.generation + 1,
@@ -273,8 +269,12 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
             error_class="LeaseExpired",
             error_text="its worker stopped answering",
         )
-        .returning(_B.id, _B.attempts)
-    ).all()
+    )
+    written = [(target, row.lease_until) for row in rows if row.kind == BatchKind.COPY for target in row.targets or ()]
+    lag = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
+    for target, until in sorted(written):
+        lands_by = sa.func.greatest(t.target.c.lands_by, sa.literal(until) + interval(lag))
+        connection.execute(sa.update(t.target).where(t.target.c.id == target).values(lands_by=lands_by))
     return len(rows), [row.id for row in rows if row.attempts >= limit]
 
 

@@ -34,7 +34,7 @@ from tests.machine.story import Chance, Worst
 from vecfleet.enriching import enriched
 from workers import cleaning, copying, listing, preparing
 from workers.lane import Lane
-from workers.work import Work
+from workers.work import NotProven, Work
 
 # How many lives of each kind Hypothesis chooses where nothing is wrong, and at most where something is.
 EXAMPLES = int(os.environ.get("VECFLEET_EXAMPLES", "0"))
@@ -153,6 +153,13 @@ def _against_missing_of_source(job: Any, move: Any, missing: int, targets: Any) 
     return "too many are missing" if missing > missing_cap(move.written) else None
 
 
+def _trusts_silence(work: Work, version: int | None) -> None:
+    with work.database.begin() as connection:
+        cleaning._require_young_proof(connection, work)
+    if cleaning._last_write(work) not in (cleaning.UNTOLD, work.move.proof_lsn):
+        raise NotProven("it was written to while it was read again")
+
+
 def _with_the_emptied(
     connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
 ) -> list[tuple[str, bytes]]:
@@ -207,6 +214,9 @@ MENDS = {
     ),
     "an alias makes way for the namespace of its name": Mend(
         scripts.leaves_an_alias_and_goes_back, ((preparing, "_remove_the_alias_left", lambda *_: None),)
+    ),
+    "a last write that is not told any more proves nothing": Mend(
+        scripts.is_changed_and_no_sequence_tells, ((cleaning, "_require_fresh_proof", _trusts_silence),)
     ),
     "a certificate waits until reads show the last copy": Mend(
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
