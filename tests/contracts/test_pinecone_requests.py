@@ -271,7 +271,11 @@ def test_counts_of_namespaces_may_arrive_as_text(start: Start) -> None:
 
 
 def test_a_namespace_that_exists_is_told_from_one_that_was_created(start: Start) -> None:
-    server = start(lambda _: Answer(409, {"code": 6, "message": "exists"}))
+    exists, no_alias = (
+        Answer(409, {"code": 6, "message": "exists"}),
+        Answer(404, {"code": 5, "message": "no such alias"}),
+    )
+    server = start(lambda asked: no_alias if asked.path.startswith("/namespace-aliases/") else exists)
     index = index_at(server.address)
 
     assert not index.create_namespace("ns", {"fields": {}})
