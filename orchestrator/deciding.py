@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from migrations.plan import Policies
 from orchestrator.freshness import next_pass_at
@@ -278,7 +278,7 @@ def _attended(snapshot: Snapshot) -> list[Command]:
         return []
     if back is JobState.ROLLING_BACK:
         return []
-    after = decide(_as_if(snapshot, back), datetime.min)
+    after = decide(_as_if(snapshot, back), datetime.min.replace(tzinfo=UTC))
     stuck = any(isinstance(command, To) and command.state is JobState.NEEDS_ATTENTION for command in after)
     return [] if stuck else [To(JobState.RUNNING if back is JobState.RUNNING else back)]
 

@@ -212,9 +212,15 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
 
 
 def against_landing(target: Target, now: datetime) -> str | None:
-    """Why nothing may rest on a target yet: an upsert to it was not answered, and may write over what comes now."""
-    if target.lands_by is None or now >= target.lands_by:
+    """Why nothing may rest on a target yet: an upsert to it was not answered, and may write over what comes now.
+
+    Nor on a verdict from before it could no longer land; the dispatcher has such a target checked again.
+    """
+    if target.lands_by is None:
         return None
+    if now >= target.lands_by:
+        checked = target.verdict_at is not None and target.verdict_at >= target.lands_by
+        return None if checked else f"{target.namespace} is to be checked again: a late upsert may have landed there"
     return f"an upsert to {target.namespace} was not answered and may take effect until {target.lands_by:%H:%M:%S %Z}"
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.freshness import fresh_from, next_pass_at
-from orchestrator.ledger.reads import JobRow, Reading, Waiting
+from orchestrator.ledger.reads import Reading, Waiting
 from orchestrator.ledger.undoings import Undoing
 from orchestrator.model import Move
 from orchestrator.next_steps import MOVING, next_steps, nobody_works
@@ -205,7 +205,7 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
             waits.append("Redis does not answer, or takes nothing: workers cannot be woken")
         elif nobody_works(reading):
             waits.append(f"no worker takes the {reading.unanswered} batches that are due")
-        waits += _freshness(job, reading.now)
+        waits += _freshness(reading)
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]
         if reading.undoing is not None and reading.undoing.lingering:
             waits.append(_lingering(reading.undoing, freshness_wait_s))
@@ -246,9 +246,13 @@ def _before_clean_up(reading: Reading) -> str:
     return by_whom
 
 
-def _freshness(job: JobRow, now: datetime) -> list[str]:
+def _freshness(reading: Reading) -> list[str]:
     """Say what waits for reads that show the last write, and until when."""
-    if job.state is _S.CLEANING:
+    job, now = reading.job, reading.now
+    until: datetime | None
+    if job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
+        until, what = reading.landing, "an upsert that was not answered may still take effect; targets are checked then"
+    elif job.state is _S.CLEANING:
         until = fresh_from(job, job.policies)
         what = "nothing is deleted before reads show the last write that the sources may have had"
     elif job.state is _S.COPIED and 0 < job.quiet_passes < job.policies.quiet_passes:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator import late_writes, retrying, services
-from orchestrator.ledger import batches, checks, copies, jobs, leasing, removals
+from orchestrator.ledger import batches, checks, copies, jobs, leasing, moves, removals
 from orchestrator.ledger.database import Database
 from orchestrator.model import Deletion, Finding, Job, Lease
 from orchestrator.queue import kinds_of
@@ -242,6 +242,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
 
     def again(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
         with work.database.begin() as connection:
+            _note_landings(connection, work)
             batches.again(
                 connection,
                 lease,
@@ -252,6 +253,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
                 busy_ms=busy_ms,
                 spend_attempt=spend_attempt,
                 deletion=work.deletion,
+                lands_within_s=_lands_within_s(work),
             )
 
     if isinstance(error, Leaving):
@@ -275,6 +277,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             again(seconds, name, text, spend_attempt=spends_attempt)
         case Split():
             with work.database.begin() as connection:
+                _note_landings(connection, work)
                 copies.split(connection, lease, work.ids, usage, busy_ms)
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=_why(error, text))
@@ -285,7 +288,19 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
             log.error("batch parked", error=name, why=_why(error, text), exc_info=unexpected)
             with work.database.begin() as connection:
+                _note_landings(connection, work)
                 copies.park(connection, lease, name, text, usage, busy_ms)
+
+
+def _note_landings(connection: sa.Connection, work: Work) -> None:
+    """An upsert of this attempt without an answer is on record in the transaction that lets the batch go."""
+    if work.target.unanswered:
+        for target_id in sorted(work.wrote):
+            moves.note_landing(connection, target_id, _lands_within_s(work))
+
+
+def _lands_within_s(work: Work) -> float:
+    return work.lands_within_s(max(work.job.source_lag_s, work.job.target_lag_s))
 
 
 def _why(error: Exception, text: str) -> str:

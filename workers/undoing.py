@@ -65,6 +65,8 @@ def drop_namespace(work: Work) -> dict[str, Any]:
     if work.target_row.tells_the_truth or work.job.doubted_at is not None:
         return {"dropped": False}  # an application may have written there what is nowhere else
     version = work.target.version(namespace)
+    if work.lease.answered_at is not None:
+        return {"dropped": True}  # what is there by now is somebody else's
     if work.target.page(namespace).ids:
         if work.job.changed_records is None:
             work.look_again(f"{namespace} still lists ids")

@@ -224,15 +224,17 @@ def again(
     busy_ms: int,
     spend_attempt: bool,
     deletion: Deletion = Deletion.UNSENT,
+    lands_within_s: float = 0.0,
 ) -> None:
     """Return the batch to ready after a wait. Waiting for pace, freshness or an outage spends no attempt.
 
-    After a `deletion` without an answer it is not due before that could no longer take effect.
+    After a `deletion` without an answer it is not due before that could no longer take effect: `lands_within_s` from
+    now, for the call began later than its intent was put on record.
     """
     called: dict[Deletion, dict[str, Any]] = {
         Deletion.UNSENT: {"lands_by": None},
         Deletion.ANSWERED: {"lands_by": None, "answered_at": _NOW},
-        Deletion.UNANSWERED: {},
+        Deletion.UNANSWERED: {"lands_by": sa.func.greatest(_B.lands_by, _NOW + interval(lands_within_s))},
     }
     settle(
         connection,
@@ -281,8 +283,15 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
 def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
     """Whether a worker may still be copying for this job: a lease may be committed just as its job is cancelled."""
     held = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
-    living = sa.select(_B.id).where(held, _B.lease_until > _NOW).exists()
+    lag = sa.select(t.job.c.target_lag_s).where(t.job.c.id == job_id).scalar_subquery()
+    living = sa.select(_B.id).where(held, _B.lease_until + interval(lag) > _NOW).exists()
     return bool(connection.execute(sa.select(living)).scalar_one())
+
+
+def shows_by(batch: Any) -> Any:
+    """Until when a deletion of this batch may take effect, or where it was answered, may not show."""
+    lag = sa.select(t.job.c.source_lag_s).where(t.job.c.id == batch.c.job_id).scalar_subquery()
+    return sa.func.greatest(batch.c.lands_by, batch.c.answered_at + interval(lag))
 
 
 def any_landing(connection: sa.Connection, job_id: int) -> bool:

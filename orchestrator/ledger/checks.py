@@ -35,6 +35,7 @@ _FINISH = (
 def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     """Start checking each waiting target whose moves are all copied. Returns how many were started.
 
+    Not one on which an upsert without an answer may still land: it might, after its records were read.
     Called under the job's row lock. Batches are locked before targets, as workers do. A move that differs at another
     target is copied too. Moves to anywhere are asked for apart, so that the rest is one join and no loop in a loop.
     """
@@ -45,6 +46,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
         for row in connection.execute(
             sa.select(_T.id, _T.check_level)
             .where(_T.job_id == job_id, _T.check_state == "waiting")
+            .where(sa.or_(_T.lands_by.is_(None), _T.lands_by <= sa.func.clock_timestamp()))
             .where(~unfinished.where(t.move.c.to == _T.namespace).exists())
             .where(~unfinished.where(t.move.c.to.is_(None)).exists())
         )

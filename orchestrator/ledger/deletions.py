@@ -91,7 +91,7 @@ def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> No
 
 def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
     """Return how many seconds ago the first batch of a source was read again, and when; the reading itself included."""
-    first = sa.func.min(_B.looked_at)
+    first = sa.case((sa.func.bool_and(_B.looked_at.is_not(None)), sa.func.min(_B.looked_at)))
     query = sa.select(sa.func.extract("epoch", _NOW - first), first)
     age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
     return float(age or 0.0), at

@@ -112,7 +112,8 @@ class Reading:
     `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
     worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
     `conflicting`: of the `undecided` those that only another plan can move, where a person is asked about them.
-    `spent`: what a job that its budget paused has used up so far.
+    `spent`: what a job that its budget paused has used up so far. `landing`: until when an upsert without an answer may
+    take effect.
     """
 
     now: datetime
@@ -133,6 +134,7 @@ class Reading:
     undoing: Undoing | None = None
     conflicting: int = 0
     spent: Usage | None = None
+    landing: datetime | None = None
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
@@ -170,6 +172,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
         undoing=undoings.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
         conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
+        landing=connection.execute(sa.select(sa.func.max(_T.lands_by)).where(_T.job_id == job_id)).scalar_one(),
         spent=used(connection, job_id) if (job.reason or "").startswith(budgets.SPENT) else None,
     )
 

@@ -117,8 +117,8 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
     """Every recheck of these moves is done once more, and after them the `clear`.
 
     A deletion that was asked for already may have been refused or carried out, or may yet be. Its intent passes to the
-    re-reading, which begins when it has taken effect and misses no record that is gone, and from there to the next
-    `clear`, which finds out how far it came.
+    re-reading, which begins when it shows and misses no record that is gone, and from there to the next `clear`, which
+    finds out how far it came.
     """
     clear = t.batch.alias("clear")
     intent, lands_by = (
@@ -126,7 +126,7 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
         .where(clear.c.move_id == _B.move_id, clear.c.kind == BatchKind.CLEAR)
         .correlate(t.batch)
         .scalar_subquery()
-        for column in (clear.c.intent_at, clear.c.lands_by)
+        for column in (clear.c.intent_at, batches.shows_by(clear))
     )
     connection.execute(
         sa.update(t.batch)
@@ -172,10 +172,13 @@ def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
     """Instead of its rechecks and its `clear` a move gets a `remove` for each copy batch. An intent passes to them."""
     mine = _B.move_id == lease.move_id
     whole = sa.and_(mine, _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR)))
-    intent = connection.execute(sa.select(sa.func.max(_B.intent_at)).where(whole)).scalar_one()
+    asked = sa.select(sa.func.max(_B.intent_at), sa.func.max(batches.shows_by(t.batch))).where(whole)
+    intent, lands_by = connection.execute(asked).one()
     batches.discard(connection, whole)
     _one_per_copy(connection, lease.job_id, BatchKind.REMOVE, _M.id == lease.move_id)
-    connection.execute(sa.update(t.batch).where(mine, _B.kind == BatchKind.REMOVE).values(intent_at=intent))
+    connection.execute(
+        sa.update(t.batch).where(mine, _B.kind == BatchKind.REMOVE).values(intent_at=intent, lands_by=lands_by)
+    )
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(clean_mode="by_ids", proof_lsn=None))
 
 

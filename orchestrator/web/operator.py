@@ -128,9 +128,9 @@ class TooLarge(BadInput):
 class TooOften(Refused):
     """Signing in failed too often: nothing is looked at for a while."""
 
-    def __init__(self, wait_s: float) -> None:
+    def __init__(self, wait_s: float = 0.0, *, next_step: str | None = None) -> None:
         self.wait_s = math.ceil(wait_s)
-        super().__init__("signing in failed too often", next_step=f"try again in {self.wait_s} s")
+        super().__init__("signing in failed too often", next_step=next_step)
 
 
 async def _form(request: Request) -> Form:
@@ -178,7 +178,7 @@ def _address(request: Request) -> str:
 def _wait_after_failures(operators: Operators, request: Request) -> None:
     wait_s = operators.failures.wait_s(_address(request))
     if wait_s:
-        raise TooOften(wait_s)
+        raise TooOften(wait_s, next_step=f"try again in {math.ceil(wait_s)} s")
 
 
 def _signing(router: APIRouter, operators: Operators) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator import before_cut_over, guards
+from orchestrator.ledger import moves
 from orchestrator.states import JobState
 from tests.machine.jobs import World
 from tests.machine.lagging import Fate
@@ -79,8 +79,7 @@ def test_what_an_application_writes_outlives_an_upsert_that_lands_late(world: Wo
     life(world, writers)
 
 
-def test_without_the_wait_an_acknowledged_write_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "against_landing", lambda *_: None)
-    monkeypatch.setattr(before_cut_over, "against_landing", lambda *_: None)
+def test_where_it_is_not_on_record_an_acknowledged_write_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves, "note_landing", lambda *_: None)
     with pytest.raises(AssertionError):
         readers_move_at_once(world, "freeze")
