@@ -26,12 +26,11 @@ from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.tenancy import TenantAuditLogger
 from vecfleet.tenancy.api import bearer
-from vecfleet.tenancy.api.problems import Refusal, documented
+from vecfleet.tenancy.api.problems import documented
 from vecfleet.tenancy.api.routes import guarded, in_threads
-from vecfleet.tenancy.api.users import user_of
+from vecfleet.tenancy.api.users import admitting, user_of
 from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
-from vecfleet.tenancy.guard import ADMIN, TenantGuard
 from vecfleet.tenancy.providers import AGE
 from vecfleet.tenancy.routes import write_table
 from vecfleet.tenancy.tokens import TokenFile, User
@@ -82,21 +81,13 @@ def routers(
 ) -> Sequence[APIRouter]:
     """One for each role."""
 
-    def router(*roles: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True) -> APIRouter:
-        def admit(request: Request) -> None:
-            user = user_of(request, tokens)
-            if user.get("role") not in (*roles, ADMIN):
-                audit.log_isolation_violation(**TenantGuard(user).who, requested=f"a token of the role {roles[0]}")
-                raise Refusal(
-                    403,
-                    f"this is for tokens of the role `{roles[0]}`",
-                    next_step=f"vecfleet token create --role {roles[0]}",
-                )
-
+    def router(
+        role: str, *more: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True
+    ) -> APIRouter:
         return APIRouter(
             prefix="/delphi",
             tags=["applications"],
-            route_class=guarded(admit, threads, body_bytes, shaped=shaped),
+            route_class=guarded(admitting(tokens, audit, role, *more), threads, body_bytes, shaped=shaped),
             dependencies=[Depends(bearer(tokens))],
             responses=documented(401, 403, 413, 503),
         )

@@ -1,6 +1,5 @@
 """The endpoints of seed 001, guarded: who asks, how often, and whose records before anything is sent."""
 
-import functools
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,7 +32,7 @@ from vecfleet.tenancy.api.models import (
 from vecfleet.tenancy.api.problems import Refusal, documented
 from vecfleet.tenancy.api.rate import RateLimit
 from vecfleet.tenancy.api.routes import THREADS, Turns, guarded
-from vecfleet.tenancy.api.users import bearer, user_of
+from vecfleet.tenancy.api.users import USER, admitting, bearer
 from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
 from vecfleet.tenancy.guard import TenantGuard
@@ -107,7 +106,8 @@ def delphi_router(
         log.log_vector_query(**guard.who, creator_id=creator, twin_id=twin, results=len(hits))
         return Answer(creator_id=creator, matches=[_found(hit) for hit in hits])
 
-    admit = functools.partial(user_of, tokens=tokens) if tokens is not None else None
+    # A token of another role reaches no records, whichever creators it was made for.
+    admit = admitting(tokens, log, USER) if tokens is not None else None
     router = APIRouter(
         prefix=prefix,
         tags=["delphi"],
