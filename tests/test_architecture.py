@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -193,6 +194,12 @@ def test_no_file_has_become_two() -> None:
         if len(path.read_text(encoding="utf-8").splitlines()) > (MAX_LINES_OF_TESTS if folder == "tests" else MAX_LINES)
     }
     assert longer == set(LONGER_FOR_A_REASON)
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    # pytest imports them by name alone: of two that share one, the second is an error in a run of everything only.
+    names = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [name for name, files in names.items() if files > 1] == []
 
 
 def test_what_an_application_installs_is_the_library_alone() -> None:
