@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.others import APPLICATION
+from tests.chaos.others import is_application
 from tests.chaos.schedule import LAG_MS
 from tests.chaos.small_index import Case
 from tests.chaos.strangers import Foreign
@@ -136,13 +136,10 @@ def _foreign_touched(evidence: Evidence) -> Iterator[str]:
 
 def _carried_out(evidence: Evidence, *operations: str) -> Iterator[Mapping[str, Any]]:
     return (
-        call for call in evidence.calls if call["applied"] and call["operation"] in operations and not _written(call)
+        call
+        for call in evidence.calls
+        if call["applied"] and call["operation"] in operations and not is_application(call)
     )
-
-
-def _written(call: Mapping[str, Any]) -> bool:
-    """Whether it is an application, or a stranger, that asked: they say so. The fleet deletes over REST, too."""
-    return bool(call["agent"] == APPLICATION["User-Agent"])
 
 
 def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
@@ -159,9 +156,9 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
             proven |= {(namespace, id) for id in call["ids"]}
         elif operation == "upsert":
             proven -= {(namespace, id) for id in call["ids"]}
-            if namespace in case.sources and not _written(call):
+            if namespace in case.sources and not is_application(call):
                 yield f"a source was written to: {namespace}"
-        elif operation in ("delete", "delete_namespace") and namespace in case.sources and not _written(call):
+        elif operation in ("delete", "delete_namespace") and namespace in case.sources and not is_application(call):
             held = evidence.truth[namespace]
             ids = set(call["ids"]) if operation == "delete" else set(held)
             for id in ids & set(held):
@@ -177,7 +174,7 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
 
 def _by_the_fleet(evidence: Evidence) -> list[Mapping[str, Any]]:
     """What it asked for, in the order in which it did. What landed late was asked for once, long before."""
-    asked = [call for call in evidence.calls if not _written(call) and call["fault"] != LANDED_LATE]
+    asked = [call for call in evidence.calls if not is_application(call) and call["fault"] != LANDED_LATE]
     return sorted(asked, key=lambda call: call["time"])
 
 

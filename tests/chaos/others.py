@@ -29,6 +29,11 @@ APPLICATION = {"User-Agent": "an application", "Api-Key": "an application", "X-P
 Note = Callable[[str], None]
 
 
+def is_application(call: Mapping[str, Any]) -> bool:
+    """Whether an application, or a stranger, asked for this: they say so. The fleet deletes over REST, too."""
+    return bool(call["agent"] == APPLICATION["User-Agent"])
+
+
 class NotDone(AssertionError):
     """It was asked again and again, and could not be done."""
 

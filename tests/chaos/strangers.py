@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tests.chaos.others import APPLICATION, vector
+from tests.chaos.others import APPLICATION, is_application, vector
 from tests.chaos.small_index import Case
 from tests.chaos.witness import PLAIN, Contents, Stored
 
@@ -30,7 +30,6 @@ class Strangers:
     def __init__(self, case: Case, host: str, note: Callable[[str], None]) -> None:
         self.written: list[Foreign] = []
         self.deleted: set[tuple[str, str]] = set()  # single records of targets
-        self.dropped: dict[str, float] = {}  # targets, by when it was acknowledged
         self._case, self._host, self._note = case, host, note
         self._chance = random.Random(f"what strangers do {case.seed}")
 
@@ -49,9 +48,11 @@ class Strangers:
 
     def taken(self, truth: Contents, calls: Sequence[Mapping[str, Any]]) -> frozenset[tuple[str, str]]:
         """What they deleted at targets: single records there; of a whole target what was there before the job, and what
-        had been deleted from its source by then."""
+        had been deleted from its source by then. A drop counts where it was carried out, answered or not."""
         case, taken = self._case, set(self.deleted)
-        for namespace, at in self.dropped.items():
+        drops = [call for call in calls if call["operation"] == "delete_namespace" and call["applied"]]
+        dropped = {call["namespace"]: call["time"] for call in drops if is_application(call)}
+        for namespace, at in dropped.items():
             taken |= {(namespace, one.id) for one in case.foreign.get(namespace, ())}
             for call in calls:
                 if call["operation"] in ("delete", "delete_namespace") and call["time"] < at:
@@ -63,8 +64,6 @@ class Strangers:
     def _drop(self) -> bool:
         name = self._chance.choice(self._targets)
         dropped = self._ask("DELETE", f"namespaces/{quote(name, safe='')}")
-        if dropped:
-            self.dropped[name] = time.time()
         self._note(f"somebody dropped {name}: {dropped}")
         return dropped
 
