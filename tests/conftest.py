@@ -30,6 +30,9 @@ DROP_S = 60.0  # for a session that is ended to be gone
 
 _numbers = count(1)
 
+# As root a server is started as another account, by a fork, in whose child gRPC would end it before it is a server.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # The same examples in each run, here and in CI; `--hypothesis-profile=default` looks for others.
 # How long an example takes says something of the machine, not of our code.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

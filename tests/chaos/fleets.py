@@ -17,6 +17,8 @@ from tests.stories.emulated import REPOSITORY
 # A fleet is stopped in about a second; on a machine that does much else besides, in this at the most.
 ENDS_WITHIN_S = 90.0
 LAST_LINES = 20
+# As root a server is started as another account, by a fork, in whose child gRPC would end it before it is a server.
+NO_FORKS_OF_GRPC = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 
 
 def live_all(seeds: Iterable[int], at_once: int, tell: Callable[[Outcome], object]) -> None:
@@ -61,7 +63,7 @@ class _Keeper:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=REPOSITORY,
-                env=os.environ,
+                env={**os.environ, **NO_FORKS_OF_GRPC},
                 text=True,
                 bufsize=1,
                 start_new_session=True,  # Ctrl-C is ours to pass on
