@@ -192,7 +192,7 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
         return []
     differing = snapshot.targets.get("mismatched", 0)
     if differing and snapshot.policies.writers == "dual":
-        return _next_pass(snapshot.job)  # the application may have written to one side just before the other
+        return _differing_under_dual(snapshot, differing)
     if differing and snapshot.job.doubted_at is not None:
         return [To(JobState.NEEDS_ATTENTION, _in_doubt(snapshot.job, differing), JobState.COPIED)]
     if differing:
@@ -202,8 +202,7 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
                 Repair(),
                 To(JobState.RUNNING, "repairing " + counted(differing, "target that differs", "targets that differ")),
             ]
-        reason = counted(differing, "target differs from its sources", "targets differ from their sources")
-        return [To(JobState.NEEDS_ATTENTION, reason, JobState.COPIED)]
+        return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
     if snapshot.undecided:
         return [To(JobState.NEEDS_ATTENTION, wait_for_a_decision(snapshot.undecided), JobState.COPIED)]
     if not snapshot.targets.get("verified"):
@@ -211,12 +210,27 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
     return [To(JobState.VERIFIED)]
 
 
+def _differing_under_dual(snapshot: Snapshot, differing: int) -> list[Command]:
+    """The application may have written to one side just before the other: another pass sees both.
+
+    Where passes find nothing new and a target differs all the same, as where somebody else writes to it, a person is
+    asked.
+    """
+    if snapshot.job.quiet_passes < snapshot.policies.quiet_passes + snapshot.policies.repair_rounds:
+        return _next_pass(snapshot.job)
+    return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
+
+
+def _differ(targets: int) -> str:
+    return counted(targets, "target differs from its sources", "targets differ from their sources")
+
+
 def _in_doubt(job: Job, differing: int) -> str:
     """Why nothing is repaired: that readers were moved may be in what is lost, and targets then hold what is newest."""
     return (
-        counted(differing, "target differs from its sources", "targets differ from their sources")
-        + f", and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; if applications "
-        f"wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair writes over it"
+        f"{_differ(differing)}, and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; "
+        f"if applications wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair "
+        "writes over it"
     )
 
 

@@ -96,11 +96,13 @@ class Dispatcher:
         counted: Counters,
         remembered: Remembered | None = None,
         seals: Seals | None = None,
+        lease_s: float = 60.0,
     ) -> None:
         self.database = database
         self.remembered = remembered or Remembered()
         self.celery = celery
         self.counted = counted
+        self.lease_s = lease_s
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
         self._hurries = False
@@ -174,7 +176,7 @@ class Dispatcher:
         highest = self.remembered.highest(look.lineage)
         why = lost(look, highest)
         if why is not None:
-            log.error("the job table may have lost commits", jobs=doubts.doubt(connection, why), why=why)
+            log.error("the job table may have lost commits", jobs=doubts.doubt(connection, why, self.lease_s), why=why)
         elif look.server.is_other_timeline_than(look.server_before):
             audit.note(connection, "fleet", "fail-over", None, timeline=look.server.timeline)
         return look, continuity.approve(connection, highest)

@@ -76,14 +76,22 @@ class Words:
         self._bytes = re.compile(self._pattern.pattern.encode())
 
     def replaced(self, value: Any) -> Any:
-        """The same JSON value without the tenant's name."""
+        """The same JSON value without the tenant's name. Keys stay, for they are ours."""
         if isinstance(value, str):
             return self._names.get(value) or self._pattern.sub(self._pseudonym, value)
         if isinstance(value, list):
             return [self.replaced(one) for one in value]
         if isinstance(value, dict):
-            return {self.replaced(key): self.replaced(one) for key, one in value.items()}
+            return {key: self.replaced(one) for key, one in value.items()}
         return value
+
+    def named_in(self, value: Any) -> bool:
+        """Whether the tenant's name stands anywhere in this JSON value, keys among it."""
+        if isinstance(value, dict):
+            return any(self.named_in(part) for pair in value.items() for part in pair)
+        if isinstance(value, list):
+            return any(self.named_in(part) for part in value)
+        return bool(self.replaced(value) != value)
 
     def spans(self, text: bytes) -> list[tuple[int, int]]:
         """Where the name stands in a file."""

@@ -39,17 +39,21 @@ def compare_batch(work: Work) -> dict[str, Any]:
 def undo_batch(work: Work) -> dict[str, Any]:
     """Delete from the targets what is still as we wrote it."""
     standing = _compare(work)
-    if work.lease.answered_at is None:
-        for target_id, ours in standing.ours.items():
+    asked: set[int] = set() if work.lease.answered_at is None else set((work.lease.found or {}).get("asked", ()))
+    for target_id, ours in standing.ours.items():
+        if target_id in asked:
+            continue
 
-            def before(target_id: int = target_id) -> None:
-                with work.database.begin() as connection:
-                    within_s = work.lands_within_s(work.job.target_lag_s)
-                    removals.intend(connection, work.lease, within_s, [target_id])
-                work.wrote.add(target_id)
+        def before(target_id: int = target_id) -> None:
+            asked.add(target_id)
+            with work.database.begin() as connection:
+                within_s = work.lands_within_s(work.job.target_lag_s)
+                removals.intend(connection, work.lease, within_s, [target_id])
+                batches.note_found(connection, work.lease, {"asked": sorted(asked)})
+            work.wrote.add(target_id)
 
-            for changed in work.target.delete(standing.namespaces[target_id], ours, before):
-                del ours[changed]
+        for changed in work.target.delete(standing.namespaces[target_id], ours, before):
+            del ours[changed]
     left = 0
     for target_id, ours in standing.ours.items():
         left += len(work.target.fetch(standing.namespaces[target_id], list(ours)))

@@ -46,7 +46,12 @@ def dispatcher() -> None:
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
         found = Dispatcher(
-            parts.database, parts.celery, Counters(redis_url), remembered, Seals.of(parts.settings.audit_key)
+            parts.database,
+            parts.celery,
+            Counters(redis_url),
+            remembered,
+            Seals.of(parts.settings.audit_key),
+            parts.settings.lease_seconds,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())

@@ -21,6 +21,7 @@ _B = t.batch.c
 DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= _NOW, sa.true())
 """Whether its wait is over, and no deletion of it can still be under way: whoever takes it begins by looking."""
 
+_TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
@@ -251,10 +252,7 @@ def again(
 
 
 def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
-    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts.
-
-    What the worker of a copy sent last ends within its lease, and shows one lag of the target later at the latest.
-    """
+    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts."""
     ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Batches before targets, as who is about to write locks them.
@@ -272,12 +270,20 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
             error_text="its worker stopped answering",
         )
     )
-    written = [(target, row.lease_until) for row in rows if row.kind == BatchKind.COPY for target in row.targets or ()]
-    lag = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
-    for target, until in sorted(written):
-        lands_by = sa.func.greatest(t.target.c.lands_by, sa.literal(until) + interval(lag))
-        connection.execute(sa.update(t.target).where(t.target.c.id == target).values(lands_by=lands_by))
+    note_landings(connection, rows)
     return len(rows), [row.id for row in rows if row.attempts >= limit]
+
+
+def note_landings(connection: sa.Connection, leased: Sequence[Any]) -> None:
+    """These batches are taken from their workers: what one of a copy sent last may land until its lease ends.
+
+    It shows one lag of the target later at the latest. For whoever returns a leased batch to ready, in the transaction
+    that does.
+    """
+    written = [(id, row.lease_until) for row in leased if row.kind == BatchKind.COPY for id in row.targets or ()]
+    for target, until in sorted(written):
+        lands_by = sa.func.greatest(t.target.c.lands_by, sa.literal(until) + interval(_TARGET_LAG))
+        connection.execute(sa.update(t.target).where(t.target.c.id == target).values(lands_by=lands_by))
 
 
 def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:

@@ -13,7 +13,7 @@ from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger import audit, batches, checks, differences, erasures, moves, striking
 from orchestrator.states import BatchKind
-from orchestrator.traces import Traces
+from orchestrator.traces import Traces, Words
 from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
@@ -22,9 +22,10 @@ from vecfleet.tenancy.finding import Found
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
 _NOW = sa.func.clock_timestamp()
+# What of a plan may name a tenant. The rest steers the job, and stays where a tenant is called `keep` or `dense`.
+_PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
 # Columns of texts that people read, and of JSON, in which a name may stand.
 _TEXTS = (
-    (t.job, ("reason", "plan", "way_back", "source", "target")),
     (t.move, ("reason",)),
     (t.batch, ("error_text", "found")),
     (t.target, ("verdict",)),
@@ -44,7 +45,8 @@ def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) ->
     touched = {"records": _strike_all(connection, traces, found)}
     touched["ownership"] = connection.execute(sa.delete(t.ownership).where(_owned(traces.tenant))).rowcount
     touched["names"] = _rename(connection, traces)
-    touched["texts"] = sum(_rewrite(connection, traces, table, columns) for table, columns in _TEXTS)
+    touched["texts"] = _rewrite_jobs(connection, traces)
+    touched["texts"] += sum(_rewrite(connection, traces, table, columns) for table, columns in _TEXTS)
     touched["audit payloads"] = _blank_audit(connection, traces)
     return touched
 
@@ -238,12 +240,43 @@ def _put_names(connection: sa.Connection, traces: Traces, table: sa.Table, colum
     return len(new)
 
 
+def _rewrite_jobs(connection: sa.Connection, traces: Traces) -> int:
+    count = 0
+    query = sa.select(_J.id, _OLD, _NEW, _J.reason, _J.way_back, _J.plan, _J.source, _J.target)
+    for row in connection.execute(query).all():
+        words = traces.words(row.old, row.new)
+        new = {
+            "reason": words.replaced(row.reason),
+            "way_back": words.replaced(row.way_back),
+            "plan": _forget_in_plan(words, row.plan),
+            "source": _forget_in_place(words, row.plan["source"]["store"], row.source),
+            "target": _forget_in_place(words, row.plan["target"]["store"], row.target),
+        }
+        changed = {name: value for name, value in new.items() if value != row._mapping[name]}
+        if changed:
+            connection.execute(sa.update(t.job).where(_J.id == row.id).values(**changed))
+            count += 1
+    return count
+
+
+def _forget_in_plan(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
+    named = {key: words.replaced(plan[key]) for key in _PLAN_NAMES if key in plan}
+    places = {side: _forget_in_place(words, plan[side]["store"], plan[side]) for side in ("source", "target")}
+    return {**plan, **named, **places}
+
+
+def _forget_in_place(words: Words, store: str, index: Mapping[str, Any]) -> dict[str, Any]:
+    """A folder of an export may be called after the tenant; the name of any other index is the operator's."""
+    named = ("index", "name", "host") if store == "parquet" else ()
+    return {**index, **{key: words.replaced(index[key]) for key in named if key in index}}
+
+
 def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns: Sequence[str]) -> int:
     count = 0
     query = sa.select(
         table.c.id, _OLD.label("old_index"), _NEW.label("new_index"), *(table.c[name] for name in columns)
     )
-    for row in connection.execute(query.select_from(table if table is t.job else table.join(t.job))).all():
+    for row in connection.execute(query.select_from(table.join(t.job))).all():
         words = traces.words(row.old_index, row.new_index)
         old = {name: value for name in columns if (value := row._mapping[name]) is not None}
         new = {name: words.replaced(value) for name, value in old.items()}
@@ -261,7 +294,7 @@ def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
     naming = []
     for row in connection.execute(query):
         words = traces.words(*(index for index in (row.old, row.new) if index is not None))
-        if words.replaced(row.payload) != row.payload:
+        if words.named_in(row.payload):
             naming.append(row.id)
     if naming:
         audit.empty_payloads(connection, naming, erasures.asked_by(connection, traces.number), traces.number)

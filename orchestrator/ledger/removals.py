@@ -114,7 +114,7 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
 
 
 def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
-    """Every recheck of these moves is done once more, and after them the `clear`.
+    """Every recheck of these moves is done once more, and after them the `clear`. A move without any keeps its `clear`.
 
     A deletion that was asked for already may have been refused or carried out, or may yet be. Its intent passes to the
     re-reading, which begins when it shows and misses no record that is gone, and from there to the next `clear`, which
@@ -145,7 +145,9 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
             **values,
         )
     )
-    batches.discard(connection, among(_B.move_id, move_ids), _B.kind == BatchKind.CLEAR)
+    recheck = t.batch.alias("recheck")
+    is_read = sa.select(recheck.c.id).where(recheck.c.move_id == _B.move_id, recheck.c.kind == BatchKind.RECHECK)
+    batches.discard(connection, among(_B.move_id, move_ids), _B.kind == BatchKind.CLEAR, is_read.exists())
     connection.execute(sa.update(t.move).where(among(_M.id, move_ids)).values(proof_lsn=None))
 
 
@@ -319,7 +321,11 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
 
 
 def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
-    """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back."""
+    """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back.
+
+    Where the deletion of one of these was not answered, it begins once that can no longer land.
+    """
+    drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
     connection.execute(
         sa.insert(t.batch).values(
             job_id=lease.job_id,
@@ -328,11 +334,10 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
             kind=BatchKind.UNDO,
             seq=lease.seq,
             size=lease.size,
+            lands_by=sa.select(sa.func.max(_B.lands_by)).where(drops).scalar_subquery(),
         )
     )
-    batches.discard(
-        connection, _B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED
-    )
+    batches.discard(connection, drops)
 
 
 def _per_written_copy(

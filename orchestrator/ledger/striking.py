@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from orchestrator import manifests
 from orchestrator import tables as t
+from orchestrator.ledger import batches
 from orchestrator.states import BatchState
 from vecfleet.digests import Tally
 
@@ -37,6 +38,7 @@ def strike(
         .values(manifest=manifests.pack(rest), size=len(rest), first_id=rest[0] if rest else None)
     )
     if row.state == BatchState.LEASED:
+        batches.note_landings(connection, [row])
         connection.execute(
             sa.update(t.batch)
             .where(_B.id == copy_id)

@@ -121,15 +121,14 @@ class Life:
         self.before: Contents = self.witness.contents()
         self._take_charge(self._ask(self._begin))
         try:
-            self._to_its_end_again(self.schedule.ending)
+            self._despite_set_backs(lambda: self._to_its_end(self.schedule.ending))
         except Broken:
             assert self.person is not None
             self.person.note_what_is_wrong()
             raise
         except GivenUp:
             self.note("given up")
-            self._cancel()
-            self._roll_back_unless_refused()
+            self._despite_set_backs(self._give_up)
         self._settle()
         self._judge()
         if self.last_state != "cancelled":
@@ -137,11 +136,11 @@ class Life:
         if self.schedule.and_back and self.last_state == "cleaned" and not self.wrong:
             self._go_back()
 
-    def _to_its_end_again(self, ending: str) -> None:
+    def _despite_set_backs(self, act: Callable[[], None]) -> None:
         """A person whose job table is older than it was looks where the job is, and goes on from there."""
         while True:
             try:
-                self._to_its_end(ending)
+                act()
                 while self.strikes.pending:
                     self._tick("somebody else is still at work")
                 return
@@ -211,14 +210,16 @@ class Life:
         self.note("cancelled by a person")
         self._reach("cancelled", "rolling_back", "rolled_back")
 
-    def _roll_back_unless_refused(self) -> None:
+    def _give_up(self) -> None:
         """Where some sources are deleted already, there is no way back but the reverse plan: it stays cancelled."""
+        self._cancel()
         self.strikes.begin(DESTROYING)
-        try:
-            services.roll_back(self.fleet.parts.database, self.job_id, WHO, None)
-        except VecfleetError as error:
-            self.note(f"told: {error}")
-            return
+        if self.state() not in ("rolling_back", "rolled_back"):
+            try:
+                services.roll_back(self.fleet.parts.database, self.job_id, WHO, None)
+            except VecfleetError as error:
+                self.note(f"told: {error}")
+                return
         self._reach("rolled_back")
 
     def _roll_back(self) -> None:
@@ -347,6 +348,7 @@ class Life:
             doubtful=frozenset((one.namespace, one.id) for one in self.latecomer.doubtful),
             strangers=self.strangers.written,
             taken=self.strangers.taken(self._truth(), self.witness.calls),
+            set_back=self.strikes.times_set_back > 0,
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
         if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
@@ -363,6 +365,12 @@ class Life:
             namespace: {id: stored for id, stored in rows.items() if not self.case.is_erased(namespace, id)}
             for namespace, rows in self.latecomer.upon(self.application.upon(self.before)).items()
         }
+
+    def _written_late(self) -> frozenset[tuple[str, str]]:
+        """What came by old routes after it was copied: it may stay at its source, and its older form at the target."""
+        fates = [self.case.fate(*version) for version in self.latecomer.versions()]
+        places = [(fate[0], fate[1].id) for fate in fates if fate is not None]
+        return frozenset([*((one.namespace, one.id) for one in self.case.late), *places])
 
     def _run_again(self) -> None:
         """A second run changes nothing: the same plan, the same clean-up or roll back, the same verification."""
@@ -391,7 +399,7 @@ class Life:
         that takes it there again."""
         if not self._reverse("a way back after the clean-up"):
             return
-        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents())
+        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents(), self._written_late())
         self.wrong += books.broken_books(self.fleet.sql, self.job_id)
         if self.schedule.and_forth and not self.wrong and self._reverse("a way back of the way back"):
             self.wrong += laws.not_there_again(self.after, self.witness.contents())

@@ -96,10 +96,11 @@ class Person:
     def note_what_is_wrong(self) -> None:
         with suppress(Exception):  # Postgres may be away
             for row in self.fleet.sql(
-                "SELECT kind, seq, error_class, error_text FROM batch WHERE job_id = %s AND state = 'parked'",
+                "SELECT kind, state, seq, attempts, run_after, lands_by, dispatched_at, error_class, error_text "
+                "FROM batch WHERE job_id = %s AND state NOT IN ('done', 'split') ORDER BY id LIMIT 20",
                 self.job_id,
             ):
-                self.note(f"parked: {row}")
+                self.note(f"not done: {row}")
             for row in self.fleet.sql(
                 "SELECT t.namespace, f.kind, f.record_id, f.copy_id FROM finding f JOIN target t ON t.id = f.target_id "
                 "WHERE t.job_id = %s",

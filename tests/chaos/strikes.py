@@ -277,6 +277,8 @@ class Strikes:
         """Asked once, at the wrong time. A refusal is an answer."""
         if what == "a roll back amid the clean-up" and self._state() != "cleaning":
             return  # any earlier it is no mistake
+        if what == "a second apply" and self._state() in ("cancelled", "rolled_back"):
+            return  # that is a job of its own, which has the names then
         database, job = self._fleet.parts.database, self.job_id
         asked: dict[str, Callable[[], object]] = {
             "a second apply": self._apply,

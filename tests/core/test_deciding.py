@@ -173,6 +173,12 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
             id="a plan without repairs",
         ),
         pytest.param(
+            snapshot(J.COPIED, targets={"mismatched": 1}, policies=Policies(writers="dual"), quiet_passes=4),
+            "1 target differs from its sources",
+            J.COPIED,
+            id="a target that differs under dual though nothing changes any more",
+        ),
+        pytest.param(
             snapshot(J.COPIED, targets={"mismatched": 1}, differing=0),
             "differ",
             J.COPIED,

@@ -6,14 +6,15 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from job_table import INDEX, JobTable, accounted_for, digest_of
+from job_table import INDEX, JobTable, accounted_for, digest_of, plan_of, planned
 from sqlalchemy.dialects.postgresql import JSONB
 
+from migrations.plan import Plan
 from orchestrator import manifests, services
 from orchestrator import tables as t
 from orchestrator.ledger import batches, checks, erasures, forgetting, routes, striking
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup
+from orchestrator.model import Wakeup, index_from_json
 from orchestrator.queue import task_id
 from orchestrator.states import BatchKind
 from orchestrator.traces import Traces
@@ -122,6 +123,23 @@ def test_names_that_led_to_an_erased_namespace_are_forgotten_and_those_of_others
         forgetting.forget(connection, Traces(Tenant("ana", "s"), {(INDEX.name, "s"), (INDEX.name, "t-s")}, 1), [])
 
         assert {str(one.aliases) for one in routes.of_job(connection, table.job_id)} == {"{}", "{'live-u': 'u'}"}
+
+
+@pytest.mark.parametrize("called", ["creator", "moves", "keep", "dense", "pinecone", "creators", "id", INDEX.name, "s"])
+def test_a_tenant_called_as_a_word_of_ours_is_forgotten_and_the_jobs_go_on(database: Database, called: str) -> None:
+    # Given a live job, and a tenant that is called as one of our own words, as is a namespace of it
+    table, other = JobTable(database), "s" if called != "s" else "other"
+    table.apply(plan_of(planned(other, "t-other"), planned(called, f"t-{called}"), conflicts="keep"))
+    before = table.job
+    # When it is forgotten
+    with table.begin() as connection:
+        forgetting.forget(connection, Traces(Tenant(called, None), {(INDEX.name, called)}, 1), [])
+        row = connection.execute(sa.select(t.job.c.plan, t.job.c.source, t.job.c.target)).one()
+    # Then a process that never saw the plan can read it, it steers the job as before, and it names the tenant no more
+    plan = Plan.model_validate(row.plan)
+    assert (plan.recipe, plan.policies, plan.source) == (before.plan.recipe, before.plan.policies, before.plan.source)
+    assert (index_from_json(row.source), index_from_json(row.target)) == (before.source, before.target)
+    assert {move.source for move in plan.moves} == {other, "erased-1-1"}
 
 
 def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(database: Database) -> None:
