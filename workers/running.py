@@ -242,7 +242,6 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
 
     def again(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
         with work.database.begin() as connection:
-            _note_landings(connection, work)
             batches.again(
                 connection,
                 lease,
@@ -255,6 +254,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
                 deletion=work.deletion,
                 lands_within_s=_lands_within_s(work),
             )
+            _note_landings(connection, work)
 
     if isinstance(error, Leaving):
         again(0, "Released", "its worker was told to stop", spend_attempt=False)
@@ -277,8 +277,8 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             again(seconds, name, text, spend_attempt=spends_attempt)
         case Split():
             with work.database.begin() as connection:
-                _note_landings(connection, work)
                 copies.split(connection, lease, work.ids, usage, busy_ms)
+                _note_landings(connection, work)
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=_why(error, text))
             again(0, name, text, spend_attempt=False)
@@ -288,12 +288,15 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
             log.error("batch parked", error=name, why=_why(error, text), exc_info=unexpected)
             with work.database.begin() as connection:
-                _note_landings(connection, work)
                 copies.park(connection, lease, name, text, usage, busy_ms)
+                _note_landings(connection, work)
 
 
 def _note_landings(connection: sa.Connection, work: Work) -> None:
-    """An upsert of this attempt without an answer is on record in the transaction that lets the batch go."""
+    """Put an upsert of this attempt without an answer on record, in the transaction that lets the batch go.
+
+    After the batch: rows of batches are locked before those of targets.
+    """
     if work.target.unanswered:
         for target_id in sorted(work.wrote):
             moves.note_landing(connection, target_id, _lands_within_s(work))

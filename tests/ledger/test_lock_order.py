@@ -10,11 +10,13 @@ from stages import PATIENCE_S, a_job, somebody_waits, target_of
 
 from orchestrator import late_writes
 from orchestrator import tables as t
-from orchestrator.ledger import batches, forgetting, jobs
+from orchestrator.ledger import batches, forgetting, jobs, moves
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
+from orchestrator.states import BatchState
 from orchestrator.traces import Traces
 from vecfleet.names import Tenant
+from vecfleet.stores.base import Usage
 
 Lock = Callable[[sa.Connection, JobTable, Lease], object]
 PLACES = {(INDEX.name, "s"), (INDEX.name, "t-s")}
@@ -39,6 +41,49 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
 
     # Then neither is the other's deadlock, and the verdict is void
     assert target_of(table).sequence == target.sequence + 1
+
+
+def test_a_lease_that_ran_out_is_taken_back_while_its_worker_is_about_to_write(database: Database) -> None:
+    # Given a worker whose lease ran out, right before it raises the sequence of the target it writes to
+    table = a_job(database)
+    table.listed({"s": [["a"]]})
+    (lease,) = table.take()
+    table.target(lease, "t-s")
+    target = target_of(table)
+    table.expire(lease)
+
+    # When the dispatcher takes the lease back in the middle of that
+    with ThreadPoolExecutor(1) as pool:
+        with table.begin() as connection:
+            batches.require(connection, lease)
+            taken_back = pool.submit(table.reap)
+            somebody_waits(table)
+            moves.raise_sequence(connection, [target.id])
+        taken_back.result(PATIENCE_S)
+
+    # Then neither is the other's deadlock, and both are on record
+    now = target_of(table)
+    assert now.sequence == target.sequence + 1 and now.lands_by is not None
+    assert table.row(lease.id).state == BatchState.READY
+
+
+def test_a_worker_that_is_done_before_its_lease_is_taken_back_was_in_time(database: Database) -> None:
+    # Given a worker whose lease ran out, in the middle of recording its batch
+    table = a_job(database)
+    table.listed({"s": [["a"]]})
+    (lease,) = table.take()
+    table.expire(lease)
+
+    # When the dispatcher wants to take the lease back just then
+    with ThreadPoolExecutor(1) as pool:
+        with table.begin() as connection:
+            batches.done(connection, lease, {}, Usage(), 1)
+            taken_back = pool.submit(table.reap)
+            somebody_waits(table)
+        taken_back.result(PATIENCE_S)
+
+    # Then the batch stays done
+    assert table.row(lease.id).state == BatchState.DONE
 
 
 HELD: dict[str, Lock] = {
