@@ -64,6 +64,13 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (with_target(check_sequence=None), "the verdict on t2 is void"),
         (with_target(check_state="empty", sequence=4), "the verdict on t2 is void"),
         (with_target(verdict_at=NOW - 24 * HOUR - timedelta(seconds=1)), "the verdict on t2 is more than 24 hours old"),
+        (with_target(lands_by=NOW + HOUR), "an upsert to t2 was not answered and may take effect until 13:00:00 UTC"),
+        (
+            with_target(lands_by=NOW - HOUR / 2),  # its verdict is an hour old
+            "t2 is to be checked again: a late upsert may have landed there",
+        ),
+        (with_target(lands_by=NOW), "t2 is to be checked again"),
+        (with_target(lands_by=NOW - HOUR, verdict_at=None), "t2 is to be checked again"),
         (replace(READY, undecided=1), "1 parked record waits for a decision"),
         (replace(READY, parked_batches=2), "2 batches are parked"),
         (replace(READY, claimed_elsewhere=["s"]), "another live job works on s"),
@@ -102,6 +109,10 @@ def test_at_the_very_end_of_the_soak_time_it_is_over() -> None:
 
 def test_a_verdict_of_a_day_is_still_good() -> None:
     assert against_clean_up(with_target(verdict_at=NOW - 24 * HOUR), NOW) == []
+
+
+def test_a_verdict_made_once_a_late_upsert_could_no_longer_land_is_good() -> None:
+    assert against_clean_up(with_target(lands_by=NOW - HOUR, verdict_at=NOW - HOUR), NOW) == []
 
 
 def test_a_plan_without_readers_needs_no_cut_over() -> None:

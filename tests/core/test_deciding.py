@@ -270,6 +270,19 @@ def test_a_job_that_needed_attention_goes_on_by_itself_once_what_stopped_it_is_g
     assert decide(freed, NOW) == [To(then)]
 
 
+def test_a_job_that_needed_attention_between_two_passes_goes_on_to_wait_for_the_next_one() -> None:
+    """Whether a pass is due was asked with a time that could not be compared with that of the pass before."""
+    between = snapshot(
+        J.NEEDS_ATTENTION,
+        policies=Policies(writers="delta"),
+        quiet_passes=1,
+        pass_ended_at=NOW,
+        source_lag_s=60.0,
+        resume_to=J.COPIED,
+    )
+    assert decide(between, NOW) == [To(J.COPIED)]
+
+
 def test_a_roll_back_that_was_refused_is_never_taken_up_without_a_person() -> None:
     assert decide(snapshot(J.NEEDS_ATTENTION, resume_to=J.ROLLING_BACK), NOW) == []
 

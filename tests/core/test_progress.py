@@ -245,6 +245,15 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
     assert progress(over).waits == ("a person decides when the old is deleted",)
 
 
+@pytest.mark.parametrize("state", [JobState.COPIED, JobState.CANCELLING])
+def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobState) -> None:
+    waiting = progress(reading(state, landing=NOW + timedelta(seconds=40)))
+    (wait,) = [one for one in waiting.waits if "was not answered" in one]
+    assert "an upsert that was not answered may still take effect" in wait and "12:00:40" in wait
+    over = progress(reading(state, landing=NOW))
+    assert not any("was not answered" in one for one in over.waits)
+
+
 # What to type
 
 

@@ -195,7 +195,7 @@ def test_sources_are_read_again_one_after_another(database: Database) -> None:
 
 
 def test_a_proof_is_as_old_as_its_first_reading_however_many_batches_were_at_work(database: Database) -> None:
-    """What they took side by side, and in earlier attempts, used to be taken off its age."""
+    """The time that they took side by side, and in earlier attempts, used to be taken off its age."""
     table = cleaning(database)
     (recheck,) = table.take()
     table.finish(recheck, proven=2)
@@ -204,6 +204,23 @@ def test_a_proof_is_as_old_as_its_first_reading_however_many_batches_were_at_wor
     with table.begin() as connection:
         age_s, _ = deletions.oldest_proof(connection, table.move.id)
         assert age_s >= 93 * 60
+
+
+def test_a_proof_of_which_one_batch_was_not_read_again_is_of_no_age(database: Database) -> None:
+    # Given a source of two batches, one of which says when it was read again
+    table = a_job(database, cut_over="none")
+    table.verified({"s": [["a"], ["b"]]})
+    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    first, second = table.take()
+    table.finish(first, proven=1)
+    with table.begin() as connection:
+        assert deletions.oldest_proof(connection, table.move.id) == (0.0, None)
+
+    # When the other one does too, then the proof is as old as the older of them
+    table.finish(second, proven=1)
+    with table.begin() as connection:
+        _, read_from = deletions.oldest_proof(connection, table.move.id)
+    assert read_from == min(first.leased_at, second.leased_at)
 
 
 def test_a_source_that_was_set_aside_can_be_retried_after_the_others_were_paused_and_resumed(
