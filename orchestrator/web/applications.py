@@ -20,8 +20,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import route_table
 from orchestrator.ledger.database import Database
-from vecfleet import names
-from vecfleet.clocks import awake_or_not
+from vecfleet import clock, names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.tenancy import TenantAuditLogger
@@ -59,13 +58,13 @@ class JobTableRoutes:
     def tagged(self) -> tuple[bytes, str, float]:
         """The table, what it is known by, and its age in seconds: half a one at most, and the time of its reading."""
         with self._lock:
-            if awake_or_not() - self._read_at > _ROUTES_EVERY_S:
-                asked_at = awake_or_not()
+            if clock.now() - self._read_at > _ROUTES_EVERY_S:
+                asked_at = clock.now()
                 with self._database.begin() as connection:
                     self._body = write_table(route_table.read(connection))
                 self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
-                self._asked_at, self._read_at = asked_at, awake_or_not()
-            return self._body, self._tag, awake_or_not() - self._asked_at
+                self._asked_at, self._read_at = asked_at, clock.now()
+            return self._body, self._tag, clock.now() - self._asked_at
 
     def read(self) -> bytes | None:
         """As `vecfleet.tenancy.providers.RouteProvider` has it."""

@@ -1,14 +1,16 @@
 """Leases in the process that holds them: kept alive while it works, given up when they cannot be."""
 
+import time
 from collections.abc import Callable, Iterator
-from threading import Event, Thread
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from job_table import JobTable, plan_of, planned
+from job_table import LEASE_S, JobTable, plan_of, planned
 
-from orchestrator.ledger import batches
+from orchestrator.ledger import batches, leasing
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
@@ -81,15 +83,91 @@ def test_a_process_that_leaves_waits_for_nothing_and_begins_no_request(lease_of:
     # Given a wait that would be long
     leaving = Event()
     held = Held(lease_of(600), leaving)
-    waiting = Thread(target=held.wait, args=(600.0,), daemon=True)
-    waiting.start()
-    # When the process is to leave, then the wait is over
-    leaving.set()
-    waiting.join(timeout=60)
-    assert not waiting.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(held.wait, 600.0)
+        # When the process is to leave, then the wait is over, and says so
+        leaving.set()
+        with pytest.raises(Leaving):
+            waiting.result(timeout=60)
     # And no request begins
     with pytest.raises(Leaving):
         held.require(0)
+
+
+@pytest.fixture
+def suspend(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Suspend the machine for so many seconds: what Linux counts as monotonic stands still meanwhile."""
+    asleep, read = [0.0], time.clock_gettime
+    goes_on = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def clock_gettime(which: int) -> float:
+        return read(which) + (asleep[0] if which == goes_on else 0.0)
+
+    def suspend(seconds: float) -> None:
+        asleep[0] += seconds
+
+    monkeypatch.setattr(time, "clock_gettime", clock_gettime)
+    return suspend
+
+
+def test_a_lease_runs_out_while_the_machine_is_suspended(
+    lease_of: Callable[..., Lease], suspend: Callable[[float], None]
+) -> None:
+    # Given a lease of a minute, and a call that may take twenty seconds
+    held = Held(lease_of(60), Event())
+    held.require(20)
+    # When the machine sleeps for a part of it, then what is left is too short; and when for all of it, it is over
+    suspend(41)
+    assert not lost(held)
+    with pytest.raises(Fenced):
+        held.require(20)
+    suspend(20)
+    assert lost(held)
+
+
+def test_a_lease_that_is_taken_while_the_machine_is_suspended_is_counted_from_before(
+    table: JobTable, suspend: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine that sleeps for longer than a lease, between the question for one and its answer
+    execute = sa.Connection.execute
+
+    def and_sleeps(connection: sa.Connection, *arguments: Any, **named: Any) -> Any:
+        answer = execute(connection, *arguments, **named)
+        suspend(LEASE_S + 1)
+        return answer
+
+    (wakeup,) = table.dispatch()
+    with monkeypatch.context() as sleeping, table.begin() as connection:
+        sleeping.setattr(sa.Connection, "execute", and_sleeps)
+        lease = leasing.lease(connection, wakeup.batch_id, wakeup.generation, table.owner, LEASE_S)
+    # Then the worker makes no call under it, though the job table gave it
+    assert lease is not None
+    assert lost(Held(lease, Event()))
+
+
+def test_a_renewal_during_which_the_machine_was_suspended_is_counted_from_before(
+    table: JobTable, lease: Lease, suspend: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine that sleeps for longer than a lease, between a beat and its answer
+    renew = batches.renew
+
+    def and_sleeps(*arguments: Any) -> set[tuple[int, int]]:
+        kept = renew(*arguments)
+        suspend(LEASE_S + 1)
+        return kept
+
+    keeper = Holder(table.database, table.owner, LEASE_S, beat_s=3_600.0, leaving=Event())
+    with keeper.holding(lease) as held:
+        assert not lost(held)
+        # When the answer is that the lease was renewed, then it is over by now
+        monkeypatch.setattr(batches, "renew", and_sleeps)
+        keeper._renew([held])
+        assert lost(held)
+
+        # And the next beat that is answered in time renews it
+        monkeypatch.setattr(batches, "renew", renew)
+        keeper._renew([held])
+        assert not lost(held)
 
 
 def test_a_worker_learns_that_its_lease_was_taken(table: JobTable, lease: Lease, eventually: Eventually) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import orjson
 from msgspec.structs import replace
 
-from vecfleet.clocks import awake_or_not
+from vecfleet.clock import now
 from vecfleet.errors import BadInput, RoutesTooOld
 from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
@@ -131,7 +131,7 @@ class Leave:
 
 def clock_of(rollout: Rollout | None) -> Callable[[], float]:
     """The clock by which a client's routes age. Without a roll-out nothing does."""
-    return awake_or_not if rollout is None else rollout.clock
+    return now if rollout is None else rollout.clock
 
 
 def may_fall_back(where: Where, rollout: Rollout | None) -> bool:

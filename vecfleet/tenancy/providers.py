@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import httpx
 import structlog
 
-from vecfleet.clocks import awake_or_not
+from vecfleet.clock import now
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
@@ -162,7 +162,7 @@ class CachedRoutes:
         provider: RouteProvider,
         cache_s: float = CACHE_S,
         stale_s: float = STALE_S,
-        clock: Callable[[], float] = awake_or_not,
+        clock: Callable[[], float] = now,
         read_for_s: float = READ_FOR_S,
     ) -> None:
         self._provider = provider

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import inf
 
 from vecfleet import names
-from vecfleet.clocks import awake_or_not
+from vecfleet.clock import now
 from vecfleet.errors import RoutesTooOld
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
@@ -70,7 +70,7 @@ class Rollout:
     @property
     def clock(self) -> Callable[[], float]:
         """The clock of `Where.until`."""
-        return awake_or_not if self.routes is None else self.routes.clock
+        return now if self.routes is None else self.routes.clock
 
     def where(
         self, creator_id: str, twin_id: str | None = None, *, to_write: bool = False, own_index: str | None = None
