@@ -23,7 +23,7 @@ from orchestrator.model import index_to_json
 from orchestrator.states import JobState
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
-from vecfleet.stores.base import Index, Limits, Usage
+from vecfleet.stores.base import Index, Usage
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.stores.pinecone.index import PineconeIndex
@@ -129,7 +129,7 @@ def test_wipe_exports_a_record_as_it_was_written_last(
 
 
 def test_an_export_before_a_wipe_waits_for_no_store_that_does_not_lag() -> None:
-    index = MemoryStore().create(INDEX, Limits(reads_lag=False))
+    index = MemoryStore().create(INDEX)
     wait_for_reads(index, 3_600, "nothing")
 
 

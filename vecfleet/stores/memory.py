@@ -38,11 +38,13 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def create(self, info: IndexInfo, limits: Limits | None = None) -> "MemoryIndex":
-        """Raises Conflict where the name is taken."""
+        """Make an index of Pinecone's limits, except that reads show each write at once. Raises Conflict where the name
+        is taken.
+        """
         with self._lock:
             if info.name in self._indexes:
                 raise Conflict(f"the index {info.name!r} exists already")
-            index = self._indexes[info.name] = MemoryIndex(info, limits or Limits())
+            index = self._indexes[info.name] = MemoryIndex(info, limits or Limits(reads_lag=False))
         return index
 
     def indexes(self) -> list[IndexInfo]:
