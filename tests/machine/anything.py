@@ -10,7 +10,7 @@ from tests.machine.acting import Stop
 from tests.machine.jobs import World
 from tests.machine.lives import ALMA, BRUNO, FRESHNESS_S, LAG_S, LEASE_S, Drawn, Life
 from tests.machine.people import record
-from tests.machine.scripts import apply_way_back
+from tests.machine.scripts import apply_way_back, come_to
 from vecfleet.errors import BadPlan, Refused
 
 KINDS = ("list", "copy", "verify", "survey", "recheck", "clear", "remove", "compare", "undo", "drop")
@@ -19,7 +19,12 @@ WHERE = (
     *("delete", "delete answered", "delete_namespace", "delete_namespace answered"),
 )
 STOPS = st.builds(Stop, st.sampled_from(WHERE), st.sampled_from(("freezes", "dies")))
-ASKED = ("pause", "resume", "verify", "cut over", "clean up", "clean up by ids", "roll back", "retry", "cancel")
+ASKED = (
+    *("pause", "resume", "verify", "cut over", "reverse", "clean up", "clean up by ids", "roll back", "retry"),
+    "cancel",
+)
+# How far a job is, in which nothing has gone wrong yet, when everybody begins to do what they like.
+STAGES = ("applied", "applied", "verified", "cut over", "cleaned")
 IDS = st.sampled_from("abcde")
 HELD = {ALMA: "ab", BRUNO: "c"}
 
@@ -35,17 +40,23 @@ class Anything(RuleBasedStateMachine):
         writers=st.sampled_from(("freeze", "delta", "dual")),
         cut_over=st.sampled_from(("none", "operator")),
         alone=st.booleans(),
+        stage=st.sampled_from(STAGES),
         rounds=st.integers(0, 12),
     )
-    def begin(self, data: Any, writers: Any, cut_over: str, alone: bool, rounds: int) -> None:
-        """A job that is some rounds old, of an application that wrote a moment before; `alone`: without strangers."""
-        self.life = life = Life(self.world, Drawn(data), writers, unruly=True)
-        self.alone, self.wish = alone, ""
+    def begin(self, data: Any, writers: Any, cut_over: str, alone: bool, stage: str, rounds: int) -> None:
+        """A job that came so far and is some rounds older, of an application that wrote a moment before it.
+
+        `alone`: without strangers.
+        """
+        self.life = life = Life(self.world, Drawn(data), writers)
+        self.alone = alone
         for source, names in HELD.items():
             life.holds(source, *names)
         life.settles()
         life.application.writes(ALMA, record("b", "newer"))
         life.applies(ALMA, BRUNO, cut_over=cut_over, soak_seconds=0, max_passes=60)
+        come_to(life, stage, moves_readers=cut_over != "none")
+        life.index.unruly = True
         for _ in range(rounds):
             life.round()
 
@@ -53,6 +64,10 @@ class Anything(RuleBasedStateMachine):
     def the_fleet_works(self, rounds: int) -> None:
         for _ in range(rounds):
             self.life.round()
+
+    @rule(window=st.integers(1, 4))
+    def two_dispatchers_think_that_they_lead(self, window: int) -> None:
+        self.life.round_of_two(window)
 
     @rule(kind=st.sampled_from(KINDS), stop=STOPS)
     def a_worker_stops(self, kind: str, stop: Stop) -> None:

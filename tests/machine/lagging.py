@@ -39,7 +39,7 @@ class Space:
 
 
 class History(Generic[T]):
-    """What something was since when. Before its first change it was not there."""
+    """The states of something, each with its time. Before its first change it was not there."""
 
     def __init__(self) -> None:
         self._times, self._values = [float("-inf")], list[T | None]([None])
@@ -53,14 +53,14 @@ class History(Generic[T]):
         self._values.append(value)
 
     def since(self, at: float) -> list[tuple[float, T | None]]:
-        """What it was at `at` and became since, each with its time: the newest first."""
+        """Return what it was at `at` and became since, each with its time: the newest first."""
         first = bisect_right(self._times, at) - 1
         return list(zip(self._times[first:], self._values[first:], strict=True))[::-1]
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of one change: answered or not, and after how many seconds it takes effect (none: never)."""
+    """The fate of one change: answered or not, and after how many seconds it takes effect (none: never)."""
 
     answered: bool = True
     effects: tuple[float, ...] = (0.0,)
@@ -128,7 +128,7 @@ class LaggingIndex:
         return [space.records if space else {} for _, space in self._space(namespace).since(since)]
 
     def land(self) -> None:
-        """What was under way and is due by now takes effect, each at its own time."""
+        """Carry out what was under way and is due by now, each change at its own time."""
         while self.landings and self.landings[0].at <= self.clock.monotonic():
             late = heappop(self.landings)
             self.story.tell(f"the late {_said(late.operation)} of {late.namespace} takes effect")
@@ -355,7 +355,7 @@ class LaggingIndex:
 
 @contextmanager
 def _law() -> Iterator[None]:
-    """What breaks a law in a worker's thread ends the worker, which would take an ordinary error for one of its own."""
+    """End the worker in whose thread a law is broken: it would take an ordinary error for one of its own."""
     try:
         yield
     except AssertionError as error:

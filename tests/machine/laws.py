@@ -1,10 +1,11 @@
-"""What must hold whatever the adversary does: checked at each call, after each event, and at rest."""
+"""The laws that hold whatever the adversary does: checked at each call, after each event, and at rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.states import JobState
 from tests.chaos import books
+from tests.machine.acting import Worker
 from tests.machine.lagging import LaggingIndex
 from tests.machine.people import Application, Strangers
 from vecfleet.records import Record
@@ -14,7 +15,17 @@ AT_REST = (
     *(JobState.CLEANED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.VERIFIED, JobState.CUT_OVER),
     *(JobState.NEEDS_ATTENTION, JobState.PAUSED),
 )
-LOOKS = ("list", "fetch", "query", "count")
+PROOF_KEEPS_S = 15 * 60.0  # as docs/guarantees.md says of a source that is deleted whole
+# Of the batch that deletes from this source: seconds since 1970, and the age of its oldest reading.
+_EVIDENCE = """
+    SELECT m.clean_mode = 'whole', extract(epoch FROM d.last_write_at)::float, d.lag_s::float,
+        extract(epoch FROM c.at)::float, extract(epoch FROM d.read_from)::float, extract(epoch FROM d.listed_at)::float,
+        extract(epoch FROM c.at - (
+            SELECT min(r.looked_at) FROM batch r WHERE r.move_id = m.id AND r.kind = 'recheck'
+        ))::float
+    FROM clock.time c, batch b JOIN move m ON m.id = b.move_id LEFT JOIN deletion d ON d.move_id = m.id
+    WHERE b.id = %s AND m.source = %s AND b.kind IN ('clear', 'remove')
+"""
 
 
 @dataclass
@@ -47,6 +58,40 @@ class Laws:
         elif operation == "delete":
             again = sorted(waiting.intersection(ids))
             assert not again, f"{again} of {namespace} are to be deleted again, and nobody looked what became of them"
+        if operation in ("delete", "delete_namespace"):
+            self._evidence_is_on_record(namespace)
+
+    def _evidence_is_on_record(self, namespace: str) -> None:
+        """Before anything is deleted from a source, the looks that this rests on are on record, each young enough.
+
+        What is said of its last permitted write is held against what the application was acknowledged.
+        """
+        worker = Worker.current()
+        assert worker is not None
+        found = self.index.clock.sql(_EVIDENCE, worker.wakeup.batch_id, namespace)
+        if not found:
+            return  # of a target: what a roll back removes was compared, and is in its source
+        [(whole, last_write, lag_s, now, read, listed, oldest_reading_s)] = found
+        assert last_write is not None, f"{namespace} is to be deleted, and no look that this rests on is on record"
+        looks = {"listed": listed} if whole else {"read": read}
+        if whole and oldest_reading_s is not None:  # else nothing was copied of it
+            looks["read"] = read
+        for what, at in looks.items():
+            assert at is not None, f"{namespace} is to be deleted, and when it was {what} is not on record"
+            assert at >= last_write + lag_s, (
+                f"{namespace} is to be deleted, and was {what} {at - last_write:.0f} s after its last permitted write: "
+                f"reads lag up to {lag_s:.0f} s"
+            )
+        assert lag_s >= self.index.lag_s, f"{namespace} was waited for {lag_s:.0f} s, and reads lag {self.index.lag_s}"
+        assert not whole or (oldest_reading_s or 0.0) <= PROOF_KEEPS_S, (
+            f"{namespace} is to be deleted on a reading that is {oldest_reading_s / 60:.0f} minutes old"
+        )
+        since = self.index.clock.monotonic() - now  # of the two clocks, which move together
+        for (source, name), newest in self.application.newest.items():
+            assert source != namespace or not newest.old_side or newest.at <= last_write + since + 0.001, (
+                f"{namespace}/{name} was written {newest.at - last_write - since:.0f} s after what is on record as the "
+                "last permitted write"
+            )
 
     def _no_answer(self, operation: str, namespace: str, ids: Sequence[str]) -> None:
         if operation in ("delete", "delete_namespace"):
@@ -117,7 +162,7 @@ class Laws:
                     assert not theirs, f"{namespace}/{name} of {creator} is there after the certificate"
 
     def nothing_late_is_claimed(self) -> None:
-        """What a late call can still touch is claimed by no other job."""
+        """Hold that no other job claims what a late call can still touch."""
         for late in self.index.landings:
             others = self.index.clock.sql(
                 "SELECT job_id FROM claim WHERE namespace = %s AND job_id <> %s", late.namespace, late.job_id

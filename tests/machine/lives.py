@@ -187,6 +187,10 @@ class Life:
         self.index.story.tell(f"a person asks: {what}" + (f" (refused: {refused})" if refused else ""))
         if what == "cut over" and refused is None:
             self.application.cut_over_at = self.world.clock.monotonic()
+        if what == "reverse" and refused is None and self.application.cut_over_at is not None:
+            self.application.is_taken_back()
+        if what.startswith("clean up") and refused is None and self.application.cut_over_at is None:
+            self.application.stopped = True  # without a cut-over, whoever cleans up has stopped its writers
         return refused
 
     def round(self, window: int = 8) -> int:
@@ -202,6 +206,19 @@ class Life:
             self.passes(NOTHING_DUE_S)
             self.reap()
         return len(wakeups)
+
+    def round_of_two(self, window: int) -> None:
+        """Two dispatchers decide one after the other, and the second sends anew what the first has sent."""
+        self.tick()
+        first = self.table.dispatch(window)
+        self.tick()
+        with self.table.begin() as connection:
+            batches.resend(connection, self.jobs, -1.0)
+        second = self.table.dispatch(window)
+        self.index.story.tell(f"two dispatchers send {len(first)} and {len(second)} wake-ups")
+        for wakeup in [*second, *first]:
+            self.work(wakeup)
+        self.laws.hold()
 
     def tick(self) -> JobState:
         """Each job takes its next step. Gives the state of the last one."""

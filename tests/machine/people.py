@@ -1,4 +1,4 @@
-"""Who else is there: an application that keeps to the plan's policy, strangers who do not, and people at a keyboard."""
+"""Everybody else: an application that keeps to the plan's policy, strangers who do not, and people at a keyboard."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ def record(name: str, text: str = "", **metadata: str) -> Record:
 
 
 def enriched(source: str, one: Record, target: str) -> Record:
-    """What the plan makes of it in a target that is called after its owner, said once more here."""
+    """Return what the plan makes of it in a target that is called after its owner, said once more here."""
     _, creator, _, twin = target.split("_")
     added = dict(zip(ADDED, (source, creator, twin), strict=True))
     before = {key: one.metadata[key] for key in (*added, "_vecfleet_prev") if key in one.metadata}
@@ -69,7 +69,8 @@ class Application:
     """It writes as the policy lets it, and remembers what was acknowledged: the truth of the test.
 
     `freeze`: to the old side until the job starts, and by its routes once the readers have moved. `delta`: to the old
-    side until its route says otherwise. `dual`: to both. A route may be as old as `stale_s`.
+    side until its route says otherwise. `dual`: to both. A route may be as old as `stale_s`. Where readers were taken
+    back it writes to the old side again; once it is `stopped`, nowhere.
     """
 
     index: LaggingIndex
@@ -77,14 +78,18 @@ class Application:
     stale_s: float = 0.0
     started: bool = False
     cut_over_at: float | None = None
+    taken_back: bool = False
+    stopped: bool = False
     target_of: Callable[[str, Record], str] = lambda source, _: f"creator_ana_twin_{source}"
     newest: dict[tuple[str, str], Newest] = field(default_factory=dict)
     writes_to: set[str] = field(default_factory=set)
 
     def sides(self, *, stale_route: bool = False) -> tuple[bool, bool]:
         """Whether it writes to the old side, and whether to the new one. `stale_route`: as long as that is allowed."""
+        if self.stopped:
+            return False, False
         if self.cut_over_at is None:
-            stopped = self.writers == "freeze" and self.started
+            stopped = self.writers == "freeze" and self.started and not self.taken_back
             return not stopped, self.writers == "dual" and self.started
         stale = stale_route and self.index.clock.monotonic() <= self.cut_over_at + self.stale_s
         return stale or self.writers == "dual", not stale or self.writers == "dual"
@@ -102,6 +107,17 @@ class Application:
             where = " and ".join([source] * old + [target] * new)
             self.index.story.tell(f"the application writes {one.id} to {where} (acknowledged)")
         return old or new
+
+    def is_taken_back(self) -> None:
+        """Readers use the old side again. What it wrote to the new side alone stays there, and nobody keeps it."""
+        self.cut_over_at, self.taken_back = None, True
+        self.newest = {key: held for key, held in self.newest.items() if held.old_side}
+
+    def goes_back(self) -> None:
+        """A plan takes everything back to the old side, from wherever it is, and nobody writes meanwhile."""
+        self.stopped = True
+        for held in self.newest.values():
+            held.old_side = True
 
     def deletes(self, source: str, name: str) -> bool:
         old, new = self.sides()

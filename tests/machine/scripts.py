@@ -41,6 +41,18 @@ def _asks_until_granted(life: Life, what: str) -> None:
     raise AssertionError(f"nobody may {what}")
 
 
+def come_to(life: Life, stage: str, *, moves_readers: bool) -> None:
+    """Bring the job to "applied", "verified", "cut over" or "cleaned"; `moves_readers`: as its plan says."""
+    if stage == "applied":
+        return
+    life.until(JobState.VERIFIED)
+    if moves_readers and stage != "verified":
+        life.asks("cut over")
+    if stage == "cleaned":
+        _asks_until_granted(life, "clean up")
+        life.until(JobState.CLEANED)
+
+
 def writes_last_and_freezes(life: Life, how: str = "clean up") -> None:
     """One record is updated and one added right before the writers stop."""
     life.holds(ALMA, "a", "b")
@@ -54,6 +66,18 @@ def writes_last_and_freezes(life: Life, how: str = "clean up") -> None:
 
 def writes_last_and_freezes_by_ids(life: Life) -> None:
     writes_last_and_freezes(life, "clean up by ids")
+
+
+def is_cleaned(life: Life, how: str = "clean up") -> None:
+    """Nobody writes, and nothing lags that matters: what was copied is deleted."""
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.applies(ALMA)
+    _cleaned(life, how)
+
+
+def is_cleaned_by_ids(life: Life) -> None:
+    is_cleaned(life, "clean up by ids")
 
 
 def writes_while_it_is_copied(life: Life) -> None:
@@ -131,6 +155,7 @@ def apply_way_back(life: Life) -> None:
     """Plan and apply what takes the job back. Raises BadPlan or Refused, and then nothing happened."""
     job, now = life.table.job, datetime.now(UTC)
     life.apply(plan_reverse(Name(life.index), job.plan, list(life.table.targets), prices=Prices(), now=now))
+    life.application.goes_back()
 
 
 def _goes_back(life: Life) -> None:

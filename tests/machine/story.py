@@ -1,4 +1,4 @@
-"""What happened in a life, told in a few lines; and who chooses what happens."""
+"""The story of a life, told in a few lines; and who chooses what happens."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ class Time(Protocol):
 
 
 class Chance(Protocol):
-    """Who chooses: a number from 0, the mildest, to `most`."""
+    """A chooser: a number from 0, the mildest, to `most`."""
 
     def number(self, most: int) -> int: ...
 
@@ -25,7 +25,7 @@ class Worst:
 
 
 class Story:
-    """What happened, a line each, with the time."""
+    """The events of a life, a line each, with the time."""
 
     def __init__(self, clock: Time) -> None:
         self._clock, self._began = clock, clock.monotonic()

@@ -1,4 +1,4 @@
-"""What the adversary's store does, and what it does not: its rules are those of the service, at their worst."""
+"""The adversary's store: its rules are those of the service, at their worst."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

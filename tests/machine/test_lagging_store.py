@@ -21,7 +21,7 @@ from orchestrator import deciding, services
 from orchestrator import tables as t
 from orchestrator.cli import whole_indexes
 from orchestrator.guards import missing_cap
-from orchestrator.ledger import copies, erasures
+from orchestrator.ledger import copies, deletions, erasures
 from orchestrator.model import Deletion
 from tests.machine import scripts
 from tests.machine.acting import Clock
@@ -188,6 +188,16 @@ MENDS = {
     ),
     "an index is emptied of what reads show once its writers have stopped": Mend(
         scripts.is_wiped_right_after_a_write, ((whole_indexes, "wait_for_reads", lambda *_: None),)
+    ),
+    "a look that came too early is no evidence, whole": Mend(scripts.is_cleaned, _sources_fresh_by(_fresh_at_once)),
+    "a look that came too early is no evidence, by ids": Mend(
+        scripts.is_cleaned_by_ids, _sources_fresh_by(_fresh_at_once)
+    ),
+    "what a deletion rests on is on record, whole": Mend(
+        scripts.is_cleaned, ((deletions, "note_whole", lambda *_, **__: None),)
+    ),
+    "what a deletion rests on is on record, by ids": Mend(
+        scripts.is_cleaned_by_ids, ((deletions, "note_reading", lambda *_: None),)
     ),
     "two quiet passes are a wait apart": Mend(
         scripts.writes_while_it_is_copied, ((deciding, "next_pass_at", lambda _: None),), "delta"
