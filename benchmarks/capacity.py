@@ -41,7 +41,7 @@ READINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is migrated: so many records in so many namespaces of one size; `metadata` in bytes of JSON."""
+    """A load to migrate: so many records in so many namespaces of one size; `metadata` in bytes of JSON."""
 
     records: int
     namespaces: int
@@ -51,7 +51,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What it takes. `limit_s`: at the whole allowance of the service; `cpu_s`: of one core."""
+    """The time that a migration takes. `limit_s`: at the whole allowance of the service; `cpu_s`: of one core."""
 
     limit_s: float
     cpu_s: float

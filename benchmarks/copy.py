@@ -1,4 +1,4 @@
-"""What a record costs by its size: dimensions against metadata, copied by the fleet.
+"""The cost of a record by its size: dimensions against metadata, copied by the fleet.
 
 Each copy is a real job: with a digest of every record and its check for conflicts. What follows it is a verification of
 ids alone, so that the workers do little else. CPU is that of the worker processes.

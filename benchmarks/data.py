@@ -1,4 +1,4 @@
-"""What is copied: unit vectors with metadata, the same for the same seed."""
+"""The records to copy: unit vectors with metadata, the same for the same seed."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ def fill_one(fleet: Running, index: str, records: int, dimension: int, text: str
 
 
 def records(load: Load, namespace: str, numbers: range) -> Iterator[Record]:
-    """Those of a namespace with these numbers: the same each time they are asked for together."""
+    """Return the records of a namespace with these numbers: the same each time they are asked for together."""
     rng = np.random.default_rng((load.seed, load.dimension, zlib.crc32(namespace.encode()), numbers.start))
     values = rng.standard_normal((len(numbers), load.dimension)).astype("<f4")
     values /= np.linalg.norm(values, axis=1, keepdims=True)

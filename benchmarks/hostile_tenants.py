@@ -70,12 +70,12 @@ TABLES: Mapping[str, Mapping[str, Any] | None] = {
     "on both sides": {"routes": [_route(one, "everybody", "public", shared=True, dual=True) for one in TENANTS]},
 }
 _TOLD: Mapping[str, str] = {name: owner.creator for name, owner in LEGACY.items()}
-"""What an application tells of legacy namespaces."""
+"""The owners that an application tells of legacy namespaces."""
 _ROUTES_KNOW: Mapping[str, Mapping[str, str]] = {
     "unlisted legacy, owners told": {OLD_OF_B: "a"},
     "shared by some": {OLD_OF_B: "a", "everybody": "a", "two-routes": "b"},
 }
-"""What it tells besides, of namespaces of which the routes know better."""
+"""The owners that it tells besides, of namespaces of which the routes know better."""
 
 
 class Table:
@@ -195,7 +195,7 @@ def _call(hostile: Hostile, chance: random.Random) -> Call:
 
 @contextmanager
 def _told(truth: Truth, call: Call, refused: Counter[str]) -> Iterator[list[Any]]:
-    """What a call does counts as its tenant's. What it answers is looked at; a refusal is one of ours, or a finding."""
+    """Make a call as its tenant and look at its answer. A refusal is one of ours, or a finding."""
     truth.caller, truth.scope = call.tenant, call.scope
     answer: list[Any] = []
     try:
@@ -213,7 +213,7 @@ def _told(truth: Truth, call: Call, refused: Counter[str]) -> Iterator[list[Any]
 
 @dataclass
 class Report:
-    """What so many calls did: how many were refused and why, which calls reached the index, and what was wrong."""
+    """The outcome of many calls: how many were refused and why, which calls reached the index, and what was wrong."""
 
     calls: int = 0
     refused: Counter[str] = field(default_factory=Counter)

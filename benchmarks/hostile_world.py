@@ -37,11 +37,11 @@ def _record(id: str, metadata: Mapping[str, Any]) -> Record:
 
 @dataclass
 class Truth:
-    """Whose each record is and what it says, whatever its metadata pretend; and what went wrong."""
+    """The owner and the content of each record, whatever its metadata pretend; and what went wrong."""
 
     owner: dict[tuple[str, str], Tenant] = field(default_factory=dict)
     caller: Tenant = field(default_factory=lambda: Tenant(""))
-    """Who calls just now."""
+    """The tenant that calls just now."""
     scope: str = "one"
     """`one`: a call for one tenant; `creator`: for all of its twins; `erase`: one that looks at everybody's records."""
     wrong: Counter[str] = field(default_factory=Counter)
@@ -125,7 +125,7 @@ class Watched(MemoryIndex):
         return super().fetch(namespace, ids)
 
     def records(self, namespace: str) -> list[Record]:
-        """What a namespace holds, asked by nobody."""
+        """Return what a namespace holds, asked by nobody."""
         held = self._namespaces.get(names.canonical(namespace))
         return list(held.records.values()) if held is not None else []
 

@@ -134,7 +134,7 @@ def limit(fleet: Running, limits: str, shape: str) -> None:
 
 
 def watched(fleet: Running, operation: str, after_s: float, for_s: float) -> list[dict[str, Any]]:
-    """What the emulator's log has of one operation from then on, for so long."""
+    """Return what the emulator's log has of one operation from then on, for so long."""
     time.sleep(after_s)
     url = f"{fleet.settings.pinecone_controller_host}/_emulator/calls"
     since = httpx.get(url, params={"counts": "1"}, timeout=60).raise_for_status().json()["last_seq"]
@@ -146,7 +146,7 @@ def watched(fleet: Running, operation: str, after_s: float, for_s: float) -> lis
 
 
 def ended(fleet: Running, job: int, shape: str) -> None:
-    """What was to be seen was seen: the rest is not copied."""
+    """End the job once there is no more to see: the rest is not copied."""
     services.pause(fleet.fleet.database, job, WHO)
     reached(fleet.fleet, job, JobState.PAUSED)
     limit(fleet, "off", shape)

@@ -1,4 +1,4 @@
-"""What the fleet is compared with: loops over namespaces in one process, timed for a window of some seconds."""
+"""The loops that the fleet is compared with: over namespaces in one process, timed for a window of some seconds."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _KEYS_BYTES = 150
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a loop is to do: copy namespaces of this index to those of this creator. `record_bytes`: of one in JSON."""
+    """The task of a loop: copy namespaces of this index to those of this creator. `record_bytes`: of one in JSON."""
 
     client: Pinecone
     index: str
@@ -28,7 +28,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class LoopTimes(Copied):
-    """What a loop copied; `cpu_s` is of its one process, which is the loop's alone."""
+    """The work that a loop did; `cpu_s` is of its one process, which is the loop's alone."""
 
     namespaces: int
 

@@ -1,4 +1,4 @@
-"""What a fleet takes that must not grow with what it moves: memory of a worker, and bytes on the wire for each record.
+"""Costs of a fleet that must not grow with what it moves: memory of a worker, and bytes on the wire for each record.
 
     python -m benchmarks.memory [--quick] [--records 10000 1000000] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What an empty batch costs on its way: dispatcher → Celery and Redis → lease → done.
+"""The cost of an empty batch on its way: dispatcher → Celery and Redis → lease → done.
 
     python -m benchmarks.queueing [--quick] [--batches 3000]
 

@@ -51,7 +51,7 @@ _PATIENCE_S = 120.0
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    """What each disturbance cost: by pairs of one round, so that a machine that became busier does not count."""
+    """The cost of each disturbance: by pairs of one round, so that a machine that became busier does not count."""
     took: dict[str, list[float]] = {UNDISTURBED: [], KILLED: [], REFUSED: []}
     twice: list[float] = []
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, supervised(Path(folder) / "state") as fleet:

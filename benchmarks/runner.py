@@ -112,7 +112,7 @@ def parser(program: str, about: str | None) -> argparse.ArgumentParser:
 
 
 def alone(part: str, measure: Measure, about: str | None) -> int:
-    """What `python -m benchmarks.PART` does."""
+    """Run `python -m benchmarks.PART`."""
     return report({part: measure}, parser(f"python -m benchmarks.{part}", about).parse_args())
 
 

@@ -1,4 +1,4 @@
-"""What a good engineer writes with the official SDK in an afternoon: list, then fetch and upsert in threads.
+"""The script that a good engineer writes with the official SDK in an afternoon: list, then fetch and upsert in threads.
 
 Each record passes as the SDK's own object, enriched in place; batches are as large as a request takes. Nothing is
 verified, nothing is kept for a restart, and values are Python floats on the way, as the SDK has them.

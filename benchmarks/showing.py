@@ -1,4 +1,4 @@
-"""What a run was made with: without it a figure cannot be compared."""
+"""The machine and the versions of a run: without it a figure cannot be compared."""
 
 import platform
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""What the waits for fresh reads cost a job: from `apply` to the last deletion, with reads that lag and without.
+"""The cost of the waits for fresh reads: from `apply` to the last deletion, with reads that lag and without.
 
     python -m benchmarks.waits [--quick] [--namespaces 12000] [--lag 10] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What the parts of a fleet cost: processor seconds for each unit of work; and how that is learned."""
+"""The costs of a fleet's parts: processor seconds for each unit of work; and how that is learned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

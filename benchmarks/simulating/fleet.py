@@ -154,7 +154,7 @@ class Simulated:
             running.run(process, wakeup.batch_id, wakeup.generation)
 
     def _disturb(self, share: float) -> None:
-        """What other programs on this machine compute."""
+        """Compute as other programs on this machine do."""
         while True:
             self.world.kernel.compute("others", share * _TURN_S, single=False)
             self.world.kernel.sleep((1 - share) * _TURN_S)

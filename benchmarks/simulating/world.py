@@ -1,4 +1,4 @@
-"""What passes in a simulation: its machine, its time, and what everybody spends of it."""
+"""The world of a simulation: its machine, its time, and what everybody spends of it."""
 
 import threading
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What the benchmarks say of their figures: judged by all samples, kept in one file, and not lost with a part."""
+"""Figures of the benchmarks: judged by all samples, kept in one file, and not lost with a part."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is published of a run: every bar and row that was measured, and nothing that was not."""
+"""The published record of a run: every bar and row that was measured, and nothing that was not."""
 
 from typing import Any
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""What the benchmarks copy is what they say it is, and the same for the same seed."""
+"""The benchmarks copy what they say they copy, and the same for the same seed."""
 
 import orjson
 import pytest

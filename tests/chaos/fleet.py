@@ -185,7 +185,7 @@ class ChaosFleet:
         self.postgres.start()
 
     def copy_postgres(self) -> None:
-        """What it holds now is kept for `set_postgres_back`."""
+        """Keep what it holds now for `set_postgres_back`."""
         self.postgres.stop()
         shutil.rmtree(self._older, ignore_errors=True)
         subprocess.run(["cp", "-a", self.postgres.home / "data", self._older], check=True)  # with its owner

@@ -180,7 +180,7 @@ def _unproven_deletions(evidence: Evidence) -> Iterator[str]:
 
 
 def _by_the_fleet(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """What it asked for, in the order in which it did. What landed late was asked for once, long before."""
+    """Return its calls in the order in which it made them. A call that landed late was made once, long before."""
     asked = [call for call in evidence.calls if not is_application(call) and call["fault"] != LANDED_LATE]
     return sorted(asked, key=lambda call: call["time"])
 
@@ -221,7 +221,7 @@ def _same(deletion: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _strangers_wronged(evidence: Evidence) -> Iterator[str]:
-    """What somebody else wrote is there still, unless the fleet could not see it before its own call took it."""
+    """Others' writes are there still, unless the fleet could not see them before its own call took them."""
     asked = _by_the_fleet(evidence)
     for wrote in evidence.strangers:
         namespace, id, at = wrote.namespace, wrote.stored.id, wrote.at

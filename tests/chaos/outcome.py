@@ -1,4 +1,4 @@
-"""What a life tells when it is over."""
+"""The report of a life that is over."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class Outcome:
-    """What became of a seed."""
+    """The outcome of a seed."""
 
     seed: int
     seconds: float = 0.0
@@ -18,5 +18,5 @@ class Outcome:
 
     @classmethod
     def of_json(cls, told: dict[str, Any]) -> "Outcome":
-        """What `vars` of one says, after JSON."""
+        """Read what `vars` of one says, after JSON."""
         return cls(**told | {"hit": Counter(told["hit"])})

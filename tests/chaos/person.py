@@ -86,7 +86,7 @@ class Person:
                 self.note(f"told: {error}")
 
     def _say_what_is_meant(self, reason: str) -> None:
-        """What an application or an erasure took away is meant to be gone; what lags is back when it is resumed."""
+        """Allow what an application or an erasure took away to be gone; what lags is back when it is resumed."""
         asked = _MEANT.search(reason)
         if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_mended:
             return

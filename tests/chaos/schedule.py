@@ -148,7 +148,7 @@ STRANGERS: Mapping[str, tuple[str, ...]] = {
     "records of a target deleted by somebody": (DESTROYING,),
     "a record written to a target by somebody": (COPYING, DESTROYING),
 }
-"""What people do who know nothing of the job."""
+"""The acts of people who know nothing of the job."""
 
 VANISHING = ("source namespace vanished", "target namespace vanished")
 """What the service itself loses, while the job copies; afterwards nobody could bring it back."""

@@ -47,8 +47,9 @@ class Strangers:
         return acts[what]()
 
     def taken(self, truth: Contents, calls: Sequence[Mapping[str, Any]]) -> frozenset[tuple[str, str]]:
-        """What they deleted at targets: single records there; of a whole target what was there before the job, and what
-        had been deleted from its source by then. A drop counts where it was carried out, answered or not."""
+        """Return what they deleted at targets: single records; of a whole target what was there before the job, and
+        what had been deleted from its source by then. A drop counts where it was carried out, answered or not.
+        """
         case, taken = self._case, set(self.deleted)
         drops = [call for call in calls if call["operation"] == "delete_namespace" and call["applied"]]
         dropped = {call["namespace"]: call["time"] for call in drops if is_application(call)}

@@ -78,7 +78,7 @@ def as_sdk(record: Record) -> dict[str, Any]:
 
 
 def as_read(vector: Any) -> dict[str, Any]:
-    """What the SDK says of a record, its floats as the float32 they are and the sparse ones by index."""
+    """Return what the SDK says of a record, its floats as the float32 they are and the sparse ones by index."""
     sparse = vector.sparse_values
     entries = dict(zip(sparse.indices, map(float32, sparse.values), strict=True)) if sparse is not None else {}
     metadata = {key: (type(value), value) for key, value in dict(vector.metadata or {}).items()}

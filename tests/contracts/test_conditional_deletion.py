@@ -1,4 +1,4 @@
-"""What a store promises that compares before it deletes: what was written since the proof is never deleted."""
+"""The promise of a store that compares before it deletes: what was written since the proof is never deleted."""
 
 import struct
 import time

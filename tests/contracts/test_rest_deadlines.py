@@ -129,7 +129,7 @@ def test_a_server_that_drips_does_not_outlive_the_deadline(
 
 
 def test_a_server_that_takes_a_request_bit_by_bit_never_has_the_whole_of_it(start: Callable[[Talk], Dripping]) -> None:
-    """What it would do once it has it, a deletion say, comes after the lease of whoever asked."""
+    """A server that has the whole request would carry it out, a deletion say, after the lease of whoever asked."""
     taken, body = bytearray(), b"x" * 1_000_000
 
     def takes_its_time(server: Dripping, connection: socket.socket) -> None:

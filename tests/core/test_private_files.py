@@ -1,4 +1,4 @@
-"""What tells of tenants is written for its owner alone, whatever the umask."""
+"""Files that tell of tenants are written for their owner alone, whatever the umask."""
 
 import os
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ from workers import lane
 
 
 def waits_after(error: e.Transient) -> list[float]:
-    """Those before each of twenty tries, twenty times: they are drawn by lot."""
+    """Return the waits before each of twenty tries, twenty times: they are drawn by lot."""
     waits = []
     for tried in range(1, 21):
         state = RetryCallState(Retrying(), None, (), {})

@@ -1,4 +1,4 @@
-"""What is said of one is said of one; states are said as people say them."""
+"""Sentences about one are in the singular; states are said as people say them."""
 
 import pytest
 

@@ -23,7 +23,7 @@ AN_HOUR_S = 3_600.0
 
 @contextmanager
 def emulated(data: Path, **options: float) -> Iterator[Pinecone]:
-    """What a process before it kept in the folder is there, and is not of today."""
+    """Hold that what a process before it kept in the folder is there, and is not of today."""
     emulator = start(port=0, data=data, **options)
     try:
         yield Pinecone(api_key="test", host=emulator.control)

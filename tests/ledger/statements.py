@@ -1,4 +1,4 @@
-"""What is asked of Postgres, and how Postgres answers it."""
+"""The statements that Postgres is asked, and how it answers them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

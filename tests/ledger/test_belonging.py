@@ -1,4 +1,4 @@
-"""Whose a namespace is in the job table: what a plan said of one index says nothing of another."""
+"""The owner of a namespace in the job table: what a plan said of one index says nothing of another."""
 
 from dataclasses import replace
 

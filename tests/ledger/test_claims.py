@@ -90,7 +90,7 @@ def test_the_same_plan_runs_once_at_a_time(table: JobTable) -> None:
 
 
 def test_a_plan_that_was_cleaned_up_after_does_not_run_again_and_one_that_was_rolled_back_may(table: JobTable) -> None:
-    """What is left in its sources was to stay, or came later: nobody looked at it in this plan."""
+    """Records that are left in its sources were to stay, or came later: nobody looked at them in this plan."""
     for before, after in ((JobState.ROLLING_BACK, JobState.ROLLED_BACK), (JobState.CLEANING, JobState.CLEANED)):
         with table.begin() as connection:
             jobs.require_not_done(connection, table.plan.digest)

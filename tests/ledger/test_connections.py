@@ -1,4 +1,4 @@
-"""What a connection to the job table is told: our limits, what its address asks for, and when to plan a statement."""
+"""Settings of a connection to the job table: our limits, what its address asks for, and when to plan a statement."""
 
 import pytest
 import sqlalchemy as sa

@@ -32,7 +32,7 @@ def decommission(database: Database) -> None:
 
 
 def apply(database: Database, plan: Plan = PLAN) -> int:
-    """What `vecfleet apply` does in its transaction."""
+    """Apply the plan as `vecfleet apply` does in its transaction."""
     table = JobTable(database)
     with database.begin() as connection:
         job_id = table.insert(connection, plan)

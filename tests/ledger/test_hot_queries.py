@@ -1,4 +1,4 @@
-"""What is asked at every tick, lease and look reads what it needs by an index, however many batches a job has.
+"""Queries of every tick, lease and look read what they need by an index, however many batches a job has.
 
 Each question is put to a job of 100,000 batches, and Postgres is asked how it answers each statement of it.
 """

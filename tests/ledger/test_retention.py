@@ -1,4 +1,4 @@
-"""What a job needed while it ran is let go of once nobody can ask for it; what people ask for later stays."""
+"""A job lets go of what it needed while it ran once nobody can ask for it; what people ask for later stays."""
 
 from datetime import timedelta
 
@@ -55,7 +55,7 @@ def rows(table: JobTable, name: str) -> int:
 
 
 def told(table: JobTable) -> tuple[reports.Verdicts, Since]:
-    """What a report says of the targets."""
+    """Return what a report says of the targets."""
     with table.begin() as connection:
         since = reads.reading(connection, table.job_id, namespaces=0).since
     return reports.verdicts(table.targets.values()), since

@@ -48,7 +48,7 @@ class Host:
         ]
 
     def within(self) -> list[str]:
-        """What a command begins with to run on this host; it keeps its pid."""
+        """Return what a command begins with to run on this host; it keeps its pid."""
         return ["ip", "netns", "exec", self.name]
 
     def cut_off(self) -> None:

@@ -93,7 +93,7 @@ def fill(world: World, **namespaces: int) -> dict[str, Rows]:
 
 
 def owned(before: dict[str, Rows], creator: str) -> dict[str, Rows]:
-    """What the index holds once every namespace of it is a twin of this creator."""
+    """Return what the index holds once every namespace of it is a twin of this creator."""
     twins = {source: "default" if source == "__default__" else source for source in before}
     return {
         f"creator_{creator}_twin_{twin}": {

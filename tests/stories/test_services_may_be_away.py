@@ -152,7 +152,7 @@ def test_a_worker_that_may_not_take_wake_ups_ends_and_says_so(open_world: OpenWo
 
 
 def at_work(world: World, job_id: int) -> set[str]:
-    """Who has taken batches for which the service takes its time."""
+    """Return who has taken batches for which the service takes its time."""
     return {one["lease_owner"] for one in world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)}
 
 

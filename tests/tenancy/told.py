@@ -17,7 +17,7 @@ class Told:
         self.table: dict[str, Any] | None = table
         self.asked = 0
         self.meanwhile: Callable[[], object] = lambda: None
-        """What happens between the question and the answer."""
+        """Do what happens between the question and the answer."""
 
     def read(self) -> bytes | None:
         self.asked += 1

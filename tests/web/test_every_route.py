@@ -203,7 +203,7 @@ class World:
         return answer.status_code, said
 
     def calls(self) -> list[dict[str, Any]]:
-        """Those to the store since this one asked."""
+        """Return the calls to the store since this one asked."""
         found: list[dict[str, Any]] = self._emulator.get("/_emulator/calls").raise_for_status().json()["calls"]
         return found
 
@@ -246,7 +246,7 @@ class World:
         return "" if user is None else self._erased if role == "erased" else self._tokens.create({"id": role, **user})
 
     def _end(self, role: str, token: str) -> None:
-        """What was valid until now is not any more."""
+        """Void what was valid until now."""
         if role == "revoked":
             self._tokens.revoke(name_of(token))
         if role == "expired":
@@ -262,7 +262,7 @@ class World:
         return cookie
 
     def _proof(self, headers: Mapping[str, str], job: int) -> str:
-        """What the forms of this session carry; a viewer is shown none."""
+        """Return what the forms of this session carry; a viewer is shown none."""
         page = self._http.get(f"/jobs/{job}", headers={**headers, "Accept": "text/html"}).text
         found = re.search(r'name="proof" value="([^"]+)"', page)
         return found[1] if found else ""

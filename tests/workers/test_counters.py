@@ -1,4 +1,4 @@
-"""What workers count together: every call by its answer, kept while Redis is away."""
+"""The counts that workers share: every call by its answer, kept while Redis is away."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a batch asks for once is asked by its own thread: no other waits for it."""
+"""A value that a batch asks for once is asked for by its own thread: no other waits for it."""
 
 import threading
 

@@ -240,7 +240,7 @@ def test_a_call_waits_for_its_slot_and_no_longer(pace: Pace, put: Callable[..., 
 def test_a_call_that_waits_while_redis_is_emptied_books_anew(
     pace: Pace, put: Callable[..., None], redis_url: str
 ) -> None:
-    """What it had booked is a time on a clock that is gone: it may lie days ahead on the new one."""
+    """The time that it had booked is one of a clock that is gone: it may lie days ahead on the new one."""
     # Given a fleet that has worked for days, and a call that stands ten seconds away
     put(factor=1, since=0, v=1e12, v_at=time.time() * 1_000_000, tat=1e12)
     pace.book([(FETCH, 500)], HALF)
@@ -287,7 +287,7 @@ def test_refusals_that_are_not_our_rates_fault_do_not_slow_it_down_for_good(
 
 
 def test_a_batch_is_not_sent_away_for_as_long_as_a_hold_says(pace: Pace, put: Callable[..., None]) -> None:
-    """What stands in Redis may be wrong, or taken back; what a batch is told is kept in the job table."""
+    """A figure in Redis may be wrong, or taken back; what a batch is told is kept in the job table."""
     put(factor=1, since=0, hold=(time.time() + 86_400) * 1_000_000)
     with pytest.raises(NoSlotSoon) as sent_away:
         pace.take([(FETCH, 1)], HALF, time.sleep)

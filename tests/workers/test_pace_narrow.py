@@ -106,7 +106,7 @@ def test_a_call_asks_once_more_before_it_goes(pace: Pace, redis_url: str, narrow
 
 
 def test_a_large_call_takes_its_room_before_a_small_one(pace: Pace, narrow: None) -> None:
-    """What passes after a request of megabytes waits until that is paid for, however small it is itself."""
+    """A request after one of megabytes waits until that is paid for, however small it is."""
     gone = Since()
     pace.book([(FETCH, 100.0)], HALF)
     assert pace.book([(FETCH, 1.0)], HALF).wait_s > 1.99 - gone.now

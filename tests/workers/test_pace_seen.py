@@ -1,4 +1,4 @@
-"""What a person sees of the pace: which limits are in use, how far ahead slots are taken, and what was refused."""
+"""The pace as a person sees it: which limits are in use, how far ahead slots are taken, and what was refused."""
 
 import time
 from collections.abc import Callable

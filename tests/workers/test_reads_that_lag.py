@@ -46,7 +46,7 @@ def shows_later(monkeypatch: pytest.MonkeyPatch, one: One, namespace: str, *writ
 
 
 def really_there(one: One, namespace: str, record_id: str) -> Record | None:
-    """What the index holds, whatever its reads show."""
+    """Return what the index holds, whatever its reads show."""
     space = one.index._namespaces.get(namespace)
     return space.records.get(record_id) if space is not None else None
 
