@@ -6,11 +6,14 @@ Every process asks the second, so only those that ask for more load Alembic.
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from orchestrator.ledger import roles
 from orchestrator.ledger.database import unreachable
 from orchestrator.tables import metadata
-from vecfleet.errors import Unreachable
+from vecfleet.errors import BadInput, Refused, Unreachable
+from vecfleet.settings import JOIN, Settings
 
 _REVISIONS = Path(__file__).resolve().parent.parent / "migrations" / "schema"
 # Any number, the same everywhere: two `vecfleet migrate` at once take turns.
@@ -18,8 +21,12 @@ _UPGRADE_LOCK = 7_305_000
 _PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 
 
-def upgrade(url: str) -> None:
-    """Bring the job table to the newest revision. Safe to repeat and to race; one transaction."""
+def upgrade(url: str, fleet_url: str | None = None) -> None:
+    """Bring the job table to the newest revision. Safe to repeat and to race; one transaction.
+
+    `fleet_url`: the address that workers, the dispatcher and the page use, where its role owns nothing: it is allowed
+    what they need. Raises Refused where the role of `url` may not do this.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -32,10 +39,27 @@ def upgrade(url: str) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if fleet_url is not None:
+                roles.allow(connection, fleet_url)
+    except ProgrammingError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise _may_not(url, error.orig) from error
+        raise
     except OperationalError as error:
         raise unreachable(error) from error
     finally:
         engine.dispose()
+
+
+def upgrade_by(settings: Settings) -> None:
+    """Bring the job table that the settings name to the newest revision, as its owner where they name one."""
+    if settings.database_url is None:
+        raise BadInput("DATABASE_URL is not set", next_step=JOIN)
+    url = settings.database_url.get_secret_value()
+    if settings.owner_database_url is None:
+        upgrade(url)
+    else:
+        upgrade(settings.owner_database_url.get_secret_value(), url)
 
 
 def newest() -> str:
@@ -60,3 +84,11 @@ def differences(connection: sa.Connection) -> list[object]:
     from alembic.migration import MigrationContext
 
     return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def _may_not(url: str, error: InsufficientPrivilege) -> Refused:
+    first_line = str(error).strip().splitlines()[0]
+    return Refused(
+        f"the role {sa.make_url(url).username} may not change the job table's schema: {first_line}",
+        next_step="set OWNER_DATABASE_URL to its owner's address; of an embedded stack: `vecfleet down`, `vecfleet up`",
+    )

@@ -20,6 +20,7 @@ from psycopg import sql
 
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port, listening
+from orchestrator.embedded.postgres import FLEET
 from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -84,12 +85,18 @@ def database_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     yield from _database(postgres, migrated_template)
 
 
+@pytest.fixture
+def fleet_database_url(postgres: Postgres, database_url: str) -> str:
+    """The same database for the role that workers, dispatcher and page have, which owns nothing."""
+    return postgres.url_of(database_url.rpartition("/")[2], FLEET)
+
+
 @pytest.fixture(scope="session")
 def migrated_template(postgres: Postgres) -> str:
     from orchestrator import schema
 
     _execute(postgres, "CREATE DATABASE {}", TEMPLATE)
-    schema.upgrade(postgres.url_of(TEMPLATE))
+    schema.upgrade(postgres.url_of(TEMPLATE), postgres.url_of(TEMPLATE, FLEET))
     return TEMPLATE
 
 

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     )
 
     database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None
+    owner_database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None
     redis_url: SecretStr | None = None
     broker_url: SecretStr | None = None
 

@@ -23,12 +23,15 @@ WORKERS = 2
 
 
 def migrate() -> None:
-    """Bring the job table to the newest revision. Safe to repeat."""
+    """Bring the job table to the newest revision. Safe to repeat.
+
+    With OWNER_DATABASE_URL it connects as that, and gives the role of DATABASE_URL what the fleet needs, and no more.
+    """
     settings = Settings.load()
-    if settings.database_url is None:
-        raise BadInput("DATABASE_URL is not set", next_step=JOIN)
-    schema.upgrade(settings.database_url.get_secret_value())
+    schema.upgrade_by(settings)
     say("the job table has the newest revision")
+    if settings.owner_database_url is not None:
+        say("the role of DATABASE_URL may use it, and change neither its shape nor what its audit trail says")
     say_next(["vecfleet doctor"])
 
 

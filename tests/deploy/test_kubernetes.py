@@ -39,7 +39,7 @@ VERSIONS = {
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 USED_BY = {
     "schema": {"DATABASE_URL"},
-    "migrate": {"DATABASE_URL"},
+    "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
         *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"),
         "AUDIT_KEY",

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.embedded import Postgres
 from orchestrator.embedded.ports import free_port
+from orchestrator.embedded.postgres import FLEET
 from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,6 +71,20 @@ def test_a_service_becomes_healthy_by_its_own_check(
 def test_migrate_ends_well_and_may_be_repeated(empty_database_url: str, env: dict[str, str]) -> None:
     for _ in range(2):
         assert succeeds(localised(SERVICES["migrate"]["command"], {}), {**env, "DATABASE_URL": empty_database_url})
+
+
+@pytest.mark.story
+def test_migrate_as_the_owner_lets_the_fleets_role_in(
+    empty_database_url: str, postgres: Postgres, env: dict[str, str]
+) -> None:
+    # Given the two addresses that its container gets
+    fleet = {**env, "DATABASE_URL": postgres.url_of(empty_database_url.rpartition("/")[2], FLEET)}
+    check = localised(SERVICES["dispatcher"]["healthcheck"]["test"][1:], {})
+    assert not succeeds(check, fleet)
+    # When it ran
+    assert succeeds(localised(SERVICES["migrate"]["command"], {}), {**fleet, "OWNER_DATABASE_URL": empty_database_url})
+    # Then the others find the job table by theirs
+    assert succeeds(check, fleet)
 
 
 @pytest.mark.story

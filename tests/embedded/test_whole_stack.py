@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from orchestrator import schema
-from orchestrator.embedded import DidNotStart
+from orchestrator.embedded import DidNotStart, Postgres
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.record import Record
-from orchestrator.embedded.stack import AUDIT_KEY, Stack, down, up_in_background
+from orchestrator.embedded.sealing import AUDIT_KEY
+from orchestrator.embedded.stack import Stack, down, up_in_background
 from orchestrator.ledger import audit
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
@@ -128,9 +129,9 @@ def key(stack: Stack) -> dict[str, str]:
 def test_the_audit_of_a_stack_is_sealed_with_a_key_that_only_its_owner_reads(state_dir: Path) -> None:
     # Given a stack whose job table has a trail of before there were keys
     with Stack(state_dir, settings=NOTHING) as stack:
-        url = stack.environment["DATABASE_URL"]
-        schema.upgrade(url)
-        database = Database(url, pool_size=1)
+        [postgres] = [server for server in stack._servers if isinstance(server, Postgres)]
+        schema.upgrade(postgres.owner_url, postgres.client_url)
+        database = Database(stack.environment["DATABASE_URL"], pool_size=1)
         with database.begin() as connection:
             audit.note(connection, "ana", "apply", 1)
             audit.seal(connection, Seals())

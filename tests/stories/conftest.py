@@ -11,12 +11,15 @@ from tests.stories.world import OpenWorld, World
 
 
 @pytest.fixture
-def open_world(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[OpenWorld]:
-    """`open_world(*options of the emulator, **settings)`: nothing is started yet but the emulator."""
+def open_world(fleet_database_url: str, redis_url: str, tmp_path: Path) -> Iterator[OpenWorld]:
+    """`open_world(*options of the emulator, **settings)`: nothing is started yet but the emulator.
+
+    Every process connects as the role that `vecfleet up` gives it, which may not change the job table's shape.
+    """
     with ExitStack() as ending:
 
         def make(
-            *options: str, database_url: str = database_url, redis_url: str = redis_url, **settings: float | str
+            *options: str, database_url: str = fleet_database_url, redis_url: str = redis_url, **settings: float | str
         ) -> World:
             world = World(tmp_path, Emulator(tmp_path, *options), database_url, redis_url, **settings)
             ending.callback(world.close)
