@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ _KEYS_PER_TRIP = 1_000
 _US_PER_S = 1_000_000
 # Doublings after which every rate is back at the whole.
 _ANY = 64.0
+_DIGEST = re.compile(r".+:[0-9a-f]{16}")
 
 
 def key(name: str, scope: str) -> str:
@@ -30,6 +32,11 @@ def key(name: str, scope: str) -> str:
 def scope_of(host: str, namespace: str) -> str:
     """The scope of a limit that counts by namespace, by a digest: a name may be a person's, and would outlive them."""
     return f"{host}:{hashlib.sha256(b'vecfleet pace ' + namespace.encode()).hexdigest()[:16]}"
+
+
+def is_hidden(scope: str) -> bool:
+    """Whether a scope may hold a digest in the place of a namespace's name."""
+    return _DIGEST.fullmatch(scope) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,12 @@ class Seen:
     def busy(self) -> bool:
         """Whether it says anything about now."""
         return self.used > 0 or self.held_s > 0 or self.refused > 0
+
+
+def with_names(seen: Iterable[Seen], places: Iterable[tuple[str, str]]) -> list[Seen]:
+    """The same limits with names for digests; a digest stays where none of `places` (host, namespace) has its name."""
+    names = {scope_of(host, namespace): f"{host}:{namespace}" for host, namespace in places}
+    return [replace(one, scope=names.get(one.scope, one.scope)) for one in seen]
 
 
 class PaceReader:

@@ -9,7 +9,7 @@ from orchestrator.cli.output import Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
 from orchestrator.ledger import glances
 from orchestrator.ledger.glances import Paced
-from orchestrator.pacing import PaceReader, Seen
+from orchestrator.pacing import PaceReader, Seen, is_hidden, with_names
 from vecfleet.errors import BadInput, Unreachable
 from vecfleet.settings import JOIN
 
@@ -21,7 +21,10 @@ def pace(
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many, the most held up first.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Show what each limit allows the fleet now, how much of it is in use, and what was refused. Read-only."""
+    """Show what each limit allows the fleet now, how much of it is in use, and what was refused. Read-only.
+
+    A limit of a namespace that no job knows (any more) is shown by a digest of its name, as Redis keeps it.
+    """
     with fleet() as parts:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
@@ -32,6 +35,8 @@ def pace(
             )
         with parts.database.begin() as connection:
             working = glances.paced(connection, namespaces=0)
+            if any(is_hidden(one.scope) for one in found):
+                found = with_names(found, glances.places(connection))
     shown = sorted((one for one in found if idle or one.busy), key=_urgency)
     steps = _steps(working, shown)
     if as_json:

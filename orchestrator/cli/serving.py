@@ -82,6 +82,11 @@ def token_create(
     """Make a token: a bearer for the API, or what signs in at the page. Printed this once; only its hash is kept."""
     if role == "user" and not creator:
         raise BadInput("a user's token needs a creator", next_step="`--creator ID`")
+    if role != "user" and creator:
+        raise BadInput(
+            f"--creator says whose records a user's token reaches; one of the role {role} is not bound to creators",
+            next_step="leave --creator away; or make a token of the role user for them, beside this one",
+        )
     for one in creator or ():
         names.build(one)
     file = _file()

@@ -124,3 +124,10 @@ def paced(connection: sa.Connection, namespaces: int) -> list[Paced]:
 def _written(connection: sa.Connection, job_id: int, limit: int) -> tuple[str, ...]:
     recent = sa.select(_T.namespace).where(_T.job_id == job_id, _T.last_write_at > _NOW - _WRITTEN_WITHIN)
     return tuple(connection.execute(recent.order_by(_T.last_write_at.desc()).limit(limit)).scalars())
+
+
+def places(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Each namespace that a job reads or writes, with the host of its index. Reads every move and target."""
+    read = sa.select(_J.source["host"].astext, _M.source).join(t.move, _M.job_id == _J.id)
+    written = sa.select(_J.target["host"].astext, _T.namespace).join(t.target, _T.job_id == _J.id)
+    return [(host, name) for host, name in connection.execute(sa.union(read, written))]

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from job_table import JobTable, plan_of, planned
+from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
 from terminal import Vecfleet
 
-from orchestrator.pacing import FIRST_KEEP_S, USED_WINDOW_S, climbed
+from orchestrator.pacing import FIRST_KEEP_S, USED_WINDOW_S, climbed, scope_of
 from workers.pace import Limit, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)
@@ -49,6 +49,27 @@ def test_a_limit_that_was_refused_stands_first_and_says_what_helps(
     assert found["next_steps"][0] == "vecfleet set 1 pace 0.25"
     assert "job 1 keeps to 50% of the documented limits" in text.out
     assert "brain.local:t" in text.out and "next: vecfleet set 1 pace 0.25" in text.out
+
+
+def test_a_namespace_is_shown_by_its_name_where_a_job_knows_it(
+    vecfleet: Vecfleet, table: JobTable, redis_url: str
+) -> None:
+    # Given a job, and limits of its source, its target and a namespace that no job knows, as Redis keeps them
+    table.apply(plan_of(planned("s", "t")), target=ELSEWHERE)
+    table.listed({"s": [["a"]]})
+    [lease] = table.take()
+    table.target(lease, "t")
+    pace = Pace(redis_url)
+    for host, namespace in ((INDEX.host, "s"), (ELSEWHERE.host, "t"), (ELSEWHERE.host, "whose")):
+        pace.book([(Limit("upsert", scope_of(host, namespace), 100.0), 1)], 0.5)
+
+    # When a person asks
+    text, found = vecfleet("pace"), vecfleet("pace", "--json").json
+
+    # Then two are shown by name, and of the third a digest alone
+    shown = {one["scope"] for one in found["limits"]}
+    assert shown == {"brain.local:s", "another.local:t", scope_of("another.local", "whose")}
+    assert "brain.local:s" in text.out and "another.local:t" in text.out and "whose" not in text.out
 
 
 def test_many_limits_are_cut_to_the_most_held_up(vecfleet: Vecfleet, redis_url: str) -> None:

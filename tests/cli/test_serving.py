@@ -170,6 +170,19 @@ def test_a_users_token_without_a_creator_is_refused(vecfleet: Vecfleet) -> None:
     assert "--creator" in answer.err
 
 
+@pytest.mark.parametrize("role", ["service", "evidence", "fencing", "viewer", "operator", "admin"])
+def test_a_token_of_another_role_is_bound_to_no_creator(
+    vecfleet: Vecfleet, environment: dict[str, str], role: str
+) -> None:
+    # When somebody asks for one that would seem to be
+    answer = vecfleet("token", "create", "--role", role, "--creator", "ana")
+    # Then it is refused with what to do, and no token was made
+    assert answer.code == 2
+    assert f"one of the role {role} is not bound to creators" in answer.err
+    assert "leave --creator away" in answer.err
+    assert vecfleet("token", "list", "--json").json["tokens"] == []
+
+
 def test_serving_loads_neither_workers_nor_the_emulator() -> None:
     probe = (
         "import sys, orchestrator.web.app\n"
