@@ -52,6 +52,7 @@ class Job:
     target_lag_s: float
     routes_stale_s: float
     doubted_at: datetime | None = None
+    lands_by: datetime | None = None
 
     @property
     def waits(self) -> Waits:

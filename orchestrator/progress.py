@@ -250,7 +250,9 @@ def _freshness(reading: Reading) -> list[str]:
     """Say what waits for reads that show the last write, and until when."""
     job, now = reading.job, reading.now
     until: datetime | None
-    if job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
+    if job.state in JOB_WORKING and job.lands_by is not None and now < job.lands_by:
+        until, what = job.lands_by, "what was sent before commits were lost may still take effect; work goes on then"
+    elif job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
         until, what = reading.landing, "an upsert that was not answered may still take effect; targets are checked then"
     elif job.state is _S.CLEANING:
         until = fresh_from(job, job.policies)

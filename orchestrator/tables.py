@@ -106,6 +106,7 @@ job = Table(
     Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
     Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
     _when("doubted_at"),  # when commits of the job table were found lost; until a person ends the doubt
+    _when("lands_by"),  # what was sent before commits were lost may take effect, or show, until then: nothing is begun
     # How long reads of the source and of the target may lag, and routes may be used after they were read.
     Column("source_lag_s", Double, nullable=False, server_default=text("60")),
     Column("target_lag_s", Double, nullable=False, server_default=text("60")),

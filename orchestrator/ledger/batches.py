@@ -39,14 +39,16 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     Returns their wake-ups, and how many batches are on their way or leased now.
 
     That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth. Except for rechecks,
-    whose ordinal is their namespace's; a wake-up tells that of the batch they read again.
+    whose ordinal is their namespace's; a wake-up tells that of the batch they read again. None is due while what was
+    sent in commits that are lost may still take effect.
     """
     kinds = KINDS_OF.get(state, frozenset())
-    in_flight: int = connection.execute(
-        sa.select(sa.func.count()).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
-    ).scalar_one()
+    landing = sa.select(t.job.c.lands_by > _NOW).where(t.job.c.id == job_id).scalar_subquery()
+    in_flight, waits = connection.execute(
+        sa.select(sa.func.count(), landing).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
+    ).one()
     room = window - in_flight
-    if room <= 0 or not kinds:
+    if room <= 0 or not kinds or waits:
         return [], in_flight
     due = (
         sa.select(_B.id)
@@ -304,7 +306,9 @@ def any_landing(connection: sa.Connection, job_id: int) -> bool:
     """Whether a deletion or an upsert that was not answered may still take effect."""
     deletion = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
     upsert = sa.select(t.target.c.id).where(t.target.c.job_id == job_id, t.target.c.lands_by > _NOW)
-    return bool(connection.execute(sa.select(sa.or_(deletion.exists(), upsert.exists()))).scalar_one())
+    forgotten = sa.select(t.job.c.id).where(t.job.c.id == job_id, t.job.c.lands_by > _NOW)
+    any_of = sa.or_(deletion.exists(), upsert.exists(), forgotten.exists())
+    return bool(connection.execute(sa.select(any_of)).scalar_one())
 
 
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:

@@ -6,13 +6,10 @@ import sqlalchemy as sa
 
 from orchestrator import tables as t
 from orchestrator.ledger import audit, batches, checks, jobs, moves, removals
-from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, JOB_ENDED, JOB_PAUSABLE, KINDS_OF, BatchState, JobState
+from orchestrator.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
 
 _NOW = sa.func.clock_timestamp()
 _J, _B = t.job.c, t.batch.c
-_DELETES = sa.and_(
-    _B.kind.in_(sorted(KINDS_OF[JobState.CLEANING] | KINDS_OF[JobState.ROLLING_BACK])), _B.state.in_(sorted(BATCH_OPEN))
-)
 # Numbers that were given in what is lost are not given again: processes keep what they know of a job by its number.
 _SKIPPED = (("job", 100), ("batch", 1_000_000))
 
@@ -20,7 +17,7 @@ _SKIPPED = (("job", 100), ("batch", 1_000_000))
 def doubt(connection: sa.Connection, why: str, lease_s: float) -> list[int]:
     """Pause every live job, take back what is in flight, void its verdicts; returns the jobs.
 
-    A worker whose lease is lost with them may go on for `lease_s`: so long nothing is checked or undone.
+    A worker whose lease is lost with them may go on for `lease_s`: so long, and a lag longer, nothing is begun.
 
     In one transaction: dies before its commit: the next look of a dispatcher does it all. The count of looks and the
     server are approved in the same transaction, so that it is done once.
@@ -32,13 +29,11 @@ def doubt(connection: sa.Connection, why: str, lease_s: float) -> list[int]:
         .with_for_update(key_share=True)
     ).all()
     _skip_numbers(connection)
-    job_ids = [row.id for row in live]
-    _take_back(connection, job_ids)
+    _take_back(connection, [row.id for row in live])
     for row in live:
-        _doubt(connection, row, why)
+        _doubt(connection, row, why, lease_s)
         audit.note(connection, "fleet", "doubt", row.id, reason=why)
-    _note_landings(connection, job_ids, lease_s)
-    return job_ids
+    return [row.id for row in live]
 
 
 def _skip_numbers(connection: sa.Connection) -> None:
@@ -56,21 +51,7 @@ def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
     )
 
 
-def _note_landings(connection: sa.Connection, job_ids: list[int], lease_s: float) -> None:
-    """What workers sent before may take effect, and show, though nothing here says that it was sent."""
-    for table, lag, of_these in (
-        (t.batch, sa.func.greatest(_J.source_lag_s, _J.target_lag_s), _DELETES),
-        (t.target, _J.target_lag_s, sa.true()),
-    ):
-        lands_by = _NOW + batches.interval(lease_s + lag)
-        connection.execute(
-            sa.update(table)
-            .where(table.c.job_id == _J.id, table.c.job_id.in_(job_ids), of_these)
-            .values(lands_by=sa.func.greatest(table.c.lands_by, lands_by))
-        )
-
-
-def _doubt(connection: sa.Connection, job: Any, why: str) -> None:
+def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> None:
     state = JobState(job.state)
     if state is JobState.PLANNED:  # a job that is to be paused must have begun
         moves.start_listing(connection, job.id)
@@ -82,7 +63,7 @@ def _doubt(connection: sa.Connection, job: Any, why: str) -> None:
     if state in JOB_PAUSABLE:
         jobs.advance(connection, job.id, state, JobState.PAUSING, reason=why, resume_to=state)
     else:
-        jobs.explain(connection, job.id, f"{why}. Before: {job.reason}" if job.reason else why)
+        jobs.explain_more(connection, job.id, why)
     if JobState.CLEANING in (state, job.resume_to):
         removals.prove_again(connection, job.id)  # what is deleted is read on both sides right before
     else:
@@ -95,6 +76,7 @@ def _doubt(connection: sa.Connection, job: Any, why: str) -> None:
         connection,
         job.id,
         doubted_at=_NOW,
+        lands_by=_NOW + batches.interval(lease_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
         cut_over_at=began_again,
         quiet_passes=0,
         passes_allowed=sa.func.greatest(_J.passes_allowed, _J.passes + passes),

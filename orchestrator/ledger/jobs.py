@@ -314,6 +314,13 @@ def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
     )
 
 
+def explain_more(connection: sa.Connection, job_id: int, why: str) -> None:
+    """Put this before the reason there is, which a person still needs. Said once: safe to repeat."""
+    before = reason_of(connection, job_id)
+    if before is None or why not in before:
+        explain(connection, job_id, f"{why}. Before: {before}" if before else why)
+
+
 def reason_of(connection: sa.Connection, job_id: int) -> str | None:
     """The reason alone: there also where the rest of the row cannot be understood."""
     reason: str | None = connection.execute(sa.select(t.job.c.reason).where(t.job.c.id == job_id)).scalar_one()

@@ -50,7 +50,7 @@ def _next_due() -> list[Any]:
     J = t.job.c
     live = (
         sa.select(J.id, J.state, J.batch_window)
-        .where(J.id == sa.bindparam("job"))
+        .where(J.id == sa.bindparam("job"), sa.func.coalesce(J.lands_by <= _NOW, sa.true()))
         .with_for_update(read=True, skip_locked=True)
         .cte("live")
     )

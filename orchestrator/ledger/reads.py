@@ -67,6 +67,7 @@ class JobRow:
     source_lag_s: float
     target_lag_s: float
     routes_stale_s: float
+    lands_by: datetime | None = None
 
     @property
     def waits(self) -> Waits:

@@ -146,6 +146,7 @@ class Life:
                 return
             except SetBack:
                 self.note("the person begins anew")
+                self.erasure.begin_again()
 
     def _to_its_end(self, ending: str) -> None:
         self.strikes.begin(COPYING)
@@ -352,7 +353,7 @@ class Life:
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
         if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
-            counts = {namespace: len(evidence.truth.get(namespace, {})) for namespace in self.case.sources}
+            counts = {name: len(evidence.truth.get(name, {})) for name in self.case.sources}
             self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)
 
     @property
@@ -395,8 +396,7 @@ class Life:
             self.wrong.append("a second run changed the index")
 
     def _go_back(self) -> None:
-        """The reverse plan brings back what the clean-up took away, every record as it was; and the reverse plan of
-        that takes it there again."""
+        """The reverse plan brings back what the clean-up took away, as it was; the reverse of that takes it there."""
         if not self._reverse("a way back after the clean-up"):
             return
         self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents(), self._written_late())

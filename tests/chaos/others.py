@@ -170,6 +170,11 @@ class Erasure(_Other):
         super().__init__(note)
         self._case, self._parts, self._hit = case, parts, hit
 
+    def begin_again(self) -> None:
+        """Of an erasure that is over: that it ended may be in what the job table lost."""
+        if self.begun and not self.busy:
+            self.begin()
+
     @property
     def _tenant(self) -> Tenant:
         assert self._case.erased is not None

@@ -157,6 +157,7 @@ def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatc
     def and_loses_its_lease(namespace: str, ids: Sequence[str]) -> Usage:
         usage = delete(namespace, ids)
         services.pause(one.table.database, one.table.job_id, "ana")
+        one.table.put(reason="paused for the night")
         monkeypatch.setattr(Held, "require", _lost)
         return usage
 
@@ -167,7 +168,34 @@ def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatc
     with one.table.begin() as connection:
         noted = connection.execute(sa.select(t.audit.c.payload).where(t.audit.c.action == "late deletion")).scalars()
         assert [payload["namespace"] for payload in noted] == ["s"]
-    assert "may have deleted records of s late" in (one.table.job.reason or "")
+    reason = one.table.job.reason or ""
+    assert "may have deleted records of s late" in reason and reason.endswith("Before: paused for the night")
+
+
+def test_a_source_without_records_is_not_deleted_blind_after_a_pause_either(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a source of which nothing was to be copied, and the deletion of its empty namespace without an answer
+    moves = (planned("s", TARGET, COUNT), planned("empty", "creator_ana_twin_empty"))
+    with open_one(database_url, redis_url, {"s": twenty_three()}, *moves) as one:
+        one.index.create_namespace("empty", None)
+        one.process.settings = one.process.settings.model_copy(update={"request_deadline_seconds": DEADLINE_S})
+        one.until(JobState.VERIFIED)
+        services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+        answers = Answers(one, monkeypatch)
+        one.work_until(lambda: one.table.rows(BatchKind.CLEAR, "empty"))
+        answers.planned = ["late", "late"]
+        one.work_until(lambda: [late for late in answers.late if late[0] == "empty"])
+        [before] = one.table.rows(BatchKind.CLEAR, "empty")
+
+        # When a person pauses the job, and resumes it
+        services.pause(one.table.database, one.table.job_id, "ana")
+        one.work_until(lambda: one.table.job.state is JobState.PAUSED)
+        services.resume(one.table.database, one.table.job_id, "ana")
+
+        # Then what the call may still do is not forgotten
+        [after] = one.table.rows(BatchKind.CLEAR, "empty")
+        assert before.lands_by is not None and (after.intent_at, after.lands_by) == (before.intent_at, before.lands_by)
 
 
 def _lost(held: Held, seconds: float) -> None:

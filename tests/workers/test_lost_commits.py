@@ -27,6 +27,8 @@ from vecfleet.errors import Busy
 from vecfleet.records import Record
 from workers import running
 
+LEASE_S = 0.2
+
 
 @dataclass
 class Rig:
@@ -91,7 +93,8 @@ class Rig:
 
 
 def dispatcher_of(database: Database, redis_url: str, folder: Path | None) -> Dispatcher:
-    return Dispatcher(database, make_app(redis_url), Counters(redis_url), Remembered(redis_url, folder))
+    remembered = Remembered(redis_url, folder)
+    return Dispatcher(database, make_app(redis_url), Counters(redis_url), remembered, lease_s=LEASE_S)
 
 
 @pytest.fixture
@@ -304,3 +307,25 @@ def test_the_server_says_its_system_and_its_timeline(database_url: str) -> None:
     database.dispose()
     assert look.server == look.server_before and "?" not in (look.server.system, look.server.timeline)
     assert (look.sequence, look.server.timeline) == (1, "00000001")
+
+
+def test_what_a_worker_of_a_lost_lease_may_still_write_is_waited_for(rig: Rig) -> None:
+    # Given a copy of Postgres in which no batch is leased, and a worker that has taken one since and is writing
+    rig.until(lambda: rig.one.table.rows(BatchKind.COPY))
+    rig.remember()
+    rig.until_state(JobState.VERIFIED)
+
+    # When Postgres is replaced by that copy
+    rig.put_back()
+    rig.dispatcher.lease_s = 3_600.0
+    rig.dispatcher.tick()
+    rig.until_state(JobState.PAUSED)
+    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+
+    # Then nothing is sent to a worker before all that the other one has sent must show
+    assert rig.dispatcher.tick() == 0 and rig.dispatcher.tick() == 0
+    assert {row.state for row in rig.one.table.rows()} <= {BatchState.READY, BatchState.DONE}
+
+    # And then it goes on
+    rig.one.table.put(lands_by=sa.func.clock_timestamp())
+    rig.until_state(JobState.VERIFIED)
