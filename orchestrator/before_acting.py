@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from migrations.plan import Level
 from orchestrator import before_cut_over
-from orchestrator.guards import CleanUpFacts, against_clean_up, against_state, way_to_clean_up
-from orchestrator.ledger import batches, jobs, moves, parked, removals
+from orchestrator.guards import CleanUpFacts, against_clean_up, against_state, proving, way_to_clean_up
+from orchestrator.ledger import batches, checks, jobs, moves, parked, removals
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
 from orchestrator.wording import being
@@ -19,7 +19,10 @@ from vecfleet.errors import Refused
 
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
 """In which states a job's parked batches and records are decided about."""
+NOT_CLEANED = frozenset(MoveState) - {MoveState.CLEANED}
+"""The targets of such moves alone are proven anew: what others wrote to is as it was when its source was deleted."""
 _VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
+_PASSABLE = (JobState.VERIFIED, JobState.CUT_OVER)
 
 
 def status(job_id: int) -> str:
@@ -47,24 +50,52 @@ def retry(connection: sa.Connection, job: Job) -> None:
 
 
 def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> None:
-    if job.state not in _VERIFIABLE or job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
+    within = is_within_clean_up(job)
+    if not within and (job.state not in _VERIFIABLE or job.resume_to is JobState.ROLLING_BACK):
         raise Refused(
             f"a job that {being(job.state)} cannot be verified: it must be copied, and not yet cleaned up",
             next_step=status(job.id),
         )
+    if within:
+        _require_landed(connection, job)
     if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
         raise Refused("a folder of files answers no queries", next_step=f"`vecfleet verify {job.id} --level content`")
+
+
+def is_within_clean_up(job: Job) -> bool:
+    """Whether its clean-up has stopped, with nothing in flight, before it came to its end."""
+    return job.state in (JobState.NEEDS_ATTENTION, JobState.PAUSED) and job.resume_to is JobState.CLEANING
+
+
+def _require_landed(connection: sa.Connection, job: Job) -> None:
+    if batches.any_landing(connection, job.id):
+        raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
+
+
+def another_pass(connection: sa.Connection, job: Job) -> None:
+    if not job.plan.policies.quiet_passes:
+        raise Refused(
+            f"the plan of job {job.id} stops the writers: its sources are read once",
+            next_step=f"`vecfleet verify {job.id}` reads the targets back again",
+        )
+    within = is_within_clean_up(job)
+    if job.state not in _PASSABLE and not within:
+        raise Refused(f"a job that {being(job.state)} has no pass to add", next_step=status(job.id))
+    if within:
+        _require_landed(connection, job)
 
 
 def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
         raise Refused(f"job {job.id} {being(job.state)}: only a verified job is cut over", next_step=status(job.id))
+    if percent < 100 and cleaned_any(connection, job):
+        raise Refused("sources are deleted: no reader goes back to them", next_step=status(job.id))
     before_cut_over.require(connection, job, percent, now(connection))
 
 
 def reverse(connection: sa.Connection, job: Job) -> None:
-    moved = bool(job.cut_over_percent) and not cleaned_any(connection, job)
-    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER) and not moved:
+    moved = bool(job.cut_over_percent) or job.state in (JobState.VERIFIED, JobState.CUT_OVER)
+    if not moved or cleaned_any(connection, job):
         raise Refused(
             f"job {job.id} {being(job.state)}: a cut-over is reversed before clean-up", next_step=status(job.id)
         )
@@ -72,11 +103,12 @@ def reverse(connection: sa.Connection, job: Job) -> None:
 
 def clean_up(connection: sa.Connection, job: Job) -> None:
     """Raises Refused with every objection, and what takes the first of them away."""
+    left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
     facts = CleanUpFacts(
         job=job,
-        policies=job.plan.policies,
+        policies=proving(job),
         moves=moves.of_job(connection, job.id),
-        targets=moves.targets_of_job(connection, job.id),
+        targets=[target for target in moves.targets_of_job(connection, job.id) if target.id in left],
         undecided=parked.undecided(connection, job.id),
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
@@ -116,8 +148,7 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         )
     if batches.any_copy_leased(connection, job.id):
         raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
-    if batches.any_landing(connection, job.id):
-        raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
+    _require_landed(connection, job)
 
 
 def cleaned_any(connection: sa.Connection, job: Job) -> bool:

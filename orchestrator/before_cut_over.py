@@ -4,7 +4,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestrator.guards import Proof, against_landing, against_proof, reaches
+from orchestrator.guards import Proof, against_landing, against_proof, proving, reaches
 from orchestrator.ledger import moves, routes, steps
 from orchestrator.model import Job
 from orchestrator.stepping import against_step
@@ -28,7 +28,7 @@ def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: da
             raise Refused(landing, next_step=f"cut over then; `vecfleet status {job.id} --watch` follows it")
         valid = target.check_state in ("verified", "empty") and target.sequence == target.check_sequence
         why, command = f"{target.namespace} has no valid verdict", "verify"
-        if valid and target.verdict_at is not None and reaches(target, job.plan.policies.verify):
+        if valid and target.verdict_at is not None and reaches(target, proving(job).verify):
             gains = target.namespace not in there and share_of(target.namespace, job.salt) < percent
             proof = Proof(target.namespace, target.verdict_at, job.passes, back)
             against = against_proof(proof, job.plan.policies, now) if gains else None

@@ -137,6 +137,8 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
         case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
             # Once a person moved readers by hand, or back, the policy leaves them where they are.
             return [] if snapshot.readers_moved else [CutOver()]
+        case JobState.VERIFIED | JobState.CUT_OVER if goes_on_cleaning(snapshot):
+            return [CleanUp()]  # it was asked for, and left for another pass or verification
         case JobState.VERIFIED if snapshot.policies.cut_over == "none":
             return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
         case JobState.CUT_OVER:
@@ -153,6 +155,12 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
             return _attended(snapshot)
         case _:
             return []
+
+
+def goes_on_cleaning(snapshot: Snapshot) -> bool:
+    """Whether its clean-up was asked for and left since: taking readers back would have ended it."""
+    done = JobState.VERIFIED if snapshot.policies.cut_over == "none" else JobState.CUT_OVER
+    return snapshot.job.cleaning_at is not None and snapshot.job.state is done
 
 
 def _running(snapshot: Snapshot) -> list[Command]:
@@ -195,6 +203,8 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
         return _differing_under_dual(snapshot, differing)
     if differing and snapshot.job.doubted_at is not None:
         return [To(JobState.NEEDS_ATTENTION, _in_doubt(snapshot.job, differing), JobState.COPIED)]
+    if differing and snapshot.job.cleaning_at is not None:
+        return [To(JobState.NEEDS_ATTENTION, _within_clean_up(snapshot.job, differing), JobState.COPIED)]
     if differing:
         rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
         if snapshot.differing and rounds_left:
@@ -231,6 +241,16 @@ def _in_doubt(job: Job, differing: int) -> str:
         f"{_differ(differing)}, and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; "
         f"if applications wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair "
         "writes over it"
+    )
+
+
+def _within_clean_up(job: Job, differing: int) -> str:
+    """Why nothing is repaired: since the clean-up was asked for an application may write to the targets alone."""
+    return (
+        counted(differing, "target differs from its sources", "targets differ from their sources")
+        + ", and since the clean-up was asked for an application may write there what is newest: "
+        f"`vecfleet report {job.id}` lists what differs; make both sides equal and `vecfleet verify {job.id}`, "
+        f"or `vecfleet cancel {job.id}`: the sources that are left stay"
     )
 
 

@@ -25,6 +25,7 @@ from orchestrator.budgets import over_budget
 from orchestrator.continuity import Remembered, lost
 from orchestrator.counters import Counters
 from orchestrator.deciding import Snapshot
+from orchestrator.guards import proving
 from orchestrator.ledger import (
     audit,
     batches,
@@ -297,7 +298,7 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
 
 def pronounce(connection: sa.Connection, job: Job) -> None:
     """A verdict for every target whose last check landed; then the moves that hang on them."""
-    judged = evidence.judgeable(connection, job.id, job.plan.policies)
+    judged = evidence.judgeable(connection, job.id, proving(job))
     for found in judged:
         verdict = judge(found)
         checks.pronounce(connection, found.target.id, verdict.state, verdict.evidence)
@@ -341,7 +342,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             jobs.change(connection, job.id, passes=job.passes + 1)
             passes.begin(connection, job.id)
         case d.Check():
-            checks.begin(connection, job.id, job.plan.policies)
+            checks.begin(connection, job.id, proving(job))
         case d.CheckAgain(target_ids):
             checks.again(connection, target_ids)
         case d.Repair():

@@ -224,6 +224,17 @@ def against_landing(target: Target, now: datetime) -> str | None:
     return f"an upsert to {target.namespace} was not answered and may take effect until {target.lands_by:%H:%M:%S %Z}"
 
 
+def proving(job: Job) -> Policies:
+    """How its targets are proven: as the plan says, but without queries once a clean-up was asked for.
+
+    The old side would answer them without what is deleted of it.
+    """
+    policies = job.plan.policies
+    if job.cleaning_at is None or policies.verify != "content+query":
+        return policies
+    return policies.model_copy(update={"verify": "content"})
+
+
 def reaches(target: Target, level: Level) -> bool:
     """Whether the verdict on a target was made as far as this level."""
     made = (target.verdict or {}).get("level", level)

@@ -23,7 +23,9 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.NEEDS_ATTENTION:
             return _attention(reading)
         case _S.PAUSED:
-            return (*_levers(reading), f"vecfleet resume {job.id}", f"vecfleet cancel {job.id}")
+            return (*_levers(reading), f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
+        case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # its clean-up goes on by itself
+            return (watch,)
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
             return (watch, f"vecfleet reverse {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
@@ -111,11 +113,19 @@ def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
     ]
 
 
+def _passing(reading: Reading) -> list[str]:
+    """What copies a write that came into a clean-up, so that it can go on."""
+    job = reading.job
+    stopped = job.resume_to is _S.CLEANING and reading.parked_batches > 0
+    return [f"vecfleet pass {job.id}"] if stopped and job.policies.quiet_passes else []
+
+
 def _attention(reading: Reading) -> tuple[str, ...]:
     job = reading.job
     steps: list[str] = []
     if reading.parked_batches or reading.undecided:
         steps.append(f"vecfleet park list {job.id}")
+    steps += _passing(reading)
     if reading.parked_batches:
         steps.append(f"vecfleet retry {job.id} failed")
     steps += deciding(job.id, reading.undecided, reading.conflicting)
@@ -127,4 +137,6 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         return (f"vecfleet rollback {job.id} --changed keep",)
     if job.resume_to is _S.CLEANING:
         return (f"vecfleet cleanup {job.id}",)
+    if job.cleaning_at is not None:  # it may have deleted something: there is no way back but a plan
+        return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
     return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

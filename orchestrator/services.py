@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from migrations.plan import Level
 from orchestrator import before_acting
 from orchestrator.freshness import fresh_from, new_side_fresh_from
-from orchestrator.ledger import audit, checks, jobs, moves, parked, removals, routes, steps
+from orchestrator.ledger import audit, checks, jobs, moves, parked, passes, removals, routes, steps
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job
 from orchestrator.states import JobState, MoveState
-from orchestrator.wording import being
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -110,7 +109,9 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         before_acting.verify(connection, job, level)
-        targets = [target.id for target in moves.targets_of_job(connection, job_id)]
+        if before_acting.is_within_clean_up(job):
+            passes.leave_cleaning(connection, job_id)
+        targets = checks.targets_of_moves(connection, job_id, before_acting.NOT_CLEANED)
         checks.again(connection, targets, level)
         if job.state is not JobState.COPIED:
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
@@ -130,16 +131,19 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
 
 
 def another_pass(database: Database, job_id: int, who: str) -> int:
-    """Read every source once more, because writers go on; then verify again. Returns the number of the pass."""
+    """Read every source once more, because writers go on; then verify again. Returns the number of the pass.
+
+    Within a clean-up: every source of which nothing was asked to be deleted yet. The clean-up goes on afterwards.
+    """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        if not job.plan.policies.quiet_passes:
+        before_acting.another_pass(connection, job)
+        if before_acting.is_within_clean_up(job) and not passes.leave_cleaning(connection, job_id):
             raise Refused(
-                f"the plan of job {job_id} stops the writers: its sources are read once",
-                next_step=f"`vecfleet verify {job_id}` reads the targets back again",
+                "every source that is left was asked to be deleted whole: a pass might take what that did for the "
+                "application's",
+                next_step=f"`vecfleet retry {job_id} failed` finds out what became of it",
             )
-        if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-            raise Refused(f"a job that {being(job.state)} has no pass to add", next_step=before_acting.status(job_id))
         number = job.passes + 1
         jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
         jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")
@@ -178,8 +182,8 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     new = [route.id for route in found if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
     moves.hand_authority(connection, job.id, [route.new_namespace for route in found if route.id in set(new)])
-    # The soak time counts from the moment from which all readers are on the new side.
-    soaking = {} if percent == 100 else {"cut_over_at": None}
+    # The soak time counts from the moment from which all readers are on the new side; before, nothing is cleaned up.
+    soaking = {} if percent == 100 else {"cut_over_at": None, "cleaning_at": None}
     if percent != job.cut_over_percent:
         steps.begin(connection, job, percent)
     jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
@@ -211,7 +215,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
     # Checks that are under way have read in part before the readers were back.
     targets = moves.targets_of_job(connection, job.id)
     checks.again(connection, [target.id for target in targets if target.check_state == "checking"])
-    jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None)
+    jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
     if job.state is JobState.CUT_OVER:
         why = f"reversed by {who}" + (f": {reason}" if reason else "")
         jobs.advance(connection, job.id, job.state, JobState.VERIFIED, reason=why)
@@ -228,7 +232,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
     before_acting.clean_up(connection, job)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
-    one_by_one = [move.id for move in every if by_ids or move.keeps_some]
+    one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
     not_before = fresh_from(jobs.get(connection, job.id), job.plan.policies)
     removals.begin_cleaning(connection, job.id, one_by_one, not_before)

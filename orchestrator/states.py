@@ -107,7 +107,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     },
     _J.NEEDS_ATTENTION: {
         _J.RUNNING: "batches were released by `retry`",
-        _J.COPIED: "the differences were accepted, or a person asks for another verification",
+        _J.COPIED: "the differences were accepted, or a person asks for another pass or verification",
         _J.CLEANING: "clean-up was asked for again",
         _J.ROLLING_BACK: "a person goes back",
         _J.CANCELLING: "a person gives it up",
@@ -122,7 +122,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     },
     _J.PAUSED: {
         _J.RUNNING: "a person resumes it",
-        _J.COPIED: "a person resumes it",
+        _J.COPIED: "a person resumes it, or asks for another pass or verification within its clean-up",
         _J.CLEANING: "a person resumes it",
         _J.ROLLING_BACK: "a person resumes it",
         _J.CANCELLING: "a person gives it up",
@@ -172,7 +172,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.LISTING: "a person retries its listing",
         _M.COPYING: "a person retries its parked batches",
         _M.CLEANING: "a person retries its clean-up",
-        _M.COPIED: "a person lets what is parked of it stay behind",
+        _M.COPIED: "a person lets what is parked of it stay behind, or asks for another pass or verification",
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.VERIFIED: {
@@ -185,6 +185,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
     _M.CLEANING: {
         _M.CLEANED: "its source is confirmed gone",
         _M.PARKED: "a guard refused one of its batches",
+        _M.COPIED: "a person asks for another pass or verification before it is asked to be deleted",
     },
     _M.CLEANED: {},
     _M.ROLLED_BACK: {},

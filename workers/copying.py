@@ -19,7 +19,7 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from workers.doubting import unlike_written
 from workers.fencing import Fence, wait_for_erasures
-from workers.foreign import as_the_source_is_now, held_by_others
+from workers.foreign import as_the_source_is_now, held_by_others, not_as_written
 from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
 from workers.preparing import prepare
@@ -68,8 +68,9 @@ def copy_batch(work: Work) -> CopyOutcome:
                 if work.job.passes > 1:  # writers go on: what they changed since is copied along
                     chosen = {one.record.id for one in sent} | rewrite.differing.keys()
                     sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in chosen]
-            newer_there = unlike_written(work, target, sent)
-            parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(newer_there)]
+            newer_there = dict.fromkeys(unlike_written(work, target, sent), why_held(target))
+            newer_there |= not_as_written(work, target, sent)
+            parked += [ParkedRecord(record_id, why) for record_id, why in sorted(newer_there.items())]
             group = [one for one in group if one.source_id not in newer_there]
             sent = [one for one in sent if one.source_id not in newer_there]
             refused = _upsert(work, target, sent, fence)

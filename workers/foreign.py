@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from orchestrator import manifests
+from orchestrator.ledger import parked
 from orchestrator.model import Target
 from vecfleet.digests import record_digest
 from workers.placing import Placed, place_all
@@ -21,6 +23,29 @@ def as_the_source_is_now(work: Work, target: Target, group: Sequence[Placed]) ->
     return [
         now[one.source_id] if one.source_id in now and now[one.source_id].owner == one.owner else one for one in group
     ]
+
+
+def not_as_written(work: Work, target: Target, sent: Sequence[Placed]) -> dict[str, str]:
+    """Of a job whose clean-up was asked for, the records whose target is not as this batch left it, with why each is
+    not written: an application may write to the new side alone by then, and what it wrote or deleted there is newer.
+    """
+    if work.job.cleaning_at is None or not sent:
+        return {}
+    why = f"{target.namespace} does not hold what was written there before the clean-up"
+    recorded = work.recorded(target.id)
+    held = work.target.fetch(target.namespace, [one.record.id for one in sent])
+    with work.database.begin() as connection:  # an earlier pass may have found it deleted there
+        set_aside = {one.record_id for one in parked.of_batch(connection, work.copy_id) if one.reason == why}
+    found: dict[str, str] = {}
+    for one in sent:
+        there, was = held.get(one.record.id), recorded.get(one.source_id)
+        now = None if there is None else record_digest(there)
+        as_left = (None if now is None else manifests.short(now)) == was and one.source_id not in set_aside
+        if now != one.digest and not as_left:
+            found[one.source_id] = why
+    if found:
+        work.look_again(f"{len(found)} records of {target.namespace} are not what was written there")
+    return found
 
 
 def held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:

@@ -64,8 +64,8 @@ def list_namespace(work: Work) -> Rest | None:
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
-    held = max(move.planned, move.listed - move.erased)
-    if not listing.found_any and held:
+    held = max(move.planned, move.listed - move.erased) - move.deleted
+    if not listing.found_any and held > 0:
         work.look_again(f"{move.source} lists no ids yet")
         with work.database.begin() as connection:
             wait_for_erasures(connection, move.source)

@@ -1,6 +1,6 @@
 """Verification, target by target: check batches, what they found, and the verdict that names its write sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     Called under the job's row lock. Batches are locked before targets, as workers do. A move that differs at another
     target is copied too. Moves to anywhere are asked for apart, so that the rest is one join and no loop in a loop.
     """
-    copied = (MoveState.COPIED, MoveState.MISMATCHED, MoveState.VERIFIED, MoveState.CLEANED)
+    copied = (MoveState.COPIED, MoveState.MISMATCHED, MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED)
     unfinished = sa.select(t.move.c.id).where(t.move.c.job_id == job_id, t.move.c.state.not_in(copied))
     ready: dict[int, Level] = {
         row.id: row.check_level or policies.verify
@@ -141,6 +141,16 @@ def again(connection: sa.Connection, target_ids: Sequence[int], level: Level | N
         .where(t.move.c.id.in_(touched), t.move.c.state.in_((MoveState.VERIFIED, MoveState.MISMATCHED)))
         .values(state=MoveState.COPIED, reason=None)
     )
+
+
+def targets_of_moves(connection: sa.Connection, job_id: int, states: Collection[MoveState]) -> list[int]:
+    """The targets that the job's moves in these states wrote to."""
+    tied = (
+        sa.select(t.move_target.c.target_id)
+        .join(t.move, t.move.c.id == t.move_target.c.move_id)
+        .where(t.move.c.job_id == job_id, t.move.c.state.in_(states))
+    )
+    return list(connection.execute(sa.select(_T.id).where(_T.job_id == job_id, _T.id.in_(tied))).scalars())
 
 
 def finish(

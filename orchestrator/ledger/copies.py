@@ -10,6 +10,7 @@ from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger import batches, moves, striking
 from orchestrator.ledger.many import among
+from orchestrator.ledger.untouched import UNTOUCHED
 from orchestrator.model import CopyOutcome, Lease, TargetTally
 from orchestrator.states import BatchKind, BatchState, MoveState
 from vecfleet.stores.base import Usage
@@ -325,7 +326,7 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
     rows = connection.execute(
         sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.found, t.batch.c.rewrite)
         .where(t.batch.c.job_id == job_id, among(t.batch.c.id, copy_ids), t.batch.c.kind == BatchKind.COPY)
-        .where(t.batch.c.state.in_((BatchState.DONE, BatchState.PARKED)))
+        .where(t.batch.c.state.in_((BatchState.DONE, BatchState.PARKED)), UNTOUCHED)
         .with_for_update()
     ).all()
     for row in rows:

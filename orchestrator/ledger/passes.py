@@ -1,14 +1,20 @@
-"""Passes: where writers go on, every source is listed and read again until nothing changes any more."""
+"""Passes: where writers go on, every source is listed and read again until nothing changes any more.
+
+A clean-up that a write came into is left for another pass. What it deleted, or asked to delete, stays as it is.
+"""
 
 import sqlalchemy as sa
 
 from orchestrator import tables as t
-from orchestrator.ledger import checks
+from orchestrator.ledger import batches, checks
+from orchestrator.ledger.many import among
+from orchestrator.ledger.untouched import UNTOUCHED
 from orchestrator.states import BatchKind, BatchState, MoveState
 
-_B, _M, _T = t.batch.c, t.move.c, t.target.c
+_B, _M = t.batch.c, t.move.c
 # Those whose records a person let stay behind are not copied again.
-_COPIES = (_B.kind == BatchKind.COPY, _B.state == BatchState.DONE, _B.found["accepted"].astext.is_(None))
+_COPIES = (_B.kind == BatchKind.COPY, _B.state == BatchState.DONE, _B.found["accepted"].astext.is_(None), UNTOUCHED)
+_PASSED = (MoveState.COPIED, MoveState.VERIFIED)
 
 
 def begin(connection: sa.Connection, job_id: int) -> None:
@@ -16,9 +22,9 @@ def begin(connection: sa.Connection, job_id: int) -> None:
 
     Under the job's row lock, with nothing in flight. Verdicts are void: what they rest on is about to be read anew.
     """
-    checks.again(connection, list(connection.execute(sa.select(_T.id).where(_T.job_id == job_id)).scalars()))
+    checks.again(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
     # A move that wrote nothing has no target whose verdict could be void: it stays verified, and is read again too.
-    copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_((MoveState.COPIED, MoveState.VERIFIED)))
+    copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_(_PASSED))
     of_move = sa.and_(_B.move_id == _M.id, *_COPIES)
     reopened = sa.select(sa.func.count()).select_from(t.batch).where(of_move).correlate(t.move).scalar_subquery()
     connection.execute(
@@ -53,6 +59,31 @@ def begin(connection: sa.Connection, job_id: int) -> None:
             found=_B.found.op("-")(sa.literal("removed", sa.Text)),
         )
     )
+
+
+def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
+    """Take the sources that are left of a clean-up back to be copied and verified again. Returns how many.
+
+    Not one that was asked to be deleted whole: it waits as it is until the clean-up goes on. Of one that is deleted by
+    ids, what was asked for stays on record; the rest is proven anew. Under the job's row lock, with nothing in flight.
+    """
+    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    stopped = sa.and_(
+        _M.job_id == job_id,
+        sa.or_(_M.state == MoveState.CLEANING, sa.and_(_M.state == MoveState.PARKED, _M.clean_mode.is_not(None))),
+    )
+    asked = sa.select(_B.id).where(_B.move_id == _M.id, cleaning, _B.intent_at.is_not(None)).correlate(t.move).exists()
+    whole = sa.and_(_M.clean_mode == "whole", asked)
+    connection.execute(sa.update(t.move).where(stopped, whole).values(state=MoveState.CLEANING))
+    left = connection.execute(
+        sa.update(t.move)
+        .where(stopped, ~whole)
+        .values(state=MoveState.COPIED, reason=None, proof_lsn=None)
+        .returning(_M.id)
+    ).scalars()
+    of_those = among(_B.move_id, moves := list(left))
+    batches.discard(connection, of_those, cleaning, sa.or_(_B.kind == BatchKind.CLEAR, _B.intent_at.is_(None)))
+    return len(moves)
 
 
 def changed(connection: sa.Connection, job_id: int) -> int:

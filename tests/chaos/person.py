@@ -116,6 +116,7 @@ class Person:
             f"vecfleet retry {job} failed": lambda: services.retry(database, job, WHO, "failed"),
             f"vecfleet retry {job} parked": lambda: services.retry(database, job, WHO, "parked"),
             f"vecfleet park accept {job} --all": lambda: services.accept_parked(database, job, WHO, None),
+            f"vecfleet pass {job}": lambda: services.another_pass(database, job, WHO),
             f"vecfleet rollback {job} --changed keep": lambda: services.roll_back(database, job, WHO, "keep"),
             f"vecfleet cleanup {job}": lambda: services.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
             f"vecfleet set {job} doubt 0": lambda: services.set_lever(database, job, WHO, "doubt", 0),
