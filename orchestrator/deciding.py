@@ -247,8 +247,7 @@ def _in_doubt(job: Job, differing: int) -> str:
 def _within_clean_up(job: Job, differing: int) -> str:
     """Why nothing is repaired: since the clean-up was asked for an application may write to the targets alone."""
     return (
-        counted(differing, "target differs from its sources", "targets differ from their sources")
-        + ", and since the clean-up was asked for an application may write there what is newest: "
+        f"{_differ(differing)}, and since the clean-up was asked for an application may write there what is newest: "
         f"`vecfleet report {job.id}` lists what differs; make both sides equal and `vecfleet verify {job.id}`, "
         f"or `vecfleet cancel {job.id}`: the sources that are left stay"
     )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from orchestrator import manifests
 from orchestrator import tables as t
 from orchestrator.ledger.many import among
+from orchestrator.ledger.untouched import UNTOUCHED
 from orchestrator.model import Finding
 
 _D, _F, _T = t.difference.c, t.finding.c, t.target.c
@@ -123,6 +124,7 @@ def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
     rows = connection.execute(
         sa.select(_D.copy_id)
         .join(t.target, _T.id == _D.target_id)
+        .join(t.batch, sa.and_(t.batch.c.id == _D.copy_id, UNTOUCHED))
         .where(_T.job_id == job_id, _T.check_state == "mismatched", _T.authority == "source")
         .where(_D.copy_id.is_not(None), _D.kind.in_(_MENDABLE))
         .distinct()

@@ -20,8 +20,8 @@ WHERE = (
 )
 STOPS = st.builds(Stop, st.sampled_from(WHERE), st.sampled_from(("freezes", "dies")))
 ASKED = (
-    *("pause", "resume", "verify", "cut over", "reverse", "clean up", "clean up by ids", "roll back", "retry"),
-    "cancel",
+    *("pause", "resume", "verify", "pass", "cut over", "reverse", "clean up", "clean up by ids", "roll back"),
+    *("retry", "cancel"),
 )
 # How far a job is, in which nothing has gone wrong yet, when everybody begins to do what they like.
 STAGES = ("applied", "applied", "verified", "cut over", "cleaned")

@@ -23,6 +23,7 @@ def ask(database: Database, job: int, what: str) -> str | None:
         "cancel": lambda: services.cancel(database, job, "ana"),
         "verify": lambda: services.verify(database, job, "ana"),
         "retry": lambda: services.retry(database, job, "ana", "all"),
+        "pass": lambda: services.another_pass(database, job, "ana"),
         "cut over": lambda: services.cut_over(database, job, "ana", 100),
         "reverse": lambda: services.reverse(database, job, "ana"),
         "clean up": lambda: services.clean_up(database, job, "ana", by_ids=False),
