@@ -326,6 +326,7 @@ def test_what_a_worker_of_a_lost_lease_may_still_write_is_waited_for(rig: Rig) -
     assert rig.dispatcher.tick() == 0 and rig.dispatcher.tick() == 0
     assert {row.state for row in rig.one.table.rows()} <= {BatchState.READY, BatchState.DONE}
 
-    # And then it goes on
+    # And then it goes on, to the question what becomes of records that this job table never wrote
     rig.one.table.put(lands_by=sa.func.clock_timestamp())
-    rig.until_state(JobState.VERIFIED)
+    rig.until_state(JobState.NEEDS_ATTENTION)
+    assert len(rig.one.table.parked_ids()) == COUNT
