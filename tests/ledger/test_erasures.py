@@ -174,8 +174,13 @@ def test_a_worker_whose_batch_loses_ids_meanwhile_records_nothing_and_the_next_o
     table = a_job(database)
     table.listed({"s": [["a", "b", "c"]]})
     (lease,) = table.take()
+    target = table.target(lease, "t-s")
+    until = table.row(lease.id).lease_until
     with table.begin() as connection:
         striking.strike(connection, lease.id, {"a": None})
+
+    # Then what it may have on its way is waited for, if it dies now
+    assert target.lands_by is None and table.targets["t-s"].lands_by == until
 
     # When the worker comes to its record
     with pytest.raises(batches.Fenced):

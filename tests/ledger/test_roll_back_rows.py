@@ -1,5 +1,7 @@
 """Rolling back: everything is compared before anything is removed, and what changed is a person's to decide."""
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable
@@ -143,6 +145,31 @@ def test_removing_from_a_target_raises_its_write_sequence_before_the_call(databa
         removals.intend(connection, undo, 0, [target_of(table).id])
     assert target_of(table).sequence == before + 1
     assert table.row(undo.id).intent_at is not None
+
+
+def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_land(database: Database) -> None:
+    # Given a roll back that asked to drop its target and heard nothing, and a late write to that target
+    table = rolling_back(database)
+    for _ in range(2):
+        (lease,) = table.take()
+        table.finish(lease, changed=0) if lease.kind is BatchKind.COMPARE else table.finish(lease, removed=1)
+        table.advance()
+    (drop,) = table.take()
+    assert drop.kind is BatchKind.DROP
+    with table.begin() as connection:
+        removals.intend(connection, drop, 3_600, [target_of(table).id])
+    table.expire(drop)
+    table.reap()
+    lands_by = table.row(drop.id).lands_by
+    (copied,) = table.rows(BatchKind.COPY)
+
+    # When the write is taken back
+    with table.begin() as connection:
+        removals.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
+
+    # Then nobody undoes it before then
+    undo = table.rows(BatchKind.UNDO)[-1]
+    assert undo.lands_by == lands_by and table.take() == []
 
 
 def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,10 +13,11 @@ from orchestrator import services
 from orchestrator import tables as t
 from orchestrator.ledger.batches import Fenced
 from orchestrator.states import BatchKind, BatchState, JobState
-from vecfleet.errors import RateLimited, TimedOut
+from vecfleet.errors import RateLimited, TimedOut, Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Usage
 from workers.holding import Held
+from workers.lane import Lane
 
 NEW = Record("r03", twenty_three()[3].values, metadata={"text": "written after the deletion took effect"})
 DEADLINE_S = 1.0
@@ -146,6 +148,37 @@ def test_a_removal_of_a_roll_back_is_not_repeated_blind_either(one: One, monkeyp
     one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
     assert one.index.fetch(TARGET, ["r03"]).records == {"r03": one.index.normalise(foreign)}
     assert len(answers.asked) == len(set(answers.asked))
+
+
+def test_a_roll_back_goes_on_at_the_target_that_it_had_not_come_to(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a batch of two tenants, of which one is removed, and a service that takes nothing right after
+    records = [
+        record.with_metadata({"creator_id": "zoe", "twin_id": f"t{place % 2}"})
+        for place, record in enumerate(twenty_three()[:10])
+    ]
+    with open_one(database_url, redis_url, {"s": records}, planned("s", None, 10)) as one:
+        one.until(JobState.VERIFIED)
+        lane_delete = Lane.delete
+        before_second = iter([False, True])
+
+        def stop_before_the_second(lane: Lane, *told: Any) -> list[str]:
+            if next(before_second, False):
+                raise Unavailable
+            return lane_delete(lane, *told)
+
+        monkeypatch.setattr(Lane, "delete", stop_before_the_second)
+        answers = Answers(one, monkeypatch)
+
+        # When the job is rolled back
+        services.roll_back(one.table.database, one.table.job_id, "ana", None)
+        one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
+
+        # Then both are removed, each asked for once
+        assert one.table.job.state is JobState.ROLLED_BACK
+        removed = [name for name, ids in answers.asked if ids]
+        assert sorted(removed) == ["creator_zoe_twin_t0", "creator_zoe_twin_t1"]
 
 
 def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
