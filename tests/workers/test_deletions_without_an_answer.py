@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from job_table import planned
 
 from orchestrator import services
 from orchestrator import tables as t
+from orchestrator.ledger import removals
 from orchestrator.ledger.batches import Fenced
+from orchestrator.model import Lease
 from orchestrator.states import BatchKind, BatchState, JobState
-from vecfleet.errors import RateLimited, TimedOut, Unavailable
+from vecfleet.errors import RateLimited, TimedOut, Unavailable, Unreachable
 from vecfleet.records import Record
-from vecfleet.stores.base import Usage
+from vecfleet.stores.base import IdPage, Usage
 from workers.holding import Held
 from workers.lane import Lane
 
@@ -31,7 +34,7 @@ def one(database_url: str, redis_url: str) -> Iterator[One]:
 
 
 class Answers:
-    """What becomes of the deletions asked of an index: the first ones as planned, the others as they should."""
+    """The fate of the deletions asked of an index: the first ones as planned, the others as they should."""
 
     def __init__(self, one: One, monkeypatch: pytest.MonkeyPatch, *planned: str, then: Record | None = None) -> None:
         self.one, self.planned, self.then = one, list(planned), then
@@ -59,7 +62,7 @@ class Answers:
                 return self._really(namespace, ids)
 
     def land(self) -> None:
-        """What was asked for and not carried out yet is carried out now."""
+        """Carry out what was asked for and not carried out yet."""
         while self.late:
             self._really(*self.late.pop())
 
@@ -101,6 +104,35 @@ def test_nobody_takes_the_batch_before_an_unanswered_deletion_can_no_longer_land
     assert done.looked_at >= waiting.lands_by
     assert len(answers.asked) == len(set(answers.asked))
     assert one.ids("s") == []
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_a_deletion_that_left_long_after_its_intent_may_land_as_late_as_one_that_left_at_once(
+    one: One, monkeypatch: pytest.MonkeyPatch, by_ids: bool
+) -> None:
+    # Given a worker that put its intent on record, and stood still before its call left, which is not answered
+    one.until(JobState.VERIFIED)
+    delete, left = one.index.delete, list[datetime]()
+    kind = BatchKind.REMOVE if by_ids else BatchKind.CLEAR
+
+    def stood_still(*_: object) -> Usage:
+        if left:
+            return delete("s", one.ids("s"))
+        for row in one.table.rows(kind):
+            if row.intent_at is not None:
+                one.table.set_batch(row.id, lands_by=row.intent_at)
+        left.append(datetime.now(UTC))
+        raise TimedOut
+
+    monkeypatch.setattr(one.index, "delete" if by_ids else "delete_namespace", stood_still)
+    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+
+    # When it gives the batch back
+    one.work_until(lambda: left)
+
+    # Then nobody takes it up before that call can no longer land
+    [waiting] = [row for row in one.table.rows(kind) if row.error_class == "TimedOut"]
+    assert waiting.lands_by >= left[0] + timedelta(seconds=DEADLINE_S)
 
 
 def test_a_deletion_that_was_refused_is_asked_for_again_after_another_look(
@@ -179,6 +211,35 @@ def test_a_roll_back_goes_on_at_the_target_that_it_had_not_come_to(
         assert one.table.job.state is JobState.ROLLED_BACK
         removed = [name for name, ids in answers.asked if ids]
         assert sorted(removed) == ["creator_zoe_twin_t0", "creator_zoe_twin_t1"]
+
+
+def test_a_drop_that_was_answered_is_not_asked_for_again_though_reads_do_not_show_who_came(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a roll back whose drop of the target is answered, and a record of it that fails
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch)
+    finish, failed = removals.finish, list[bool]()
+    foreign = replace(NEW, metadata={"text": "the application's"})
+
+    def cannot_record(connection: sa.Connection, lease: Lease, *rest: Any) -> None:
+        if lease.kind is BatchKind.DROP and not failed:
+            failed.append(True)
+            raise Unreachable("the job table does not answer")
+        finish(connection, lease, *rest)
+
+    monkeypatch.setattr(removals, "finish", cannot_record)
+    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.work_until(lambda: failed)
+
+    # When somebody writes there, which a listing does not show yet, and the drop is taken up again
+    one.index.upsert(TARGET, [foreign])
+    monkeypatch.setattr(one.index, "list_ids", lambda *_, **__: IdPage([], None, Usage()))
+    one.until(JobState.ROLLED_BACK)
+
+    # Then it was asked for once, and the record is there
+    assert answers.asked.count((TARGET, ())) == 1
+    assert one.index.fetch(TARGET, ["r03"]).records == {"r03": one.index.normalise(foreign)}
 
 
 def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
