@@ -12,6 +12,8 @@ _NOW = sa.func.clock_timestamp()
 _J, _B = t.job.c, t.batch.c
 # Numbers that were given in what is lost are not given again: processes keep what they know of a job by its number.
 _SKIPPED = (("job", 100), ("batch", 1_000_000))
+# Nor are generations of batches: who took one in what is lost would pass the fence of whoever takes the same one now.
+_SKIPPED_GENERATIONS = 1_000
 
 
 def doubt(connection: sa.Connection, why: str, lease_s: float) -> list[int]:
@@ -43,11 +45,19 @@ def _skip_numbers(connection: sa.Connection) -> None:
 
 
 def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
-    """No worker records, or begins to delete, on a lease from before: the fence is shut for all of them."""
+    """No worker records, or begins to delete, on a lease from before: the fence is shut for all of them.
+
+    Also for leases that nothing here tells of, of batches that were due, or done and opened again, in what is lost.
+    """
     connection.execute(
         sa.update(t.batch)
-        .where(_B.job_id.in_(job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT)))
-        .values(state=BatchState.READY, generation=_B.generation + 1, lease_owner=None, lease_until=None)
+        .where(_B.job_id.in_(job_ids))
+        .values(
+            state=sa.case((_B.state.in_(sorted(BATCH_IN_FLIGHT)), BatchState.READY), else_=_B.state),
+            generation=_B.generation + _SKIPPED_GENERATIONS,
+            lease_owner=None,
+            lease_until=None,
+        )
     )
 
 

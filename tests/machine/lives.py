@@ -232,7 +232,7 @@ class Life:
             self.index.story.tell(f"job {self.number} is {job.state}" + (f": {job.reason}" if job.reason else ""))
             if job.state is JobState.CUT_OVER and self.application.cut_over_at is None:
                 self.application.cut_over_at = self.world.clock.monotonic()
-            if job.state is JobState.VERIFIED and self.application.writers == "delta":
+            if job.state is JobState.VERIFIED and job.plan.policies.writers == "delta":
                 self.laws.two_passes_are_true(self.passes_began[job.passes - 1])
         return job.state
 

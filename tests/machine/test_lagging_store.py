@@ -265,4 +265,6 @@ def test_in_any_order_over_a_store_that_lags_the_laws_hold(world: World) -> None
         run_state_machine_as_test(Here, settings=bounded(IN_ANY_ORDER, stateful_step_count=20))
     except AssertionError as law:
         pytest.fail(str(Broken(len(lives), str(law), lives[-1].life.index.story.read())))
-    print(f"the laws hold in {len(lives)} lives")
+    began = [one.life for one in lives if hasattr(one, "life")]
+    back = sum(len(life.jobs) > 1 for life in began), sum(life.application.taken_back for life in began)
+    print(f"the laws hold in {len(lives)} lives; {back[0]} go back by a plan, in {back[1]} readers are taken back")
