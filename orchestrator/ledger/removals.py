@@ -323,20 +323,26 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
 def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
     """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back.
 
-    Where the deletion of one of these was not answered, it begins once that can no longer land.
+    Where the deletion of one of these was not answered, it begins once that can no longer land. An undo that waits for a
+    worker has not looked yet, and is enough.
     """
     drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
-    connection.execute(
-        sa.insert(t.batch).values(
-            job_id=lease.job_id,
-            move_id=lease.move_id,
-            copy_id=lease.copy_id or lease.id,
-            kind=BatchKind.UNDO,
-            seq=lease.seq,
-            size=lease.size,
-            lands_by=sa.select(sa.func.max(_B.lands_by)).where(drops).scalar_subquery(),
+    copy_id = lease.copy_id or lease.id
+    lands_by = connection.execute(sa.select(sa.func.max(_B.lands_by)).where(drops)).scalar_one()
+    waits = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO, _B.state == BatchState.READY)
+    waiting = sa.update(t.batch).where(waits).values(lands_by=sa.func.greatest(_B.lands_by, lands_by))
+    if not connection.execute(waiting).rowcount:
+        connection.execute(
+            sa.insert(t.batch).values(
+                job_id=lease.job_id,
+                move_id=lease.move_id,
+                copy_id=copy_id,
+                kind=BatchKind.UNDO,
+                seq=lease.seq,
+                size=lease.size,
+                lands_by=lands_by,
+            )
         )
-    )
     batches.discard(connection, drops)
 
 

@@ -102,7 +102,7 @@ def _extra(evidence: Evidence) -> Iterator[str]:
     case, extra = evidence.case, []
     candidates = case.candidates(evidence.truth)
     for namespace, stored in [*evidence.versions, *_records(evidence.before)]:
-        if evidence.state in TAKEN_BACK or (namespace, stored.id) in evidence.late:
+        if evidence.state in TAKEN_BACK or evidence.set_back or (namespace, stored.id) in evidence.late:
             fate = case.fate(namespace, stored) if namespace in case.sources else None
             if evidence.versions and fate is not None and not case.is_erased(namespace, stored.id):
                 candidates.setdefault((fate[0], fate[1].id), set()).add(fate[1].face())
@@ -271,7 +271,7 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
             rivals = len(candidates[fate[0], fate[1].id]) + (fate[1].id in evidence.truth.get(fate[0], {}))
             there = evidence.after.get(fate[0], {}).get(fate[1].id)
             arrived = there is not None and there.face() == fate[1].face()
-            if not arrived and rivals == 1:
+            if not arrived and rivals == 1 and not (evidence.set_back and _is_there(evidence, namespace, id)):
                 missing.append(f"{namespace}/{id[:20]}")
             stays = id in evidence.after.get(namespace, {}) and not evidence.set_back
             if state == "cleaned" and arrived and rivals == 1 and stays:
@@ -280,6 +280,12 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
         yield f"{state}, and {len(missing)} records are not at their targets: {missing[:SHOWN]}"
     if left:
         yield f"cleaned, and {len(left)} moved records are in their sources still: {left[:SHOWN]}"
+
+
+def _is_there(evidence: Evidence, namespace: str, id: str) -> bool:
+    """Whether a record is at its source as it was written last."""
+    there = evidence.after.get(namespace, {}).get(id)
+    return there is not None and there.face() == evidence.truth[namespace][id].face()
 
 
 def not_as_it_was(

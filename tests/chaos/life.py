@@ -133,7 +133,7 @@ class Life:
         self._judge()
         if self.last_state != "cancelled":
             self._run_again()
-        if self.schedule.and_back and self.last_state == "cleaned" and not self.wrong:
+        if self.schedule.and_back and self.last_state == "cleaned" and not (self.wrong or self.strikes.times_set_back):
             self._go_back()
 
     def _despite_set_backs(self, act: Callable[[], None]) -> None:

@@ -172,6 +172,24 @@ def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_lan
     assert undo.lands_by == lands_by and table.take() == []
 
 
+def test_an_undo_that_no_worker_has_begun_is_enough_for_a_late_write(database: Database) -> None:
+    # Given an undo whose worker lost it, and which waits for the next one
+    table = rolling_back(database)
+    (compare,) = table.take()
+    table.finish(compare, changed=0)
+    table.advance()
+    (undo,) = table.take()
+    table.expire(undo)
+    table.reap()
+
+    # When that worker tells that it may have written
+    with table.begin() as connection:
+        removals.take_back(connection, undo, [target_of(table).id])
+
+    # Then there is one undo, not two that delete side by side
+    assert [row.id for row in table.rows(BatchKind.UNDO)] == [undo.id]
+
+
 def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) -> None:
     table = cleaning(database, by_ids=True)
     (remove,) = table.take()
