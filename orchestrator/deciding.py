@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from migrations.plan import Policies
 from orchestrator.freshness import next_pass_at
-from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.ledger.undoings import RollBackProgress
 from orchestrator.model import Job
 from orchestrator.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
 from orchestrator.wording import counted, wait_for_a_decision

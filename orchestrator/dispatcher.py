@@ -43,6 +43,7 @@ from orchestrator.ledger import (
     reads,
     removals,
     routes,
+    undoings,
 )
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.continuity import Look
@@ -322,7 +323,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
-        roll_back=removals.roll_back_progress(connection, job.id) if rolling else None,
+        roll_back=undoings.roll_back_progress(connection, job.id) if rolling else None,
     )
 
 
@@ -331,7 +332,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.To(state, reason, resume_to):
             jobs.advance(connection, job.id, job.state, state, reason=reason, resume_to=resume_to)
             if state is JobState.ROLLED_BACK:
-                removals.mark_rolled_back(connection, job.id)
+                undoings.mark_rolled_back(connection, job.id)
         case d.Start():
             moves.start_listing(connection, job.id)
         case d.EndPass(quiet):
@@ -357,9 +358,9 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.AddClears():
             removals.add_clears(connection, job.id)
         case d.AddUndos():
-            removals.add_undos(connection, job.id)
+            undoings.add_undos(connection, job.id)
         case d.AddDrops():
-            removals.add_drops(connection, job.id)
+            undoings.add_drops(connection, job.id)
 
 
 def _mismatched(connection: sa.Connection, job: Job) -> list[int]:

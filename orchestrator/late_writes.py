@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from orchestrator.ledger import audit, batches, jobs, moves, removals
+from orchestrator.ledger import audit, batches, jobs, moves, undoings
 from orchestrator.ledger.database import Database
 from orchestrator.model import Lease
 from orchestrator.services import claim_again
@@ -64,7 +64,7 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
                 f"job {job.id} was purged: what it wrote is on record no more",
                 next_step=f"compare what is there: vecfleet audit {job.target.name}",
             )
-        removals.take_back(connection, lease, target_ids)
+        undoings.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:
             claim_again(connection, job)
             jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from migrations.plan import Level
 from orchestrator import before_acting
 from orchestrator.freshness import fresh_from, new_side_fresh_from
-from orchestrator.ledger import audit, checks, jobs, moves, parked, passes, removals, routes, steps
+from orchestrator.ledger import audit, checks, jobs, moves, parked, passes, removals, routes, steps, undoings
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.model import Job
@@ -253,7 +253,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
             claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)
         back = steps.taken_back(connection, job_id)
-        removals.begin_rolling_back(connection, job_id, new_side_fresh_from(back.at, job.waits) if back else None)
+        undoings.begin_rolling_back(connection, job_id, new_side_fresh_from(back.at, job.waits) if back else None)
         jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
         audit.note(connection, who, "roll back", job_id, changed=changed)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import manifests
-from orchestrator.ledger import batches, moves, removals
+from orchestrator.ledger import batches, moves, removals, undoings
 from vecfleet.digests import record_digest
 from vecfleet.errors import Changed
 from vecfleet.records import Record
@@ -32,7 +32,7 @@ def compare_batch(work: Work) -> dict[str, Any]:
     """Count what is no longer what we wrote. Read-only."""
     standing = _compare(work)
     with work.database.begin() as connection:
-        removals.note_changed(connection, work.lease, standing.changed)
+        undoings.note_changed(connection, work.lease, standing.changed)
     return {"changed": sum(len(ids) for ids in standing.changed.values())}
 
 

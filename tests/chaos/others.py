@@ -120,6 +120,12 @@ class Application(_Other):
         written = (*self.done, *self.doubtful)
         return [(one.namespace, one.made.stored()) for one in written if one.made is not None]
 
+    def places(self) -> frozenset[tuple[str, str]]:
+        """Where what it was to write may stand, in this or an older form: at its source, and at its target."""
+        fates = [self._case.fate(*version) for version in self.versions()]
+        there = [(fate[0], fate[1].id) for fate in fates if fate is not None]
+        return frozenset([*((one.namespace, one.id) for one in self._writes), *there])
+
     def act_now(self) -> None:
         """Return when all of it is acknowledged."""
         self._act()

@@ -9,7 +9,7 @@ from job_table import INDEX, plan_of, planned
 
 from migrations.plan import Policies
 from orchestrator.deciding import Snapshot
-from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.ledger.undoings import RollBackProgress
 from orchestrator.model import Job, Move, Target
 from orchestrator.states import BatchKind, BatchState, JobState, MoveState
 

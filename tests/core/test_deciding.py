@@ -22,7 +22,7 @@ from orchestrator.deciding import (
     To,
     decide,
 )
-from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.ledger.undoings import RollBackProgress
 from orchestrator.states import (
     JOB_ENDED,
     JOB_PAUSABLE,

@@ -10,7 +10,7 @@ from orchestrator.deciding import (
     To,
     decide,
 )
-from orchestrator.ledger.removals import RollBackProgress
+from orchestrator.ledger.undoings import RollBackProgress
 from orchestrator.states import (
     BATCH_OPEN,
     JOB_EDGES,

@@ -8,7 +8,7 @@ from job_table import JobTable
 from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 
 from orchestrator import services
-from orchestrator.ledger import batches, checks, differences, reads, removals
+from orchestrator.ledger import batches, checks, differences, reads, removals, undoings
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
 from orchestrator.progress import progress
@@ -58,7 +58,7 @@ def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_th
     table = rolling_back(database)
     (compare,) = table.take()
     with table.begin() as connection:
-        removals.note_changed(connection, compare, {target_of(table).id: ["s-1"]})
+        undoings.note_changed(connection, compare, {target_of(table).id: ["s-1"]})
     table.finish(compare, changed=1)
     table.advance(3)
     assert table.job.state is JobState.NEEDS_ATTENTION
@@ -165,7 +165,7 @@ def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_lan
 
     # When the write is taken back
     with table.begin() as connection:
-        removals.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
+        undoings.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
 
     # Then nobody undoes it before then
     undo = table.rows(BatchKind.UNDO)[-1]
@@ -184,7 +184,7 @@ def test_an_undo_that_no_worker_has_begun_is_enough_for_a_late_write(database: D
 
     # When that worker tells that it may have written
     with table.begin() as connection:
-        removals.take_back(connection, undo, [target_of(table).id])
+        undoings.take_back(connection, undo, [target_of(table).id])
 
     # Then there is one undo, not two that delete side by side
     assert [row.id for row in table.rows(BatchKind.UNDO)] == [undo.id]
