@@ -80,7 +80,7 @@ def _lost(evidence: Evidence) -> Iterator[str]:
             continue
         for id, stored in rows.items():
             there = evidence.after.get(namespace, {}).get(id)
-            if (there is not None and there.face() == stored.face()) or (namespace, id) in evidence.left_out:
+            if (there is not None and there.face() == stored.face()) or evidence.is_left_out(namespace, stored):
                 continue
             fate = evidence.case.fate(namespace, stored)
             if fate is not None and (fate[0], fate[1].id) in evidence.taken:
