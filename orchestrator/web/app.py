@@ -56,6 +56,9 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
     app = FastAPI(title="vecfleet", docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
+    # Applications whose token has ended must keep no operator out.
+    failures = Failures(registry)
+    unknown = failures.apart()
     # Whatever tenants and applications wait for, they wait for in threads that the page does not need.
     audit, threads = TenantAuditLogger(settings.vecfleet_home / AUDIT), anyio.CapacityLimiter(THREADS)
     app.include_router(
@@ -67,9 +70,10 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
             on_erasure=monitor.record_erasure,
             body_bytes=settings.api_body_bytes,
             threads=threads,
+            failures=unknown,
         )
     )
-    for applications in routers(parts, known, books, audit, threads):
+    for applications in routers(parts, known, books, audit, threads, unknown):
         app.include_router(applications)
     app.include_router(_for_monitoring(registry))
     app.include_router(_described(app))
@@ -78,7 +82,7 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     sessions = Sessions(known, settings.vecfleet_home / _SESSIONS, secure=behind_proxy)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
     lists = Feed(lambda _: pages.text("part_jobs.html", jobs=looker.jobs()))
-    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, Failures(registry))))
+    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures)))
     app.add_exception_handler(404, _not_found)
     return app
 

@@ -27,7 +27,7 @@ from vecfleet.tenancy import TenantAuditLogger
 from vecfleet.tenancy.api import bearer
 from vecfleet.tenancy.api.problems import documented
 from vecfleet.tenancy.api.routes import guarded, in_threads
-from vecfleet.tenancy.api.users import admitting, user_of
+from vecfleet.tenancy.api.users import Failures, admitting, user_of
 from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
 from vecfleet.tenancy.providers import AGE
@@ -76,7 +76,12 @@ class JobTableRoutes:
 
 
 def routers(
-    parts: Fleet, tokens: TokenFile, books: JobTableBooks, audit: TenantAuditLogger, threads: anyio.CapacityLimiter
+    parts: Fleet,
+    tokens: TokenFile,
+    books: JobTableBooks,
+    audit: TenantAuditLogger,
+    threads: anyio.CapacityLimiter,
+    failures: Failures,
 ) -> Sequence[APIRouter]:
     """One for each role."""
 
@@ -86,9 +91,11 @@ def routers(
         return APIRouter(
             prefix="/delphi",
             tags=["applications"],
-            route_class=guarded(admitting(tokens, audit, role, *more), threads, body_bytes, shaped=shaped),
+            route_class=guarded(
+                admitting(tokens, audit, role, *more, failures=failures), threads, body_bytes, shaped=shaped
+            ),
             dependencies=[Depends(bearer(tokens))],
-            responses=documented(401, 403, 413, 503),
+            responses=documented(401, 403, 413, 429, 503),
         )
 
     reading, reporting = router(SERVICE, EVIDENCE, FENCING), router(EVIDENCE)

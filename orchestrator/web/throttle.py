@@ -1,4 +1,6 @@
-"""Guessing is slow: how often signing in may fail from one address, and in all. Each failure is logged and counted."""
+"""Guessing is slow: how often one address, and all, may ask without being known. Each failure is logged and counted."""
+
+import copy
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -13,7 +15,7 @@ _EVERYBODY = "everybody"
 
 
 class Failures:
-    """Who failed to sign in, by address. In this process; several allow as many times as much."""
+    """Who failed to sign in, or sent no known token, by address. In this process; several allow as many times more."""
 
     def __init__(
         self, registry: CollectorRegistry, each: RateLimit | None = None, together: RateLimit | None = None
@@ -24,6 +26,12 @@ class Failures:
         )
         for outcome in ("unknown", "throttled"):
             self._counted.labels(outcome)
+
+    def apart(self) -> "Failures":
+        """For another door: counted together with these, while none of its failures closes this one."""
+        other = copy.copy(self)
+        other._each, other._together = RateLimit(*_EACH), RateLimit(*_ALL)
+        return other
 
     def wait_s(self, address: str) -> float:
         """0 where this address may try now; else for how long it has to wait, and the attempt is counted."""

@@ -127,6 +127,30 @@ def test_guessing_with_bearers_is_slow_too(stranger: TestClient) -> None:
     assert told[0] == 401 and told[-1] == 429
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/delphi/twins"), ("POST", "/delphi/search"), ("GET", "/delphi/routes"), ("POST", "/delphi/erasures")],
+)
+def test_asking_the_api_without_a_known_token_is_slow_logged_and_counted(
+    stranger: TestClient, tokens: TokenFile, method: str, path: str
+) -> None:
+    # When somebody tries one token after the other, or none
+    bearers = [{"Authorization": f"Bearer {n}"} if n % 2 else {} for n in range(40)]
+    answers = [stranger.request(method, path, headers=headers) for headers in bearers]
+    # Then the first are refused, and the others wait
+    assert [one.status_code for one in answers[:10]] == [401] * 10
+    assert {one.status_code for one in answers[15:]} == {429}
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert "without a valid bearer token" in answers[-1].json()["detail"]
+    told = stranger.get("/metrics").text
+    counted = re.search(r'vecfleet_sign_ins_failed_total\{outcome="throttled"\} ([0-9.]+)', told)
+    assert counted is not None and float(counted[1]) >= 25
+    # But a token that is known is let in from that very address, and an operator may sign in there
+    service = tokens.create({"id": "app", "role": "service", "creator_ids": []})
+    assert stranger.get("/delphi/routes", headers={"Authorization": f"Bearer {service}"}).status_code == 200
+    assert stranger.post("/login", data={"token": "the token of the settings"}).status_code == 303
+
+
 def test_guessing_from_many_addresses_is_slow_in_all() -> None:
     failures = Failures(CollectorRegistry())
     tried = 0

@@ -32,7 +32,7 @@ from vecfleet.tenancy.api.models import (
 from vecfleet.tenancy.api.problems import Refusal, documented
 from vecfleet.tenancy.api.rate import RateLimit
 from vecfleet.tenancy.api.routes import THREADS, Turns, guarded
-from vecfleet.tenancy.api.users import USER, admitting, bearer
+from vecfleet.tenancy.api.users import USER, Failures, admitting, bearer
 from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.client import PineconeDelphiClient, get_delphi_client
 from vecfleet.tenancy.guard import TenantGuard
@@ -60,12 +60,14 @@ def delphi_router(
     prefix: str = "/delphi",
     body_bytes: int = BODY_BYTES,
     threads: anyio.CapacityLimiter | None = None,
+    failures: Failures | None = None,
 ) -> APIRouter:
     """The router, to be included in an application.
 
     Who asks is told by `user`, a FastAPI dependency that gives a mapping as `TenantGuard` takes it, or by `tokens`.
     `client` None: the process's own, from the environment. `on_erasure` is told the seconds each erasure took. With
-    `tokens`, who asks is known before the body is read, up to `body_bytes` of it. The work is done in `threads`.
+    `tokens`, who asks is known before the body is read, up to `body_bytes` of it, and who comes without a
+    known token again and again waits as `failures` says. The work is done in `threads`.
     """
     if (tokens is None) == (user is None):
         raise BadInput("the API needs to know its users", next_step="give either `tokens` or `user`")
@@ -107,7 +109,7 @@ def delphi_router(
         return Answer(creator_id=creator, matches=[_found(hit) for hit in hits])
 
     # A token of another role reaches no records, whichever creators it was made for.
-    admit = admitting(tokens, log, USER) if tokens is not None else None
+    admit = admitting(tokens, log, USER, failures=failures) if tokens is not None else None
     router = APIRouter(
         prefix=prefix,
         tags=["delphi"],

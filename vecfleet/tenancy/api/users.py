@@ -1,7 +1,8 @@
 """Who asks: the bearer tokens of a file, or any dependency of the application that gives a user."""
 
+import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -14,6 +15,13 @@ from vecfleet.tenancy.tokens import TokenFile, User
 
 USER = "user"  # of a token that names no role, too
 _SCHEME = HTTPBearer(auto_error=False, description="A token made by `vecfleet token create`.")
+
+
+class Failures(Protocol):
+    """How often who asks may be unknown: for how long an address has to wait (0: not at all), and that one was."""
+
+    def wait_s(self, address: str) -> float: ...
+    def note(self, address: str) -> None: ...
 
 
 def bearer(tokens: TokenFile) -> Callable[..., User]:
@@ -39,11 +47,21 @@ def user_of(request: Request, tokens: TokenFile) -> User:
     return found
 
 
-def admitting(tokens: TokenFile, audit: TenantAuditLogger, role: str, *more: str) -> Admit:
-    """Let in tokens of this role, of `more`, and admins', by the headers alone. Raises Refusal; a 403 is audited."""
+def admitting(
+    tokens: TokenFile, audit: TenantAuditLogger, role: str, *more: str, failures: Failures | None = None
+) -> Admit:
+    """Let in tokens of this role, of `more`, and admins', by the headers alone. Raises Refusal; a 403 is audited.
+
+    Who is unknown waits, by `failures`. A known token never does: others of its address may have none.
+    """
 
     def admit(request: Request) -> None:
-        user = user_of(request, tokens)
+        try:
+            user = user_of(request, tokens)
+        except Refusal:
+            if failures is not None:
+                _slow_down(request, failures)
+            raise
         if user.get("role", USER) not in (role, *more, ADMIN):
             audit.log_isolation_violation(**TenantGuard(user).who, requested=f"a token of the role {role}")
             raise Refusal(
@@ -51,3 +69,17 @@ def admitting(tokens: TokenFile, audit: TenantAuditLogger, role: str, *more: str
             )
 
     return admit
+
+
+def _slow_down(request: Request, failures: Failures) -> None:
+    """Note that a request came without a known token. Raises Refusal with 429 where too many did."""
+    address = request.client.host if request.client is not None else "nowhere"
+    wait_s = math.ceil(failures.wait_s(address))
+    if wait_s:
+        raise Refusal(
+            429,
+            "too many requests without a valid bearer token came from this address",
+            next_step=f"send `Authorization: Bearer …` of a token that is valid, or wait {wait_s} s",
+            headers={"Retry-After": str(wait_s)},
+        )
+    failures.note(address)
