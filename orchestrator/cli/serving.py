@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,7 +37,6 @@ def serve(
     import uvicorn
 
     from orchestrator.web.app import create
-    from orchestrator.web.protocol import Impatient
     from orchestrator.web.sessions import OperatorTokens
 
     proxies = [_network(one) for one in trusted_proxy or ()]
@@ -48,20 +47,26 @@ def serve(
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")
         if not OperatorTokens(parts.settings.vecfleet_home / tokens.FILE, parts.settings.operator_token).any_operator():
             err.print("next: vecfleet token create --role operator, to sign in at the page")
-        uvicorn.run(
-            application,
-            host=host,
-            port=listening,
-            log_config=None,
-            access_log=False,  # it would quote ids out of addresses
-            server_header=False,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=proxies,
-            http=Impatient,
-            ws="none",
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_STOPS_WITHIN_S,
-        )
+        uvicorn.run(application, **listening_options(host, listening, proxies))
+
+
+def listening_options(host: str, port: int, proxies: list[str]) -> dict[str, Any]:
+    """How uvicorn listens: for how many at once, how patiently, and whom it believes who asks."""
+    from orchestrator.web.protocol import Impatient
+
+    return {
+        "host": host,
+        "port": port,
+        "log_config": None,
+        "access_log": False,  # it would quote ids out of addresses
+        "server_header": False,
+        "proxy_headers": bool(proxies),
+        "forwarded_allow_ips": proxies,
+        "http": Impatient,
+        "ws": "none",
+        "limit_concurrency": _CONNECTIONS,
+        "timeout_graceful_shutdown": _STOPS_WITHIN_S,
+    }
 
 
 def token_create(
