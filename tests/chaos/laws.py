@@ -253,7 +253,9 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
         for key in evidence.left_out | evidence.taken:
             there.pop(key, None)
             wanted.pop(key, None)
-        if evidence.versions:  # what an application changed since it was copied may stay, by the policy that it chose
+        # What the job table forgot that it copied is not taken back: nobody knows any more whose it is.
+        # Nor what an application changed since it was copied, by the policy that it chose.
+        if evidence.versions or evidence.set_back:
             there = {key: face for key, face in there.items() if key in wanted}
         if there != wanted:
             yield "rolled back, and the index is not what it was"
