@@ -75,7 +75,7 @@ def forget(
             export=exporter(into) if into is not None else None,
             repoint=dict(_pair(one) for one in repoint or ()),
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
-            lands_s=parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds,
+            lands_s=erasing.lands_s(parts.settings, indexes),
             on_wait=_say_wait,
         )
         _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
@@ -186,7 +186,8 @@ def deletion(
         going = finding.namespaces_of(opened, creator)
         say(f"This erases the creator {creator} with {len(going):,} namespaces from {name}, for good.")
         confirm_by_typing(creator, yes=yes)
-        results = rehearse(opened, creator, twin, JobTableBooks(parts.database, parts.settings), who())
+        books = JobTableBooks(parts.database, parts.settings)
+        results = rehearse(opened, creator, twin, books, who(), erasing.lands_s(parts.settings, [opened]))
     for result in results:
         say(str(result), style=None if result.passed else "red")
     say_next([f"vecfleet audit {name}"])

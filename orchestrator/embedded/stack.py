@@ -178,7 +178,9 @@ class Stack:
         return {name: f"{seconds:g}" for name, seconds in waits.items()}
 
     def _chosen(self, setting: str, otherwise: float) -> float:
-        return float(getattr(self.settings, setting)) if setting in self.settings.model_fields_set else otherwise
+        """What the user set. The default of a setting, which a copy of `.env.example` names, suits Pinecone alone."""
+        told, usual = float(getattr(self.settings, setting)), float(Settings.model_fields[setting].default)
+        return told if setting in self.settings.model_fields_set and told != usual else otherwise
 
     def _begin_emulator(self) -> programs.Program:
         """Two stacks that start at once both find its usual port free: the second one takes another."""

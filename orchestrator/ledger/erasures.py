@@ -9,13 +9,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator import tables as t
 from orchestrator.ledger import audit
-from orchestrator.states import BatchKind, BatchState
+from orchestrator.states import JOB_ENDED, BatchKind, BatchState
 from vecfleet.errors import NotFound, Refused
+from vecfleet.patience import WRITE_LASTS_DEADLINES
 
 _NOW = sa.func.clock_timestamp()
 _E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
-# What is written to these is read at once: `Limits.reads_lag`.
-_NEVER_LAG = ("parquet", "pgvector", "pgvector-other")
 FENCED = sa.select(_E.subject).where(
     _E.subject == sa.any_(sa.bindparam("wanted", type_=ARRAY(sa.Text))), _E.lifted_at.is_(None)
 )
@@ -55,7 +54,7 @@ def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | No
     written = (
         sa.select(_T.job_id, sa.func.max(_T.last_write_at).label("at"))
         .join(t.job, _J.id == _T.job_id)
-        .where(_J.plan["target"]["store"].astext.not_in(_NEVER_LAG))
+        .where(_J.target_lag_s > 0)  # what is written to the others is read at once
         .group_by(_T.job_id)
         .subquery()
     )
@@ -80,13 +79,34 @@ def last_write_at(connection: sa.Connection, number: int) -> datetime | None:
 def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_s: float) -> float:
     """Return for how many seconds a write from before the fence may still be unseen; 0 once every read shows it.
 
-    Whichever is later: the end of the leases that the fence found, a request and a freshness wait after that; and a
-    freshness wait after the last write of any job. Raises NotFound.
+    Whichever is later: the end of the leases that the fence found, a request and a freshness wait after that; a
+    freshness wait after the last write of any job; and as long as a write to both sides may last. Raises NotFound.
     """
     left = sa.func.extract("epoch", _E.last_write_at - _NOW)
     seconds: float | None = connection.execute(sa.select(left).where(_E.id == number)).scalar_one_or_none()
     unseen_s = 0.0 if seconds is None else max(0.0, float(seconds) + freshness_s)
-    return max(unseen_s, _leases_wait_s(connection, number, deadline_s + freshness_s))
+    both_s = _both_sides_wait_s(connection, number, WRITE_LASTS_DEADLINES * deadline_s)
+    return max(unseen_s, both_s, _leases_wait_s(connection, number, deadline_s + freshness_s))
+
+
+def _both_sides_wait_s(connection: sa.Connection, number: int, lasts_s: float) -> float:
+    """For how long a write of an application to both sides, from before the fence, may still be unseen on one of them.
+
+    Its client asks no fence, and writes to the second side after the first one answered. It writes so where a job's
+    plan says so, and goes on while it may use a route that it read before the job ended.
+    """
+    may_be_used = sa.or_(
+        _J.state.not_in(sorted(JOB_ENDED)),
+        _J.ended_at + sa.func.make_interval(0, 0, 0, 0, 0, 0, _J.routes_stale_s) > _E.at,
+    )
+    unseen_s = lasts_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)
+    left = sa.func.max(sa.func.extract("epoch", _E.at - _NOW) + unseen_s)
+    seconds = connection.execute(
+        sa.select(left)
+        .select_from(t.erasure.join(t.job, may_be_used))
+        .where(_E.id == number, _J.plan["policies"]["writers"].astext == "dual", _J.created_at <= _E.at)
+    ).scalar_one()
+    return 0.0 if seconds is None else max(0.0, float(seconds))
 
 
 def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:

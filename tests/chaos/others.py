@@ -193,7 +193,8 @@ class Erasure(_Other):
                 store = self._parts.store
                 index = store.open(store.describe(self._case.index))
                 books = JobTableBooks(self._parts.database, self._parts.settings)
-                erased = erasing.erase([index], self._tenant, books=books, who="chaos", nap=self._nap)
+                lands_s = erasing.lands_s(self._parts.settings, [index])
+                erased = erasing.erase([index], self._tenant, books=books, who="chaos", lands_s=lands_s, nap=self._nap)
             except VecfleetError as error:
                 told = f"{type(error).__name__}: {error}"
             else:

@@ -199,7 +199,7 @@ def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
     index = brain.store.open(brain.store.describe("brain"))
     key = token(vecfleet, "--role", "fencing")["Authorization"].removeprefix("Bearer ")
 
-    erased = erasing.erase([index], Tenant("ana"), books=HttpBooks(address, key))
+    erased = erasing.erase([index], Tenant("ana"), books=HttpBooks(address, key), lands_s=0)
 
     assert erased.confirmed and erased.fence == FENCED and erased.certificate["erasure"] == 1
     with database.begin() as connection:
@@ -228,7 +228,7 @@ def test_the_books_tell_an_application_by_index_what_a_plan_gave_to_whom_and_one
 
     books = HttpBooks(address, headers["Authorization"].removeprefix("Bearer "))
     indexes = [brain.store.open(brain.store.describe(name)) for name in ("brain", "other")]
-    erased = erasing.erase(indexes, Tenant("ana"), books=books)
+    erased = erasing.erase(indexes, Tenant("ana"), books=books, lands_s=0)
 
     assert erased.confirmed and {(one.index, one.name) for one in erased.deleted} == {
         ("brain", "first"),

@@ -4,12 +4,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copy
 
 import httpx
 import pytest
 
 from orchestrator import schema
 from orchestrator.embedded import DidNotStart, Postgres
+from orchestrator.embedded.addresses import SUITS_EMULATOR
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.sealing import AUDIT_KEY
@@ -19,6 +21,7 @@ from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None, flower_password=None)
 
 UP = """
@@ -84,6 +87,21 @@ def test_it_waits_a_second_longer_than_its_own_emulators_reads_lag_unless_told_o
         joined = Settings.model_validate({name.lower(): value for name, value in stack.environment.items()})
         waits = (joined.freshness_wait_seconds, joined.routes_cache_seconds, joined.routes_stale_seconds)
         assert waits == (7, 9, 9)
+
+
+def test_a_copy_of_the_example_chooses_no_waits_beside_an_emulator(
+    state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names Pinecone's minute, and the demo used to take minutes with it."""
+    for spellings in Settings.variables().values():
+        for name in spellings:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    copy(REPOSITORY / ".env.example", ".env")
+    with Stack(state_dir, emulator=True, durable=False, settings=Settings.load()) as stack:
+        told = {name: value for name, value in stack.environment.items() if name in SUITS_EMULATOR}
+    with Stack(state_dir, emulator=True, durable=False, settings=NOTHING) as stack:
+        assert told == {name: stack.environment[name] for name in SUITS_EMULATOR}
 
 
 def test_of_two_stacks_that_find_the_emulators_usual_port_free_both_get_one(

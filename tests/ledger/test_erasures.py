@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from job_table import INDEX, JobTable, accounted_for, digest_of, plan_of, planned
-from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.plan import Plan
 from orchestrator import manifests, services
@@ -21,6 +20,7 @@ from orchestrator.traces import Traces
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
+from vecfleet.patience import WRITE_LASTS_DEADLINES
 from vecfleet.stores.parquet.folders import namespace_folder
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
@@ -65,15 +65,13 @@ def written(table: JobTable, seconds_ago: float) -> None:
         connection.execute(sa.update(t.target).values(last_write_at=ago))
 
 
-def a_copied_job(database: Database, store: str = "memory") -> JobTable:
+def a_copied_job(database: Database, lag_s: float = FRESHNESS_S) -> JobTable:
     """Every lease of it is over: who wrote has recorded it."""
     table = a_job(database)
     table.listed({"s": [["a", "b"]]})
     for lease in table.take():
         table.copy(lease, "t-s")
-    plan = sa.func.jsonb_set(t.job.c.plan, ["target", "store"], sa.cast(store, JSONB))
-    with table.begin() as connection:
-        connection.execute(sa.update(t.job).values(plan=plan))
+    table.put(target_lag_s=lag_s)
     return table
 
 
@@ -98,10 +96,27 @@ def test_a_write_that_was_never_answered_may_land_as_long_as_a_request_lasts(dat
     assert FRESHNESS_S < wait_s(table, begin(table)) <= QUIET_S
 
 
-@pytest.mark.parametrize("store", ["parquet", "pgvector"])
-def test_a_store_whose_reads_do_not_lag_is_not_waited_for(database: Database, store: str) -> None:
-    table = a_copied_job(database, store)
+def test_a_store_whose_reads_do_not_lag_is_not_waited_for(database: Database) -> None:
+    table = a_copied_job(database, lag_s=0)
     assert wait_s(table, begin(table)) == 0
+
+
+@pytest.mark.parametrize(
+    ("writers", "ended_ago_s", "waits"),
+    [("dual", None, True), ("dual", 5, True), ("dual", 99, False), ("delta", None, False)],
+)
+def test_a_write_of_an_application_to_both_sides_is_waited_for_while_a_job_lets_it_write_so(
+    database: Database, writers: str, ended_ago_s: int | None, waits: bool
+) -> None:
+    """Its client asks no fence, and writes to the second side after the first."""
+    table = a_job(database, writers=writers)
+    table.put(source_lag_s=FRESHNESS_S, target_lag_s=FRESHNESS_S, routes_stale_s=30)
+    if ended_ago_s is not None:
+        ago = sa.func.clock_timestamp() - timedelta(seconds=ended_ago_s)
+        table.put(state="cancelled", ended_at=ago)
+    lasts_s = WRITE_LASTS_DEADLINES * DEADLINE_S + FRESHNESS_S
+    left = wait_s(table, begin(table))
+    assert lasts_s - DEADLINE_S < left <= lasts_s if waits else left == 0
 
 
 def test_what_jobs_write_after_the_fence_puts_no_certificate_off(database: Database) -> None:

@@ -145,6 +145,7 @@ class Life:
             books=JobTableBooks(self.world.database, self.world.process.settings),
             who="ana",
             confirm_s=LAG_S + 1,
+            lands_s=self.index.lands_s,
             clock=self.world.clock.monotonic,
             nap=self.passes,
         )

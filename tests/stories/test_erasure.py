@@ -37,7 +37,9 @@ OWNERSHIP = {
 def erase(world: World, creator: str, twin: str | None = None, indexes: tuple[str, ...] = (SMALL,)) -> erasing.Erased:
     opened = [world.fleet.store.open(world.fleet.store.describe(name)) for name in indexes]
     books = JobTableBooks(world.fleet.database, world.fleet.settings)
-    return erasing.erase(opened, Tenant(creator, twin), books=books, who=WHO)
+    return erasing.erase(
+        opened, Tenant(creator, twin), books=books, who=WHO, lands_s=erasing.lands_s(world.fleet.settings, opened)
+    )
 
 
 def traces_of(world: World, *words: str) -> list[str]:

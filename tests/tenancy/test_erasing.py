@@ -1,6 +1,7 @@
 """Erasure through the client: whatever names a tenant's records is enough to find them, and nobody else's go."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,33 @@ def test_what_an_application_writes_meanwhile_goes_too_and_of_what_comes_later_t
 
     assert any("after `ended`" in said for said in erased.certificate["residual"])
     assert small.erase(ANA).records == 1 and small.verify_deletion(ANA)
+
+
+def test_a_deletion_that_was_not_answered_takes_nothing_that_is_written_after_the_certificate(
+    small: PineconeDelphiClient, emulator: str
+) -> None:
+    # Given a deletion that is dropped, asked for again, and carried out two seconds later all the same
+    update = {"request_deadline_seconds": 2.5, "freshness_wait_seconds": 0.5}
+    small.settings = small.settings.model_copy(update=update)
+    small.upsert_vectors([{"id": "before", "values": FLAT}], ANA, "coach")
+    rule = {"operation": "delete_namespace", "late_ms": 2_000, "count": 1}
+    httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
+
+    # When the tenant is erased and certified, and then comes back
+    assert small.erase(ANA).certificate
+    small.upsert_vectors([{"id": "after", "values": FLAT}], ANA, "coach")
+
+    # Then what it writes stays
+    until = time.monotonic() + 60
+    while not landed_late(emulator):
+        assert time.monotonic() < until, "the late deletion was never carried out"
+        time.sleep(0.05)
+    assert ids(small, "creator_ana_twin_coach") == ["after"]
+
+
+def landed_late(emulator: str) -> bool:
+    calls = httpx.get(f"{emulator}/_emulator/calls").raise_for_status().json()["calls"]
+    return any(call["fault"] == "landed late" for call in calls)
 
 
 def test_a_namespace_that_only_ownership_tells_the_owner_of_goes_whole(small: PineconeDelphiClient) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,32 @@ def test_an_erased_tenant_leaves_the_journal_and_is_replayed_by_nobody(
     assert client.delete_creator(CREATOR)
     assert client.journal.count() == 0
     assert CREATOR.encode() not in (client.settings.vecfleet_home / FILE).read_bytes()
+
+
+def test_a_replay_asks_the_fence_before_each_attempt(
+    client: PineconeDelphiClient, routes: Routes, emulator: str
+) -> None:
+    # Given a side that is owed a record, and refuses it once more
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+    heal(emulator)
+    rule = {"operation": "upsert", "namespace": NEW, "status": 503, "count": 1}
+    httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
+    # When the tenant is erased between the two attempts of a replay
+    client.books = FencedMeanwhile(iter([False]))
+    client.replay()
+    # Then the second is not made
+    assert there(client, NEW) == {}
+
+
+@dataclass(frozen=True)
+class FencedMeanwhile(NoBooks):
+    """Books whose fence stands once these answers are given."""
+
+    before: Iterator[bool]
+
+    def fenced(self, tenant: Tenant) -> bool:
+        return next(self.before, True)
 
 
 class Fenced(NoBooks):

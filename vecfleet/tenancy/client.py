@@ -257,6 +257,7 @@ class PineconeDelphiClient:
             export=export,
             repoint=repoint,
             elsewhere=elsewhere,
+            lands_s=erasing.lands_s(self.settings, indexes),
         )
         self.journal.forget(tenant)  # of writes that were under way
         return erased

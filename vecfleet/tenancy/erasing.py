@@ -15,6 +15,7 @@ from vecfleet.digests import Tally
 from vecfleet.errors import BadInput, RateLimited, StoreError, Transient
 from vecfleet.names import Tenant
 from vecfleet.patience import patiently, unrepeated
+from vecfleet.settings import Settings
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
@@ -26,8 +27,8 @@ _LOOK_AGAIN_S = 0.2
 _QUERIED = 200
 _LONGEST_NAP_S = 1.0
 _UNSEEN = (
-    "what a job wrote before now may be of this tenant, and reads may show it only then; then it looks again, deletes "
-    "what came, and certifies"
+    "what a job wrote before now, or an application to both sides, may be of this tenant, and reads may show it only "
+    "then; then it looks again, deletes what came, and certifies"
 )
 _UNANSWERED = "a deletion was not answered, and may still be carried out until then"
 
@@ -90,7 +91,7 @@ def erase(
     repoint: Mapping[str, str] | None = None,
     elsewhere: Iterable[str] = (),
     confirm_s: float = CONFIRM_S,
-    lands_s: float = 0.0,
+    lands_s: float,
     on_wait: Callable[[float, str], None] = lambda _seconds, _why: None,
     clock: Callable[[], float] = time.monotonic,
     nap: Callable[[float], None] = time.sleep,
@@ -100,9 +101,9 @@ def erase(
     `known` is what the caller knows beside the books. Aliases of what is deleted are removed, or led where `repoint`
     says. `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
     `on_wait` hears for how long the last look has to wait, and why: until reads show whatever a job wrote before the
-    fence; and, where a deletion was not answered, for `lands_s`, until none can be carried out any more, for it would
-    take what a readmitted tenant wrote. Raises BadName, and Unreachable where books that are named do not answer:
-    nothing is deleted then.
+    fence, or an application to both sides; and, where a deletion was not answered, for `lands_s`, until none can be
+    carried out any more, for it would take what a readmitted tenant wrote. Raises BadName, and Unreachable where books
+    that are named do not answer: nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -144,6 +145,12 @@ def erase(
     if begun.number is not None:
         certificate = books.finish(begun.number, tenant, erased.deleted, certificate)
     return replace(erased, certificate=certificate, seconds=clock() - started)
+
+
+def lands_s(settings: Settings, indexes: Iterable[Index]) -> float:
+    """After how many seconds a deletion that was not answered is no longer carried out, and every read shows it."""
+    lags = any(index.limits.reads_lag for index in indexes)
+    return settings.request_deadline_seconds + (settings.freshness_wait_seconds if lags else 0.0)
 
 
 def _joined(ours: Known, theirs: Known) -> Known:

@@ -25,6 +25,7 @@ from vecfleet.enriching import SOURCE, additions, restored
 from vecfleet.errors import Conflict, StoreError, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
+from vecfleet.patience import WRITE_LASTS_DEADLINES
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
@@ -38,8 +39,6 @@ from vecfleet.tenancy.unseen import Sought, Unseen
 log = structlog.get_logger("vecfleet.tenancy")
 
 FILE = "journal/writes.sqlite3"  # under VECFLEET_HOME
-# A write takes at most its deadline and the SDK's three retries of it; one that is silent for longer is given up.
-_ABANDONED_AFTER_DEADLINES = 5
 _PATIENCE_S = 1.0  # how long a write waits for another of the same record, which takes some tens of milliseconds
 _NAP_S = 0.02
 _LOOK_EVERY_S = 5.0  # how often writers look whether something is owed
@@ -82,7 +81,7 @@ class Journal:
 
     @classmethod
     def of(cls, settings: Settings) -> "Journal":
-        abandoned_s = _ABANDONED_AFTER_DEADLINES * settings.request_deadline_seconds
+        abandoned_s = WRITE_LASTS_DEADLINES * settings.request_deadline_seconds
         return cls(settings.vecfleet_home / FILE, settings.freshness_wait_seconds, abandoned_s)
 
     def note(self, where: Where, ids: Sequence[str]) -> Noted:
@@ -326,11 +325,18 @@ def _level(noted: Noted, sides: Sides) -> None:
             log.warning("ids that are another tenant's by now are not replaced", records=len(kept))
             records[place] = [one for one in some if one.id not in kept]
     gone = [id for id in noted.ids if id not in held]
-    # As late as can be: an erasure may have begun since.
-    if sides.fenced(tenant):
+
+    def not_erased() -> None:
+        """As late as can be, and before each attempt: an erasure may have begun since."""
+        before()
+        if sides.fenced(tenant):
+            raise _Erased
+
+    try:
+        for place, some in records.items():
+            sides.write(place, some, not_erased)
+    except _Erased:
         return
-    for place, some in records.items():
-        sides.write(place, some, before)
     before()
     if noted.side == where.side:
         return  # readers are there by now: a clean-up may have taken it from the other side, and here is the last of it
@@ -344,6 +350,10 @@ def _level(noted: Noted, sides: Sides) -> None:
             )
         before()
         index.delete(place.namespace, there)
+
+
+class _Erased(Exception):
+    """The tenant whose records are to be written was erased: nothing is owed to it any more."""
 
 
 def _home(old: Sequence[Place], record: Record) -> Place:

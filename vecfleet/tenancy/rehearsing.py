@@ -36,7 +36,7 @@ class Result:
         return f"{self.name + ':':<18} {self.said}  ({self.measured})"
 
 
-def rehearse(index: Index, creator: str, twin: str, books: Books, who: str) -> tuple[Result, ...]:
+def rehearse(index: Index, creator: str, twin: str, books: Books, who: str, lands_s: float) -> tuple[Result, ...]:
     """Measure queries, erase the twin, then the creator, and look each time at what had to stay. For good.
 
     Raises Refused where the twin, or a second place of its creator, is not there: nothing would be rehearsed.
@@ -49,10 +49,10 @@ def rehearse(index: Index, creator: str, twin: str, books: Books, who: str) -> t
         )
     asked = _query(index, own[0].name)
     twin_stays = _census(index, lambda name: not names.belongs_to(name, creator, twin))
-    of_twin = erasing.erase([index], Tenant(creator, twin), books=books, who=who)
+    of_twin = erasing.erase([index], Tenant(creator, twin), books=books, who=who, lands_s=lands_s)
     twin_kept = _census(index, lambda name: not names.belongs_to(name, creator, twin)) == twin_stays
     creator_stays = _census(index, lambda name: _is_others(name, creator))
-    of_creator = erasing.erase([index], Tenant(creator), books=books, who=who)
+    of_creator = erasing.erase([index], Tenant(creator), books=books, who=who, lands_s=lands_s)
     creator_kept = _census(index, lambda name: _is_others(name, creator)) == creator_stays
     return (
         _deletion("Twin Deletion", of_twin, twin_kept),
