@@ -280,7 +280,7 @@ def service(settings: Settings, emulator: str, make_index: MakeIndex, monkeypatc
         "pinecone_index_name": "small",
         "use_delphi_namespaces": True,
         "freshness_wait_seconds": 0.01,
-        "request_deadline_seconds": 0.01,
+        "request_deadline_seconds": 2.0,
     }
     return Settings(**settings.model_dump(exclude_unset=True) | there)
 
