@@ -33,6 +33,7 @@ _REMEDIES = {
     "clock": "check that Postgres goes on answering",
     "broker": "check REDIS_URL, or BROKER_URL where it is set, and that it runs",
     "Pinecone": "check PINECONE_API_KEY, PINECONE_CONTROLLER_HOST and the way to them: `curl https://api.pinecone.io`",
+    "pgvector": "check PGVECTOR_URL and that its Postgres runs",
     "dispatcher": "mend Postgres first",
     "workers": "mend Redis first",
 }
@@ -42,6 +43,7 @@ _ASKS = {
     "Redis": ("REDIS_URL",),
     "broker": ("BROKER_URL", "REDIS_URL"),
     "Pinecone": ("PINECONE_CONTROLLER_HOST",),
+    "pgvector": ("PGVECTOR_URL",),
     "dispatcher": ("DATABASE_URL",),
     "workers": ("BROKER_URL", "REDIS_URL"),
 }
@@ -68,6 +70,7 @@ def examine(settings: Settings) -> list[Check]:
             _try("Redis", lambda: _redis(settings)),
             _try("broker", lambda: _broker(fleet)),
             _try("Pinecone", lambda: _pinecone(fleet)),
+            *([_try("pgvector", lambda: _pgvector(fleet))] if settings.pgvector_url else []),
             *([_try("dispatcher", lambda: _dispatcher(database))] if database else []),
             _try("workers", lambda: _workers(fleet)),
         ]
@@ -206,6 +209,11 @@ def _pinecone(fleet: Fleet) -> Check:
     found = fleet.store.indexes()
     names = ", ".join(info.name for info in found) or "no index yet"
     return Check("Pinecone", True, f"takes the key: {names}")
+
+
+def _pgvector(fleet: Fleet) -> Check:
+    found = fleet.store_named("pgvector").indexes()
+    return Check("pgvector", True, f"the primary answers: {', '.join(info.name for info in found) or 'no schema yet'}")
 
 
 def _dispatcher(database: Database) -> Check:

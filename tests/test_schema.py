@@ -5,10 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from job_table import JobTable, plan_of, planned
 from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator import schema
+from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
+from orchestrator.ledger.database import Database
 from orchestrator.tables import metadata
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
@@ -64,6 +68,31 @@ def test_the_states_and_conditions_of_the_revisions_are_those_of_the_code(
     # Then they allow the same states and hold the same conditions
     assert by_revisions == by_tables
     assert "needs_attention" in by_tables[0]["ck_job_state"]
+
+
+def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_settings(
+    connect: sa.Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given jobs to which revision 0017 gave a minute, and a wait that somebody chose
+    schema.upgrade(empty_database_url)
+    table = JobTable(Database(empty_database_url))
+    with table.begin() as connection:
+        for source, chosen in (("s", {}), ("u", {}), ("v", {"source_lag_s": 5.0})):
+            table.job_id = table.insert(connection, plan_of(planned(source, f"t-{source}")))
+            given = {"source_lag_s": 60.0, "target_lag_s": 60.0, "routes_stale_s": 60.0, **chosen}
+            connection.execute(sa.update(t.job).where(t.job.c.id == table.job_id).values(**given))
+        folder = sa.func.jsonb_set(t.job.c.plan, ["target", "store"], sa.cast("parquet", JSONB))
+        connection.execute(sa.update(t.job).where(t.job.c.id == 2).values(plan=folder, state="cleaning"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0021'"))
+    table.database.dispose()
+    # When it is upgraded where reads lag for longer than a minute
+    monkeypatch.setenv("FRESHNESS_WAIT_SECONDS", "90")
+    schema.upgrade(empty_database_url)
+    # Then each has what is known of it, and a clean-up under way was asked for now at the latest
+    waits = (t.job.c.source_lag_s, t.job.c.target_lag_s, t.job.c.routes_stale_s, t.job.c.cleaning_at.is_not(None))
+    with connect.connect() as connection:
+        rows = connection.execute(sa.select(*waits).order_by(t.job.c.id)).all()
+    assert [tuple(row) for row in rows] == [(90, 90, 60, False), (90, 0, 60, True), (5, 90, 60, False)]
 
 
 def test_two_who_upgrade_at_once_take_turns(connect: sa.Engine, empty_database_url: str) -> None:

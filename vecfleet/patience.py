@@ -17,8 +17,8 @@ from vecfleet.errors import RateLimited, Transient
 T = TypeVar("T")
 
 ATTEMPTS = 6
-# A client's write takes at most its deadline and three repetitions with their waits; one silent for longer is given up.
-WRITE_LASTS_DEADLINES = 5
+# A client's call takes at most its deadline and three repetitions with their waits; one silent for longer is given up.
+CALL_LASTS_DEADLINES = 5
 _LONGEST_WAIT_S = 60.0  # somebody waits: whoever is told to come back in an hour hears of it
 _TRANSIENT = retry_if_exception_type(Transient)
 _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)

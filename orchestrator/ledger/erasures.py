@@ -11,7 +11,7 @@ from orchestrator import tables as t
 from orchestrator.ledger import audit
 from orchestrator.states import JOB_ENDED, BatchKind, BatchState
 from vecfleet.errors import NotFound, Refused
-from vecfleet.patience import WRITE_LASTS_DEADLINES
+from vecfleet.patience import CALL_LASTS_DEADLINES
 
 _NOW = sa.func.clock_timestamp()
 _E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
@@ -85,7 +85,7 @@ def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_
     left = sa.func.extract("epoch", _E.last_write_at - _NOW)
     seconds: float | None = connection.execute(sa.select(left).where(_E.id == number)).scalar_one_or_none()
     unseen_s = 0.0 if seconds is None else max(0.0, float(seconds) + freshness_s)
-    both_s = _both_sides_wait_s(connection, number, WRITE_LASTS_DEADLINES * deadline_s)
+    both_s = _both_sides_wait_s(connection, number, CALL_LASTS_DEADLINES * deadline_s)
     return max(unseen_s, both_s, _leases_wait_s(connection, number, deadline_s + freshness_s))
 
 

@@ -1,9 +1,11 @@
 """A REST call ends by its deadline, however slowly the other side takes and gives: httpx bounds each wait alone."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,9 +15,13 @@ from tests.contracts.making import pinecone_store
 from vecfleet import clock
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
+from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
+from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.deadlines import BoundedTransport
+from vecfleet.stores.pinecone.serving import AsyncPineconeServing, PineconeServing
+from vecfleet.stores.serving import Question
 
 DEADLINE_S = 1.0
 DRIP_S = 0.2  # well inside each single wait
@@ -102,6 +108,31 @@ def index_at(address: str, deadline_s: float = DEADLINE_S) -> Any:
     return store_at(address, deadline_s).open(IndexInfo("an-index", Kind.DENSE, 2, "cosine", address))
 
 
+RECORD = Record("a", b"\0\0\x80?\0\0\0\0")
+QUESTION = Question(vector=[1.0, 0.0], top_k=1)
+INFO = IndexInfo("an-index", Kind.DENSE, 2, "cosine", "")
+
+
+def serving_at(address: str) -> PineconeServing:
+    serving = PineconeServing(settings_at(address), "an-index")
+    serving._info = PerProcess(lambda: replace(INFO, host=address))
+    return serving
+
+
+def async_serving_at(address: str) -> AsyncPineconeServing:
+    serving = AsyncPineconeServing(settings_at(address), "an-index")
+    serving._info = PerProcess(lambda: replace(INFO, host=address))
+    return serving
+
+
+def settings_at(address: str) -> Settings:
+    return Settings(pinecone_api_key="any", pinecone_controller_host=address, request_deadline_seconds=DEADLINE_S)
+
+
+async def _no_objection() -> None:
+    pass
+
+
 CALLS: dict[str, Callable[[str], Any]] = {
     "delete": lambda address: index_at(address).delete("ns", ["a"]),
     "delete_namespace": lambda address: index_at(address).delete_namespace("ns"),
@@ -109,6 +140,10 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "list": lambda address: index_at(address).list_ids("ns"),
     "fetch": lambda address: index_at(address).fetch("ns", ["a"]),
     "remove an alias": lambda address: index_at(address).point_alias("old", None),
+    "an application's question": lambda address: serving_at(address).ask("ns", QUESTION),
+    "an application's write": lambda address: serving_at(address).write("ns", [RECORD], lambda: None),
+    "a coroutine's question": lambda address: asyncio.run(async_serving_at(address).ask("ns", QUESTION)),
+    "a coroutine's write": lambda address: asyncio.run(async_serving_at(address).write("ns", [RECORD], _no_objection)),
     "describe an index": lambda address: store_at(address).describe("an-index"),
 }
 

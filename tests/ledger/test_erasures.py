@@ -20,7 +20,7 @@ from orchestrator.traces import Traces
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
-from vecfleet.patience import WRITE_LASTS_DEADLINES
+from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.stores.parquet.folders import namespace_folder
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
@@ -114,7 +114,7 @@ def test_a_write_of_an_application_to_both_sides_is_waited_for_while_a_job_lets_
     if ended_ago_s is not None:
         ago = sa.func.clock_timestamp() - timedelta(seconds=ended_ago_s)
         table.put(state="cancelled", ended_at=ago)
-    lasts_s = WRITE_LASTS_DEADLINES * DEADLINE_S + FRESHNESS_S
+    lasts_s = CALL_LASTS_DEADLINES * DEADLINE_S + FRESHNESS_S
     left = wait_s(table, begin(table))
     assert lasts_s - DEADLINE_S < left <= lasts_s if waits else left == 0
 

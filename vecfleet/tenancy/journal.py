@@ -25,7 +25,7 @@ from vecfleet.enriching import SOURCE, additions, restored
 from vecfleet.errors import Conflict, StoreError, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
-from vecfleet.patience import WRITE_LASTS_DEADLINES
+from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
@@ -81,7 +81,7 @@ class Journal:
 
     @classmethod
     def of(cls, settings: Settings) -> "Journal":
-        abandoned_s = WRITE_LASTS_DEADLINES * settings.request_deadline_seconds
+        abandoned_s = CALL_LASTS_DEADLINES * settings.request_deadline_seconds
         return cls(settings.vecfleet_home / FILE, settings.freshness_wait_seconds, abandoned_s)
 
     def note(self, where: Where, ids: Sequence[str]) -> Noted:

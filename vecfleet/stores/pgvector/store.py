@@ -126,7 +126,14 @@ def _require_extension(connection: Connection) -> None:
 
 
 def _server(connection: Connection, database: DatabaseConnection) -> str:
-    """What stands for this database, by whatever address it was reached."""
+    """What stands for this database, by whatever address it was reached. Raises BadInput for a standby."""
+    standby = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    if standby is not None and standby[0]:
+        raise BadInput(
+            f"the database at {database.place} is a standby: it takes no writes, and shows what its primary held a "
+            "while ago",
+            next_step="give the address of the primary, in PGVECTOR_URL or PGVECTOR_OTHER_URL",
+        )
     answer = connection.execute(
         "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), current_database()"
     ).fetchone()

@@ -2,11 +2,13 @@
 
 The fleet decides itself when to try again; an application's single question is best repeated where it is asked, so the
 SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here. A write is repeated as often by us:
-before each time it leaves, its caller says whether it still may.
+before each time it leaves, its caller says whether it still may. Each request ends by its deadline as a whole, however
+slowly the other side takes and gives; of a coroutine's question, which the SDK repeats, all of its requests together.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -15,14 +17,14 @@ from pinecone import AsyncIndex, Index
 from pinecone.models.vectors.responses import QueryResponse
 from pinecone.models.vectors.search import SearchRecordsResponse
 
-from vecfleet.errors import BadRequest
+from vecfleet.errors import BadRequest, TimedOut
 from vecfleet.names import canonical
-from vecfleet.patience import patiently, patiently_async
+from vecfleet.patience import CALL_LASTS_DEADLINES, patiently, patiently_async
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits
 from vecfleet.stores.pinecone import records as wire
-from vecfleet.stores.pinecone.clients import PerProcess, api_key, dialed, switch_retries_off
+from vecfleet.stores.pinecone.clients import PerProcess, api_key, bound_calls, dialed, switch_retries_off
 from vecfleet.stores.pinecone.errors import AbsentNamespace, translated
 from vecfleet.stores.pinecone.index import wire_name
 from vecfleet.stores.pinecone.store import PineconeStore
@@ -45,8 +47,13 @@ class PineconeServing:
     def __init__(self, settings: Settings, index: str) -> None:
         store = PineconeStore(settings)
         self._info = PerProcess(lambda: store.describe(index))
-        self._client = PerProcess(lambda: Index(host=dialed(self.info, settings), **_options(settings)))
-        self._writer = PerProcess(lambda: _once(Index(host=dialed(self.info, settings), **_options(settings))))
+        self._client = PerProcess(lambda: self._made(settings))
+        self._writer = PerProcess(lambda: _once(self._made(settings)))
+
+    def _made(self, settings: Settings) -> Index:
+        client = Index(host=dialed(self.info, settings), **_options(settings))
+        bound_calls(client, settings.request_deadline_seconds)
+        return client
 
     @property
     def info(self) -> IndexInfo:
@@ -93,10 +100,11 @@ class AsyncPineconeServing:
     async def ask(self, namespace: str, question: Question) -> list[Hit]:
         client = await self._client(self._clients)
         try:
-            with translated(f"search {namespace!r}"):
-                if question.text is not None:
-                    return _found(await client.search(**_search(namespace, question)), namespace)
-                return _matched(await client.query(**_query(namespace, question)), namespace)
+            with translated(f"search {namespace!r}"), _ends_by(f"search {namespace!r}"):
+                async with asyncio.timeout(CALL_LASTS_DEADLINES * self._settings.request_deadline_seconds):
+                    if question.text is not None:
+                        return _found(await client.search(**_search(namespace, question)), namespace)
+                    return _matched(await client.query(**_query(namespace, question)), namespace)
         except AbsentNamespace:
             return []
 
@@ -104,7 +112,8 @@ class AsyncPineconeServing:
         client, taken = await self._client(self._writers), 0
         for some in _requests(records):
             send = partial(client.upsert, vectors=some, namespace=wire_name(namespace))
-            answer = await _sent_async(send, before, f"upsert {len(some):,} records into {namespace!r}")
+            doing = f"upsert {len(some):,} records into {namespace!r}"
+            answer = await _sent_async(send, before, doing, self._settings.request_deadline_seconds)
             taken += answer.upserted_count
         return taken
 
@@ -112,7 +121,8 @@ class AsyncPineconeServing:
         client = await self._client(self._writers)
         for some in _text_requests(texts):
             send = partial(client.upsert_records, namespace=canonical(namespace), records=some)
-            await _sent_async(send, before, f"upsert {len(some):,} texts into {namespace!r}")
+            doing = f"upsert {len(some):,} texts into {namespace!r}"
+            await _sent_async(send, before, doing, self._settings.request_deadline_seconds)
         return len(texts)
 
     async def close(self) -> None:
@@ -146,13 +156,22 @@ def _sent(send: Callable[[], T], before: Before, doing: str) -> T:
     return patiently(attempt, _WRITES)
 
 
-async def _sent_async(send: Callable[[], Awaitable[T]], before: AsyncBefore, doing: str) -> T:
+async def _sent_async(send: Callable[[], Awaitable[T]], before: AsyncBefore, doing: str, deadline_s: float) -> T:
     async def attempt() -> T:
         await before()
-        with translated(doing):
-            return await send()
+        with translated(doing), _ends_by(doing):
+            async with asyncio.timeout(deadline_s):
+                return await send()
 
     return await patiently_async(attempt, _WRITES)
+
+
+@contextmanager
+def _ends_by(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimedOut(f"cannot {doing}: no answer by the deadline") from error
 
 
 def _options(settings: Settings) -> dict[str, Any]:
