@@ -10,6 +10,22 @@ ADDED_TO = ("audit",)
 """Rows are added and read; `audit_seal` and `audit_empty` change them, and say what they refuse."""
 READ = ("audit_head", "alembic_version")
 _FUNCTIONS = ("audit_seal", "audit_empty")
+_NOTED = ("who", "action", "job_id", "payload", "payload_digest")
+"""What of an act is told by who adds it; its number and time come from Postgres, and its seal from `audit_seal`."""
+_SKIPPED = ("job", "batch")
+"""Tables in whose numbers a gap is left where commits were lost (`orchestrator.ledger.doubts`)."""
+_RULES_IT = sa.text("""
+    SELECT rolcreaterole OR EXISTS (
+        SELECT FROM (
+            SELECT relowner FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)
+            UNION SELECT proowner FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
+            UNION SELECT nspowner FROM pg_namespace WHERE oid = CAST(:schema AS regnamespace)
+            UNION SELECT datdba FROM pg_database WHERE datname = current_database()
+        ) AS owners (id)
+        WHERE pg_has_role(:role, id, 'MEMBER')
+    )
+    FROM pg_roles WHERE rolname = :role
+""")
 
 
 def allow(connection: sa.Connection, fleet_url: str) -> None:
@@ -27,25 +43,47 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
             next_step="name another role in DATABASE_URL: it is made where it is not there",
         )
     _require_plain(connection, role, fleet.password)
+    if connection.execute(_RULES_IT, {"role": role, "schema": f'"{schema}"'}).scalar_one():
+        raise Refused(
+            f"{role}, the role of DATABASE_URL, owns some of the job table, or may act for who does",
+            next_step="name another role in DATABASE_URL: it is made where it is not there",
+        )
     every = [*metadata.tables, "alembic_version"]
+    sequences = [_sequence(connection, name) for name in _SKIPPED]
     written = [name for name in metadata.tables if name not in (*ADDED_TO, *READ)]
     for statement, names in (
         ("REVOKE ALL ON {names} FROM {role}", every),
         ("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC", []),  # which Postgres 14 grants to everybody
         ("GRANT USAGE ON SCHEMA {schema} TO {role}", []),
         ("GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}", written),
-        ("GRANT SELECT, INSERT ON {names} TO {role}", ADDED_TO),
+        ("GRANT SELECT, INSERT ({columns}) ON {names} TO {role}", ADDED_TO),
         ("GRANT SELECT ON {names} TO {role}", READ),
         ("GRANT EXECUTE ON FUNCTION {names} TO {role}", _FUNCTIONS),
+        ("GRANT USAGE, UPDATE ON SEQUENCE {names} TO {role}", sequences),
     ):
         _run(
             connection,
             sql.SQL(statement).format(
                 names=sql.SQL(", ").join(sql.Identifier(schema, name) for name in names),
+                columns=sql.SQL(", ").join(map(sql.Identifier, _NOTED)),
                 schema=sql.Identifier(schema),
                 role=sql.Identifier(role),
             ),
         )
+    creates = sa.text("SELECT has_schema_privilege(:role, :schema, 'CREATE')")
+    if connection.execute(creates, {"role": role, "schema": schema}).scalar_one():
+        raise Refused(
+            f"everybody may make tables in the schema {schema}, and {owner} may not end that",
+            next_step=f"as an administrator: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then migrate again",
+        )
+
+
+def _sequence(connection: sa.Connection, table: str) -> str:
+    name: str = connection.execute(
+        sa.text("SELECT relname FROM pg_class WHERE oid = CAST(pg_get_serial_sequence(:of, 'id') AS regclass)"),
+        {"of": table},
+    ).scalar_one()
+    return name
 
 
 def _require_plain(connection: sa.Connection, role: str, password: str | None) -> None:

@@ -70,9 +70,12 @@ class Strangers:
 
     def _delete(self) -> bool:
         name = self._chance.choice(self._targets)
-        answer = httpx.get(
-            f"{self._host}/vectors/list", params={"namespace": name}, timeout=ANSWERS_WITHIN_S, verify=PLAIN
-        )
+        try:
+            answer = httpx.get(
+                f"{self._host}/vectors/list", params={"namespace": name}, timeout=ANSWERS_WITHIN_S, verify=PLAIN
+            )
+        except httpx.HTTPError:
+            return False
         ids = [one["id"] for one in answer.json()["vectors"]] if answer.is_success else []
         chosen = self._chance.sample(ids, min(len(ids) // 3, FEW))
         self.deleted |= {(name, id) for id in chosen}

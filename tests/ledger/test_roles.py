@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 from orchestrator import schema
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.postgres import FLEET, OWNER
-from orchestrator.ledger import audit
+from orchestrator.ledger import audit, doubts
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
 from orchestrator.tables import metadata
@@ -38,6 +38,8 @@ def as_administrator(empty_database_url: str) -> Iterator[Database]:
     [
         *(f"UPDATE audit SET {column} = NULL" for column in ("who", "action", "payload", "hash", "previous_hash")),
         "UPDATE audit SET at = now()",
+        "INSERT INTO audit (who, action, payload_digest, hash) VALUES ('ana', 'apply', '', 'sealed')",
+        "INSERT INTO audit (who, action, payload_digest, at) VALUES ('ana', 'apply', '', '2020-01-01')",
         "DELETE FROM audit",
         "TRUNCATE audit",
         "DROP TABLE audit",
@@ -90,7 +92,7 @@ def test_it_reads_and_writes_every_table_that_the_fleet_works_with(as_fleet: Dat
             ).scalar_one()
             for name in metadata.tables
         }
-    assert (rights.pop("audit"), rights.pop("audit_head")) == ("SELECT INSERT", "SELECT")
+    assert (rights.pop("audit"), rights.pop("audit_head")) == ("SELECT", "SELECT")
     assert set(rights.values()) == {"SELECT INSERT UPDATE DELETE"}
 
 
@@ -100,7 +102,9 @@ def test_it_seals_what_is_not_sealed_and_nothing_twice(as_fleet: Database) -> No
         with as_fleet.begin() as connection:
             audit.note(connection, "ana", act, 1)
             assert audit.seal(connection, SEALS) == 1
-    # When it tries to seal a row again with another word
+    # When it tries to seal a row again with another word, or the end of the chain alone
+    with pytest.raises(ProgrammingError, match="sealed with its hash"), as_fleet.begin() as connection:
+        connection.exec_driver_sql("SELECT audit_seal('{}', '{}', 'another')")
     with pytest.raises(ProgrammingError, match="is sealed already"), as_fleet.begin() as connection:
         connection.exec_driver_sql("SELECT audit_seal(ARRAY[1], ARRAY['another'], 'another')")
     # Then the chain is whole
@@ -174,6 +178,16 @@ def test_what_cannot_be_granted_is_refused_with_the_sentence_that_helps(
         connection.exec_driver_sql(f"ALTER DATABASE {name} OWNER TO {OWNER}")
     with pytest.raises(Refused, match="is a superuser"):
         schema.upgrade(postgres.url_of(name, OWNER), empty_database_url)
+    # A role that owns some of it, or may act for who does
+    with as_administrator.begin() as connection:
+        for statement in (f"CREATE ROLE helper_{name} LOGIN", f"GRANT {OWNER} TO helper_{name}"):
+            connection.exec_driver_sql(statement)
+    with pytest.raises(Refused, match="owns some of the job table, or may act for who does"):
+        schema.upgrade(empty_database_url, postgres.url_of(name, OWNER))
+    with pytest.raises(Refused, match="owns some of the job table, or may act for who does"):
+        schema.upgrade(postgres.url_of(name, OWNER), postgres.url_of(name, FLEET).replace(FLEET, f"helper_{name}", 1))
+    with as_administrator.begin() as connection:
+        connection.exec_driver_sql(f"DROP ROLE helper_{name}")
     # A role that is not there, and an owner that may make none
     missing = empty_database_url.replace("//vecfleet:", "//nobody_yet:")
     with pytest.raises(Refused, match="the role nobody_yet of DATABASE_URL is not there") as refusal:
@@ -183,3 +197,8 @@ def test_what_cannot_be_granted_is_refused_with_the_sentence_that_helps(
     with pytest.raises(Refused, match=f"the role {FLEET} may not change the job table's schema") as refusal:
         schema.upgrade(postgres.url_of(name, FLEET))
     assert "OWNER_DATABASE_URL" in (refusal.value.next_step or "")
+
+
+def test_it_stops_every_job_where_commits_were_lost(as_fleet: Database) -> None:
+    with as_fleet.begin() as connection:
+        assert doubts.doubt(connection, "commits were lost", 60.0) == []

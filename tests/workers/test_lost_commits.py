@@ -103,9 +103,9 @@ def rig(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr("orchestrator.dispatcher.LEAD_S", 0.0)
     (tmp_path / "state").mkdir()
     with Postgres(tmp_path / "postgres", durable=False) as postgres:
-        schema.upgrade(postgres.url)
+        schema.upgrade(postgres.owner_url, postgres.client_url)
         with open_one(
-            postgres.url,
+            postgres.client_url,
             redis_url,
             {"s": twenty_three()},
             planned("s", TARGET, COUNT),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT
@@ -32,9 +33,9 @@ def replace(rig: Rig) -> None:
 
 def promote(rig: Rig) -> None:
     """Let the server end a recovery, as a standby does that takes over: its log goes on in a new timeline."""
-    with rig.one.table.database.once() as connection:
-        for setting in ("restore_command = 'false'", "hot_standby = off"):  # it answers once it is promoted
-            connection.execute(sa.text(f"ALTER SYSTEM SET {setting}"))
+    with psycopg.connect(libpq(rig), autocommit=True) as connection:
+        for setting in (b"restore_command = 'false'", b"hot_standby = off"):  # it answers once it is promoted
+            connection.execute(b"ALTER SYSTEM SET " + setting)
     with rig.stopped():
         signal = rig.data / "recovery.signal"
         signal.touch()

@@ -17,6 +17,11 @@ DECLARE
     before text := '';
     counted bigint := 0;
 BEGIN
+    IF cardinality(row_ids) = 0 OR cardinality(row_ids) IS DISTINCT FROM cardinality(hashes)
+        OR array_position(hashes, NULL) IS NOT NULL OR end_seal IS NULL
+    THEN
+        RAISE EXCEPTION 'each row is sealed with its hash' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     SELECT * INTO end_of_chain FROM {schema}.audit_head;
     IF FOUND THEN
         before := end_of_chain.head;
