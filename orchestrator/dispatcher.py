@@ -53,6 +53,7 @@ from orchestrator.queue import send, waiting
 from orchestrator.retrying import MAX_ATTEMPTS
 from orchestrator.states import JOB_WORKING, JobState
 from orchestrator.verdicts import judge
+from orchestrator.wording import POLICY_WAITS
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
@@ -377,4 +378,4 @@ def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -
     try:
         act()
     except Refused as error:
-        jobs.explain(connection, job.id, f"the policy waits: {error.message}")
+        jobs.explain(connection, job.id, f"{POLICY_WAITS}{error.message}")

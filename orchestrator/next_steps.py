@@ -9,6 +9,7 @@ from orchestrator.budgets import as_much_again, over_budget
 from orchestrator.guards import against_proof
 from orchestrator.ledger.reads import JobRow, Reading
 from orchestrator.states import JOB_WORKING, JobState
+from orchestrator.wording import POLICY_WAITS
 
 _S = JobState
 MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
@@ -25,7 +26,7 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.PAUSED:
             return (*_levers(reading), f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
         case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # its clean-up goes on by itself
-            return (watch,)
+            return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
             return (watch, f"vecfleet reverse {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
@@ -118,6 +119,15 @@ def _passing(reading: Reading) -> list[str]:
     job = reading.job
     stopped = job.resume_to is _S.CLEANING and reading.parked_batches > 0
     return [f"vecfleet pass {job.id}"] if stopped and job.policies.quiet_passes else []
+
+
+def _objected(reading: Reading) -> list[str]:
+    """What a person can do where a guard keeps a policy from acting: only some objections pass by themselves."""
+    job = reading.job
+    if not (job.reason or "").startswith(POLICY_WAITS):
+        return []
+    listing = [f"vecfleet park list {job.id}"] if reading.parked_batches or reading.undecided else []
+    return [*listing, f"vecfleet verify {job.id}"]
 
 
 def _attention(reading: Reading) -> tuple[str, ...]:

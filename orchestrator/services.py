@@ -235,6 +235,7 @@ def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) 
     one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
     not_before = fresh_from(jobs.get(connection, job.id), job.plan.policies)
+    removals.prove_again(connection, job.id)  # sources that a pass left, for they were asked to be deleted whole
     removals.begin_cleaning(connection, job.id, one_by_one, not_before)
     audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))
 

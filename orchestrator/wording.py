@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from orchestrator.model import Target
 
+POLICY_WAITS = "the policy waits: "
+"""How a job's reason begins where a guard keeps a policy from acting."""
+
 
 def counted(count: int, one: str, many: str) -> str:
     """`1 batch is parked`, `2 batches are parked`."""

@@ -91,6 +91,8 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     listed = _list(work, namespace)
     expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
+    if already_deleted and work.job.doubted_at is not None:
+        work.look_again(f"{namespace} lists no ids, and whether its deletion was asked for is in doubt")
     if not already_deleted and work.job.doubted_at is not None and listed.count < expected.count:
         # What is not there any more was found at its target, by the re-reading of each batch.
         work.look_again(f"{namespace} lists {listed.count} of {expected.count} ids")
@@ -310,6 +312,8 @@ def _prove(work: Work) -> _Proof:
         if work.job.doubted_at is None:
             raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
         require_at_targets(work, {record_id for record_id in written if record_id not in records})
+        with work.database.begin() as connection:
+            removals.presume_intent(connection, work.lease)
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from migrations.idsources import read_ids
 from orchestrator import manifests
 from orchestrator.guards import may_go
-from orchestrator.ledger import copies
+from orchestrator.ledger import copies, removals
 from orchestrator.model import LISTED_LATE
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
 from vecfleet.stores.base import Kind, Limits
@@ -65,7 +65,7 @@ def list_namespace(work: Work) -> Rest | None:
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
     held = max(move.planned, move.listed - move.erased) - move.deleted
-    if not listing.found_any and held > 0:
+    if not listing.found_any and held > 0 and not _began_to_delete(work):
         work.look_again(f"{move.source} lists no ids yet")
         with work.database.begin() as connection:
             wait_for_erasures(connection, move.source)
@@ -76,6 +76,12 @@ def list_namespace(work: Work) -> Rest | None:
     if work.job.passes == 1:
         _require_most(work, move.planned - listing.found)
     return listing.rest
+
+
+def _began_to_delete(work: Work) -> bool:
+    """Whether a source may list no ids by our own doing. What of it was not asked to be deleted is read by its ids."""
+    with work.database.begin() as connection:
+        return removals.any_intended(connection, work.job.id, work.move.id)
 
 
 def _require_most(work: Work, lacking: int) -> None:

@@ -16,6 +16,14 @@ from vecfleet.enriching import HELD_ALREADY
 
 _NOW = sa.func.clock_timestamp()
 _P, _B, _M = t.parked_record.c, t.batch.c, t.move.c
+_ANEW = {
+    "state": BatchState.READY,
+    "generation": _B.generation + 1,
+    "attempts": 0,
+    "run_after": None,
+    "first_leased_at": None,
+    "answered_at": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +124,7 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
     others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
     if others:
         count += connection.execute(
-            sa.update(t.batch)
-            .where(_B.id.in_(others), _B.state == BatchState.PARKED)
-            .values(
-                state=BatchState.READY,
-                generation=_B.generation + 1,
-                attempts=0,
-                run_after=None,
-                first_leased_at=None,
-                answered_at=None,
-            )
+            sa.update(t.batch).where(_B.id.in_(others), _B.state == BatchState.PARKED).values(_ANEW)
         ).rowcount
         moves = sa.select(_B.move_id).where(_B.id.in_(others))
         for kinds, state in (
@@ -138,6 +137,13 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
                 .values(state=state, reason=None)
             )
     return count
+
+
+def ready_deletions(connection: sa.Connection, job_id: int) -> None:
+    """Parked batches of a clean-up become ready, so that they look first when it goes on. Moves stay as they are."""
+    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    stopped = sa.and_(_B.job_id == job_id, cleaning, _B.state == BatchState.PARKED)
+    connection.execute(sa.update(t.batch).where(stopped).values(_ANEW))
 
 
 def retry_records(connection: sa.Connection, job_id: int) -> int:

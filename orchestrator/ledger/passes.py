@@ -6,7 +6,7 @@ A clean-up that a write came into is left for another pass. What it deleted, or 
 import sqlalchemy as sa
 
 from orchestrator import tables as t
-from orchestrator.ledger import batches, checks
+from orchestrator.ledger import batches, checks, parked
 from orchestrator.ledger.many import among
 from orchestrator.ledger.untouched import UNTOUCHED
 from orchestrator.states import BatchKind, BatchState, MoveState
@@ -65,7 +65,8 @@ def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
     """Take the sources that are left of a clean-up back to be copied and verified again. Returns how many.
 
     Not one that was asked to be deleted whole: it waits as it is until the clean-up goes on. Of one that is deleted by
-    ids, what was asked for stays on record; the rest is proven anew. Under the job's row lock, with nothing in flight.
+    ids, what was asked for stays on record; the rest is proven anew. What is parked of either is ready once the
+    clean-up goes on. Under the job's row lock, with nothing in flight.
     """
     cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
     stopped = sa.and_(
@@ -74,7 +75,7 @@ def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
     )
     asked = sa.select(_B.id).where(_B.move_id == _M.id, cleaning, _B.intent_at.is_not(None)).correlate(t.move).exists()
     whole = sa.and_(_M.clean_mode == "whole", asked)
-    connection.execute(sa.update(t.move).where(stopped, whole).values(state=MoveState.CLEANING))
+    connection.execute(sa.update(t.move).where(stopped, whole).values(state=MoveState.CLEANING, reason=None))
     left = connection.execute(
         sa.update(t.move)
         .where(stopped, ~whole)
@@ -83,6 +84,7 @@ def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
     ).scalars()
     of_those = among(_B.move_id, moves := list(left))
     batches.discard(connection, of_those, cleaning, sa.or_(_B.kind == BatchKind.CLEAR, _B.intent_at.is_(None)))
+    parked.ready_deletions(connection, job_id)
     return len(moves)
 
 

@@ -252,10 +252,19 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
         )
 
 
-def any_intended(connection: sa.Connection, job_id: int) -> bool:
-    """Whether the deletion of anything in a source of this job was ever intended."""
+def presume_intent(connection: sa.Connection, lease: Lease) -> None:
+    """Put an intent on record that was in lost commits: records of this batch are gone by it. Raises Fenced."""
+    batches.require(connection, lease)
+    intent = sa.func.coalesce(_B.intent_at, _NOW)
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
+
+
+def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = None) -> bool:
+    """Whether the deletion of anything in a source of this job, or in this one, was ever intended."""
     cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
     intended = sa.select(_B.id).where(_B.job_id == job_id, cleaning, _B.intent_at.is_not(None))
+    if move_id is not None:
+        intended = intended.where(_B.move_id == move_id)
     return bool(connection.execute(sa.select(intended.exists())).scalar_one())
 
 

@@ -311,6 +311,20 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
             ("vecfleet status 7", "vecfleet reverse 7"),
         ),
         (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
+        (reading(JobState.CUT_OVER, cleaning_at=STARTED), (WATCH,)),
+        (
+            reading(JobState.VERIFIED, cleaning_at=STARTED, reason="the policy waits: t has no verdict"),
+            ("vecfleet verify 7", WATCH),
+        ),
+        (
+            reading(
+                JobState.CUT_OVER,
+                cleaning_at=STARTED,
+                reason="the policy waits: 1 batch is parked",
+                parked_batches=1,
+            ),
+            ("vecfleet park list 7", "vecfleet verify 7", WATCH),
+        ),
         (reading(JobState.CLEANED), ("vecfleet report 7",)),
         (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
         (reading(JobState.CANCELLED), ("vecfleet rollback 7", "vecfleet report 7")),

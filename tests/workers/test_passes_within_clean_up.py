@@ -10,7 +10,7 @@ from job_table import planned
 
 from orchestrator import services
 from orchestrator import tables as t
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.states import BatchKind, BatchState, JobState, MoveState
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 
@@ -138,3 +138,97 @@ def test_no_reader_goes_back_to_a_source_that_is_deleted_while_another_is_read_o
     services.accept_parked(database, job_id, "ana", None)
     one.until(JobState.CLEANED)
     assert one.ids("s") == ["new"] and one.ids("o") == []
+
+
+def goes_on(one: One) -> None:
+    """It ends cleaned, and no policy waits on the way."""
+    one.work_until(
+        lambda: (
+            one.table.job.state in (JobState.CLEANED, JobState.NEEDS_ATTENTION)
+            or (one.table.job.reason or "").startswith("the policy waits")
+        )
+    )
+    assert one.table.job.state is JobState.CLEANED, one.table.job.reason
+    assert {move.state for move in one.table.moves.values()} == {MoveState.CLEANED}
+
+
+def as_if_asked(one: One, namespace: str, kind: BatchKind) -> None:
+    """What is parked of this source had been asked for before it was parked."""
+    (row,) = (row for row in one.table.rows(kind, namespace) if row.state == BatchState.PARKED)
+    one.table.set_batch(row.id, intent_at=sa.func.clock_timestamp())
+
+
+@pytest.mark.parametrize("by_ids", [True, False])
+def test_a_deletion_that_was_asked_for_and_parked_is_looked_at_when_the_clean_up_goes_on(
+    open_job: Open, by_ids: bool
+) -> None:
+    # Given a source whose deletion was asked for and then parked, and one that a write stopped
+    records = twenty_three()
+    other = "creator_ana_twin_o"
+    one = open_job({"s": records, "o": records[:3]}, planned("s", TARGET, COUNT), planned("o", other, 3))
+    one.until(JobState.VERIFIED)
+    if by_ids:
+        write(one, "s", "r21", "changed")
+    else:
+        write(one, "s", "new", "by a client of before")
+    write(one, "o", "r01", "newer")
+    clean_up(one, by_ids=by_ids)
+    as_if_asked(one, "s", BatchKind.REMOVE if by_ids else BatchKind.CLEAR)
+    # When what stood against it is taken away, and the other one is read once more
+    if by_ids:
+        one.index.upsert("s", [records[21]])
+    else:
+        one.index.delete("s", ["new"])
+    services.another_pass(one.table.database, one.table.job_id, "ana")
+    # Then the clean-up goes on to its end
+    goes_on(one)
+    assert one.ids("s") == one.ids("o") == []
+    assert one.ids(TARGET) == [record.id for record in records]
+    assert one.index.fetch(other, ["r01"]).records["r01"].metadata["text"] == "newer"
+
+
+def test_a_verification_where_every_source_was_asked_to_be_deleted_whole_lets_the_clean_up_go_on(
+    open_job: Open,
+) -> None:
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT))
+    one.until(JobState.VERIFIED)
+    write(one, "s", "new", "by a client of before")
+    clean_up(one)
+    as_if_asked(one, "s", BatchKind.CLEAR)
+    one.index.delete("s", ["new"])
+    services.verify(one.table.database, one.table.job_id, "ana")
+    goes_on(one)
+    assert one.ids("s") == [] and one.ids(TARGET) == [record.id for record in twenty_three()]
+
+
+@pytest.mark.parametrize(("gone", "changed"), [(["r20", "r21", "r22"], "r03"), (["r20"], "r21")])
+def test_records_whose_deletion_is_in_lost_commits_are_not_withdrawn_from_their_target(
+    open_job: Open, gone: list[str], changed: str
+) -> None:
+    # Given a job in doubt whose lost commits hold the deletion of these records, and a write that stops the clean-up
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT))
+    one.until(JobState.VERIFIED)
+    one.table.put(doubted_at=sa.func.clock_timestamp())
+    one.index.delete("s", gone)
+    write(one, "s", changed, "changed")
+    clean_up(one, by_ids=True)
+    # When a person ends the doubt and asks for another pass
+    services.set_lever(one.table.database, one.table.job_id, "ana", "doubt", 0)
+    another_pass(one, JobState.CLEANED, JobState.NEEDS_ATTENTION)
+    # Then they stay where they are left
+    assert one.ids(TARGET) == [record.id for record in twenty_three()]
+
+
+def test_a_source_that_is_empty_by_our_own_doing_is_listed_as_empty(open_job: Open) -> None:
+    # Given a source of fewer records than were planned, all deleted by their ids, and a write that stops the clean-up
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT + 1))
+    one.until(JobState.VERIFIED)
+    write(one, "s", "new", "by a client of before")
+    clean_up(one, by_ids=True)
+    assert one.ids("s") == ["new"]
+    # When its writer takes the record back, and the source is read once more
+    one.index.delete("s", ["new"])
+    services.another_pass(one.table.database, one.table.job_id, "ana")
+    # Then it lists no ids, and the clean-up goes on to its end
+    goes_on(one)
+    assert one.ids(TARGET) == [record.id for record in twenty_three()]
