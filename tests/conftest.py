@@ -5,6 +5,7 @@ start fails the tests that need it: a suite that skips them would prove nothing.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ _numbers = count(1)
 
 # As root a server is started as another account, by a fork, in whose child gRPC would end it before it is a server.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# A shell starts what runs in its background with SIGINT ignored, and so would every process be that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in each run, here and in CI; `--hypothesis-profile=default` looks for others.
 # How long an example takes says something of the machine, not of our code.

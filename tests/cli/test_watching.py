@@ -86,11 +86,14 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     log = tmp_path / "watch.log"
     words = [sys.executable, "-P", "-m", "orchestrator", "status", "1", "--watch"]
     process = Process.launch("watch", words, log=log, cwd=REPOSITORY, env={**os.environ, **environment})
-    process.wait_until(lambda: "job 1 planned" in log.read_text(), PATIENCE_S)
-    # When they press Ctrl-C
-    os.kill(process.pid, signal.SIGINT)
-    assert process.child is not None
-    code = process.child.wait(PATIENCE_S)
+    try:
+        process.wait_until(lambda: "job 1 planned" in log.read_text(), PATIENCE_S)
+        # When they press Ctrl-C
+        os.kill(process.pid, signal.SIGINT)
+        assert process.child is not None
+        code = process.child.wait(PATIENCE_S)
+    finally:
+        process.stop(PATIENCE_S)
     # Then the message says that the job goes on, and how to come back; and so it does
     assert code == 130
     assert "The job goes on without this terminal." in log.read_text()
