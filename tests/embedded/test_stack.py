@@ -115,7 +115,7 @@ def test_data_that_were_not_to_last_do_not_come_back_after_a_kill(supervise: Sup
     # When the next one is started in its folder
     supervise(durable=False)
     # Then it starts from nothing
-    with psycopg.connect(recorded(state_dir).environment["DATABASE_URL"].replace("+psycopg", "")) as connection:
+    with psycopg.connect(recorded(state_dir).environment["PGVECTOR_URL"].replace("+psycopg", "")) as connection:
         assert connection.execute("SELECT to_regclass('note')").fetchone() == (None,)
 
 
@@ -295,14 +295,14 @@ def assert_gone(processes: tuple[Process, ...]) -> None:
 
 
 def write(record: Record) -> None:
-    with psycopg.connect(record.environment["DATABASE_URL"].replace("+psycopg", "")) as connection:
+    with psycopg.connect(record.environment["PGVECTOR_URL"].replace("+psycopg", "")) as connection:
         connection.execute("CREATE TABLE note AS SELECT 'kept' AS text")
     with redis.Redis.from_url(record.environment["REDIS_URL"]) as client:
         client.set("note", "kept")
 
 
 def read(record: Record) -> tuple[object, object]:
-    with psycopg.connect(record.environment["DATABASE_URL"].replace("+psycopg", "")) as connection:
+    with psycopg.connect(record.environment["PGVECTOR_URL"].replace("+psycopg", "")) as connection:
         row = connection.execute("SELECT text FROM note").fetchone()
     with redis.Redis.from_url(record.environment["REDIS_URL"]) as client:
         return (row[0] if row else None), client.get("note")
