@@ -115,14 +115,14 @@ def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
 
 
 def _passing(reading: Reading) -> list[str]:
-    """What copies a write that came into a clean-up, so that it can go on."""
+    """Name the pass that copies a write which came into a clean-up, so that it can go on."""
     job = reading.job
     stopped = job.resume_to is _S.CLEANING and reading.parked_batches > 0
     return [f"vecfleet pass {job.id}"] if stopped and job.policies.quiet_passes else []
 
 
 def _objected(reading: Reading) -> list[str]:
-    """What a person can do where a guard keeps a policy from acting: only some objections pass by themselves."""
+    """Name what a person can do where a guard keeps a policy from acting: few objections pass by themselves."""
     job = reading.job
     if not (job.reason or "").startswith(POLICY_WAITS):
         return []

@@ -178,7 +178,7 @@ class Stack:
         return {name: f"{seconds:g}" for name, seconds in waits.items()}
 
     def _chosen(self, setting: str, otherwise: float) -> float:
-        """What the user set. The default of a setting, which a copy of `.env.example` names, suits Pinecone alone."""
+        """Take the user's choice. A default, which a copy of `.env.example` names, suits Pinecone alone."""
         told, usual = float(getattr(self.settings, setting)), float(Settings.model_fields[setting].default)
         return told if setting in self.settings.model_fields_set and told != usual else otherwise
 

@@ -315,10 +315,10 @@ def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
 
 
 def explain_more(connection: sa.Connection, job_id: int, why: str) -> None:
-    """Put this before the reason there is, which a person still needs. Said once: safe to repeat."""
+    """Add this to the reason there is, by whose beginning next steps are told. Said once: safe to repeat."""
     before = reason_of(connection, job_id)
     if before is None or why not in before:
-        explain(connection, job_id, f"{why}. Before: {before}" if before else why)
+        explain(connection, job_id, f"{before}; {why}" if before else why)
 
 
 def reason_of(connection: sa.Connection, job_id: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What the role of DATABASE_URL may do with the job table: use it, and change neither its shape nor its audit."""
+"""Rights of the role of DATABASE_URL: it uses the job table, and changes neither its shape nor its audit."""
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -11,15 +11,15 @@ ADDED_TO = ("audit",)
 READ = ("audit_head", "alembic_version")
 _FUNCTIONS = ("audit_seal", "audit_empty")
 _NOTED = ("who", "action", "job_id", "payload", "payload_digest")
-"""What of an act is told by who adds it; its number and time come from Postgres, and its seal from `audit_seal`."""
+"""Columns of an act that its caller fills; number and time come from Postgres, and the seal from `audit_seal`."""
 _SKIPPED = ("job", "batch")
 """Tables in whose numbers a gap is left where commits were lost (`orchestrator.ledger.doubts`)."""
 _RULES_IT = sa.text("""
     SELECT rolcreaterole OR EXISTS (
         SELECT FROM (
-            SELECT relowner FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)
-            UNION SELECT proowner FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace)
-            UNION SELECT nspowner FROM pg_namespace WHERE oid = CAST(:schema AS regnamespace)
+            SELECT relowner FROM pg_class WHERE relnamespace = CAST(quote_ident(:schema) AS regnamespace)
+            UNION SELECT proowner FROM pg_proc WHERE pronamespace = CAST(quote_ident(:schema) AS regnamespace)
+            UNION SELECT nspowner FROM pg_namespace WHERE oid = CAST(quote_ident(:schema) AS regnamespace)
             UNION SELECT datdba FROM pg_database WHERE datname = current_database()
         ) AS owners (id)
         WHERE pg_has_role(:role, id, 'MEMBER')
@@ -43,7 +43,7 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
             next_step="name another role in DATABASE_URL: it is made where it is not there",
         )
     _require_plain(connection, role, fleet.password)
-    if connection.execute(_RULES_IT, {"role": role, "schema": f'"{schema}"'}).scalar_one():
+    if connection.execute(_RULES_IT, {"role": role, "schema": schema}).scalar_one():
         raise Refused(
             f"{role}, the role of DATABASE_URL, owns some of the job table, or may act for who does",
             next_step="name another role in DATABASE_URL: it is made where it is not there",

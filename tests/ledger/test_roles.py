@@ -202,3 +202,21 @@ def test_what_cannot_be_granted_is_refused_with_the_sentence_that_helps(
 def test_it_stops_every_job_where_commits_were_lost(as_fleet: Database) -> None:
     with as_fleet.begin() as connection:
         assert doubts.doubt(connection, "commits were lost", 60.0) == []
+
+
+def test_a_schema_in_which_everybody_may_make_tables_is_refused_where_its_owner_is_another(
+    postgres: Postgres, empty_database_url: str, as_administrator: Database
+) -> None:
+    # Given a schema as Postgres 14 makes it: an administrator's, and open to everybody
+    name = empty_database_url.rpartition("/")[2]
+    with as_administrator.begin() as connection:
+        for statement in (
+            f"ALTER DATABASE {name} OWNER TO {OWNER}",
+            "ALTER SCHEMA public OWNER TO CURRENT_USER",
+            "GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC",
+        ):
+            connection.exec_driver_sql(statement)
+    # When the job table's owner, who may not change that, migrates for the fleet, then it is told what to have typed
+    with pytest.raises(Refused, match="everybody may make tables in the schema public") as refusal:
+        schema.upgrade(postgres.url_of(name, OWNER), postgres.url_of(name, FLEET))
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in (refusal.value.next_step or "")

@@ -41,4 +41,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What was known stays known."""
+    """Leave the waits as they are: nothing says which of them were known before."""
