@@ -1,6 +1,7 @@
 """The books of a job: its accounts, its leases, its changes of state. By SQL of the tests' own, over the whole history.
 
-Triggers note each change of a state and of a lease, so that what came and went between two looks is judged too.
+Triggers note each change of a state and of a lease, so that what came and went between two looks is judged too. They
+write as who made them: the fleet's own role may write to no table of the tests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,12 +24,12 @@ WATCH = """
 CREATE TABLE IF NOT EXISTS chaos_seen (
     n bigserial, what text, id bigint, job_id bigint, was text, now text, generation int, owner text,
     until timestamptz, at timestamptz DEFAULT clock_timestamp());
-CREATE OR REPLACE FUNCTION chaos_see_batch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE OR REPLACE FUNCTION chaos_see_batch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     IF (NEW.state, NEW.generation, NEW.lease_until) IS DISTINCT FROM (OLD.state, OLD.generation, OLD.lease_until) THEN
         INSERT INTO chaos_seen (what, id, job_id, was, now, generation, owner, until)
         VALUES ('batch', NEW.id, NEW.job_id, OLD.state, NEW.state, NEW.generation, NEW.lease_owner, NEW.lease_until);
     END IF; RETURN NULL; END $$;
-CREATE OR REPLACE FUNCTION chaos_see_state() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE OR REPLACE FUNCTION chaos_see_state() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     IF NEW.state <> OLD.state THEN
         INSERT INTO chaos_seen (what, id, job_id, was, now)
         VALUES (TG_TABLE_NAME, NEW.id, coalesce((to_jsonb(NEW)->>'job_id')::bigint, NEW.id), OLD.state, NEW.state);

@@ -61,9 +61,9 @@ class ChaosFleet:
         port = free_port(*random.sample(EMULATOR_PORTS, 20))
         self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"), port=port)
         ending.callback(self.emulator.stop)
-        schema.upgrade(self.postgres.url)
+        schema.upgrade(self.postgres.owner_url, self.postgres.client_url)
         own = {
-            "DATABASE_URL": self.postgres.url,
+            "DATABASE_URL": self.postgres.client_url,
             "REDIS_URL": self.redis.url,
             "PINECONE_API_KEY": "any",
             "PINECONE_CONTROLLER_HOST": self.emulator.address,
