@@ -16,7 +16,7 @@ from rich.table import Table
 
 from migrations.estimating import CostModel, Shape
 from migrations.plan import PlannedMove, Policies
-from orchestrator import manifests
+from orchestrator.core import manifests
 from vecfleet.records import FLOAT32_BYTES
 from vecfleet.stores.base import Limits
 from vecfleet.stores.pinecone.index import LANE_FETCH_IDS

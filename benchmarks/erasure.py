@@ -19,7 +19,7 @@ from benchmarks.tenancy import emulator, make_index
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres
-from orchestrator.erasing import JobTableBooks
+from orchestrator.services.erase import JobTableBooks
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings

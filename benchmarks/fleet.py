@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from migrations.creators import Grouping
 from migrations.plan import Level, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
-from orchestrator import applying, services
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.states import JobState
 from orchestrator.embedded.foreground import endings_interrupt
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import Stack
 from orchestrator.ledger import jobs
-from orchestrator.states import JobState
+from orchestrator.services import acts, apply
 from vecfleet import names
 from vecfleet.settings import Settings
 
@@ -118,7 +118,7 @@ def migrate(running: Running, index: str, sources: Sequence[str], creator: str) 
     cpu_s = running.cpu_seconds("worker") - cpu
     emulator_cpu_s = running.cpu_seconds("emulator") - emulator_cpu
     cpu, began = running.cpu_seconds("worker"), time.monotonic()
-    services.verify(fleet.database, job, WHO)
+    acts.verify(fleet.database, job, WHO)
     reached(fleet, job, JobState.VERIFIED)
     verify_s = time.monotonic() - began
     verify_cpu_s = running.cpu_seconds("worker") - cpu
@@ -134,7 +134,7 @@ def applied(
     common = Common(policies=policies, only=tuple(sources))
     options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=common)
     plan = plan_creators(running.fleet.store, options, now=datetime.now(UTC))
-    return applying.apply(running.fleet, plan, who=WHO, no_backup=True)
+    return apply.apply(running.fleet, plan, who=WHO, no_backup=True)
 
 
 def drop(running: Running, index: str, sources: Sequence[str], creator: str) -> None:
@@ -163,7 +163,7 @@ def verified_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
 
 def end(fleet: Fleet, job_id: int) -> None:
     """Let go of a job's namespaces; both sides stay as they are."""
-    services.cancel(fleet.database, job_id, WHO)
+    acts.cancel(fleet.database, job_id, WHO)
     reached(fleet, job_id, JobState.CANCELLED)
 
 

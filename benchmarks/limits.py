@@ -21,9 +21,9 @@ from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, applied, reached, running
 from benchmarks.reach import REACHES
 from benchmarks.runner import alone
-from orchestrator import services
+from orchestrator.core.states import JobState
 from orchestrator.ledger import moves
-from orchestrator.states import JobState
+from orchestrator.services import acts
 
 DIMENSION = 8
 WARM_UP_S, WINDOW_S, STORM_S = 10.0, 10.0, 10.0
@@ -113,12 +113,12 @@ def begun(
         reached(fleet.fleet, job, JobState.RUNNING)
         while not listed(fleet, job):
             time.sleep(0.05)
-        services.pause(database, job, WHO)
+        acts.pause(database, job, WHO)
         reached(fleet.fleet, job, JobState.PAUSED)
     limit(fleet, f"x{share:g}", shape)
-    services.set_lever(database, job, WHO, "pace", share)
+    acts.set_lever(database, job, WHO, "pace", share)
     if after_listing:
-        services.resume(database, job, WHO)
+        acts.resume(database, job, WHO)
     return job
 
 
@@ -147,7 +147,7 @@ def watched(fleet: Running, operation: str, after_s: float, for_s: float) -> lis
 
 def ended(fleet: Running, job: int, shape: str) -> None:
     """End the job once there is no more to see: the rest is not copied."""
-    services.pause(fleet.fleet.database, job, WHO)
+    acts.pause(fleet.fleet.database, job, WHO)
     reached(fleet.fleet, job, JobState.PAUSED)
     limit(fleet, "off", shape)
 

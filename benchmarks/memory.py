@@ -21,8 +21,8 @@ from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, applied, end, reached, running
 from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
+from orchestrator.core.states import JobState
 from orchestrator.embedded.record import Record
-from orchestrator.states import JobState
 from vecfleet.records import FLOAT32_BYTES
 
 DIMENSION, WIDE, WIDE_RECORDS = 8, 3_072, 2_000

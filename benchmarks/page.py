@@ -21,10 +21,10 @@ from benchmarks.runner import LeftOut, alone
 from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Ownership
 from orchestrator import schema
+from orchestrator.core.freshness import Waits
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
-from orchestrator.freshness import Waits
 from orchestrator.ledger import jobs
 from orchestrator.ledger.database import Database
 from tests.browser.chromium import FLAGS, missing, program

@@ -25,8 +25,8 @@ from benchmarks.runner import parser, report
 from migrations.between import StoresOptions, plan_stores
 from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
-from orchestrator import applying
 from orchestrator.bootstrap import Fleet
+from orchestrator.services import apply
 from vecfleet.pgvector import NamespaceMigration, VectorStore
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import lists_for
@@ -196,7 +196,7 @@ def _fleet(fleet: Running, url: str, schema: EmbeddingSchema, rows: int) -> Iter
 
 def _run(fleet: Running, plan: Any) -> float:
     """Vectors copied a second, listing included, by the database's clock."""
-    job_id = applying.apply(fleet.fleet, plan, who=WHO, no_backup=True)
+    job_id = apply.apply(fleet.fleet, plan, who=WHO, no_backup=True)
     records, seconds = verified_in(fleet.fleet, job_id)
     end(fleet.fleet, job_id)  # a live job keeps its namespaces from the next one
     return records / seconds

@@ -19,8 +19,8 @@ from benchmarks.data import fill_one
 from benchmarks.figures import Figure
 from benchmarks.fleet import Running, applied, end, reached, running
 from benchmarks.runner import parser, report
-from orchestrator import manifests
-from orchestrator.states import JobState
+from orchestrator.core import manifests
+from orchestrator.core.states import JobState
 
 ROLES = ("worker", "dispatcher", "postgres", "redis")
 # A worker goes on with the next batch until it had a thousand records; a batch without ids counts for its namespace.

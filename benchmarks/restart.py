@@ -26,14 +26,14 @@ import sqlalchemy as sa
 from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, WORKERS, Running, applied, end
 from benchmarks.runner import alone
-from orchestrator import services
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.model import Job
+from orchestrator.core.states import JobState
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.record import Record as OnRecord
 from orchestrator.embedded.stack import down, up_in_background
 from orchestrator.ledger import jobs
-from orchestrator.model import Job
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
@@ -87,7 +87,7 @@ def migrated(fleet: Running, index: str, what: str) -> tuple[float, int]:
     fill(fleet, index)
     database = fleet.fleet.database
     job = applied(fleet, index)
-    services.set_lever(database, job, WHO, "pace", SHARE)
+    acts.set_lever(database, job, WHO, "pace", SHARE)
     for part in STRIKES[what]:
         until(fleet, job, lambda part=part: written(fleet, job) >= part * NAMESPACES * RECORDS)  # type: ignore[misc]
         if what == KILLED:

@@ -26,10 +26,11 @@ from benchmarks.runner import parser, report
 from migrations.creators import Grouping
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
-from orchestrator import applying, purging, services
 from orchestrator.cli.watching import look
+from orchestrator.core.states import JobState
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.states import JobState
+from orchestrator.services import acts, purge
+from orchestrator.services import apply as applying
 from vecfleet.records import Record
 from vecfleet.stores.pinecone import PineconeStore
 
@@ -113,15 +114,15 @@ def one_size(fleet: Running, namespaces: int, records: int) -> Iterator[Said]:
     yield clock.of("list and copy", seconds)
     yield "status, service", "ms", list(looked(fleet, job))
     yield "status, command line", "ms", list(typed(fleet, job))
-    services.verify(fleet.fleet.database, job, WHO)
+    acts.verify(fleet.fleet.database, job, WHO)
     yield from clock.timed("verify alone", verified)
     million = namespaces * records / 1e6
     yield "job table before clean-up", "MB/million records", [(bytes_of(fleet) - others) / 1e6 / million]
-    services.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
+    acts.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
     yield from clock.timed("clean up", lambda: reached(fleet.fleet, job, JobState.CLEANED))
     with fleet.fleet.database.begin() as connection:
         connection.execute(sa.text("UPDATE job SET ended_at = ended_at - interval '2 days'"))
-    yield from clock.timed("purge", lambda: purging.purge(fleet.fleet.database, job, WHO))
+    yield from clock.timed("purge", lambda: purge.purge(fleet.fleet.database, job, WHO))
     yield "job table after purge", "MB/million records", [(bytes_of(fleet) - others) / 1e6 / million]
 
 

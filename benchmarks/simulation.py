@@ -33,10 +33,11 @@ from benchmarks.simulating.costs import EMULATOR, ROLES, Costs, learned
 from benchmarks.simulating.fleet import Servers, servers
 from benchmarks.simulating.kernel import Kernel
 from benchmarks.simulating.world import Machine, World
-from orchestrator import logs, services
+from orchestrator import logs
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind
@@ -206,7 +207,7 @@ def busy_s() -> float:
 
 def begun(fleet: Running, case: Case) -> int:
     job = applied(fleet, case.index)
-    services.set_lever(fleet.fleet.database, job, WHO, "pace", case.share)
+    acts.set_lever(fleet.fleet.database, job, WHO, "pace", case.share)
     return job
 
 

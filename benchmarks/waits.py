@@ -17,8 +17,8 @@ from benchmarks.fleet import WHO, applied, reached, running
 from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
 from benchmarks.scale import RECORDS, fill
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 
 WHOLE, QUICK = 12_000, 300
 LAG_S = 10.0
@@ -46,7 +46,7 @@ def seconds(namespaces: int, lag_s: float) -> tuple[float, float]:
         began = time.monotonic()
         job = applied(fleet, INDEX)
         reached(fleet.fleet, job, JobState.VERIFIED)
-        services.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
+        acts.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
         reached(fleet.fleet, job, JobState.CLEANED)
         return time.monotonic() - began, fleet.settings.freshness_wait_seconds
 

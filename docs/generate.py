@@ -1,4 +1,4 @@
-"""The diagrams and tables of docs/architecture.md, from orchestrator/states.py: `python docs/generate.py` writes them.
+"""Write the diagrams and tables of docs/architecture.md from `orchestrator.core.states`: `python docs/generate.py`.
 
 What is generated stands between a pair of markers; the rest of the page is written by hand.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from orchestrator.states import BATCH_EDGES, JOB_EDGES, JOB_ENDED, MOVE_EDGES, JobState
+from orchestrator.core.states import BATCH_EDGES, JOB_EDGES, JOB_ENDED, MOVE_EDGES, JobState
 
 PAGE = Path(__file__).with_name("architecture.md")
 # Reached from almost everywhere: drawn, they would hide the way. The table has them.

@@ -19,41 +19,41 @@ import structlog
 from celery import Celery
 from sqlalchemy.exc import OperationalError
 
-from orchestrator import counters, services
-from orchestrator import deciding as d
-from orchestrator.budgets import over_budget
-from orchestrator.continuity import Remembered, lost
+from orchestrator import counters
+from orchestrator.core import deciding as d
+from orchestrator.core.deciding import Snapshot
+from orchestrator.core.guards import over_budget, proving
+from orchestrator.core.model import Job, Wakeup
+from orchestrator.core.retrying import MAX_ATTEMPTS
+from orchestrator.core.states import JOB_WORKING, JobState
+from orchestrator.core.verdicts import judge
+from orchestrator.core.wording import POLICY_WAITS
 from orchestrator.counters import Counters
-from orchestrator.deciding import Snapshot
-from orchestrator.guards import proving
 from orchestrator.ledger import (
     audit,
     batches,
+    check_results,
     checks,
+    cleanup,
     continuity,
     copies,
     differences,
     doubts,
-    evidence,
     jobs,
     leadership,
     moves,
     parked,
     passes,
-    reads,
-    removals,
+    rollback,
     routes,
-    undoings,
+    status,
 )
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.continuity import Look
 from orchestrator.ledger.database import Database
-from orchestrator.model import Job, Wakeup
 from orchestrator.queue import send, waiting
-from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import JOB_WORKING, JobState
-from orchestrator.verdicts import judge
-from orchestrator.wording import POLICY_WAITS
+from orchestrator.services import acts
+from orchestrator.services.lost_commits import Remembered, lost
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
@@ -290,7 +290,7 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
     if job.state in (JobState.RUNNING, JobState.COPIED):
         pronounce(connection, job)
     elif job.state is JobState.CLEANING:
-        removals.settle_cleaned(connection, job_id)
+        cleanup.settle_cleaned(connection, job_id)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     commands = d.decide(snapshot(connection, job, look_at_budget=look_at_budget), now)
     for command in commands:
@@ -300,7 +300,7 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
 
 def pronounce(connection: sa.Connection, job: Job) -> None:
     """A verdict for every target whose last check landed; then the moves that hang on them."""
-    judged = evidence.judgeable(connection, job.id, proving(job))
+    judged = check_results.judgeable(connection, job.id, proving(job))
     for found in judged:
         verdict = judge(found)
         checks.pronounce(connection, found.target.id, verdict.state, verdict.evidence)
@@ -309,7 +309,7 @@ def pronounce(connection: sa.Connection, job: Job) -> None:
 
 def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> Snapshot:
     """What `decide` needs to know."""
-    used = reads.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
+    used = status.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
     rolling = job.state is JobState.ROLLING_BACK
     return Snapshot(
         job=job,
@@ -324,7 +324,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
-        roll_back=undoings.roll_back_progress(connection, job.id) if rolling else None,
+        roll_back=rollback.roll_back_progress(connection, job.id) if rolling else None,
     )
 
 
@@ -333,7 +333,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.To(state, reason, resume_to):
             jobs.advance(connection, job.id, job.state, state, reason=reason, resume_to=resume_to)
             if state is JobState.ROLLED_BACK:
-                undoings.mark_rolled_back(connection, job.id)
+                rollback.mark_rolled_back(connection, job.id)
         case d.Start():
             moves.start_listing(connection, job.id)
         case d.EndPass(quiet):
@@ -353,15 +353,15 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             copies.reopen(connection, job.id, differences.copies_to_mend(connection, job.id), rewrite="differing")
             checks.again(connection, mismatched)
         case d.CutOver():
-            _by_policy(connection, job, lambda: services.cut_over_in(connection, job, percent=100, who="policy"))
+            _by_policy(connection, job, lambda: acts.cut_over_in(connection, job, percent=100, who="policy"))
         case d.CleanUp():
-            _by_policy(connection, job, lambda: services.clean_up_in(connection, job, by_ids=False, who="policy"))
+            _by_policy(connection, job, lambda: acts.clean_up_in(connection, job, by_ids=False, who="policy"))
         case d.AddClears():
-            removals.add_clears(connection, job.id)
+            cleanup.add_clears(connection, job.id)
         case d.AddUndos():
-            undoings.add_undos(connection, job.id)
+            rollback.add_undos(connection, job.id)
         case d.AddDrops():
-            undoings.add_drops(connection, job.id)
+            rollback.add_drops(connection, job.id)
 
 
 def _mismatched(connection: sa.Connection, job: Job) -> list[int]:

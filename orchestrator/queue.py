@@ -13,8 +13,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError, ResponseError
 
-from orchestrator.model import Wakeup
-from orchestrator.states import PROBE, QUEUES, BatchKind
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import PROBE, QUEUES, BatchKind
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 
@@ -143,7 +143,7 @@ def _length(connection: Any, queue: str) -> int:
 
 
 def task_id(wakeup: Wakeup) -> str:
-    """What Celery's log lines and Flower call it; `orchestrator.traces` finds a tenant's name in it."""
+    """What Celery's log lines and Flower call it; `orchestrator.core.redaction` finds a tenant's name in it."""
     return f"j{wakeup.job_id}.{wakeup.namespace}.{wakeup.kind}{wakeup.seq}.b{wakeup.batch_id}.g{wakeup.generation}"
 
 

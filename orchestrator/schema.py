@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from orchestrator.ledger import roles
 from orchestrator.ledger.database import unreachable
-from orchestrator.tables import metadata
+from orchestrator.ledger.tables import metadata
 from vecfleet.errors import BadInput, Refused, Unreachable
 from vecfleet.settings import JOIN, Settings
 

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Owner, Ownership
 from orchestrator import dispatcher
-from orchestrator import tables as t
-from orchestrator.freshness import Waits
-from orchestrator.ledger import batches, checks, copies, jobs, leasing, moves, removals
+from orchestrator.core.freshness import Waits
+from orchestrator.core.model import CopyOutcome, Finding, Job, Lease, Move, ParkedRecord, Target, TargetTally, Wakeup
+from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.model import CopyOutcome, Finding, Job, Lease, Move, ParkedRecord, Target, TargetTally, Wakeup
-from orchestrator.states import BatchKind, BatchState, JobState, MoveState
 from vecfleet.digests import Tally
 from vecfleet.stores.base import IndexInfo, Kind, Usage
 
@@ -209,7 +209,7 @@ class JobTable:
         with self.begin() as connection:
             copies.add_listed(connection, lease, runs, token, listed_in=1, complete=complete)
             if complete:
-                removals.finish(connection, lease, {}, Usage(requests=1), 1)
+                cleanup.finish(connection, lease, {}, Usage(requests=1), 1)
 
     def listed(self, runs: Mapping[str, Sequence[Sequence[str]]]) -> None:
         """Start the job and list each of its namespaces in one go."""
@@ -259,7 +259,7 @@ class JobTable:
             copies.finish_copy(connection, lease, outcome, Usage(requests=2, write_units=5.0), 3)
 
     def ids(self, lease: Lease) -> list[str]:
-        from orchestrator import manifests
+        from orchestrator.core import manifests
 
         assert lease.manifest is not None
         return manifests.unpack(lease.manifest)
@@ -286,7 +286,7 @@ class JobTable:
     def finish(self, lease: Lease, **found: Any) -> None:
         """A recheck, clear, remove, compare, undo or drop is done."""
         with self.begin() as connection:
-            removals.finish(connection, lease, found, Usage(requests=1), 1)
+            cleanup.finish(connection, lease, found, Usage(requests=1), 1)
 
     def verified(self, runs: Mapping[str, Sequence[Sequence[str]]] | None = None) -> None:
         """Bring the job to `verified`: listed, copied, read back and equal."""

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator import schema
-from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.tables import metadata
+from orchestrator.ledger.tables import metadata
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 

@@ -8,10 +8,10 @@ service tells up to which write a query has looked, that is what is waited for, 
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.agreement import Found, compare
+from orchestrator.core.agreement import Found, compare
+from orchestrator.core.model import Finding, Move
 from orchestrator.ledger import moves
-from orchestrator.ledger.questions import Question, questions, went
-from orchestrator.model import Finding, Move
+from orchestrator.ledger.check_results import Question, questions, went
 from vecfleet.errors import WrongKind
 from vecfleet.records import Record
 from vecfleet.stores.base import Answer

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import manifests
+from orchestrator.core import manifests
+from orchestrator.core.model import Finding, TargetTally
 from orchestrator.ledger import checks, copies
-from orchestrator.model import Finding, TargetTally
 from vecfleet.digests import Tally, differing_parts, record_digest
 from workers.copying import tally_of
 from workers.placing import Placed, place_all

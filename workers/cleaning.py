@@ -1,6 +1,6 @@
 """Clean up: delete a source only after reading both sides again and finding every record of it at its target.
 
-No look counts that was made before reads could show the last write that the plan permitted (`orchestrator.freshness`).
+No look counts that was made before reads could show the last write that the plan permitted (`core.freshness`).
 The intent is committed before each deletion, with the looks that it rests on. Dies before it: nothing happened. Dies
 after it: the batch waits until the call has taken effect or never will, finds some records gone, proves the others
 again, and goes on; the listing at the end confirms it. A proof that fails parks the batch with its reason and deletes
@@ -17,11 +17,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import manifests
-from orchestrator.freshness import fresh_from
-from orchestrator.guards import MissingAt, against_missing
-from orchestrator.ledger import checks, deletions, removals
-from orchestrator.ledger import missing as missing_ones
+from orchestrator.core import manifests
+from orchestrator.core.freshness import fresh_from
+from orchestrator.core.guards import MissingAt, against_missing
+from orchestrator.ledger import checks, cleanup, deletions
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.records import Record
@@ -49,7 +48,7 @@ def recheck_batch(work: Work) -> dict[str, Any]:
     if work.move.proof_lsn is None:
         last_write = _last_write(work)
         with work.database.begin() as connection:
-            removals.note_proof_lsn(connection, work.lease, last_write)
+            cleanup.note_proof_lsn(connection, work.lease, last_write)
     return dict(_prove(work).found())
 
 
@@ -267,7 +266,7 @@ def _list(work: Work, namespace: str) -> Tally:
 
 def _intend(work: Work) -> None:
     with work.database.begin() as connection:
-        removals.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
+        cleanup.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
         deletions.note_reading(connection, work.lease, work.job)
 
 
@@ -275,7 +274,7 @@ def _intend_whole(work: Work, listed: int, counted: int | None) -> None:
     """Right before the call, which may have waited for the pace: the proof is still young then."""
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
-        removals.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
+        cleanup.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
         deletions.note_whole(connection, work.lease, work.job, listed=listed, counted=counted)
 
 
@@ -313,7 +312,7 @@ def _prove(work: Work) -> _Proof:
             raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
         require_at_targets(work, {record_id for record_id in written if record_id not in records})
         with work.database.begin() as connection:
-            removals.presume_intent(connection, work.lease)
+            cleanup.presume_intent(connection, work.lease)
     placed, parked = place_all(work.placer, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
@@ -376,7 +375,7 @@ def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
     names = {target.id: target.namespace for target in work.copy_targets if target.id in missing}
     empty = {target_id for target_id, namespace in names.items() if _holds_nothing(work, namespace)}
     with work.database.begin() as connection:
-        total, rows = missing_ones.add_up(connection, work.lease, missing)
+        total, rows = cleanup.add_up_missing(connection, work.lease, missing)
         targets = [
             MissingAt(names[one.id], one.missing, one.written, one.said, one.id in empty) for one in rows.values()
         ]

@@ -8,11 +8,11 @@ takes in a shared one, are committed before the first upsert; its tallies and co
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from orchestrator import manifests
-from orchestrator.guards import may_go
-from orchestrator.ledger import batches, differences, erasures, moves, removals
-from orchestrator.model import CopyOutcome, ParkedRecord, Target, TargetTally
-from orchestrator.states import BatchKind
+from orchestrator.core import manifests
+from orchestrator.core.guards import may_go
+from orchestrator.core.model import CopyOutcome, ParkedRecord, Target, TargetTally
+from orchestrator.core.states import BatchKind
+from orchestrator.ledger import batches, cleanup, differences, erasures, moves
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
@@ -319,7 +319,7 @@ def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> 
     job = work.job
     allowed = may_go(of, job.missing_allowed)
     with work.database.begin() as connection:
-        total = removals.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
+        total = cleanup.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
         if total > allowed:
             wait_for_erasures(connection, work.move.source)
             raise NeedsOperator(
@@ -330,7 +330,7 @@ def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> 
 def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
     def before() -> None:
         with work.database.begin() as connection:
-            removals.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [target.id])
+            cleanup.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [target.id])
         work.wrote.add(target.id)
 
     held = work.target.fetch(target.namespace, list(digests)) if digests else {}

@@ -1,12 +1,12 @@
 """What a job in doubt looks at more closely: commits of the job table were lost, and with them perhaps a cut-over.
 
-Reads only, so repeating it is harmless. `orchestrator.ledger.doubts` puts jobs in doubt, a person ends it.
+Reads only, so repeating it is harmless. `orchestrator.ledger.continuity` puts jobs in doubt, a person ends it.
 """
 
 from collections.abc import Sequence
 
-from orchestrator import manifests
-from orchestrator.model import Target
+from orchestrator.core import manifests
+from orchestrator.core.model import Target
 from vecfleet.digests import record_digest
 from workers.placing import Placed
 from workers.work import NotProven, Work

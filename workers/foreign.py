@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from orchestrator import manifests
+from orchestrator.core import manifests
+from orchestrator.core.model import Target
 from orchestrator.ledger import parked
-from orchestrator.model import Target
 from vecfleet.digests import record_digest
 from workers.placing import Placed, place_all
 from workers.work import Work

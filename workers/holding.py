@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import structlog
 
+from orchestrator.core.model import Lease
 from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease
 from vecfleet import clock
 from vecfleet.errors import Unreachable
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from orchestrator import counters
+from orchestrator.core.model import Deletion
 from orchestrator.counters import Counters
-from orchestrator.model import Deletion
-from orchestrator.pacing import scope_of
+from orchestrator.pace_view import scope_of
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record

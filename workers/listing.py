@@ -16,10 +16,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from migrations.idsources import read_ids
-from orchestrator import manifests
-from orchestrator.guards import may_go
-from orchestrator.ledger import copies, removals
-from orchestrator.model import LISTED_LATE
+from orchestrator.core import manifests
+from orchestrator.core.guards import may_go
+from orchestrator.core.model import LISTED_LATE
+from orchestrator.ledger import cleanup, copies
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
 from vecfleet.stores.base import Kind, Limits
 from workers.fencing import wait_for_erasures
@@ -81,7 +81,7 @@ def list_namespace(work: Work) -> Rest | None:
 def _began_to_delete(work: Work) -> bool:
     """Whether a source may list no ids by our own doing. What of it was not asked to be deleted is read by its ids."""
     with work.database.begin() as connection:
-        return removals.any_intended(connection, work.job.id, work.move.id)
+        return cleanup.any_intended(connection, work.job.id, work.move.id)
 
 
 def _require_most(work: Work, lacking: int) -> None:

@@ -9,9 +9,9 @@ Repeating it is harmless, as with any copy: what is there by then as it should b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator import manifests
+from orchestrator.core import manifests
+from orchestrator.core.model import ParkedRecord, Target
 from orchestrator.ledger import differences, parked
-from orchestrator.model import ParkedRecord, Target
 from vecfleet.digests import record_digest
 from workers.placing import Placed
 from workers.work import Work

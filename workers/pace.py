@@ -25,7 +25,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.pacing import FIRST_FACTOR, FIRST_KEEP_S, REFUSED_WINDOW_S, USED_WINDOW_S, key
+from orchestrator.pace_view import FIRST_FACTOR, FIRST_KEEP_S, REFUSED_WINDOW_S, USED_WINDOW_S, key
 from vecfleet.errors import RateLimited
 
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.

@@ -8,7 +8,7 @@ from migrations.enriching import Conflict, enrich
 from migrations.plan import Policies
 from migrations.reversing import Backward
 from migrations.routing import Fixed, Owner, Routed, Router, Unrouted
-from orchestrator.model import ParkedRecord
+from orchestrator.core.model import ParkedRecord
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest
 from vecfleet.records import FLOAT32_BYTES, Metadata, Record

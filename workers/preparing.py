@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
+from orchestrator.core.model import Target
 from orchestrator.ledger import batches, erasures, moves
-from orchestrator.model import Target
 from vecfleet.digests import Tally
 from workers.fencing import drop_if_empty, subjects_of
 from workers.work import Later, Work

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from migrations.routing import Router
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.model import Job, Lease
 from orchestrator.counters import Counters
-from orchestrator.ledger import jobs, orphans
-from orchestrator.model import Job, Lease
+from orchestrator.ledger import jobs, leasing
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
@@ -53,7 +53,7 @@ class Process:
         self.database = fleet.database
         self.pace = Pace(fleet.settings.redis_url.get_secret_value())
         self.counters = Counters(fleet.settings.redis_url.get_secret_value())
-        self.owner = orphans.owner_of(os.getpid()) + uuid.uuid4().hex[:8]
+        self.owner = leasing.owner_of(os.getpid()) + uuid.uuid4().hex[:8]
         times = self.settings.lease_seconds, self.settings.heartbeat_seconds
         self.holder = Holder(self.database, self.owner, *times, leaving)
         self._indexes: dict[tuple[str, str], Index] = {}

@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import late_writes, retrying, services
-from orchestrator.ledger import batches, checks, copies, jobs, leasing, moves, removals
+from orchestrator.core import retrying
+from orchestrator.core.model import Deletion, Finding, Job, Lease
+from orchestrator.core.retrying import Again, Park, PauseJob, Split
+from orchestrator.core.states import JOB_PAUSABLE, QUEUES, BatchKind
+from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves
 from orchestrator.ledger.database import Database
-from orchestrator.model import Deletion, Finding, Job, Lease
 from orchestrator.queue import kinds_of
-from orchestrator.retrying import Again, Park, PauseJob, Split
-from orchestrator.states import JOB_PAUSABLE, QUEUES, BatchKind
+from orchestrator.services import acts, late_writes
 from vecfleet.errors import BadInput, BadPlan, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import asking, checking, cleaning, copying, fencing, listing, surveying, undoing
@@ -165,7 +166,7 @@ def _list(work: Work, busy_ms: Busy) -> None:
     with work.database.begin() as connection:
         if rest is not None:
             rest.record(connection, work)
-        removals.finish(connection, work.lease, {}, work.usage, busy_ms())
+        cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
 
 
 def _copy(work: Work, busy_ms: Busy) -> None:
@@ -187,7 +188,7 @@ def _remove(step: Callable[[Work], dict[str, object]]) -> Callable[[Work, Busy],
     def run_removal(work: Work, busy_ms: Busy) -> None:
         found = step(work)
         with work.database.begin() as connection:
-            removals.finish(connection, work.lease, found, work.usage, busy_ms())
+            cleanup.finish(connection, work.lease, found, work.usage, busy_ms())
 
     return run_removal
 
@@ -265,7 +266,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
     if isinstance(error, NotWhole):
         log.warning("a source is not deleted whole", why=error.why)
         with work.database.begin() as connection:
-            removals.prove_otherwise(connection, lease, error.why, by_ids=error.by_ids, usage=usage, busy_ms=busy_ms)
+            cleanup.prove_otherwise(connection, lease, error.why, by_ids=error.by_ids, usage=usage, busy_ms=busy_ms)
         return
     name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.explain(error)
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
@@ -315,7 +316,7 @@ def _pause_job(database: Database, lease: Lease, reason: str) -> None:
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)
         if job.state in JOB_PAUSABLE:  # one that is being ended meanwhile is not paused
-            services.pause_in(connection, job, "fleet", reason)
+            acts.pause_in(connection, job, "fleet", reason)
 
 
 def _splittable(lease: Lease) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import manifests
+from orchestrator.core import manifests
+from orchestrator.core.model import Finding, Target
 from orchestrator.ledger import batches, checks, differences, moves, parked
-from orchestrator.model import Finding, Target
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import BadRequest
 from workers.placing import place_all

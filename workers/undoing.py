@@ -9,8 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import manifests
-from orchestrator.ledger import batches, moves, removals, undoings
+from orchestrator.core import manifests
+from orchestrator.ledger import batches, cleanup, moves, rollback
 from vecfleet.digests import record_digest
 from vecfleet.errors import Changed
 from vecfleet.records import Record
@@ -32,7 +32,7 @@ def compare_batch(work: Work) -> dict[str, Any]:
     """Count what is no longer what we wrote. Read-only."""
     standing = _compare(work)
     with work.database.begin() as connection:
-        undoings.note_changed(connection, work.lease, standing.changed)
+        rollback.note_changed(connection, work.lease, standing.changed)
     return {"changed": sum(len(ids) for ids in standing.changed.values())}
 
 
@@ -48,7 +48,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
             asked.add(target_id)
             with work.database.begin() as connection:
                 within_s = work.lands_within_s(work.job.target_lag_s)
-                removals.intend(connection, work.lease, within_s, [target_id])
+                cleanup.intend(connection, work.lease, within_s, [target_id])
                 batches.note_found(connection, work.lease, {"asked": sorted(asked)})
             work.wrote.add(target_id)
 
@@ -80,7 +80,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
 
     def before() -> None:
         with work.database.begin() as connection:
-            removals.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [work.target_row.id])
+            cleanup.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [work.target_row.id])
 
     try:
         work.target.delete_namespace(namespace, version, before)

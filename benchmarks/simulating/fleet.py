@@ -35,9 +35,9 @@ from benchmarks.simulating.parts import (
 from benchmarks.simulating.world import World
 from orchestrator import embedded, schema
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.model import Wakeup
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits, Store
 from vecfleet.stores.memory import MemoryIndex

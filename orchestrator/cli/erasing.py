@@ -10,8 +10,8 @@ import typer
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json, confirm_by_typing, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.erasing import CERTIFICATES, PLANS, JobTableBooks, certificate_file, exporter
-from orchestrator.ledger import erasures, forgetting
+from orchestrator.ledger import anonymise, erasures
+from orchestrator.services.erase import CERTIFICATES, PLANS, JobTableBooks, certificate_file, exporter
 from vecfleet import names
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
@@ -93,7 +93,7 @@ def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
     """Those named; else the one of the environment, and those of any job that are still there."""
     if not named:
         with parts.database.begin() as connection:
-            of_jobs = forgetting.indexes(connection)
+            of_jobs = anonymise.indexes(connection)
         there = {info.name for info in parts.store.indexes()}
         default = parts.settings.pinecone_index_name or DEFAULT_INDEX
         named = sorted(there & (of_jobs | {default}))

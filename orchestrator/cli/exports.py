@@ -10,10 +10,10 @@ from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
-from orchestrator.applying import folders_that_are_tenants
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
+from orchestrator.services.apply import folders_that_are_tenants
 from vecfleet.errors import Refused
 
 NamespaceOption = Annotated[

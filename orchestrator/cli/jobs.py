@@ -8,18 +8,18 @@ import typer
 
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
-from orchestrator.cli.watching import PROVEN, headline, look, watch
-from orchestrator.ledger import reads
-from orchestrator.ledger.reads import JobRow, Totals
-from orchestrator.progress import Progress, state_counts
-from orchestrator.states import JobState
-from orchestrator.wording import counted
+from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.core.progress import Progress, headline, state_counts
+from orchestrator.core.reading import JobRow, Totals
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted
+from orchestrator.ledger import status as job_status
 
 
 def jobs(as_json: Json = False) -> None:
     """List all jobs, the newest first."""
     with fleet() as parts, parts.database.begin() as connection:
-        found = reads.every(connection)
+        found = job_status.every(connection)
     steps = [f"vecfleet status {found[0][0].id}"] if found else ["vecfleet audit"]
     if as_json:
         listed = [

@@ -10,12 +10,12 @@ import yaml
 from migrations.estimating import Prices
 from migrations.plan import read_plan
 from orchestrator import doctor as doctoring
-from orchestrator import reports
 from orchestrator.cli import rendering
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet
+from orchestrator.core.wording import being, counted
 from orchestrator.ledger import deletions, jobs
-from orchestrator.wording import being, counted
+from orchestrator.services import report as reports
 from vecfleet.errors import NotFound
 from vecfleet.settings import Settings
 

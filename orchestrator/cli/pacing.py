@@ -7,9 +7,9 @@ import typer
 
 from orchestrator.cli.output import Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
-from orchestrator.ledger import glances
-from orchestrator.ledger.glances import Paced
-from orchestrator.pacing import PaceReader, Seen, is_hidden, with_names
+from orchestrator.ledger import dashboards
+from orchestrator.ledger.dashboards import Paced
+from orchestrator.pace_view import PaceReader, Seen, is_hidden, with_names
 from vecfleet.errors import BadInput, Unreachable
 from vecfleet.settings import JOIN
 
@@ -34,9 +34,9 @@ def pace(
                 "Redis does not answer: workers keep a small pace of their own", next_step="vecfleet doctor"
             )
         with parts.database.begin() as connection:
-            working = glances.paced(connection, namespaces=0)
+            working = dashboards.paced(connection, namespaces=0)
             if any(is_hidden(one.scope) for one in found):
-                found = with_names(found, glances.places(connection))
+                found = with_names(found, dashboards.places(connection))
     shown = sorted((one for one in found if idle or one.busy), key=_urgency)
     steps = _steps(working, shown)
     if as_json:

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import who
-from orchestrator.wording import counted
+from orchestrator.core.wording import counted
 from vecfleet.errors import BadInput, NotFound, VecfleetError
 from vecfleet.pgvector import EmbeddingPipeline, EmbeddingSchema
 from vecfleet.pgvector.database import DatabaseConnection

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.pg import database, noted
-from orchestrator.wording import counted
+from orchestrator.core.wording import counted
 from vecfleet.embedders import Embedder, HashEmbedder, openai_embedder
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.pgvector import EmbeddingPipeline

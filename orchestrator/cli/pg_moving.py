@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm, say, say_json, say_next
 from orchestrator.cli.pg import DryRun, Force, database, log_file, noted
-from orchestrator.wording import counted
+from orchestrator.core.wording import counted
 from vecfleet.errors import Refused
 from vecfleet.pgvector import NamespaceMigration
 from vecfleet.pgvector.indexes import Method

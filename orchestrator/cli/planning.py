@@ -11,7 +11,6 @@ import typer
 from migrations.idsources import find_ids
 from migrations.plan import Plan, read_plan, write_plan
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
-from orchestrator import applying
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import backups, rendering
 from orchestrator.cli.looking import PlanFile
@@ -19,7 +18,8 @@ from orchestrator.cli.options import PlanOptions, with_plan_options
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
-from orchestrator.wording import in_namespaces
+from orchestrator.core.wording import in_namespaces
+from orchestrator.services import apply as applying
 from vecfleet.errors import BadInput
 from vecfleet.stores.base import Backup
 

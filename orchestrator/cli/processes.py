@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.core.states import QUEUES
 from orchestrator.embedded.programs import KEEPS_FREED_MEMORY, PYTHON
-from orchestrator.states import QUEUES
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
 

@@ -7,11 +7,11 @@ import typer
 
 from orchestrator.cli.output import Json, Yes, confirm, job_number, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
+from orchestrator.core.wording import counted, in_days
 from orchestrator.ledger import jobs, retention
 from orchestrator.ledger.retention import Ended
-from orchestrator.purging import LEAST_DAYS
-from orchestrator.purging import purge as let_go
-from orchestrator.wording import counted, in_days
+from orchestrator.services.purge import LEAST_DAYS
+from orchestrator.services.purge import purge as let_go
 from vecfleet.errors import Refused
 
 _DAYS = 30.0

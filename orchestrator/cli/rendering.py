@@ -8,10 +8,9 @@ from migrations.auditing import IndexAudit
 from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
-from orchestrator.cli.watching import duration
+from orchestrator.core.wording import counted, duration, in_namespaces, spoken
 from orchestrator.ledger.deletions import Evidence
-from orchestrator.reports import QUERY_TEST, Report, namespaces_after, way_back
-from orchestrator.wording import counted, in_namespaces, spoken
+from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 

@@ -11,8 +11,8 @@ from migrations.reversing import plan_reverse
 from orchestrator.cli.output import JobId, Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
+from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs, moves
-from orchestrator.states import JobState
 from vecfleet.errors import Refused
 
 

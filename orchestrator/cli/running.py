@@ -37,10 +37,10 @@ def migrate() -> None:
 
 def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
-    from orchestrator.continuity import Remembered
     from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
     from orchestrator.ledger.audit import Seals
+    from orchestrator.services.lost_commits import Remembered
 
     with fleet() as parts:
         if parts.settings.redis_url is None:

@@ -7,18 +7,19 @@ from typing import Annotated, cast
 import typer
 
 from migrations.plan import Level
-from orchestrator import before_acting, counting, rolling_out, services
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.core.next_steps import deciding
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.core.wording import another_plan, counted, given_up, leading, to_be_dropped
 from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import Route
-from orchestrator.next_steps import deciding
-from orchestrator.states import BatchKind, JobState
-from orchestrator.wording import another_plan, counted, given_up, leading, to_be_dropped
+from orchestrator.services import acts, counts, guard_facts
+from orchestrator.services import cut_over as cutting_over
 from vecfleet.errors import BadInput
 
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
@@ -46,7 +47,7 @@ def retry(
     if batch and what is not What.FAILED:
         raise BadInput("--batch names parked batches", next_step=f"`vecfleet retry {job} failed --batch {batch[0]}`")
     with fleet() as parts:
-        count = services.retry(parts.database, job, who(), what, batch or None)
+        count = acts.retry(parts.database, job, who(), what, batch or None)
         say(f"job {job}: {counted(count, 'batch runs', 'batches run')} again")
         _show_next(parts, job)
 
@@ -70,7 +71,7 @@ def verify(
         if level is VerifyLevel.COUNT:
             _count(parts, job)
             return
-        count = services.verify(parts.database, job, who(), cast(Level | None, level.value if level else None))
+        count = acts.verify(parts.database, job, who(), cast(Level | None, level.value if level else None))
         say(f"job {job}: {counted(count, 'target is', 'targets are')} checked again")
         if watching:
             watch(parts, job, PROVEN)
@@ -80,7 +81,7 @@ def verify(
 
 def _count(parts: Fleet, job: int) -> None:
     """What the service says its targets hold. Changes nothing: neither a verdict nor the job."""
-    found = counting.counts(parts, job)
+    found = counts.counts(parts, job)
     say_table((("namespace"), ">expected", ">counted"), ((one.namespace, one.expected, one.counted) for one in found))
     differing = sum(one.expected != one.counted for one in found)
     say(f"{differing:,} of {len(found):,} targets count other than was written; counts lag, and prove nothing")
@@ -92,7 +93,7 @@ def _count(parts: Fleet, job: int) -> None:
 def another_pass(job: JobId, watching: Watch = False) -> None:
     """Read every source once more, where the plan lets writers go on; then verify again."""
     with fleet() as parts:
-        number = services.another_pass(parts.database, job, who())
+        number = acts.another_pass(parts.database, job, who())
         say(f"job {job}: pass {number} begins")
         if watching:
             watch(parts, job, PROVEN)
@@ -124,14 +125,14 @@ def cut_over(
 ) -> None:
     """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
     with fleet() as parts:
-        say(f"job {job}: {_sides(rolling_out.cut_over(parts, job, who(), percent))}")
+        say(f"job {job}: {_sides(cutting_over.cut_over(parts, job, who(), percent))}")
         _show_next(parts, job)
 
 
 def reverse(job: JobId) -> None:
     """Move all readers back to the old namespaces."""
     with fleet() as parts:
-        say(f"job {job}: {_sides(rolling_out.reverse(parts, job, who()))}")
+        say(f"job {job}: {_sides(cutting_over.reverse(parts, job, who()))}")
         _show_next(parts, job)
 
 
@@ -151,7 +152,7 @@ def clean_up(
     with fleet() as parts:
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            before_acting.clean_up(connection, found)
+            guard_facts.clean_up(connection, found)
             sources = moves.of_job(connection, job)
         say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
         say_table(
@@ -160,7 +161,7 @@ def clean_up(
         )
         say(f"way back: {found.way_back}")
         confirm("Delete them?", yes=yes)
-        services.clean_up(parts.database, job, who(), by_ids=by_ids)
+        acts.clean_up(parts.database, job, who(), by_ids=by_ids)
         say(f"job {job}: clean-up has begun")
         if watching:
             watch(parts, job, frozenset({JobState.CLEANED}))
@@ -189,7 +190,7 @@ def roll_back(
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            before_acting.roll_back(connection, found)
+            guard_facts.roll_back(connection, found)
             targets = moves.targets_of_job(connection, job)
         written = counted(totals.written, "record", "records")
         say(
@@ -197,7 +198,7 @@ def roll_back(
             f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
         confirm("Delete them?", yes=yes)
-        rolling_out.roll_back(parts, job, who(), changed)
+        cutting_over.roll_back(parts, job, who(), changed)
         say(f"job {job}: rolling back has begun")
         if watching:
             watch(parts, job, frozenset({JobState.ROLLED_BACK}))
@@ -208,7 +209,7 @@ def roll_back(
 def pause(job: JobId) -> None:
     """Take no new batch; those in flight land, then the job is paused."""
     with fleet() as parts:
-        services.pause(parts.database, job, who())
+        acts.pause(parts.database, job, who())
         say(f"job {job} pauses")
         _show_next(parts, job)
 
@@ -216,7 +217,7 @@ def pause(job: JobId) -> None:
 def resume(job: JobId) -> None:
     """Go on where the pause interrupted it."""
     with fleet() as parts:
-        services.resume(parts.database, job, who())
+        acts.resume(parts.database, job, who())
         say(f"job {job} goes on")
         _show_next(parts, job)
 
@@ -227,11 +228,11 @@ def cancel(job: JobId, yes: Yes = False) -> None:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             found = jobs.get(connection, job)
-            before_acting.cancel(connection, found)
-            deleting = before_acting.cleaned_any(connection, found)
+            guard_facts.cancel(connection, found)
+            deleting = guard_facts.cleaned_any(connection, found)
         say(given_up(job, totals.written, deleting=deleting))
         confirm("Cancel it?", yes=yes)
-        services.cancel(parts.database, job, who())
+        acts.cancel(parts.database, job, who())
         say(f"job {job} is being cancelled")
         _show_next(parts, job)
 
@@ -278,7 +279,7 @@ def set_lever(
                 raise BadInput(f"{value:g} worker processes are not possible", next_step="give a whole number")
             scale(parts.settings.vecfleet_home, int(value))
         else:
-            services.set_lever(parts.database, job, who(), lever, value, target)
+            acts.set_lever(parts.database, job, who(), lever, value, target)
         say(f"job {job}: {lever}{f' at {target}' if target else ''} is now {value:g}")
         _show_next(parts, job)
 
@@ -286,7 +287,7 @@ def set_lever(
 def park_list(job: JobId, as_json: Json = False) -> None:
     """List what is set aside, with reasons: records first, then batches."""
     with fleet() as parts, parts.database.begin() as connection:
-        open_yet = jobs.get(connection, job).state in before_acting.RETRIED
+        open_yet = jobs.get(connection, job).state in guard_facts.RETRIED
         records, batches = parking.records(connection, job), parking.batches(connection, job)
         conflicting = parking.conflicting(connection, job) if open_yet else 0
         decisions = deciding(job, parking.undecided(connection, job), conflicting)
@@ -366,8 +367,8 @@ def park_accept(
         )
     with fleet() as parts:
         if batch or all_batches:
-            count = services.accept_batches(parts.database, job, who(), batch or None)
+            count = acts.accept_batches(parts.database, job, who(), batch or None)
         else:
-            count = services.accept_parked(parts.database, job, who(), records or None)
+            count = acts.accept_parked(parts.database, job, who(), records or None)
         say(f"job {job}: {counted(count, 'record', 'records')} may stay behind")
         _show_next(parts, job)

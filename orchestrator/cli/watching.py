@@ -13,12 +13,12 @@ from rich.text import Text
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import err, out, say, say_json, say_next
-from orchestrator.ledger import reads
-from orchestrator.ledger.reads import Reading
-from orchestrator.next_steps import missing_processes
-from orchestrator.progress import Progress, progress, rests
-from orchestrator.states import PROBE, JobState
-from orchestrator.wording import counted, spoken
+from orchestrator.core.next_steps import missing_processes
+from orchestrator.core.progress import Progress, headline, progress, rests
+from orchestrator.core.reading import Reading
+from orchestrator.core.states import PROBE, JobState
+from orchestrator.core.wording import spoken
+from orchestrator.ledger import status
 from vecfleet.errors import Unreachable, VecfleetError
 
 _LOOK_EVERY_S = 0.25
@@ -41,7 +41,7 @@ class NotReached(VecfleetError):
 def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None = None) -> Progress:
     """The view of a job right now. Raises NotFound, Unreachable."""
     with fleet.database.begin() as connection:
-        reading = reads.reading(connection, job_id, namespaces=namespaces)
+        reading = status.reading(connection, job_id, namespaces=namespaces)
     lag = fleet.settings.freshness_wait_seconds
     answers = rests(reading) or _broker_takes(fleet)
     return progress(reading, earlier, broker_answers=answers, freshness_wait_s=lag)
@@ -147,37 +147,6 @@ class _Lines:
         for wait in (*seen.waits, *([trouble] if trouble else [])):
             say(f"  waits: {wait}")
         say_next(missing)
-
-
-def headline(seen: Progress) -> str:
-    """The job in one line."""
-    job, reading = seen.reading.job, seen.reading
-    # Neither the state nor the whole is said twice: `job 1 verified: 30 of 30 namespaces`.
-    step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
-    percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
-    parts = [f"job {job.id} {spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
-    if seen.rate is not None and (job.state is JobState.RUNNING or round(seen.rate)):
-        parts.append(f"{seen.rate:,.0f}/s")
-    if seen.eta_seconds is not None:
-        parts.append(f"ETA {duration(seen.eta_seconds)}")
-    if reading.totals.parked:
-        parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
-    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else that says it
-        parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
-    if job.reason:
-        parts.append(job.reason)
-    return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """For people: `40 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def draw(seen: Progress, trouble: str | None = None) -> Group:

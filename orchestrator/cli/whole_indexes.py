@@ -10,13 +10,13 @@ from orchestrator.cli.erasing import Yes
 from orchestrator.cli.freshness import wait, wait_for_reads
 from orchestrator.cli.output import confirm_by_typing, say, say_next
 from orchestrator.cli.session import fleet, who
-from orchestrator.erasing import exporter
-from orchestrator.exported import unlike
-from orchestrator.guards import DecommissionFacts, against_decommission
+from orchestrator.core.guards import DecommissionFacts, against_decommission
+from orchestrator.core.model import Job
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted, in_namespaces
 from orchestrator.ledger import whole_indexes
-from orchestrator.model import Job
-from orchestrator.states import JobState
-from orchestrator.wording import counted, in_namespaces
+from orchestrator.services.erase import exporter
+from orchestrator.services.exports import unlike
 from vecfleet.errors import BadInput, Refused, WrongKind
 from vecfleet.stores.base import Index, Removing
 from vecfleet.tenancy import erasing, finding

@@ -11,6 +11,7 @@ programs    the fleet's own processes
 record      what runs from one state folder, for whoever comes after
 addresses   where the addresses that a shell holds lead: here, elsewhere, or nowhere any more
 sealing     the key of the audit trail of our own job table
+scaling     how many workers and threads a machine of so many cores gets
 stack       all of it together: start, watch, stop
 foreground  `vecfleet up`
 """

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator import continuity, schema
+from orchestrator import schema
 from orchestrator.embedded import programs, scaling
 from orchestrator.embedded.addresses import EMULATOR_KEY
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
@@ -29,8 +29,9 @@ from orchestrator.embedded.record import Record, Restart, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.sealing import AUDIT_KEY, audit_key
 from orchestrator.embedded.server import Server
-from orchestrator.ledger import orphans
+from orchestrator.ledger import leasing
 from orchestrator.ledger.database import Database
+from orchestrator.services import lost_commits
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.settings import Settings
 
@@ -297,7 +298,7 @@ class Stack:
         database = Database(self.environment["DATABASE_URL"], pool_size=1)
         try:
             with database.begin() as connection:
-                orphans.shorten(connection, dead.pid, self.settings.request_deadline_seconds)
+                leasing.shorten(connection, dead.pid, self.settings.request_deadline_seconds)
         except Unreachable as error:
             self.tell(f"the leases of {dead.name} last to their own end: {error.message}.")
         except DBAPIError as error:  # a courtesy, no reason to end everything
@@ -367,7 +368,7 @@ def _forget(state_dir: Path, *, durable: bool) -> None:
         return
     for server in (Postgres, Redis):
         server(state_dir).erase()
-    for file in (AUDIT_KEY, continuity.FILE):
+    for file in (AUDIT_KEY, lost_commits.FILE):
         (state_dir / file).unlink(missing_ok=True)
     for folder in ("logs", "ports", "emulator", "web"):
         shutil.rmtree(state_dir / folder, ignore_errors=True)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from orchestrator import tables as t
+from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
 _A, _H = t.audit.c, t.audit_head.c

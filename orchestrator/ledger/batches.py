@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator import tables as t
+from orchestrator.core.model import Deletion, Lease, Wakeup
+from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
 from orchestrator.ledger import erasures
-from orchestrator.model import Deletion, Lease, Wakeup
-from orchestrator.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
+from orchestrator.ledger import tables as t
 from vecfleet.stores.base import Usage
 
 _NOW = sa.func.clock_timestamp()

@@ -6,11 +6,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Level, Policies
-from orchestrator import tables as t
+from orchestrator.core.model import Finding, Lease, TargetTally
+from orchestrator.core.states import BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, differences
-from orchestrator.ledger.many import among
-from orchestrator.model import Finding, Lease, TargetTally
-from orchestrator.states import BatchKind, BatchState, MoveState
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 

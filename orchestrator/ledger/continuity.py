@@ -2,7 +2,7 @@
 
 A Postgres that was failed over, or put back from a copy, answers as before and lacks commits. Two things tell: another
 server than the one that a dispatcher approved, and a count of looks that is below what was remembered elsewhere
-(`orchestrator.continuity`). Until a dispatcher has approved the server, no batch is leased and nothing is deleted.
+(`services.lost_commits`). Until a dispatcher has approved the server, no batch is leased and nothing is deleted.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import tables as t
+from orchestrator.ledger import tables as t
 from vecfleet.errors import Busy
 
 _NOW = sa.func.clock_timestamp()

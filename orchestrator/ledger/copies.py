@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator import manifests
-from orchestrator import tables as t
-from orchestrator.ledger import batches, moves, striking
-from orchestrator.ledger.many import among
-from orchestrator.ledger.untouched import UNTOUCHED
-from orchestrator.model import CopyOutcome, Lease, TargetTally
-from orchestrator.states import BatchKind, BatchState, MoveState
+from orchestrator.core import manifests
+from orchestrator.core.model import CopyOutcome, Lease, TargetTally
+from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.ledger import batches, erased_ids, moves
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
+from orchestrator.ledger.deletions import UNTOUCHED
 from vecfleet.stores.base import Usage
 
 _M = t.move.c
@@ -102,7 +102,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     if outcome.keeps:
         batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
         if outcome.erased:
-            striking.strike(connection, lease.id, dict.fromkeys(outcome.erased))
+            erased_ids.strike(connection, lease.id, dict.fromkeys(outcome.erased))
         _count(connection, _move_id(lease), before, before, opened=-1)
         return
     accepted = _accepted(connection, lease.id) if before else {}
@@ -137,7 +137,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
         )
     _note_lsns(connection, outcome.tallies)
     if outcome.erased:
-        striking.strike(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
+        erased_ids.strike(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 

@@ -1,10 +1,11 @@
 """The one way to the job table: an engine per process, short transactions, and errors that say what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from vecfleet.errors import Busy, Unreachable
@@ -125,3 +126,9 @@ def unreachable(error: DBAPIError) -> Unreachable:
 
 def one(row: sa.Row[Any] | None) -> dict[str, Any] | None:
     return None if row is None else dict(row._mapping)
+
+
+def among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
+    """The column is one of these numbers: one parameter, where IN has one for each and a statement takes 65,535."""
+    found: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(sa.BigInteger)))
+    return found

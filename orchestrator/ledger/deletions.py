@@ -1,4 +1,9 @@
-"""What the deletion of a source rests on: when it was read and listed, against which wait. Written with the intent."""
+"""Looks that the deletion of a source rests on: when it was read and listed, against which wait. Written with the intent.
+
+`UNTOUCHED` marks the copy batches that may be copied again: those of whose source records no deletion was asked for.
+What is gone of the others is gone by our doing. A pass would take that for a deletion by the application, and remove
+the last copies from the targets.
+"""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -7,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator import tables as t
-from orchestrator.freshness import last_permitted_write
-from orchestrator.model import Job, Lease
-from orchestrator.states import BatchKind
+from orchestrator.core.freshness import last_permitted_write
+from orchestrator.core.model import Job, Lease
+from orchestrator.core.states import BatchKind, MoveState
+from orchestrator.ledger import tables as t
 
 _NOW = sa.func.clock_timestamp()
 _B, _D, _M = t.batch.c, t.deletion.c, t.move.c
@@ -108,3 +113,21 @@ def of_job(connection: sa.Connection, job_id: int, source: str | None = None) ->
     )
     rows = connection.execute(query if source is None else query.where(_M.source == source))
     return [Evidence(**row._mapping) for row in rows]
+
+
+_remove = t.batch.alias("asked_for")
+
+_REMOVED = (
+    sa.select(_remove.c.id)
+    .where(_remove.c.copy_id == _B.id, _remove.c.kind == BatchKind.REMOVE, _remove.c.intent_at.is_not(None))
+    .correlate(t.batch)
+    .exists()
+)
+_BEING_DELETED = (
+    sa.select(_M.id)
+    .where(_M.id == _B.move_id, _M.state.in_((MoveState.CLEANING, MoveState.CLEANED)))
+    .correlate(t.batch)
+    .exists()
+)
+UNTOUCHED = sa.and_(~_REMOVED, ~_BEING_DELETED)
+"""A condition on `batch`, for copy batches outside of a clean-up."""

@@ -6,15 +6,15 @@ them reads them back one copy batch at a time.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from orchestrator import manifests
-from orchestrator import tables as t
-from orchestrator.ledger.many import among
-from orchestrator.ledger.untouched import UNTOUCHED
-from orchestrator.model import Finding
+from orchestrator.core import manifests
+from orchestrator.core.model import Finding
+from orchestrator.core.reading import Since
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
+from orchestrator.ledger.deletions import UNTOUCHED
 
 _D, _F, _T = t.difference.c, t.finding.c, t.target.c
 # Enough to see what is wrong; the counts stay exact.
@@ -145,27 +145,6 @@ def to_mend(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
         ids = manifests.unpack(row.manifest)
         found |= dict.fromkeys(ids) | manifests.select_digests(ids, None, row.digests)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """What became of records at their targets since they were proven there or written: how many, and the first of them.
-
-    `shown` are (namespace, id, what): removed, changed or added.
-    """
-
-    removed: int = 0
-    changed: int = 0
-    added: int = 0
-    shown: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def total(self) -> int:
-        return self.removed + self.changed + self.added
-
-    def __str__(self) -> str:
-        counts = (self.removed, "removed"), (self.changed, "changed"), (self.added, "added")
-        return ", ".join(f"{count:,} {what}" for count, what in counts if count)
 
 
 _WHAT = {"missing": "removed", "different": "changed", "extra": "added", "changed": "changed"}

@@ -4,9 +4,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import tables as t
-from orchestrator.ledger import audit, batches, checks, jobs, moves, removals
-from orchestrator.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
+from orchestrator.core.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
+from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves
+from orchestrator.ledger import tables as t
 
 _NOW = sa.func.clock_timestamp()
 _J, _B = t.job.c, t.batch.c
@@ -75,7 +75,7 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
     else:
         jobs.explain_more(connection, job.id, why)
     if JobState.CLEANING in (state, job.resume_to):
-        removals.prove_again(connection, job.id)  # what is deleted is read on both sides right before
+        cleanup.prove_again(connection, job.id)  # what is deleted is read on both sides right before
     else:
         checks.again(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
     # The soak, and the time in which writers may still be at the old side, count from now on.

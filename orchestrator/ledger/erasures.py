@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from orchestrator import tables as t
+from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState
 from orchestrator.ledger import audit
-from orchestrator.states import JOB_ENDED, BatchKind, BatchState
+from orchestrator.ledger import tables as t
 from vecfleet.errors import NotFound, Refused
 from vecfleet.patience import CALL_LASTS_DEADLINES
 

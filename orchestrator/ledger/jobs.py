@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 
 from migrations.plan import Plan
 from migrations.routing import Owner, Ownership
-from orchestrator import tables as t
-from orchestrator.freshness import Waits
-from orchestrator.model import Job, index_from_json, index_to_json
-from orchestrator.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
+from orchestrator.core.freshness import Waits
+from orchestrator.core.model import Job, index_from_json, index_to_json
+from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
+from orchestrator.ledger import tables as t
 from vecfleet import __version__, names
 from vecfleet.errors import BadPlan, NotFound, Refused
 from vecfleet.stores.base import IndexInfo

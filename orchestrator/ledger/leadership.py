@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator import tables as t
+from orchestrator.ledger import tables as t
 
 _NOW = sa.func.clock_timestamp()
 _NAME = "dispatcher"

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from migrations.routing import Owner
-from orchestrator import tables as t
+from orchestrator.core.model import Job, Lease, Move, Target
+from orchestrator.core.states import JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, jobs
-from orchestrator.model import Job, Lease, Move, Target
-from orchestrator.states import JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
+from orchestrator.ledger import tables as t
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput
 

@@ -8,10 +8,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator import manifests
-from orchestrator import tables as t
+from orchestrator.core import manifests
+from orchestrator.core.states import BatchKind, BatchState, MoveState
 from orchestrator.ledger import copies
-from orchestrator.states import BatchKind, BatchState, MoveState
+from orchestrator.ledger import tables as t
 from vecfleet.enriching import HELD_ALREADY
 
 _NOW = sa.func.clock_timestamp()

@@ -5,11 +5,11 @@ A clean-up that a write came into is left for another pass. What it deleted, or 
 
 import sqlalchemy as sa
 
-from orchestrator import tables as t
+from orchestrator.core.states import BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, checks, parked
-from orchestrator.ledger.many import among
-from orchestrator.ledger.untouched import UNTOUCHED
-from orchestrator.states import BatchKind, BatchState, MoveState
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
+from orchestrator.ledger.deletions import UNTOUCHED
 
 _B, _M = t.batch.c, t.move.c
 # Those whose records a person let stay behind are not copied again.

@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator import tables as t
+from orchestrator.core.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.core.wording import being, in_days
 from orchestrator.ledger import batches
-from orchestrator.ledger.many import among
-from orchestrator.states import JOB_ENDED, BatchKind, JobState
-from orchestrator.wording import being, in_days
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 
 _NOW = sa.func.clock_timestamp()
 _DAY_S = 86_400

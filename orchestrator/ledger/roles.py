@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from psycopg import sql
 
-from orchestrator.tables import metadata
+from orchestrator.ledger.tables import metadata
 from vecfleet.errors import Refused
 
 ADDED_TO = ("audit",)
@@ -13,7 +13,7 @@ _FUNCTIONS = ("audit_seal", "audit_empty")
 _NOTED = ("who", "action", "job_id", "payload", "payload_digest")
 """Columns of an act that its caller fills; number and time come from Postgres, and the seal from `audit_seal`."""
 _SKIPPED = ("job", "batch")
-"""Tables in whose numbers a gap is left where commits were lost (`orchestrator.ledger.doubts`)."""
+"""Tables in whose numbers a gap is left where commits were lost (`orchestrator.ledger.continuity`)."""
 _RULES_IT = sa.text("""
     SELECT rolcreaterole OR EXISTS (
         SELECT FROM (

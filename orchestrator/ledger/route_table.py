@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import tables as t
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.core.states import BatchKind, JobState, MoveState
+from orchestrator.ledger import tables as t
 from vecfleet.tenancy.routes import Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c

@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator import tables as t
-from orchestrator.model import Job
+from orchestrator.core.model import Job
+from orchestrator.ledger import tables as t
 
 _NOW = sa.func.clock_timestamp()
 _R, _T, _M = t.route.c, t.target.c, t.move.c

@@ -5,10 +5,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from migrations.plan import IndexRef, Plan
-from orchestrator import tables as t
+from orchestrator.core.model import Job
+from orchestrator.core.states import JOB_ENDED
 from orchestrator.ledger import audit, jobs
-from orchestrator.model import Job
-from orchestrator.states import JOB_ENDED
+from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
 # Longer than a plan is checked before its job is made: who looked at the index while it was there comes too late.

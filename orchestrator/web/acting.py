@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from orchestrator import before_acting, rolling_out, services
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.model import Job, Move
+from orchestrator.core.wording import counted, given_up, leading, to_be_dropped
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import Route
-from orchestrator.model import Job, Move
-from orchestrator.wording import counted, given_up, leading, to_be_dropped
+from orchestrator.services import acts, cut_over, guard_facts
 from vecfleet.errors import BadInput, Refused
 
 _LARGEST, _DIGITS = 2**63 - 1, 19  # the job table counts in 8 bytes
@@ -94,7 +94,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Question(
                 name,
                 "Cancel: give the job up for good",
-                given_up(job.id, written, deleting=before_acting.cleaned_any(connection, job)),
+                given_up(job.id, written, deleting=guard_facts.cleaned_any(connection, job)),
                 (),
                 0,
                 None,
@@ -115,7 +115,7 @@ def against(
         if glance and name in _AT_A_GLANCE:
             _AT_A_GLANCE[name](connection, job)
         elif percent is not None:
-            before_acting.cut_over(connection, job, percent)
+            guard_facts.cut_over(connection, job, percent)
         else:
             _GUARDS[name](connection, job)
     except Refused as refusal:
@@ -124,17 +124,17 @@ def against(
 
 
 _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
-    "pause": before_acting.pause,
-    "resume": before_acting.resume,
-    "retry": before_acting.retry,
-    "verify": before_acting.verify,
-    "reverse": before_acting.reverse,
-    "cleanup": before_acting.clean_up,
-    "rollback": before_acting.roll_back,
-    "cancel": before_acting.cancel,
+    "pause": guard_facts.pause,
+    "resume": guard_facts.resume,
+    "retry": guard_facts.retry,
+    "verify": guard_facts.verify,
+    "reverse": guard_facts.reverse,
+    "cleanup": guard_facts.clean_up,
+    "rollback": guard_facts.roll_back,
+    "cancel": guard_facts.cancel,
 }
 _AT_A_GLANCE: Mapping[str, Callable[[sa.Connection, Job], None]] = {
-    "cleanup": before_acting.clean_up_by_state,
+    "cleanup": guard_facts.clean_up_by_state,
     "cutover": lambda connection, job: None,  # it is offered in the one state in which it may be
 }
 
@@ -154,12 +154,12 @@ def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
 
 
 def _pause(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    services.pause(parts.database, job_id, who)
+    acts.pause(parts.database, job_id, who)
     return "The job pauses: no new batch is taken, those in flight land."
 
 
 def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    services.resume(parts.database, job_id, who)
+    acts.resume(parts.database, job_id, who)
     return "The job goes on."
 
 
@@ -168,31 +168,31 @@ def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     what = "failed" if only else form.one("what")
     if what not in ("failed", "parked", "all"):
         raise BadInput(f"there is nothing called {what!r} to retry", next_step="`failed`, `parked` or `all`")
-    count = services.retry(parts.database, job_id, who, what, only)
+    count = acts.retry(parts.database, job_id, who, what, only)
     return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
 
 
 def _accept(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     record = form.one("record")
-    count = services.accept_parked(parts.database, job_id, who, [record] if record else None)
+    count = acts.accept_parked(parts.database, job_id, who, [record] if record else None)
     return "1 record may stay behind." if count == 1 else f"{count:,} records may stay behind."
 
 
 def _accept_batch(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    count = services.accept_batches(parts.database, job_id, who, [form.number("batch")])
+    count = acts.accept_batches(parts.database, job_id, who, [form.number("batch")])
     return f"{count:,} records of the batch may stay behind."
 
 
 def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    return f"{counted(services.verify(parts.database, job_id, who), 'target is', 'targets are')} checked again."
+    return f"{counted(acts.verify(parts.database, job_id, who), 'target is', 'targets are')} checked again."
 
 
 def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    return _sides(rolling_out.cut_over(parts, job_id, who, form.number("percent")))
+    return _sides(cut_over.cut_over(parts, job_id, who, form.number("percent")))
 
 
 def _reverse(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    return _sides(rolling_out.reverse(parts, job_id, who))
+    return _sides(cut_over.reverse(parts, job_id, who))
 
 
 def _sides(routes: Sequence[Route]) -> str:
@@ -201,18 +201,18 @@ def _sides(routes: Sequence[Route]) -> str:
 
 def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     _require_typed(parts, job_id, "cleanup", form)
-    services.clean_up(parts.database, job_id, who, by_ids=bool(form.one("by_ids")))
+    acts.clean_up(parts.database, job_id, who, by_ids=bool(form.one("by_ids")))
     return "Clean-up has begun."
 
 
 def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     _require_typed(parts, job_id, "rollback", form)
-    rolling_out.roll_back(parts, job_id, who, form.one("changed") or None)
+    cut_over.roll_back(parts, job_id, who, form.one("changed") or None)
     return "Rolling back has begun."
 
 
 def _cancel(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    services.cancel(parts.database, job_id, who)
+    acts.cancel(parts.database, job_id, who)
     return "The job is being cancelled."
 
 

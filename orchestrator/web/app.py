@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from orchestrator import queue
 from orchestrator.bootstrap import Fleet
 from orchestrator.counters import Counters
-from orchestrator.erasing import JobTableBooks
-from orchestrator.pacing import PaceReader
+from orchestrator.pace_view import PaceReader
+from orchestrator.services.erase import JobTableBooks
 from orchestrator.web import operator, pages
 from orchestrator.web.applications import JobTableRoutes, routers
 from orchestrator.web.feed import Feed

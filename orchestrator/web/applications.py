@@ -15,11 +15,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from orchestrator import rolling_out
 from orchestrator.bootstrap import Fleet
-from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import route_table
 from orchestrator.ledger.database import Database
+from orchestrator.services import cut_over
+from orchestrator.services.erase import JobTableBooks
 from vecfleet import clock, names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
@@ -119,7 +119,7 @@ def _reading(router: APIRouter, routes: JobTableRoutes) -> None:
 
 
 def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) -> None:
-    hear = in_threads(rolling_out.hear, threads)
+    hear = in_threads(cut_over.hear, threads)
 
     @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
     async def note_evidence(job_id: Number, request: Request) -> None:

@@ -5,11 +5,11 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from orchestrator.ledger import audit, glances, jobs, parked, reads, steps
+from orchestrator.core.progress import progress
+from orchestrator.core.reading import JobRow, Reading, Totals
+from orchestrator.ledger import audit, dashboards, jobs, parked, rollout, status
+from orchestrator.ledger.dashboards import Throughput
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.glances import Throughput
-from orchestrator.ledger.reads import JobRow, Reading, Totals
-from orchestrator.progress import progress
 from orchestrator.web.acting import against
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.views import SHOWN, Action, Look, actions, shadow
@@ -51,16 +51,16 @@ class Looker:
     def jobs(self) -> list[tuple[JobRow, Totals]]:
         """All jobs, the newest first. Raises Unreachable."""
         with self._database.begin() as connection:
-            return reads.every(connection)
+            return status.every(connection)
 
     def look(self, job_id: int) -> Look:
         """One job right now. Raises NotFound, Unreachable."""
         with self._database.begin() as connection:
-            reading = reads.reading(connection, job_id, namespaces=_TOLD)
-            cells = glances.cells(connection, job_id)
+            reading = status.reading(connection, job_id, namespaces=_TOLD)
+            cells = dashboards.cells(connection, job_id)
             batches = parked.batches(connection, job_id)[:SHOWN]
             records = parked.records(connection, job_id, SHOWN)
-            step = steps.current(connection, job_id)
+            step = rollout.current(connection, job_id)
             acts = audit.of_job(connection, job_id, _ACTS)
         with self._lock:
             memory = self._memories.setdefault(job_id, _Memory())
@@ -104,7 +104,7 @@ class Looker:
         began = time.monotonic()
         if began >= memory.next_chart_at:
             with self._database.begin() as connection:
-                memory.throughput = glances.throughput(connection, job_id)
+                memory.throughput = dashboards.throughput(connection, job_id)
             took = time.monotonic() - began
             memory.next_chart_at = began + max(_CHART_EVERY_S, took * _REST_PER_CHART)
         return memory.throughput

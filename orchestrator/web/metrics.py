@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.core.states import JobState
 from orchestrator.counters import (
     FRESHNESS_WAIT_MS,
     FRESHNESS_WAITS,
@@ -15,10 +16,9 @@ from orchestrator.counters import (
     Counters,
     calls,
 )
-from orchestrator.ledger import figures
+from orchestrator.ledger import dashboards
+from orchestrator.ledger.dashboards import BUSY_EDGES_S, Figures, JobFigures
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.figures import BUSY_EDGES_S, Figures, JobFigures
-from orchestrator.states import JobState
 from orchestrator.web.sampling import Sampler
 from vecfleet.errors import Unreachable
 
@@ -65,7 +65,7 @@ class FleetCollector(Collector):
             began = time.monotonic()
             if self._read is None or began >= self._next_at:
                 with self._database.begin() as connection:
-                    self._read = figures.read(connection)
+                    self._read = dashboards.read(connection)
                 self._next_at = began + max(_EVERY_S, (time.monotonic() - began) * _REST_PER_READ)
             return self._read
 

@@ -14,11 +14,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from migrations.estimating import Prices
-from orchestrator import reports
 from orchestrator.bootstrap import Fleet
-from orchestrator.ledger import audit, deletions, glances, jobs, moves
-from orchestrator.ledger.reads import JobRow, Totals
-from orchestrator.states import MoveState
+from orchestrator.core.reading import JobRow, Totals
+from orchestrator.core.states import MoveState
+from orchestrator.ledger import audit, dashboards, deletions, jobs, moves
+from orchestrator.services import report as reports
 from orchestrator.web import pages
 from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
@@ -237,7 +237,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         states = [MoveState(state)] if state in set(MoveState) else []
         with database.begin() as connection:
             found = jobs.get(connection, job_id)
-            page = glances.namespaces(connection, job_id, after=after, limit=_PER_PAGE, states=states)
+            page = dashboards.namespaces(connection, job_id, after=after, limit=_PER_PAGE, states=states)
         more = page[-1].seq if len(page) == _PER_PAGE else None
         shown = {"job": found, "moves": page, "more": more, "state": state, "after": after}
         return pages.page("namespaces.html", session, shown)
@@ -245,7 +245,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
     @router.get("/jobs/{job_id}/namespaces/{seq}")
     def namespace(session: Signed, job_id: Number, seq: Number, part: bool = False) -> Response:
         with database.begin() as connection:
-            found = glances.namespace(connection, job_id, seq)
+            found = dashboards.namespace(connection, job_id, seq)
             evidence = deletions.of_job(connection, job_id, found[0].source) if found is not None else []
         if found is None:
             raise NotFound(f"job {job_id} has no namespace number {seq}", next_step=f"see /jobs/{job_id}/namespaces")

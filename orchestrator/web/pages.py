@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from orchestrator.cli.watching import duration, headline
-from orchestrator.states import JobState
+from orchestrator.core.progress import headline
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import duration
 from orchestrator.web import charts, views
 from orchestrator.web.sessions import Session
 

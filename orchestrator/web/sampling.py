@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import structlog
 from fastapi.concurrency import run_in_threadpool
 
-from orchestrator import pacing
-from orchestrator.ledger import glances
+from orchestrator import pace_view
+from orchestrator.ledger import dashboards
+from orchestrator.ledger.dashboards import Paced
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.glances import Paced
-from orchestrator.pacing import Allowance, PaceReader, scope_of
+from orchestrator.pace_view import Allowance, PaceReader, scope_of
 from vecfleet.errors import Unreachable
 
 log = structlog.get_logger("vecfleet.web")
@@ -72,7 +72,7 @@ class Sampler:
     def sample(self) -> None:
         """Take one sample. Raises Unreachable."""
         with self._database.begin() as connection:
-            jobs = glances.paced(connection, _NAMESPACES)
+            jobs = dashboards.paced(connection, _NAMESPACES)
         keys = {job.job_id: _keys(job) for job in jobs}
         every = sorted(set().union(*keys.values()))
         read = self._reader.read(every) if self._reader is not None else {}
@@ -101,4 +101,4 @@ class Sampler:
 def _keys(job: Paced) -> set[str]:
     scopes = [(name, job.source_host) for name in _OF_SOURCE]
     scopes += [(name, scope_of(job.target_host, namespace)) for namespace in job.written for name in _OF_NAMESPACE]
-    return {pacing.key(name, scope) for name, scope in scopes}
+    return {pace_view.key(name, scope) for name, scope in scopes}

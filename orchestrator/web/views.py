@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.core.guards import ENOUGH, Step, complaints
+from orchestrator.core.progress import Progress
+from orchestrator.core.states import JOB_EDGES, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger.audit import Act
-from orchestrator.ledger.glances import Cell, Throughput
+from orchestrator.ledger.dashboards import Cell, Throughput
 from orchestrator.ledger.parked import Parked, ParkedBatch
-from orchestrator.ledger.steps import Step
-from orchestrator.progress import Progress
-from orchestrator.states import JOB_EDGES, JOB_ENDED, JobState, MoveState
-from orchestrator.stepping import ENOUGH, complaints
 from orchestrator.web.charts import Chart, path, scale
 from orchestrator.web.sampling import EVERY_S, Sample
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, OpenWorld
 

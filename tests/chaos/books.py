@@ -7,7 +7,7 @@ write as who made them: the fleet's own role may write to no table of the tests.
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from orchestrator.states import BATCH_EDGES, JOB_EDGES, MOVE_EDGES
+from orchestrator.core.states import BATCH_EDGES, JOB_EDGES, MOVE_EDGES
 
 # In the order in which the fleet, which runs meanwhile, takes its locks.
 LOCKED_FIRST = ("leader", "job", "batch", "target", "move")

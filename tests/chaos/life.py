@@ -12,8 +12,8 @@ import httpx
 
 from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
-from orchestrator import applying, services
 from orchestrator.ledger import jobs, moves
+from orchestrator.services import acts, apply
 from tests.chaos import books, laws
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.others import Application, Erasure, is_application, make_index
@@ -108,7 +108,7 @@ class Life:
         return self._apply()
 
     def _apply(self) -> int:
-        return applying.apply(self.fleet.parts, self.plan, who=WHO, no_backup=True)
+        return apply.apply(self.fleet.parts, self.plan, who=WHO, no_backup=True)
 
     def _erase(self) -> None:
         self.erasure.begin()
@@ -183,7 +183,7 @@ class Life:
         self._reach("verified", "cut_over")
         passes = self._passes()
         if self._passes_when_at_rest is None or passes is None or passes <= self._passes_when_at_rest:
-            self._ask(lambda: services.another_pass(self.fleet.parts.database, self.job_id, WHO))
+            self._ask(lambda: acts.another_pass(self.fleet.parts.database, self.job_id, WHO))
             self.note("one more pass")
             self._reach("verified", "cut_over")
 
@@ -191,7 +191,7 @@ class Life:
         """A person who waits until no client may write to the old side any more, and asks for one more pass."""
         while self.latecomer.busy:
             self._tick("clients still use old routes")
-        self._ask(lambda: services.another_pass(self.fleet.parts.database, self.job_id, WHO))
+        self._ask(lambda: acts.another_pass(self.fleet.parts.database, self.job_id, WHO))
         self.note("one more pass, for what came by old routes")
         self._reach("verified", "cut_over")
 
@@ -207,7 +207,7 @@ class Life:
 
     def _cancel(self) -> None:
         if self.state() not in LATER:
-            self._ask(lambda: services.cancel(self.fleet.parts.database, self.job_id, WHO))
+            self._ask(lambda: acts.cancel(self.fleet.parts.database, self.job_id, WHO))
         self.note("cancelled by a person")
         self._reach("cancelled", "rolling_back", "rolled_back")
 
@@ -217,7 +217,7 @@ class Life:
         self.strikes.begin(DESTROYING)
         if self.state() not in ("rolling_back", "rolled_back"):
             try:
-                services.roll_back(self.fleet.parts.database, self.job_id, WHO, None)
+                acts.roll_back(self.fleet.parts.database, self.job_id, WHO, None)
             except VecfleetError as error:
                 self.note(f"told: {error}")
                 return
@@ -228,7 +228,7 @@ class Life:
         if self.state() in ("rolling_back", "rolled_back"):
             self._reach("rolled_back")
             return
-        self._ask(lambda: services.roll_back(self.fleet.parts.database, self.job_id, WHO, None))
+        self._ask(lambda: acts.roll_back(self.fleet.parts.database, self.job_id, WHO, None))
         self.note("roll back asked for")
         self._reach("rolled_back")
 
@@ -242,10 +242,10 @@ class Life:
         if self.case.late and not self.latecomer.begun:
             self.latecomer.begin()
         if self.plan.policies.cut_over == "operator" and self.state() != "cut_over":
-            self._ask(lambda: services.cut_over(database, self.job_id, WHO, 100))
+            self._ask(lambda: acts.cut_over(database, self.job_id, WHO, 100))
         if self.case.late and self.schedule.waits:
             self._read_what_came_by_old_routes()
-        self._ask(lambda: services.clean_up(database, self.job_id, WHO, by_ids=self.schedule.by_ids))
+        self._ask(lambda: acts.clean_up(database, self.job_id, WHO, by_ids=self.schedule.by_ids))
         self.note(f"clean-up asked for{', by ids' if self.schedule.by_ids else ''}")
         self._reach("cleaned")
 
@@ -376,13 +376,13 @@ class Life:
         if self.last_state != "rolled_back":  # that may be done again
             self._refused("a second apply", self._apply)
         if self.last_state == "cleaned":
-            self._refused("a roll back", lambda: services.roll_back(database, job, WHO, None))
+            self._refused("a roll back", lambda: acts.roll_back(database, job, WHO, None))
         if self.last_state in ("cleaned", "rolled_back"):
-            self._refused("a clean-up", lambda: services.clean_up(database, job, WHO, by_ids=True))
+            self._refused("a clean-up", lambda: acts.clean_up(database, job, WHO, by_ids=True))
         if self.last_state == "rolled_back":
-            self._refused("a second roll back", lambda: services.roll_back(database, job, WHO, None))
+            self._refused("a second roll back", lambda: acts.roll_back(database, job, WHO, None))
         if self.last_state in ("verified", "cut_over"):
-            services.verify(database, job, WHO)
+            acts.verify(database, job, WHO)
             self._reach("verified", "cut_over")
         self.witness.listen()
         since = [call for call in self.witness.calls[calls:] if not is_application(call)]
@@ -415,10 +415,10 @@ class Life:
             self.strikes.hit[f"{what}, refused"] += 1
             self.note(f"told: {error}")
             return False
-        self._take_charge(self._ask(lambda: applying.apply(parts, plan, who=WHO, no_backup=True)))
+        self._take_charge(self._ask(lambda: apply.apply(parts, plan, who=WHO, no_backup=True)))
         self.strikes.begin(RETURNING)
         self._reach("verified")
-        self._ask(lambda: services.clean_up(parts.database, self.job_id, WHO, by_ids=self.schedule.by_ids))
+        self._ask(lambda: acts.clean_up(parts.database, self.job_id, WHO, by_ids=self.schedule.by_ids))
         self._reach("cleaned")
         self._settle()
         self.strikes.hit[what] += 1
@@ -439,7 +439,7 @@ class Life:
             other.stop()
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):
-                services.cancel(self.fleet.parts.database, self.job_id, WHO)
+                acts.cancel(self.fleet.parts.database, self.job_id, WHO)
             deadline = time.monotonic() + 2 * LEASE_S + 60
             while self.state() not in ("cleaned", "rolled_back", "cancelled") and time.monotonic() < deadline:
                 time.sleep(POLL_S)

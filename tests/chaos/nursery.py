@@ -11,9 +11,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from orchestrator import dispatcher, retrying
+from orchestrator import dispatcher
 from orchestrator.cli import running
-from orchestrator.states import QUEUES
+from orchestrator.core import retrying
+from orchestrator.core.states import QUEUES
 from workers import lane
 from workers.tasks import celery
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.erasing import JobTableBooks
+from orchestrator.services.erase import JobTableBooks
 from tests.chaos.small_index import Case, Made, Write
 from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError

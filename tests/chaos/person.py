@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator import services
 from orchestrator.cli.watching import look
+from orchestrator.services import acts
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import Schedule
 from tests.chaos.strikes import Strikes
@@ -91,7 +91,7 @@ class Person:
         if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_mended:
             return
         self.note(f"said: {asked[1]} may be missing")
-        services.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
+        acts.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
 
     def note_what_is_wrong(self) -> None:
         with suppress(Exception):  # Postgres may be away
@@ -112,14 +112,14 @@ class Person:
         """What a next step means. None: it only shows something, or gives the job up."""
         database, job = self.fleet.parts.database, self.job_id
         commands: dict[str, Callable[[], object]] = {
-            f"vecfleet resume {job}": lambda: services.resume(database, job, WHO),
-            f"vecfleet retry {job} failed": lambda: services.retry(database, job, WHO, "failed"),
-            f"vecfleet retry {job} parked": lambda: services.retry(database, job, WHO, "parked"),
-            f"vecfleet park accept {job} --all": lambda: services.accept_parked(database, job, WHO, None),
-            f"vecfleet pass {job}": lambda: services.another_pass(database, job, WHO),
-            f"vecfleet rollback {job} --changed keep": lambda: services.roll_back(database, job, WHO, "keep"),
-            f"vecfleet cleanup {job}": lambda: services.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
-            f"vecfleet set {job} doubt 0": lambda: services.set_lever(database, job, WHO, "doubt", 0),
-            f"vecfleet verify {job}": lambda: services.verify(database, job, WHO),
+            f"vecfleet resume {job}": lambda: acts.resume(database, job, WHO),
+            f"vecfleet retry {job} failed": lambda: acts.retry(database, job, WHO, "failed"),
+            f"vecfleet retry {job} parked": lambda: acts.retry(database, job, WHO, "parked"),
+            f"vecfleet park accept {job} --all": lambda: acts.accept_parked(database, job, WHO, None),
+            f"vecfleet pass {job}": lambda: acts.another_pass(database, job, WHO),
+            f"vecfleet rollback {job} --changed keep": lambda: acts.roll_back(database, job, WHO, "keep"),
+            f"vecfleet cleanup {job}": lambda: acts.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),
+            f"vecfleet set {job} doubt 0": lambda: acts.set_lever(database, job, WHO, "doubt", 0),
+            f"vecfleet verify {job}": lambda: acts.verify(database, job, WHO),
         }
         return commands.get(step)

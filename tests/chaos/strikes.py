@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import redis
 
-from orchestrator import services
+from orchestrator.services import acts
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, SET_BACK, STRANGERS, WRITTEN_BEHIND, Event, Schedule
 from tests.chaos.small_index import Case
@@ -266,7 +266,7 @@ class Strikes:
 
     def _resume(self) -> None:
         try:
-            services.resume(self._fleet.parts.database, self.job_id, WHO)
+            acts.resume(self._fleet.parts.database, self.job_id, WHO)
         except Unreachable:
             return
         except VecfleetError as error:
@@ -282,11 +282,11 @@ class Strikes:
         database, job = self._fleet.parts.database, self.job_id
         asked: dict[str, Callable[[], object]] = {
             "a second apply": self._apply,
-            "a pause": lambda: services.pause(database, job, WHO),
-            "another verification": lambda: services.verify(database, job, WHO),
-            "a roll back amid the clean-up": lambda: services.roll_back(database, job, WHO, None),
-            "a clean-up out of turn": lambda: services.clean_up(database, job, WHO, by_ids=False),
-            "a changed window": lambda: services.set_lever(database, job, WHO, "window", self._chance.randint(1, 6)),
+            "a pause": lambda: acts.pause(database, job, WHO),
+            "another verification": lambda: acts.verify(database, job, WHO),
+            "a roll back amid the clean-up": lambda: acts.roll_back(database, job, WHO, None),
+            "a clean-up out of turn": lambda: acts.clean_up(database, job, WHO, by_ids=False),
+            "a changed window": lambda: acts.set_lever(database, job, WHO, "window", self._chance.randint(1, 6)),
         }
         try:
             asked[what]()

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import tables as t
 from orchestrator.cli.app import main
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo, Kind

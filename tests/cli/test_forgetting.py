@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from terminal import DIMENSION, Brain, Vecfleet
 
-from orchestrator.freshness import Waits
+from orchestrator.core.freshness import Waits
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
 from vecfleet.names import Tenant

@@ -5,9 +5,9 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from terminal import Vecfleet, contents
 
-from orchestrator import tables as t
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.states import BatchKind, JobState
 from vecfleet.enriching import Conflict
 
 

@@ -14,10 +14,10 @@ from terminal import Brain, Vecfleet, contents
 from migrations.estimating import Prices
 from migrations.plan import read_plan, write_plan
 from migrations.reversing import plan_reverse
-from orchestrator import tables as t
-from orchestrator.ledger import audit, reads
+from orchestrator.core.progress import progress
+from orchestrator.ledger import audit, status
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.progress import progress
 from vecfleet.settings import Settings
 
 
@@ -265,7 +265,7 @@ def test_a_job_of_12_000_namespaces_is_looked_at_by_the_page(vecfleet: Vecfleet,
     table.dispatch(window=200)
     # When it is looked at
     with table.begin() as connection:
-        seen = progress(reads.reading(connection, 1, namespaces=50)).to_json()
+        seen = progress(status.reading(connection, 1, namespaces=50)).to_json()
     # Then a page is shown, and the totals are of all
     assert len(seen["namespaces"]) == 50
     assert sum(seen["namespaces_by_state"].values()) == 12_000

@@ -6,7 +6,7 @@ import pytest
 from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
 from terminal import Vecfleet
 
-from orchestrator.pacing import FIRST_KEEP_S, USED_WINDOW_S, climbed, scope_of
+from orchestrator.pace_view import FIRST_KEEP_S, USED_WINDOW_S, climbed, scope_of
 from workers.pace import Limit, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)

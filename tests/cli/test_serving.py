@@ -15,11 +15,11 @@ import pytest
 from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet
 
-from orchestrator import services
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
+from orchestrator.services import acts
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
@@ -57,7 +57,7 @@ def cut_over(database: Database) -> JobTable:
     table = JobTable(database)
     table.apply(plan_of(planned("s", "t-s")))
     table.verified()
-    services.cut_over(database, table.job_id, "ana", 100)
+    acts.cut_over(database, table.job_id, "ana", 100)
     return table
 
 
@@ -85,7 +85,7 @@ def test_one_process_serves_operators_tenants_and_applications(
     provider = HttpRoutes(f"{address}/delphi/routes", service["Authorization"].removeprefix("Bearer "))
     rollout = Rollout(CachedRoutes(provider, cache_s=1.0), flag=False)
     assert rollout.where("ana", "s").side == "new"
-    services.reverse(database, cut_over.job_id, "ana")
+    acts.reverse(database, cut_over.job_id, "ana")
     wait_until_old(rollout)
     # What is not there is a problem, too
     assert httpx.get(f"{address}/nowhere").headers["content-type"] == "application/problem+json"
@@ -105,7 +105,7 @@ def test_evidence_reaches_the_job_and_bad_evidence_takes_its_readers_back(
     table = JobTable(database)
     table.apply(plan_of(planned("s", "t-s"), bad_step="reverse"))
     table.verified()
-    services.cut_over(database, table.job_id, "ana", 5)
+    acts.cut_over(database, table.job_id, "ana", 5)
     log = ShadowLog()
     for _ in range(200):
         log.record(table.job_id, 120.0, False, 1.0)

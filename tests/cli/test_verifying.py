@@ -5,9 +5,9 @@ import yaml
 from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.states import BatchKind, JobState
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from vecfleet.stores.base import IndexInfo
 
 
@@ -26,7 +26,7 @@ def copied(table: JobTable, brain: Brain) -> JobTable:
 
 
 def _row(info: IndexInfo) -> dict[str, object]:
-    from orchestrator.model import index_to_json
+    from orchestrator.core.model import index_to_json
 
     return index_to_json(info)
 
@@ -95,8 +95,8 @@ def test_what_happened_at_a_target_since_readers_moved_is_said_and_named(vecflee
     for lease in copied.take():
         copied.check(lease)
     copied.advance()
-    services.cut_over(copied.database, copied.job_id, "ana", 100)
-    services.verify(copied.database, copied.job_id, "ana")
+    acts.cut_over(copied.database, copied.job_id, "ana", 100)
+    acts.verify(copied.database, copied.job_id, "ana")
     copied.advance()
     for lease in copied.take():
         found = {"different": 1} if lease.kind is BatchKind.VERIFY else {"extra": 1, "count": 3}

@@ -11,12 +11,13 @@ from job_table import JobTable, plan_of, planned
 from rich.console import Console
 from terminal import Vecfleet, contents
 
-from orchestrator.cli.watching import draw, duration
+from orchestrator.cli.watching import draw
+from orchestrator.core.progress import progress
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import duration
 from orchestrator.embedded.process import Process
-from orchestrator.ledger import reads
+from orchestrator.ledger import status
 from orchestrator.ledger.database import Database
-from orchestrator.progress import progress
-from orchestrator.states import JobState
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
@@ -109,7 +110,7 @@ def test_a_terminal_shows_a_bar_for_each_namespace_and_why_anything_waits(table:
     table.copy(table.take()[0])
     # When it is drawn where two namespaces have room
     with database.begin() as connection:
-        seen = progress(reads.reading(connection, 1, namespaces=2))
+        seen = progress(status.reading(connection, 1, namespaces=2))
     screen = Console(width=120, record=True, file=io.StringIO())
     screen.print(draw(seen, "the job table does not answer"))
     said = screen.export_text().splitlines()

@@ -13,14 +13,14 @@ from job_table import INDEX, JobTable, plan_of, planned
 from terminal import DIMENSION, HEADERS, Brain, Vecfleet
 
 from migrations.plan import IndexRef
-from orchestrator import tables as t
 from orchestrator.cli import whole_indexes as commands
 from orchestrator.cli.freshness import wait_for_reads
-from orchestrator.erasing import exporter
+from orchestrator.core.model import index_to_json
+from orchestrator.core.states import JobState
+from orchestrator.ledger import tables as t
 from orchestrator.ledger import whole_indexes
 from orchestrator.ledger.database import Database
-from orchestrator.model import index_to_json
-from orchestrator.states import JobState
+from orchestrator.services.erase import exporter
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Index, Usage

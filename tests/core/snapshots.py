@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from job_table import INDEX, plan_of, planned
+from orchestrator.core.reading import RollBackProgress
 
 from migrations.plan import Policies
-from orchestrator.deciding import Snapshot
-from orchestrator.ledger.undoings import RollBackProgress
-from orchestrator.model import Job, Move, Target
-from orchestrator.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.deciding import Snapshot
+from orchestrator.core.model import Job, Move, Target
+from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
 
 J = JobState
 NOW = datetime(2026, 2, 11, 12, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from snapshots import HOUR, JOB, MOVE, NOW, TARGET
 
 from migrations.plan import Policies
-from orchestrator.guards import CleanUpFacts, against_clean_up, way_to_clean_up
-from orchestrator.states import JobState, MoveState
+from orchestrator.core.guards import CleanUpFacts, against_clean_up, way_to_clean_up
+from orchestrator.core.states import JobState, MoveState
 
 READY = CleanUpFacts(
     job=replace(JOB, state=JobState.CUT_OVER, cut_over_percent=100, cut_over_at=NOW - 25 * HOUR),

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.continuity import lost
 from orchestrator.ledger.continuity import Look, Server
+from orchestrator.services.lost_commits import lost
 
 BEFORE = Server(system="7301", timeline="00000001", started="1790000000.5")
 RESTARTED = replace(BEFORE, started="1790000099.5")

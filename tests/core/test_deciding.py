@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
+from orchestrator.core.reading import RollBackProgress
 from snapshots import NOW, Batches, snapshot
 
 from migrations.plan import Policies
-from orchestrator.deciding import (
+from orchestrator.core.deciding import (
     AddClears,
     AddDrops,
     AddUndos,
@@ -22,15 +23,7 @@ from orchestrator.deciding import (
     To,
     decide,
 )
-from orchestrator.ledger.undoings import RollBackProgress
-from orchestrator.states import (
-    JOB_ENDED,
-    JOB_PAUSABLE,
-    BatchKind,
-    BatchState,
-    JobState,
-    MoveState,
-)
+from orchestrator.core.states import JOB_ENDED, JOB_PAUSABLE, BatchKind, BatchState, JobState, MoveState
 
 J, K, B, M = JobState, BatchKind, BatchState, MoveState
 

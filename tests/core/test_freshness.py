@@ -7,7 +7,7 @@ import pytest
 from snapshots import JOB, NOW
 
 from migrations.plan import Policies
-from orchestrator.freshness import fresh_from, last_permitted_write, next_pass_at
+from orchestrator.core.freshness import fresh_from, last_permitted_write, next_pass_at
 
 LAG_S, ROUTES_S = 60.0, 30.0
 STARTED, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))

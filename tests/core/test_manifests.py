@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import manifests
+from orchestrator.core import manifests
 
 IDS = st.lists(st.text(st.characters(min_codepoint=1, max_codepoint=127), min_size=1, max_size=40), unique=True)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from snapshots import JOB, MOVE
 
-from orchestrator.guards import MissingAt, against_missing, missing_cap, removal_cap
+from orchestrator.core.guards import MissingAt, against_missing, missing_cap, removal_cap
 
 
 @pytest.mark.parametrize(

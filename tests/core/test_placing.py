@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migrations.plan import PlannedMove, Policies
 from migrations.routing import Owner, Ownership, Router
-from orchestrator.model import ParkedRecord
+from orchestrator.core.model import ParkedRecord
 from vecfleet.digests import record_digest
 from vecfleet.records import Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind, Limits

@@ -8,7 +8,7 @@ import pytest
 from job_table import plan_of, planned
 
 from migrations.plan import read_plan, write_plan
-from orchestrator.erasing import write_certificate
+from orchestrator.services.erase import write_certificate
 from vecfleet.private import write_private
 from vecfleet.stores.parquet.files import create_folder, draft_in, publish
 

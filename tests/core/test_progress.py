@@ -5,16 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from orchestrator.core.reading import JobRow, Reading, Totals, Undoing, Waiting
 
 from migrations.plan import Estimate, Policies
-from orchestrator.guards import Proof
-from orchestrator.ledger.reads import JobRow, Reading, Totals, Waiting
-from orchestrator.ledger.steps import TakenBack
-from orchestrator.ledger.undoings import Undoing
-from orchestrator.model import Move
-from orchestrator.next_steps import next_steps
-from orchestrator.progress import progress, rests, state_counts
-from orchestrator.states import JOB_ENDED, JobState, MoveState
+from orchestrator.core.guards import Proof, TakenBack
+from orchestrator.core.model import Move
+from orchestrator.core.next_steps import next_steps
+from orchestrator.core.progress import progress, rests, state_counts
+from orchestrator.core.states import JOB_ENDED, JobState, MoveState
 from vecfleet.stores.base import Usage
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

@@ -5,8 +5,8 @@ import pytest
 from kombu.transport import memory
 
 from orchestrator import queue
-from orchestrator.model import Wakeup
-from orchestrator.states import QUEUES, BatchKind
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import QUEUES, BatchKind
 from vecfleet.settings import Settings
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from migrations.estimating import Prices
-from orchestrator.ledger.reads import Spent
-from orchestrator.model import Target
-from orchestrator.reports import add_up, busy_seconds, dollars, holding, verdicts, way_back
-from orchestrator.states import BatchKind, JobState
+from orchestrator.core.model import Target
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger.status import Spent
+from orchestrator.services.report import add_up, busy_seconds, dollars, holding, verdicts, way_back
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.retrying import MAX_ATTEMPTS, Again, Park, PauseJob, Split, decide, explain
+from orchestrator.core.retrying import MAX_ATTEMPTS, Again, Park, PauseJob, Split, decide, explain
 from vecfleet import errors as e
 
 HOURS = 3_600.0

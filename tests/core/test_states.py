@@ -8,10 +8,7 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import tables as t
-from orchestrator.ledger import jobs, moves
-from orchestrator.ledger.database import Database
-from orchestrator.states import (
+from orchestrator.core.states import (
     BATCH_EDGES,
     BATCH_IN_FLIGHT,
     BATCH_OPEN,
@@ -27,6 +24,9 @@ from orchestrator.states import (
     MoveState,
     why,
 )
+from orchestrator.ledger import jobs, moves
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused
 
 TABLES = [

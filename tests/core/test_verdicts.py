@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import TARGET
 
-from orchestrator.ledger.evidence import Evidence
-from orchestrator.model import Finding, TargetTally
-from orchestrator.verdicts import judge
+from orchestrator.core.model import Finding, TargetTally
+from orchestrator.core.verdicts import Evidence, judge
 from vecfleet.digests import Tally
 
 IDS = ["a", "b", "c"]

@@ -12,8 +12,8 @@ from vecfleet import errors
 
 REPOSITORY = Path(vecfleet.__path__[0]).parent
 FOLDERS = ("vecfleet", "migrations", "orchestrator", "workers")
-# Of these the fleet itself knows what to do, by the table in orchestrator/retrying.py. A person who meets one at the
-# command line is told `vecfleet doctor`.
+# Of these the fleet itself knows what to do, by the table in orchestrator/core/retrying.py. A person who meets one at
+# the command line is told `vecfleet doctor`.
 FLEET_DECIDES = {
     "Transient": "tried again",
     "RateLimited": "waited for",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.states import JobState
-from orchestrator.wording import being, in_days, in_namespaces, leading
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import being, in_days, in_namespaces, leading
 
 
 @pytest.mark.parametrize(

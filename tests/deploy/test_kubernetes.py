@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from orchestrator.core.states import QUEUES
 from orchestrator.queue import app as celery
-from orchestrator.states import QUEUES
 from vecfleet import __version__
 from vecfleet.settings import Settings
 

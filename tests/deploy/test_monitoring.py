@@ -13,8 +13,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from tests.stories.conftest import open_world
 from tests.stories.serving import served
 from tests.stories.world import SMALL, OpenWorld
@@ -99,7 +99,7 @@ def told(open_world: OpenWorld) -> Iterator[dict[str, Any]]:
         world.start(workers=1)
         job_id = world.apply(world.plan(SMALL, cut_over="none"))
         world.reaches(job_id, JobState.VERIFIED)
-        services.clean_up(world.fleet.database, job_id, "a person", by_ids=False)
+        acts.clean_up(world.fleet.database, job_id, "a person", by_ids=False)
         world.reaches(job_id, JobState.CLEANED)
         # What workers count comes within a second
         text = world.until("the calls are counted", lambda: counted(httpx.get(f"{address}/metrics").text))

@@ -22,7 +22,7 @@ from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import Record
 from orchestrator.embedded.stack import MAX_RESTARTS, Stack, down
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.orphans import owner_of
+from orchestrator.ledger.leasing import owner_of
 from vecfleet.errors import Refused
 from vecfleet.settings import Settings
 

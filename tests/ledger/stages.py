@@ -6,11 +6,11 @@ from datetime import timedelta
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import services
+from orchestrator.core.model import Target
+from orchestrator.core.states import JobState
 from orchestrator.ledger import moves
 from orchestrator.ledger.database import Database
-from orchestrator.model import Target
-from orchestrator.states import JobState
+from orchestrator.services import acts
 
 PATIENCE_S = 120.0  # takes milliseconds; a loaded machine may need this
 AUTO = {"cut_over": "auto", "clean_up": "auto", "soak_seconds": 3_600}
@@ -50,7 +50,7 @@ def soaked(table: JobTable) -> None:
 
 
 def proven_again(table: JobTable) -> None:
-    services.verify(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
     for lease in table.take():
         table.check(lease)
@@ -65,7 +65,7 @@ def late_write(table: JobTable) -> None:
 
 def cleaning(database: Database, *sources: str, by_ids: bool = False) -> JobTable:
     table = verified(database, *sources, cut_over="none")
-    services.clean_up(table.database, table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=by_ids)
     return table
 
 
@@ -73,7 +73,7 @@ def rolling_back(database: Database, changed: str | None = None) -> JobTable:
     table = verified(database)
     with table.begin() as connection:
         connection.execute(sa.text("UPDATE target SET created_by_us = true"))
-    services.roll_back(table.database, table.job_id, "ana", changed)
+    acts.roll_back(table.database, table.job_id, "ana", changed)
     return table
 
 

@@ -7,12 +7,12 @@ import sqlalchemy as sa
 from job_table import JobTable, accounted_for, digest_of, plan_of, planned
 from stages import PATIENCE_S, somebody_waits
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.ledger import copies, parked, striking
+from orchestrator.core.model import CopyOutcome, Lease
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import copies, erased_ids, parked
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.model import CopyOutcome, Lease
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.digests import Tally
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Usage
@@ -140,7 +140,7 @@ def test_of_a_batch_that_is_parked_the_second_time_an_erased_id_leaves_both_coun
     table.park(reopen(table, lease))
 
     with table.begin() as connection:
-        striking.strike(connection, lease.id, {"a": None})
+        erased_ids.strike(connection, lease.id, {"a": None})
     assert (table.move.written, table.move.parked, table.move.erased) == (0, 3, 1)
     assert accounted_for(table.move)
 
@@ -154,9 +154,9 @@ def test_accepting_a_batch_that_is_parked_the_second_time_leaves_all_of_it_behin
     table.copy(lease, wrote=["a", "b", "c"], parked=["d"])
     table.park(reopen(table, lease))
 
-    services.accept_parked(table.database, table.job_id, "ana", ["d"])
+    acts.accept_parked(table.database, table.job_id, "ana", ["d"])
     assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 3, 1)
-    services.accept_batches(table.database, table.job_id, "ana", [lease.id])
+    acts.accept_batches(table.database, table.job_id, "ana", [lease.id])
     assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 0, 4)
     assert table.expected("t") is None
     assert accounted_for(table.move)
@@ -173,7 +173,7 @@ def test_a_retry_runs_the_parked_batches_and_only_those(table: JobTable) -> None
     assert table.job.state is JobState.NEEDS_ATTENTION
 
     # When a person retries what failed
-    assert services.retry(table.database, table.job_id, "ana", "failed") == 1
+    assert acts.retry(table.database, table.job_id, "ana", "failed") == 1
 
     # Then the parked batch runs again, from its first attempt, and nothing else does
     assert table.job.state is JobState.RUNNING
@@ -185,7 +185,7 @@ def test_a_retry_runs_the_parked_batches_and_only_those(table: JobTable) -> None
 
     # And a retry of parked records copies their batch again
     table.advance()
-    assert services.retry(table.database, table.job_id, "ana", "parked") == 1
+    assert acts.retry(table.database, table.job_id, "ana", "parked") == 1
     (again,) = table.take()
     assert again.id == poisoned.id
 
@@ -195,14 +195,14 @@ def test_a_retry_without_anything_to_retry_is_refused(table: JobTable, lease: Le
     table.advance()
     for what in ("failed", "parked", "all"):
         with pytest.raises(Refused, match=f"no {what} batches to retry"):
-            services.retry(table.database, table.job_id, "ana", what)
+            acts.retry(table.database, table.job_id, "ana", what)
 
 
 def test_a_retry_that_fails_again_counts_once(table: JobTable, lease: Lease) -> None:
     table.park(lease)
     for _ in range(2):
         table.advance()
-        services.retry(table.database, table.job_id, "ana", "failed")
+        acts.retry(table.database, table.job_id, "ana", "failed")
         assert table.move.parked == 0
         (lease,) = table.take()
         table.park(lease)
@@ -268,7 +268,7 @@ def test_accepted_records_are_left_behind_and_not_parked(table: JobTable, lease:
     table.copy(lease, wrote=["a", "b"], parked=["c", "d"])
 
     # When a person accepts one of them
-    assert services.accept_parked(table.database, table.job_id, "ana", ["c"]) == 1
+    assert acts.accept_parked(table.database, table.job_id, "ana", ["c"]) == 1
 
     # Then one is undecided, and the accounts hold
     with table.begin() as connection:
@@ -278,14 +278,14 @@ def test_accepted_records_are_left_behind_and_not_parked(table: JobTable, lease:
 
     # And accepting it twice is refused; accepting all takes the other
     with pytest.raises(Refused):
-        services.accept_parked(table.database, table.job_id, "ana", ["c"])
-    assert services.accept_parked(table.database, table.job_id, "ana", None) == 1
+        acts.accept_parked(table.database, table.job_id, "ana", ["c"])
+    assert acts.accept_parked(table.database, table.job_id, "ana", None) == 1
     assert (table.move.parked, table.move.left_behind) == (0, 2)
 
 
 def test_a_batch_with_accepted_records_that_is_copied_again_is_counted_once(table: JobTable, lease: Lease) -> None:
     table.copy(lease, wrote=["a", "b"], parked=["c", "d"])
-    services.accept_parked(table.database, table.job_id, "ana", None)
+    acts.accept_parked(table.database, table.job_id, "ana", None)
     table.copy(reopen(table, lease))
     assert (table.move.written, table.move.parked, table.move.left_behind) == (4, 0, 0)
     assert accounted_for(table.move)
@@ -298,7 +298,7 @@ def test_accepting_while_the_batch_is_being_recorded_keeps_the_accounts(table: J
 
     # When a person accepts the record in the moment in which the worker records that it is written now
     def accept() -> None:
-        services.accept_parked(table.database, table.job_id, "ana", ["d"])
+        acts.accept_parked(table.database, table.job_id, "ana", ["d"])
 
     with ThreadPoolExecutor(1) as pool:
         with table.begin() as connection:

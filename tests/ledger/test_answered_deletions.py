@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import services
-from orchestrator.freshness import Waits
-from orchestrator.ledger import batches, removals
+from orchestrator.core.freshness import Waits
+from orchestrator.core.model import Deletion, Lease, Wakeup
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import batches, cleanup
 from orchestrator.ledger.database import Database
-from orchestrator.model import Deletion, Lease, Wakeup
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.stores.base import Usage
 
 LAG_S = 3_600.0  # so long that it is never over while a test runs
@@ -26,7 +26,7 @@ def table(database: Database) -> JobTable:
     table = JobTable(database)
     table.apply(plan_of(planned("s", "t"), cut_over="none"), waits=Waits(LAG_S, 0.0, 0.0))
     table.verified()
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
     [row] = table.rows(BatchKind.RECHECK)
     table.set_batch(row.id, run_after=None)
     (recheck,) = table.take()
@@ -40,7 +40,7 @@ def taken(table: JobTable) -> Lease:
     (clear,) = table.take()
     assert clear.kind is BatchKind.CLEAR
     with table.begin() as connection:
-        removals.intend(connection, clear, 0.0)
+        cleanup.intend(connection, clear, 0.0)
     return clear
 
 
@@ -68,9 +68,9 @@ def test_a_reading_that_follows_an_answered_deletion_begins_when_reads_show_it(t
     assert row.answered_at is not None and row.lands_by is None
 
     # When the job is paused and resumed, which has everything read again
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
     table.advance()
-    services.resume(table.database, table.job_id, "ana")
+    acts.resume(table.database, table.job_id, "ana")
     assert table.job.state is JobState.CLEANING
 
     # Then nothing is read before reads show the deletion, and whoever reads then knows of it
@@ -87,7 +87,7 @@ def test_a_deletion_by_ids_that_follows_an_answered_one_begins_when_reads_show_i
 
     # When it is to be deleted by ids instead
     with table.begin() as connection:
-        removals.prove_otherwise(connection, again, "s lists 1 of 2 ids", by_ids=True, usage=Usage(), busy_ms=0)
+        cleanup.prove_otherwise(connection, again, "s lists 1 of 2 ids", by_ids=True, usage=Usage(), busy_ms=0)
 
     # Then no batch of it is due before reads show the first deletion
     [remove] = table.rows(BatchKind.REMOVE)
@@ -109,7 +109,7 @@ def test_what_follows_a_deletion_without_an_answer_begins_when_it_can_no_longer_
 
     # When a worker has it read again, or deleted by ids
     with table.begin() as connection:
-        removals.prove_otherwise(connection, again, "its proof is old", by_ids=by_ids, usage=Usage(), busy_ms=0)
+        cleanup.prove_otherwise(connection, again, "its proof is old", by_ids=by_ids, usage=Usage(), busy_ms=0)
 
     # Then that waits as long
     [following] = table.rows(BatchKind.REMOVE if by_ids else BatchKind.RECHECK)

@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable
 
-from orchestrator import services
-from orchestrator import tables as t
 from orchestrator.ledger import audit, erasures
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.audit import Seals
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 
@@ -239,16 +239,16 @@ def test_two_sealers_at_once_make_one_chain(table: JobTable) -> None:
 
 def test_an_act_that_is_refused_leaves_no_trace(table: JobTable) -> None:
     with pytest.raises(Refused):
-        services.resume(table.database, table.job_id, "ana")
+        acts.resume(table.database, table.job_id, "ana")
     with table.begin() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(t.audit)).scalar_one() == 0
 
 
 def test_acts_of_people_are_on_record_with_their_reasons(table: JobTable) -> None:
     table.start()
-    services.pause(table.database, table.job_id, "ana", "lunch")
-    services.resume(table.database, table.job_id, "ben")
-    services.cancel(table.database, table.job_id, "cleo")
+    acts.pause(table.database, table.job_id, "ana", "lunch")
+    acts.resume(table.database, table.job_id, "ben")
+    acts.cancel(table.database, table.job_id, "cleo")
     with table.begin() as connection:
         rows = connection.execute(sa.select(t.audit).order_by(t.audit.c.id)).all()
     assert [(row.who, row.action, row.job_id) for row in rows] == [

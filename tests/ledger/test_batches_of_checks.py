@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
+from orchestrator.core.states import BatchKind
 from orchestrator.ledger import checks, moves
 from orchestrator.ledger.database import Database
-from orchestrator.states import BatchKind
 
 OWNERS, BATCHES = 40, 150
 

@@ -7,12 +7,12 @@ from job_table import INDEX, plan_of
 
 from migrations.plan import Plan, PlannedMove
 from migrations.routing import Owner, Ownership
-from orchestrator import tables as t
-from orchestrator.freshness import Waits
-from orchestrator.ledger import belonging, forgetting, jobs
+from orchestrator.core.freshness import Waits
+from orchestrator.core.redaction import Traces
+from orchestrator.core.states import JobState
+from orchestrator.ledger import anonymise, jobs, ownership
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
-from orchestrator.traces import Traces
 from vecfleet.names import Tenant
 from vecfleet.tenancy.fences import Here
 
@@ -62,7 +62,7 @@ def a_job(
 
 def known(database: Database, tenant: Tenant = ANA) -> dict[str, Here]:
     with database.begin() as connection:
-        return belonging.of_tenant(connection, tenant)
+        return ownership.of_tenant(connection, tenant)
 
 
 def test_a_name_is_each_ones_own_in_the_index_of_whose_plan_it_was(database: Database) -> None:
@@ -127,7 +127,7 @@ def test_an_id_is_whose_the_look_up_of_its_own_index_said(database: Database) ->
     assert known(database, BOB)[DELPHI] == Here({"7": "his"}, {"s": None}, ("creator_bob_twin_y", "y"), ())
     # And where no job ever was, only what is one tenant's everywhere counts
     with database.begin() as connection:
-        assert belonging.anywhere(connection, ANA) == Here({"8": "eight"})
+        assert ownership.anywhere(connection, ANA) == Here({"8": "eight"})
 
 
 def test_an_index_that_two_jobs_joined_believes_the_one_that_read_it(database: Database) -> None:
@@ -144,7 +144,7 @@ def test_who_is_forgotten_leaves_another_ones_rows_of_the_same_name_as_they_are(
     with database.begin() as connection:
         before = jobs.get(connection, his).plan
 
-        forgetting.forget(connection, Traces(ANA, belonging.places_of(connection, ANA), 1), [])
+        anonymise.forget(connection, Traces(ANA, ownership.places_of(connection, ANA), 1), [])
 
         moved = dict(connection.execute(sa.select(t.move.c.job_id, t.move.c.source)).all())
         assert moved[his] == "alma" and moved[hers].startswith("erased-1-")
@@ -159,7 +159,7 @@ def test_a_move_of_the_whole_default_namespace_reads_it_no_more_and_other_jobs_d
     split = PlannedMove(source="__default__", records=0)
     a_job(database, split, old=DELPHI)
     with database.begin() as connection:
-        forgetting.forget(connection, Traces(ANA, belonging.places_of(connection, ANA), 1), [])
+        anonymise.forget(connection, Traces(ANA, ownership.places_of(connection, ANA), 1), [])
 
         sources = connection.execute(sa.select(t.move.c.source).order_by(t.move.c.id)).scalars().all()
 

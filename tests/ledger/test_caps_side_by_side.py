@@ -6,11 +6,11 @@ import pytest
 from job_table import JobTable
 from stages import PATIENCE_S, somebody_waits
 
-from orchestrator.ledger import removals, striking
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind
+from orchestrator.ledger import cleanup, erased_ids
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind
 
 COPIES = (BatchKind.COPY,)
 
@@ -28,12 +28,12 @@ def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(t
 
     def count(lease: Lease) -> int:
         with table.begin() as connection:
-            return removals.add_up(connection, lease, COPIES, "removed", 6)
+            return cleanup.add_up(connection, lease, COPIES, "removed", 6)
 
     with ThreadPoolExecutor(1) as pool:
         # Given a batch that has counted six and has not committed it
         with table.begin() as connection:
-            assert removals.add_up(connection, first, COPIES, "removed", 6) == 6
+            assert cleanup.add_up(connection, first, COPIES, "removed", 6) == 6
             # When a second one counts its six
             answer = pool.submit(count, second)
             somebody_waits(table)
@@ -42,7 +42,7 @@ def test_a_batch_that_counts_while_another_one_does_sees_what_that_one_counted(t
 
     # And what a third one counted and took back counts for nobody; a repeated count replaces its own
     with pytest.raises(InterruptedError), table.begin() as connection:
-        removals.add_up(connection, third, COPIES, "removed", 9)
+        cleanup.add_up(connection, third, COPIES, "removed", 9)
         raise InterruptedError
     assert count(first) == 12
 
@@ -51,12 +51,12 @@ def test_a_batch_of_which_ids_were_erased_before_it_was_worked_counts_as_any_oth
     # Given a batch that lost an id to an erasure while it was leased
     lease, *_ = table.take()
     with table.begin() as connection:
-        striking.strike(connection, lease.id, {"a": None})
+        erased_ids.strike(connection, lease.id, {"a": None})
 
     # When it is leased once more, and notes what it finds
     [again] = table.take()
     with table.begin() as connection:
-        assert removals.add_up(connection, again, COPIES, "lacking", 2) == 2
+        assert cleanup.add_up(connection, again, COPIES, "lacking", 2) == 2
 
     # Then that stands beside whatever it is done with
     assert next(row.found for row in table.rows(BatchKind.COPY) if row.id == lease.id) == {"lacking": 2}
@@ -67,4 +67,4 @@ def test_who_has_lost_its_lease_counts_nothing(table: JobTable) -> None:
     table.expire(lease)
     table.reap()
     with pytest.raises(Fenced), table.begin() as connection:
-        removals.add_up(connection, lease, COPIES, "removed", 6)
+        cleanup.add_up(connection, lease, COPIES, "removed", 6)

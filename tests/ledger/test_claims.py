@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from job_table import ELSEWHERE, JobTable, plan_of, planned
 
 from migrations.plan import Plan
-from orchestrator import services
-from orchestrator import tables as t
+from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.ledger import jobs, moves
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.states import JOB_ENDED, JobState
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 
@@ -77,7 +77,7 @@ def test_the_end_of_a_job_releases_its_claims(table: JobTable, state: JobState) 
 
 def test_a_paused_job_keeps_its_claims(table: JobTable) -> None:
     table.start()
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
     table.advance()
     with pytest.raises(Refused):
         table.apply(plan_of(planned("other", "t")))
@@ -179,7 +179,7 @@ def test_a_cancelled_job_takes_its_namespaces_again_before_it_goes_back_over_the
     table.listed({"s": [["a"]]})
     (lease,) = table.take()
     table.copy(lease)
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.CANCELLED
     other = JobTable(table.database)
@@ -187,13 +187,13 @@ def test_a_cancelled_job_takes_its_namespaces_again_before_it_goes_back_over_the
 
     # When somebody rolls the first one back, then it is refused: it would delete under the other's feet
     with pytest.raises(Refused, match="t is a target of job 2"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.CANCELLED
 
     # And once the other one has ended, it may
-    services.cancel(other.database, other.job_id, "ana")
+    acts.cancel(other.database, other.job_id, "ana")
     other.advance()
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLING_BACK
     assert claims(table) == [("s", "source"), ("t", "target")]
 
@@ -201,14 +201,14 @@ def test_a_cancelled_job_takes_its_namespaces_again_before_it_goes_back_over_the
 def test_a_cancelled_job_whose_plan_runs_again_is_not_rolled_back(table: JobTable) -> None:
     # Given a cancelled job and a second run of its very plan
     table.start()
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance(2)
     assert table.job.state is JobState.CANCELLED
     JobTable(table.database).apply(table.plan)
 
     # When somebody rolls the first one back, then the answer is a sentence, and nothing changed
     with pytest.raises(Refused):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.CANCELLED
 
 

@@ -6,40 +6,40 @@ import pytest
 import sqlalchemy as sa
 from stages import AUTO, a_job, cleaning, proven_again, soaked, verified
 
-from orchestrator import services
-from orchestrator.ledger import deletions, removals
+from orchestrator.core.states import BatchKind, JobState, MoveState
+from orchestrator.ledger import cleanup, deletions
 from orchestrator.ledger.database import Database
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 
 def test_nothing_is_cleaned_up_before_the_soak_time(database: Database) -> None:
     table = verified(database)
     with pytest.raises(Refused, match="cut over at 0 %"):
-        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
-    services.cut_over(table.database, table.job_id, "ana", 5)
+        acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.cut_over(table.database, table.job_id, "ana", 5)
     with pytest.raises(Refused, match="cut over at 5 %"):
-        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
-    services.cut_over(table.database, table.job_id, "ana", 100)
+        acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     with pytest.raises(Refused, match="soak time lasts until"):
-        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+        acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
     soaked(table)
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
     assert (table.job.state, table.move.state) == (JobState.CLEANING, MoveState.CLEANING)
 
 
 def test_the_soak_time_starts_anew_when_some_readers_went_back(database: Database) -> None:
     # Given readers that were on the new side for days, and then some were moved back
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     soaked(table)
-    services.cut_over(table.database, table.job_id, "ana", 5)
+    acts.cut_over(table.database, table.job_id, "ana", 5)
 
     # When it is proven anew and all of them are moved again, then the days before do not count
     proven_again(table)
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     with pytest.raises(Refused, match="soak time lasts until"):
-        services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+        acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
 
 
 def test_the_policy_cleans_up_by_itself_through_the_same_guards(database: Database) -> None:
@@ -104,7 +104,7 @@ def test_a_clean_up_that_stopped_before_the_deletion_reads_everything_again(data
     assert table.job.state is JobState.NEEDS_ATTENTION
 
     # When, days later, a person retries it
-    assert services.retry(table.database, table.job_id, "ana", "failed") == 1
+    assert acts.retry(table.database, table.job_id, "ana", "failed") == 1
 
     # Then the old proof does not count: every batch is read again before the deletion
     assert table.job.state is JobState.CLEANING
@@ -122,10 +122,10 @@ def test_a_clean_up_that_was_paused_before_the_deletion_reads_everything_again(d
     (recheck,) = table.take()
     table.finish(recheck, proven=2)
     table.advance()
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.PAUSED
-    services.resume(table.database, table.job_id, "ana")
+    acts.resume(table.database, table.job_id, "ana")
     assert [lease.kind for lease in table.take()] == [BatchKind.RECHECK]
 
 
@@ -137,12 +137,12 @@ def test_a_deletion_that_may_have_happened_is_looked_into_by_whoever_reads_again
     table.advance()
     (clear,) = table.take()
     with table.begin() as connection:
-        removals.intend(connection, clear, 0)
+        cleanup.intend(connection, clear, 0)
     table.park(clear, why="s still lists ids after its deletion")
     table.advance()
 
     # When a person retries it, then what is left is read again, by a batch that knows that there may be nothing left
-    services.retry(table.database, table.job_id, "ana", "failed")
+    acts.retry(table.database, table.job_id, "ana", "failed")
     (again,) = table.take()
     assert (again.id, again.intended) == (recheck.id, True)
 
@@ -174,20 +174,20 @@ def test_a_half_cleaned_job_is_not_rolled_back_and_what_is_left_of_it_is_verifie
     table.advance(2)
     assert table.job.state is JobState.NEEDS_ATTENTION
     with pytest.raises(Refused, match="before clean-up"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.NEEDS_ATTENTION
     # When it is verified, then the source that is gone is not asked about, and still nothing is rolled back
-    services.verify(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     assert [table.moves[name].state for name in ("s1", "s2")] == [MoveState.COPIED, MoveState.CLEANED]
     with pytest.raises(Refused, match="before clean-up"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
 
 
 def test_sources_are_read_again_one_after_another(database: Database) -> None:
     """In turns, the first batch of each would be hours old when the last one is read."""
     table = a_job(database, "s1", "s2", cut_over="none")
     table.verified({"s1": [["a"], ["b"]], "s2": [["c"], ["d"]]})
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
     assert [(wakeup.namespace, wakeup.seq) for wakeup in table.dispatch()] == [
         ("s1", 1),
         ("s1", 2),
@@ -212,7 +212,7 @@ def test_a_proof_of_which_one_batch_was_not_read_again_is_of_no_age(database: Da
     # Given a source of two batches, one of which says when it was read again
     table = a_job(database, cut_over="none")
     table.verified({"s": [["a"], ["b"]]})
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
     first, second = table.take()
     table.finish(first, proven=1)
     with table.begin() as connection:
@@ -237,13 +237,13 @@ def test_a_source_that_was_set_aside_can_be_retried_after_the_others_were_paused
     (clear,) = table.take()
     table.park(clear, why="s1 lists 3 ids, which are not the 2 that were copied and proven")
     table.advance()
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
     table.finish(other, proven=2)
     table.advance()
     assert table.job.state is JobState.PAUSED
 
     # When the job is resumed and the other source is deleted
-    services.resume(table.database, table.job_id, "ana")
+    acts.resume(table.database, table.job_id, "ana")
     assert table.moves["s1"].state is MoveState.PARKED
     for _ in (BatchKind.RECHECK, BatchKind.CLEAR):
         (lease,) = table.take()
@@ -254,7 +254,7 @@ def test_a_source_that_was_set_aside_can_be_retried_after_the_others_were_paused
     assert table.job.state is JobState.NEEDS_ATTENTION
 
     # Then the one set aside can be retried, and is deleted
-    assert services.retry(table.database, table.job_id, "ana", "failed") == 1
+    assert acts.retry(table.database, table.job_id, "ana", "failed") == 1
     for kind in (BatchKind.RECHECK, BatchKind.CLEAR):
         (lease,) = table.take()
         assert lease.kind is kind

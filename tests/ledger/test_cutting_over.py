@@ -8,40 +8,40 @@ import sqlalchemy as sa
 from job_table import JobTable
 from stages import AUTO, copied, late_write, proven_again, target_of, verified
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.ledger import moves, reads
+from orchestrator.core.next_steps import next_steps
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.core.wording import to_be_dropped
+from orchestrator.ledger import moves, status
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.next_steps import next_steps
-from orchestrator.states import BatchKind, BatchState, JobState
-from orchestrator.wording import to_be_dropped
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 
 def test_only_a_verified_job_is_cut_over(database: Database) -> None:
     table = copied(database)
     with pytest.raises(Refused, match="only a verified job is cut over"):
-        services.cut_over(table.database, table.job_id, "ana", 100)
+        acts.cut_over(table.database, table.job_id, "ana", 100)
 
 
 def test_readers_are_not_moved_to_a_target_that_was_written_to_since_its_verdict(database: Database) -> None:
     table = verified(database)
     late_write(table)
     with pytest.raises(Refused, match="no valid verdict"):
-        services.cut_over(table.database, table.job_id, "ana", 100)
+        acts.cut_over(table.database, table.job_id, "ana", 100)
 
 
 def test_readers_move_step_by_step_and_back(database: Database) -> None:
     table = verified(database, *(f"s{number}" for number in range(8)), dwell_seconds=0)
     sides = []
     for percent in (5, 25, 50, 100):
-        found = services.cut_over(table.database, table.job_id, "ana", percent)
+        found = acts.cut_over(table.database, table.job_id, "ana", percent)
         sides.append({route.new_namespace for route in found if route.side == "new"})
     assert sides == sorted(sides, key=len) and all(one <= two for one, two in pairwise(sides))
     assert (table.job.state, len(sides[-1])) == (JobState.CUT_OVER, 8)
 
-    found = services.reverse(table.database, table.job_id, "ana")
+    found = acts.reverse(table.database, table.job_id, "ana")
     assert {route.side for route in found} == {"old"}
     assert (table.job.state, table.job.cut_over_percent) == (JobState.VERIFIED, 0)
 
@@ -53,14 +53,14 @@ def test_what_a_person_reversed_the_policy_does_not_cut_over_again(database: Dat
     assert table.job.state is JobState.CUT_OVER
 
     # When a person moves the readers back, then they stay there
-    services.reverse(table.database, table.job_id, "ana")
+    acts.reverse(table.database, table.job_id, "ana")
     table.advance(3)
     assert (table.job.state, table.job.cut_over_percent) == (JobState.VERIFIED, 0)
 
 
 def test_after_a_late_write_and_a_new_verdict_the_readers_are_where_they_were(database: Database) -> None:
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     since = table.job.cut_over_at
     late_write(table)
     table.advance(2)
@@ -73,8 +73,8 @@ def test_after_a_late_write_and_a_new_verdict_the_readers_are_where_they_were(da
 def test_once_readers_were_moved_what_changed_at_the_target_is_listed_and_never_repaired(database: Database) -> None:
     """The application may have changed the record at the target: a repair would overwrite that with the old one."""
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 100)
-    services.verify(table.database, table.job_id, "ana")
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
     for lease in table.take():
         table.check(lease, **({"different": 1} if lease.kind is BatchKind.VERIFY else {}))
@@ -88,8 +88,8 @@ def test_once_readers_were_moved_what_changed_at_the_target_is_listed_and_never_
 
 def test_a_target_that_readers_use_and_that_holds_nothing_any_more_is_not_verified(database: Database) -> None:
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 100)
-    services.verify(table.database, table.job_id, "ana")
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
     for lease in table.take():
         table.check(lease, **({"count": 0} if lease.kind is BatchKind.SURVEY else {}))
@@ -109,11 +109,11 @@ def a_day_passes(table: JobTable) -> None:
 
 def next_of(table: JobTable) -> str:
     with table.begin() as connection:
-        return next_steps(reads.reading(connection, table.job_id, namespaces=0))[0]
+        return next_steps(status.reading(connection, table.job_id, namespaces=0))[0]
 
 
 def cut_over(table: JobTable, percent: int = 100) -> None:
-    services.cut_over(table.database, table.job_id, "ana", percent)
+    acts.cut_over(table.database, table.job_id, "ana", percent)
 
 
 def refused(table: JobTable, why: str, then: str, percent: int = 100) -> None:
@@ -154,8 +154,8 @@ def test_readers_that_were_taken_back_return_only_after_another_proof(database: 
     # Given readers who were moved, and back: what was written at the old side since is in no verdict
     table = verified(database, "s", "u", dwell_seconds=0)
     cut_over(table)
-    services.reverse(table.database, table.job_id, "ana")
-    services.reverse(table.database, table.job_id, "ana")
+    acts.reverse(table.database, table.job_id, "ana")
+    acts.reverse(table.database, table.job_id, "ana")
     refused(table, r"readers were taken back at .* was not verified since", "vecfleet verify 1")
 
     # When it is verified again, then they may be moved, step by step, and the rest of them a little later
@@ -173,10 +173,10 @@ def test_readers_that_were_taken_back_return_only_after_another_proof(database: 
 def test_a_check_that_was_under_way_when_readers_were_taken_back_is_begun_anew(database: Database) -> None:
     table = verified(database)
     cut_over(table)
-    services.verify(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
     under_way = table.take()
-    services.reverse(table.database, table.job_id, "ana")
+    acts.reverse(table.database, table.job_id, "ana")
     for lease in under_way:
         with pytest.raises(Fenced):
             table.check(lease)

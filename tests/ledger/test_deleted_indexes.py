@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
 
 from migrations.plan import Plan
-from orchestrator import tables as t
+from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs, whole_indexes
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
 from vecfleet.errors import Refused
 
 WHO = "a person"

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from job_table import INDEX, JobTable, accounted_for, digest_of, plan_of, planned
 
 from migrations.plan import Plan
-from orchestrator import manifests, services
-from orchestrator import tables as t
-from orchestrator.ledger import batches, checks, erasures, forgetting, routes, striking
+from orchestrator.core import manifests
+from orchestrator.core.model import Wakeup, index_from_json
+from orchestrator.core.redaction import Traces
+from orchestrator.core.states import BatchKind
+from orchestrator.ledger import anonymise, batches, checks, erased_ids, erasures, routes
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup, index_from_json
 from orchestrator.queue import task_id
-from orchestrator.states import BatchKind
-from orchestrator.traces import Traces
+from orchestrator.services import acts
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
@@ -130,12 +131,12 @@ def test_what_jobs_write_after_the_fence_puts_no_certificate_off(database: Datab
 
 def test_names_that_led_to_an_erased_namespace_are_forgotten_and_those_of_others_are_not(database: Database) -> None:
     table = verified(database, "s", "u")
-    services.cut_over(database, table.job_id, "a person", 100)
+    acts.cut_over(database, table.job_id, "a person", 100)
     with table.begin() as connection:
         routes.note_aliases(connection, table.job_id, {"live-s": "s", "live-u": "u", "other": "x"})
         assert [one.aliases for one in routes.of_job(connection, table.job_id)] == [{"live-s": "s"}, {"live-u": "u"}]
 
-        forgetting.forget(connection, Traces(Tenant("ana", "s"), {(INDEX.name, "s"), (INDEX.name, "t-s")}, 1), [])
+        anonymise.forget(connection, Traces(Tenant("ana", "s"), {(INDEX.name, "s"), (INDEX.name, "t-s")}, 1), [])
 
         assert {str(one.aliases) for one in routes.of_job(connection, table.job_id)} == {"{}", "{'live-u': 'u'}"}
 
@@ -148,7 +149,7 @@ def test_a_tenant_called_as_a_word_of_ours_is_forgotten_and_the_jobs_go_on(datab
     before = table.job
     # When it is forgotten
     with table.begin() as connection:
-        forgetting.forget(connection, Traces(Tenant(called, None), {(INDEX.name, called)}, 1), [])
+        anonymise.forget(connection, Traces(Tenant(called, None), {(INDEX.name, called)}, 1), [])
         row = connection.execute(sa.select(t.job.c.plan, t.job.c.source, t.job.c.target)).one()
     # Then a process that never saw the plan can read it, it steers the job as before, and it names the tenant no more
     plan = Plan.model_validate(row.plan)
@@ -166,8 +167,8 @@ def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(databa
 
     known = Tally.of_ids(["the content of a"]).digest
     with table.begin() as connection:
-        unknown = striking.strike(connection, lease.id, {"a": known, "elsewhere": None})
-        unknown |= striking.strike(connection, other.id, {"c": None})
+        unknown = erased_ids.strike(connection, lease.id, {"a": known, "elsewhere": None})
+        unknown |= erased_ids.strike(connection, other.id, {"c": None})
 
     assert unknown == set()
     move = table.move
@@ -192,7 +193,7 @@ def test_a_worker_whose_batch_loses_ids_meanwhile_records_nothing_and_the_next_o
     target = table.target(lease, "t-s")
     until = table.row(lease.id).lease_until
     with table.begin() as connection:
-        striking.strike(connection, lease.id, {"a": None})
+        erased_ids.strike(connection, lease.id, {"a": None})
 
     # Then what it may have on its way is waited for, if it dies now
     assert target.lands_by is None and table.targets["t-s"].lands_by == until
@@ -215,7 +216,7 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
     (lease,) = table.take()
     table.copy(lease, "t-s")
     with table.begin() as connection:
-        assert striking.strike(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
+        assert erased_ids.strike(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
         assert checks.expected_ids_of(connection, table.targets["t-s"].id) == Tally.of_ids(["b"])
 
 

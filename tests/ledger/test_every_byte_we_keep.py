@@ -10,14 +10,14 @@ import redis
 from job_table import JobTable, plan_of, planned
 
 from migrations.plan import write_plan
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import BatchKind
 from orchestrator.embedded import Redis
-from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger import audit
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup
-from orchestrator.pacing import scope_of
+from orchestrator.pace_view import scope_of
 from orchestrator.queue import make_app, send
-from orchestrator.states import BatchKind
+from orchestrator.services.erase import JobTableBooks
 from vecfleet.names import Tenant, build
 from vecfleet.settings import Settings
 from workers.pace import Limit, Pace

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from statements import explained, listening, nodes
 
-from orchestrator.ledger import batches, checks, evidence, leasing, moves, parked, reads
+from orchestrator.core.retrying import MAX_ATTEMPTS
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger import batches, check_results, checks, leasing, moves, parked, status
 from orchestrator.ledger.database import Database
-from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import BatchKind, JobState
 
 MOVES, BATCHES_EACH = 2_000, 50
 WINDOW = 160  # room for 64 more than are under way
@@ -90,8 +90,8 @@ QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
     "a copy in flight": lambda c, table: batches.any_copy_leased(c, table.job_id),
     "what is open": lambda c, table: batches.open_by_kind(c, table.job_id),
     "parked ones": lambda c, table: (parked.batches(c, table.job_id), parked.undecided(c, table.job_id)),
-    "the status": lambda c, table: reads.reading(c, table.job_id, namespaces=50),
-    "verdicts that are due": lambda c, table: evidence.judgeable(c, table.job_id, table.plan.policies),
+    "the status": lambda c, table: status.reading(c, table.job_id, namespaces=50),
+    "verdicts that are due": lambda c, table: check_results.judgeable(c, table.job_id, table.plan.policies),
     "moves that are done": lambda c, table: (
         moves.counts_by_state(c, table.job_id),
         checks.settle_moves(c, table.job_id),

@@ -22,12 +22,12 @@ from hypothesis.stateful import (
 )
 from job_table import JobTable, accounted_for, plan_of, planned
 
-from orchestrator import tables as t
+from orchestrator.core.model import Lease, Move, Wakeup
+from orchestrator.core.states import BATCH_EDGES, BatchState
 from orchestrator.ledger import batches, copies, parked
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease, Move, Wakeup
-from orchestrator.states import BATCH_EDGES, BatchState
 from vecfleet.stores.base import Usage
 
 RUNS = [["a", "b"], ["c"]]

@@ -8,13 +8,13 @@ import pytest
 import sqlalchemy as sa
 from job_table import LEASE_S, JobTable, plan_of, planned
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.ledger import batches, orphans
+from orchestrator.core.model import Lease, Wakeup
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import batches, leasing
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease, Wakeup
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.stores.base import Usage
 
 TEN = [[f"r{number}"] for number in range(10)]
@@ -58,7 +58,7 @@ def test_leases_of_a_process_that_is_dead_end_with_its_last_request_and_nobody_e
     table.apply(plan_of(planned("s", "t")))
     table.listed({"s": TEN[:4]})
     pid, another = 4_711, 47_110
-    owners = [f"{orphans.owner_of(pid)}a", f"{orphans.owner_of(pid)}b", f"{orphans.owner_of(another)}a"]
+    owners = [f"{leasing.owner_of(pid)}a", f"{leasing.owner_of(pid)}b", f"{leasing.owner_of(another)}a"]
     first, second, living = (
         table.lease(wakeup, owner) for wakeup, owner in zip(table.dispatch(3), owners, strict=True)
     )
@@ -68,8 +68,8 @@ def test_leases_of_a_process_that_is_dead_end_with_its_last_request_and_nobody_e
 
     # When that process is known to be dead, and requests take no longer than 20 s
     with table.begin() as connection:
-        assert orphans.shorten(connection, pid, 20.0) == 1
-        assert orphans.shorten(connection, pid, 20.0) == 0
+        assert leasing.shorten(connection, pid, 20.0) == 1
+        assert leasing.shorten(connection, pid, 20.0) == 0
 
     # Then no lease ends before its last request must have, none later than it would have, and the living keeps its own
     with table.begin() as connection:
@@ -81,11 +81,11 @@ def test_leases_of_a_process_that_is_dead_end_with_its_last_request_and_nobody_e
 def test_a_process_of_another_container_with_the_same_name_and_pid_keeps_its_leases(
     table: JobTable, wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = table.lease(wakeup, f"{orphans.owner_of(4_711)}a")
+    lease = table.lease(wakeup, f"{leasing.owner_of(4_711)}a")
     assert lease is not None
-    monkeypatch.setattr(orphans, "_where_pids_count", lambda: "another.1:")
+    monkeypatch.setattr(leasing, "_where_pids_count", lambda: "another.1:")
     with table.begin() as connection:
-        assert orphans.shorten(connection, 4_711, 1.0) == 0
+        assert leasing.shorten(connection, 4_711, 1.0) == 0
 
 
 def test_a_stale_wake_up_is_a_no_op(table: JobTable, wakeup: Wakeup) -> None:
@@ -244,7 +244,7 @@ def test_a_namespace_whose_listing_kills_its_workers_says_so(table: JobTable) ->
     assert table.move.reason == "its worker stopped answering 8 times"
     table.advance()
     assert table.job.state is JobState.NEEDS_ATTENTION
-    services.retry(table.database, table.job_id, "ana", "failed")
+    acts.retry(table.database, table.job_id, "ana", "failed")
     assert table.move.state == "listing"
     assert [wakeup.kind for wakeup in table.dispatch()] == [BatchKind.LIST]
 
@@ -285,7 +285,7 @@ def test_the_window_is_never_exceeded(table: JobTable) -> None:
     assert len(table.dispatch(window=3)) == 1
 
 
-@pytest.mark.parametrize("act", [services.pause, services.cancel])
+@pytest.mark.parametrize("act", [acts.pause, acts.cancel])
 def test_pausing_and_cancelling_recall_what_nobody_has_taken_and_let_the_rest_land(
     table: JobTable, act: object
 ) -> None:
@@ -311,10 +311,10 @@ def test_pausing_and_cancelling_recall_what_nobody_has_taken_and_let_the_rest_la
 def test_after_a_resume_the_rest_is_worked(table: JobTable) -> None:
     table.listed({"s": [["a"], ["b"]]})
     table.dispatch()
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.PAUSED
-    services.resume(table.database, table.job_id, "ana")
+    acts.resume(table.database, table.job_id, "ana")
     for lease in table.take():
         table.copy(lease)
     table.advance()

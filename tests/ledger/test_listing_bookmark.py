@@ -4,11 +4,12 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable
 
-from orchestrator import manifests, services
+from orchestrator.core import manifests
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind
 from orchestrator.ledger import copies
 from orchestrator.ledger.batches import Fenced
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind
+from orchestrator.services import acts
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_listing_that_fails_beyond_retry_parks_its_namespace_and_a_retry_goes_
     assert table.job.state == "needs_attention"
 
     # When a person retries it
-    services.retry(table.database, table.job_id, "ana", "failed")
+    acts.retry(table.database, table.job_id, "ana", "failed")
 
     # Then it goes on behind the first page
     assert (table.job.state, table.move.state) == ("running", "listing")

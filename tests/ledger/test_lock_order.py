@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from job_table import INDEX, JobTable
 from stages import PATIENCE_S, a_job, somebody_waits, target_of
 
-from orchestrator import late_writes
-from orchestrator import tables as t
-from orchestrator.ledger import batches, forgetting, jobs, moves
+from orchestrator.core.model import Lease
+from orchestrator.core.redaction import Traces
+from orchestrator.core.states import BatchState
+from orchestrator.ledger import anonymise, batches, jobs, moves
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease
-from orchestrator.states import BatchState
-from orchestrator.traces import Traces
+from orchestrator.services import late_writes
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Usage
 
@@ -104,7 +104,7 @@ def test_a_tenant_is_forgotten_while_somebody_is_in_the_middle_of_its_moves(data
 
     def forget() -> None:
         with table.begin() as connection:
-            forgetting.forget(connection, Traces(Tenant("ana", "s"), PLACES, 1), [])
+            anonymise.forget(connection, Traces(Tenant("ana", "s"), PLACES, 1), [])
 
     # When the tenant is forgotten in the middle of a transaction on the same move
     with ThreadPoolExecutor(1) as pool:

@@ -6,11 +6,11 @@ import pytest
 import sqlalchemy as sa
 from job_table import INDEX, JobTable, plan_of, planned
 
-from orchestrator import tables as t
+from orchestrator.core.model import index_to_json
+from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.model import index_to_json
-from orchestrator.states import JobState
 
 
 def merged(database: Database, source: str, host: str) -> JobTable:

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from stages import a_job, target_of
 
-from orchestrator import late_writes, services
-from orchestrator import tables as t
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
+from orchestrator.services import acts, late_writes
 
 
 def test_once_readers_have_moved_the_job_says_where_an_older_record_may_stand(database: Database) -> None:
@@ -18,7 +18,7 @@ def test_once_readers_have_moved_the_job_says_where_an_older_record_may_stand(da
     for check in table.take():
         table.check(check)
     table.advance()
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     # When that worker wakes up and tells that it may have written
     late_writes.note_late_write(table.database, late, [target_of(table).id])
     # Then the job says so, and the audit

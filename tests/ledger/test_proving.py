@@ -4,10 +4,10 @@ import pytest
 from job_table import JobTable, plan_of, planned
 from stages import a_job, copied, late_write, target_of, verified
 
-from orchestrator import services
+from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.services import acts
 
 
 def test_a_job_is_verified_when_every_target_was_read_back_and_found_equal(database: Database) -> None:
@@ -122,7 +122,7 @@ def test_a_check_of_an_earlier_time_cannot_speak_for_this_one(database: Database
     # Given a check that is under way when a person asks for a new verification
     table = copied(database)
     stale, *_ = table.take()
-    services.verify(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
 
     # When it lands, then it counts for nothing
@@ -183,7 +183,7 @@ def test_accepting_the_last_parked_record_lets_the_job_go_on_by_itself(database:
     assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 parked record waits for a decision")
 
     # When a person lets it stay behind, then nobody has to say that the job may go on
-    services.accept_parked(table.database, table.job_id, "ana", ["b"])
+    acts.accept_parked(table.database, table.job_id, "ana", ["b"])
     table.advance(2)
     assert table.job.state is JobState.VERIFIED
 
@@ -198,8 +198,8 @@ def test_asking_for_a_verification_does_not_hide_a_parked_batch(database: Databa
     table.advance()
 
     # When a person asks for a verification instead, then the job says again what it waits for
-    services.verify(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     table.advance(2)
     assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 batch is parked")
-    services.retry(table.database, table.job_id, "ana", "failed")
+    acts.retry(table.database, table.job_id, "ana", "failed")
     assert table.job.state is JobState.RUNNING

@@ -5,15 +5,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
+from orchestrator.core.reading import Since
 from stages import a_job, rolling_back, verified
 
-from orchestrator import late_writes, purging, reports, services
-from orchestrator import tables as t
-from orchestrator.ledger import audit, evidence, reads, retention
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind, JobState, MoveState
+from orchestrator.ledger import audit, check_results, retention, status
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.differences import Since
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.services import acts, late_writes, purge, report
 from vecfleet.errors import Refused
 
 WHO = "ana"
@@ -28,7 +28,7 @@ def aged(table: JobTable, days: float = 31.0) -> None:
 def cleaned(database: Database, *sources: str) -> JobTable:
     """A job that ended in clean-up just now."""
     table = verified(database, *sources, cut_over="none")
-    services.clean_up(table.database, table.job_id, WHO, by_ids=False)
+    acts.clean_up(table.database, table.job_id, WHO, by_ids=False)
     for _ in range(4):
         table.advance()
         for lease in table.take():
@@ -38,7 +38,7 @@ def cleaned(database: Database, *sources: str) -> JobTable:
 
 
 def cancelled(table: JobTable) -> JobTable:
-    services.cancel(table.database, table.job_id, WHO)
+    acts.cancel(table.database, table.job_id, WHO)
     table.advance()
     assert table.job.state is JobState.CANCELLED
     return table
@@ -54,11 +54,11 @@ def rows(table: JobTable, name: str) -> int:
         return int(connection.execute(sa.text(f"SELECT count(*) FROM {name}")).scalar_one())
 
 
-def told(table: JobTable) -> tuple[reports.Verdicts, Since]:
+def told(table: JobTable) -> tuple[report.Verdicts, Since]:
     """Return what a report says of the targets."""
     with table.begin() as connection:
-        since = reads.reading(connection, table.job_id, namespaces=0).since
-    return reports.verdicts(table.targets.values()), since
+        since = status.reading(connection, table.job_id, namespaces=0).since
+    return report.verdicts(table.targets.values()), since
 
 
 def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(database: Database) -> None:
@@ -66,13 +66,13 @@ def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(datab
     table = cleaned(database, "a", "b", "c")
     aged(table)
     with table.begin() as connection:
-        spent, totals = reads.spent(connection, table.job_id), reads.reading(connection, table.job_id, namespaces=9)
+        spent, totals = status.spent(connection, table.job_id), status.reading(connection, table.job_id, namespaces=9)
     [one] = ended(table)
     assert (one.job_id, one.state, one.stays) == (table.job_id, JobState.CLEANED, None)
     assert one.batches == len(table.rows()) and one.bytes > 0
 
     # When it is purged
-    assert purging.purge(database, table.job_id, WHO) == one.batches
+    assert purge.purge(database, table.job_id, WHO) == one.batches
 
     # Then no batch, no id and no digest of a record is left
     assert [rows(table, name) for name in ("batch", "batch_tally", "target_id")] == [0, 0, 0]
@@ -81,8 +81,8 @@ def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(datab
 
     # And what it cost, what it moved, its verdicts and who did what stand as before
     with table.begin() as connection:
-        assert reads.spent(connection, table.job_id) == spent
-        after = reads.reading(connection, table.job_id, namespaces=9)
+        assert status.spent(connection, table.job_id) == spent
+        after = status.reading(connection, table.job_id, namespaces=9)
         assert (after.totals, after.targets) == (totals.totals, totals.targets)
         audit.seal(connection, audit.Seals())
         assert audit.walk(connection, audit.Seals()).broken is None
@@ -100,8 +100,8 @@ def test_a_verdict_keeps_what_it_says_and_says_it_once(database: Database) -> No
     before = told(table)
 
     # When it is purged, twice
-    purging.purge(database, table.job_id, WHO)
-    purging.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
 
     # Then each says how far it was proven, how much, and what it was; and the report is the same
     equal, changed = (table.targets[name].verdict for name in ("t-a", "t-b"))
@@ -118,7 +118,7 @@ def test_a_verdict_that_something_differs_is_kept_whole(database: Database) -> N
     with table.begin() as connection:
         connection.execute(sa.update(t.target).values(check_state="mismatched"))
     whole = table.targets["t-a"].verdict
-    purging.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
     assert table.targets["t-a"].verdict == whole
 
 
@@ -127,18 +127,18 @@ def test_a_purge_that_was_cut_short_goes_on(database: Database, monkeypatch: pyt
     table = cleaned(database, "a", "b")
     aged(table)
     with table.begin() as connection:
-        spent = reads.spent(connection, table.job_id)
+        spent = status.spent(connection, table.job_id)
         assert retention.drop_batches(connection, table.job_id, 3) == 3
 
     # When it is asked for again, three batches at a time
-    monkeypatch.setattr(purging, "_AT_ONCE", 3)
+    monkeypatch.setattr(purge, "_AT_ONCE", 3)
     left = len(table.rows())
-    assert purging.purge(database, table.job_id, WHO) == left
+    assert purge.purge(database, table.job_id, WHO) == left
 
     # Then everything is gone, and every cost counted once
     assert table.rows() == []
     with table.begin() as connection:
-        assert reads.spent(connection, table.job_id) == spent
+        assert status.spent(connection, table.job_id) == spent
 
 
 def test_what_was_parked_stays_with_its_batch_and_the_answers_of_queries_stay(database: Database) -> None:
@@ -158,17 +158,17 @@ def test_what_was_parked_stays_with_its_batch_and_the_answers_of_queries_stay(da
     table.put(state="cleaned")
     aged(table)
     with table.begin() as connection:
-        asked = evidence.asked(connection, table.job_id)
+        asked = check_results.asked(connection, table.job_id)
         assert asked is not None
 
     # When
-    purging.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
 
     # Then
     assert table.parked_ids() == ["b"]
     assert [(row.kind, row.size) for row in table.rows()] == [("copy", 2), ("query", 1)]
     with table.begin() as connection:
-        assert evidence.asked(connection, table.job_id) == asked
+        assert check_results.asked(connection, table.job_id) == asked
 
 
 def test_what_was_found_different_is_still_told_though_its_batch_is_gone(database: Database) -> None:
@@ -180,7 +180,7 @@ def test_what_was_found_different_is_still_told_though_its_batch_is_gone(databas
         connection.execute(
             sa.insert(t.finding).values(target_id=target.id, copy_id=copy.id, kind="different", record_id="s-1")
         )
-    purging.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
     assert rows(table, "finding") == 1
 
 
@@ -201,18 +201,18 @@ def test_a_job_that_may_still_be_rolled_back_keeps_what_that_needs(database: Dat
     assert first.stays == f"it wrote, and `vecfleet rollback {wrote}` needs to know what"
     assert second.stays is None
     with pytest.raises(Refused, match="rollback"):
-        purging.purge(database, wrote, WHO)
-    assert purging.purge(database, table.job_id, WHO) == 1
+        purge.purge(database, wrote, WHO)
+    assert purge.purge(database, table.job_id, WHO) == 1
 
 
 def test_jobs_that_live_or_ended_just_now_keep_everything(database: Database) -> None:
     table = verified(database)
     with pytest.raises(Refused, match="it is verified"):
-        purging.purge(database, table.job_id, WHO)
+        purge.purge(database, table.job_id, WHO)
     done = cleaned(database, "other")
     assert ended(done) == []
     with pytest.raises(Refused, match="ended less than 1 day ago"):
-        purging.purge(database, done.job_id, WHO)
+        purge.purge(database, done.job_id, WHO)
 
 
 def test_a_late_write_of_a_purged_job_is_refused_in_words(database: Database) -> None:
@@ -226,7 +226,7 @@ def test_a_late_write_of_a_purged_job_is_refused_in_words(database: Database) ->
             table.finish(lease, changed=0)
     assert table.job.state is JobState.ROLLED_BACK
     aged(table)
-    purging.purge(database, table.job_id, WHO)
+    purge.purge(database, table.job_id, WHO)
 
     # When a worker that was frozen all the while finds that it wrote, then it is told that nobody knows what
     assert late is not None

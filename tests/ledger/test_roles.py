@@ -13,7 +13,7 @@ from orchestrator.embedded.postgres import FLEET, OWNER
 from orchestrator.ledger import audit, doubts
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
-from orchestrator.tables import metadata
+from orchestrator.ledger.tables import metadata
 from vecfleet.errors import Refused
 
 SEALS = Seals("a key")

@@ -7,12 +7,12 @@ import sqlalchemy as sa
 from job_table import JobTable
 from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 
-from orchestrator import services
-from orchestrator.ledger import batches, checks, differences, reads, removals, undoings
+from orchestrator.core.progress import progress
+from orchestrator.core.states import BatchKind, JobState, MoveState
+from orchestrator.ledger import batches, checks, cleanup, differences, rollback, status
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.progress import progress
-from orchestrator.states import BatchKind, JobState, MoveState
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Usage
 
@@ -39,7 +39,9 @@ def test_a_roll_back_compares_everything_before_it_removes_anything(database: Da
         batches.again(connection, drop, **again, usage=Usage(), busy_ms=1, spend_attempt=False)
     assert seen(table) == ("dropping empty namespaces", 2, 3)
     with table.begin() as connection:
-        [wait] = [one for one in progress(reads.reading(connection, table.job_id, namespaces=0)).waits if "look" in one]
+        [wait] = [
+            one for one in progress(status.reading(connection, table.job_id, namespaces=0)).waits if "look" in one
+        ]
     assert wait.startswith("1 namespace looks empty and is dropped after one more look")
     table.set_batch(drop.id, run_after=None)
     (drop,) = table.take()
@@ -50,7 +52,7 @@ def test_a_roll_back_compares_everything_before_it_removes_anything(database: Da
 
 def seen(table: JobTable) -> tuple[str, int, int]:
     with table.begin() as connection:
-        found = progress(reads.reading(connection, table.job_id, namespaces=0))
+        found = progress(status.reading(connection, table.job_id, namespaces=0))
     return found.step, found.done, found.total
 
 
@@ -58,14 +60,14 @@ def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_th
     table = rolling_back(database)
     (compare,) = table.take()
     with table.begin() as connection:
-        undoings.note_changed(connection, compare, {target_of(table).id: ["s-1"]})
+        rollback.note_changed(connection, compare, {target_of(table).id: ["s-1"]})
     table.finish(compare, changed=1)
     table.advance(3)
     assert table.job.state is JobState.NEEDS_ATTENTION
     assert table.job.reason == "refused: 1 records at the targets are no longer what the job wrote"
     assert table.rows(BatchKind.UNDO) == []
 
-    services.roll_back(table.database, table.job_id, "ana", "keep")
+    acts.roll_back(table.database, table.job_id, "ana", "keep")
     (compare,) = table.take()
     table.finish(compare, changed=1)
     table.advance()
@@ -74,11 +76,11 @@ def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_th
 
 def test_nothing_is_rolled_back_while_readers_are_on_the_new_side(database: Database) -> None:
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 5)
+    acts.cut_over(table.database, table.job_id, "ana", 5)
     with pytest.raises(Refused, match="readers are cut over at 5 %"):
-        services.roll_back(table.database, table.job_id, "ana", None)
-    services.reverse(table.database, table.job_id, "ana")
-    services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
+    acts.reverse(table.database, table.job_id, "ana")
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLING_BACK
 
 
@@ -92,7 +94,7 @@ def test_a_job_that_is_rolled_back_is_not_rolled_back_again(database: Database) 
     assert table.job.state is JobState.ROLLED_BACK
     # When somebody rolls it back once more, then it is refused: the records there now may be another job's
     with pytest.raises(Refused, match="job 1 is rolled back"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLED_BACK
 
 
@@ -101,20 +103,20 @@ def test_an_undo_never_races_a_copy(database: Database) -> None:
     table = a_job(database)
     table.listed({"s": [["a"]]})
     (copying,) = table.take()
-    services.pause(table.database, table.job_id, "ana")
+    acts.pause(table.database, table.job_id, "ana")
 
     # When somebody rolls it back, then it is refused, pausing and paused: what is in flight must land first
     with pytest.raises(Refused, match="job 1 is pausing"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     table.copy(copying, "t-s")
     table.advance()
     with pytest.raises(Refused, match="job 1 is paused"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
 
     # And cancelled it may
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance()
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert [lease.kind for lease in table.take()] == [BatchKind.COMPARE]
 
 
@@ -126,11 +128,11 @@ def test_what_an_unfinished_batch_may_have_written_is_compared_too(database: Dat
     table.target(died, "t-s")
     for lease in (died, untouched):
         table.again(lease)
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance()
 
     # When the job is rolled back, then that batch is compared; the one that never wrote is not
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert [lease.copy_id for lease in table.take()] == [died.id]
 
 
@@ -142,7 +144,7 @@ def test_removing_from_a_target_raises_its_write_sequence_before_the_call(databa
     (undo,) = table.take()
     before = target_of(table).sequence
     with table.begin() as connection:
-        removals.intend(connection, undo, 0, [target_of(table).id])
+        cleanup.intend(connection, undo, 0, [target_of(table).id])
     assert target_of(table).sequence == before + 1
     assert table.row(undo.id).intent_at is not None
 
@@ -157,7 +159,7 @@ def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_lan
     (drop,) = table.take()
     assert drop.kind is BatchKind.DROP
     with table.begin() as connection:
-        removals.intend(connection, drop, 3_600, [target_of(table).id])
+        cleanup.intend(connection, drop, 3_600, [target_of(table).id])
     table.expire(drop)
     table.reap()
     lands_by = table.row(drop.id).lands_by
@@ -165,7 +167,7 @@ def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_lan
 
     # When the write is taken back
     with table.begin() as connection:
-        undoings.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
+        rollback.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
 
     # Then nobody undoes it before then
     undo = table.rows(BatchKind.UNDO)[-1]
@@ -184,7 +186,7 @@ def test_an_undo_that_no_worker_has_begun_is_enough_for_a_late_write(database: D
 
     # When that worker tells that it may have written
     with table.begin() as connection:
-        undoings.take_back(connection, undo, [target_of(table).id])
+        rollback.take_back(connection, undo, [target_of(table).id])
 
     # Then there is one undo, not two that delete side by side
     assert [row.id for row in table.rows(BatchKind.UNDO)] == [undo.id]
@@ -196,7 +198,7 @@ def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) 
     table.expire(remove)
     table.reap()
     with pytest.raises(Fenced), table.begin() as connection:
-        removals.intend(connection, remove, 0)
+        cleanup.intend(connection, remove, 0)
     assert table.row(remove.id).intent_at is None
 
 

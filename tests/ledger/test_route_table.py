@@ -4,10 +4,10 @@ import pytest
 from job_table import JobTable, plan_of, planned
 from stages import a_job, soaked, verified
 
-from orchestrator import services
+from orchestrator.core.states import JobState
 from orchestrator.ledger import route_table
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, write_table
 
 
@@ -32,11 +32,11 @@ def test_routes_follow_the_cut_over_step_by_step_and_back(database: Database) ->
     table.put(salt="a salt by which some of these, and not all, come first")
     seen = []
     for percent in (25, 100):
-        services.cut_over(table.database, table.job_id, "ana", percent)
+        acts.cut_over(table.database, table.job_id, "ana", percent)
         seen.append(sum(side == "new" for side in sides(database).values()))
     assert 0 < seen[0] < 8 == seen[1]
 
-    services.reverse(table.database, table.job_id, "ana")
+    acts.reverse(table.database, table.job_id, "ana")
 
     assert set(sides(database).values()) == {"old"}
     assert read_table(write_table(routes(database))) == routes(database)
@@ -60,9 +60,9 @@ def test_where_the_application_writes_to_both_sides_it_is_told_from_the_beginnin
 
 def test_once_a_deletion_was_asked_for_nobody_is_sent_to_the_old_side(database: Database) -> None:
     table = verified(database, "s")
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     soaked(table)
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
 
     (route,) = routes(database).routes
     assert (route.cleaned, route.job, [place.namespace for place in route.old]) == (True, table.job_id, ["s"])
@@ -70,7 +70,7 @@ def test_once_a_deletion_was_asked_for_nobody_is_sent_to_the_old_side(database: 
 
 def test_who_has_no_route_is_new_only_when_no_other_job_may_have_them(database: Database) -> None:
     table = verified(database, "s")
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     assert routes(database).unlisted == "new"
 
     # When another job is on its way to move tenants of its own
@@ -86,7 +86,7 @@ def test_who_has_no_route_is_new_only_when_no_other_job_may_have_them(database: 
 @pytest.mark.parametrize("state", [JobState.ROLLED_BACK, JobState.CANCELLED])
 def test_a_job_that_was_given_up_routes_nobody(database: Database, state: JobState) -> None:
     table = verified(database, "s")
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     table.put(state=state)
 
     assert routes(database).routes == ()

@@ -8,13 +8,12 @@ import sqlalchemy as sa
 from stages import verified
 
 from migrations.plan import Policies
-from orchestrator import rolling_out, services
-from orchestrator import tables as t
-from orchestrator.ledger import steps
+from orchestrator.core.guards import Step, against_step
+from orchestrator.core.states import JobState
+from orchestrator.ledger import rollout
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.steps import Step
-from orchestrator.states import JobState
-from orchestrator.stepping import against_step
+from orchestrator.services import acts, cut_over
 from vecfleet.errors import Refused
 from vecfleet.tenancy.evidence import EDGES_MS, Evidence, read_evidence
 
@@ -60,43 +59,41 @@ def test_what_speaks_against_the_next_step(
 def test_the_next_step_is_refused_until_it_was_watched_for_a_day(database: Database) -> None:
     table = verified(database, "s", "u")
     for percent in (5, 25):
-        services.cut_over(table.database, table.job_id, "ana", percent)
+        acts.cut_over(table.database, table.job_id, "ana", percent)
 
     with pytest.raises(Refused, match="25 % is watched until"):
-        services.cut_over(table.database, table.job_id, "ana", 50)
-    services.cut_over(table.database, table.job_id, "ana", 25)  # asking again starts no new day
+        acts.cut_over(table.database, table.job_id, "ana", 50)
+    acts.cut_over(table.database, table.job_id, "ana", 25)  # asking again starts no new day
     with database.begin() as connection:
         connection.execute(sa.update(t.step).values(since=t.step.c.since - DAY))
 
-    services.cut_over(table.database, table.job_id, "ana", 50)
+    acts.cut_over(table.database, table.job_id, "ana", 50)
     assert table.job.cut_over_percent == 50
 
 
 def test_evidence_of_several_processes_adds_up_and_belongs_to_its_step(database: Database) -> None:
     table = verified(database, "s")
-    assert (
-        rolling_out.note_evidence(database, table.job_id, told(errors=100)) == []
-    )  # nobody is moved: nothing to judge
-    services.cut_over(database, table.job_id, "ana", 5)
-    rolling_out.note_evidence(database, table.job_id, told(150, errors=1))
-    rolling_out.note_evidence(database, table.job_id, told(50, errors=2))
+    assert cut_over.note_evidence(database, table.job_id, told(errors=100)) == []  # nobody is moved: nothing to judge
+    acts.cut_over(database, table.job_id, "ana", 5)
+    cut_over.note_evidence(database, table.job_id, told(150, errors=1))
+    cut_over.note_evidence(database, table.job_id, told(50, errors=2))
 
     with database.begin() as connection:
-        step = steps.current(connection, table.job_id)
+        step = rollout.current(connection, table.job_id)
     assert step is not None and (step.evidence.queries, step.evidence.errors) == (200, 3)
     with pytest.raises(Refused, match=r"1\.5% of its queries failed"):
-        services.cut_over(database, table.job_id, "ana", 25)
+        acts.cut_over(database, table.job_id, "ana", 25)
 
 
 def test_bad_evidence_takes_the_readers_back_where_the_policy_says_so(database: Database) -> None:
     table = verified(database, "s", bad_step="reverse")
-    services.cut_over(database, table.job_id, "ana", 100)
+    acts.cut_over(database, table.job_id, "ana", 100)
 
-    assert rolling_out.note_evidence(database, table.job_id, told(ms=120)) == ["its p95 is up to 150 ms, over 100 ms"]
+    assert cut_over.note_evidence(database, table.job_id, told(ms=120)) == ["its p95 is up to 150 ms, over 100 ms"]
 
     assert (table.job.state, table.job.cut_over_percent) == (JobState.VERIFIED, 0)
     assert table.job.reason == "reversed by policy: its p95 is up to 150 ms, over 100 ms"
-    assert rolling_out.note_evidence(database, table.job_id, told(ms=120)) == []
+    assert cut_over.note_evidence(database, table.job_id, told(ms=120)) == []
 
 
 @pytest.mark.parametrize("body", ["{}x", '{"queries": 1}', '{"buckets": [1]}', '{"queries": -1}', '{"who": 1}'])

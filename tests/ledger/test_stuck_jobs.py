@@ -7,16 +7,17 @@ import sqlalchemy as sa
 from job_table import LEASE_S, JobTable, plan_of, planned
 from stages import cleaning, verified
 
-from orchestrator import dispatcher, services
+from orchestrator import dispatcher
+from orchestrator.core.model import Wakeup
+from orchestrator.core.next_steps import next_steps
+from orchestrator.core.retrying import MAX_ATTEMPTS
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import batches, copies, jobs, leadership, leasing, reads, removals
+from orchestrator.ledger import batches, cleanup, copies, jobs, leadership, leasing, status
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup
-from orchestrator.next_steps import next_steps
 from orchestrator.queue import make_app, waiting
-from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.errors import Busy, Refused
 
 
@@ -37,7 +38,7 @@ def test_a_target_written_to_again_is_checked_although_another_one_of_its_source
     assert table.job.state is JobState.NEEDS_ATTENTION
 
     # When the parked record is tried again, and now arrives
-    services.retry(table.database, table.job_id, "ana", "parked")
+    acts.retry(table.database, table.job_id, "ana", "parked")
     (again,) = table.take()
     table.copy(again, "t-b")
     table.advance(4)
@@ -78,8 +79,8 @@ def test_a_batch_that_cannot_be_parked_ends_no_dispatcher(
 
 def differs_after_cut_over(database: Database) -> JobTable:
     table = verified(database)
-    services.cut_over(table.database, table.job_id, "ana", 100)
-    services.verify(table.database, table.job_id, "ana")
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    acts.verify(table.database, table.job_id, "ana")
     table.advance()
     for lease in table.take():
         table.check(lease, **({"count": 0} if lease.kind is BatchKind.SURVEY else {}))
@@ -93,32 +94,32 @@ def test_readers_can_be_moved_back_when_their_new_side_turns_out_to_differ(datab
     table = differs_after_cut_over(database)
 
     # When a person reverses the cut-over, then all readers are on the old side, and the job can be rolled back
-    assert {route.side for route in services.reverse(table.database, table.job_id, "ana")} == {"old"}
-    services.roll_back(table.database, table.job_id, "ana", None)
+    assert {route.side for route in acts.reverse(table.database, table.job_id, "ana")} == {"old"}
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLING_BACK
 
 
 def test_readers_can_be_moved_back_after_their_job_was_cancelled(database: Database) -> None:
     table = differs_after_cut_over(database)
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.CANCELLED
-    assert {route.side for route in services.reverse(table.database, table.job_id, "ana")} == {"old"}
-    services.roll_back(table.database, table.job_id, "ana", None)
+    assert {route.side for route in acts.reverse(table.database, table.job_id, "ana")} == {"old"}
+    acts.roll_back(table.database, table.job_id, "ana", None)
 
 
 def test_readers_are_not_moved_back_to_a_source_that_is_being_deleted(database: Database) -> None:
     table = verified(database, soak_seconds=0)
-    services.cut_over(table.database, table.job_id, "ana", 100)
-    services.clean_up(table.database, table.job_id, "ana", by_ids=True)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=True)
     with pytest.raises(Refused, match="before clean-up"):
-        services.reverse(table.database, table.job_id, "ana")
+        acts.reverse(table.database, table.job_id, "ana")
     (remove,) = table.take()
     table.park(remove, "a record changed")
     table.advance()
     assert table.job.state is JobState.NEEDS_ATTENTION
     with pytest.raises(Refused, match="before clean-up"):
-        services.reverse(table.database, table.job_id, "ana")
+        acts.reverse(table.database, table.job_id, "ana")
 
 
 def test_what_was_copied_is_not_rolled_back_once_its_source_may_be_deleted(database: Database) -> None:
@@ -129,16 +130,16 @@ def test_what_was_copied_is_not_rolled_back_once_its_source_may_be_deleted(datab
     table.advance()
     (clear,) = table.take()
     with table.begin() as connection:
-        removals.intend(connection, clear, 0)
+        cleanup.intend(connection, clear, 0)
     table.park(clear, why="s still lists ids after its deletion")
     table.advance()
 
     # When the job is cancelled and rolled back, then that is refused: the copy may soon be the only one
-    services.cancel(table.database, table.job_id, "ana")
+    acts.cancel(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.CANCELLED
     with pytest.raises(Refused, match="before clean-up"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
 
 
 def test_a_job_that_the_dispatcher_cannot_advance_says_so_until_it_can(
@@ -266,7 +267,7 @@ def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis
         connection.exec_driver_sql(
             "UPDATE job SET plan = '{}', plan_digest = 'unheard of' WHERE id = %(id)s", {"id": table.job_id}
         )
-    services.verify(database, other.job_id, "ana")
+    acts.verify(database, other.job_id, "ana")
     # When the dispatcher looks at both
     found = Dispatcher(database, make_app(redis_url), Counters(redis_url))
     for _ in range(3):
@@ -293,10 +294,10 @@ def test_a_job_that_spent_its_budget_pauses_and_says_how_much_lets_it_go_on(data
     # Then it is paused, and what it says lets it go on
     assert table.job.state is JobState.PAUSED
     with table.begin() as connection:
-        lever, resume, _ = next_steps(reads.reading(connection, table.job_id, namespaces=1))
+        lever, resume, _ = next_steps(status.reading(connection, table.job_id, namespaces=1))
     assert (lever, resume) == (f"vecfleet set {table.job_id} budget 1", f"vecfleet resume {table.job_id}")
-    services.set_lever(database, table.job_id, "ana", "budget", 1)
-    services.resume(database, table.job_id, "ana")
+    acts.set_lever(database, table.job_id, "ana", "budget", 1)
+    acts.resume(database, table.job_id, "ana")
     table.advance()
     assert table.job.state is not JobState.PAUSED and not (table.job.reason or "").startswith("the budget")
 
@@ -312,7 +313,7 @@ def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: D
     working._rests[table.job_id] = JobState.RUNNING, float("inf")
     working.tick()
     # When somebody pauses it
-    services.pause(database, table.job_id, "ana")
+    acts.pause(database, table.job_id, "ana")
     working.tick()
     # Then it is
     assert table.job.state is JobState.PAUSED

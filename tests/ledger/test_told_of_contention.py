@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import tables as t
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Busy, Unreachable
 

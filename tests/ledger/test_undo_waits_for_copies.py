@@ -3,9 +3,9 @@
 import pytest
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import services
+from orchestrator.core.states import JobState
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 
@@ -24,8 +24,8 @@ def test_a_roll_back_waits_for_a_lease_that_slipped_in_beside_the_cancellation(t
 
     # When it is to be rolled back, then it is refused until the lease is over
     with pytest.raises(Refused, match="still in flight"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.CANCELLED
     table.expire(copy)
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLING_BACK

@@ -7,12 +7,12 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from stages import a_job, target_of
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.freshness import Waits
-from orchestrator.ledger import moves, reads
+from orchestrator.core.freshness import Waits
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger import moves, status
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.states import BatchKind, JobState
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 
 LAG_S = 3_600.0  # so long that it is never over while a test runs
@@ -143,11 +143,11 @@ def test_a_roll_back_waits_until_reads_show_what_a_lost_worker_sent_last(databas
 
     # When it is to be rolled back, then what was sent within the lease may not show yet
     with pytest.raises(Refused, match="still in flight"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
 
     # And when reads must show it, then it may be
     table.set_batch(lost.id, lease_until=sa.func.clock_timestamp() - timedelta(seconds=LAG_S + 1))
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
     assert table.job.state is JobState.ROLLING_BACK
 
 
@@ -156,15 +156,15 @@ def test_a_roll_back_waits_for_an_upsert_that_may_land(database: Database) -> No
     table.put(state=JobState.CANCELLED)
     lands_in(table, minutes=30)
     with pytest.raises(Refused, match="may still take effect"):
-        services.roll_back(table.database, table.job_id, "ana", None)
+        acts.roll_back(table.database, table.job_id, "ana", None)
     lands_in(table, minutes=-1)
-    services.roll_back(table.database, table.job_id, "ana", None)
+    acts.roll_back(table.database, table.job_id, "ana", None)
 
 
 def test_a_reading_of_the_job_says_until_when_an_upsert_may_land(database: Database) -> None:
     table = copied_unchecked(database)
     with table.begin() as connection:
-        assert reads.reading(connection, table.job_id, namespaces=0).landing is None
+        assert status.reading(connection, table.job_id, namespaces=0).landing is None
     until = lands_in(table, minutes=30)
     with table.begin() as connection:
-        assert reads.reading(connection, table.job_id, namespaces=0).landing == until
+        assert status.reading(connection, table.job_id, namespaces=0).landing == until

@@ -14,8 +14,8 @@ import psycopg
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.model import Wakeup
 from orchestrator.ledger.database import Database
-from orchestrator.model import Wakeup
 from orchestrator.queue import TASKS
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
 from tests.machine.acting import Stop
 from tests.machine.jobs import World
 from tests.machine.lives import ALMA, BRUNO, FRESHNESS_S, LAG_S, LEASE_S, Drawn, Life

@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
-from orchestrator import tables as t
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import JobState
 from orchestrator.ledger import batches
-from orchestrator.model import Wakeup
-from orchestrator.states import JobState
+from orchestrator.ledger import tables as t
 from tests.chaos import books
 from tests.machine import people
 from tests.machine.acting import Clock, GatedDatabase, OneService, Parts, Service, Stop, Worker

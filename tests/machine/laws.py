@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
 from tests.chaos import books
 from tests.machine.acting import Worker
 from tests.machine.lagging import LaggingIndex

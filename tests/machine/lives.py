@@ -11,11 +11,11 @@ from job_table import INDEX, JobTable, plan_of, planned
 
 from migrations.plan import Plan
 from orchestrator.cli import freshness, whole_indexes
-from orchestrator.erasing import JobTableBooks
-from orchestrator.freshness import Waits
+from orchestrator.core.freshness import Waits
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.ledger import batches
-from orchestrator.model import Wakeup
-from orchestrator.states import JOB_ENDED, JobState
+from orchestrator.services.erase import JobTableBooks
 from tests.machine.acting import Stop, Worker
 from tests.machine.jobs import World, judge_failure
 from tests.machine.lagging import LaggingIndex

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator import services
 from orchestrator.ledger.database import Database
 from tests.machine.lagging import LaggingIndex
 from vecfleet.errors import Unreachable, VecfleetError
@@ -18,19 +17,19 @@ ADDED = ("migrated_from", "creator_id", "twin_id")
 def ask(database: Database, job: int, what: str) -> str | None:
     """A person's act. Gives the sentence of a refusal, which is an answer like any other."""
     acts: dict[str, Callable[[], object]] = {
-        "pause": lambda: services.pause(database, job, "ana"),
-        "resume": lambda: services.resume(database, job, "ana"),
-        "cancel": lambda: services.cancel(database, job, "ana"),
-        "verify": lambda: services.verify(database, job, "ana"),
-        "retry": lambda: services.retry(database, job, "ana", "all"),
-        "pass": lambda: services.another_pass(database, job, "ana"),
-        "cut over": lambda: services.cut_over(database, job, "ana", 100),
-        "reverse": lambda: services.reverse(database, job, "ana"),
-        "clean up": lambda: services.clean_up(database, job, "ana", by_ids=False),
-        "clean up by ids": lambda: services.clean_up(database, job, "ana", by_ids=True),
-        "roll back": lambda: services.roll_back(database, job, "ana", None),
-        "roll back, keeping": lambda: services.roll_back(database, job, "ana", "keep"),
-        "accept": lambda: services.accept_parked(database, job, "ana", None),
+        "pause": lambda: acts.pause(database, job, "ana"),
+        "resume": lambda: acts.resume(database, job, "ana"),
+        "cancel": lambda: acts.cancel(database, job, "ana"),
+        "verify": lambda: acts.verify(database, job, "ana"),
+        "retry": lambda: acts.retry(database, job, "ana", "all"),
+        "pass": lambda: acts.another_pass(database, job, "ana"),
+        "cut over": lambda: acts.cut_over(database, job, "ana", 100),
+        "reverse": lambda: acts.reverse(database, job, "ana"),
+        "clean up": lambda: acts.clean_up(database, job, "ana", by_ids=False),
+        "clean up by ids": lambda: acts.clean_up(database, job, "ana", by_ids=True),
+        "roll back": lambda: acts.roll_back(database, job, "ana", None),
+        "roll back, keeping": lambda: acts.roll_back(database, job, "ana", "keep"),
+        "accept": lambda: acts.accept_parked(database, job, "ana", None),
     }
     try:
         acts[what]()

@@ -9,8 +9,8 @@ from job_table import plan_of, planned
 
 from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
-from orchestrator.ledger import striking
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.ledger import erased_ids
 from tests.machine.acting import Stop
 from tests.machine.lagging import OLDEST, Fate
 from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, LAG_S, STALE_S, Life, Name
@@ -311,7 +311,7 @@ def is_erased_between_two_passes(life: Life) -> None:
     [copy] = [row for row in life.table.rows() if row.kind == "copy" and row.first_id == "b"]
     life.application.deletes(ALMA, "b")
     with life.table.begin() as connection:
-        striking.strike(connection, copy.id, {"b": None})
+        erased_ids.strike(connection, copy.id, {"b": None})
     life.index.story.tell("an erasure takes b out of the books")
     life.application.writes(ALMA, record("c"))
     life.ends()

@@ -13,12 +13,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from orchestrator import dispatcher
-from orchestrator import tables as t
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchState, JobState
+from orchestrator.core.verdicts import Evidence, Verdict
 from orchestrator.ledger import batches, checks, copies
-from orchestrator.ledger.evidence import Evidence
-from orchestrator.model import Lease
-from orchestrator.states import BatchState, JobState
-from orchestrator.verdicts import Verdict
+from orchestrator.ledger import tables as t
 from tests.machine.acting import Clock, Stop
 from tests.machine.jobs import LEASE_S, Jobs, World
 from vecfleet.records import Record

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from migrations import enriching
-from orchestrator import deciding, services
-from orchestrator import tables as t
 from orchestrator.cli import whole_indexes
-from orchestrator.guards import missing_cap
+from orchestrator.core import deciding
+from orchestrator.core.guards import missing_cap
+from orchestrator.core.model import Deletion
 from orchestrator.ledger import copies, deletions, erasures
-from orchestrator.model import Deletion
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from tests.machine import scripts
 from tests.machine.acting import Clock
 from tests.machine.anything import Anything
@@ -170,7 +171,7 @@ def _with_the_emptied(
 
 
 def _sources_fresh_by(fresh: Callable[..., Any]) -> tuple[tuple[Any, str, Any], ...]:
-    return (cleaning, "fresh_from", fresh), (services, "fresh_from", fresh)
+    return (cleaning, "fresh_from", fresh), (acts, "fresh_from", fresh)
 
 
 FORGOTTEN = ((Work, "lands_within_s", lambda *_: 0.0),)

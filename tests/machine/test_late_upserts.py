@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from orchestrator.core.states import JobState
 from orchestrator.ledger import moves
-from orchestrator.states import JobState
 from tests.machine.jobs import World
 from tests.machine.lagging import Fate
 from tests.machine.lives import ALMA, Life

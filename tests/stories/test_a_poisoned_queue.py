@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
+from orchestrator.core.states import QUEUES, JobState
 from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
-from orchestrator.states import QUEUES, JobState
 from tests.stories.world import SMALL, OpenWorld
 
 pytestmark = pytest.mark.story

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator import rolling_out, services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts, cut_over
 from tests.stories.emulated import row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.stores.base import Aliased
@@ -36,7 +36,7 @@ def test_an_alias_leads_where_its_readers_are_and_back_and_does_not_hold_up_the_
     assert migrated_from(world, "live") is None
 
     # When all readers are cut over
-    rolling_out.cut_over(world.fleet, job_id, WHO, 100)
+    cut_over.cut_over(world.fleet, job_id, WHO, 100)
     # Then the alias leads to the new namespace, and every other stays
     assert migrated_from(world, "live") == migrated_from(world, "also-live") == "alma"
     everywhere = {
@@ -52,21 +52,21 @@ def test_an_alias_leads_where_its_readers_are_and_back_and_does_not_hold_up_the_
     assert isinstance(index, Aliased)
     index.point_alias("moved-by-hand", "elsewhere")
     index.point_alias("also-live", None)
-    rolling_out.reverse(world.fleet, job_id, WHO)
+    cut_over.reverse(world.fleet, job_id, WHO)
     # Then what followed the readers goes back with them, and what a person did stands
     assert aliases(world) == {"live": "alma", "other": "elsewhere", "moved-by-hand": "elsewhere"}
     assert migrated_from(world, "live") is None
 
     # And when it is proven again and a few per cent are moved, the aliases of those alone are led along
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
-    routes = rolling_out.cut_over(world.fleet, job_id, WHO, 5)
+    routes = cut_over.cut_over(world.fleet, job_id, WHO, 5)
     alma = next(route for route in routes if route.new_namespace == target_of("alma"))
     assert aliases(world)["live"] == (target_of("alma") if alma.side == "new" else "alma")
 
     # And clean-up finds no alias in its way
-    rolling_out.cut_over(world.fleet, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    cut_over.cut_over(world.fleet, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     assert migrated_from(world, "live") == "alma"
 
@@ -78,12 +78,12 @@ def test_a_roll_back_leads_them_back_first_where_a_reversal_died_before_it_could
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL, dwell_seconds=0))
     world.reaches(job_id, JobState.VERIFIED)
-    rolling_out.cut_over(world.fleet, job_id, WHO, 100)
+    cut_over.cut_over(world.fleet, job_id, WHO, 100)
 
     # When the reversal is on record and whoever asked for it died then
-    services.reverse(world.fleet.database, job_id, WHO)
+    acts.reverse(world.fleet.database, job_id, WHO)
     assert aliases(world)["live"] == target_of("alma")
-    rolling_out.roll_back(world.fleet, job_id, WHO, None)
+    cut_over.roll_back(world.fleet, job_id, WHO, None)
 
     # Then readers find the old records, and none of the new ones is left
     assert aliases(world)["live"] == "alma"

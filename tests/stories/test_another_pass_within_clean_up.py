@@ -2,9 +2,9 @@
 
 import pytest
 
-from orchestrator import services
 from orchestrator.cli.watching import look
-from orchestrator.states import JobState, MoveState
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.services import acts
 from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 
@@ -16,7 +16,7 @@ def twin(record: Row) -> Row:
 
 
 def clean_up(world: World, job_id: int, *, by_ids: bool = False) -> None:
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=by_ids)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=by_ids)
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     assert world.move(job_id, "alma").state is MoveState.PARKED
     assert world.move(job_id, "bruno").state is MoveState.CLEANED
@@ -24,7 +24,7 @@ def clean_up(world: World, job_id: int, *, by_ids: bool = False) -> None:
 
 def types_what_is_next(world: World, job_id: int) -> None:
     assert f"vecfleet pass {job_id}" in look(world.fleet, job_id, namespaces=0).next_steps
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
 
 
 @pytest.mark.parametrize("writers", ["delta", "dual"])
@@ -56,7 +56,7 @@ def test_what_came_by_an_old_route_is_named_and_stays_and_nothing_that_readers_u
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL, writers="delta"))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     # Given an application on the new side, and a client that wrote the same record, and another, by an old route
     newest = twin(row("alma-3", seed=7, note="written on the new side"))
     world.emulator.write(SMALL, target_of("alma"), [newest])
@@ -70,7 +70,7 @@ def test_what_came_by_an_old_route_is_named_and_stays_and_nothing_that_readers_u
     said = f"readers have moved to {target_of('alma')}: nothing is written to it any more"
     assert world.parked(job_id) == {("alma", "alma-3"): said, ("alma", "alma-late"): said}
     # And where they may stay behind the job goes on to its end: they stay, all else is deleted
-    services.accept_parked(world.fleet.database, job_id, WHO, None)
+    acts.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.CLEANED)
     there = as_twins(before)
     there[target_of("alma")]["alma-3"] = newest

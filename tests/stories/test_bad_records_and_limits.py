@@ -2,10 +2,10 @@
 
 import pytest
 
-from orchestrator import services
-from orchestrator.ledger import reads
-from orchestrator.progress import progress
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.progress import progress
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import status as job_status
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SEEDS, SMALL, WHO, OpenWorld, World
 
@@ -39,13 +39,13 @@ def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_mended_an
     world.assert_accounts(job_id)
     # And it is said that only another plan moves the second one
     with world.fleet.database.begin() as connection:
-        [told] = progress(reads.reading(connection, job_id, namespaces=0)).waits
+        [told] = progress(job_status.reading(connection, job_id, namespaces=0)).waits
     assert told.startswith("1 parked record holds another value in a key that the plan adds")
     assert "`vecfleet cancel 1`, `vecfleet rollback 1`, and plan again with `--conflicts keep`" in told
     # And when a person mends them at the source and retries, the job goes on to the end
     mended = [row("huge", chunk_text="short"), row("claimed")]
     world.emulator.write(SMALL, "alma", mended)
-    services.retry(world.fleet.database, job_id, WHO, "parked")
+    acts.retry(world.fleet.database, job_id, WHO, "parked")
     world.reaches(job_id, JobState.VERIFIED)
     before["alma"] |= {one.id: one for one in mended}
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
@@ -69,7 +69,7 @@ def test_retry_failed_runs_the_failed_batches_again_and_only_those(open_world: O
     # When the reason is gone and a person retries what failed
     world.emulator.no_faults()
     since = world.emulator.last_call()
-    assert services.retry(world.fleet.database, job_id, WHO, "failed") == 1
+    assert acts.retry(world.fleet.database, job_id, WHO, "failed") == 1
     world.reaches(job_id, JobState.VERIFIED)
     # Then that batch was copied, once, and no other
     [upsert] = [call for call in world.emulator.writes(since=since) if call["operation"] == "upsert"]
@@ -125,7 +125,7 @@ def test_a_spent_quota_a_refused_key_or_another_dimension_pauses_the_job_with_th
     assert {batch["attempts"] for batch in world.batches(job_id, kind=BatchKind.COPY)} == {0}
     # And when a person has acted and resumes it, it goes on to the end
     world.emulator.no_faults()
-    services.resume(world.fleet.database, job_id, WHO)
+    acts.resume(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
 
@@ -145,17 +145,17 @@ def test_a_key_that_is_refused_later_pauses_the_job_where_it_is_and_it_goes_on_f
         world.reaches(job_id, JobState.VERIFIED)
         world.emulator.fault(operation="fetch", namespace=target_of("alma"), status=401, message="Invalid API key")
     if step is JobState.CLEANING:
-        services.cut_over(world.fleet.database, job_id, WHO, 100)
-        services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+        acts.cut_over(world.fleet.database, job_id, WHO, 100)
+        acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     elif step is JobState.ROLLING_BACK:
-        services.roll_back(world.fleet.database, job_id, WHO, None)
+        acts.roll_back(world.fleet.database, job_id, WHO, None)
     # When the fleet meets it, the job pauses there
     job = world.reaches(job_id, JobState.PAUSED)
     assert "Invalid API key" in str(job.reason)
     assert world.emulator.records(SMALL, "alma") == before["alma"]
     # Then with the key mended it goes on from there, to the end
     world.emulator.no_faults()
-    services.resume(world.fleet.database, job_id, WHO)
+    acts.resume(world.fleet.database, job_id, WHO)
     ends = {JobState.COPIED: JobState.VERIFIED, JobState.CLEANING: JobState.CLEANED}
     world.reaches(job_id, ends.get(step, JobState.ROLLED_BACK))
     left = {

@@ -11,8 +11,8 @@ import pytest
 from migrations.between import StoresOptions, TablesOptions, plan_stores, plan_tables
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common
-from orchestrator import applying, services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts, apply
 from tests.stories.world import NOW, WHO, OpenWorld, World
 from tests.vectors import ask, vector_database
 from vecfleet.errors import BadPlan, Refused
@@ -90,7 +90,7 @@ def plan(world: World, source: str, target: str, *only: str, **policies: Any) ->
 
 
 def verified(world: World, made: Plan) -> int:
-    job_id = applying.apply(world.fleet, made, who=WHO, no_backup=True)
+    job_id = apply.apply(world.fleet, made, who=WHO, no_backup=True)
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)
     return job_id
@@ -115,7 +115,7 @@ def test_from_tables_to_pinecone_and_back_into_another_database_byte_for_byte(
     )
 
     # When they come back, into another database
-    services.cancel(world.fleet.database, there, WHO)
+    acts.cancel(world.fleet.database, there, WHO)
     world.reaches(there, JobState.CANCELLED)
     verified(world, plan(world, "pinecone:copy", "pgvector-other:public"))
 
@@ -128,14 +128,14 @@ def test_cleaned_up_and_rolled_back_like_any_other_job(world: World, empty_datab
 
     # Given one namespace copied to the other database and its source cleaned up
     moved = verified(world, plan(world, "pgvector:public", "pgvector-other:public", "dev"))
-    services.clean_up(world.fleet.database, moved, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, moved, WHO, by_ids=False)
     world.reaches(moved, JobState.CLEANED)
     assert tables(empty_database_url) == {"embeddings_production"}
     assert content(other_url, "embeddings_dev") == before
 
     # When another one is copied and taken back
     copied = verified(world, plan(world, "pgvector:public", "pgvector-other:public", "production"))
-    services.roll_back(world.fleet.database, copied, WHO, None)
+    acts.roll_back(world.fleet.database, copied, WHO, None)
     world.reaches(copied, JobState.ROLLED_BACK)
 
     # Then the source is whole and the target as it was before
@@ -150,12 +150,12 @@ def test_readers_move_to_the_other_database_before_the_first_one_is_cleaned_up(
     database = world.fleet.database
     moved = verified(world, plan(world, "pgvector:public", "pgvector-other:public", "dev", cut_over="operator"))
     with pytest.raises(Refused, match="cut over"):
-        services.clean_up(database, moved, WHO, by_ids=False)
+        acts.clean_up(database, moved, WHO, by_ids=False)
 
     # When readers and writers are on the other side, and the application changes a row there
-    services.cut_over(database, moved, WHO, 100)
+    acts.cut_over(database, moved, WHO, 100)
     ask(other_url, "UPDATE embeddings_dev SET text = 'said since' WHERE chunk_id = 'dev#003'")
-    services.clean_up(database, moved, WHO, by_ids=False)
+    acts.clean_up(database, moved, WHO, by_ids=False)
     world.reaches(moved, JobState.CLEANED)
 
     # Then the first database is rid of the namespace, and the change stands
@@ -181,7 +181,7 @@ def test_a_large_namespace_becomes_another_in_batches_and_what_cannot_be_kept_is
     options = TablesOptions(index="public", renamed={"dev": "staging"}, common=Common(policies=Policies(**AT_ONCE)))
     made = plan_tables(world.fleet.tables, options, now=NOW)
     assert any("dev (tenant)" in warning for warning in made.warnings)
-    job_id = applying.apply(world.fleet, made, who=WHO, no_backup=True)
+    job_id = apply.apply(world.fleet, made, who=WHO, no_backup=True)
 
     # Then everything else is there, and the one is named with its reason
     world.until("the others are copied", lambda: world.parked(job_id))
@@ -190,7 +190,7 @@ def test_a_large_namespace_becomes_another_in_batches_and_what_cannot_be_kept_is
     assert world.parked(job_id) == {("dev", "dev#003"): "a number in its metadata cannot be kept exactly"}
     assert ask(empty_database_url, "SELECT DISTINCT metadata ->> 'tenant' FROM embeddings_staging") == [("acme",)]
     with pytest.raises(Refused):
-        services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+        acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
 
 
 def test_a_database_is_never_taken_for_another_one(world: World, empty_database_url: str, tmp_path: Path) -> None:
@@ -210,4 +210,4 @@ def test_a_database_is_never_taken_for_another_one(world: World, empty_database_
     # And a plan made while they were two is refused when they have become one
     made = plan(world, "pgvector:public", "pgvector-other:public", "dev", collisions="identical")
     with pytest.raises(Refused, match="the same database"):
-        applying.apply(same, made, who=WHO, no_backup=True)
+        apply.apply(same, made, who=WHO, no_backup=True)

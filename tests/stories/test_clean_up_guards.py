@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from migrations.creators import Grouping
 from migrations.ownership import look_up
-from orchestrator import services
-from orchestrator import tables as t
+from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import moves
-from orchestrator.states import JobState, MoveState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused
@@ -33,12 +33,12 @@ def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(o
     with refused(world, job_id, "1 parked record waits for a decision"):
         clean_up(world, job_id)
     # When it is decided, and all is verified, but readers are not on the new side
-    services.accept_parked(world.fleet.database, job_id, WHO, None)
+    acts.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.VERIFIED)
     with refused(world, job_id, "readers are cut over at 0 %, not 100 %"):
         clean_up(world, job_id)
     # Or a verdict is void, or stale, with no dispatcher there to have it made anew
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     world.kill(world.dispatchers[0])
     alma = world.targets(job_id)[target_of("alma")]
     with world.fleet.database.begin() as connection:
@@ -52,9 +52,9 @@ def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(o
         clean_up(world, job_id)
     # Then after a fresh verification and another cut-over it is done, and the accepted record stays
     world.start_dispatcher()
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED, JobState.CUT_OVER)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     clean_up(world, job_id)
     world.reaches(job_id, JobState.CLEANED)
     assert world.emulator.records(SMALL, "alma").keys() == {"claimed"}
@@ -66,7 +66,7 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     # Given sources in which, after the verification, a record was changed, added, removed
     lost = before["shrunk"]["shrunk-3"]
     world.emulator.write(SMALL, "changed", [row("changed-3", seed=1, note="changed by somebody")])
@@ -93,7 +93,7 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
     world.emulator.delete(SMALL, "grown", "new")
     world.emulator.write(SMALL, "grown", [row("grown-5", seed=1, note="changed by somebody")])
     grown = world.emulator.records(SMALL, "grown")
-    services.retry(world.fleet.database, job_id, WHO, "failed")
+    acts.retry(world.fleet.database, job_id, WHO, "failed")
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     assert job.reason == "1 source was not deleted: a guard refused"
     assert_same_index(world.emulator.dump(SMALL), {**as_twins(before), "grown": grown})
@@ -105,7 +105,7 @@ def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(ope
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     # Given a clean-up that stopped at its very last calls: one was refused, one carried out and answered alike
     refusal = {"operation": "delete_namespace", "status": 403, "message": "Forbidden", "delay_ms": 500}
     world.emulator.fault(**refusal, namespace="alma")
@@ -116,7 +116,7 @@ def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(ope
     changed = row("alma-3", seed=1, note="changed by somebody")
     world.emulator.write(SMALL, "alma", [changed])
     world.emulator.no_faults()
-    services.resume(world.fleet.database, job_id, WHO)
+    acts.resume(world.fleet.database, job_id, WHO)
     # Then that source is proven again, found changed, and not deleted; the other one is found gone
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     assert job.reason == "1 source was not deleted: a guard refused"
@@ -125,7 +125,7 @@ def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(ope
 
 
 def clean_up(world: World, job_id: int) -> None:
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
 
 
 @contextmanager
@@ -152,11 +152,11 @@ def test_what_a_target_lost_after_the_cut_over_keeps_its_source_however_small_it
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL, grouping=Grouping(snapshot=snapshot, default="split")))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     # When somebody deletes ana's new namespace before the clean-up, and said of the job that a few may be missing
     ana = "creator_ana_twin_of-ana"
     world.fleet.store.open(world.fleet.store.describe(SMALL)).delete_namespace(ana)
-    services.set_lever(world.fleet.database, job_id, WHO, "missing", 9)
+    acts.set_lever(world.fleet.database, job_id, WHO, "missing", 9)
     clean_up(world, job_id)
     world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.CLEANED)
     # Then the last copies of her records are not deleted
@@ -169,7 +169,7 @@ def test_what_a_target_lost_after_the_cut_over_keeps_its_source_however_small_it
         f"{said}If the application deleted them there: `{typed}`, then retry"
     )
     # Until a person says that this is meant
-    services.set_lever(world.fleet.database, job_id, WHO, "missing", 9, ana)
-    services.retry(world.fleet.database, job_id, WHO, "failed")
+    acts.set_lever(world.fleet.database, job_id, WHO, "missing", 9, ana)
+    acts.retry(world.fleet.database, job_id, WHO, "failed")
     world.reaches(job_id, JobState.CLEANED)
     assert not world.emulator.records(SMALL, "__default__")

@@ -9,11 +9,12 @@ import sqlalchemy as sa
 
 from migrations.creators import Grouping
 from migrations.ownership import look_up
-from orchestrator import manifests, services
-from orchestrator import tables as t
-from orchestrator.erasing import CERTIFICATES, JobTableBooks, certificate_file
+from orchestrator.core import manifests
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import audit
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
+from orchestrator.services.erase import CERTIFICATES, JobTableBooks, certificate_file
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.names import Tenant
@@ -107,7 +108,7 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     assert world.move(job_id, "__default__").erased == 1  # the others have no owner that is known any more
 
     # And when the other one is erased too, once proven, the accounts still add up and the job is not confused
-    services.accept_parked(world.fleet.database, job_id, WHO, None)
+    acts.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.VERIFIED)
     told = b"".join(worker.log.read_bytes() for worker in world.workers)
     assert b".8b8b-bob-twin." in told, "Celery names namespaces in the ids of tasks"
@@ -174,7 +175,7 @@ def test_a_default_namespace_that_a_plan_gave_to_one_tenant_is_erased_with_recor
     assert {name: set(rows) for name, rows in world.emulator.dump(SMALL).items()} == {"__default__": {"bobs"}}
     world.assert_accounts(job_id)
     # And the job reads it no more: what comes there later would go to nobody
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     assert set(world.emulator.dump(SMALL)) == {"__default__"}
 
@@ -205,7 +206,7 @@ def test_a_worker_frozen_at_a_batch_of_a_twin_that_is_erased_meanwhile_brings_no
     for worker in world.workers:
         if worker is not frozen:
             world.kill(worker)
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.until("it works", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.VERIFIED)
     # Then nothing of the twin is there in the end, and everything of its neighbour

@@ -8,8 +8,9 @@ import pytest
 
 from migrations.plan import Plan
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
-from orchestrator import applying, services
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
+from orchestrator.services import apply as applying
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import NOW, WHO, OpenWorld, World
 from vecfleet.errors import Refused
@@ -55,7 +56,7 @@ def exported(world: World, *namespaces: str) -> int:
 
 
 def kept(world: World, job_id: int) -> None:
-    services.cancel(world.fleet.database, job_id, WHO)
+    acts.cancel(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.CANCELLED)
 
 
@@ -91,7 +92,7 @@ def test_exported_and_deleted_on_request_and_nothing_else(hybrid: World) -> None
     job_id = exported(hybrid, "__default__")
 
     # When a person asks for its clean-up
-    services.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
     hybrid.reaches(job_id, JobState.CLEANED)
 
     # Then it is gone, the others are untouched, and the files bring it back
@@ -116,7 +117,7 @@ def test_what_is_not_proven_is_not_deleted(hybrid: World) -> None:
     before = hybrid.emulator.dump(HYBRID)
 
     # When a person asks for its clean-up
-    services.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
     job = hybrid.reaches(job_id, JobState.NEEDS_ATTENTION)
 
     # Then only the namespace that is proven is gone, and the others are whole, each with its reason
@@ -134,20 +135,20 @@ def test_a_file_damaged_before_the_verification_is_no_proof(hybrid: World) -> No
     parts(hybrid)[0].write_bytes(b"PAR1 no more PAR1")
 
     # When it is verified again
-    services.verify(hybrid.fleet.database, job_id, WHO)
+    acts.verify(hybrid.fleet.database, job_id, WHO)
     job = hybrid.reaches(job_id, JobState.NEEDS_ATTENTION)
 
     # Then it says so, and clean-up is refused
     assert job.reason is not None and "parked" in job.reason
     with pytest.raises(Refused):
-        services.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
+        acts.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
 
 
 def test_an_export_is_rolled_back_to_an_empty_folder(hybrid: World) -> None:
     before = hybrid.emulator.dump(HYBRID)
     job_id = exported(hybrid)
 
-    services.roll_back(hybrid.fleet.database, job_id, WHO, None)
+    acts.roll_back(hybrid.fleet.database, job_id, WHO, None)
     hybrid.reaches(job_id, JobState.ROLLED_BACK)
 
     assert parts(hybrid) == []

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.core.states import JobState
 from orchestrator.embedded import programs
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.programs import Program
-from orchestrator.states import JobState
 from tests.stories.serving import served
 from tests.stories.world import SMALL, OpenWorld, World
 

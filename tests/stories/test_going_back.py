@@ -3,9 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.states import BatchState, JobState
+from orchestrator.core.states import BatchState, JobState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SEEDS, SMALL, WHO, OpenWorld, World
 
@@ -20,7 +20,7 @@ def test_a_pause_stops_the_writing_until_it_is_resumed(seeds: World) -> None:
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.until("some batches are copied", lambda: len(seeds.batches(job_id, BatchState.DONE)) > 33)
     # When a person pauses it
-    services.pause(seeds.fleet.database, job_id, WHO)
+    acts.pause(seeds.fleet.database, job_id, WHO)
     seeds.reaches(job_id, JobState.PAUSED)
     # Then no batch is on its way, much is left to do, and nothing more is written
     assert not seeds.batches(job_id, BatchState.LEASED, BatchState.DISPATCHED)
@@ -30,7 +30,7 @@ def test_a_pause_stops_the_writing_until_it_is_resumed(seeds: World) -> None:
     # And when it is resumed it goes on to the end, writing only what was not yet written
     assert not seeds.emulator.writes(since=paused_at)
     seeds.emulator.no_faults()
-    services.resume(seeds.fleet.database, job_id, WHO)
+    acts.resume(seeds.fleet.database, job_id, WHO)
     seeds.reaches(job_id, JobState.VERIFIED)
     upserts = [call for call in seeds.emulator.calls(operation="upsert", since=paused_at) if call["applied"]]
     assert sum(len(call["ids"]) for call in upserts) == 805 - written
@@ -45,11 +45,11 @@ def test_a_cancelled_job_is_rolled_back_to_the_byte(seeds: World) -> None:
     seeds.start(workers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.until("some batches are copied", lambda: len(seeds.batches(job_id, BatchState.DONE)) > 33)
-    services.cancel(seeds.fleet.database, job_id, WHO)
+    acts.cancel(seeds.fleet.database, job_id, WHO)
     seeds.reaches(job_id, JobState.CANCELLED)
     assert seeds.emulator.dump(SEEDS).keys() > before.keys()
     # When it is rolled back
-    services.roll_back(seeds.fleet.database, job_id, WHO, None)
+    acts.roll_back(seeds.fleet.database, job_id, WHO, None)
     seeds.reaches(job_id, JobState.ROLLED_BACK)
     # Then the index is what it was, and no source was ever written to
     assert_same_index(seeds.emulator.dump(SEEDS), before)
@@ -75,14 +75,14 @@ def test_rolling_back_is_refused_with_the_list_where_somebody_changed_a_record_a
     world.emulator.write(SMALL, target_of("alma"), [changed, added])
     as_it_is = world.emulator.dump(SMALL)
     # When it is rolled back and nothing is said about such records
-    services.roll_back(world.fleet.database, job_id, WHO, None)
+    acts.roll_back(world.fleet.database, job_id, WHO, None)
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then it is refused, naming the changed record, and nothing was removed
     assert job.reason == "refused: 1 records at the targets are no longer what the job wrote"
     assert changed_records(world, job_id) == [(target_of("alma"), "alma-3")]
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     # And when they are to be kept, everything else goes, and the sources were never touched
-    services.roll_back(world.fleet.database, job_id, WHO, "keep")
+    acts.roll_back(world.fleet.database, job_id, WHO, "keep")
     world.reaches(job_id, JobState.ROLLED_BACK)
     kept = {target_of("alma"): {"alma-3": changed, "new": added}}
     assert_same_index(world.emulator.dump(SMALL), {**before, **kept})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index, row
 from tests.stories.world import SMALL, OpenWorld, World
 

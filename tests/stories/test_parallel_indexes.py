@@ -9,8 +9,8 @@ import pytest
 from migrations.creators import Grouping
 from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, target_of
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
@@ -46,7 +46,7 @@ def test_an_application_goes_from_one_index_to_another_without_a_stop_and_the_ol
     client.upsert_vectors([{"id": "alma-1", "values": [2.0] * 8}], CREATOR, "alma")
     world.reaches(job_id, JobState.VERIFIED)
     client.delete_vectors(["alma-2"], CREATOR, "alma")
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.VERIFIED)
     # Then the two indexes hold the same
@@ -56,9 +56,9 @@ def test_an_application_goes_from_one_index_to_another_without_a_stop_and_the_ol
     assert "first" in old["alma"] and "alma-2" not in old["alma"]
 
     # And once readers have moved and the old one is cleaned up, it is deleted after a week, and not before
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     assert "job 1 works on it" in decommission(world).stderr
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     early = decommission(world)
     assert early.returncode == 3 and "job 1 is watched until" in early.stderr

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld
 
@@ -71,6 +71,6 @@ def test_a_record_that_somebody_else_put_into_a_target_is_left_to_a_person(open_
     assert "foreign" in world.emulator.records(SMALL, target_of("alma"))
     # And when a person has taken it away and asks again, all is verified
     world.emulator.delete(SMALL, target_of("alma"), "foreign")
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})

@@ -15,7 +15,7 @@ from textwrap import dedent
 
 import pytest
 
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
 from tests.stories.emulated import REPOSITORY, Rows, assert_same, assert_same_index, row
 from tests.stories.world import OpenWorld, World
 from tests.vectors import ask, vector_database

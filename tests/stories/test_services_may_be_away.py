@@ -11,10 +11,11 @@ import psycopg
 import pytest
 import redis
 
-from orchestrator import schema, services
+from orchestrator import schema
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.queue import require_broker
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index
 from tests.stories.world import SEEDS, WHO, OpenWorld, World
 from vecfleet.errors import Unreachable
@@ -115,7 +116,7 @@ def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
         world.emulator.fault(operation="upsert", delay_ms=500)
         world.start(workers=2)
         job_id = world.apply(world.plan(conflicts="overwrite"))
-        services.set_lever(world.fleet.database, job_id, WHO, "window", 4)
+        acts.set_lever(world.fleet.database, job_id, WHO, "window", 4)
         world.until("some batches are done", partial(done_more_than, world, job_id, 2))
         # When Redis takes no wake-up for a while
         with trouble(server):
@@ -128,7 +129,7 @@ def test_workers_survive_a_redis_that_takes_nothing_for_a_while(
         # And when it does again, both workers take what is due
         world.emulator.no_faults()
         world.emulator.fault(operation="upsert", delay_ms=3_000)
-        services.set_lever(world.fleet.database, job_id, WHO, "window", 48)
+        acts.set_lever(world.fleet.database, job_id, WHO, "window", 48)
         world.until("both work again", lambda: len(at_work(world, job_id)) == 2)
         # And the job goes on to the end, with the same processes
         world.emulator.no_faults()

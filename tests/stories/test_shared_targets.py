@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from migrations.creators import Grouping, Row
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from tests.stories.emulated import assert_same, assert_same_index, row, target_of
 from tests.stories.world import CREATOR, SMALL, WHO, OpenWorld
 
@@ -27,8 +27,8 @@ def test_ids_that_meet_in_a_target_are_all_kept_under_prefixes(open_world: OpenW
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL, grouping=GROUPING, collisions="prefix"))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     # Then the target holds all of them, and the sources are gone
     wanted = {
@@ -57,11 +57,11 @@ def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not
     if collisions == "identical":
         world.reaches(job_id, JobState.NEEDS_ATTENTION)
         assert [id for _, id in world.parked(job_id)] == ["welcome"]
-        services.accept_parked(world.fleet.database, job_id, WHO, None)
+        acts.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     # Then the target holds one of each, untouched by the other
     after = world.emulator.dump(SMALL)
@@ -110,13 +110,13 @@ def test_what_a_target_held_before_is_neither_overwritten_nor_rolled_back(
     if collisions == "identical":
         world.reaches(job_id, JobState.NEEDS_ATTENTION)
         assert [id for _, id in world.parked(job_id)] == ["alma-1"]
-        services.accept_parked(world.fleet.database, job_id, WHO, None)
+        acts.accept_parked(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)
     # Then the others joined what was there
     wanted = {id: one.enriched("alma", CREATOR, "alma") for id, one in source.items()}
     assert_same(world.emulator.records(SMALL, target_of("alma")), wanted | {one.id: one for one in held}, "the target")
     # And rolled back, the index is what it was
-    services.roll_back(world.fleet.database, job_id, WHO, None)
+    acts.roll_back(world.fleet.database, job_id, WHO, None)
     world.reaches(job_id, JobState.ROLLED_BACK)
     assert_same_index(world.emulator.dump(SMALL), before)

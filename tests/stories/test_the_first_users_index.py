@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import services
-from orchestrator.states import JobState, MoveState
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, target_of
 from tests.stories.world import SEEDS, WHO, World
 
@@ -22,8 +22,8 @@ def test_all_namespaces_become_one_creators_twins_and_each_source_goes_only_afte
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.reaches(job_id, JobState.VERIFIED)
     assert_same_index(seeds.emulator.dump(SEEDS), {**before, **as_twins(before)})
-    services.cut_over(seeds.fleet.database, job_id, WHO, 100)
-    services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(seeds.fleet.database, job_id, WHO, 100)
+    acts.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
     # Then the index holds the new namespaces and nothing else, every record byte for byte
     assert_same_index(seeds.emulator.dump(SEEDS), as_twins(before))

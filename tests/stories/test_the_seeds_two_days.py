@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index
 from tests.stories.world import SEEDS, WHO, World
 
@@ -34,8 +34,8 @@ def test_day_1_maps_805_of_805_and_day_2_erases_a_twin_and_then_the_creator(seed
     seeds.start(workers=2)
     job_id = seeds.apply(seeds.plan(conflicts="overwrite"))
     seeds.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(seeds.fleet.database, job_id, WHO, 100)
-    services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(seeds.fleet.database, job_id, WHO, 100)
+    acts.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
     report = typed(seeds, "report", str(job_id))
     assert "moved and verified  805 of 805 records" in report

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
-from orchestrator import purging, reports, services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts, purge, report
 from tests.stories.emulated import assert_same_index, row, target_of
 from tests.stories.world import NOW, SEEDS, SMALL, WHO, OpenWorld, World
 from vecfleet.errors import NameIsAlias
@@ -24,16 +24,16 @@ def test_a_cleaned_up_migration_is_taken_back_to_the_byte(seeds: World) -> None:
     original = seeds.plan(conflicts="overwrite")
     job_id = seeds.apply(original)
     seeds.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(seeds.fleet.database, job_id, WHO, 100)
-    services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(seeds.fleet.database, job_id, WHO, 100)
+    acts.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
-    told = reports.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
+    told = report.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
 
     # And a month later what it needed while it ran was let go of
     with seeds.fleet.database.begin() as connection:
         connection.execute(sa.text("UPDATE job SET ended_at = ended_at - interval '31 days'"))
-    assert purging.purge(seeds.fleet.database, job_id, WHO) > 0
-    again = reports.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
+    assert purge.purge(seeds.fleet.database, job_id, WHO) > 0
+    again = report.build(seeds.fleet.database, seeds.fleet.store_named, Prices(), job_id)
     assert (again.verdicts, again.reading.totals) == (told.verdicts, told.reading.totals)
     assert (again.spent.requests, again.spent.egress_bytes) == (told.spent.requests, told.spent.egress_bytes)
     assert again.spent.write_units == pytest.approx(told.spent.write_units)
@@ -42,7 +42,7 @@ def test_a_cleaned_up_migration_is_taken_back_to_the_byte(seeds: World) -> None:
     targets = list(seeds.targets(job_id))
     back = seeds.apply(plan_reverse(seeds.fleet.store, original, targets, prices=Prices(), now=NOW))
     seeds.reaches(back, JobState.VERIFIED)
-    services.clean_up(seeds.fleet.database, back, WHO, by_ids=False)
+    acts.clean_up(seeds.fleet.database, back, WHO, by_ids=False)
     seeds.reaches(back, JobState.CLEANED)
 
     # Then the index is as it was before all this, every namespace and every byte
@@ -69,12 +69,12 @@ def test_a_record_that_names_another_source_goes_back_to_where_it_was(
     original = world.plan(SMALL, conflicts=policy)
     job_id = world.apply(original)
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     back = world.apply(plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW))
     world.reaches(back, JobState.VERIFIED)
-    services.clean_up(world.fleet.database, back, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, back, WHO, by_ids=False)
     world.reaches(back, JobState.CLEANED)
 
     # Then each record is in the namespace it was in, byte for byte
@@ -90,8 +90,8 @@ def test_a_job_that_left_aliases_is_taken_back_with_them(open_world: OpenWorld) 
     original = world.plan(SMALL, leave_alias=True)
     job_id = world.apply(original)
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     index = world.fleet.store.open(world.fleet.store.describe(SMALL))
     assert isinstance(index, Aliased)
@@ -115,9 +115,9 @@ def test_a_job_that_left_aliases_is_taken_back_with_them(open_world: OpenWorld) 
 
     # Then a retry goes on once it is out of the way, and all is as it was
     index.point_alias("bruno", None)
-    services.retry(world.fleet.database, back, WHO, "failed")
+    acts.retry(world.fleet.database, back, WHO, "failed")
     world.reaches(back, JobState.VERIFIED)
-    services.clean_up(world.fleet.database, back, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, back, WHO, by_ids=False)
     world.reaches(back, JobState.CLEANED)
     assert_same_index(world.emulator.dump(SMALL), before)
     assert index.aliases() == {}

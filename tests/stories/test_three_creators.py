@@ -9,8 +9,8 @@ import pytest
 
 from migrations.creators import Grouping
 from migrations.ownership import look_up
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from tests.stories.emulated import REPOSITORY, Row, Rows, assert_same, assert_same_index, row
 from tests.stories.world import SEEDS, WHO, World
 
@@ -47,12 +47,12 @@ def test_three_creators_share_an_index_and_default_is_split_by_owner_with_its_or
     assert job.reason == f"{len(orphans)} parked records wait for a decision"
     assert {(source, id) for source, id in seeds.parked(job_id)} == {(DEFAULT, id) for id in orphans}
     assert set(seeds.parked(job_id).values()) == {"no owner: neither its metadata nor the ownership look-up names one"}
-    assert services.accept_parked(seeds.fleet.database, job_id, WHO, None) == len(orphans)
+    assert acts.accept_parked(seeds.fleet.database, job_id, WHO, None) == len(orphans)
     seeds.reaches(job_id, JobState.VERIFIED)
     seeds.assert_accounts(job_id)
     # And after cut-over the old is deleted, record by record where something stays
-    services.cut_over(seeds.fleet.database, job_id, WHO, 100)
-    services.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(seeds.fleet.database, job_id, WHO, 100)
+    acts.clean_up(seeds.fleet.database, job_id, WHO, by_ids=False)
     seeds.reaches(job_id, JobState.CLEANED)
     after = seeds.emulator.dump(SEEDS)
     # Then every record is with its owner, byte for byte; of two with one id the first to come, the other where it was

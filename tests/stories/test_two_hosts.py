@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded.process import Process
-from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import REPOSITORY, as_twins, assert_same_index
 from tests.stories.hosts import Host, why_not
 from tests.stories.world import SMALL, OpenWorld, World

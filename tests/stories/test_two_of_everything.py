@@ -6,9 +6,9 @@ from pinecone import Pinecone
 
 from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
-from orchestrator import services
+from orchestrator.core.states import BatchKind, JobState
 from orchestrator.ledger import jobs
-from orchestrator.states import BatchKind, JobState
+from orchestrator.services import acts
 from tests.stories.emulated import Row, as_twins, assert_same_index, row
 from tests.stories.world import NOW, SEEDS, SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused
@@ -64,9 +64,9 @@ def test_two_jobs_on_one_index_do_not_disturb_each_other(open_world: OpenWorld) 
     # When both end, and one is rolled back while the other is cleaned up
     for job_id in ids:
         world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, ids[0], WHO, 100)
-    services.clean_up(world.fleet.database, ids[0], WHO, by_ids=False)
-    services.roll_back(world.fleet.database, ids[1], WHO, None)
+    acts.cut_over(world.fleet.database, ids[0], WHO, 100)
+    acts.clean_up(world.fleet.database, ids[0], WHO, by_ids=False)
+    acts.roll_back(world.fleet.database, ids[1], WHO, None)
     world.reaches(ids[0], JobState.CLEANED)
     world.reaches(ids[1], JobState.ROLLED_BACK)
     # Then each did its own
@@ -90,8 +90,8 @@ def test_hybrid_records_move_to_another_index_with_their_sparse_values(open_worl
     options = IndexOptions(source="hybrid", target="newer", common=Common(policies=Policies(soak_seconds=0)))
     job_id = world.apply(plan_index(world.fleet.store, options, now=NOW))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     # Then the new index holds the very same records under the same names, and the old one none
     assert_same_index(world.emulator.dump("newer"), before)

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from pytest import mark
 
+from orchestrator.core.states import JobState
 from orchestrator.embedded.process import Process
-from orchestrator.states import JobState
 from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, OpenWorld, World
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import redis
 
-from orchestrator import services
+from orchestrator.core.states import JobState
 from orchestrator.embedded import programs
 from orchestrator.embedded.ports import claim_port
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from tests.stories.emulated import row, target_of
 from tests.stories.serving import served
 from tests.stories.world import PATIENCE_S, SMALL, WHO, OpenWorld, World
@@ -64,9 +64,9 @@ def test_a_whole_run_at_debug_tells_no_secret_and_nothing_of_records(
         world.start(workers=2)
         job_id = world.apply(world.plan(SMALL))
         while world.reaches(job_id, JobState.VERIFIED, JobState.NEEDS_ATTENTION).state is JobState.NEEDS_ATTENTION:
-            services.retry(world.fleet.database, job_id, WHO, "all")
-        services.cut_over(world.fleet.database, job_id, WHO, 100)
-        services.clean_up(world.fleet.database, job_id, WHO, by_ids=True)
+            acts.retry(world.fleet.database, job_id, WHO, "all")
+        acts.cut_over(world.fleet.database, job_id, WHO, 100)
+        acts.clean_up(world.fleet.database, job_id, WHO, by_ids=True)
         world.reaches(job_id, JobState.CLEANED)
         operator = {"Authorization": f"Bearer {KEYS['operator_token']}"}
         assert httpx.get(f"{address}/jobs/{job_id}", headers=operator).is_success

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator import schema, services
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator import schema
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld
 from vecfleet.errors import BadInput, Refused, VecfleetError
@@ -31,7 +32,7 @@ def test_a_re_run_drops_nothing_and_writes_nothing(open_world: OpenWorld) -> Non
     assert world.emulator.writes(since=since) == []
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
     # And even once the job was given up, its plan does not run into what stands there
-    services.cancel(world.fleet.database, job_id, WHO)
+    acts.cancel(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.CANCELLED)
     with pytest.raises((Refused, BadInput)) as refusal:
         world.apply(plan)
@@ -93,7 +94,7 @@ def test_a_source_that_looks_empty_does_not_empty_its_target(open_world: OpenWor
     world.emulator.delete(SMALL, "alma", *before["alma"])
     world.emulator.delete(SMALL, target_of("alma"), "alma-3")
     # When it is verified, and repaired as often as the plan allows
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then the rest is where it was, and a person is asked
     assert job.reason == "1 target differs from its sources"

@@ -3,8 +3,8 @@
 import pytest
 
 from migrations.creators import Grouping
-from orchestrator import services
-from orchestrator.states import JobState, MoveState
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.services import acts
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.story
 def cut_over(world: World) -> int:
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     return job_id
 
 
@@ -30,7 +30,7 @@ def test_what_an_application_does_after_the_switch_stands_and_the_old_is_cleaned
     world.emulator.write(SMALL, alma, [newer, added])
     world.emulator.delete(SMALL, alma, "alma-7")
     # When the target is verified again
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.until("a verdict is there again", lambda: world.job(job_id).state is JobState.CUT_OVER)
     # Then the verdict lists what was done since, and nothing of it was undone
     verdict = world.targets(job_id)[alma].verdict
@@ -39,7 +39,7 @@ def test_what_an_application_does_after_the_switch_stands_and_the_old_is_cleaned
         "40 records were proven before readers moved; since then 1 removed, 1 changed, 1 added"
     )
     # And the old is deleted, for it still is what was proven at the switch
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     expected = as_twins(before)
     expected[alma].pop("alma-7")
@@ -57,7 +57,7 @@ def test_a_source_changed_after_the_switch_is_the_only_place_of_that_change_and_
     world.emulator.write(SMALL, "alma", [row("alma-3", seed=2, note="from a writer left behind")])
     as_it_is = world.emulator.dump(SMALL)
     # When the old is to be deleted, one namespace at once or record by record
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=True)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=True)
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then it stays as it is, and says why
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
@@ -76,7 +76,7 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
     # Given a target that lost eleven of its records since the switch
     for number in range(11):
         world.emulator.delete(SMALL, target_of("alma"), f"alma-{number}")
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     # Then their last copy, in the source, is not deleted
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     assert len(world.emulator.records(SMALL, "alma")) == 40
@@ -87,8 +87,8 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
         f"{target_of('alma')}`, then retry"
     )
     # Until a person says that the application deleted them
-    services.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
-    services.retry(world.fleet.database, job_id, WHO, "failed")
+    acts.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
+    acts.retry(world.fleet.database, job_id, WHO, "failed")
     world.reaches(job_id, JobState.CLEANED)
     assert not world.emulator.records(SMALL, "alma")
 
@@ -101,7 +101,7 @@ def test_where_the_plan_says_so_readers_of_the_old_names_find_the_new(open_world
     assert "no alias is left for what goes to several places, or is the default: '__default__'" in plan.warnings
     job_id = world.apply(plan)
     world.reaches(job_id, JobState.VERIFIED)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     # Then a reader who still asks for the old name is answered from the new place
     index = world.fleet.store.open(world.fleet.store.describe(SMALL))

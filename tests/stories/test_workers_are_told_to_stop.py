@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded.process import Process
-from orchestrator.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index
 from tests.stories.world import PATIENCE_S, SMALL, OpenWorld, World
 

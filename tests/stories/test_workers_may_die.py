@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import redis
 
-from orchestrator import services
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index, target_of
 from tests.stories.world import PATIENCE_S, SEEDS, SMALL, WHO, OpenWorld, World
 
@@ -94,11 +94,11 @@ def test_a_cancelled_job_whose_worker_died_after_its_upsert_is_rolled_back_to_th
     world.until("both namespaces are on record as the job's", lambda: made(world, job_id) == 2)
     world.kill(killed)
     # When a person cancels the job and rolls it back
-    services.cancel(world.fleet.database, job_id, WHO)
+    acts.cancel(world.fleet.database, job_id, WHO)
     world.lapse(killed)
     world.reaches(job_id, JobState.CANCELLED)
     assert world.emulator.records(SMALL, call["namespace"])
-    services.roll_back(world.fleet.database, job_id, WHO, None)
+    acts.roll_back(world.fleet.database, job_id, WHO, None)
     world.start_worker()
     world.reaches(job_id, JobState.ROLLED_BACK)
     # Then what nobody had on record is gone too
@@ -114,10 +114,10 @@ def test_a_worker_killed_between_a_deletion_and_the_record_of_it_costs_nothing(
     world.start(workers=2)
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     # Given a worker that waits for the answer to a deletion that the service has carried out
     world.emulator.fault(operation=operation, apply_first=True, hang=True, count=1)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=by_ids)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=by_ids)
     call = world.until("a deletion is carried out and not answered", lambda: unanswered(world, operation))
     [batch] = [one for one in world.batches(job_id, BatchState.LEASED) if one["source"] == call["namespace"]]
     # When it is killed

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator import services
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
@@ -68,8 +68,8 @@ def test_delta_what_writers_change_add_and_delete_meanwhile_arrives(open_world: 
     assert world.job(job_id).passes >= 3  # one that copied, two that found nothing changed
     assert world.move(job_id, "alma").gone == 2
     # And the old can be deleted
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     assert_same_index(world.emulator.dump(SMALL), as_twins(now))
 
@@ -92,7 +92,7 @@ def test_dual_an_application_that_writes_to_both_sides_all_the_time_does_not_kee
         # When it has read, and read again, while the application went on
         world.reaches(job_id, JobState.VERIFIED)
     # Then one more pass, with the application at rest, finds both sides equal
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.VERIFIED)
     assert_twins(world)
@@ -127,21 +127,21 @@ def test_dual_an_application_that_uses_our_client_loses_nothing_from_the_first_c
     assert client.journal.count() == 1
     world.until("the journal is empty", lambda: client.replay() == 0)
     # Then another pass finds both sides equal
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.VERIFIED)
     assert_twins(world)
     # And so they are once readers have moved, until the old side goes
-    services.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
     world.until("the new side is first", lambda: rollout.where(CREATOR, "alma").side == "new")
     client.upsert_vectors([{"id": name, "values": [8.0] * 8} for name in ("alma-61", "later")], CREATOR, "alma")
     client.delete_vectors(["alma-63"], CREATOR, "alma")
     assert_twins(world)
     # And what came and went since the last pass is in the accounts after another one
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.until("it has begun", lambda: world.job(job_id).state is not JobState.COPIED)
     world.reaches(job_id, JobState.CUT_OVER)
-    services.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     world.until("one side is left", lambda: not rollout.where(CREATOR, "alma").dual)
     client.upsert_vectors([{"id": "alma-62", "values": [9.0] * 8}], CREATOR, "alma")
@@ -174,7 +174,7 @@ def test_dual_an_application_that_adds_records_all_the_time_does_not_keep_the_jo
     assert "more were written to both sides since" in verdict["reason"]
     # And a record that came to one side only is extra, as ever
     world.emulator.write(SMALL, target_of("alma"), [row("strange")])
-    services.verify(world.fleet.database, job_id, WHO)
+    acts.verify(world.fleet.database, job_id, WHO)
     world.until("it is found", lambda: (found := world.targets(job_id)[target_of("alma")].verdict) and found["extra"])
 
 
@@ -184,7 +184,7 @@ def verdict_on_added(world: World, job_id: int) -> dict[str, Any] | None:
     if verdict is not None and verdict["added"]:
         return verdict
     if world.job(job_id).state is JobState.VERIFIED:
-        services.verify(world.fleet.database, job_id, WHO)
+        acts.verify(world.fleet.database, job_id, WHO)
     return None
 
 
@@ -202,14 +202,14 @@ def test_where_many_records_go_away_from_a_source_between_two_passes_a_person_is
     target = world.emulator.records(SMALL, target_of("alma"))
     # Given a source that lost eleven records
     world.emulator.delete(SMALL, "alma", *(f"alma-{n}" for n in range(11)))
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     # Then nothing is removed from the target, and a person is asked
     job = world.reaches(job_id, JobState.PAUSED)
     assert job.reason is not None and job.reason.startswith("11 records of alma went away after they were copied")
     assert world.emulator.records(SMALL, target_of("alma")).keys() == target.keys()
     # When the person says that it is meant, then the target follows
-    services.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
-    services.resume(world.fleet.database, job_id, WHO)
+    acts.set_lever(world.fleet.database, job_id, WHO, "missing", 11)
+    acts.resume(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
     alma = {"alma": world.emulator.records(SMALL, "alma")}
     assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
@@ -224,8 +224,8 @@ def test_sources_that_never_rest_pause_the_job_after_so_many_passes(open_world: 
         job = world.reaches(job_id, JobState.PAUSED)
     assert job.reason is not None and job.reason.startswith("2 passes, and the sources still change")
     # And once the writer rests and more passes are allowed, it comes to its end
-    services.set_lever(world.fleet.database, job_id, WHO, "passes", 5)
-    services.resume(world.fleet.database, job_id, WHO)
+    acts.set_lever(world.fleet.database, job_id, WHO, "passes", 5)
+    acts.resume(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.VERIFIED)
     alma = {"alma": world.emulator.records(SMALL, "alma")}
     assert_same_index(world.emulator.dump(SMALL), {**alma, **as_twins(alma)})
@@ -240,7 +240,7 @@ def test_a_source_that_lists_nothing_any_more_takes_nothing_from_its_target(open
     target = world.emulator.records(SMALL, target_of("alma"))
     for number in range(20):
         world.emulator.delete(SMALL, "alma", f"alma-{number}")
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.PAUSED)
     assert world.emulator.records(SMALL, target_of("alma")) == target
 
@@ -260,6 +260,6 @@ def test_a_small_source_that_was_deleted_between_two_passes_takes_nothing_from_i
     world.reaches(job_id, JobState.VERIFIED)
     target = world.emulator.records(SMALL, target_of("alma"))
     world.emulator.delete(SMALL, "alma", *(f"alma-{n}" for n in range(8)))
-    services.another_pass(world.fleet.database, job_id, WHO)
+    acts.another_pass(world.fleet.database, job_id, WHO)
     world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.PAUSED)
     assert world.emulator.records(SMALL, target_of("alma")) == target

@@ -18,14 +18,15 @@ import sqlalchemy as sa
 from migrations.creators import Grouping
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
-from orchestrator import applying, manifests
-from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.watching import look
+from orchestrator.core import manifests
+from orchestrator.core.model import Job, Move, Target
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import jobs, moves, parked
-from orchestrator.model import Job, Move, Target
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import tables as t
+from orchestrator.services import apply as applying
 from tests.stories.emulated import CREATOR, REPOSITORY, Emulator, Rows, row
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings

@@ -283,6 +283,6 @@ def test_what_is_erased_is_exported_first_record_by_record(
 
 @pytest.fixture
 def make_exporter() -> Callable[[Any], Any]:
-    from orchestrator.erasing import exporter
+    from orchestrator.services.erase import exporter
 
     return exporter

@@ -19,10 +19,10 @@ from fastapi.testclient import TestClient
 from job_table import INDEX, JobTable, plan_of, planned
 from starlette.routing import Mount
 
-from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
-from orchestrator.erasing import JobTableBooks
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
+from orchestrator.services.erase import JobTableBooks
 from orchestrator.web import throttle
 from orchestrator.web.acting import ACTS, CONFIRMED
 from orchestrator.web.app import create

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import services
-from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.states import JobState
 from orchestrator.ledger import audit
-from orchestrator.states import JobState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from orchestrator.web.acting import against
 from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
@@ -166,7 +166,7 @@ def test_what_a_guard_refuses_now_is_no_button_but_the_guards_own_words(signed_i
     assert_stopped(table, operator, {"cleanup": "Clean up…"})
     assert 'href="/jobs/1/rollback"' in operator.get("/jobs/1").text
     # When all have, the soak time lasts: neither the one nor the other
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     assert_stopped(table, operator, {"cleanup": "Clean up…", "rollback": "Roll back…"})
     assert "the soak time lasts until" in operator.get("/jobs/1").text
     # And who asks for the question all the same finds the words in place of the form
@@ -205,7 +205,7 @@ def test_what_destroys_must_be_typed(signed_in: Browser, table: JobTable) -> Non
     # Given a job whose clean-up nothing speaks against
     table.apply(plan_of(planned("s", "t-s"), soak_seconds=0))
     table.verified()
-    services.cut_over(table.database, table.job_id, "ana", 100)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
     operator = signed_in("operator")
     asked = operator.get("/jobs/1/cleanup").text
     assert "s</th>" in asked and 'name="typed"' in asked

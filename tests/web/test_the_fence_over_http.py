@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
 
-from orchestrator import tables as t
 from orchestrator.bootstrap import Fleet
+from orchestrator.ledger import tables as t
 from orchestrator.web.app import create
 from tests.tenancy.conftest import HEADERS, SMALL, MakeIndex
 from vecfleet.names import Tenant
@@ -172,7 +172,7 @@ def test_places_that_are_not_the_tenants_or_not_seen_from_here_are_refused(
 def test_a_tenant_that_is_still_there_is_not_certified_as_erased(
     victim: Books, environment: Settings, monkeypatch: pytest.MonkeyPatch, claim: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr("orchestrator.fencing.CONFIRM_S", 0.5)
+    monkeypatch.setattr("orchestrator.services.erase_guards.CONFIRM_S", 0.5)
     client = PineconeDelphiClient("small")
     client.upsert_vectors([{"id": "v-1", "values": [1.0] * SMALL}], "ana", "coach")
     number = victim.begin()

@@ -6,11 +6,11 @@ from contextlib import aclosing
 import pytest
 from job_table import JobTable, plan_of, planned
 
-from orchestrator.ledger import glances
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.ledger import dashboards
+from orchestrator.ledger.dashboards import Cell
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.glances import Cell
-from orchestrator.pacing import PaceReader
-from orchestrator.states import JobState, MoveState
+from orchestrator.pace_view import PaceReader
 from orchestrator.web import charts, views
 from orchestrator.web.feed import Feed, Seen
 from orchestrator.web.sampling import Sample, Sampler
@@ -177,10 +177,10 @@ def test_a_redis_that_is_away_is_said_to_be(table: JobTable) -> None:
 def test_throughput_adds_up_to_what_was_copied(table: JobTable) -> None:
     table.apply(plan_of(planned("s", "t")))
     with table.begin() as connection:
-        assert glances.throughput(connection, table.job_id) is None
+        assert dashboards.throughput(connection, table.job_id) is None
     table.verified({"s": [["a", "b"], ["c"]]})
     with table.begin() as connection:
-        found = glances.throughput(connection, table.job_id)
+        found = dashboards.throughput(connection, table.job_id)
     assert found is not None
     assert sum(found.rates) * found.seconds == pytest.approx(3)
     table.database.dispose()

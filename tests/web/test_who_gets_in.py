@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.serving import serve
-from orchestrator.erasing import JobTableBooks
 from orchestrator.ledger.database import Database
+from orchestrator.services.erase import JobTableBooks
 from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
 from orchestrator.web.throttle import Failures

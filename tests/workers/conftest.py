@@ -9,8 +9,8 @@ from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 from slots import FETCH
 
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind
 from vecfleet import clock
 from workers.pace import Limit, Pace
 

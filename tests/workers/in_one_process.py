@@ -11,12 +11,12 @@ from job_table import AT_ONCE, INDEX, JobTable, plan_of
 from pydantic import SecretStr
 
 from migrations.plan import PlannedMove
-from orchestrator import services
 from orchestrator.bootstrap import Fleet
-from orchestrator.freshness import Waits
+from orchestrator.core.freshness import Waits
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Limits, Store
@@ -78,7 +78,7 @@ class One:
     def read_again(self) -> None:
         """A source is to be deleted whole, and every record of it was read again; its deletion is due."""
         self.until(JobState.VERIFIED)
-        services.clean_up(self.table.database, self.table.job_id, "ana", by_ids=False)
+        acts.clean_up(self.table.database, self.table.job_id, "ana", by_ids=False)
         self.deliver()
         self.table.advance()
         assert [row.state for row in self.table.rows(BatchKind.CLEAR)] == [BatchState.READY]

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from orchestrator.pacing import PaceReader, Seen
+from orchestrator.pace_view import PaceReader, Seen
 from workers.pace import Limit, Pace
 
 FETCH = Limit("fetch", "brain.local", 100.0)

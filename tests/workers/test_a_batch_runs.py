@@ -6,11 +6,12 @@ import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One
 
-from orchestrator import manifests, services
-from orchestrator.ledger import parked, striking
+from orchestrator.core import manifests
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import erased_ids, parked
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet import errors as e
 from vecfleet.digests import Tally
 from vecfleet.records import Record
@@ -36,7 +37,7 @@ def test_a_job_runs_from_its_plan_to_its_end_however_often_each_wake_up_is_deliv
     assert all(row.attempts == 1 for row in one.table.rows())
 
     # And after clean-up the source is gone, the target is as it was
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=times == 2)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=times == 2)
     one.until(JobState.CLEANED, times=times)
     assert one.ids("s") == []
     assert Tally.of_ids(one.ids(TARGET)) == before
@@ -44,7 +45,7 @@ def test_a_job_runs_from_its_plan_to_its_end_however_often_each_wake_up_is_deliv
 
 def test_a_job_is_rolled_back_to_where_it_began(one: One) -> None:
     one.until(JobState.VERIFIED)
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.ROLLED_BACK, times=2)
     assert one.index.namespace(TARGET) is None
     assert len(one.ids("s")) == COUNT
@@ -54,11 +55,11 @@ def test_a_record_that_somebody_changed_at_the_target_stops_the_roll_back(one: O
     one.until(JobState.VERIFIED)
     (changed,) = one.index.fetch(TARGET, ["r07"]).records.values()
     one.index.upsert(TARGET, [changed.with_metadata({"text": "somebody's own"})])
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids(TARGET)) == COUNT
 
-    services.roll_back(one.table.database, one.table.job_id, "ana", "keep")
+    acts.roll_back(one.table.database, one.table.job_id, "ana", "keep")
     one.until(JobState.ROLLED_BACK)
     assert one.ids(TARGET) == ["r07"]
 
@@ -70,7 +71,7 @@ def test_a_source_that_changed_since_it_was_copied_is_not_deleted(one: One) -> N
     one.index.upsert("s", [record.with_metadata({"text": "newer"})])
 
     # When it is cleaned up, then nothing is deleted, and the reason is said
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == COUNT
     assert one.table.move.reason == "1 records of s are not equal at their target"
@@ -80,7 +81,7 @@ def test_a_record_that_came_to_the_source_later_is_not_deleted_with_the_rest(one
     one.until(JobState.VERIFIED)
     (record,) = one.index.fetch("s", ["r07"]).records.values()
     one.index.upsert("s", [Record("later", record.values)])
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == COUNT + 1
     assert one.table.move.reason == "s lists 24 ids, which are not the 23 that were copied and proven"
@@ -95,7 +96,7 @@ def test_a_record_changed_after_its_source_was_read_again_is_not_deleted_with_it
     assert one.table.move.reason == "s was written to while it was read again: a retry reads it anew"
 
     # And the retry reads it again, and finds the change
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.move.reason == "1 records of s are not equal at their target"
 
@@ -135,7 +136,7 @@ def test_a_record_that_cannot_be_sent_is_parked_and_its_batch_goes_on(one: One) 
         (only,) = parked.records(connection, one.table.job_id)
     assert (only.record_id, only.source) == ("r07", "s")
     assert one.table.move.written == COUNT - 1
-    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
 
 
@@ -169,7 +170,7 @@ def test_a_refused_key_does_not_stop_a_job_from_being_cancelled(one: One, fail: 
     one.table.advance()
     one.deliver()
     (lease, *_) = one.table.take(window=1)
-    services.cancel(one.table.database, one.table.job_id, "ana")
+    acts.cancel(one.table.database, one.table.job_id, "ana")
 
     # When that call is refused, then the batch lands, and the job is cancelled
     with one.process.holder.holding(lease) as held:
@@ -331,7 +332,7 @@ def test_deleted_records_that_are_still_answered_for_a_while_are_waited_for(
 ) -> None:
     # Given a clean-up whose batches were first taken long ago (an outage), and reads that lag behind deletions
     one.until(JobState.VERIFIED)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
     kind = BatchKind.REMOVE if by_ids else BatchKind.CLEAR
     if not by_ids:
         one.deliver()
@@ -377,7 +378,7 @@ def test_a_source_that_lists_nothing_though_it_held_records_is_not_verified(one:
 def test_a_step_whose_ids_are_erased_while_it_runs_reads_them_anew(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a roll back in the middle of which, once its batches are leased, a tenant is erased everywhere
     one.until(JobState.VERIFIED)
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     original = MemoryIndex.fetch
     erased = {row.id: manifests.unpack(row.manifest)[0] for row in one.table.rows(BatchKind.COPY)}
     asked: list[str] = []
@@ -389,7 +390,7 @@ def test_a_step_whose_ids_are_erased_while_it_runs_reads_them_anew(one: One, mon
                 index.delete(name, asked)
             with one.table.begin() as connection:
                 for copy_id, record_id in erased.items():
-                    striking.strike(connection, copy_id, {record_id: None})
+                    erased_ids.strike(connection, copy_id, {record_id: None})
         return original(index, namespace, ids)
 
     monkeypatch.setattr(MemoryIndex, "fetch", fetch)

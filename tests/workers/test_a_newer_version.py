@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 from in_one_process import One
 
-from orchestrator import tables as t
-from orchestrator.model import Wakeup
-from orchestrator.retrying import MAX_ATTEMPTS
-from orchestrator.states import BatchState, JobState, MoveState
+from orchestrator.core.model import Wakeup
+from orchestrator.core.retrying import MAX_ATTEMPTS
+from orchestrator.core.states import BatchState, JobState, MoveState
+from orchestrator.ledger import tables as t
 from workers import running
 
 

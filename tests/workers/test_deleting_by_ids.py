@@ -7,13 +7,13 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator.states import JobState, MoveState
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.services import acts
 from vecfleet.records import Record
 
 
 def clean_up(one: One, *states: JobState) -> None:
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
     one.until(*states)
 
 
@@ -31,7 +31,7 @@ def test_records_that_came_to_a_source_since_it_was_listed_are_told_before_it_co
 
     # And once they are elsewhere, a retry looks again, and the job ends
     one.index.delete("s", ["later", "later-still"])
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert (one.table.move.state, one.table.move.deleted) == (MoveState.CLEANED, COUNT)
 
@@ -45,7 +45,7 @@ def with_some_that_stay(database_url: str, redis_url: str) -> Iterator[One]:
         move = planned("s", TARGET, COUNT + 2)
         one = ending.enter_context(open_one(database_url, redis_url, {"s": [*records, *theirs]}, move))
         one.until(JobState.NEEDS_ATTENTION)
-        services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+        acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
         one.until(JobState.VERIFIED)
         yield one
 

@@ -10,8 +10,8 @@ import pytest
 from in_one_process import COUNT, PATIENCE_S, TARGET, One, open_one, twenty_three
 from job_table import INDEX, planned
 
-from orchestrator import services
-from orchestrator.states import BatchKind, JobState
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.services import acts
 from tests.vectors import ask, vector_database
 from vecfleet.stores.pgvector import PgvectorStore
 
@@ -91,7 +91,7 @@ def test_a_row_that_is_committed_while_its_table_is_to_be_dropped_stays(
     # And once the application has taken its write back, a retry ends the job
     ask(database_url, f"DELETE FROM {SOURCE} WHERE chunk_id = 'new'")
     ask(database_url, f"UPDATE {SOURCE} SET text = 'text 7' WHERE chunk_id = 'r07'")
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.index.namespace("s") is None
 
@@ -99,7 +99,7 @@ def test_a_row_that_is_committed_while_its_table_is_to_be_dropped_stays(
 def test_a_record_that_is_changed_while_it_is_to_be_deleted_by_its_id_stays(one: One, database_url: str) -> None:
     # Given a source to be deleted by ids, and an application that changed a record and has not committed yet
     one.until(JobState.VERIFIED)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
     one.table.advance()
 
     # When its batch is deleted, and the application commits while the clean-up waits
@@ -118,7 +118,7 @@ def test_a_record_that_is_changed_while_it_is_to_be_rolled_back_stays(one: One, 
     """A changed record stays where it is, also where it changed after it was compared."""
     one.until(JobState.VERIFIED)
     target = f'"{INDEX.name}".embeddings_{TARGET}'
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.work_until(lambda: one.table.rows(BatchKind.UNDO))
 
     def change(application: psycopg.Connection) -> None:
@@ -136,7 +136,7 @@ def test_a_namespace_that_is_written_to_while_it_is_to_be_dropped_stays(one: One
     """A roll back drops what it made and emptied."""
     one.until(JobState.VERIFIED)
     target = f'"{INDEX.name}".embeddings_{TARGET}'
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.work_until(lambda: one.table.rows(BatchKind.DROP))
 
     def write(application: psycopg.Connection) -> None:

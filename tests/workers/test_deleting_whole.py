@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
+from orchestrator.core.states import BatchKind, JobState
 from orchestrator.queue import TASKS
-from orchestrator.states import BatchKind, JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.stores.base import Answer, IdPage, NamespaceInfo
 from vecfleet.stores.memory import MemoryIndex
@@ -47,7 +47,7 @@ def test_records_that_are_counted_and_not_listed_are_not_deleted_unread(
     (record,) = one.index.fetch("s", ["r07"]).records.values()
     one.index.upsert("s", [Record("hidden", record.values)])
     never_listed(monkeypatch, "hidden")
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.until(JobState.CLEANED)
     assert list(one.index.fetch("s", ["r07", "hidden"]).records) == ["hidden"]
     assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
@@ -143,7 +143,7 @@ def test_a_last_write_that_is_not_told_any_more_proves_nothing(one: One, telling
 
     # And once the change is taken back, a retry reads it anew: whoever never tells is cleaned up as ever
     one.index.upsert("s", [record])
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert (one.table.move.clean_mode, one.index.namespace("s")) == ("whole", None)
 
@@ -171,7 +171,7 @@ def test_a_last_write_that_is_told_from_the_second_batch_on_proves_nothing(
 ) -> None:
     """The number that a later batch hears is that of a write after the first batch was read."""
     one.until(JobState.VERIFIED)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     (record,) = one.index.fetch("s", ["r07"]).records.values()
 
     # Given that the batches are read one after another, and a record of the first is changed before the second
@@ -193,7 +193,7 @@ def test_an_empty_source_beside_others_needs_no_proof(database_url: str, redis_u
     with open_one(database_url, redis_url, {"t": twenty_three()}, *moves) as one:
         one.index.create_namespace("s", None)
         one.until(JobState.VERIFIED)
-        services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+        acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
         one.until(JobState.CLEANED)
         assert one.index.namespace("s") is None
         assert one.table.moves["s"].proof_lsn is None

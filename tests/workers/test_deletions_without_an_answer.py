@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.ledger import removals
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import cleanup
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import Fenced
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.errors import RateLimited, TimedOut, Unavailable, Unreachable
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage, Usage
@@ -76,7 +76,7 @@ def test_what_is_written_after_a_deletion_whose_answer_was_lost_is_not_deleted(
     answers = Answers(one, monkeypatch, "carried out, answer lost", then=NEW)
 
     # When the clean-up comes to its end
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
     one.until(JobState.NEEDS_ATTENTION)
 
     # Then the new record is there, and no deletion was asked for a second time
@@ -91,7 +91,7 @@ def test_nobody_takes_the_batch_before_an_unanswered_deletion_can_no_longer_land
     # Given a deletion whose answer did not come, and which the service may still carry out
     one.until(JobState.VERIFIED)
     answers = Answers(one, monkeypatch, "late")
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
     one.work_until(lambda: answers.late)
     kind = BatchKind.REMOVE if by_ids else BatchKind.CLEAR
     [waiting] = [row for row in one.table.rows(kind) if row.lands_by is not None]
@@ -125,7 +125,7 @@ def test_a_deletion_that_left_long_after_its_intent_may_land_as_late_as_one_that
         raise TimedOut
 
     monkeypatch.setattr(one.index, "delete" if by_ids else "delete_namespace", stood_still)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
 
     # When it gives the batch back
     one.work_until(lambda: left)
@@ -142,7 +142,7 @@ def test_a_deletion_that_was_refused_is_asked_for_again_after_another_look(
     one.until(JobState.VERIFIED)
     answers = Answers(one, monkeypatch, "refused")
     fetched = len(one.table.rows(BatchKind.REMOVE))
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
 
     # When it takes them again, then the job is cleaned, without waiting for a call that was never carried out
     one.until(JobState.CLEANED)
@@ -156,7 +156,7 @@ def test_a_job_that_is_given_up_keeps_its_names_while_a_deletion_may_still_land(
     # Given a deletion without an answer, and a person who gives the job up
     one.until(JobState.VERIFIED)
     answers = Answers(one, monkeypatch, "late")
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.work_until(lambda: answers.late)
     one.table.put(state=JobState.CANCELLING)
 
@@ -174,7 +174,7 @@ def test_a_removal_of_a_roll_back_is_not_repeated_blind_either(one: One, monkeyp
     one.until(JobState.VERIFIED)
     foreign = replace(NEW, metadata={"text": "the application's"})
     answers = Answers(one, monkeypatch, "carried out, answer lost", then=foreign)
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
 
     # When it goes on, then what came there is still there
     one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
@@ -204,7 +204,7 @@ def test_a_roll_back_goes_on_at_the_target_that_it_had_not_come_to(
         answers = Answers(one, monkeypatch)
 
         # When the job is rolled back
-        services.roll_back(one.table.database, one.table.job_id, "ana", None)
+        acts.roll_back(one.table.database, one.table.job_id, "ana", None)
         one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
 
         # Then both are removed, each asked for once
@@ -219,7 +219,7 @@ def test_a_drop_that_was_answered_is_not_asked_for_again_though_reads_do_not_sho
     # Given a roll back whose drop of the target is answered, and a record of it that fails
     one.until(JobState.VERIFIED)
     answers = Answers(one, monkeypatch)
-    finish, failed = removals.finish, list[bool]()
+    finish, failed = cleanup.finish, list[bool]()
     foreign = replace(NEW, metadata={"text": "the application's"})
 
     def cannot_record(connection: sa.Connection, lease: Lease, *rest: Any) -> None:
@@ -228,8 +228,8 @@ def test_a_drop_that_was_answered_is_not_asked_for_again_though_reads_do_not_sho
             raise Unreachable("the job table does not answer")
         finish(connection, lease, *rest)
 
-    monkeypatch.setattr(removals, "finish", cannot_record)
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    monkeypatch.setattr(cleanup, "finish", cannot_record)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.work_until(lambda: failed)
 
     # When somebody writes there, which a listing does not show yet, and the drop is taken up again
@@ -245,12 +245,12 @@ def test_a_drop_that_was_answered_is_not_asked_for_again_though_reads_do_not_sho
 def test_a_worker_whose_deletion_outlived_its_lease_says_so(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a worker that loses its lease between its deletion and the record of it, in a job that is paused by then
     one.until(JobState.VERIFIED)
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=True)
     delete = one.index.delete
 
     def and_loses_its_lease(namespace: str, ids: Sequence[str]) -> Usage:
         usage = delete(namespace, ids)
-        services.pause(one.table.database, one.table.job_id, "ana")
+        acts.pause(one.table.database, one.table.job_id, "ana")
         one.table.put(reason="paused for the night")
         monkeypatch.setattr(Held, "require", _lost)
         return usage
@@ -275,7 +275,7 @@ def test_a_source_without_records_is_not_deleted_blind_after_a_pause_either(
         one.index.create_namespace("empty", None)
         one.process.settings = one.process.settings.model_copy(update={"request_deadline_seconds": DEADLINE_S})
         one.until(JobState.VERIFIED)
-        services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+        acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
         answers = Answers(one, monkeypatch)
         one.work_until(lambda: one.table.rows(BatchKind.CLEAR, "empty"))
         answers.planned = ["late", "late"]
@@ -283,9 +283,9 @@ def test_a_source_without_records_is_not_deleted_blind_after_a_pause_either(
         [before] = one.table.rows(BatchKind.CLEAR, "empty")
 
         # When a person pauses the job, and resumes it
-        services.pause(one.table.database, one.table.job_id, "ana")
+        acts.pause(one.table.database, one.table.job_id, "ana")
         one.work_until(lambda: one.table.job.state is JobState.PAUSED)
-        services.resume(one.table.database, one.table.job_id, "ana")
+        acts.resume(one.table.database, one.table.job_id, "ana")
 
         # Then what the call may still do is not forgotten
         [after] = one.table.rows(BatchKind.CLEAR, "empty")

@@ -10,7 +10,7 @@ from job_table import planned
 
 from migrations.enriching import enrich
 from migrations.routing import Owner, Routed
-from orchestrator.states import JobState
+from orchestrator.core.states import JobState
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, Written
 from vecfleet.stores.memory import MemoryIndex

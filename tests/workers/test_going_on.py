@@ -7,9 +7,9 @@ import pytest
 from in_one_process import TARGET, One, open_one, twenty_three
 from job_table import planned
 
+from orchestrator.core.model import Lease
+from orchestrator.core.states import QUEUES, BatchKind, BatchState
 from orchestrator.ledger import leasing
-from orchestrator.model import Lease
-from orchestrator.states import QUEUES, BatchKind, BatchState
 from vecfleet.errors import Unavailable
 from vecfleet.stores.memory import MemoryIndex
 from workers import lane, process, running

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from job_table import LEASE_S, JobTable, plan_of, planned
 
+from orchestrator.core.model import Lease
 from orchestrator.ledger import batches, leasing
 from orchestrator.ledger.batches import Fenced
 from orchestrator.ledger.database import Database
-from orchestrator.model import Lease
 from workers.holding import Held, Holder, Leaving
 
 BEAT_S = 0.02

@@ -7,9 +7,9 @@ from threading import Event
 import numpy as np
 import pytest
 
+from orchestrator.core.model import Lease
 from orchestrator.counters import Counters, calls
 from orchestrator.ledger.batches import Fenced
-from orchestrator.model import Lease
 from vecfleet import errors as e
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written

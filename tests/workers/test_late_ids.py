@@ -3,9 +3,9 @@
 import pytest
 from in_one_process import COUNT, TARGET, One
 
-from orchestrator import services
-from orchestrator.model import LISTED_LATE
-from orchestrator.states import BatchKind, JobState
+from orchestrator.core.model import LISTED_LATE
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IdPage
 from vecfleet.stores.memory import MemoryIndex
@@ -41,11 +41,11 @@ def test_ids_that_lag_before_the_bookmark_are_found_by_the_second_listing(
 
     # And their loss at the target is found and repaired like any other, and they are cleaned up with the rest
     one.index.delete(TARGET, ["r00", "r12"])
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.COPIED)
     one.until(JobState.VERIFIED)
     assert one.ids(TARGET) == one.ids("s")
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.until(JobState.CLEANED)
     assert one.ids("s") == []
 
@@ -57,7 +57,7 @@ def test_a_namespace_whose_listing_is_empty_once_is_not_dropped_on_its_account(
     one.until(JobState.VERIFIED)
     theirs = Record("theirs", one.index.fetch("s", ["r00"]).records["r00"].values)
     one.index.upsert(TARGET, [theirs])
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     # When the first listing of it shows nothing yet
     lacking_at_first(monkeypatch, TARGET)
     one.until(JobState.ROLLED_BACK)
@@ -83,7 +83,7 @@ def test_a_record_that_a_lagging_fetch_omits_is_not_taken_for_gone_by_a_roll_bac
     monkeypatch.setattr(MemoryIndex, "fetch", fetch)
 
     # When it is rolled back
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.ROLLED_BACK)
 
     # Then nothing of it stays

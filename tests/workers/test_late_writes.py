@@ -7,9 +7,9 @@ from unittest.mock import Mock
 import pytest
 from in_one_process import TARGET, One
 
-from orchestrator import late_writes
+from orchestrator.core.states import BatchKind, JobState
 from orchestrator.ledger import erasures
-from orchestrator.states import BatchKind, JobState
+from orchestrator.services import late_writes
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.stores.memory import MemoryIndex

@@ -7,10 +7,11 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import manifests, services
-from orchestrator.ledger import copies, reads, striking
-from orchestrator.next_steps import next_steps
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core import manifests
+from orchestrator.core.next_steps import next_steps
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import copies, erased_ids, status
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 from workers import running
@@ -35,7 +36,7 @@ def change(one: One, namespace: str, record_id: str, text: str) -> Record:
 
 
 def next_pass(one: One, *states: JobState) -> None:
-    services.another_pass(one.table.database, one.table.job_id, "ana")
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
     one.until(JobState.RUNNING)
     one.until(*states)
 
@@ -81,7 +82,7 @@ def test_what_a_stranger_wrote_where_a_worked_batch_never_did_is_not_written_ove
     (record,) = one.index.fetch("s", ["r03"]).records.values()
     one.index.upsert("s", [record.with_metadata({"creator_id": "somebody else"})])
     one.until(JobState.NEEDS_ATTENTION)
-    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
 
     # When a stranger writes that id at the target, and the record is mended at the source
@@ -101,7 +102,7 @@ def test_under_dual_a_difference_does_not_hide_that_another_record_was_deleted_m
     one.until(JobState.VERIFIED)
     change(one, TARGET, "r05", "damaged")
     passes = one.table.job.passes
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.work_until(lambda: one.table.job.passes > passes)
 
     # When, before the pass that mends it, a record of the same batch is deleted at the source
@@ -155,7 +156,7 @@ def test_a_change_that_a_worker_wrote_before_it_died_does_not_outlive_its_source
     one.until(JobState.VERIFIED)
     # Given a later pass, whose workers die after they wrote a change and before the record of it
     change(one, "s", "r07", "changed")
-    services.another_pass(one.table.database, one.table.job_id, "ana")
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
     one.until(JobState.RUNNING)
     one.deliver()
     upsert_and_die(one, monkeypatch)
@@ -208,29 +209,29 @@ def test_readers_that_were_taken_back_return_only_after_another_pass(open_job: O
     database, job_id = one.table.database, one.table.job_id
 
     def cut_over() -> None:
-        services.cut_over(database, job_id, "ana", 100)
+        acts.cut_over(database, job_id, "ana", 100)
 
     def refused() -> None:
         with pytest.raises(Refused, match=r"readers were taken back at .* no pass") as found:
             cut_over()
         assert found.value.next_step is not None and f"`vecfleet pass {job_id}`" in found.value.next_step
         with database.begin() as connection:
-            assert next_steps(reads.reading(connection, job_id, namespaces=0))[0] == f"vecfleet pass {job_id}"
+            assert next_steps(status.reading(connection, job_id, namespaces=0))[0] == f"vecfleet pass {job_id}"
 
     one.until(JobState.VERIFIED)
     cut_over()
-    services.reverse(database, job_id, "ana")
+    acts.reverse(database, job_id, "ana")
     refused()
 
     # When it is only verified, then nothing was read of what is at the old side
-    services.verify(database, job_id, "ana")
+    acts.verify(database, job_id, "ana")
     one.until(JobState.VERIFIED)
     refused()
 
     # When it is read once more, then what was proven is what it holds
     next_pass(one, JobState.VERIFIED)
     cut_over()
-    services.reverse(database, job_id, "ana")
+    acts.reverse(database, job_id, "ana")
 
     # And what was written there since is found before any reader misses it
     change(one, "s", "r03", "written after the reversal")
@@ -252,7 +253,7 @@ def test_a_listing_ends_that_comes_after_an_erasure_emptied_whole_batches(
         one.index.delete("s", struck)
         one.index.delete(TARGET, struck)
         with one.table.begin() as connection:
-            striking.strike(connection, copy_id, dict.fromkeys(struck))
+            erased_ids.strike(connection, copy_id, dict.fromkeys(struck))
     # And an application that adds a record behind all others
     one.index.upsert("s", [Record("z", sample.values)])
     asked = 0

@@ -6,9 +6,9 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator.ledger import removals
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import cleanup
+from orchestrator.services import acts
 from vecfleet.errors import BadRequest
 from vecfleet.stores.base import Usage
 from vecfleet.stores.memory import MemoryIndex
@@ -59,7 +59,7 @@ def test_a_worker_that_dies_once_the_alias_stands_leaves_nothing_undone(
     """The repeat used to list the source by its alias, see the target's ids, and refuse, or try to delete those."""
     one.read_again()
     with monkeypatch.context() as dying:
-        dying.setattr(removals, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        dying.setattr(cleanup, "finish", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             one.deliver()
     assert leading == {"s": TARGET}
@@ -82,7 +82,7 @@ def test_an_alias_that_was_made_though_its_answer_said_no_is_found_by_the_retry(
     with monkeypatch.context() as refusing:
         refusing.setattr(MemoryIndex, "point_alias", made_and_refused)
         one.until(JobState.NEEDS_ATTENTION)
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert leading == {"s": TARGET}
 

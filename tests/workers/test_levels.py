@@ -10,8 +10,8 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import INDEX, planned
 
-from orchestrator import services
-from orchestrator.states import BatchKind, JobState
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.services import acts
 from vecfleet.errors import Refused, WrongKind
 from vecfleet.records import Record, Sparse
 from vecfleet.stores.base import Answer, IndexInfo, Kind, NamespaceInfo
@@ -52,7 +52,7 @@ def verdict(one: One, namespace: str = TARGET) -> dict[str, Any]:
 
 def test_a_verification_of_ids_lists_and_reads_no_record(one: One) -> None:
     one.until(JobState.COPIED)
-    services.verify(one.table.database, one.table.job_id, "ana", "ids")
+    acts.verify(one.table.database, one.table.job_id, "ana", "ids")
     one.until(JobState.VERIFIED)
     assert verdict(one)["level"] == "ids"
     assert verdict(one)["reason"] == "23 ids listed, none missing and none extra; no record was read"
@@ -71,15 +71,15 @@ def test_ids_that_are_missing_are_repaired_without_reading_a_record(open_job: Op
 def test_what_the_plan_asks_is_not_proven_by_less(one: One) -> None:
     # Given a job whose plan asks for contents, and a person who had only the ids listed
     one.until(JobState.VERIFIED)
-    services.verify(one.table.database, one.table.job_id, "ana", "ids")
+    acts.verify(one.table.database, one.table.job_id, "ana", "ids")
     one.until(JobState.VERIFIED)
 
     # When the old is to be deleted, then that is not enough
     with pytest.raises(Refused, match="is of level ids; the plan asks for content"):
-        services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+        acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
 
     # And a verification without a word is that of the plan
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.VERIFIED)
     assert verdict(one)["level"] == "content"
 
@@ -156,7 +156,7 @@ def test_answers_that_differ_though_every_byte_is_equal_are_for_a_person(
     one.until(JobState.VERIFIED)
 
     # When a person asks for queries too, then the job says so, and mends nothing that is not broken
-    services.verify(one.table.database, one.table.job_id, "ana", "content+query")
+    acts.verify(one.table.database, one.table.job_id, "ana", "content+query")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.job.repairs == 0
     assert verdict(one)["reason"] == (

@@ -13,16 +13,17 @@ import sqlalchemy as sa
 from in_one_process import COUNT, PATIENCE_S, POLL_S, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import schema, services
-from orchestrator import tables as t
-from orchestrator.continuity import Remembered
+from orchestrator import schema
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.embedded import Postgres
-from orchestrator.ledger import continuity, leasing, removals
+from orchestrator.ledger import cleanup, continuity, leasing
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS, make_app
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
+from orchestrator.services.lost_commits import Remembered
 from vecfleet.errors import Busy
 from vecfleet.records import Record
 from workers import running
@@ -99,7 +100,7 @@ def dispatcher_of(database: Database, redis_url: str, folder: Path | None) -> Di
 
 @pytest.fixture
 def rig(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr("orchestrator.continuity._NOTED_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.services.lost_commits._NOTED_EVERY_S", 0.0)
     monkeypatch.setattr("orchestrator.dispatcher.LEAD_S", 0.0)
     (tmp_path / "state").mkdir()
     with Postgres(tmp_path / "postgres", durable=False) as postgres:
@@ -119,8 +120,8 @@ def rig(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def cut_over_and_clean_up(rig: Rig) -> None:
     table = rig.one.table
-    services.cut_over(table.database, table.job_id, "ana", 100)
-    services.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
 
 
 def ready_to_clear(rig: Rig) -> None:
@@ -159,7 +160,7 @@ def test_an_older_copy_of_postgres_stops_every_job_before_anything_is_deleted(ri
 
     # And when a person resumes it, everything is read again: the record that came is seen, and the source stays
     rig.until_state(JobState.PAUSED)
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
     rig.until_state(JobState.NEEDS_ATTENTION)
     assert len(rig.one.ids("s")) == COUNT + 1
     assert "lists 24 ids" in (rig.one.table.move.reason or "")
@@ -218,10 +219,10 @@ def test_no_deletion_is_intended_on_a_server_that_no_dispatcher_has_looked_at(ri
     with rig.stopped():
         pass
     with pytest.raises(Busy, match="no dispatcher has looked"), rig.one.table.begin() as connection:
-        removals.intend(connection, lease, 0)
+        cleanup.intend(connection, lease, 0)
     rig.dispatcher.tick()
     with rig.one.table.begin() as connection:
-        removals.intend(connection, lease, 0)
+        cleanup.intend(connection, lease, 0)
 
 
 def test_a_lost_deletion_can_be_gone_on_from(rig: Rig) -> None:
@@ -236,7 +237,7 @@ def test_a_lost_deletion_can_be_gone_on_from(rig: Rig) -> None:
     rig.until_state(JobState.PAUSED)
 
     # When a person resumes, then each record is found at its target as it was copied, and the job ends
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
     rig.until_state(JobState.CLEANED)
     assert len(rig.one.ids(TARGET)) == COUNT
     assert rig.one.table.move.deleted == COUNT
@@ -251,7 +252,7 @@ def test_a_record_that_is_gone_from_both_sides_is_not_taken_for_a_lost_deletion(
     rig.put_back()
     rig.dispatcher.tick()
     rig.until_state(JobState.PAUSED)
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
     rig.until_state(JobState.NEEDS_ATTENTION)
     assert "vanished since they were copied, and are not at their target" in (rig.one.table.move.reason or "")
     assert len(rig.one.ids("s")) == COUNT - 1
@@ -264,7 +265,7 @@ def test_what_applications_wrote_after_a_lost_cut_over_is_not_written_over(rig: 
     rig.remember()
     # And then the job was done and cut over, and an application wrote to the new side
     rig.until_state(JobState.VERIFIED)
-    services.cut_over(rig.one.table.database, rig.one.table.job_id, "ana", 100)
+    acts.cut_over(rig.one.table.database, rig.one.table.job_id, "ana", 100)
     rig.dispatcher.tick()
     (record,) = rig.one.index.fetch(TARGET, ["r05"]).records.values()
     newer = record.with_metadata({**record.metadata, "text": "written after the cut-over"})
@@ -274,7 +275,7 @@ def test_what_applications_wrote_after_a_lost_cut_over_is_not_written_over(rig: 
     rig.put_back()
     rig.dispatcher.tick()
     rig.until_state(JobState.PAUSED)
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
 
     # Then it waits for a person, and the record is what the application wrote
     rig.until_state(JobState.NEEDS_ATTENTION)
@@ -282,8 +283,8 @@ def test_what_applications_wrote_after_a_lost_cut_over_is_not_written_over(rig: 
 
     if state is JobState.VERIFIED:  # and only a person's word lets a repair write over it
         assert "doubt 0" in (rig.one.table.job.reason or "")
-        services.set_lever(rig.one.table.database, rig.one.table.job_id, "ana", "doubt", 0)
-        services.verify(rig.one.table.database, rig.one.table.job_id, "ana")
+        acts.set_lever(rig.one.table.database, rig.one.table.job_id, "ana", "doubt", 0)
+        acts.verify(rig.one.table.database, rig.one.table.job_id, "ana")
         rig.until_state(JobState.VERIFIED)
         assert rig.one.index.fetch(TARGET, ["r05"]).records["r05"] == record
 
@@ -320,7 +321,7 @@ def test_what_a_worker_of_a_lost_lease_may_still_write_is_waited_for(rig: Rig) -
     rig.dispatcher.lease_s = 3_600.0
     rig.dispatcher.tick()
     rig.until_state(JobState.PAUSED)
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
 
     # Then nothing is sent to a worker before all that the other one has sent must show
     assert rig.dispatcher.tick() == 0 and rig.dispatcher.tick() == 0

@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.ledger import parked, reads
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import parked, status
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from vecfleet.errors import BadRequest
 from vecfleet.records import Record
 from vecfleet.stores.base import Written
@@ -100,14 +100,14 @@ def test_what_a_person_let_stay_behind_stays_behind_when_its_batch_is_repaired(o
     # Given a verified job, a record of which was let stay behind, and mended at its source since
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
-    services.accept_parked(one.table.database, one.table.job_id, "ana", ["r03"])
+    acts.accept_parked(one.table.database, one.table.job_id, "ana", ["r03"])
     one.until(JobState.VERIFIED)
     mended(one, "r03")
     upserts()
 
     # When its neighbour is lost at the target and repaired
     one.index.delete(TARGET, ["r04"])
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.VERIFIED)
 
     # Then it still is what the person decided
@@ -122,7 +122,7 @@ def test_a_retried_record_alone_is_written(one: One, upserts: Upserts) -> None:
     one.until(JobState.NEEDS_ATTENTION)
     upserts()
     mended(one, "r03")
-    services.retry(one.table.database, one.table.job_id, "ana", "parked")
+    acts.retry(one.table.database, one.table.job_id, "ana", "parked")
     one.until(JobState.VERIFIED)
     assert upserts() == ["r03"]
     assert one.table.move.written == COUNT
@@ -138,7 +138,7 @@ def test_a_retried_record_is_not_written_over_one_that_came_to_the_target_meanwh
     one.index.upsert(TARGET, [newer])
 
     # When the parked record is retried, then it stays parked, and what is there stays as it is
-    services.retry(one.table.database, one.table.job_id, "ana", "parked")
+    acts.retry(one.table.database, one.table.job_id, "ana", "parked")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.index.fetch(TARGET, ["r03"]).records["r03"].metadata == newer.metadata
     with one.table.begin() as connection:
@@ -163,14 +163,14 @@ def test_a_parked_batch_can_be_left_behind_whole_and_everything_else_is_cleaned_
     (batch,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
 
     # When a person lets its records stay behind
-    assert services.accept_batches(one.table.database, one.table.job_id, "ana", [batch.id]) == batch.size
+    assert acts.accept_batches(one.table.database, one.table.job_id, "ana", [batch.id]) == batch.size
     one.until(JobState.VERIFIED)
 
     # Then they are accounted for, one by one, and a clean-up deletes all but them
     move = one.table.move
     assert (move.parked, move.left_behind, move.settled) == (0, batch.size, COUNT)
     assert undecided(one) == []
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
     one.until(JobState.CLEANED)
     monkeypatch.undo()
     assert one.ids("s") == [f"r{number}" for number in range(10, 20)]
@@ -192,14 +192,14 @@ def test_a_batch_that_wrote_before_it_was_parked_and_left_behind_is_no_intruder_
     one.until(JobState.NEEDS_ATTENTION)
 
     # When it is left behind, then what it wrote is set aside, not called an intruder
-    services.accept_batches(one.table.database, one.table.job_id, "ana", None)
+    acts.accept_batches(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
     verdict = one.table.targets[TARGET].verdict
     assert verdict is not None
     assert (verdict["extra"], verdict["set_aside"]) == (0, 1)
 
     # And rolling back takes it along
-    services.roll_back(one.table.database, one.table.job_id, "ana", None)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.ROLLED_BACK)
     assert one.ids(TARGET) == []
 
@@ -207,11 +207,11 @@ def test_a_batch_that_wrote_before_it_was_parked_and_left_behind_is_no_intruder_
 def test_what_a_verification_cost_stays_when_it_is_made_anew(one: One) -> None:
     one.until(JobState.VERIFIED)
     with one.table.begin() as connection:
-        before = reads.spent(connection, one.table.job_id)
-    services.verify(one.table.database, one.table.job_id, "ana")
+        before = status.spent(connection, one.table.job_id)
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.VERIFIED)
     with one.table.begin() as connection:
-        after = reads.spent(connection, one.table.job_id)
+        after = status.spent(connection, one.table.job_id)
     for kind in (BatchKind.VERIFY, BatchKind.SURVEY):
         assert after[kind].requests == 2 * before[kind].requests > 0
         assert after[kind].read_units == 2 * before[kind].read_units
@@ -241,7 +241,7 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
     # Given a record that stays behind, whose id somebody wrote at the target, and another one that is lost there
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
-    services.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
     mended(one, "r03")
     (record,) = one.index.fetch("s", ["r03"]).records.values()
@@ -250,13 +250,13 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
     one.index.delete(TARGET, ["r07"])
 
     # When its repair is parked, and retried
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.RUNNING)
     (lease,) = one.table.take()
     one.table.park(lease)
     one.until(JobState.NEEDS_ATTENTION)
     upserts()
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.VERIFIED)
 
     # Then the lost one is there again, and theirs is as they wrote it
@@ -273,7 +273,7 @@ def test_of_a_tally_without_the_digests_of_its_records_only_what_differs_from_th
     (record,) = one.index.fetch(TARGET, ["r11"]).records.values()
     one.index.upsert(TARGET, [record.with_metadata({**record.metadata, "text": "damaged"})])
     upserts()
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.RUNNING)
     one.until(JobState.VERIFIED)
     assert upserts() == ["r11"]

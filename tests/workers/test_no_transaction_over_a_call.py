@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
+from orchestrator.core.states import JobState
 from orchestrator.ledger.database import Database
-from orchestrator.states import JobState
+from orchestrator.services import acts
 from vecfleet.stores.base import Index
 
 WHO = "ana"
@@ -55,15 +55,15 @@ class Watched:
 
 
 def cleaned_up(database: Database, job_id: int) -> None:
-    services.clean_up(database, job_id, WHO, by_ids=False)
+    acts.clean_up(database, job_id, WHO, by_ids=False)
 
 
 def cleaned_up_by_ids(database: Database, job_id: int) -> None:
-    services.clean_up(database, job_id, WHO, by_ids=True)
+    acts.clean_up(database, job_id, WHO, by_ids=True)
 
 
 def rolled_back(database: Database, job_id: int) -> None:
-    services.roll_back(database, job_id, WHO, None)
+    acts.roll_back(database, job_id, WHO, None)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from slots import (
     seen,
 )
 
-from orchestrator.pacing import FIRST_KEEP_S, climbed
+from orchestrator.pace_view import FIRST_KEEP_S, climbed
 from workers.pace import LONGEST_WAIT_S, Limit, NoSlotSoon, Pace
 
 

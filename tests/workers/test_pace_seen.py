@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from slots import CUT, DEEP_CUT, FETCH, FULL, HALF, KEPT_S, NOBODY, Since, book, seen
 
-from orchestrator.pacing import PaceReader, climbed
+from orchestrator.pace_view import PaceReader, climbed
 from workers.pace import LONGEST_WAIT_S, Pace
 
 

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator import tables as t
-from orchestrator.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.ledger import tables as t
+from orchestrator.services import acts
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 
@@ -36,13 +36,13 @@ def write(one: One, namespace: str, record_id: str, text: str) -> Record:
 
 def clean_up(one: One, *, by_ids: bool = False) -> None:
     """It is asked for, and stops."""
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.moves["s"].state is MoveState.PARKED
 
 
 def another_pass(one: One, *states: JobState) -> None:
-    services.another_pass(one.table.database, one.table.job_id, "ana")
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
     one.until(*states)
 
 
@@ -80,7 +80,7 @@ def test_a_target_that_differs_is_not_repaired_once_the_clean_up_was_asked_for(o
     # And once both sides are equal, the clean-up goes on
     (source,) = one.index.fetch("s", ["r03"]).records.values()
     one.index.upsert(TARGET, [theirs.with_metadata({**theirs.metadata, "text": source.metadata["text"]})])
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.CLEANED)
     assert one.ids(TARGET) == sorted([*(record.id for record in twenty_three()), "new"])
 
@@ -123,19 +123,19 @@ def test_no_reader_goes_back_to_a_source_that_is_deleted_while_another_is_read_o
     )
     database, job_id = one.table.database, one.table.job_id
     one.until(JobState.VERIFIED)
-    services.cut_over(database, job_id, "ana", 100)
+    acts.cut_over(database, job_id, "ana", 100)
     write(one, "s", "new", "by an old route")
     clean_up(one)
     another_pass(one, JobState.NEEDS_ATTENTION)
     for act in (
-        lambda: services.reverse(database, job_id, "ana"),
-        lambda: services.roll_back(database, job_id, "ana", None),
-        lambda: services.cut_over(database, job_id, "ana", 50),
+        lambda: acts.reverse(database, job_id, "ana"),
+        lambda: acts.roll_back(database, job_id, "ana", None),
+        lambda: acts.cut_over(database, job_id, "ana", 50),
     ):
         with pytest.raises(Refused):
             act()
     # When the record may stay behind, then the clean-up goes on by itself, and leaves it
-    services.accept_parked(database, job_id, "ana", None)
+    acts.accept_parked(database, job_id, "ana", None)
     one.until(JobState.CLEANED)
     assert one.ids("s") == ["new"] and one.ids("o") == []
 
@@ -179,7 +179,7 @@ def test_a_deletion_that_was_asked_for_and_parked_is_looked_at_when_the_clean_up
         one.index.upsert("s", [records[21]])
     else:
         one.index.delete("s", ["new"])
-    services.another_pass(one.table.database, one.table.job_id, "ana")
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
     # Then the clean-up goes on to its end
     goes_on(one)
     assert one.ids("s") == one.ids("o") == []
@@ -196,7 +196,7 @@ def test_a_verification_where_every_source_was_asked_to_be_deleted_whole_lets_th
     clean_up(one)
     as_if_asked(one, "s", BatchKind.CLEAR)
     one.index.delete("s", ["new"])
-    services.verify(one.table.database, one.table.job_id, "ana")
+    acts.verify(one.table.database, one.table.job_id, "ana")
     goes_on(one)
     assert one.ids("s") == [] and one.ids(TARGET) == [record.id for record in twenty_three()]
 
@@ -213,7 +213,7 @@ def test_records_whose_deletion_is_in_lost_commits_are_not_withdrawn_from_their_
     write(one, "s", changed, "changed")
     clean_up(one, by_ids=True)
     # When a person ends the doubt and asks for another pass
-    services.set_lever(one.table.database, one.table.job_id, "ana", "doubt", 0)
+    acts.set_lever(one.table.database, one.table.job_id, "ana", "doubt", 0)
     another_pass(one, JobState.CLEANED, JobState.NEEDS_ATTENTION)
     # Then they stay where they are left
     assert one.ids(TARGET) == [record.id for record in twenty_three()]
@@ -228,7 +228,7 @@ def test_a_source_that_is_empty_by_our_own_doing_is_listed_as_empty(open_job: Op
     assert one.ids("s") == ["new"]
     # When its writer takes the record back, and the source is read once more
     one.index.delete("s", ["new"])
-    services.another_pass(one.table.database, one.table.job_id, "ana")
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
     # Then it lists no ids, and the clean-up goes on to its end
     goes_on(one)
     assert one.ids(TARGET) == [record.id for record in twenty_three()]

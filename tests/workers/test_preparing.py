@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 from in_one_process import TARGET, One
 
-from orchestrator import tables as t
+from orchestrator.core.states import JobState
 from orchestrator.ledger import moves
-from orchestrator.states import JobState
+from orchestrator.ledger import tables as t
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage
 from vecfleet.stores.memory import MemoryIndex

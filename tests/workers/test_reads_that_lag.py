@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator.freshness import Waits
+from orchestrator.core.freshness import Waits
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import deletions
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.stores.memory import MemoryIndex
 
@@ -55,7 +55,7 @@ def clean_up(one: One, *, by_ids: bool = False) -> None:
     """A person asks for the clean-up of a job that started just now."""
     one.until(JobState.VERIFIED)
     one.table.put(started_at=sa.func.clock_timestamp())
-    services.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
 
 
 @pytest.fixture

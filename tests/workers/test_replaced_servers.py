@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from in_one_process import COUNT
 from test_lost_commits import Rig, ready_to_clear, released, rig
 
-from orchestrator import services
-from orchestrator import tables as t
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import batches, leasing
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import Fenced
-from orchestrator.model import Lease
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
 
 __all__ = ["rig"]
 
@@ -121,7 +121,7 @@ def test_a_lease_that_is_in_what_was_lost_passes_for_no_lease_of_the_same_batch(
     rig.put_back()
     rig.dispatcher.tick()
     rig.until_state(JobState.PAUSED)
-    services.resume(rig.one.table.database, rig.one.table.job_id, "ana")
+    acts.resume(rig.one.table.database, rig.one.table.job_id, "ana")
     rig.one.table.put(lands_by=sa.func.clock_timestamp())
     rig.dispatcher.tick()
     now = leased_by(rig, "a worker of now")

@@ -7,8 +7,8 @@ import pytest
 from in_one_process import One, open_one
 from job_table import planned
 
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import differences
-from orchestrator.states import BatchKind, BatchState, JobState
 from vecfleet.errors import BadRequest
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage, Limits

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from in_one_process import COUNT, PATIENCE_S, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import tables as t
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import moves
-from orchestrator.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import tables as t
 from tests.ledger.stages import somebody_waits
 from vecfleet.errors import BadRequest, NeedsOperator, TimedOut, TooLarge, Unreachable
 from vecfleet.records import Record

@@ -8,8 +8,8 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
-from orchestrator import services
-from orchestrator.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.services import acts
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, Kind, Written
@@ -35,13 +35,13 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     one = open_job({"s": twenty_three()[:7]}, planned("s", TARGET, 7), cut_over="operator", soak_seconds=0)
     database, job_id = one.table.database, one.table.job_id
     one.until(JobState.VERIFIED)
-    services.cut_over(database, job_id, "ana", 100)
+    acts.cut_over(database, job_id, "ana", 100)
     one.index.delete(TARGET, ["r00", "r01", "r02", "r03"])
 
     # When it is verified once more and cleaned up, then nothing is deleted
-    services.verify(database, job_id, "ana")
+    acts.verify(database, job_id, "ana")
     one.until(JobState.CUT_OVER)
-    services.clean_up(database, job_id, "ana", by_ids=by_ids)
+    acts.clean_up(database, job_id, "ana", by_ids=by_ids)
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == 7
     assert one.table.move.state is MoveState.PARKED
@@ -49,14 +49,14 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     assert f"`vecfleet set {job_id} missing 4 --target {TARGET}`" in one.table.move.reason
 
     # Nor when a person says that so many of any source may be missing: it is most of this target
-    services.set_lever(database, job_id, "ana", "missing", 4)
-    services.retry(database, job_id, "ana", "failed")
+    acts.set_lever(database, job_id, "ana", "missing", 4)
+    acts.retry(database, job_id, "ana", "failed")
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == 7
 
     # Until a person says of this target that it is meant
-    services.set_lever(database, job_id, "ana", "missing", 4, TARGET)
-    services.retry(database, job_id, "ana", "failed")
+    acts.set_lever(database, job_id, "ana", "missing", 4, TARGET)
+    acts.retry(database, job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.ids("s") == []
 
@@ -75,12 +75,12 @@ def test_what_a_target_lacks_is_counted_over_all_sources_that_go_there(open_job:
     )
     database, job_id = one.table.database, one.table.job_id
     one.until(JobState.VERIFIED)
-    services.cut_over(database, job_id, "ana", 100)
+    acts.cut_over(database, job_id, "ana", 100)
     one.index.delete(SHARED, [record.id for record in [*first, *second]][kept:])
 
     # When a person said that ten of each source may be missing, then not all that this target held
-    services.set_lever(database, job_id, "ana", "missing", 10)
-    services.clean_up(database, job_id, "ana", by_ids=False)
+    acts.set_lever(database, job_id, "ana", "missing", 10)
+    acts.clean_up(database, job_id, "ana", by_ids=False)
     one.until(JobState.NEEDS_ATTENTION)
     why = [move.reason for move in one.table.moves.values() if move.state is MoveState.PARKED]
     assert any(f"`vecfleet set {job_id} missing {answer} --target {SHARED}`" in str(reason) for reason in why), why
@@ -88,8 +88,8 @@ def test_what_a_target_lacks_is_counted_over_all_sources_that_go_there(open_job:
     assert kept_back
 
     # Until it is said of the target
-    services.set_lever(database, job_id, "ana", "missing", 20, SHARED)
-    services.retry(database, job_id, "ana", "failed")
+    acts.set_lever(database, job_id, "ana", "missing", 20, SHARED)
+    acts.retry(database, job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.ids("s1") == one.ids("s2") == []
 
@@ -106,13 +106,13 @@ def test_a_source_that_lists_much_less_than_was_planned_waits_for_a_person(open_
         assert one.table.job.reason is not None
         assert f"s lists 5 ids, though {COUNT} records were planned" in one.table.job.reason
         assert f"`vecfleet set {job_id} missing 18` and resume" in one.table.job.reason
-        services.resume(database, job_id, "ana")
+        acts.resume(database, job_id, "ana")
     assert one.table.moves["s"].listed_all is False
 
     # Until a person says that the others were deleted
     one.until(JobState.PAUSED)
-    services.set_lever(database, job_id, "ana", "missing", 18)
-    services.resume(database, job_id, "ana")
+    acts.set_lever(database, job_id, "ana", "missing", 18)
+    acts.resume(database, job_id, "ana")
     one.until(JobState.VERIFIED)
     assert one.ids(TARGET) == one.ids("s") and one.table.move.listed == 5
 
@@ -161,7 +161,7 @@ def test_a_namespace_that_is_away_for_a_while_is_not_taken_for_empty(
         assert one.table.job.reason is not None and why in one.table.job.reason
 
     # And when it does again, everything is copied but the few that were believed
-    services.resume(one.table.database, one.table.job_id, "ana")
+    acts.resume(one.table.database, one.table.job_id, "ana")
     one.until(JobState.CUT_OVER)
     assert (one.table.move.written, one.table.move.gone) == (COUNT - gone, gone)
 
@@ -204,8 +204,8 @@ def test_records_that_a_person_says_were_deleted_meanwhile_count_as_gone(open_jo
     one.deliver()
     one.index.delete("s", [f"r{number:02d}" for number in range(11)])
     one.until(JobState.PAUSED)
-    services.set_lever(one.table.database, one.table.job_id, "ana", "missing", 11)
-    services.resume(one.table.database, one.table.job_id, "ana")
+    acts.set_lever(one.table.database, one.table.job_id, "ana", "missing", 11)
+    acts.resume(one.table.database, one.table.job_id, "ana")
     one.until(JobState.VERIFIED)
     assert (one.table.move.written, one.table.move.gone) == (12, 11)
 
@@ -228,7 +228,7 @@ def test_batches_that_were_parked_and_tried_again_may_not_lack_more_than_others(
 
     # When their records are gone by the time a person tries them again, then that is more than a few
     one.index.delete("s", sorted(withheld))
-    services.retry(one.table.database, one.table.job_id, "ana", "failed")
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.PAUSED)
     assert "records of s were listed and are not there any more" in (one.table.job.reason or "")
 
@@ -256,7 +256,7 @@ def test_whether_a_source_is_empty_is_asked_once_and_not_for_each_record(
     one = open_job({"s": twenty_three()[:10]}, planned("s", TARGET, 10))
     one.table.advance()
     one.deliver()
-    services.set_lever(one.table.database, one.table.job_id, "ana", "missing", 10)
+    acts.set_lever(one.table.database, one.table.job_id, "ana", "missing", 10)
     asked = counted_listings(monkeypatch)
     one.index.delete("s", [f"r{number:02d}" for number in range(10)])
 

@@ -2,7 +2,7 @@
 
 Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (how a
 roll-out is told), `rollout` (which side a tenant is on), `asking` (questions and answers), `client` and its twin
-`async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erasing`, `evidence`,
+`async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erase`, `evidence`,
 `sending`.
 The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are imported by their own names. Nothing here
 needs Celery, Postgres, or a package of ours but `vecfleet`.

@@ -1,7 +1,7 @@
 """The fence of an erasure, and the books it is kept in: what an eraser needs of the fleet, and how it reaches it.
 
 Once the fence is raised no path of the fleet writes a record of the erased tenant. The job table is the books
-(`orchestrator.erasing`), reached directly or through `vecfleet serve`. Without any, the result says so.
+(`orchestrator.services.erase`), reached directly or through `vecfleet serve`. Without any, the result says so.
 """
 
 import hashlib

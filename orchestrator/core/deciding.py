@@ -1,0 +1,320 @@
+"""What a job does next: a pure function of a snapshot and the time. The dispatcher gathers, asks here, and applies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from migrations.plan import Policies
+from orchestrator.core.freshness import next_pass_at
+from orchestrator.core.model import Job
+from orchestrator.core.reading import RollBackProgress
+from orchestrator.core.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.wording import counted, wait_for_a_decision
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the job table says of a job right now."""
+
+    job: Job
+    policies: Policies
+    moves: Mapping[MoveState, int]
+    batches: Mapping[tuple[BatchKind, BatchState], int]
+    undecided: int
+    targets: Mapping[str, int]
+    void: tuple[int, ...]
+    differing: int
+    changed: int = 0  # records that the last pass found new, changed or gone
+    over_budget: str | None = None
+    landing: bool = False  # a deletion without an answer may still take effect: its namespaces stay claimed
+    readers_moved: bool = False  # some of them, now or before: what the target holds may be nowhere else
+    roll_back: RollBackProgress | None = None
+
+    def unsettled(self, *kinds: BatchKind) -> int:
+        return sum(n for (kind, state), n in self.batches.items() if kind in kinds and state is not BatchState.PARKED)
+
+    def parked(self, *kinds: BatchKind) -> int:
+        return sum(self.batches.get((kind, BatchState.PARKED), 0) for kind in kinds)
+
+    @property
+    def leased(self) -> int:
+        return sum(n for (_, state), n in self.batches.items() if state is BatchState.LEASED)
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Change the job's state."""
+
+    state: JobState
+    reason: str | None = None
+    resume_to: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give every move its listing batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndPass:
+    """Every source was read once more: note whether anything had changed."""
+
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NextPass:
+    """List and read every source again, and copy what changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Start checking every target that can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAgain:
+    """These targets' verdicts are void."""
+
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Copy the differing batches again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOver:
+    """The policy moves all readers to the new side."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """The policy deletes the old, through the same guards as a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddClears:
+    """Moves whose every record was re-read get the batch that deletes their namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddUndos:
+    """Nothing stands against rolling back: delete what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddDrops:
+    """Delete the namespaces that we created."""
+
+
+Command = (
+    To | Start | EndPass | NextPass | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
+)
+
+_COPYING = (BatchKind.LIST, BatchKind.COPY)
+_CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
+_CLEANING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+_ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
+
+
+def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
+    """At most one change of state a time; the next tick sees its effect."""
+    if snapshot.over_budget is not None and JobState.PAUSING in JOB_EDGES[snapshot.job.state]:
+        return [To(JobState.PAUSING, snapshot.over_budget, snapshot.job.state)]
+    match snapshot.job.state:
+        case JobState.PLANNED:
+            return [Start(), To(JobState.RUNNING)]
+        case JobState.RUNNING:
+            return _running(snapshot)
+        case JobState.COPIED:
+            return _copied(snapshot, now)
+        case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
+            return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
+        case JobState.VERIFIED if snapshot.job.cut_over_percent == 100:
+            return [CutOver()]  # a verdict was made again meanwhile: the readers are there already
+        case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
+            # Once a person moved readers by hand, or back, the policy leaves them where they are.
+            return [] if snapshot.readers_moved else [CutOver()]
+        case JobState.VERIFIED | JobState.CUT_OVER if goes_on_cleaning(snapshot):
+            return [CleanUp()]  # it was asked for, and left for another pass or verification
+        case JobState.VERIFIED if snapshot.policies.cut_over == "none":
+            return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
+        case JobState.CUT_OVER:
+            return _maybe_clean_up(snapshot, snapshot.job.cut_over_at, now)
+        case JobState.CLEANING:
+            return _cleaning(snapshot)
+        case JobState.ROLLING_BACK:
+            return _rolling_back(snapshot)
+        case JobState.PAUSING if snapshot.leased == 0:
+            return [To(JobState.PAUSED, snapshot.job.reason, snapshot.job.resume_to)]
+        case JobState.CANCELLING if snapshot.leased == 0 and not snapshot.landing:
+            return [To(JobState.CANCELLED, snapshot.job.reason)]
+        case JobState.NEEDS_ATTENTION:
+            return _attended(snapshot)
+        case _:
+            return []
+
+
+def goes_on_cleaning(snapshot: Snapshot) -> bool:
+    """Whether its clean-up was asked for and left since: taking readers back would have ended it."""
+    done = JobState.VERIFIED if snapshot.policies.cut_over == "none" else JobState.CUT_OVER
+    return snapshot.job.cleaning_at is not None and snapshot.job.state is done
+
+
+def _running(snapshot: Snapshot) -> list[Command]:
+    if snapshot.unsettled(*_COPYING):
+        return [] if snapshot.policies.quiet_passes else [Check()]
+    return _parked_copies(snapshot) or [To(JobState.COPIED)]
+
+
+def _parked_copies(snapshot: Snapshot) -> list[Command]:
+    parked = snapshot.parked(*_COPYING)
+    if not parked:
+        return []
+    reason = counted(parked, "batch is parked", "batches are parked")
+    return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
+
+
+def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
+    if snapshot.unsettled(*_COPYING):
+        return [To(JobState.RUNNING, "batches are open again")]
+    if snapshot.parked(*_COPYING):
+        return _parked_copies(snapshot)
+    if snapshot.policies.quiet_passes and snapshot.job.passes_ended < snapshot.job.passes:
+        return [EndPass(quiet=snapshot.changed == 0)]
+    if snapshot.job.quiet_passes < snapshot.policies.quiet_passes:
+        not_before = next_pass_at(snapshot.job) if snapshot.job.quiet_passes else None
+        return _next_pass(snapshot.job) if not_before is None or now >= not_before else []
+    if snapshot.void:
+        return [CheckAgain(snapshot.void)]
+    if snapshot.targets.get("waiting"):
+        return [Check()]
+    if snapshot.targets.get("checking"):
+        parked = snapshot.parked(*_CHECKING)
+        if parked and not snapshot.unsettled(*_CHECKING):
+            return [
+                To(JobState.NEEDS_ATTENTION, counted(parked, "check is parked", "checks are parked"), JobState.COPIED)
+            ]
+        return []
+    differing = snapshot.targets.get("mismatched", 0)
+    if differing and snapshot.policies.writers == "dual":
+        return _differing_under_dual(snapshot, differing)
+    if differing and snapshot.job.doubted_at is not None:
+        return [To(JobState.NEEDS_ATTENTION, _in_doubt(snapshot.job, differing), JobState.COPIED)]
+    if differing and snapshot.job.cleaning_at is not None:
+        return [To(JobState.NEEDS_ATTENTION, _within_clean_up(snapshot.job, differing), JobState.COPIED)]
+    if differing:
+        rounds_left = snapshot.job.repairs < snapshot.policies.repair_rounds
+        if snapshot.differing and rounds_left:
+            return [
+                Repair(),
+                To(JobState.RUNNING, "repairing " + counted(differing, "target that differs", "targets that differ")),
+            ]
+        return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
+    if snapshot.undecided:
+        return [To(JobState.NEEDS_ATTENTION, wait_for_a_decision(snapshot.undecided), JobState.COPIED)]
+    if not snapshot.targets.get("verified"):
+        return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
+    return [To(JobState.VERIFIED)]
+
+
+def _differing_under_dual(snapshot: Snapshot, differing: int) -> list[Command]:
+    """The application may have written to one side just before the other: another pass sees both.
+
+    Where passes find nothing new and a target differs all the same, as where somebody else writes to it, a person is
+    asked.
+    """
+    if snapshot.job.quiet_passes < snapshot.policies.quiet_passes + snapshot.policies.repair_rounds:
+        return _next_pass(snapshot.job)
+    return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
+
+
+def _differ(targets: int) -> str:
+    return counted(targets, "target differs from its sources", "targets differ from their sources")
+
+
+def _in_doubt(job: Job, differing: int) -> str:
+    """Why nothing is repaired: that readers were moved may be in what is lost, and targets then hold what is newest."""
+    return (
+        f"{_differ(differing)}, and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; "
+        f"if applications wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair "
+        "writes over it"
+    )
+
+
+def _within_clean_up(job: Job, differing: int) -> str:
+    """Why nothing is repaired: since the clean-up was asked for an application may write to the targets alone."""
+    return (
+        f"{_differ(differing)}, and since the clean-up was asked for an application may write there what is newest: "
+        f"`vecfleet report {job.id}` lists what differs; make both sides equal and `vecfleet verify {job.id}`, "
+        f"or `vecfleet cancel {job.id}`: the sources that are left stay"
+    )
+
+
+def _next_pass(job: Job) -> list[Command]:
+    if job.passes < job.passes_allowed:
+        return [
+            NextPass(),
+            To(JobState.RUNNING, f"pass {job.passes + 1}: writers go on"),
+        ]
+    reason = (
+        f"{job.passes} passes, and the sources still change: raise `vecfleet set {job.id} passes N` and resume, "
+        "or stop the writers"
+    )
+    return [To(JobState.PAUSING, reason, JobState.COPIED)]
+
+
+def _maybe_clean_up(snapshot: Snapshot, since: datetime | None, now: datetime) -> list[Command]:
+    if snapshot.policies.clean_up != "auto" or since is None:
+        return []
+    soaked = now - since >= timedelta(seconds=snapshot.policies.soak_seconds)
+    return [CleanUp()] if soaked else []
+
+
+def _cleaning(snapshot: Snapshot) -> list[Command]:
+    if snapshot.unsettled(*_CLEANING):
+        return [AddClears()]
+    if snapshot.moves.get(MoveState.CLEANING):
+        return [AddClears()]
+    parked = snapshot.moves.get(MoveState.PARKED, 0)
+    if parked:
+        reason = counted(parked, "source was not deleted: a guard refused", "sources were not deleted: a guard refused")
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.CLEANING)]
+    return [To(JobState.CLEANED)]
+
+
+def _rolling_back(snapshot: Snapshot) -> list[Command]:
+    progress = snapshot.roll_back
+    assert progress is not None
+    if snapshot.unsettled(*_ROLLING):
+        return []
+    parked = snapshot.parked(*_ROLLING)
+    if parked:
+        reason = counted(parked, "batch of the roll back is parked", "batches of the roll back are parked")
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
+    if progress.changed and snapshot.job.changed_records is None:
+        reason = f"refused: {progress.changed} records at the targets are no longer what the job wrote"
+        return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
+    if progress.not_undone:
+        return [AddUndos()]
+    if progress.drops < progress.droppable:
+        return [AddDrops()]
+    return [To(JobState.ROLLED_BACK)]
+
+
+def _attended(snapshot: Snapshot) -> list[Command]:
+    """A person acted: if what stopped the job is gone, it goes on where it stopped."""
+    back = snapshot.job.resume_to
+    if back is None or back not in JOB_WORKING:
+        return []
+    if back is JobState.ROLLING_BACK:
+        return []
+    after = decide(_as_if(snapshot, back), datetime.min.replace(tzinfo=UTC))
+    stuck = any(isinstance(command, To) and command.state is JobState.NEEDS_ATTENTION for command in after)
+    return [] if stuck else [To(JobState.RUNNING if back is JobState.RUNNING else back)]
+
+
+def _as_if(snapshot: Snapshot, state: JobState) -> Snapshot:
+    return replace(snapshot, job=replace(snapshot.job, state=state))

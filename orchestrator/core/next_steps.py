@@ -1,0 +1,151 @@
+"""What a person can type next, for each state of a job. Pure, and the one place that knows.
+
+The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its links.
+"""
+
+from datetime import datetime, timedelta
+
+from orchestrator.core.guards import against_proof, as_much_again, over_budget
+from orchestrator.core.reading import JobRow, Reading
+from orchestrator.core.states import JOB_WORKING, JobState
+from orchestrator.core.wording import POLICY_WAITS
+
+_S = JobState
+MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
+"""States that a job leaves by itself, as long as its fleet is there."""
+
+
+def next_steps(reading: Reading) -> tuple[str, ...]:
+    """Commands, the likeliest first; at least one for every state."""
+    job = reading.job
+    watch = f"vecfleet status {job.id} --watch"
+    match job.state:
+        case _S.NEEDS_ATTENTION:
+            return _attention(reading)
+        case _S.PAUSED:
+            return (*_levers(reading), f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
+        case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # its clean-up goes on by itself
+            return (*_objected(reading), watch)
+        case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
+            return (watch, f"vecfleet reverse {job.id}")
+        case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
+            return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
+        case _S.VERIFIED if job.cut_over_percent:
+            return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
+        case _S.VERIFIED if job.policies.cut_over == "operator" or (reading.proof and reading.proof.back):
+            return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
+        case _S.VERIFIED if job.recipe in ("export", "import"):
+            # Most want a copy, not a move: giving the job up keeps both sides, and lets go of their names.
+            return (f"vecfleet cancel {job.id}", f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
+        case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
+            return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
+        case _S.CUT_OVER if job.policies.clean_up == "operator":
+            if soaks_until(job, reading.now):
+                return (f"vecfleet status {job.id}", f"vecfleet reverse {job.id}")
+            return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}")
+        case _S.CUT_OVER:
+            return (watch, f"vecfleet reverse {job.id}")
+        case _S.CANCELLED:
+            return (f"vecfleet rollback {job.id}", f"vecfleet report {job.id}")
+        case _S.CLEANED | _S.ROLLED_BACK:
+            return (f"vecfleet report {job.id}",)
+        case _:
+            return (*missing_processes(reading), watch)
+
+
+def _levers(reading: Reading) -> list[str]:
+    """What has to be raised first, or a paused job would pause again."""
+    job, levers = reading.job, []
+    if reading.spent and over_budget(job.estimate, job.budget_factor, reading.spent):
+        levers.append(f"vecfleet set {job.id} budget {as_much_again(job.estimate, reading.spent)}")
+    if job.resume_to is _S.COPIED and _passes_ran_out(job):
+        levers.append(f"vecfleet set {job.id} passes {job.passes + job.policies.max_passes}")
+    return levers
+
+
+def _passes_ran_out(job: JobRow) -> bool:
+    """Whether its sources still change and no pass is left to read them: resumed alone it would pause again."""
+    return job.policies.quiet_passes > 0 and job.passes >= job.passes_allowed
+
+
+def soaks_until(job: JobRow, now: datetime) -> datetime | None:
+    """When the readers that were moved have used the new side for long enough; None once they have."""
+    if job.cut_over_at is None:
+        return None
+    soaked = job.cut_over_at + timedelta(seconds=job.policies.soak_seconds)
+    return soaked if now < soaked else None
+
+
+def _renewal(reading: Reading) -> str | None:
+    """What makes a new proof, where the one there is is too old to move readers on."""
+    job, proof = reading.job, reading.proof
+    against = against_proof(proof, job.policies, reading.now) if proof is not None else None
+    return None if against is None else f"vecfleet {against[1]} {job.id}"
+
+
+def missing_processes(reading: Reading) -> tuple[str, ...]:
+    """What to start, in another terminal, so that a job which works gets on."""
+    if reading.job.state not in MOVING:
+        return ()
+    if not reading.led:
+        return ("vecfleet dispatcher",)
+    return ("vecfleet worker",) if nobody_works(reading) else ()
+
+
+# A worker that runs takes a wake-up in milliseconds, or holds others meanwhile.
+_ANSWERED_WITHIN_S = 3.0
+
+
+def nobody_works(reading: Reading) -> bool:
+    """Whether wake-ups lie there and no worker takes any."""
+    since = reading.unanswered_since
+    if reading.leased or since is None:
+        return False
+    return (reading.now - since).total_seconds() > _ANSWERED_WITHIN_S
+
+
+def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
+    """What settles parked records. Those that only another plan can move are parked again by every retry."""
+    return [
+        *([f"vecfleet park accept {job_id} --all"] if undecided else []),
+        *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
+        *([f"vecfleet cancel {job_id}"] if conflicting else []),
+    ]
+
+
+def _passing(reading: Reading) -> list[str]:
+    """Name the pass that copies a write which came into a clean-up, so that it can go on."""
+    job = reading.job
+    stopped = job.resume_to is _S.CLEANING and reading.parked_batches > 0
+    return [f"vecfleet pass {job.id}"] if stopped and job.policies.quiet_passes else []
+
+
+def _objected(reading: Reading) -> list[str]:
+    """Name what a person can do where a guard keeps a policy from acting: few objections pass by themselves."""
+    job = reading.job
+    if not (job.reason or "").startswith(POLICY_WAITS):
+        return []
+    listing = [f"vecfleet park list {job.id}"] if reading.parked_batches or reading.undecided else []
+    return [*listing, f"vecfleet verify {job.id}"]
+
+
+def _attention(reading: Reading) -> tuple[str, ...]:
+    job = reading.job
+    steps: list[str] = []
+    if reading.parked_batches or reading.undecided:
+        steps.append(f"vecfleet park list {job.id}")
+    steps += _passing(reading)
+    if reading.parked_batches:
+        steps.append(f"vecfleet retry {job.id} failed")
+    steps += deciding(job.id, reading.undecided, reading.conflicting)
+    if steps and job.resume_to is _S.CLEANING:
+        steps.append(f"vecfleet cancel {job.id}")  # what a guard will not delete stays
+    if steps:
+        return tuple(steps)
+    if job.resume_to is _S.ROLLING_BACK:
+        return (f"vecfleet rollback {job.id} --changed keep",)
+    if job.resume_to is _S.CLEANING:
+        return (f"vecfleet cleanup {job.id}",)
+    if job.cleaning_at is not None:  # it may have deleted something: there is no way back but a plan
+        return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
+    return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

@@ -1,0 +1,302 @@
+"""How far a job is, how fast it goes, and why it waits: from what the job table says to what people see. Pure.
+
+The terminal, `--json` and the web page show this one view.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.core.freshness import fresh_from, next_pass_at
+from orchestrator.core.model import Move
+from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
+from orchestrator.core.reading import Reading, Undoing, Waiting
+from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
+from orchestrator.core.wording import another_plan, counted, duration, spoken
+
+_S = JobState
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceView:
+    """One move: `settled` of `expected` records are accounted for, `deleted` of them are gone from the source."""
+
+    source: str
+    target: str
+    state: MoveState
+    reason: str | None
+    expected: int
+    settled: int
+    parked: int
+    deleted: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "target": self.target,
+            "state": self.state,
+            "reason": self.reason,
+            "listed": self.expected,
+            "settled": self.settled,
+            "parked": self.parked,
+            "deleted": self.deleted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job as people see it. `done` of `total` counts `unit`s of the present `step`.
+
+    `rate` is in units a second, over the time since an earlier reading or else since the start; `eta_seconds` is for
+    this step only, and None where nothing moves. `waits` are sentences.
+    """
+
+    reading: Reading
+    step: str
+    unit: str
+    done: int
+    total: int
+    rate: float | None
+    eta_seconds: float | None
+    waits: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    namespaces: tuple[NamespaceView, ...]
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.done / self.total if self.total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        job, totals = self.reading.job, self.reading.totals
+        return {
+            "job": job.id,
+            "state": job.state,
+            "reason": job.reason,
+            "waits": list(self.waits),
+            "next_steps": list(self.next_steps),
+            "source_index": job.source,
+            "target_index": job.target,
+            "step": self.step,
+            "unit": self.unit,
+            "done": self.done,
+            "total": self.total,
+            "percent": round(self.percent, 1),
+            "rate_per_second": None if self.rate is None else round(self.rate, 1),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+            "records": {
+                "planned": totals.planned,
+                "listed": totals.listed,
+                "settled": totals.settled,
+                "written": totals.written,
+                "identical": totals.identical,
+                "gone": totals.gone,
+                "parked": totals.parked,
+                "left_behind": totals.left_behind,
+                "erased": totals.erased,
+                "deleted": totals.deleted,
+            },
+            "namespaces_by_state": dict(sorted(totals.namespaces.items())),
+            "targets_by_check": dict(sorted(self.reading.targets.items())),
+            "parked": {"undecided_records": self.reading.undecided, "batches": self.reading.parked_batches},
+            "changed_since": {
+                "removed": self.reading.since.removed,
+                "changed": self.reading.since.changed,
+                "added": self.reading.since.added,
+            },
+            "cut_over_percent": job.cut_over_percent,
+            "levers": {"window": job.batch_window, "pace": job.pace_share},
+            "way_back": job.way_back,
+            "namespaces": [view.to_json() for view in self.namespaces],
+        }
+
+
+def progress(
+    reading: Reading,
+    earlier: Reading | None = None,
+    *,
+    broker_answers: bool = True,
+    freshness_wait_s: float | None = None,
+) -> Progress:
+    """The view of a reading. With an `earlier` one the rate is that of the time between them.
+
+    `freshness_wait_s`: how long a read may lag, by the settings here. None: not known, and no time is told for its end.
+    """
+    step, unit, done, total = _step(reading)
+    rate, eta = _speed(reading, earlier, done, total)
+    return Progress(
+        reading=reading,
+        step=step,
+        unit=unit,
+        done=done,
+        total=total,
+        rate=rate,
+        eta_seconds=eta,
+        waits=_waits(reading, broker_answers=broker_answers, freshness_wait_s=freshness_wait_s),
+        next_steps=next_steps(reading),
+        namespaces=tuple(_namespace(move) for move in reading.page),
+    )
+
+
+def headline(seen: Progress) -> str:
+    """The job in one line."""
+    job, reading = seen.reading.job, seen.reading
+    # Neither the state nor the whole is said twice: `job 1 verified: 30 of 30 namespaces`.
+    step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
+    percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
+    parts = [f"job {job.id} {spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
+    if seen.rate is not None and (job.state is JobState.RUNNING or round(seen.rate)):
+        parts.append(f"{seen.rate:,.0f}/s")
+    if seen.eta_seconds is not None:
+        parts.append(f"ETA {duration(seen.eta_seconds)}")
+    if reading.totals.parked:
+        parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
+    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else that says it
+        parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
+    if job.reason:
+        parts.append(job.reason)
+    return " · ".join(parts)
+
+
+def rests(reading: Reading) -> bool:
+    """Whether nothing more happens unless a person acts."""
+    job = reading.job
+    if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
+        return True
+    if job.state is _S.VERIFIED:
+        by_whom = job.policies.clean_up if job.policies.cut_over == "none" else job.policies.cut_over
+        return by_whom == "operator" and job.cut_over_percent < 100
+    return job.state is _S.CUT_OVER and job.policies.clean_up == "operator"
+
+
+def _step(reading: Reading) -> tuple[str, str, int, int]:
+    job, totals, targets = reading.job, reading.totals, reading.targets
+    doing = job.resume_to if job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION) else job.state
+    namespaces = sum(totals.namespaces.values())
+    match doing:
+        case _S.COPIED | _S.VERIFIED | _S.CUT_OVER:
+            judged = sum(n for state, n in targets.items() if state not in ("waiting", "checking"))
+            return "verifying" if doing is _S.COPIED else "verified", "namespaces", judged, sum(targets.values())
+        case _S.CLEANING | _S.CLEANED:
+            step = "cleaning up" if doing is _S.CLEANING else "cleaned up"
+            return step, "namespaces", totals.namespaces.get(MoveState.CLEANED, 0), namespaces
+        case _S.ROLLING_BACK if reading.undoing is not None:
+            return _undoing(reading.undoing)
+        case _S.ROLLING_BACK | _S.ROLLED_BACK:
+            return "rolled back", "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
+        case _:
+            step = "copied" if doing in (_S.CANCELLING, _S.CANCELLED) else "copying"
+            return step, "records", totals.settled - totals.parked, totals.expected
+
+
+def _undoing(undoing: Undoing) -> tuple[str, str, int, int]:
+    """All three steps of a roll back as one count, which only grows; and the name of the present one."""
+    steps = (undoing.compared, undoing.undone, undoing.dropped)
+    names = ("comparing what was written", "removing it", "dropping empty namespaces")
+    step = next((name for name, (done, total) in zip(names, steps, strict=True) if done < total), names[-1])
+    return step, "steps", sum(done for done, _ in steps), sum(total for _, total in steps)
+
+
+def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> tuple[float | None, float | None]:
+    job = reading.job
+    if job.state not in JOB_WORKING:
+        return None, None
+    if earlier is not None and earlier.job.state is job.state and earlier.now < reading.now:
+        seconds = (reading.now - earlier.now).total_seconds()
+        rate = max(0.0, (done - _step(earlier)[2]) / seconds)
+        if job.state is not _S.RUNNING and reading.left:
+            by_batches = (earlier.left - reading.left) / seconds
+            return rate, reading.left / by_batches if by_batches > 0 else None
+    elif job.state is _S.RUNNING and job.started_at is not None:
+        rate = done / max((reading.now - job.started_at).total_seconds(), 0.001)
+    else:
+        return None, None
+    return rate, (total - done) / rate if rate > 0 and total > done else None
+
+
+def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | None) -> tuple[str, ...]:
+    job = reading.job
+    waits: list[str] = []
+    if job.state in MOVING:
+        if not reading.led:
+            waits.append("no dispatcher is running: nothing new starts")
+        if not broker_answers:
+            waits.append("Redis does not answer, or takes nothing: workers cannot be woken")
+        elif nobody_works(reading):
+            waits.append(f"no worker takes the {reading.unanswered} batches that are due")
+        waits += _freshness(reading)
+        waits += [_said(waiting, reading.now) for waiting in reading.waiting]
+        if reading.undoing is not None and reading.undoing.lingering:
+            waits.append(_lingering(reading.undoing, freshness_wait_s))
+    elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
+        waits.append(another_plan(reading.conflicting, job.id))
+    elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
+        waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
+    elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
+        waits.append(_before_clean_up(reading))
+    return tuple(waits)
+
+
+def _said(waiting: Waiting, now: datetime) -> str:
+    batches = "1 batch waits" if waiting.batches == 1 else f"{waiting.batches} batches wait"
+    kind = "" if waiting.error_class == "Waiting" else f"{waiting.error_class}: "
+    since = f", tried since {waiting.since:%H:%M:%S %Z}" if waiting.since else ""
+    again = f", again in {max((waiting.next_at - now).total_seconds(), 0):.0f} s" if waiting.next_at else ""
+    return f"{batches}{since}{again}: {kind}{waiting.error_text}"
+
+
+def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
+    which = counted(undoing.lingering, "namespace looks empty and is dropped", "namespaces look empty and are dropped")
+    until = ""
+    if freshness_wait_s is not None and undoing.since is not None:
+        until = f", at {undoing.since + timedelta(seconds=freshness_wait_s):%H:%M:%S %Z}"
+    return f"{which} after one more look, once reads cannot lag any more{until}"
+
+
+def _before_clean_up(reading: Reading) -> str:
+    job = reading.job
+    since = job.cut_over_at if job.policies.cut_over != "none" else job.verified_at
+    by_whom = "a person decides when the old is deleted" if job.policies.clean_up == "operator" else "clean-up follows"
+    if since is None:
+        return by_whom
+    soaked = since + timedelta(seconds=job.policies.soak_seconds)
+    if reading.now < soaked:
+        return f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}; then {by_whom}"
+    return by_whom
+
+
+def _freshness(reading: Reading) -> list[str]:
+    """Say what waits for reads that show the last write, and until when."""
+    job, now = reading.job, reading.now
+    until: datetime | None
+    if job.state in JOB_WORKING and job.lands_by is not None and now < job.lands_by:
+        until, what = job.lands_by, "what was sent before commits were lost may still take effect; work goes on then"
+    elif job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
+        until, what = reading.landing, "an upsert that was not answered may still take effect; targets are checked then"
+    elif job.state is _S.CLEANING:
+        until = fresh_from(job, job.policies)
+        what = "nothing is deleted before reads show the last write that the sources may have had"
+    elif job.state is _S.COPIED and 0 < job.quiet_passes < job.policies.quiet_passes:
+        until = next_pass_at(job)
+        what = "the next pass begins when reads show what the last one may have missed"
+    else:
+        return []
+    return [f"{what}: at {until:%H:%M:%S %Z}"] if until is not None and now < until else []
+
+
+def _namespace(move: Move) -> NamespaceView:
+    return NamespaceView(
+        source=move.source,
+        target=move.to or "each record's owner",
+        state=move.state,
+        reason=move.reason,
+        expected=move.listed if move.listed_all else max(move.listed, move.planned),
+        settled=move.settled,
+        parked=move.parked,
+        deleted=move.deleted,
+    )
+
+
+def state_counts(namespaces: Mapping[MoveState, int]) -> str:
+    """For example: `12 copying, 3 copied`."""
+    return ", ".join(f"{namespaces[state]} {state.replace('_', ' ')}" for state in MoveState if namespaces.get(state))

@@ -1,0 +1,139 @@
+"""What the evidence of a check means. Pure. No verdict without evidence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from migrations.plan import Level
+from orchestrator.core.agreement import Summary, summarise
+from orchestrator.core.model import Finding, Target, TargetTally
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check of one target expected and found.
+
+    `counted` is what the service says it holds: a hint. `set_aside`: listed ids of records that are parked, which an
+    attempt before may have written. `added`: what the application wrote to both sides since. `queries`: what the two
+    sides answered, question by question.
+    """
+
+    target: Target
+    expected: TargetTally
+    found_count: int
+    found_digest: int
+    listed_count: int | None
+    listed_ids_digest: int | None
+    surveys: int
+    missing: int
+    extra: int
+    different: int
+    samples: tuple[Finding, ...]
+    level: Level = "content"
+    counted: int | None = None
+    listings: int = 1
+    set_aside: int = 0
+    added: int = 0
+    queries: tuple[Mapping[str, Any], ...] = ()
+    unasked: str | None = None
+    least_overlap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a target holds exactly what it should, as of its write sequence, and what was compared.
+
+    `state` is `verified`, `mismatched`, or `empty`: nothing was written and nothing is there, so nothing is proven.
+    """
+
+    state: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Verified only if all that its level compares is as the tallies say, and nothing else is there.
+
+    Once readers were moved to a target it tells the truth: it was proven before, and what differs since is listed.
+    What the service counts (`counted`) decides nothing: where it differed from the listing, the listing was repeated.
+    """
+    expected, target, asked = evidence.expected, evidence.target, summarise(evidence.queries)
+    facts: dict[str, Any] = {
+        "level": evidence.level,
+        "sequence": target.check_sequence,
+        "expected": expected.count,
+        "read": evidence.found_count,
+        "listed": evidence.listed_count,
+        "counted": evidence.counted,
+        "listings": evidence.listings,
+        "held_before": target.held_before,
+        "set_aside": evidence.set_aside,
+        "added": evidence.added,
+        "digest": f"{expected.digest:032x}",
+        "digest_read": f"{evidence.found_digest:032x}",
+        "missing": evidence.missing,
+        "extra": evidence.extra,
+        "different": evidence.different,
+        "samples": [_shown(sample) for sample in evidence.samples],
+    }
+    if evidence.level == "content+query":
+        facts["queries"] = asked.to_json() if asked else None
+
+    def answer(state: str, reason: str) -> Verdict:
+        return Verdict(state, reason, facts | {"verified": state == "verified", "reason": reason})
+
+    if target.sequence != target.check_sequence:
+        return answer("mismatched", "it was written to while it was checked")
+    if evidence.surveys == 0 or evidence.listed_count is None:
+        return answer("mismatched", "not verified: its ids were not listed")
+    if expected.count == 0 and evidence.listed_count == 0:
+        return answer("empty", "not verified: nothing was written to it")
+    if target.tells_the_truth and evidence.listed_count:
+        return answer("verified", _since_the_switch(evidence))
+    if evidence.missing or evidence.extra or evidence.different:
+        return answer(
+            "mismatched", f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different"
+        )
+    same_content = (evidence.found_count, evidence.found_digest) == (expected.count, expected.digest)
+    same_ids = (evidence.listed_count, evidence.listed_ids_digest) == (expected.count, expected.ids_digest)
+    if not same_ids or not (same_content or evidence.level == "ids"):
+        return answer("mismatched", "its records do not add up to what was written")
+    if evidence.level == "ids":
+        return answer("verified", f"{expected.count} ids listed, none missing and none extra; no record was read")
+    equal = f"{expected.count} records read back and equal"
+    if evidence.added:
+        equal += f"; {evidence.added} more were written to both sides since"
+    if evidence.level == "content":
+        return answer("verified", equal)
+    objection = _against_answers(evidence, asked)
+    if objection:
+        return answer("mismatched", f"{equal}, but {objection}")
+    assert asked is not None
+    return answer(
+        "verified", f"{equal}; {asked.compared} queries agree with the source, the worst to {asked.overlap_worst:.0%}"
+    )
+
+
+def _since_the_switch(evidence: Evidence) -> str:
+    counts = (evidence.missing, "removed"), (evidence.different, "changed"), (evidence.extra, "added")
+    since = ", ".join(f"{count} {what}" for count, what in counts if count)
+    proven = f"{evidence.expected.count} records were proven before readers moved"
+    return f"{proven}; since then {since}" if since else f"{proven}, and nothing changed since"
+
+
+def _against_answers(evidence: Evidence, asked: Summary | None) -> str | None:
+    """Why the queries prove nothing, or prove that the two sides disagree."""
+    if evidence.unasked:
+        return f"its queries are not verified: {evidence.unasked}"
+    if asked is None or asked.overlap_worst is None:
+        return "its queries are not verified: none could be compared"
+    if asked.overlap_worst < evidence.least_overlap:
+        return (
+            f"a query agrees with the source to {asked.overlap_worst:.0%} only, "
+            f"and the plan asks {evidence.least_overlap:.0%}"
+        )
+    return None
+
+
+def _shown(sample: Finding) -> dict[str, str]:
+    return {"kind": sample.kind, "id": sample.record_id} | ({"parts": sample.parts} if sample.parts else {})

@@ -1,0 +1,87 @@
+"""Sentences that several places say: counts, and what a roll back drops."""
+
+from collections.abc import Sequence
+
+from orchestrator.core.model import Target
+
+POLICY_WAITS = "the policy waits: "
+"""How a job's reason begins where a guard keeps a policy from acting."""
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`1 batch is parked`, `2 batches are parked`."""
+    return f"1 {one}" if count == 1 else f"{count:,} {many}"
+
+
+def spoken(state: str) -> str:
+    """A state as people say it: `needs attention`."""
+    return state.replace("_", " ")
+
+
+def being(state: str) -> str:
+    """`is rolled back`, `needs attention`."""
+    return spoken(state) if state == "needs_attention" else f"is {spoken(state)}"
+
+
+def in_namespaces(records: int, namespaces: int) -> str:
+    """`376 records in 1 namespace`."""
+    return f"{counted(records, 'record', 'records')} in {counted(namespaces, 'namespace', 'namespaces')}"
+
+
+def in_days(count: float) -> str:
+    return "1 day" if count == 1 else f"{count:g} days"
+
+
+def duration(seconds: float) -> str:
+    """For people: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def leading(sides: Sequence[str], aliases: int) -> str:
+    """Where readers are, of routes that lead to these `sides`, and how many aliases follow them."""
+    new = sides.count("new")
+    following = counted(aliases, "alias leads where its readers", "aliases lead where their readers")
+    routes = f"{new:,} of {counted(len(sides), 'route', 'routes')} {'leads' if new == 1 else 'lead'}"
+    return f"{routes} to the new namespaces" + (f"; {following} are" if aliases else "")
+
+
+def given_up(job_id: int, written: int, *, deleting: bool) -> str:
+    """What cancelling leaves as it is. `deleting`: the clean-up had begun."""
+    stay = "record that it wrote stays at its target", "records that it wrote stay at their targets"
+    rest = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
+    until = "" if deleting else " until you roll back"
+    return f"This gives job {job_id} up for good. The {counted(written, *stay)}{until}; {rest}."
+
+
+def wait_for_a_decision(records: int) -> str:
+    """Parked records that nobody has decided about, as a reason."""
+    return counted(records, "parked record waits for a decision", "parked records wait for a decision")
+
+
+def another_plan(records: int, job_id: int) -> str:
+    """What becomes of parked records that hold something else in a key that the plan adds."""
+    found = counted(records, "parked record holds", "parked records hold")
+    return (
+        f"{found} another value in a key that the plan adds, and while it is there a retry parks them again: "
+        f"to move them as they are, `vecfleet cancel {job_id}`, `vecfleet rollback {job_id}`, "
+        "and plan again with `--conflicts keep`; or accept that they stay behind"
+    )
+
+
+def to_be_dropped(targets: Sequence[Target]) -> str:
+    """What a roll back does to the namespaces that its job created."""
+    kept = sum(target.created_by_us and target.tells_the_truth for target in targets)
+    dropped = counted(sum(target.created_by_us for target in targets) - kept, "namespace", "namespaces")
+    stays = (
+        f" {counted(kept, 'namespace', 'namespaces')} to which readers had moved will stay, empty or not: applications "
+        "may write there."
+        if kept
+        else ""
+    )
+    return f"{dropped} that it created, once empty.{stays}"

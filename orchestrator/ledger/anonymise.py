@@ -1,0 +1,320 @@
+"""A tenant leaves the job table: its ids the accounts, its names every row. What a running job needs goes on working.
+
+A row that other rows hang on keeps its place under another name: a move whose source is gone lists nothing, copies
+nothing and cleans nothing up. What speaks of nobody else is deleted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.core import manifests
+from orchestrator.core.redaction import Traces, Words
+from orchestrator.core.states import BatchKind
+from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves
+from orchestrator.ledger import tables as t
+from vecfleet import names
+from vecfleet.digests import Tally
+from vecfleet.names import Tenant
+from vecfleet.owners import LOOKUP_KEY
+from vecfleet.tenancy.finding import Found
+
+_B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
+_NOW = sa.func.clock_timestamp()
+# What of a plan may name a tenant. The rest steers the job, and stays where a tenant is called `keep` or `dense`.
+_PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
+# Columns of texts that people read, and of JSON, in which a name may stand.
+_TEXTS = (
+    (t.move, ("reason",)),
+    (t.batch, ("error_text", "found")),
+    (t.target, ("verdict",)),
+    (t.parked_record, ("reason",)),
+)
+_J = t.job.c
+_OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
+
+
+def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
+    """Take the tenant out of every table, in one transaction. Gives how many rows of what it touched.
+
+    Called once nothing of the tenant is in any index, and no worker that saw it is still at work. Locks as everybody
+    does: jobs, then the batches whose ids leave, then targets and moves.
+    """
+    connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id).with_for_update(key_share=True))
+    touched = {"records": _strike_all(connection, traces, found)}
+    touched["ownership"] = connection.execute(sa.delete(t.ownership).where(_owned(traces.tenant))).rowcount
+    touched["names"] = _rename(connection, traces)
+    touched["texts"] = _rewrite_jobs(connection, traces)
+    touched["texts"] += sum(_rewrite(connection, traces, table, columns) for table, columns in _TEXTS)
+    touched["audit payloads"] = _blank_audit(connection, traces)
+    return touched
+
+
+def _owned(tenant: Tenant) -> Any:
+    own = _O.creator == tenant.creator
+    return own if tenant.twin is None else sa.and_(own, _O.twin == tenant.twin)
+
+
+def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> int:
+    """The tenant's ids leave all batches."""
+    moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
+    whole_moves = {
+        row.id
+        for row in connection.execute(moved)
+        if traces.is_own(row.old, row.source) or (row.to is not None and traces.is_own(row.new, row.to))
+    }
+    written = sa.select(_T.id, _T.namespace, _NEW).join(t.job, _J.id == _T.job_id)
+    whole_targets = [row.id for row in connection.execute(written) if traces.is_own(row.new, row.namespace)]
+    among = {(one.index, one.name): one.records for one in found if not one.whole}
+    count, unknown = 0, set[int]()
+    for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
+        struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
+        if struck:
+            unknown |= erased_ids.strike(connection, batch.id, struck)
+            count += len(struck)
+    _expect_less(connection, whole_moves, among)
+    _empty(connection, whole_targets)
+    for target_id in sorted(unknown - set(whole_targets)):
+        moves.raise_sequence(connection, [target_id])  # what it should hold is not known: its verdict is void
+    _strike_ids(connection, among)
+    ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
+    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
+    connection.execute(sa.update(t.move).where(_M.listed_all).values(last_id=None, page_token=None))
+    return count
+
+
+def _concerned(
+    connection: sa.Connection,
+    whole_moves: set[int],
+    whole_targets: Sequence[int],
+    among: Mapping[tuple[str, str], Mapping[str, int]],
+) -> Iterator[Any]:
+    """Copy batches that may name the tenant's ids, each of them locked before the first is given."""
+    shared = sorted({name for _, name in among})
+    tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
+    tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
+    query = (
+        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, _OLD, _NEW)
+        .join(t.move, _M.id == _B.move_id)
+        .join(t.job, t.job.c.id == _B.job_id)
+        .where(_B.kind == BatchKind.COPY)
+        .where(sa.or_(_B.move_id.in_(whole_moves), _M.source.in_(shared), _B.id.in_(tallied)))
+        .order_by(_B.id)
+        .with_for_update(of=t.batch)
+    )
+    yield from connection.execute(query)
+
+
+def _struck(
+    connection: sa.Connection,
+    batch: Any,
+    whole: bool,
+    whole_targets: Sequence[int],
+    among: Mapping[tuple[str, str], Mapping[str, int]],
+) -> dict[str, int | None]:
+    ids = manifests.unpack(batch.manifest)
+    if whole:
+        return dict.fromkeys(ids)
+    at_source = among.get((batch.old, batch.source), {})
+    struck: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
+    rows = sa.select(_TALLY.target_id, _TALLY.members, _T.namespace).join(t.target, _T.id == _TALLY.target_id)
+    for tally in connection.execute(rows.where(_TALLY.batch_id == batch.id)):
+        members = manifests.select(ids, tally.members)
+        if tally.target_id in whole_targets:
+            struck |= dict.fromkeys(members)
+        at_target = among.get((batch.new, tally.namespace), {})
+        struck |= {one: at_target[batch.prefix + one] for one in members if batch.prefix + one in at_target}
+    return struck
+
+
+def _expect_less(
+    connection: sa.Connection, whole_moves: set[int], among: Mapping[tuple[str, str], Mapping[str, int]]
+) -> None:
+    """What was counted when planning is not there any more, and its absence must not look like a listing that lags."""
+    connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
+    for (index, namespace), ids in among.items():
+        jobs = sa.select(t.job.c.id).where(t.job.c.source["name"].astext == index)
+        connection.execute(
+            sa.update(t.move)
+            .where(_M.source == namespace, _M.job_id.in_(jobs))
+            .values(planned=sa.func.greatest(0, _M.planned - len(ids)))
+        )
+
+
+def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """Targets that were the tenant's alone: nothing is expected in them, and nothing has to be proven."""
+    if not target_ids:
+        return
+    connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
+    differences.forget(connection, target_ids)
+    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS))
+    judged = sa.and_(_T.id.in_(target_ids), _T.check_state != "waiting")
+    verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
+    connection.execute(
+        sa.update(t.target)
+        .where(judged)
+        .values(check_state="empty", open_checks=0, verdict=verdict, verdict_at=_NOW, check_sequence=_T.sequence)
+    )
+    connection.execute(
+        sa.update(t.target)
+        .where(_T.id.in_(target_ids))
+        .values(held_before=0, held_before_digest=0, created_by_us=False)
+    )
+
+
+def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mapping[str, int]]) -> None:
+    """Targets that others share: the tenant's ids leave them, and what is being checked there is checked anew."""
+    targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW).join(t.job, _J.id == _T.job_id)
+    for row in connection.execute(targets).all():
+        ids = among.get((row.new, row.namespace))
+        if not ids:
+            continue
+        gone = connection.execute(
+            sa.delete(t.target_id)
+            .where(t.target_id.c.target_id == row.id, t.target_id.c.record_id.in_(list(ids)))
+            .returning(t.target_id.c.record_id, t.target_id.c.move_id)
+        ).all()
+        before = Tally.of_ids(one.record_id for one in gone if one.move_id is None)
+        if before.count:
+            held = Tally(*connection.execute(_held(row.id)).one()) - before
+            values = {"held_before": held.count, "held_before_digest": held.digest}
+            connection.execute(sa.update(t.target).where(_T.id == row.id).values(**values))
+        differences.strike(connection, row.id, ids)
+        if row.check_state == "checking":
+            checks.again(connection, [row.id])
+
+
+def _held(target_id: int) -> Any:
+    return sa.select(_T.held_before, sa.cast(_T.held_before_digest, sa.Numeric(39, 0, asdecimal=True))).where(
+        _T.id == target_id
+    )
+
+
+def _rename(connection: sa.Connection, traces: Traces) -> int:
+    """Namespaces, creators and twins under names that tell nothing. Gives how many rows were renamed."""
+    count = _take_from_shared(connection, traces)
+    claimed = sa.case((t.claim.c.role == "source", _OLD), else_=_NEW)
+    of_jobs = ((t.move, "source", _OLD), (t.move, "to", _NEW), (t.target, "namespace", _NEW))
+    for table, column, index in (*of_jobs, (t.claim, "namespace", claimed)):
+        query = sa.select(table.c.id, table.c[column].label("name"), index.label("at")).join(t.job)
+        count += _put_names(connection, traces, table, column, connection.execute(query).all())
+    routes = connection.execute(sa.select(_R.id, _R.new_namespace.label("name"), _R.new_index.label("at"))).all()
+    count += _put_names(connection, traces, t.route, "new_namespace", routes)
+    for row in connection.execute(sa.select(_R.id, _R.old_index, _R.old_namespaces)).all():
+        old = [traces.name(row.old_index, name) for name in row.old_namespaces]
+        if old != list(row.old_namespaces):
+            connection.execute(sa.update(t.route).where(_R.id == row.id).values(old_namespaces=old))
+    for table in (t.move, t.target, t.route):
+        twin = sa.case((table.c.twin.is_not(None), sa.cast(table.c.id, sa.Text)))
+        more = {"aliases": sa.null()} if table is t.route else {}
+        own = _of_tenant(table, traces)
+        renamed = sa.update(table).where(own).values(creator=traces.pseudonym, twin=twin, **more)
+        count += connection.execute(renamed).rowcount
+    return count
+
+
+def _of_tenant(table: sa.Table, traces: Traces) -> Any:
+    own = table.c.creator == traces.tenant.creator
+    return own if traces.tenant.twin is None else sa.and_(own, table.c.twin == traces.tenant.twin)
+
+
+def _take_from_shared(connection: sa.Connection, traces: Traces) -> int:
+    """A move that gave the tenant all of a namespace that is everybody's reads it no more: what else is there, or comes
+    there, would go to a tenant that is none.
+    """
+    everybodys = sa.and_(_M.source.in_((names.DEFAULT, names.PUBLIC)), _M.to.is_not(None))
+    given = sa.update(t.move).where(everybodys, _of_tenant(t.move, traces))
+    return connection.execute(given.values(source=sa.literal(f"{traces.pseudonym}-") + _M.source)).rowcount
+
+
+def _put_names(connection: sa.Connection, traces: Traces, table: sa.Table, column: str, rows: Sequence[Any]) -> int:
+    new = [
+        {"of_row": row.id, "called": name}
+        for row in rows
+        if row.name is not None and (name := traces.name(row.at, row.name)) != row.name
+    ]
+    if new:
+        one = sa.update(table).where(table.c.id == sa.bindparam("of_row")).values({column: sa.bindparam("called")})
+        connection.execute(one, new)
+    return len(new)
+
+
+def _rewrite_jobs(connection: sa.Connection, traces: Traces) -> int:
+    count = 0
+    query = sa.select(_J.id, _OLD, _NEW, _J.reason, _J.way_back, _J.plan, _J.source, _J.target)
+    for row in connection.execute(query).all():
+        words = traces.words(row.old, row.new)
+        new = {
+            "reason": words.replaced(row.reason),
+            "way_back": words.replaced(row.way_back),
+            "plan": _forget_in_plan(words, row.plan),
+            "source": _forget_in_place(words, row.plan["source"]["store"], row.source),
+            "target": _forget_in_place(words, row.plan["target"]["store"], row.target),
+        }
+        changed = {name: value for name, value in new.items() if value != row._mapping[name]}
+        if changed:
+            connection.execute(sa.update(t.job).where(_J.id == row.id).values(**changed))
+            count += 1
+    return count
+
+
+def _forget_in_plan(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
+    named = {key: words.replaced(plan[key]) for key in _PLAN_NAMES if key in plan}
+    places = {side: _forget_in_place(words, plan[side]["store"], plan[side]) for side in ("source", "target")}
+    return {**plan, **named, **places}
+
+
+def _forget_in_place(words: Words, store: str, index: Mapping[str, Any]) -> dict[str, Any]:
+    """A folder of an export may be called after the tenant; the name of any other index is the operator's."""
+    named = ("index", "name", "host") if store == "parquet" else ()
+    return {**index, **{key: words.replaced(index[key]) for key in named if key in index}}
+
+
+def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns: Sequence[str]) -> int:
+    count = 0
+    query = sa.select(
+        table.c.id, _OLD.label("old_index"), _NEW.label("new_index"), *(table.c[name] for name in columns)
+    )
+    for row in connection.execute(query.select_from(table.join(t.job))).all():
+        words = traces.words(row.old_index, row.new_index)
+        old = {name: value for name in columns if (value := row._mapping[name]) is not None}
+        new = {name: words.replaced(value) for name, value in old.items()}
+        changed = {name: value for name, value in new.items() if value != old[name]}
+        if changed:
+            connection.execute(sa.update(table).where(table.c.id == row.id).values(**changed))
+            count += 1
+    return count
+
+
+def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
+    """Payloads that name the tenant go; their digests stay, and with them the chain."""
+    A = t.audit.c
+    query = sa.select(A.id, A.payload, _OLD, _NEW).outerjoin(t.job, _J.id == A.job_id).where(A.payload.is_not(None))
+    naming = []
+    for row in connection.execute(query):
+        words = traces.words(*(index for index in (row.old, row.new) if index is not None))
+        if words.named_in(row.payload):
+            naming.append(row.id)
+    if naming:
+        audit.empty_payloads(connection, naming, erasures.asked_by(connection, traces.number), traces.number)
+    return len(naming)
+
+
+def lookup_keys(connection: sa.Connection) -> set[str]:
+    """The metadata keys under which plans look up whose a record is."""
+    told = connection.execute(sa.select(t.job.c.plan["lookup_key"].astext).distinct()).scalars()
+    return {LOOKUP_KEY, *(key for key in told if key)}
+
+
+def indexes(connection: sa.Connection) -> set[str]:
+    """The names of all indexes of the vector database that a job ever read or wrote."""
+    J = t.job.c
+    sides = ((J.source, "source"), (J.target, "target"))
+    return {
+        str(name)
+        for side, label in sides
+        for name in connection.execute(
+            sa.select(side["name"].astext).where(J.plan[label]["store"].astext == "pinecone").distinct()
+        ).scalars()
+    }

@@ -1,0 +1,340 @@
+"""Clean-up: which batches it needs, and what it records; and the intent of every deletion, before it is asked for."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from orchestrator.core.model import Lease
+from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.ledger import batches, continuity
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
+from vecfleet.stores.base import Usage
+
+_NOW = sa.func.clock_timestamp()
+_B, _M, _T = t.batch.c, t.move.c, t.target.c
+
+
+def begin_cleaning(
+    connection: sa.Connection, job_id: int, by_ids: Sequence[int], not_before: datetime | None = None
+) -> None:
+    """Verified moves become cleaning: one `remove` per copy batch for those `by_ids`, one `recheck` for the others.
+
+    None of them is due `not_before`, when reads show what the sources hold.
+    """
+    connection.execute(
+        sa.update(t.move)
+        .where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
+        .values(
+            state=MoveState.CLEANING,
+            clean_mode=sa.case((among(_M.id, by_ids), "by_ids"), else_="whole"),
+            proof_lsn=None,
+            reason=None,
+        )
+    )
+    for mode, kind in (("by_ids", BatchKind.REMOVE), ("whole", BatchKind.RECHECK)):
+        cleaned = sa.and_(_M.state == MoveState.CLEANING, _M.clean_mode == mode)
+        _one_per_copy(connection, job_id, kind, cleaned, not_before)
+
+
+def _one_per_copy(
+    connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any, not_before: datetime | None = None
+) -> None:
+    """A namespace's rechecks bear its own ordinal: they are worked one namespace after another, for a proof ages.
+
+    In turns, as everything else, the first of 12,000 namespaces would be hours old when the last batch of it is read.
+    """
+    source = t.batch.alias("copy")
+    seq = _M.seq if kind is BatchKind.RECHECK else source.c.seq
+    existing = t.batch.alias("existing")
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size", "run_after"],
+            sa.select(
+                *(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), seq, source.c.size),
+                sa.literal(not_before, sa.DateTime(timezone=True)),
+            )
+            .join(t.move, _M.id == source.c.move_id)
+            .where(source.c.job_id == job_id, source.c.kind == BatchKind.COPY, source.c.state != BatchState.SPLIT)
+            .where(moves)
+            .where(~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists())
+            .order_by(_M.seq, source.c.seq),
+        )
+    )
+
+
+def _none_left(kinds: Sequence[BatchKind]) -> Any:
+    """No batch of these kinds is left to do for the move of the enclosing query."""
+    return ~(
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state != BatchState.DONE)
+        .correlate(t.move)
+        .exists()
+    )
+
+
+def add_clears(connection: sa.Connection, job_id: int) -> int:
+    """Moves whose every record was re-read, or deleted, get their one `clear`: it deletes the namespace or lists it."""
+    has_clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move).exists()
+    intent = (
+        sa.select(sa.func.max(_B.intent_at))
+        .where(_B.move_id == _M.id, _B.kind.in_((BatchKind.RECHECK, BatchKind.REMOVE)))
+        .correlate(t.move)
+        .scalar_subquery()
+    )
+    due = sa.case((_M.clean_mode == "whole", _none_left((BatchKind.RECHECK,))), else_=_none_left((BatchKind.REMOVE,)))
+    return connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "kind", "seq", "intent_at"],
+            sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.CLEAR)), sa.literal(0), intent)
+            .where(_M.job_id == job_id, _M.state == MoveState.CLEANING)
+            .where(due, ~has_clear),
+        )
+    ).rowcount
+
+
+def prove_again(connection: sa.Connection, job_id: int) -> None:
+    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
+
+    Not those that are parked: a retry makes them cleaning first, for only such get their `clear` again.
+    """
+    clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move)
+    under_way = clear.where(_B.state.in_((BatchState.LEASED, BatchState.DONE))).exists()
+    affected = (
+        sa.select(_M.id)
+        .where(_M.job_id == job_id, _M.clean_mode == "whole")
+        .where(_M.state == MoveState.CLEANING, ~under_way)
+    )
+    _read_again(connection, connection.execute(affected).scalars().all(), attempts=0)
+
+
+def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
+    """Every recheck of these moves is done once more, and after them the `clear`. A move without any keeps its `clear`.
+
+    A deletion that was asked for already may have been refused or carried out, or may yet be. Its intent passes to the
+    re-reading, which begins when it shows and misses no record that is gone, and from there to the next `clear`, which
+    finds out how far it came.
+    """
+    clear = t.batch.alias("clear")
+    intent, lands_by = (
+        sa.select(sa.func.max(column))
+        .where(clear.c.move_id == _B.move_id, clear.c.kind == BatchKind.CLEAR)
+        .correlate(t.batch)
+        .scalar_subquery()
+        for column in (clear.c.intent_at, batches.shows_by(clear))
+    )
+    connection.execute(
+        sa.update(t.batch)
+        .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
+        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # one at work has read what may be old by now
+        .values(
+            state=BatchState.READY,
+            generation=_B.generation + 1,
+            lease_owner=None,
+            lease_until=None,
+            run_after=None,
+            first_leased_at=None,
+            looked_at=None,
+            intent_at=sa.func.coalesce(intent, _B.intent_at),
+            lands_by=lands_by,
+            **values,
+        )
+    )
+    recheck = t.batch.alias("recheck")
+    is_read = sa.select(recheck.c.id).where(recheck.c.move_id == _B.move_id, recheck.c.kind == BatchKind.RECHECK)
+    batches.discard(connection, among(_B.move_id, move_ids), _B.kind == BatchKind.CLEAR, is_read.exists())
+    connection.execute(sa.update(t.move).where(among(_M.id, move_ids)).values(proof_lsn=None))
+
+
+def prove_otherwise(
+    connection: sa.Connection, lease: Lease, why: str, *, by_ids: bool, usage: Usage, busy_ms: int
+) -> None:
+    """A `clear` found that its namespace cannot be deleted on the proof there is: it is read again. Raises Fenced.
+
+    Once: where each of its batches was read twice, or `by_ids`, they are deleted one by one instead, each proven right
+    before. That ends however large the namespace and however slow the fleet.
+    """
+    batches.settle(connection, lease, BatchState.READY, usage, busy_ms)
+    mine = _B.move_id == lease.move_id
+    readings = sa.select(sa.func.min(_B.attempts)).where(mine, _B.kind == BatchKind.RECHECK)
+    if by_ids or (connection.execute(readings).scalar_one() or 0) > 1:
+        _change_to_ids(connection, lease)
+    else:
+        assert lease.move_id is not None
+        _read_again(connection, [lease.move_id])
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(reason=why))
+
+
+def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
+    """Instead of its rechecks and its `clear` a move gets a `remove` for each copy batch. An intent passes to them."""
+    mine = _B.move_id == lease.move_id
+    whole = sa.and_(mine, _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR)))
+    asked = sa.select(sa.func.max(_B.intent_at), sa.func.max(batches.shows_by(t.batch))).where(whole)
+    intent, lands_by = connection.execute(asked).one()
+    batches.discard(connection, whole)
+    _one_per_copy(connection, lease.job_id, BatchKind.REMOVE, _M.id == lease.move_id)
+    connection.execute(
+        sa.update(t.batch).where(mine, _B.kind == BatchKind.REMOVE).values(intent_at=intent, lands_by=lands_by)
+    )
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id).values(clean_mode="by_ids", proof_lsn=None))
+
+
+def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
+    """The last write to the source before any of it is read again: the first to note it holds. Raises Fenced."""
+    batches.require(connection, lease)
+    connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
+
+
+def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
+    """Cleaned once its `clear` has landed; parked where one of its batches is. Why it went by ids stays to be read."""
+    kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+    parked = (
+        sa.select(_B.error_text)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state == BatchState.PARKED)
+        .correlate(t.move)
+        .limit(1)
+        .scalar_subquery()
+    )
+    cleaning = sa.and_(_M.job_id == job_id, _M.state == MoveState.CLEANING)
+    cleared = (
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR, _B.state == BatchState.DONE)
+        .correlate(t.move)
+        .exists()
+    )
+    reason = sa.case((_M.clean_mode == "by_ids", _M.reason))
+    connection.execute(sa.update(t.move).where(cleaning, cleared).values(state=MoveState.CLEANED, reason=reason))
+    connection.execute(
+        sa.update(t.move)
+        .where(cleaning, parked.is_not(None))
+        .where(_none_open(kinds))
+        .values(state=MoveState.PARKED, reason=parked)
+    )
+
+
+def _none_open(kinds: Sequence[BatchKind]) -> Any:
+    return ~(
+        sa.select(_B.id)
+        .where(_B.move_id == _M.id, _B.kind.in_(kinds))
+        .where(_B.state.in_((BatchState.READY, BatchState.DISPATCHED, BatchState.LEASED)))
+        .correlate(t.move)
+        .exists()
+    )
+
+
+def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, target_ids: Sequence[int] = ()) -> None:
+    """Put the intent to delete on record, before the call; removals from a target raise its sequence. Raises Fenced;
+    Busy until a dispatcher has looked at a Postgres that was started anew.
+
+    The call takes effect, and shows, within `lands_within_s` from now. Dies after this: nobody takes the batch before
+    then, and whoever does looks first. The freshness wait of the batch begins anew at its first intent, for reads lag
+    behind deletions too.
+    """
+    batches.require(connection, lease)
+    continuity.require_known_server(connection)
+    connection.execute(
+        sa.update(t.batch)
+        .where(_B.id == lease.id)
+        .values(
+            intent_at=sa.func.coalesce(_B.intent_at, _NOW),
+            lands_by=_NOW + batches.interval(lands_within_s),
+            answered_at=None,
+            first_leased_at=sa.case((_B.intent_at.is_(None), _NOW), else_=_B.first_leased_at),
+        )
+    )
+    if target_ids:
+        connection.execute(
+            sa.update(t.target)
+            .where(_T.id.in_(sorted(target_ids)))
+            .values(sequence=_T.sequence + 1, last_write_at=_NOW)
+        )
+
+
+def presume_intent(connection: sa.Connection, lease: Lease) -> None:
+    """Put an intent on record that was in lost commits: records of this batch are gone by it. Raises Fenced."""
+    batches.require(connection, lease)
+    intent = sa.func.coalesce(_B.intent_at, _NOW)
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
+
+
+def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = None) -> bool:
+    """Whether the deletion of anything in a source of this job, or in this one, was ever intended."""
+    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    intended = sa.select(_B.id).where(_B.job_id == job_id, cleaning, _B.intent_at.is_not(None))
+    if move_id is not None:
+        intended = intended.where(_B.move_id == move_id)
+    return bool(connection.execute(sa.select(intended.exists())).scalar_one())
+
+
+def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], name: str, count: int) -> int:
+    """Put on record that this batch found so many records `name`; returns the source's total.
+
+    "missing", "removed" or "lacking", but none of the names that a move counts: the batch may never finish.
+
+    The move's row is held until the commit, so that batches at work side by side see each other's: one that would go
+    over a cap rolls back. Raises Fenced.
+    """
+    batches.require(connection, lease)
+    connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
+    others: int = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found[name].astext, sa.Integer)), 0)).where(
+            _B.move_id == lease.move_id, _B.kind.in_(kinds), _B.id != lease.id
+        )
+    ).scalar_one()
+    mine = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
+        sa.func.jsonb_build_object(sa.literal(name, sa.Text), sa.literal(count, sa.Integer))
+    )
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=mine))
+    return others + count
+
+
+def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
+    """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
+    batches.done(connection, lease, found, usage, busy_ms)
+    if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
+        connection.execute(
+            sa.update(t.move).where(_M.id == lease.move_id).values(deleted=_M.deleted + found["deleted"])
+        )
+
+
+def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int, int]) -> tuple[int, dict[int, Any]]:
+    """Put on record how many records this batch found missing at each target.
+
+    Returns the source's total, but for targets of which a person said how many may be missing; and of each of these
+    targets `missing`, over all sources of the job, how many were `written` to it, and what was `said`. The rows of the
+    move and of the targets are held until the commit, as `cleanup.add_up` does. Raises Fenced.
+    """
+    batches.require(connection, lease)
+    connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
+    held = sa.select(_T.id).where(_T.id.in_(missing)).order_by(_T.id)
+    connection.execute(held.with_for_update(key_share=True)).all()
+    note = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
+        sa.cast({"missing_at": {str(target_id): count for target_id, count in missing.items()}}, JSONB)
+    )
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=note))
+    each = sa.func.jsonb_each_text(_B.found["missing_at"]).table_valued("key", "value").lateral()
+    count = sa.func.coalesce(sa.func.sum(sa.cast(each.c.value, sa.Integer)), 0)
+    counted = _B.kind.in_((BatchKind.RECHECK, BatchKind.REMOVE))
+    unsaid = sa.select(sa.cast(_T.id, sa.Text)).where(_T.job_id == lease.job_id, _T.missing_allowed.is_(None))
+    of_source = sa.select(count).select_from(t.batch).join(each, sa.true()).where(counted, _B.move_id == lease.move_id)
+    total: int = connection.execute(of_source.where(each.c.key.in_(unsaid))).scalar_one()
+    wrote = t.batch_tally.c
+    of_target = (
+        sa.select(count)
+        .select_from(t.batch)
+        .join(each, each.c.key == sa.cast(_T.id, sa.Text))
+        .where(counted, _B.copy_id.in_(sa.select(wrote.batch_id).where(wrote.target_id == _T.id)))
+    )
+    written = sa.select(sa.func.coalesce(sa.func.sum(wrote.records), 0)).where(wrote.target_id == _T.id)
+    rows = connection.execute(
+        sa.select(
+            _T.id,
+            of_target.correlate(t.target).scalar_subquery().label("missing"),
+            written.correlate(t.target).scalar_subquery().label("written"),
+            _T.missing_allowed.label("said"),
+        ).where(_T.id.in_(missing))
+    )
+    return total, {row.id: row for row in rows}

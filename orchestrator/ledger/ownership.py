@@ -1,0 +1,159 @@
+"""Whose a namespace is, and which ids look-ups named: as the job table knows it, index by index.
+
+A name, or an id of a look-up, may be one tenant's in one index and another's in a second.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.core.states import JobState
+from orchestrator.ledger import tables as t
+from vecfleet import names
+from vecfleet.names import Tenant
+from vecfleet.owners import Owner
+from vecfleet.tenancy.fences import Here
+
+_M, _T, _O, _J = t.move.c, t.target.c, t.ownership.c, t.job.c
+_OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
+# Of two jobs that differ on whose something is, one that was seen through is believed, then the younger.
+_GIVEN_UP = (JobState.CANCELLING, JobState.CANCELLED, JobState.ROLLING_BACK, JobState.ROLLED_BACK)
+_WEIGHTIEST_LAST = (_J.state.in_(_GIVEN_UP).desc(), _J.id)
+
+Place = tuple[str, str]
+"""The name of an index, and of a namespace there."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What plans say: whose places are, which were copied whole into which, and which held something before."""
+
+    owners: dict[Place, Owner] = field(default_factory=dict)
+    sources: dict[Place, set[Place]] = field(default_factory=lambda: defaultdict(set))
+    mixed: set[Place] = field(default_factory=set)
+
+
+def of_tenant(connection: sa.Connection, tenant: Tenant) -> dict[str, Here]:
+    """What is known of a tenant in each index that a job ever read or wrote."""
+    mine, theirs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for (index, name), owner in owners(connection).items():
+        if is_of(owner, tenant):
+            mine[index].add(name)
+        elif owner.creator != tenant.creator or owner.twin is not None:  # a creator's own may hold any of its twins'
+            theirs[index].add(name)
+    jobs = connection.execute(sa.select(_J.id, _OLD, _NEW).order_by(*_WEIGHTIEST_LAST)).all()
+    answers = _answers(connection, tenant)
+    found = {}
+    for index in {side for job in jobs for side in (job.old, job.new)}:
+        told = _owned(tenant, (answers.get(job, {}) for job in _nearest_last(index, jobs)))
+        found[index] = Here(told["twin"], told["source"], tuple(sorted(mine[index])), tuple(sorted(theirs[index])))
+    return found
+
+
+def anywhere(connection: sa.Connection, tenant: Tenant) -> Here:
+    """The look-ups' answers for an index that no job knows: of ids that are this tenant's wherever they were asked."""
+    answers = _answers(connection, tenant).values()
+    told = _owned(tenant, answers)
+    others = {asked for some in answers for asked, owner in some.items() if owner.creator != tenant.creator}
+    sure = {kind: {id: twin for id, twin in ids.items() if (kind, id) not in others} for kind, ids in told.items()}
+    return Here(sure["twin"], sure["source"])
+
+
+def places_of(connection: sa.Connection, tenant: Tenant) -> set[Place]:
+    """Every place that is nobody's but this tenant's: by its name, by what a plan says, or by a look-up of its twin."""
+    known = of_tenant(connection, tenant)
+    return _named(connection, tenant) | {
+        (index, name) for index, here in known.items() for name in (*here.legacy, *here.twins)
+    }
+
+
+def _named(connection: sa.Connection, tenant: Tenant) -> set[Place]:
+    moved = sa.select(_OLD.label("at"), _M.source.label("name")).join(t.job, _J.id == _M.job_id)
+    wanted = sa.select(_NEW, _M.to).join(t.job, _J.id == _M.job_id).where(_M.to.is_not(None))
+    written = sa.select(_NEW, _T.namespace).join(t.job, _J.id == _T.job_id)
+    rows = connection.execute(moved.union(wanted, written))
+    return {(at, name) for at, name in rows if names.belongs_to(name, tenant.creator, tenant.twin)}
+
+
+def owners(connection: sa.Connection) -> dict[Place, Owner]:
+    """Whose places are that hold one owner's records only; a namespace that was copied whole is its copy's owner's."""
+    told = _told(connection)
+    while more := dict(_by_copies(told)):
+        told.owners |= more
+    return told.owners
+
+
+def _told(connection: sa.Connection) -> _Told:
+    told = _Told()
+    targets = sa.select(_NEW, _T.namespace, _T.creator, _T.twin, _T.held_before).join(t.job, _J.id == _T.job_id)
+    row: Any
+    for row in connection.execute(targets.order_by(*_WEIGHTIEST_LAST)):
+        place = (row.new, row.namespace)
+        if row.creator is not None:
+            told.owners[place] = Owner(row.creator, row.twin)
+        if row.held_before:
+            told.mixed.add(place)
+    fixed = sa.select(_OLD, _NEW, _M.source, _M.to, _M.creator, _M.twin).join(t.job, _J.id == _M.job_id)
+    for row in connection.execute(fixed.where(_M.to.is_not(None)).order_by(*_WEIGHTIEST_LAST)):
+        source, target = (row.old, row.source), (row.new, row.to)
+        if row.creator is not None:
+            told.owners[source] = told.owners[target] = Owner(row.creator, row.twin)
+        else:
+            told.sources[target].add(source)
+    return told
+
+
+def _by_copies(told: _Told) -> Iterable[tuple[Place, Owner]]:
+    """Owners of places that nobody named, by the other side of a copy."""
+    for target, sources in told.sources.items():
+        owner = told.owners.get(target)
+        if owner is not None:
+            yield from ((source, owner) for source in sources if source not in told.owners)
+        elif target not in told.mixed:
+            among = {told.owners.get(source) for source in sources}
+            only = among.pop()
+            if only is not None and not among:
+                yield target, only
+
+
+def is_of(owner: Owner, tenant: Tenant) -> bool:
+    return owner.creator == tenant.creator and tenant.twin in (None, owner.twin)
+
+
+def _answers(connection: sa.Connection, tenant: Tenant) -> dict[int, dict[tuple[str, str], Owner]]:
+    """Job → what its look-up said, of every id that some look-up named as this creator's."""
+    asked = sa.select(_O.kind, _O.key).where(_O.creator == tenant.creator).distinct().subquery()
+    rows = sa.select(t.ownership).join(asked, sa.and_(asked.c.kind == _O.kind, asked.c.key == _O.key))
+    found: dict[int, dict[tuple[str, str], Owner]] = defaultdict(dict)
+    for row in connection.execute(rows):
+        found[row.job_id][row.kind, row.key] = Owner(row.creator, row.twin)
+    return found
+
+
+def _owned(tenant: Tenant, answers: Iterable[Mapping[tuple[str, str], Owner]]) -> dict[str, dict[str, str | None]]:
+    """`twin` and `source` → id → its twin: what is the tenant's by the last of the answers that speaks of it."""
+    told: dict[tuple[str, str], Owner] = {}
+    for some in answers:
+        told |= some
+    owned: dict[str, dict[str, str | None]] = {"twin": {}, "source": {}}
+    for (kind, key), owner in told.items():
+        if is_of(owner, tenant):
+            owned[kind][key] = owner.twin
+    return owned
+
+
+def _nearest_last(index: str, jobs: Sequence[Any]) -> list[int]:
+    """The jobs whose look-ups speak of an index, the weightiest last: one that read it, then one that wrote it, then
+    those by which its records, or copies of them, came from or went to other indexes.
+    """
+    distances = {job.id: 0 for job in jobs if job.old == index}
+    reached, distance = {index}, 1
+    while near := {job.id: distance for job in jobs if job.id not in distances and reached & {job.old, job.new}}:
+        distances |= near
+        reached |= {side for job in jobs if job.id in near for side in (job.old, job.new)}
+        distance += 1
+    order = {job.id: place for place, job in enumerate(jobs)}
+    return sorted(distances, key=lambda id: (-distances[id], order[id]))

@@ -1,0 +1,162 @@
+"""Roll back: which batches it needs, what they record, how far it is, and what it still waits for."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from orchestrator.core.model import Finding, Lease
+from orchestrator.core.reading import RollBackProgress, Undoing
+from orchestrator.core.states import BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState, MoveState
+from orchestrator.ledger import batches, differences
+from orchestrator.ledger import tables as t
+
+_T, _B, _M = t.target.c, t.batch.c, t.move.c
+_NOT_LEASED = _B.state != BatchState.LEASED
+_ROLL_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
+LINGERS = sa.and_(_B.kind == BatchKind.DROP, sa.func.coalesce(_B.error_class, "") == "Waiting")
+"""A namespace that is to be dropped and looks empty: it is looked at once more, when reads cannot lag any more."""
+
+
+def undoing(connection: sa.Connection, job_id: int) -> Undoing:
+    """Of a job that is rolled back, or stopped amid it."""
+    lingers = sa.and_(LINGERS, _B.state.in_(sorted(BATCH_OPEN)))
+    rows = {
+        row.kind: row
+        for row in connection.execute(
+            sa.select(
+                _B.kind,
+                sa.func.count().label("n"),
+                sa.func.count().filter(_B.state.not_in(sorted(BATCH_OPEN))).label("done"),
+                sa.func.count().filter(lingers).label("lingering"),
+                sa.func.max(_B.first_leased_at).filter(lingers).label("since"),
+            )
+            .where(_B.job_id == job_id, _B.kind.in_(sorted(KINDS_OF[JobState.ROLLING_BACK])))
+            .where(_B.state != BatchState.SPLIT)
+            .group_by(_B.kind)
+        )
+    }
+
+    def of(kind: BatchKind, coming: int) -> tuple[int, int]:
+        row = rows.get(kind)
+        return (row.done, max(row.n, coming)) if row else (0, coming)
+
+    compared = of(BatchKind.COMPARE, 0)
+    droppable: int = connection.execute(
+        sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
+    ).scalar_one()
+    drop = rows.get(BatchKind.DROP)
+    return Undoing(
+        compared=compared,
+        undone=of(BatchKind.UNDO, compared[1]),
+        dropped=of(BatchKind.DROP, droppable),
+        lingering=drop.lingering if drop else 0,
+        since=drop.since if drop else None,
+    )
+
+
+def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datetime | None) -> None:
+    """One `compare` for every copy batch that may have written something. Deletes nothing.
+
+    None of them is due `not_before`, when reads show what applications wrote last to the new side.
+    """
+    differences.forget_changed(connection, job_id)
+    batches.discard(connection, _B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
+    _per_written_copy(connection, job_id, BatchKind.COMPARE, not_before)
+
+
+def add_undos(connection: sa.Connection, job_id: int) -> None:
+    """One `undo` for every written copy batch that has none: a late write may have brought one already."""
+    _per_written_copy(connection, job_id, BatchKind.UNDO)
+
+
+def add_drops(connection: sa.Connection, job_id: int) -> None:
+    """One `drop` for every target namespace that we created."""
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "target_id", "kind", "seq"],
+            sa.select(_T.job_id, _T.id, sa.literal(str(BatchKind.DROP)), sa.literal(0))
+            .where(_T.job_id == job_id, _T.created_by_us)
+            .where(~sa.select(_B.id).where(_B.target_id == _T.id, _B.kind == BatchKind.DROP).exists()),
+        )
+    )
+
+
+def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
+    """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back.
+
+    Where the deletion of one of these was not answered, it begins once that can no longer land. An undo that waits
+    for a worker has not looked yet, and is enough.
+    """
+    drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
+    copy_id = lease.copy_id or lease.id
+    lands_by = connection.execute(sa.select(sa.func.max(_B.lands_by)).where(drops)).scalar_one()
+    waits = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO, _B.state == BatchState.READY)
+    waiting = sa.update(t.batch).where(waits).values(lands_by=sa.func.greatest(_B.lands_by, lands_by))
+    if not connection.execute(waiting).rowcount:
+        connection.execute(
+            sa.insert(t.batch).values(
+                job_id=lease.job_id,
+                move_id=lease.move_id,
+                copy_id=copy_id,
+                kind=BatchKind.UNDO,
+                seq=lease.seq,
+                size=lease.size,
+                lands_by=lands_by,
+            )
+        )
+    batches.discard(connection, drops)
+
+
+def _per_written_copy(
+    connection: sa.Connection, job_id: int, kind: BatchKind, not_before: datetime | None = None
+) -> None:
+    source, existing = t.batch.alias("copy"), t.batch.alias("existing")
+    connection.execute(
+        sa.insert(t.batch).from_select(
+            ["job_id", "move_id", "copy_id", "kind", "seq", "size", "run_after"],
+            sa.select(
+                *(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size),
+                sa.literal(not_before, sa.DateTime(timezone=True)),
+            ).where(
+                source.c.job_id == job_id,
+                source.c.kind == BatchKind.COPY,
+                source.c.state != BatchState.SPLIT,
+                source.c.targets.is_not(None),
+                ~sa.select(existing.c.id).where(existing.c.copy_id == source.c.id, existing.c.kind == kind).exists(),
+            ),
+        )
+    )
+
+
+def note_changed(connection: sa.Connection, lease: Lease, changed: dict[int, list[str]]) -> None:
+    """Records at targets that are no longer what we wrote. Safe to repeat."""
+    differences.forget_changed(connection, lease.job_id, lease.id)
+    for target_id, ids in changed.items():
+        found = [Finding("changed", record_id, lease.copy_id) for record_id in ids]
+        differences.note(connection, target_id, lease.id, found)
+
+
+def roll_back_progress(connection: sa.Connection, job_id: int) -> RollBackProgress:
+    """How many batches of each step there are, and how many records changed since we wrote them."""
+    row = connection.execute(
+        sa.select(
+            *(sa.func.count().filter(_B.kind == kind).label(str(kind)) for kind in _ROLL_BACK),
+            sa.func.coalesce(
+                sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)).filter(_B.kind == BatchKind.COMPARE), 0
+            ).label("changed"),
+        ).where(_B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
+    ).one()
+    droppable: int = connection.execute(
+        sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
+    ).scalar_one()
+    undo = t.batch.alias("undo")
+    undone = sa.select(undo.c.id).where(undo.c.copy_id == _B.copy_id, undo.c.kind == BatchKind.UNDO).exists()
+    not_undone: int = connection.execute(
+        sa.select(sa.func.count()).where(_B.job_id == job_id, _B.kind == BatchKind.COMPARE, ~undone)
+    ).scalar_one()
+    return RollBackProgress(row.compare, not_undone, row.drop, droppable, int(row.changed))
+
+
+def mark_rolled_back(connection: sa.Connection, job_id: int) -> None:
+    connection.execute(sa.update(t.move).where(_M.job_id == job_id).values(state=MoveState.ROLLED_BACK, reason=None))

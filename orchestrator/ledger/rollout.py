@@ -1,0 +1,46 @@
+"""The steps of each job's roll-out: since when how many per cent are moved, and what shadow reads told since."""
+
+import msgspec
+import sqlalchemy as sa
+
+from orchestrator.core.guards import Step, TakenBack
+from orchestrator.core.model import Job
+from orchestrator.ledger import tables as t
+from vecfleet.tenancy.evidence import Evidence, evidence_of
+
+_S = t.step.c
+
+
+def begin(connection: sa.Connection, job: Job, percent: int) -> None:
+    """Another share of the readers is on the new side. Not safe to repeat: a step that is begun again starts anew."""
+    connection.execute(sa.insert(t.step).values(job_id=job.id, percent=percent, passes=job.passes))
+
+
+def taken_back(connection: sa.Connection, job_id: int) -> TakenBack | None:
+    """The job's last step to a smaller share of the readers, or None where all that were moved are."""
+    before = sa.func.lag(_S.percent).over(order_by=_S.id).label("before")
+    steps = sa.select(t.step, before).where(_S.job_id == job_id).subquery().c
+    back = sa.select(steps.since, steps.passes).where(steps.percent < steps.before)
+    row = connection.execute(back.order_by(steps.id.desc()).limit(1)).one_or_none()
+    return None if row is None else TakenBack(row.since, row.passes)
+
+
+def current(connection: sa.Connection, job_id: int) -> Step | None:
+    """The job's last step, or None where nobody was moved yet."""
+    row = connection.execute(
+        sa.select(_S.percent, _S.since, _S.evidence).where(_S.job_id == job_id).order_by(_S.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else Step(row.percent, row.since, evidence_of(row.evidence or {}))
+
+
+def add_evidence(connection: sa.Connection, job_id: int, evidence: Evidence) -> None:
+    """Add to what is known of the job's last step. The caller holds the job's row, so that no sum is lost.
+
+    Sent twice it counts twice: queries are samples, and no decision hangs on their number but on their shares.
+    """
+    last = connection.execute(sa.select(sa.func.max(_S.id)).where(_S.job_id == job_id)).scalar_one()
+    if last is None:
+        return
+    before = connection.execute(sa.select(_S.evidence).where(_S.id == last)).scalar_one()
+    total = evidence_of(before or {}).plus(evidence)
+    connection.execute(sa.update(t.step).where(_S.id == last).values(evidence=msgspec.to_builtins(total)))

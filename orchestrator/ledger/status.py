@@ -1,0 +1,256 @@
+"""What people look at: where a job stands and why it waits, in a few bounded queries. Read-only.
+
+A job of 12,000 namespaces and a million batches is read in well under a second: totals are aggregated in the database,
+namespaces come a page at a time, and only the head of the queue is searched for what holds it up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations.plan import Estimate, Policies
+from orchestrator.core import guards
+from orchestrator.core.guards import Proof
+from orchestrator.core.model import Move
+from orchestrator.core.reading import JobRow, Reading, Totals, Waiting
+from orchestrator.core.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
+from orchestrator.ledger import differences, leadership, moves, parked, rollback, rollout
+from orchestrator.ledger import tables as t
+from vecfleet.errors import NotFound
+from vecfleet.stores.base import Usage
+
+_NOW = sa.func.clock_timestamp()
+_J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
+# Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
+_HEAD = 1_000
+_TOLD_EACH = sa.not_(rollback.LINGERS)  # those are told in one sentence, however many there are
+_REASONS = 3
+_COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
+
+
+def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
+    """Everything about one job, with its `namespaces` most telling moves. Raises NotFound."""
+    row = connection.execute(_job_columns().where(_J.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
+    job = _job_row(row)
+    flight = {
+        row.state: row
+        for row in connection.execute(
+            sa.select(_B.state, sa.func.count().label("n"), sa.func.min(_B.dispatched_at).label("since"))
+            .where(_B.job_id == job_id, _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED)))
+            .group_by(_B.state)
+        )
+    }
+    unanswered = flight.get(BatchState.DISPATCHED)
+    leased = flight.get(BatchState.LEASED)
+    led = leadership.seconds_left(connection)
+    return Reading(
+        now=connection.execute(sa.select(_NOW)).scalar_one(),
+        job=job,
+        totals=_totals(connection, [job_id])[job_id],
+        targets=_targets(connection, job_id),
+        undecided=parked.undecided(connection, job_id),
+        parked_batches=_count(connection, job_id, _B.state == BatchState.PARKED),
+        left=_left(connection, job),
+        leased=leased.n if leased else 0,
+        unanswered=unanswered.n if unanswered else 0,
+        unanswered_since=unanswered.since if unanswered else None,
+        waiting=_waiting(connection, job_id),
+        led=led is not None and led > 0,
+        page=page(connection, job_id, namespaces),
+        since=differences.since(connection, job_id, 0),
+        proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
+        undoing=rollback.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
+        conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
+        landing=connection.execute(sa.select(sa.func.max(_T.lands_by)).where(_T.job_id == job_id)).scalar_one(),
+        spent=used(connection, job_id) if (job.reason or "").startswith(guards.SPENT) else None,
+    )
+
+
+def _proof(connection: sa.Connection, job: JobRow) -> Proof | None:
+    there = sa.select(t.route.c.new_namespace).where(t.route.c.job_id == job.id, t.route.c.side == "new")
+    oldest = connection.execute(
+        sa.select(_T.namespace, _T.verdict_at)
+        .where(_T.job_id == job.id, _T.verdict_at.is_not(None), _T.namespace.not_in(there))
+        .order_by(_T.verdict_at)
+        .limit(1)
+    ).one_or_none()
+    if oldest is None or job.policies.cut_over == "none":
+        return None
+    return Proof(oldest.namespace, oldest.verdict_at, job.passes, rollout.taken_back(connection, job.id))
+
+
+def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:
+    """All jobs with their totals, the newest first."""
+    rows = [_job_row(row) for row in connection.execute(_job_columns().order_by(_J.id.desc()))]
+    totals = _totals(connection, [row.id for row in rows])
+    return [(row, totals[row.id]) for row in rows]
+
+
+def page(connection: sa.Connection, job_id: int, limit: int) -> list[Move]:
+    """The moves a person should see first: those that need one, then those under way, then the others in order."""
+    rank = sa.case(
+        (_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), 0),
+        (_M.state.in_((MoveState.COPYING, MoveState.REPAIRING, MoveState.CLEANING)), 1),
+        (_M.state == MoveState.LISTING, 2),
+        (_M.state == MoveState.COPIED, 3),
+        else_=4,
+    )
+    begun = sa.case((_M.written + _M.identical > 0, 0), else_=1)
+    rows = connection.execute(sa.select(t.move).where(_M.job_id == job_id).order_by(rank, begun, _M.seq).limit(limit))
+    return [moves.from_row(row) for row in rows]
+
+
+def _job_columns() -> sa.Select[Any]:
+    plain = [_J[name] for name in JobRow.__dataclass_fields__ if name in _J and name not in ("source", "target")]
+    return sa.select(
+        *plain,
+        _J.source["name"].astext.label("source"),
+        _J.target["name"].astext.label("target"),
+        _J.plan["target"]["store"].astext.label("target_store"),
+        _J.plan["recipe"].astext.label("recipe"),
+        _J.plan["policies"].label("policies"),
+        _J.plan["estimate"].label("estimate"),
+    )
+
+
+def _job_row(row: sa.Row[Any]) -> JobRow:
+    body = dict(row._mapping)
+    body["state"] = JobState(body["state"])
+    body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
+    body["policies"] = Policies.model_validate(body["policies"])
+    body["estimate"] = Estimate.model_validate(body["estimate"])
+    return JobRow(**body)
+
+
+def _totals(connection: sa.Connection, job_ids: Sequence[int]) -> dict[int, Totals]:
+    expected = sa.case((_M.listed_all, _M.listed), else_=sa.func.greatest(_M.listed, _M.planned))
+    sums = [sa.func.sum(_M[name]).label(name) for name in _COUNTS]
+    namespaces: dict[int, dict[MoveState, int]] = {job_id: {} for job_id in job_ids}
+    added: dict[int, dict[str, int]] = {job_id: dict.fromkeys((*_COUNTS, "expected"), 0) for job_id in job_ids}
+    for row in connection.execute(
+        sa.select(_M.job_id, _M.state, sa.func.count().label("n"), sa.func.sum(expected).label("expected"), *sums)
+        .where(_M.job_id.in_(job_ids))
+        .group_by(_M.job_id, _M.state)
+    ):
+        namespaces[row.job_id][MoveState(row.state)] = row.n
+        for name in added[row.job_id]:
+            added[row.job_id][name] += int(row._mapping[name])
+    return {job_id: Totals(namespaces=namespaces[job_id], **added[job_id]) for job_id in job_ids}
+
+
+def _targets(connection: sa.Connection, job_id: int) -> dict[str, int]:
+    rows = connection.execute(
+        sa.select(_T.check_state, sa.func.count().label("n")).where(_T.job_id == job_id).group_by(_T.check_state)
+    )
+    return {row.check_state: row.n for row in rows}
+
+
+def _left(connection: sa.Connection, job: JobRow) -> int:
+    if job.state not in JOB_WORKING - {JobState.RUNNING}:
+        return 0
+    kinds = sorted(KINDS_OF[job.state])
+    return _count(connection, job.id, _B.kind.in_(kinds), _B.state.in_(sorted(BATCH_OPEN)))
+
+
+def _count(connection: sa.Connection, job_id: int, *where: Any) -> int:
+    count: int = connection.execute(
+        sa.select(sa.func.count()).select_from(t.batch).where(_B.job_id == job_id, *where)
+    ).scalar_one()
+    return count
+
+
+def _waiting(connection: sa.Connection, job_id: int) -> list[Waiting]:
+    columns = (_B.error_class, _B.error_text, _B.first_leased_at, _B.run_after)
+    head = (
+        sa.select(*columns)
+        .where(_B.job_id == job_id, _B.state == BatchState.READY, _TOLD_EACH)
+        .order_by(_B.seq, _B.id)
+        .limit(_HEAD)
+    )
+    in_flight = _B.state.in_((BatchState.DISPATCHED, BatchState.LEASED))
+    flight = sa.select(*columns).where(_B.job_id == job_id, in_flight, _TOLD_EACH)
+    tried = sa.union_all(head, flight).subquery()
+    rows = connection.execute(
+        sa.select(
+            tried.c.error_class,
+            tried.c.error_text,
+            sa.func.count().label("n"),
+            sa.func.min(tried.c.first_leased_at).label("since"),
+            sa.func.min(tried.c.run_after).filter(tried.c.run_after > _NOW).label("next_at"),
+        )
+        .where(tried.c.error_class.is_not(None))
+        .group_by(tried.c.error_class, tried.c.error_text)
+        .order_by(sa.desc("n"), tried.c.error_text)
+        .limit(_REASONS)
+    )
+    return [Waiting(row.error_class, row.error_text or "", row.n, row.since, row.next_at) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the batches of one step took, failed attempts included; `began` and `ended` by the database clock."""
+
+    requests: int
+    read_units: float
+    write_units: float
+    egress_bytes: int
+    began: datetime | None
+    ended: datetime | None
+
+
+def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
+    """By kind of batch, checks and proofs that were made anew since included."""
+    costs = ("requests", "read_units", "write_units", "egress_bytes")
+    now = sa.select(
+        _B.kind, *(_B[name] for name in costs), _B.first_leased_at.label("began"), _B.done_at.label("ended")
+    )
+    before = sa.select(_S.kind, *(_S[name] for name in costs), _S.began, _S.ended)
+    both = sa.union_all(now.where(_B.job_id == job_id), before.where(_S.job_id == job_id)).subquery()
+    rows = connection.execute(
+        sa.select(
+            both.c.kind,
+            *(sa.func.sum(both.c[name]).label(name) for name in costs),
+            sa.func.min(both.c.began).label("began"),
+            sa.func.max(both.c.ended).label("ended"),
+        ).group_by(both.c.kind)
+    )
+    return {
+        BatchKind(row.kind): Spent(
+            int(row.requests),
+            float(row.read_units),
+            float(row.write_units),
+            int(row.egress_bytes),
+            row.began,
+            row.ended,
+        )
+        for row in rows
+    }
+
+
+def used(connection: sa.Connection, job_id: int) -> Usage:
+    """What the job has cost so far."""
+    usage = Usage()
+    for kind in spent(connection, job_id).values():
+        usage += Usage(kind.requests, kind.read_units, kind.write_units, kind.egress_bytes)
+    return usage
+
+
+def left_alone(connection: sa.Connection, job_id: int) -> list[str]:
+    """The source namespaces that the plan does not move."""
+    names: list[str] = connection.execute(sa.select(_J.plan["left_alone"]).where(_J.id == job_id)).scalar_one()
+    return names
+
+
+def recorded_tests(connection: sa.Connection, job_id: int) -> dict[str, str]:
+    """The latest result of each test that was run and audited for this job: name → result."""
+    rows = connection.execute(
+        sa.select(t.audit.c.payload)
+        .where(t.audit.c.job_id == job_id, t.audit.c.action == "test")
+        .order_by(t.audit.c.id)
+    )
+    return {row.payload["test"]: row.payload["result"] for row in rows}

@@ -1,0 +1,449 @@
+"""The job table, as SQLAlchemy tables. The revisions in `migrations/schema/` end in exactly this (a test compares).
+
+A digest is a sum mod 2**128, kept as NUMERIC(39) so that SQL can add digests up. Times are the database's clock.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, JOB_ENDED, BatchKind, BatchState, JobState, MoveState
+
+_JSON_OR_NULL = JSONB(none_as_null=True)  # a JSON null is something, to which nothing can be added
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _quoted(values: object) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(str(value) for value in values))  # type: ignore[attr-defined]
+
+
+def _one_of(column: str, values: object) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({_quoted(values)})", name=column)
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, Identity(), primary_key=True)
+
+
+def _job() -> Column[int]:
+    return Column("job_id", BigInteger, ForeignKey("job.id"), nullable=False)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+def _when(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True))
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=text("false"))
+
+
+_LIVE = text(f"state NOT IN ({_quoted(JOB_ENDED)})")
+job = Table(
+    "job",
+    metadata,
+    _id(),
+    Column("state", Text, nullable=False, server_default=text(f"'{JobState.PLANNED}'")),
+    Column("resume_to", Text),  # the state a pause or a call for attention interrupted
+    Column("reason", Text),
+    Column("plan", JSONB, nullable=False),
+    Column("plan_digest", Text, nullable=False),
+    Column("source", JSONB, nullable=False),  # IndexInfo as resolved when applied: pinned by host
+    Column("target", JSONB, nullable=False),
+    Column("way_back", Text, nullable=False),
+    Column("salt", Text, nullable=False),  # which twins come first at a cut-over of a few per cent
+    Column("created_by", Text, nullable=False),
+    _now("created_at"),
+    _when("started_at"),
+    _when("verified_at"),
+    _when("cut_over_at"),
+    _when("cleaning_at"),  # when clean-up was asked for last
+    _when("pass_ended_at"),
+    _when("ended_at"),
+    Column("cut_over_percent", SmallInteger, nullable=False, server_default=text("0")),
+    Column("batch_window", Integer, nullable=False),  # batches on their way or leased at once
+    Column("pace_share", Double, nullable=False),
+    Column("budget_factor", Double, nullable=False),  # how many times its estimate the job may spend
+    Column("repairs", SmallInteger, nullable=False, server_default=text("0")),
+    Column("passes", SmallInteger, nullable=False, server_default=text("1")),  # begun; a pass reads every source
+    Column("passes_ended", SmallInteger, nullable=False, server_default=text("0")),
+    Column("passes_allowed", SmallInteger, nullable=False, server_default=text("5")),
+    Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
+    Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
+    Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
+    _when("doubted_at"),  # when commits of the job table were found lost; until a person ends the doubt
+    _when("lands_by"),  # what was sent before commits were lost may take effect, or show, until then: nothing is begun
+    # How long reads of the source and of the target may lag, and routes may be used after they were read.
+    Column("source_lag_s", Double, nullable=False, server_default=text("60")),
+    Column("target_lag_s", Double, nullable=False, server_default=text("60")),
+    Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
+    _one_of("state", JobState),
+    Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
+)
+
+claim = Table(
+    "claim",
+    metadata,
+    _id(),
+    _job(),
+    Column("index_host", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    _one_of("role", ("source", "target")),
+    UniqueConstraint("index_host", "namespace", "role", "job_id"),
+    Index("uq_claim_target", "index_host", "namespace", unique=True, postgresql_where=text("role = 'target'")),
+)
+
+move = Table(
+    "move",
+    metadata,
+    _id(),
+    _job(),
+    Column("seq", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("to", Text),  # None: each record goes to its owner's namespace
+    Column("creator", Text),
+    Column("twin", Text),
+    Column("prefix", Text, nullable=False, server_default=text("''")),  # what its ids are given at the target
+    Column("state", Text, nullable=False, server_default=text(f"'{MoveState.PENDING}'")),
+    Column("reason", Text),
+    Column("planned", BigInteger, nullable=False),
+    Column("last_id", Text),  # the listing's bookmark: every id up to and with this one has its batch row
+    Column("page_token", Text),
+    _flag("listed_all"),
+    Column("batches", Integer, nullable=False, server_default=text("0")),  # copy batches made so far
+    Column("open_batches", Integer, nullable=False, server_default=text("0")),  # of them, those not settled
+    _count("listed"),
+    _count("written"),
+    _count("identical"),
+    _count("gone"),
+    _count("parked"),
+    _count("left_behind"),
+    _count("erased"),
+    _count("deleted"),
+    Column("clean_mode", Text),  # whole | by_ids
+    Column("proof_lsn", BigInteger),  # the source's last write when its re-reading began; -1: not told
+    _one_of("state", MoveState),
+    CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
+    UniqueConstraint("job_id", "source"),
+    Index(None, "job_id", "state"),
+)
+
+deletion = Table(
+    "deletion",
+    metadata,
+    Column("move_id", BigInteger, ForeignKey("move.id"), primary_key=True),
+    _when("last_write_at"),  # the last write to the source that the plan's policy permitted
+    Column("lag_s", Double, nullable=False),  # how long a read of the source may lag behind it
+    _when("read_from"),  # the oldest and the newest look at both sides that the deletion rests on
+    _when("read_to"),
+    _when("listed_at"),
+    Column("listed", BigInteger),
+    Column("counted", BigInteger),  # what the service said that it held, where it was asked
+    _when("asked_from"),
+    _when("asked_to"),
+)
+
+target = Table(
+    "target",
+    metadata,
+    _id(),
+    _job(),
+    Column("namespace", Text, nullable=False),
+    Column("creator", Text),
+    Column("twin", Text),
+    Column("authority", Text, nullable=False, server_default=text("'source'")),
+    _flag("prepared"),  # its namespace exists with the right filterable fields
+    _flag("created_by_us"),
+    _flag("checks_ids"),  # more than one move may write to it, or it held records before the job
+    _count("held_before"),  # records it held before the job: ours neither to change nor to count
+    Column("held_before_digest", Numeric(39, 0), nullable=False, server_default=text("0")),
+    _count("sequence"),  # raised before every upsert and removal
+    _when("last_write_at"),
+    _when("lands_by"),  # an upsert that was not answered may take effect, or show, until then
+    Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("open_checks", Integer, nullable=False, server_default=text("0")),
+    Column("check_sequence", BigInteger),
+    Column("check_level", Text),  # how a person asked to have it checked; None: as the plan says
+    Column("lsn", BigInteger),  # of our last write to it, where the service tells: queries may lag behind it
+    Column("verdict", _JSON_OR_NULL),
+    _when("verdict_at"),
+    Column("missing_allowed", Integer),  # so many of its records may be missing, a person says of it alone
+    _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
+    _one_of("authority", ("source", "target")),
+    UniqueConstraint("job_id", "namespace"),
+)
+
+move_target = Table(
+    "move_target",
+    metadata,
+    Column("move_id", BigInteger, ForeignKey("move.id"), primary_key=True),
+    Column("target_id", BigInteger, ForeignKey("target.id"), primary_key=True),
+    Index(None, "target_id"),
+)
+
+target_id = Table(
+    "target_id",
+    metadata,
+    Column("target_id", BigInteger, ForeignKey("target.id"), primary_key=True),
+    Column("record_id", Text(collation="C"), primary_key=True),
+    Column("move_id", BigInteger, ForeignKey("move.id")),  # None: it was there before the job
+    Column("digest", Numeric(39, 0)),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    _id(),
+    _job(),
+    Column("move_id", BigInteger, ForeignKey("move.id")),
+    Column("target_id", BigInteger, ForeignKey("target.id")),
+    Column("copy_id", BigInteger, ForeignKey("batch.id")),  # the copy batch whose ids this one works on
+    Column("copies", ARRAY(BigInteger)),  # of a check: the copy batches it reads back
+    Column("rewrite", Text),  # what of it is written when it is copied again; None: all
+    Column("kind", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("state", Text, nullable=False, server_default=text(f"'{BatchState.READY}'")),
+    Column("generation", Integer, nullable=False, server_default=text("0")),  # raised at each return to ready: a fence
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", Text),
+    _when("lease_until"),
+    _when("run_after"),
+    _when("dispatched_at"),
+    _when("first_leased_at"),
+    _when("done_at"),
+    _when("intent_at"),  # committed before the first deletion of this batch is asked for
+    _when("lands_by"),  # a deletion that was asked for and not answered may take effect, or show, until then
+    _when("answered_at"),  # when the newest deletion of this batch was answered
+    _when("looked_at"),  # no look that its newest finished attempt rests on is older
+    Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids; 0: late
+    Column("first_id", Text(collation="C")),
+    Column("size", Integer, nullable=False, server_default=text("0")),
+    Column("manifest", LargeBinary),
+    Column("targets", ARRAY(BigInteger)),  # those it may have written to; set before its first upsert
+    Column("found", _JSON_OR_NULL),
+    Column("error_class", Text),
+    Column("error_text", Text),
+    Column("requests", Integer, nullable=False, server_default=text("0")),
+    Column("read_units", Double, nullable=False, server_default=text("0")),
+    Column("write_units", Double, nullable=False, server_default=text("0")),
+    _count("egress_bytes"),
+    _count("busy_ms"),
+    _one_of("kind", BatchKind),
+    _one_of("state", BatchState),
+    _one_of("rewrite", ("differing", "parked")),
+    Index("ix_batch_ready", "job_id", "seq", "id", postgresql_where=text(f"state = '{BatchState.READY}'")),
+    Index("ix_batch_in_flight", "job_id", "state", postgresql_where=text(f"state IN ({_quoted(BATCH_IN_FLIGHT)})")),
+    Index("ix_batch_open", "job_id", "kind", postgresql_where=text(f"state IN ({_quoted(BATCH_OPEN)})")),
+    Index("ix_batch_parked", "job_id", postgresql_where=text(f"state = '{BatchState.PARKED}'")),
+    Index("ix_batch_move", "move_id", "kind", "first_id"),
+    Index("ix_batch_target", "target_id", postgresql_where=text("target_id IS NOT NULL")),
+    Index("ix_batch_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),  # looked for when one is deleted
+)
+
+batch_tally = Table(
+    "batch_tally",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey("batch.id"), primary_key=True),
+    Column("target_id", BigInteger, ForeignKey("target.id"), primary_key=True),
+    Column("records", Integer, nullable=False),
+    Column("digest", Numeric(39, 0), nullable=False),
+    Column("ids_digest", Numeric(39, 0), nullable=False),
+    Column("members", LargeBinary),  # which of the manifest's ids, one bit each; None: all of them
+    Column("record_digests", LargeBinary),  # 8 bytes for each of them: what it was when it was written
+    Index(None, "target_id"),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    _id(),
+    Column("target_id", BigInteger, ForeignKey("target.id"), nullable=False),
+    Column("copy_id", BigInteger, ForeignKey("batch.id")),
+    Column("kind", Text, nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("parts", Text),  # of a different one: which of values, sparse values and metadata
+    _one_of("kind", ("missing", "extra", "different", "changed")),
+    Index(None, "target_id"),
+    Index("ix_finding_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),
+)
+
+difference = Table(
+    "difference",
+    metadata,
+    _id(),
+    Column("target_id", BigInteger, ForeignKey("target.id"), nullable=False),
+    Column("check_id", BigInteger, ForeignKey("batch.id", ondelete="SET NULL")),
+    Column("copy_id", BigInteger, ForeignKey("batch.id")),  # whose ids these are; None: nobody's
+    Column("kind", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),  # their ids at the target
+    Column("digests", LargeBinary),  # of different ones: 8 bytes for each, what the check saw there
+    _one_of("kind", ("missing", "extra", "different", "changed")),
+    Index(None, "target_id"),
+    Index(None, "check_id"),
+    Index(None, "copy_id"),
+)
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("job.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    _count("requests"),
+    Column("read_units", Double, nullable=False, server_default=text("0")),
+    Column("write_units", Double, nullable=False, server_default=text("0")),
+    _count("egress_bytes"),
+    _count("busy_ms"),
+    _when("began"),
+    _when("ended"),
+)
+
+parked_record = Table(
+    "parked_record",
+    metadata,
+    _id(),
+    _job(),
+    Column("move_id", BigInteger, ForeignKey("move.id"), nullable=False),
+    Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("accepted_by", Text),  # a person said that it may stay behind
+    _when("accepted_at"),
+    UniqueConstraint("move_id", "record_id"),
+    Index(None, "job_id"),
+    Index(None, "batch_id"),
+)
+
+ownership = Table(
+    "ownership",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("job.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("creator", Text, nullable=False),
+    Column("twin", Text),
+    _one_of("kind", ("twin", "source")),
+)
+
+route = Table(
+    "route",
+    metadata,
+    _id(),
+    _job(),
+    Column("creator", Text, nullable=False),
+    Column("twin", Text),
+    Column("old_index", Text, nullable=False),
+    Column("old_namespaces", ARRAY(Text), nullable=False),
+    Column("new_index", Text, nullable=False),
+    Column("new_namespace", Text, nullable=False),
+    Column("aliases", _JSON_OR_NULL),  # names that led to one of its old places, and to which: they follow its readers
+    Column("side", Text, nullable=False, server_default=text("'old'")),
+    _now("changed_at"),
+    _one_of("side", ("old", "new")),
+    UniqueConstraint("job_id", "new_namespace"),
+)
+
+step = Table(
+    "step",
+    metadata,
+    _id(),
+    _job(),
+    Column("percent", SmallInteger, nullable=False),
+    _now("since"),
+    Column("passes", SmallInteger, nullable=False),  # of the job, begun by then
+    Column("evidence", _JSON_OR_NULL),  # what shadow reads told since: sums that processes add to
+    Index(None, "job_id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _now("at"),
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("job_id", BigInteger),
+    Column("payload", _JSON_OR_NULL),  # NULL: erased on a person's request; its digest stays, and with it the chain
+    Column("payload_digest", Text, nullable=False),
+    Column("previous_hash", Text),
+    Column("hash", Text),
+    Index("ix_audit_unsealed", "id", postgresql_where=text("hash IS NULL")),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")),  # the one row
+    Column("rows", BigInteger, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("seal", Text, nullable=False),  # of both: without the key nobody shortens the chain
+    CheckConstraint("id = 1", name="one"),
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    _id(),
+    Column("subject", Text, nullable=False),  # a digest: the tenant's name must not be kept
+    _now("at"),
+    Column("who", Text, nullable=False),
+    _when("lifted_at"),  # the tenant came back
+    Column("leases", _JSON_OR_NULL),  # copies under way when the fence was raised: batch and generation of each
+    _when("quiet_at"),  # when the last of them was seen to be over
+    _when("last_write_at"),  # by when any job's last write from before the fence had landed
+    Column("certificate", _JSON_OR_NULL),
+    Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
+)
+
+leader = Table(
+    "leader",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+)
+
+continuity = Table(
+    "continuity",
+    metadata,
+    Column("lineage", Text, primary_key=True),  # which job table this is, wherever it is copied to
+    _count("sequence"),  # raised by each look of a dispatcher, which remembers it elsewhere too
+    Column("looked_at", DateTime(timezone=True), nullable=False),
+    Column("server", Text, nullable=False),  # which Postgres a dispatcher found this table to be whole on
+    _flag("synchronous"),  # whether commits waited for a standby then
+)

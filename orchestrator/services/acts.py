@@ -1,0 +1,329 @@
+"""What a person asks of a job: each a guard, a compare-and-set and an audit row in one transaction.
+
+`…_in` forms work in a transaction of the caller; the dispatcher uses them for what a policy asks.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations.plan import Level
+from orchestrator.core.freshness import fresh_from, new_side_fresh_from
+from orchestrator.core.model import Job
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.routes import Route
+from orchestrator.services import guard_facts
+from vecfleet.errors import BadInput, Refused
+from vecfleet.tenancy.routes import share_of
+
+MAX_WINDOW = 1_000
+
+
+def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
+    """No new batch is leased; those in flight land, then the job is paused."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        pause_in(connection, job, who, reason)
+
+
+def pause_in(connection: sa.Connection, job: Job, who: str, reason: str) -> None:
+    if job.state in (JobState.PAUSING, JobState.PAUSED):
+        return
+    guard_facts.pause(connection, job)
+    jobs.advance(connection, job.id, job.state, JobState.PAUSING, reason=reason, resume_to=job.state)
+    audit.note(connection, who, "pause", job.id, reason=reason)
+
+
+def resume(database: Database, job_id: int, who: str) -> None:
+    """Go on where the pause interrupted it."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.resume(connection, job)
+        assert job.resume_to is not None
+        if job.resume_to is JobState.CLEANING:
+            cleanup.prove_again(connection, job_id)
+        jobs.advance(connection, job_id, job.state, job.resume_to)
+        audit.note(connection, who, "resume", job_id)
+
+
+def cancel(database: Database, job_id: int, who: str) -> None:
+    """Give the job up: batches in flight land, nothing is removed. `roll_back` removes what was written."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.cancel(connection, job)
+        jobs.advance(connection, job_id, job.state, JobState.CANCELLING, reason=f"cancelled by {who}")
+        audit.note(connection, who, "cancel", job_id)
+
+
+def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[int] | None = None) -> int:
+    """Re-run parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`).
+
+    `only`: of the parked batches these. Raises Refused where there is nothing to run, or one of `only` is not parked.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.retry(connection, job)
+        count = 0
+        if what in ("failed", "all"):
+            count += _retry_batches(connection, job_id, only)
+            cleanup.prove_again(connection, job_id)
+        if what in ("parked", "all"):
+            count += parked.retry_records(connection, job_id)
+        if count == 0:
+            raise Refused(f"job {job_id} has no {what} batches to retry", next_step=guard_facts.status(job_id))
+        if job.state is JobState.NEEDS_ATTENTION:
+            jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
+        elif job.state is JobState.COPIED:
+            jobs.advance(connection, job_id, job.state, JobState.RUNNING, reason=f"{who} retries {count} batches")
+        audit.note(connection, who, "retry", job_id, what=what, batches=count)
+        return count
+
+
+def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] | None) -> int:
+    waiting = parked.batches(connection, job_id)
+    unknown = sorted(set(only or ()) - {batch.id for batch in waiting})
+    if unknown:
+        raise Refused(
+            f"batch {unknown[0]} of job {job_id} is not parked: nothing was changed",
+            next_step=f"`vecfleet park list {job_id}`",
+        )
+    return parked.retry_batches(connection, job_id, [one for one in waiting if only is None or one.id in only])
+
+
+def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
+    if job.resume_to in (JobState.CLEANING, JobState.ROLLING_BACK):
+        return job.resume_to
+    opened = moves.counts_by_state(connection, job.id)
+    copying = {MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING}
+    return JobState.RUNNING if any(opened.get(state) for state in copying) else JobState.COPIED
+
+
+def verify(database: Database, job_id: int, who: str, level: Level | None = None) -> int:
+    """Check every target again, whatever its verdict says: as far as the plan does, or as `level` says.
+
+    Returns how many targets.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.verify(connection, job, level)
+        if guard_facts.is_within_clean_up(job):
+            passes.leave_cleaning(connection, job_id)
+        targets = checks.targets_of_moves(connection, job_id, guard_facts.NOT_CLEANED)
+        checks.again(connection, targets, level)
+        if job.state is not JobState.COPIED:
+            jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
+        audit.note(connection, who, "verify", job_id, targets=len(targets), level=level or job.plan.policies.verify)
+        return len(targets)
+
+
+def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None) -> int:
+    """The records of these parked copy batches (None: all) may stay behind in their source. Returns how many."""
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        count = parked.accept_batches(connection, job_id, who, batch_ids)
+        if count == 0:
+            raise Refused(f"job {job_id} has no such parked copy batch", next_step=f"`vecfleet park list {job_id}`")
+        audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
+        return count
+
+
+def another_pass(database: Database, job_id: int, who: str) -> int:
+    """Read every source once more, because writers go on; then verify again. Returns the number of the pass.
+
+    Within a clean-up: every source of which nothing was asked to be deleted yet. The clean-up goes on afterwards.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.another_pass(connection, job)
+        if guard_facts.is_within_clean_up(job) and not passes.leave_cleaning(connection, job_id):
+            raise Refused(
+                "every source that is left was asked to be deleted whole: a pass might take what that did for the "
+                "application's",
+                next_step=f"`vecfleet retry {job_id} failed` finds out what became of it",
+            )
+        number = job.passes + 1
+        jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
+        jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")
+        audit.note(connection, who, "pass", job_id, number=number)
+        return number
+
+
+def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
+    """These parked records (None: all) may stay behind in their source."""
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        count = parked.accept(connection, job_id, who, record_ids)
+        if count == 0:
+            raise Refused(
+                f"job {job_id} has no such undecided parked records", next_step=f"`vecfleet park list {job_id}`"
+            )
+        audit.note(connection, who, "park accept", job_id, records=count)
+        return count
+
+
+def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Route]:
+    """Move the readers of so many per cent of the twins to the new side. Returns all routes."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        return cut_over_in(connection, job, percent=percent, who=who)
+
+
+def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[Route]:
+    if not 0 < percent <= 100:
+        raise BadInput(
+            f"{percent} % is not a share of twins",
+            next_step=f"give 5, 25, 50 or 100; back to 0: `vecfleet reverse {job.id}`",
+        )
+    guard_facts.cut_over(connection, job, percent)
+    found = routes.ensure(connection, job)
+    new = [route.id for route in found if place_of(route, job.salt) < percent]
+    routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
+    moves.hand_authority(connection, job.id, [route.new_namespace for route in found if route.id in set(new)])
+    # The soak time counts from the moment from which all readers are on the new side; before, nothing is cleaned up.
+    soaking = {} if percent == 100 else {"cut_over_at": None, "cleaning_at": None}
+    if percent != job.cut_over_percent:
+        rollout.begin(connection, job, percent)
+    jobs.change(connection, job.id, cut_over_percent=percent, **soaking)
+    if percent == 100 and job.state is JobState.VERIFIED:
+        jobs.advance(connection, job.id, job.state, JobState.CUT_OVER)
+    elif percent < 100 and job.state is JobState.CUT_OVER:
+        jobs.advance(connection, job.id, job.state, JobState.VERIFIED)
+    audit.note(connection, who, "cut over", job.id, percent=percent, routes=len(new))
+    return routes.of_job(connection, job.id)
+
+
+def place_of(route: Route, salt: str) -> float:
+    """Where a twin stands between 0 and 100: the same for the whole life of a job, unrelated between jobs."""
+    return share_of(route.new_namespace, salt)
+
+
+def reverse(database: Database, job_id: int, who: str) -> list[Route]:
+    """Move all readers back to the old side: from wherever the job stands since, while no source was to be deleted."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.reverse(connection, job)
+        return reverse_in(connection, job, who)
+
+
+def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
+    routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
+    if job.cut_over_percent:
+        rollout.begin(connection, job, 0)
+    # Checks that are under way have read in part before the readers were back.
+    targets = moves.targets_of_job(connection, job.id)
+    checks.again(connection, [target.id for target in targets if target.check_state == "checking"])
+    jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
+    if job.state is JobState.CUT_OVER:
+        why = f"reversed by {who}" + (f": {reason}" if reason else "")
+        jobs.advance(connection, job.id, job.state, JobState.VERIFIED, reason=why)
+    audit.note(connection, who, "reverse", job.id, **({"why": reason} if reason else {}))
+    return routes.of_job(connection, job.id)
+
+
+def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
+    """Delete the sources, each record re-read on both sides right before. Raises Refused with every objection."""
+    with database.begin() as connection:
+        clean_up_in(connection, jobs.get(connection, job_id, lock=True), by_ids=by_ids, who=who)
+
+
+def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
+    guard_facts.clean_up(connection, job)
+    every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
+    one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
+    jobs.advance(connection, job.id, job.state, JobState.CLEANING)
+    not_before = fresh_from(jobs.get(connection, job.id), job.plan.policies)
+    cleanup.prove_again(connection, job.id)  # sources that a pass left, for they were asked to be deleted whole
+    cleanup.begin_cleaning(connection, job.id, one_by_one, not_before)
+    audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))
+
+
+def roll_back(database: Database, job_id: int, who: str, changed: str | None) -> None:
+    """Remove what the job wrote. Records changed since are kept or parked as `changed` says; None: refused if any.
+
+    Nothing is removed before every written batch was compared.
+    """
+    if changed not in (None, "keep"):
+        raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.roll_back(connection, job)
+        if job.state is JobState.CANCELLED:
+            claim_again(connection, job)
+        jobs.change(connection, job_id, changed_records=changed)
+        back = rollout.taken_back(connection, job_id)
+        rollback.begin_rolling_back(connection, job_id, new_side_fresh_from(back.at, job.waits) if back else None)
+        jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
+        audit.note(connection, who, "roll back", job_id, changed=changed)
+
+
+def claim_again(connection: sa.Connection, job: Job) -> None:
+    """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
+    sources = [move.source for move in moves.of_job(connection, job.id)]
+    targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
+    jobs.require_alone(connection, job.plan.digest, but=job.id)
+    jobs.claim(connection, job.id, job.source.host, sources, "source")
+    jobs.claim(connection, job.id, job.target.host, targets, "target")
+
+
+def set_lever(database: Database, job_id: int, who: str, lever: str, value: float, target: str | None = None) -> None:
+    """Change how hard a running job works, what it may spend, and what it may find gone.
+
+    `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
+    the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
+    from where readers have moved to or from the source: since it was planned, since it was listed, between two passes;
+    with a `target`, so many of its own records from there, be they all;
+    `doubt` 0: what the job table says of this job is right, though commits of it were lost.
+    """
+    if target is not None and lever != "missing":
+        raise BadInput(f"{lever} is the job's, and no target's", next_step=f"`vecfleet set {job_id} {lever} {value:g}`")
+    values: dict[str, Any]
+    match lever:
+        case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
+            values = {"batch_window": int(value)}
+        case "budget" if value > 0:
+            values = {"budget_factor": value}
+        case "budget":
+            raise BadInput(
+                f"a budget of {value:g} is not possible",
+                next_step=f"give how many times the estimate may be spent, above 0: `vecfleet set {job_id} budget 3`",
+            )
+        case "pace" if 0 < value <= 1:
+            values = {"pace_share": value}
+        case "passes" if value >= 1 and value == int(value):
+            values = {"passes_allowed": int(value)}
+        case "passes":
+            raise BadInput(f"{value:g} passes are not possible", next_step="give a whole number from 1")
+        case "missing" if value >= 0 and value == int(value):
+            values = {"missing_allowed": int(value)}
+        case "missing":
+            raise BadInput(f"{value:g} records cannot be missing", next_step="give a whole number from 0")
+        case "doubt" if value == 0:
+            values = {"doubted_at": None}
+        case "doubt":
+            raise BadInput(
+                f"a doubt is ended, not set to {value:g}",
+                next_step=f"once you have compared both sides: `vecfleet set {job_id} doubt 0`",
+            )
+        case "window":
+            raise BadInput(
+                f"a window of {value:g} is not possible", next_step=f"give a whole number from 1 to {MAX_WINDOW}"
+            )
+        case "pace":
+            raise BadInput(
+                f"a pace of {value:g} is not possible", next_step="give a share of the limits above 0, up to 1.0"
+            )
+        case _:
+            raise BadInput(
+                f"there is no lever '{lever}'",
+                next_step="`window`, `pace`, `budget`, `passes`, `missing`, `doubt` or `workers`",
+            )
+    with database.begin() as connection:
+        jobs.get(connection, job_id, lock=True)
+        if target is None:
+            jobs.change(connection, job_id, **values)
+        else:
+            moves.allow_missing(connection, job_id, target, int(value))
+        audit.note(connection, who, "set", job_id, lever=lever, value=value, **({"target": target} if target else {}))

@@ -1,0 +1,134 @@
+"""Apply: a reviewed plan becomes a job with its claims and moves, in one transaction; then the queue is woken.
+
+Before the transaction nothing is written anywhere, except that an absent target index is created empty. A crash after
+the commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
+"""
+
+from dataclasses import dataclass
+
+from migrations import reversing
+from migrations.ownership import Snapshot, look_up_again
+from migrations.plan import Plan, PlannedMove
+from migrations.recipes import check_plan, survey_again
+from migrations.routing import Ownership
+from orchestrator.bootstrap import Fleet
+from orchestrator.core.freshness import Waits
+from orchestrator.ledger import audit, jobs, whole_indexes
+from orchestrator.queue import require_broker
+from vecfleet.errors import Refused
+from vecfleet.stores.base import Backup, IndexInfo
+
+# Three times what the default workers hold: enough that a worker never waits for the dispatcher's next tick.
+DEFAULT_WINDOW = 48
+# Live readers share the index unless the plan says otherwise: half of each documented limit is theirs.
+SHARED_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan that fits the world as it is now, with the indexes it means. `target` is None where it must be created."""
+
+    plan: Plan
+    source: IndexInfo
+    target: IndexInfo | None
+    ownership: Ownership
+
+    @property
+    def moves(self) -> tuple[PlannedMove, ...]:
+        return self.plan.moves
+
+
+def way_back(plan: Plan, backup: Backup | None = None) -> str:
+    """How a person undoes the plan's job, before its clean-up and after."""
+    after = reversing.way_back(plan)
+    if backup is not None:
+        return (
+            f"until clean-up `vecfleet rollback`; after it {after}, or the whole index as it was, under "
+            f"another name, by `vecfleet backup restore {backup.id} NAME`"
+        )
+    said = "" if plan.keeps_files or not plan.policies.enrich else ", for no backup was taken"
+    return f"until clean-up `vecfleet rollback`; after it {after}{said}"
+
+
+def check(fleet: Fleet, plan: Plan) -> Checked:
+    """Read-only. Raises Refused with everything that speaks against applying the plan now."""
+    snapshot: Snapshot | None = None
+    if plan.ownership is not None:
+        snapshot = look_up_again(plan.ownership, fleet.settings)
+    into = fleet.store_named(plan.target.store) if plan.target.store != plan.source.store else None
+    survey = survey_again(fleet.store_named(plan.source.store), plan, root=fleet.settings.vecfleet_root, into=into)
+    objections = check_plan(plan, survey, snapshot)
+    if plan.keeps_files:
+        objections += folders_that_are_tenants(fleet, plan.target.index)
+    if objections:
+        raise Refused(
+            "the plan does not fit the world any more: " + "; ".join(objections),
+            next_step="look at it with `vecfleet audit`, then make the plan again",
+            objections=tuple(objections),
+        )
+    return Checked(
+        plan=plan,
+        source=survey.source,
+        target=survey.target if not plan.same_index else survey.source,
+        ownership=snapshot.ownership if snapshot else Ownership(),
+    )
+
+
+def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
+    """An objection, where an erasure made this folder: none looks there, and others' records would outlive theirs."""
+    if folder not in fleet.folders.handed_out():
+        return []
+    return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
+
+
+def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, no_backup: bool = False) -> int:
+    """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
+    if not (backup or no_backup or plan.keeps_files):
+        raise Refused(
+            f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
+            next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
+        )
+    database = fleet.database
+    require_broker(fleet.celery)
+    with database.begin() as connection:
+        # First, for what a live job has written would look like targets that are not empty.
+        jobs.require_alone(connection, plan.digest)
+        jobs.require_not_done(connection, plan.digest)
+    checked = check(fleet, plan)
+    target = checked.target or _create_target(fleet, plan, checked.source)
+    with database.begin() as connection:
+        job_id = jobs.insert_job(
+            connection,
+            plan,
+            source=checked.source,
+            target=target,
+            way_back=way_back(plan, backup),
+            ownership=checked.ownership,
+            created_by=who,
+            batch_window=DEFAULT_WINDOW,
+            pace_share=1.0 if plan.policies.exclusive else SHARED_SHARE,
+            waits=_waits(fleet, plan, checked.source, target),
+        )
+        whole_indexes.require_staying(connection, plan)
+        audit.note(connection, who, "apply", job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records)
+    return job_id
+
+
+def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:
+    """Return the waits that this job keeps to its end: none for a store whose reads show every write at once."""
+
+    def lag_s(store: str, info: IndexInfo) -> float:
+        lags = fleet.store_named(store).open(info).limits.reads_lag
+        return fleet.settings.freshness_wait_seconds if lags else 0.0
+
+    return Waits(
+        source_lag_s=lag_s(plan.source.store, source),
+        target_lag_s=lag_s(plan.target.store, target),
+        routes_stale_s=fleet.settings.routes_stale_seconds,
+    )
+
+
+def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
+    assert plan.create_target is not None, "check_plan refuses a plan whose target is gone and not to be created"
+    store = fleet.store_named(plan.target.store)
+    return store.create_like(plan.target.index, source, plan.create_target.cloud, plan.create_target.region)

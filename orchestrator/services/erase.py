@@ -1,0 +1,304 @@
+"""Erasure from the fleet's side: the job table as the books, the files we keep, and the certificate as a page.
+
+What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
+
+from migrations.plan import read_plan
+from orchestrator.core.redaction import Traces, Words
+from orchestrator.ledger import anonymise, audit, erasures, ownership
+from orchestrator.ledger.database import Database
+from orchestrator.services import erase_guards
+from orchestrator.services.erase_redis import forget_in_redis
+from vecfleet.errors import BadPlan, Busy, Refused
+from vecfleet.names import Tenant
+from vecfleet.private import write_private
+from vecfleet.records import Record
+from vecfleet.settings import Settings
+from vecfleet.stores.base import Index, Store
+from vecfleet.tenancy import tokens
+from vecfleet.tenancy.erasing import Export
+from vecfleet.tenancy.fences import Begun, Ending, subject_of, subjects_of
+from vecfleet.tenancy.finding import Found, records
+from vecfleet.tenancy.journal import Journal
+from vecfleet.tenancy.options import DEFAULT_INDEX
+from vecfleet.tenancy.tokens import TokenFile
+
+LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
+_BLOT = b"x"
+_MOMENT = wait_random(0.1, 0.5)  # longer than a worker's transaction
+
+
+class JobTableBooks:
+    """`vecfleet.tenancy.fences.Books`, kept in the job table."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+
+    def fenced(self, tenant: Tenant) -> bool:
+        return self.any_fenced(subjects_of(tenant))
+
+    def any_fenced(self, subjects: Collection[str]) -> bool:
+        with self._database.begin() as connection:
+            return bool(erasures.fenced(connection, subjects))
+
+    def begin(self, tenant: Tenant, who: str) -> Begun:
+        with self._database.begin() as connection:
+            number = erasures.begin(connection, subject_of(tenant), who)
+        # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
+        with self._database.begin() as connection:
+            erasures.note_leases(connection, number, self._settings.request_deadline_seconds)
+            return _known(connection, number, tenant)
+
+    def wait_s(self, number: int) -> float:
+        deadline_s, freshness_s = self._settings.request_deadline_seconds, self._settings.freshness_wait_seconds
+        with self._database.begin() as connection:
+            return erasures.wait_s(connection, number, deadline_s, freshness_s)
+
+    def finish(
+        self,
+        number: int,
+        tenant: Tenant,
+        found: Sequence[Found],
+        certificate: Mapping[str, Any],
+        who: str = "the fleet",
+    ) -> dict[str, Any]:
+        """Nothing is forgotten before number, tenant and places are found to belong together. Raises Refused.
+
+        Dies before the commit: the fence stands, and the next erasure of this tenant does it all again.
+        """
+        self.require_begun(number, tenant, found, who)
+        with self._database.begin() as connection:
+            own = {(one.index, one.name) for one in found if one.whole} | ownership.places_of(connection, tenant)
+        traces = Traces(tenant, own, number)
+        rows = self._forget(traces, found)
+        if tenant.twin is None:  # before the files are blacked out: a token must not come to reach another name
+            TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
+        files = blot_files(self._settings, traces)
+        Journal.of(self._settings).forget(tenant)
+        redis_url = self._settings.redis_url
+        in_redis, left = forget_in_redis(redis_url.get_secret_value(), traces.words()) if redis_url else (0, [])
+        with self._database.begin() as connection:
+            erasures.require_begun(connection, number, subject_of(tenant))
+            last = erasures.last_write_at(connection, number)
+            complete = {
+                **certificate,
+                "erasure": number,
+                "last_write": last.isoformat(timespec="seconds") if last is not None else None,
+                "freshness_wait_s": self._settings.freshness_wait_seconds,
+                "our_tables": rows,
+                "our_files": files,
+                "our_redis": in_redis,
+                "residual": [*certificate["residual"], *left],
+                "audit_head": audit.head(connection),
+            }
+            erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
+        write_certificate(self._settings.vecfleet_home / CERTIFICATES, complete)
+        return complete
+
+    def require_begun(
+        self, number: int, tenant: Tenant, found: Sequence[Found], who: str
+    ) -> tuple[Begun, datetime, str]:
+        """Return what the books know of this tenant, when its erasure began, and who asked for it.
+
+        Raises Refused where the number is not that of an erasure of this tenant that may be finished now; that is then
+        in the audit trail.
+        """
+        with erase_guards.refusing(self._database, number, who):
+            with self._database.begin() as connection:
+                row = erasures.require_begun(connection, number, subject_of(tenant))
+                begun = _known(connection, number, tenant)
+            erase_guards.require_own(begun, tenant, found)
+            if self.wait_s(number) > 0:
+                raise Refused("a write from before the fence may still land", next_step="wait as GET of it says")
+        return begun, row.at, row.who
+
+    def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:
+        """Finish an erasure that an application carried out, once this process saw for itself that nothing is left."""
+        tenant = Tenant(told.creator, told.twin)
+        begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
+        with self._database.begin() as connection:
+            of_jobs = anonymise.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}
+        with erase_guards.refusing(self._database, number, who):
+            seen = erase_guards.look(store, begun, tenant, told.found, of_jobs)
+        certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, told.certificate)
+        return self.finish(number, tenant, told.found, certificate, who)
+
+    @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
+    def _forget(self, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
+        """One transaction over all tables: where workers' are in its way, Postgres may end it, and it is begun anew."""
+        with self._database.begin() as connection:
+            return anonymise.forget(connection, traces, found)
+
+
+def _known(connection: sa.Connection, number: int, tenant: Tenant) -> Begun:
+    known = ownership.of_tenant(connection, tenant)
+    anywhere = ownership.anywhere(connection, tenant)
+    return Begun(
+        number,
+        anywhere.twins,
+        anywhere.sources,
+        _by_name(here.legacy for here in known.values()),
+        _by_name(here.others for here in known.values()),
+        tuple(sorted(anonymise.lookup_keys(connection))),
+        known,
+    )
+
+
+def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(sorted({name for some in names for name in some}))
+
+
+def blot_files(settings: Settings, traces: Traces) -> int:
+    """Black out the tenant's name in logs and plan files, in place and in its length: who appends goes on undisturbed.
+
+    A plan file that named the tenant is refused from then on, as one that was edited. Gives how many files it was in.
+    """
+    count = 0
+    for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS):
+        count += sum(_blot(path, traces.words()) for path in _files(folder))
+    return count + sum(_blot(path, _words_of_plan(path, traces)) for path in _files(settings.vecfleet_root / PLANS))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+
+def _words_of_plan(path: Path, traces: Traces) -> Words:
+    """A plan says which indexes it is about; a file that is none may be about any."""
+    try:
+        plan = read_plan(path)
+    except BadPlan:
+        return traces.words()
+    return traces.words(plan.source.index, plan.target.index)
+
+
+def _blot(path: Path, words: Words) -> bool:
+    with path.open("r+b") as file:
+        spans = words.spans(file.read())
+        for start, end in spans:
+            file.seek(start)
+            file.write(_BLOT * (end - start))
+    return bool(spans)
+
+
+def exporter(into: Index) -> Export:
+    """Copies each place into a folder of Parquet files before it is deleted: the tenant's right to its data."""
+
+    def export(index: Index, one: Found) -> int:
+        wanted = (record for record in records(index, one.name) if one.whole or record.id in one.records)
+        into.create_namespace(one.name, None)
+        count, size = 0, 0
+        waiting: list[Record] = []
+        for record in wanted:
+            needed = into.request_bytes(record)
+            if waiting and (size + needed > into.limits.upsert_bytes or len(waiting) >= into.limits.upsert_records):
+                count += into.upsert(one.name, waiting).count
+                waiting, size = [], 0
+            waiting.append(record)
+            size += needed
+        return count + (into.upsert(one.name, waiting).count if waiting else 0)
+
+    return export
+
+
+def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
+    """As JSON, and beside it as a page to read. Gives the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = certificate_file(folder, certificate)
+    write_private(page.with_suffix(".json"), orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
+    write_private(page, certificate_page(certificate))
+    return page
+
+
+def certificate_file(folder: Path, certificate: Mapping[str, Any]) -> Path:
+    """Its page: called by its content too, for a new database counts from 1 again, and no proof replaces another."""
+    content = hashlib.sha256(orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return folder / f"erasure-{certificate['erasure']}-{content[:12]}.html"
+
+
+_TITLES = {
+    "certificate": "version of this form",
+    "subject": "the tenant",
+    "scope": "what was asked for",
+    "asked_by": "asked for by",
+    "seconds": "took",
+    "namespaces": "namespaces deleted whole",
+    "records": "records deleted",
+    "shared_records_read": "records read in shared namespaces",
+    "aliases": "aliases removed or led elsewhere",
+    "exported": "exported first",
+    "confirmed_by": "confirmed by",
+    "counted_by": "counted by",
+    "looked_at": "indexes looked at",
+    "erasure": "number of the erasure",
+    "last_write": "last write of a job before the fence",
+    "last_look": "last look for records of the tenant",
+    "freshness_wait_s": "reads may lag by",
+    "our_files": "files of ours blacked out",
+    "our_redis": "keys and messages deleted in Redis, and its file written anew",
+    "audit_head": "head of the audit trail before this",
+}
+_TITLES_OF_TABLES = {
+    "records": "ids of records that left",
+    "ownership": "rows of ownership deleted",
+    "names": "rows under another name now",
+    "texts": "rows whose texts lost the name",
+    "audit payloads": "payloads of the audit emptied",
+}
+_SCOPES = {"creator": "a creator with all twins", "twin": "one twin of a creator"}
+
+
+def _in_words(key: str, value: Any) -> str:
+    match key, value:
+        case "exported", None:
+            return "nothing: no copy was asked for"
+        case "exported", int():
+            return f"{value:,} records, for the tenant"
+        case "scope", str():
+            return _SCOPES.get(value, value)
+        case "last_write", None:
+            return "none is on record"
+        case "seconds" | "freshness_wait_s", _:
+            return f"{value} s"
+        case _, list():
+            return ", ".join(map(str, value))
+        case _:
+            return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def certificate_page(certificate: Mapping[str, Any]) -> str:
+    def table(rows: Mapping[str, Any]) -> str:
+        cells = ((escape(_TITLES.get(key, key)), escape(_in_words(key, value))) for key, value in rows.items())
+        return "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in cells)
+
+    facts = {key: value for key, value in certificate.items() if key not in ("where", "residual", "our_tables")}
+    our_tables = {_TITLES_OF_TABLES.get(key, key): count for key, count in certificate["our_tables"].items()}
+    where = "".join(
+        f"<tr><td>{escape(one['index'])}</td><td>{escape(one['namespace'])}</td>"
+        f"<td>{one['records']:,}</td><td><code>{escape(one['ids_digest'])}</code></td></tr>"
+        for one in certificate["where"]
+    )
+    residual = "".join(f"<li>{escape(one)}</li>" for one in certificate["residual"])
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Certificate of erasure</title>"
+        "<style>body{font:16px system-ui;max-width:60rem;margin:2rem auto}"
+        "th{text-align:left;padding-right:1rem}</style>"
+        f"<h1>Certificate of erasure {certificate['erasure']}</h1>"
+        "<p>The tenant and its namespaces stand here as digests: "
+        "SHA-256 of <code>vecfleet erasure, NUL, creator, NUL, twin</code>.</p>"
+        f"<table>{table(facts)}</table><h2>What was deleted</h2>"
+        f"<table><tr><th>index<th>namespace<th>records<th>digest of their ids</tr>{where}</table>"
+        f"<h2>What left our own tables</h2><table>{table(our_tables)}</table>"
+        f"<h2>What this could not reach</h2><ul>{residual}</ul></html>"
+    )

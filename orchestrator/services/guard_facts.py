@@ -1,0 +1,211 @@
+"""Facts that the guards decide on, read from the job table before a person's act is done.
+
+Each `require…` raises Refused in words for people and writes nothing. `acts` asks it right before the act; the page asks
+before it offers the button. Whoever has locked the job's row hears what holds until the transaction ends.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from migrations.plan import Level
+from orchestrator.core.guards import (
+    CleanUpFacts,
+    Proof,
+    against_clean_up,
+    against_landing,
+    against_proof,
+    against_state,
+    against_step,
+    proving,
+    reaches,
+    way_to_clean_up,
+)
+from orchestrator.core.model import Job
+from orchestrator.core.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from orchestrator.core.wording import being
+from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, routes
+from vecfleet.errors import Refused
+from vecfleet.tenancy.routes import share_of
+
+RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
+"""In which states a job's parked batches and records are decided about."""
+NOT_CLEANED = frozenset(MoveState) - {MoveState.CLEANED}
+"""The targets of such moves alone are proven anew: what others wrote to is as it was when its source was deleted."""
+_VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
+_PASSABLE = (JobState.VERIFIED, JobState.CUT_OVER)
+
+
+def status(job_id: int) -> str:
+    return f"`vecfleet status {job_id}`"
+
+
+def pause(connection: sa.Connection, job: Job) -> None:
+    if job.state not in (JobState.PAUSING, JobState.PAUSED) and JobState.PAUSING not in JOB_EDGES[job.state]:
+        raise Refused(f"a job that {being(job.state)} has nothing to pause", next_step=status(job.id))
+
+
+def resume(connection: sa.Connection, job: Job) -> None:
+    if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
+        raise Refused(f"job {job.id} {being(job.state)}, not paused", next_step=status(job.id))
+
+
+def cancel(connection: sa.Connection, job: Job) -> None:
+    if JobState.CANCELLING not in JOB_EDGES[job.state]:
+        raise Refused(f"a job that {being(job.state)} cannot be cancelled", next_step=status(job.id))
+
+
+def retry(connection: sa.Connection, job: Job) -> None:
+    if job.state not in RETRIED:
+        raise Refused(f"a job that {being(job.state)} has nothing to retry", next_step=status(job.id))
+
+
+def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> None:
+    within = is_within_clean_up(job)
+    if not within and (job.state not in _VERIFIABLE or job.resume_to is JobState.ROLLING_BACK):
+        raise Refused(
+            f"a job that {being(job.state)} cannot be verified: it must be copied, and not yet cleaned up",
+            next_step=status(job.id),
+        )
+    if within:
+        _require_landed(connection, job)
+    if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
+        raise Refused("a folder of files answers no queries", next_step=f"`vecfleet verify {job.id} --level content`")
+
+
+def is_within_clean_up(job: Job) -> bool:
+    """Whether its clean-up has stopped, with nothing in flight, before it came to its end."""
+    return job.state in (JobState.NEEDS_ATTENTION, JobState.PAUSED) and job.resume_to is JobState.CLEANING
+
+
+def _require_landed(connection: sa.Connection, job: Job) -> None:
+    if batches.any_landing(connection, job.id):
+        raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
+
+
+def another_pass(connection: sa.Connection, job: Job) -> None:
+    if not job.plan.policies.quiet_passes:
+        raise Refused(
+            f"the plan of job {job.id} stops the writers: its sources are read once",
+            next_step=f"`vecfleet verify {job.id}` reads the targets back again",
+        )
+    within = is_within_clean_up(job)
+    if job.state not in _PASSABLE and not within:
+        raise Refused(f"a job that {being(job.state)} has no pass to add", next_step=status(job.id))
+    if within:
+        _require_landed(connection, job)
+
+
+def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
+    if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
+        raise Refused(f"job {job.id} {being(job.state)}: only a verified job is cut over", next_step=status(job.id))
+    if percent < 100 and cleaned_any(connection, job):
+        raise Refused("sources are deleted: no reader goes back to them", next_step=status(job.id))
+    _require_cut_over(connection, job, percent, now(connection))
+
+
+def reverse(connection: sa.Connection, job: Job) -> None:
+    moved = bool(job.cut_over_percent) or job.state in (JobState.VERIFIED, JobState.CUT_OVER)
+    if not moved or cleaned_any(connection, job):
+        raise Refused(
+            f"job {job.id} {being(job.state)}: a cut-over is reversed before clean-up", next_step=status(job.id)
+        )
+
+
+def clean_up(connection: sa.Connection, job: Job) -> None:
+    """Raises Refused with every objection, and what takes the first of them away."""
+    left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
+    facts = CleanUpFacts(
+        job=job,
+        policies=proving(job),
+        moves=moves.of_job(connection, job.id),
+        targets=[target for target in moves.targets_of_job(connection, job.id) if target.id in left],
+        undecided=parked.undecided(connection, job.id),
+        parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
+        claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
+    )
+    at = now(connection)
+    objections = against_clean_up(facts, at)
+    if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
+        objections = [f"the job {being(job.state)}"]
+    if objections:
+        raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, at), objections=tuple(objections))
+
+
+def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
+    """As `clean_up`, by what the job's row alone says: cheap however many namespaces it has."""
+    objections = against_state(job, job.plan.policies, now(connection))
+    if objections:
+        raise Refused("; ".join(objections), next_step=status(job.id), objections=tuple(objections))
+
+
+def roll_back(connection: sa.Connection, job: Job) -> None:
+    # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
+    paused = job.state in (JobState.PAUSING, JobState.PAUSED)
+    # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
+    # what stands at the targets by now may be the work of another job that wrote the same records.
+    ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
+    cleaned = cleaned_any(connection, job)
+    if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned:
+        cancels = JobState.CANCELLING in JOB_EDGES[job.state] and not cleaned
+        see = f"cancel it first, or see {status(job.id)}" if cancels else status(job.id)
+        raise Refused(
+            f"job {job.id} {being(job.state)}: rolling back works on copied data before clean-up",
+            next_step=f"`vecfleet report {job.id}`" if ended else see,
+        )
+    if job.cut_over_percent:
+        raise Refused(
+            f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job.id}` first"
+        )
+    if batches.any_copy_leased(connection, job.id):
+        raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
+    _require_landed(connection, job)
+
+
+def cleaned_any(connection: sa.Connection, job: Job) -> bool:
+    """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
+    states = moves.counts_by_state(connection, job.id)
+    begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
+    return begun or job.resume_to is JobState.CLEANING or cleanup.any_intended(connection, job.id)
+
+
+def now(connection: sa.Connection) -> datetime:
+    found: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return found
+
+
+def _require_cut_over(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
+    """Raises Refused where so many per cent of the readers may not be on the new side yet. Writes nothing."""
+    _require_verdicts(connection, job, percent, now)
+    _require_step(connection, job, percent, now)
+
+
+def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
+    """Every target has a valid one; those to which readers are moved now have one that is young enough for them."""
+    back = rollout.taken_back(connection, job.id)
+    there = {route.new_namespace for route in routes.of_job(connection, job.id) if route.side == "new"}
+    for target in moves.targets_of_job(connection, job.id):
+        landing = against_landing(target, now)
+        if landing is not None:
+            raise Refused(landing, next_step=f"cut over then; `vecfleet status {job.id} --watch` follows it")
+        valid = target.check_state in ("verified", "empty") and target.sequence == target.check_sequence
+        why, command = f"{target.namespace} has no valid verdict", "verify"
+        if valid and target.verdict_at is not None and reaches(target, proving(job).verify):
+            gains = target.namespace not in there and share_of(target.namespace, job.salt) < percent
+            proof = Proof(target.namespace, target.verdict_at, job.passes, back)
+            against = against_proof(proof, job.plan.policies, now) if gains else None
+            if against is None:
+                continue
+            why, command = against
+        raise Refused(why, next_step=f"`vecfleet {command} {job.id}`, then cut over")
+
+
+def _require_step(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
+    step = rollout.current(connection, job.id) if job.cut_over_percent else None
+    objections = against_step(step, percent, job.plan.policies, now)
+    if objections:
+        raise Refused(
+            "; ".join(objections),
+            next_step=f"wait, or take the readers back: `vecfleet reverse {job.id}`",
+            objections=tuple(objections),
+        )

@@ -1,0 +1,71 @@
+"""What is done about a write that may have come after its worker had lost its lease."""
+
+from collections.abc import Sequence
+
+from orchestrator.core.model import Lease
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted
+from orchestrator.ledger import audit, batches, jobs, moves, rollback
+from orchestrator.ledger.database import Database
+from orchestrator.services.acts import claim_again
+from vecfleet.errors import Refused
+
+
+def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
+    """A worker without a lease may have written to these targets: it is on record, and their verdicts are void.
+
+    Before the readers move that is enough, for they are checked again; after a roll back what was undone is undone
+    again; and where the target tells the truth by now, the job says it, for nobody else could tell the write from an
+    application's. Called by that worker itself, for it alone knows. Dies before the first commit: the write stays until
+    the next check; before the second: it stays on record only. Raises Refused where another job has the namespaces.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
+        moves.raise_sequence(connection, target_ids)
+        audit.note(connection, "fleet", "late write", job.id, batch=lease.id, targets=list(target_ids))
+        if job.state in (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED):
+            where = counted(len(target_ids), "target", "targets")
+            jobs.explain_more(
+                connection,
+                job.id,
+                f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
+                "after readers had moved there: compare them with what the application wrote",
+            )
+    if job.state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
+        _take_back(database, lease, target_ids)
+
+
+def note_late_deletion(database: Database, lease: Lease) -> None:
+    """A worker without a lease may have deleted from its source, later than anybody waited for it.
+
+    It is on record, the job says so, and live jobs that write to a namespace of that name by now check it again. Called
+    by that worker itself, for it alone knows. Dies before the commit: nothing is known of it, as if it never woke up.
+    """
+    assert lease.move is not None, "only batches of a move delete from a source"
+    source = lease.move.source
+    with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)
+        moves.raise_sequence(connection, moves.written_to(connection, job.source.host, source))
+        audit.note(connection, "fleet", "late deletion", job.id, batch=lease.id, namespace=source)
+        if job.state is not JobState.CLEANING:  # else the batch is worked again, and looks
+            jobs.explain_more(
+                connection,
+                job.id,
+                f"a worker that had lost its lease may have deleted records of {source} late (batch {lease.id}): "
+                "compare what was written there since",
+            )
+
+
+def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
+    with database.begin() as connection:
+        job = jobs.get(connection, lease.job_id, lock=True)
+        if not batches.exists(connection, lease.copy_id or lease.id):
+            raise Refused(
+                f"job {job.id} was purged: what it wrote is on record no more",
+                next_step=f"compare what is there: vecfleet audit {job.target.name}",
+            )
+        rollback.take_back(connection, lease, target_ids)
+        if job.state is JobState.ROLLED_BACK:
+            claim_again(connection, job)
+            jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")
+        audit.note(connection, "fleet", "take back", job.id, batch=lease.id, targets=list(target_ids))

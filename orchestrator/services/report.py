@@ -1,0 +1,375 @@
+"""The report of a job: what was moved and proven, what it cost, and the way back.
+
+Figures come from the job table, what is in the index now from the index itself. What was not proven is said so.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from migrations import reversing
+from migrations.estimating import Prices
+from migrations.survey import Surveyor
+from orchestrator.core.agreement import Summary
+from orchestrator.core.model import Target
+from orchestrator.core.next_steps import next_steps
+from orchestrator.core.reading import JobRow, Reading, Since
+from orchestrator.core.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.core.wording import being, counted
+from orchestrator.ledger import audit, check_results, deletions, differences, jobs, moves, parked, status
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.status import Spent
+from vecfleet import names
+from vecfleet.errors import BadInput, StoreError
+from vecfleet.stores.base import Kind, Store
+
+NOT_RUN = "not run"
+# The tests that seed 001's log template names.
+QUERY_TEST = "query_performance"
+TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
+# Enough to see what is wrong in a report that people read; the counts stay exact.
+SHOWN_ISSUES = 50
+_CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an index holds: records and namespaces. `creator_based`: each name is a tenant's, or `public`."""
+
+    vectors: int
+    namespaces: int
+    creator_based: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """How many targets have which verdict (`empty`: nothing was written, so nothing is to prove), and the `records` of
+    those that are verified.
+    """
+
+    verified: int
+    mismatched: int
+    empty: int
+    unverified: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """How many sources a deletion was asked of, and of how many each look was fresh: `vecfleet show-evidence` tells."""
+
+    sources: int
+    fresh: int
+
+    def __str__(self) -> str:
+        late = "every look made when reads showed the last permitted write"
+        stale = self.sources - self.fresh
+        return f"{counted(self.sources, 'source', 'sources')}, " + (f"{stale} on a look too early" if stale else late)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One job, summed up. `after` is None where the target index could not be read; `ours` of its namespaces the job
+    created. `seconds` counts the time in which some batch was at work, not the waiting for people.
+    """
+
+    reading: Reading
+    vectors_before: int
+    namespaces_before: int
+    after: Holding | None
+    ours: int
+    verdicts: Verdicts
+    spent: Spent
+    dollars: float
+    seconds: float
+    tests: Mapping[str, str]
+    asked: Summary | None
+    since: Since
+    deletions: Deletions
+    issues: tuple[str, ...]
+    audit_head: str
+    way_back_after: str  # its clean-up
+
+    @property
+    def job(self) -> JobRow:
+        return self.reading.job
+
+
+def build(database: Database, store_named: Callable[[str], Store], prices: Prices, job_id: int) -> Report:
+    """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
+    with database.begin() as connection:
+        job = status.reading(connection, job_id, namespaces=0).job
+    # Outside the transactions: it may take minutes.
+    now, unread = _read_index(store_named(job.target_store), job.target)
+    with database.begin() as connection:
+        reading = status.reading(connection, job_id, namespaces=0)
+        totals, kept = reading.totals, status.left_alone(connection, job_id)
+        still_there = now if reading.job.source == reading.job.target else {}
+        targets = moves.targets_of_job(connection, job_id)
+        spent = status.spent(connection, job_id)
+        total, asked = add_up(spent.values()), check_results.asked(connection, job_id)
+        least = reading.job.policies.query_overlap
+        measured = {QUERY_TEST: query_test(asked, least)} if asked else {}
+        since = differences.since(connection, job_id, SHOWN_ISSUES)
+        asked_for = deletions.of_job(connection, job_id)
+        return Report(
+            reading=reading,
+            vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
+            namespaces_before=sum(totals.namespaces.values()) + len(kept),
+            after=None if unread else holding(now),
+            ours=sum(_is_there(target, reading.job) and target.namespace in now for target in targets),
+            verdicts=verdicts(targets),
+            spent=total,
+            dollars=dollars(total, prices),
+            seconds=busy_seconds(spent),
+            tests=dict.fromkeys(TESTS, NOT_RUN) | measured | status.recorded_tests(connection, job_id),
+            asked=asked,
+            since=since,
+            deletions=Deletions(len(asked_for), sum(one.is_fresh for one in asked_for)),
+            issues=tuple(_issues(connection, reading, targets, unread, since)),
+            audit_head=audit.head(connection),
+            way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
+        )
+
+
+def _is_there(target: Target, job: JobRow) -> bool:
+    """Whether a namespace of this name is the one that the job created. A roll back drops those nobody was led to."""
+    return target.created_by_us and (target.tells_the_truth or job.state is not JobState.ROLLED_BACK)
+
+
+def query_test(asked: Summary, least_overlap: float) -> str:
+    """The result of asking both sides, as seed 001's log template has it."""
+    took = f"{asked.new_p95_ms:.0f}ms P95, {asked.old_p95_ms:.0f}ms on the old side"
+    if asked.overlap_worst is None:
+        return f"NOT VERIFIED: of {asked.asked:,} queries none could be compared ({took})"
+    result = "PASSED" if asked.overlap_worst >= least_overlap else "FAILED"
+    alike = f"{asked.compared:,} queries agree to {asked.overlap_worst:.0%} at worst, scores to {asked.drift_worst:.2g}"
+    return f"{result}: {took}; {alike}"
+
+
+def dollars(spent: Spent, prices: Prices) -> float:
+    units = spent.read_units * prices.read_million + spent.write_units * prices.write_million
+    return units / 1e6 + spent.egress_bytes * prices.egress_gb / 1e9
+
+
+def _read_index(store: Store, index: str) -> tuple[dict[str, int], str | None]:
+    """Records by namespace as the index says now, or why it does not."""
+    try:
+        surveyor = Surveyor(store)
+        info = surveyor.describe(index)
+        if info.kind not in _CAN_LIST:
+            return {}, f"an index of {info.kind}s cannot be listed"
+        return {name: held.records for name, held in surveyor.namespaces(info).items()}, None
+    except (StoreError, BadInput) as error:
+        return {}, error.message
+
+
+def holding(namespaces: Mapping[str, int]) -> Holding:
+    """Add up namespaces, given as name → records."""
+    return Holding(
+        vectors=sum(namespaces.values()),
+        namespaces=len(namespaces),
+        creator_based=all(name == names.PUBLIC or names.parse(name) is not None for name in namespaces),
+    )
+
+
+def verdicts(targets: Iterable[Target]) -> Verdicts:
+    """Count targets by verdict. A verdict that names an older write sequence is none."""
+    states: Counter[str] = Counter()
+    records = 0
+    for target in targets:
+        void = target.sequence != target.check_sequence
+        states["void" if void else target.check_state] += 1
+        if target.check_state == "verified" and not void and target.verdict:
+            records += target.verdict["expected"]
+    verified, mismatched, empty = states["verified"], states["mismatched"], states["empty"]
+    return Verdicts(verified, mismatched, empty, states.total() - verified - mismatched - empty, records)
+
+
+def add_up(parts: Iterable[Spent]) -> Spent:
+    every = list(parts)
+    began = [part.began for part in every if part.began]
+    ended = [part.ended for part in every if part.ended]
+    return Spent(
+        requests=sum(part.requests for part in every),
+        read_units=sum(part.read_units for part in every),
+        write_units=sum(part.write_units for part in every),
+        egress_bytes=sum(part.egress_bytes for part in every),
+        began=min(began, default=None),
+        ended=max(ended, default=None),
+    )
+
+
+def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
+    """The time in which at least one kind of batch was at work: their spans, overlaps counted once."""
+    spans = sorted((part.began, part.ended) for part in spent.values() if part.began and part.ended)
+    busy, until = timedelta(), datetime.min.replace(tzinfo=UTC)
+    for began, ended in spans:
+        busy += max(ended - max(began, until), timedelta())
+        until = max(until, ended)
+    return busy.total_seconds()
+
+
+def _issues(
+    connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None, since: Since
+) -> Iterable[str]:
+    totals = reading.totals
+    if reading.job.state not in JOB_ENDED:
+        yield f"the job {being(reading.job.state)}: this report is not final"
+    if reading.job.reason:
+        yield reading.job.reason
+    if unread:
+        yield f"the target index could not be read: {unread}"
+    if totals.listed != totals.settled:
+        yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
+    if totals.gone:
+        yield f"{totals.gone:,} records were gone from their source before they were copied"
+    differing = [target for target in targets if target.check_state == "mismatched"]
+    for target in differing[:SHOWN_ISSUES]:
+        yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
+    yield from islice(chain.from_iterable(map(named, differing)), SHOWN_ISSUES)
+    for namespace, record_id, what in since.shown:
+        yield f"since then {what}: {namespace} / {record_id}"
+    if (more := since.total - len(since.shown)) > 0:
+        yield f"since then: {more:,} more"
+    shown = parked.records(connection, reading.job.id, SHOWN_ISSUES)
+    for record in shown:
+        by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
+        yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
+    if (more := totals.parked + totals.left_behind - len(shown)) > 0:
+        yield f"parked: {more:,} more: `vecfleet park list {reading.job.id}`"
+    for batch in parked.batches(connection, reading.job.id)[:SHOWN_ISSUES]:
+        yield f"parked: {batch.kind} batch {batch.seq} of {batch.source or 'a target'}: {batch.error_text}"
+
+
+def named(target: Target) -> Iterable[str]:
+    """The records of a target that are not as they should be, as far as its verdict shows them."""
+    for sample in (target.verdict or {}).get("samples", ()):
+        parts = f" in {sample['parts']}" if "parts" in sample else ""
+        yield f"{sample['kind']}{parts}: {target.namespace} / {sample['id']}"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The whole report."""
+    job, totals, estimate, spent = report.job, report.reading.totals, report.job.estimate, report.spent
+    return {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "source_index": job.source,
+        "target_index": job.target,
+        "executed_by": job.created_by,
+        "created_at": _iso(job.created_at),
+        "ended_at": _iso(job.ended_at),
+        "records": {
+            "listed": totals.listed,
+            "moved_and_verified": report.verdicts.records,
+            "written": totals.written,
+            "identical": totals.identical,
+            "gone": totals.gone,
+            "parked": totals.parked,
+            "left_behind": totals.left_behind,
+            "erased": totals.erased,
+            "deleted_from_source": totals.deleted,
+        },
+        "namespaces": {
+            "before": report.namespaces_before,
+            "after": report.after.namespaces if report.after else None,
+            "created_by_the_job": report.ours if report.after else None,
+            "moved": sum(totals.namespaces.values()),
+        },
+        "vectors": {"before": report.vectors_before, "after": report.after.vectors if report.after else None},
+        "all_creator_based": report.after.creator_based if report.after else None,
+        "verdicts": {
+            "verified": report.verdicts.verified,
+            "mismatched": report.verdicts.mismatched,
+            "empty": report.verdicts.empty,
+            "unverified": report.verdicts.unverified,
+        },
+        "seconds": {"estimated": estimate.seconds, "actual": round(report.seconds, 1)},
+        "requests": {"estimated": estimate.requests, "actual": spent.requests},
+        "read_units": {"estimated": estimate.read_units, "actual": round(spent.read_units, 1)},
+        "write_units": {"estimated": estimate.write_units, "actual": round(spent.write_units, 1)},
+        "egress_bytes": {"estimated": estimate.egress_bytes, "actual": spent.egress_bytes},
+        "dollars": {"estimated": estimate.dollars, "actual": round(report.dollars, 4)},
+        "tests": dict(report.tests),
+        "queries": report.asked.to_json() if report.asked else None,
+        "changed_since": {
+            "removed": report.since.removed,
+            "changed": report.since.changed,
+            "added": report.since.added,
+            "records": [
+                {"namespace": namespace, "id": record_id, "what": what}
+                for namespace, record_id, what in report.since.shown
+            ],
+        },
+        "deletions": {"sources": report.deletions.sources, "on_fresh_looks": report.deletions.fresh},
+        "issues": list(report.issues),
+        "way_back": way_back(report),
+        "audit_head": report.audit_head,
+        "next_steps": steps_after(report),
+    }
+
+
+def way_back(report: Report) -> str:
+    """How the job's effect can be taken back from where it is now."""
+    job, totals = report.job, report.reading.totals
+    match job.state:
+        case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
+            return "none: nothing that it moved is left, and what was erased does not come back"
+        case JobState.CLEANED if totals.erased:
+            return f"{report.way_back_after}; what was erased does not come back"
+        case JobState.CLEANED:
+            return report.way_back_after
+        case JobState.ROLLED_BACK if report.ours:
+            stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
+            return (
+                f"it was rolled back; {stay} still there, for readers had moved to them or records in them changed: "
+                f"`vecfleet audit {job.target}`"
+            )
+        case JobState.ROLLED_BACK:
+            return "it was rolled back: nothing of it is left to take back"
+        case _:
+            return job.way_back
+
+
+def namespaces_after(report: Report) -> str:
+    """How many namespaces the target index has now, and how many of them this job created."""
+    if report.after is None:
+        return "not read"
+    return f"{report.after.namespaces:,}" + (f", {report.ours:,} of them created by this job" if report.ours else "")
+
+
+def steps_after(report: Report) -> list[str]:
+    """What to type once the report was read."""
+    itself = f"vecfleet report {report.job.id}"
+    index = report.job.source if report.job.target_store == "parquet" else report.job.target
+    return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {index}"]
+
+
+def migration_log(report: Report) -> dict[str, Any]:
+    """The log of seed 001, Appendix A: exactly its keys."""
+    job, after = report.job, report.after
+    return {
+        "migration": {
+            "date": _iso(job.started_at or job.created_at),
+            "executed_by": job.created_by,
+            "before": {"total_vectors": report.vectors_before, "total_namespaces": report.namespaces_before},
+            "after": {
+                "total_vectors": after.vectors if after else None,
+                "total_namespaces": after.namespaces if after else None,
+                "all_creator_based": after.creator_based if after else None,
+            },
+            "tests": {test: report.tests[test] for test in TESTS},
+            "issues": list(report.issues),
+        }
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
