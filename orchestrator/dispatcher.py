@@ -213,7 +213,7 @@ class Dispatcher:
         with self.database.begin() as connection:
             reason = jobs.reason_of(connection, job_id)
             if not (reason or "").startswith(_STUCK):
-                jobs.explain(
+                jobs.set_reason(
                     connection, job_id, f"{_STUCK} {error}; its log has the whole of it{_BEFORE}{reason or ''}"
                 )
 
@@ -227,7 +227,7 @@ class Dispatcher:
                 self._look(connection, job_id)
                 job = jobs.get(connection, job_id)
             if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
-                jobs.explain(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
+                jobs.set_reason(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
         if on_their_way >= job.batch_window and len(wakeups) * 2 < job.batch_window:
             self._busy.add(job_id)
@@ -346,12 +346,12 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.Check():
             checks.begin(connection, job.id, proving(job))
         case d.CheckAgain(target_ids):
-            checks.again(connection, target_ids)
+            checks.restart(connection, target_ids)
         case d.Repair():
             jobs.change(connection, job.id, repairs=job.repairs + 1)
             mismatched = _mismatched(connection, job)
             copies.reopen(connection, job.id, differences.copies_to_mend(connection, job.id), rewrite="differing")
-            checks.again(connection, mismatched)
+            checks.restart(connection, mismatched)
         case d.CutOver():
             _by_policy(connection, job, lambda: acts.cut_over_in(connection, job, percent=100, who="policy"))
         case d.CleanUp():
@@ -369,7 +369,7 @@ def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
     return [
         target.id
         for target in moves.targets_of_job(connection, job.id)
-        if target.check_state == "mismatched" and not target.tells_the_truth
+        if target.check_state == "mismatched" and not target.is_authoritative
     ]
 
 
@@ -378,4 +378,4 @@ def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -
     try:
         act()
     except Refused as error:
-        jobs.explain(connection, job.id, f"{POLICY_WAITS}{error.message}")
+        jobs.set_reason(connection, job.id, f"{POLICY_WAITS}{error.message}")

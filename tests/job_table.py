@@ -191,9 +191,9 @@ class JobTable:
                 copies.park_exhausted(connection, batch_id)
             return spent
 
-    def again(self, lease: Lease, *, after: float = 0.0, spend_attempt: bool = True) -> None:
+    def requeue(self, lease: Lease, *, after: float = 0.0, spend_attempt: bool = True) -> None:
         with self.begin() as connection:
-            batches.again(
+            batches.requeue(
                 connection,
                 lease,
                 after_seconds=after,

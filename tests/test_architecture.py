@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.core.states import QUEUES, BatchKind
 from orchestrator.queue import TASKS
-from workers import running
+from workers import runner
 from workers.tasks import app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -342,7 +342,7 @@ def test_each_kind_of_batch_has_a_task_whose_name_is_written_out() -> None:
 
 def test_the_workers_serve_every_task() -> None:
     assert {name for name, _ in TASKS.values()} == {name for name in app.tasks if name.startswith("vecfleet.")}
-    assert set(running._STEPS) == set(BatchKind)
+    assert set(runner._STEPS) == set(BatchKind)
 
 
 def test_sending_a_wake_up_needs_no_worker_code() -> None:

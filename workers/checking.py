@@ -81,7 +81,7 @@ def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
     """Whether the application wrote the same to both sides since the copy: what is there is then what is expected."""
     target = work.target_row
     there = {record_id: digests[record_id] for record_id in part.ids.values() if record_id in digests}
-    if work.job.plan.policies.writers != "dual" or target.tells_the_truth or len(there) != len(part.ids):
+    if work.job.plan.policies.writers != "dual" or target.is_authoritative or len(there) != len(part.ids):
         return False
     placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(part.ids)))
     group = [one for one in placed.values() if one.target == target.namespace]

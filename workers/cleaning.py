@@ -338,7 +338,7 @@ class _Compared:
 
 
 def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
-    truths = {target.namespace: target.id for target in work.copy_targets if target.tells_the_truth}
+    truths = {target.namespace: target.id for target in work.copy_targets if target.is_authoritative}
     as_copied = {namespace: work.recorded(target_id) for namespace, target_id in truths.items()}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for one in placed.values():

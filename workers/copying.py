@@ -18,11 +18,11 @@ from vecfleet.errors import NeedsOperator, Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from workers.doubting import unlike_written
-from workers.fencing import Fence, wait_for_erasures
+from workers.erasure_check import ErasureCheck, wait_for_erasures
 from workers.foreign import as_the_source_is_now, held_by_others, not_as_written
-from workers.mending import rewrite_of, why_held
 from workers.placing import Placed, place_all
-from workers.preparing import prepare
+from workers.repairing import rewrite_of, why_held
+from workers.target_namespaces import prepare
 from workers.work import Later, Work
 
 
@@ -33,7 +33,7 @@ def copy_batch(work: Work) -> CopyOutcome:
     if gone and work.job.passes == 1 and not (rewrite is not None and rewrite.lacks(gone)):
         _require_few_gone(work, len(gone))
     placed, parked = place_all(work.placer, records)
-    placed, fence, erased = _without_the_erased(work, placed, records)
+    placed, erasure_check, erased = _without_the_erased(work, placed, records)
     parked = [one for one in parked if one.record_id not in erased]
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
@@ -51,7 +51,7 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += taken.parked
             identical += taken.identical
             left_behind += taken.left_behind
-        if target.tells_the_truth:
+        if target.is_authoritative:
             refused = _leave(work, target, group)
         else:
             if rewrite is None:
@@ -73,7 +73,7 @@ def copy_batch(work: Work) -> CopyOutcome:
             parked += [ParkedRecord(record_id, why) for record_id, why in sorted(newer_there.items())]
             group = [one for one in group if one.source_id not in newer_there]
             sent = [one for one in sent if one.source_id not in newer_there]
-            refused = _upsert(work, target, sent, fence)
+            refused = _upsert(work, target, sent, erasure_check)
             changed += sum(one.record.id not in refused for one in sent)
         parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
         lsn = work.target.lsns.get(target.namespace)
@@ -96,14 +96,14 @@ def copy_batch(work: Work) -> CopyOutcome:
 
 def _without_the_erased(
     work: Work, placed: dict[str, Placed], records: dict[str, Record]
-) -> tuple[dict[str, Placed], Fence, frozenset[str]]:
-    """What may be written, the fence it will be asked about again, and the ids of tenants that were erased."""
-    fence = Fence(work.router, work.move.source)
-    subjects = {record_id: fence.subjects(records[record_id], placed.get(record_id)) for record_id in records}
+) -> tuple[dict[str, Placed], ErasureCheck, frozenset[str]]:
+    """What may be written, the erasure_check it will be asked about again, and the ids of tenants that were erased."""
+    erasure_check = ErasureCheck(work.router, work.move.source)
+    subjects = {record_id: erasure_check.subjects(records[record_id], placed.get(record_id)) for record_id in records}
     with work.database.once() as connection:
         gone = erasures.fenced(connection, set().union(*subjects.values()))
     erased = frozenset(record_id for record_id, some in subjects.items() if some & gone)
-    return {record_id: one for record_id, one in placed.items() if record_id not in erased}, fence, erased
+    return {record_id: one for record_id, one in placed.items() if record_id not in erased}, erasure_check, erased
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
@@ -224,7 +224,7 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
     if not dual:
         return _unlike(recorded, group)
     with work.database.begin() as connection:
-        wanting = differences.to_mend(connection, work.copy_id)
+        wanting = differences.to_repair(connection, work.copy_id)
     as_written = {one: digest for one, digest in recorded.items() if work.placer.target_id(one) not in wanting}
     return _unequal(work, target, _unlike(as_written, group))
 
@@ -253,7 +253,7 @@ def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -
     kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
     withdrawn: list[tuple[Target, dict[str, int]]] = []
     for target in work.copy_targets:
-        if not target.tells_the_truth:
+        if not target.is_authoritative:
             recorded = work.recorded(target.id)
             digests = _left_unrecorded(work, target, [one for one in gone if one not in recorded])
             if work.job.passes > 1:
@@ -343,21 +343,21 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
             moves.release_ids(connection, target.id, work.move.id, free)
 
 
-def _upsert(work: Work, target: Target, group: Sequence[Placed], fence: Fence) -> dict[str, str]:
+def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: ErasureCheck) -> dict[str, str]:
     """Write the group; returns the refused ids, each with why.
 
     Before each request, in one statement: the lease is ours, nobody in the group was erased meanwhile (else the batch
     begins anew, without them), and the write sequence rises. A request without an answer is repeated, and may take
     effect once more and later: until it no longer can, no reader is moved to the target, and no source of it deleted.
     """
-    subjects = set().union(*(fence.seen(one.source_id) for one in group))
+    subjects = set().union(*(erasure_check.seen(one.source_id) for one in group))
 
     def before() -> None:
         with work.database.once() as connection:
             if not batches.begin_write(connection, work.lease, target.id, subjects):
                 raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
-        work.sent[target.namespace] = {one.record.id: fence.seen(one.source_id) for one in group}
+        work.sent[target.namespace] = {one.record.id: erasure_check.seen(one.source_id) for one in group}
 
     try:
         refused = work.target.upsert(target.namespace, [one.record for one in group], before)

@@ -42,7 +42,7 @@ def require_at_targets(work: Work, gone: set[str]) -> None:
         left -= {
             ids[record_id]
             for record_id, record in held.items()
-            if target.tells_the_truth or manifests.short(record_digest(record)) == recorded[ids[record_id]]
+            if target.is_authoritative or manifests.short(record_digest(record)) == recorded[ids[record_id]]
         }
     if left:
         raise NotProven(

@@ -21,7 +21,7 @@ from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, Answer, Conditional, Deleted, Fetched, IdPage, Index, Usage, Written
-from workers.holding import Held
+from workers.leases import Held
 from workers.pace import Limit, NoSlotSoon, Pace
 
 T = TypeVar("T")

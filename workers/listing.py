@@ -22,7 +22,7 @@ from orchestrator.core.model import LISTED_LATE
 from orchestrator.ledger import cleanup, copies
 from vecfleet.errors import BadRequest, NeedsOperator, Refused
 from vecfleet.stores.base import Kind, Limits
-from workers.fencing import wait_for_erasures
+from workers.erasure_check import wait_for_erasures
 from workers.work import Work
 
 # A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would

@@ -16,7 +16,7 @@ from orchestrator.ledger import jobs, leasing
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
-from workers.holding import Holder
+from workers.leases import Holder
 from workers.pace import Pace
 
 # A batch of 250 records makes some thousands of objects and leaves none behind; by Python's own 700 each would be

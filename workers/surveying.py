@@ -148,7 +148,7 @@ class _Merge:
     target: Target
     progress: _Progress
     missing: list[Finding] = field(default_factory=list)
-    strange: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
 
     def run(self) -> Tally:
         """The ids that are not from before, and not those of records that were set aside."""
@@ -177,9 +177,9 @@ class _Merge:
                     wanted = next(expected, None)
                     found.append(record_id)
                 elif record_id != old:
-                    self.strange.append(record_id)
+                    self.unexpected.append(record_id)
             progress.add(found)
-            if len(self.missing) + len(self.strange) >= _RUN:
+            if len(self.missing) + len(self.unexpected) >= _RUN:
                 self._note()
         while wanted is not None:
             self.missing.append(Finding("missing", wanted[0], wanted[1]))
@@ -196,7 +196,7 @@ class _Merge:
         added = self._added()
         with self.work.database.begin() as connection:
             known = self._set_aside(connection)
-            extra = [record_id for record_id in self.strange if record_id not in known | added]
+            extra = [record_id for record_id in self.unexpected if record_id not in known | added]
             progress.missing += len(self.missing)
             progress.extra += len(extra)
             progress.set_aside += len(known)
@@ -205,17 +205,17 @@ class _Merge:
             batches.note_found(connection, self.work.lease, progress.bookmark())
             found = [*self.missing, *(Finding("extra", record_id) for record_id in extra)]
             differences.note(connection, self.target.id, self.work.lease.id, found)
-        self.missing, self.strange = [], []
+        self.missing, self.unexpected = [], []
 
     def _added(self) -> set[str]:
         """Those that the application wrote to both sides since the last pass listed its source: there, this very record
         would be made of them. An application that goes on adding would otherwise keep the job from its verdict.
         """
-        if self.work.job.plan.policies.writers != "dual" or not self.strange:
+        if self.work.job.plan.policies.writers != "dual" or not self.unexpected:
             return set()
         made: dict[str, set[int]] = defaultdict(set)
         for move in self.moves:
-            ids = [record_id.removeprefix(move.prefix) for record_id in self.strange]
+            ids = [record_id.removeprefix(move.prefix) for record_id in self.unexpected]
             placed, _ = place_all(self.work.placer_of(move), self.work.source.fetch(move.source, ids))
             for one in placed.values():
                 if one.target == self.target.namespace:
@@ -227,7 +227,7 @@ class _Merge:
         """Listed ids of parked records: an attempt before may have written them. They are ours, and not extra."""
         known: set[str] = set()
         for move_id, prefix in self.sources:
-            ids = [record_id.removeprefix(prefix) for record_id in self.strange if record_id.startswith(prefix)]
+            ids = [record_id.removeprefix(prefix) for record_id in self.unexpected if record_id.startswith(prefix)]
             known |= {prefix + record_id for record_id in parked.set_aside(connection, move_id, ids)}
         return known
 

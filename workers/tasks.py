@@ -10,7 +10,7 @@ from orchestrator import logs
 from orchestrator.queue import TASKS, app
 from vecfleet.settings import Settings
 from workers.process import leave_after, process
-from workers.running import run
+from workers.runner import run
 
 celery = app
 celery.conf.worker_consumer = "workers.consuming:Consumer"

@@ -66,7 +66,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
 def drop_namespace(work: Work) -> dict[str, Any]:
     """Delete a target namespace that we created, if nothing is left in it: one empty page may be a page that lags."""
     namespace = work.target_row.namespace
-    if work.target_row.tells_the_truth or work.job.doubted_at is not None:
+    if work.target_row.is_authoritative or work.job.doubted_at is not None:
         return {"dropped": False}  # an application may have written there what is nowhere else
     version = work.target.version(namespace)
     if work.lease.answered_at is not None:

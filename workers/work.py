@@ -9,16 +9,16 @@ from orchestrator.core import manifests
 from orchestrator.core.model import Deletion, Job, Lease, Move, Target, TargetTally
 from orchestrator.counters import Counters
 from orchestrator.ledger import batches, checks, moves
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
-from workers.holding import Held
 from workers.lane import Lane
+from workers.leases import Held
 from workers.once import once
 from workers.placing import Placer
 
-__all__ = ["Fenced", "Later", "NotProven", "NotWhole", "Work"]
+__all__ = ["Later", "LeaseLost", "NotProven", "NotWhole", "Work"]
 
 
 class Later(Exception):

@@ -42,14 +42,14 @@ from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits, Store
 from vecfleet.stores.memory import MemoryIndex
 from vecfleet.stores.pinecone.index import LANE_FETCH_IDS
-from workers import running
+from workers import runner
 from workers.process import Process
 
 _LEASE_S = 1e6
 _LOOK_S = 0.2  # counted seconds between two looks whether the work is done
 _TURN_S = 0.02  # in which other programs have their share of a core once
 _MODULES = (
-    *("workers.running.time", "workers.holding.time", "workers.lane.time", "workers.pace.time"),
+    *("workers.runner.time", "workers.leases.time", "workers.lane.time", "workers.pace.time"),
     "orchestrator.dispatcher.time",
 )
 
@@ -151,7 +151,7 @@ class Simulated:
         self.world.acts_as(WORKER, name)
         while True:
             wakeup = line.take()
-            running.run(process, wakeup.batch_id, wakeup.generation)
+            runner.run(process, wakeup.batch_id, wakeup.generation)
 
     def _disturb(self, share: float) -> None:
         """Compute as other programs on this machine do."""

@@ -11,8 +11,8 @@ from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.core.wording import being, counted, in_namespaces, wait_for_a_decision
 from vecfleet.stores.base import Usage
-from vecfleet.tenancy import thresholds
-from vecfleet.tenancy.evidence import Evidence
+from vecfleet.tenancy import query_metrics
+from vecfleet.tenancy.shadow_reads import Evidence
 
 # A verdict says what was true when it was made; a day later a person should look again (design §7).
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
@@ -287,10 +287,10 @@ def complaints(evidence: Evidence) -> list[str]:
     if evidence.queries < ENOUGH:
         return []
     found = []
-    if evidence.error_rate > thresholds.ERROR_RATE:
-        found.append(f"{evidence.error_rate:.1%} of its queries failed, over {thresholds.ERROR_RATE:.0%}")
-    if evidence.p95_ms > thresholds.P95_WARN_MS:
-        found.append(f"its p95 is up to {evidence.p95_ms:g} ms, over {thresholds.P95_WARN_MS:g} ms")
+    if evidence.error_rate > query_metrics.ERROR_RATE:
+        found.append(f"{evidence.error_rate:.1%} of its queries failed, over {query_metrics.ERROR_RATE:.0%}")
+    if evidence.p95_ms > query_metrics.P95_WARN_MS:
+        found.append(f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms")
     return found
 
 

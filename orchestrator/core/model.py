@@ -134,7 +134,7 @@ class Target:
     missing_allowed: int | None
 
     @property
-    def tells_the_truth(self) -> bool:
+    def is_authoritative(self) -> bool:
         """Whether readers were ever moved to it: what it holds is then neither replaced nor removed any more."""
         return self.authority == "target"
 

@@ -83,7 +83,7 @@ def _wait(attempts: int, jitter: float) -> float:
     return float(min(_FIRST_WAIT_S * 2 ** max(attempts - 1, 0), _LONGEST_WAIT_S)) * (1 + jitter / 4)
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def describe(error: Exception) -> tuple[str, str]:
     """The class and the sentence to keep with the batch. Foreign errors give their class only: no record text."""
     if isinstance(error, VecfleetError):
         return type(error).__name__, _told(error)

@@ -88,7 +88,7 @@ def judge(evidence: Evidence) -> Verdict:
         return answer("mismatched", "not verified: its ids were not listed")
     if expected.count == 0 and evidence.listed_count == 0:
         return answer("empty", "not verified: nothing was written to it")
-    if target.tells_the_truth and evidence.listed_count:
+    if target.is_authoritative and evidence.listed_count:
         return answer("verified", _since_the_switch(evidence))
     if evidence.missing or evidence.extra or evidence.different:
         return answer(

@@ -76,7 +76,7 @@ def another_plan(records: int, job_id: int) -> str:
 
 def to_be_dropped(targets: Sequence[Target]) -> str:
     """What a roll back does to the namespaces that its job created."""
-    kept = sum(target.created_by_us and target.tells_the_truth for target in targets)
+    kept = sum(target.created_by_us and target.is_authoritative for target in targets)
     dropped = counted(sum(target.created_by_us for target in targets) - kept, "namespace", "namespaces")
     stays = (
         f" {counted(kept, 'namespace', 'namespaces')} to which readers had moved will stay, empty or not: applications "

@@ -71,7 +71,7 @@ def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found
     for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
         struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
         if struck:
-            unknown |= erased_ids.strike(connection, batch.id, struck)
+            unknown |= erased_ids.remove_ids(connection, batch.id, struck)
             count += len(struck)
     _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
@@ -180,9 +180,9 @@ def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mappi
             held = Tally(*connection.execute(_held(row.id)).one()) - before
             values = {"held_before": held.count, "held_before_digest": held.digest}
             connection.execute(sa.update(t.target).where(_T.id == row.id).values(**values))
-        differences.strike(connection, row.id, ids)
+        differences.remove_ids(connection, row.id, ids)
         if row.check_state == "checking":
-            checks.again(connection, [row.id])
+            checks.restart(connection, [row.id])
 
 
 def _held(target_id: int) -> Any:

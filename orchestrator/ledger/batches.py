@@ -25,7 +25,7 @@ _TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
-class Fenced(Exception):
+class LeaseLost(Exception):
     """The lease is not ours any more: whatever was about to be recorded is somebody else's to record."""
 
 
@@ -171,25 +171,25 @@ def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -
 
 
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
-    """The batch's work is done: leave the leased state through the fence. Raises Fenced."""
+    """The batch's work is done: leave the leased state through the fence. Raises LeaseLost."""
     if connection.execute(DONE, ending(lease, found, usage, busy_ms)).one_or_none() is None:
-        raise Fenced
+        raise LeaseLost
 
 
 def settle(
     connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
 ) -> None:
-    """Leave the leased state through the fence, adding what the attempt cost. Raises Fenced."""
+    """Leave the leased state through the fence, adding what the attempt cost. Raises LeaseLost."""
     back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
     query = _LET_GO.values(state=state, done_at=_NOW if state is BatchState.DONE else None, **back, **values)
     if connection.execute(query, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
-        raise Fenced
+        raise LeaseLost
 
 
 def require(connection: sa.Connection, lease: Lease) -> None:
-    """Raise Fenced unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
+    """Raise LeaseLost unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
     if connection.execute(_HOLD, mine(lease)).one_or_none() is None:
-        raise Fenced
+        raise LeaseLost
 
 
 def exists(connection: sa.Connection, batch_id: int) -> bool:
@@ -208,15 +208,15 @@ def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subject
 
     An erasure that this statement does not see yet was committed after it began, and looks for leases in a transaction
     after that one: it finds this lease, and waits for its end.
-    Raises Fenced; also where readers were moved to the target since the batch was leased.
+    Raises LeaseLost; also where readers were moved to the target since the batch was leased.
     """
     row = connection.execute(_RAISE, {**mine(lease), "target": target_id, "wanted": sorted(subjects)}).one()
     if not row.raised and not (row.held and row.erased):
-        raise Fenced
+        raise LeaseLost
     return bool(row.raised)
 
 
-def again(
+def requeue(
     connection: sa.Connection,
     lease: Lease,
     *,
@@ -360,7 +360,7 @@ def is_copied(connection: sa.Connection, batch_id: int) -> bool:
 
 
 def note_found(connection: sa.Connection, lease: Lease, found: dict[str, Any]) -> None:
-    """How far a long step came, for whoever goes on with it. Raises Fenced."""
+    """How far a long step came, for whoever goes on with it. Raises LeaseLost."""
     require(connection, lease)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=found))
 

@@ -121,7 +121,7 @@ def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     batches.discard(connection, among(_B.target_id, target_ids), _B.kind.in_(CHECKS))
 
 
-def again(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
+def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
     """These targets must be checked anew: a repair wrote, a verdict is void or stale, or a person asks.
 
     As far as the plan says, or as the person asks with `level`. What was found stays until the new check begins: a
@@ -161,14 +161,14 @@ def finish(
     usage: Usage,
     busy_ms: int,
 ) -> None:
-    """What a check batch found; `findings` are those that it did not note itself. Raises Fenced.
+    """What a check batch found; `findings` are those that it did not note itself. Raises LeaseLost.
 
     One statement where there are none, which needs no transaction around it.
     """
     assert lease.target_id is not None
     values = batches.ending(lease, found, usage, busy_ms) | {"of_target": lease.target_id}
     if connection.execute(_FINISH, values).one_or_none() is None:
-        raise batches.Fenced
+        raise batches.LeaseLost
     differences.note(connection, lease.target_id, lease.id, findings)
 
 

@@ -152,7 +152,7 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
 def prove_otherwise(
     connection: sa.Connection, lease: Lease, why: str, *, by_ids: bool, usage: Usage, busy_ms: int
 ) -> None:
-    """A `clear` found that its namespace cannot be deleted on the proof there is: it is read again. Raises Fenced.
+    """A `clear` found that its namespace cannot be deleted on the proof there is: it is read again. Raises LeaseLost.
 
     Once: where each of its batches was read twice, or `by_ids`, they are deleted one by one instead, each proven right
     before. That ends however large the namespace and however slow the fleet.
@@ -183,7 +183,7 @@ def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
 
 
 def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
-    """The last write to the source before any of it is read again: the first to note it holds. Raises Fenced."""
+    """The last write to the source before any of it is read again: the first to note it holds. Raises LeaseLost."""
     batches.require(connection, lease)
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
 
@@ -226,7 +226,7 @@ def _none_open(kinds: Sequence[BatchKind]) -> Any:
 
 
 def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, target_ids: Sequence[int] = ()) -> None:
-    """Put the intent to delete on record, before the call; removals from a target raise its sequence. Raises Fenced;
+    """Put the intent to delete on record, before the call; removals from a target raise its sequence. Raises LeaseLost;
     Busy until a dispatcher has looked at a Postgres that was started anew.
 
     The call takes effect, and shows, within `lands_within_s` from now. Dies after this: nobody takes the batch before
@@ -254,7 +254,7 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
 
 
 def presume_intent(connection: sa.Connection, lease: Lease) -> None:
-    """Put an intent on record that was in lost commits: records of this batch are gone by it. Raises Fenced."""
+    """Put an intent on record that was in lost commits: records of this batch are gone by it. Raises LeaseLost."""
     batches.require(connection, lease)
     intent = sa.func.coalesce(_B.intent_at, _NOW)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
@@ -275,7 +275,7 @@ def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], 
     "missing", "removed" or "lacking", but none of the names that a move counts: the batch may never finish.
 
     The move's row is held until the commit, so that batches at work side by side see each other's: one that would go
-    over a cap rolls back. Raises Fenced.
+    over a cap rolls back. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
@@ -292,7 +292,7 @@ def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], 
 
 
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
-    """A recheck, clear, remove, compare, undo or drop is done; what it deleted counts for its move. Raises Fenced."""
+    """Settle a recheck, clear, remove, compare, undo or drop, and count for its move what it deleted. Raises LeaseLost."""
     batches.done(connection, lease, found, usage, busy_ms)
     if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
         connection.execute(
@@ -305,7 +305,7 @@ def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int
 
     Returns the source's total, but for targets of which a person said how many may be missing; and of each of these
     targets `missing`, over all sources of the job, how many were `written` to it, and what was `said`. The rows of the
-    move and of the targets are held until the commit, as `cleanup.add_up` does. Raises Fenced.
+    move and of the targets are held until the commit, as `cleanup.add_up` does. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()

@@ -56,7 +56,7 @@ def add_listed(
     listed_in: int,
     complete: bool,
 ) -> None:
-    """Copy batches for runs of ids, and the bookmark behind the last of them. Raises Fenced.
+    """Copy batches for runs of ids, and the bookmark behind the last of them. Raises LeaseLost.
 
     A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
     """
@@ -71,7 +71,7 @@ def add_listed(
     }
     move = connection.execute(_MARK, values).one_or_none()
     if move is None:
-        raise batches.Fenced
+        raise batches.LeaseLost
     rows = [
         {
             "job_id": lease.job_id,
@@ -92,7 +92,7 @@ def add_listed(
 
 
 def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
-    """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises Fenced.
+    """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises LeaseLost.
 
     Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it; only that a
     person let a record stay behind holds on.
@@ -102,7 +102,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     if outcome.keeps:
         batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
         if outcome.erased:
-            erased_ids.strike(connection, lease.id, dict.fromkeys(outcome.erased))
+            erased_ids.remove_ids(connection, lease.id, dict.fromkeys(outcome.erased))
         _count(connection, _move_id(lease), before, before, opened=-1)
         return
     accepted = _accepted(connection, lease.id) if before else {}
@@ -137,7 +137,7 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
         )
     _note_lsns(connection, outcome.tallies)
     if outcome.erased:
-        erased_ids.strike(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
+        erased_ids.remove_ids(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 
@@ -152,7 +152,7 @@ def _tally(tally: TargetTally) -> dict[str, Any]:
 
 
 def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTally, tally: TargetTally) -> None:
-    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises Fenced.
+    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises LeaseLost.
 
     `read` is the tally that was compared with: where an erasure has taken ids out of it since, it stays.
     """
@@ -200,7 +200,7 @@ def take_back(connection: sa.Connection, batch_id: int) -> None:
 def park(
     connection: sa.Connection, lease: Lease, error_class: str, error_text: str, usage: Usage, busy_ms: int
 ) -> None:
-    """Set the batch aside with its reason; its ids count as parked. Raises Fenced.
+    """Set the batch aside with its reason; its ids count as parked. Raises LeaseLost.
 
     What it recorded when it was copied before stays, and counts again once it is retried.
     """
@@ -258,7 +258,7 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
 
 
 def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
-    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises Fenced.
+    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises LeaseLost.
 
     What the whole recorded when it was copied before is taken back: its ids are the halves' to account for.
     """

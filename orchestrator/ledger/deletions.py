@@ -1,4 +1,6 @@
-"""Looks that the deletion of a source rests on: when it was read and listed, against which wait. Written with the intent.
+"""Looks that the deletion of a source rests on: when it was read and listed, against which wait.
+
+They are written with the intent.
 
 `UNTOUCHED` marks the copy batches that may be copied again: those of whose source records no deletion was asked for.
 What is gone of the others is gone by our doing. A pass would take that for a deletion by the application, and remove

@@ -20,7 +20,7 @@ _D, _F, _T = t.difference.c, t.finding.c, t.target.c
 # Enough to see what is wrong; the counts stay exact.
 SAMPLE_IDS = 20
 # What copying again can mend; what is extra or changed is not ours to.
-_MENDABLE = ("missing", "different")
+_REPAIRABLE = ("missing", "different")
 
 
 def note(connection: sa.Connection, target_id: int, check_id: int, findings: Sequence[Finding]) -> None:
@@ -81,7 +81,7 @@ def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     connection.execute(sa.delete(t.difference).where(among(_D.target_id, target_ids)))
 
 
-def strike(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
+def remove_ids(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
     """These ids were erased: what was found of them counts no more."""
     connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
     for row in connection.execute(sa.select(_D.id, _D.manifest, _D.digests).where(_D.target_id == target_id)).all():
@@ -126,21 +126,21 @@ def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
         .join(t.target, _T.id == _D.target_id)
         .join(t.batch, sa.and_(t.batch.c.id == _D.copy_id, UNTOUCHED))
         .where(_T.job_id == job_id, _T.check_state == "mismatched", _T.authority == "source")
-        .where(_D.copy_id.is_not(None), _D.kind.in_(_MENDABLE))
+        .where(_D.copy_id.is_not(None), _D.kind.in_(_REPAIRABLE))
         .distinct()
         .order_by(_D.copy_id)
     )
     return list(rows.scalars())
 
 
-def to_mend(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
+def to_repair(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
     """Exactly the ids of a copy batch, as they are at the target, that a repair is about: each with the short digest of
     what the check saw there. None: nothing, or something of which that is not on record.
     """
-    mendable = (_D.copy_id == copy_id, _D.kind.in_(_MENDABLE))
+    repairable = (_D.copy_id == copy_id, _D.kind.in_(_REPAIRABLE))
     found: dict[str, int | None] = {}
     # Who lists may miss what who reads saw: the latter, "different", comes last and counts.
-    query = sa.select(_D.manifest, _D.digests).where(*mendable).order_by(_D.kind.desc())
+    query = sa.select(_D.manifest, _D.digests).where(*repairable).order_by(_D.kind.desc())
     for row in connection.execute(query):
         ids = manifests.unpack(row.manifest)
         found |= dict.fromkeys(ids) | manifests.select_digests(ids, None, row.digests)

@@ -73,11 +73,11 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
     if state in JOB_PAUSABLE:
         jobs.advance(connection, job.id, state, JobState.PAUSING, reason=why, resume_to=state)
     else:
-        jobs.explain_more(connection, job.id, why)
+        jobs.add_reason(connection, job.id, why)
     if JobState.CLEANING in (state, job.resume_to):
         cleanup.prove_again(connection, job.id)  # what is deleted is read on both sides right before
     else:
-        checks.again(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
+        checks.restart(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
     # The soak, and the time in which writers may still be at the old side, count from now on.
     began_again = sa.case((_J.cut_over_at.is_not(None), _NOW))
     policies = _J.plan["policies"]

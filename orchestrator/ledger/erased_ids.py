@@ -17,7 +17,7 @@ _MODULUS = 2**128
 _UNNAMED = ("identical", "left_behind", "gone", "parked")
 
 
-def strike(
+def remove_ids(
     connection: sa.Connection, copy_id: int, struck: Mapping[str, int | None], *, counted: bool = True
 ) -> set[int]:
     """Take these ids out of one copy batch. Gives the targets whose digest cannot be known any more.

@@ -307,18 +307,18 @@ def recall(connection: sa.Connection, job_id: int) -> None:
     )
 
 
-def explain(connection: sa.Connection, job_id: int, reason: str | None) -> None:
+def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> None:
     """Replace the reason without changing the state."""
     connection.execute(
         sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason.is_distinct_from(reason)).values(reason=reason)
     )
 
 
-def explain_more(connection: sa.Connection, job_id: int, why: str) -> None:
+def add_reason(connection: sa.Connection, job_id: int, why: str) -> None:
     """Add this to the reason there is, by whose beginning next steps are told. Said once: safe to repeat."""
     before = reason_of(connection, job_id)
     if before is None or why not in before:
-        explain(connection, job_id, f"{before}; {why}" if before else why)
+        set_reason(connection, job_id, f"{before}; {why}" if before else why)
 
 
 def reason_of(connection: sa.Connection, job_id: int) -> str | None:

@@ -22,7 +22,7 @@ def begin(connection: sa.Connection, job_id: int) -> None:
 
     Under the job's row lock, with nothing in flight. Verdicts are void: what they rest on is about to be read anew.
     """
-    checks.again(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
+    checks.restart(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
     # A move that wrote nothing has no target whose verdict could be void: it stays verified, and is read again too.
     copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_(_PASSED))
     of_move = sa.and_(_B.move_id == _M.id, *_COPIES)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from orchestrator.core.guards import Step, TakenBack
 from orchestrator.core.model import Job
 from orchestrator.ledger import tables as t
-from vecfleet.tenancy.evidence import Evidence, evidence_of
+from vecfleet.tenancy.shadow_reads import Evidence, evidence_of
 
 _S = t.step.c
 

@@ -112,7 +112,7 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
         if guard_facts.is_within_clean_up(job):
             passes.leave_cleaning(connection, job_id)
         targets = checks.targets_of_moves(connection, job_id, guard_facts.NOT_CLEANED)
-        checks.again(connection, targets, level)
+        checks.restart(connection, targets, level)
         if job.state is not JobState.COPIED:
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
         audit.note(connection, who, "verify", job_id, targets=len(targets), level=level or job.plan.policies.verify)
@@ -214,7 +214,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
         rollout.begin(connection, job, 0)
     # Checks that are under way have read in part before the readers were back.
     targets = moves.targets_of_job(connection, job.id)
-    checks.again(connection, [target.id for target in targets if target.check_state == "checking"])
+    checks.restart(connection, [target.id for target in targets if target.check_state == "checking"])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
     if job.state is JobState.CUT_OVER:
         why = f"reversed by {who}" + (f": {reason}" if reason else "")

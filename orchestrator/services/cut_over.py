@@ -13,7 +13,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import Route
 from orchestrator.services import acts, guard_facts
 from vecfleet.stores.base import Aliased
-from vecfleet.tenancy.evidence import Evidence
+from vecfleet.tenancy.shadow_reads import Evidence
 
 
 def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
@@ -41,7 +41,7 @@ def roll_back(parts: Fleet, job_id: int, who: str, changed: str | None) -> None:
     acts.roll_back(parts.database, job_id, who, changed)
 
 
-def hear(parts: Fleet, job_id: int, evidence: Evidence) -> None:
+def record_evidence(parts: Fleet, job_id: int, evidence: Evidence) -> None:
     """Note what shadow reads told; where the policy takes the readers back for it, their aliases go too."""
     bad = note_evidence(parts.database, job_id, evidence)
     with parts.database.begin() as connection:

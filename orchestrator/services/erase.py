@@ -84,7 +84,7 @@ class JobTableBooks:
         rows = self._forget(traces, found)
         if tenant.twin is None:  # before the files are blacked out: a token must not come to reach another name
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
-        files = blot_files(self._settings, traces)
+        files = anonymise_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
         redis_url = self._settings.redis_url
         in_redis, left = forget_in_redis(redis_url.get_secret_value(), traces.words()) if redis_url else (0, [])
@@ -159,7 +159,7 @@ def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(sorted({name for some in names for name in some}))
 
 
-def blot_files(settings: Settings, traces: Traces) -> int:
+def anonymise_files(settings: Settings, traces: Traces) -> int:
     """Black out the tenant's name in logs and plan files, in place and in its length: who appends goes on undisturbed.
 
     A plan file that named the tenant is refused from then on, as one that was edited. Gives how many files it was in.

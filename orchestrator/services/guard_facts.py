@@ -1,7 +1,7 @@
 """Facts that the guards decide on, read from the job table before a person's act is done.
 
-Each `require…` raises Refused in words for people and writes nothing. `acts` asks it right before the act; the page asks
-before it offers the button. Whoever has locked the job's row hears what holds until the transaction ends.
+Each function raises Refused where its act may not be done, and writes nothing. `acts` asks it right before the act; the
+page asks before it offers the button. With the job's row locked, the answer holds until the transaction ends.
 """
 
 from datetime import datetime

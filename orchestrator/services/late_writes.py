@@ -25,7 +25,7 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
         audit.note(connection, "fleet", "late write", job.id, batch=lease.id, targets=list(target_ids))
         if job.state in (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED):
             where = counted(len(target_ids), "target", "targets")
-            jobs.explain_more(
+            jobs.add_reason(
                 connection,
                 job.id,
                 f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
@@ -48,7 +48,7 @@ def note_late_deletion(database: Database, lease: Lease) -> None:
         moves.raise_sequence(connection, moves.written_to(connection, job.source.host, source))
         audit.note(connection, "fleet", "late deletion", job.id, batch=lease.id, namespace=source)
         if job.state is not JobState.CLEANING:  # else the batch is worked again, and looks
-            jobs.explain_more(
+            jobs.add_reason(
                 connection,
                 job.id,
                 f"a worker that had lost its lease may have deleted records of {source} late (batch {lease.id}): "

@@ -139,7 +139,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
 
 def _is_there(target: Target, job: JobRow) -> bool:
     """Whether a namespace of this name is the one that the job created. A roll back drops those nobody was led to."""
-    return target.created_by_us and (target.tells_the_truth or job.state is not JobState.ROLLED_BACK)
+    return target.created_by_us and (target.is_authoritative or job.state is not JobState.ROLLED_BACK)
 
 
 def query_test(asked: Summary, least_overlap: float) -> str:

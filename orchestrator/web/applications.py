@@ -28,10 +28,10 @@ from vecfleet.tenancy.api import bearer
 from vecfleet.tenancy.api.problems import documented
 from vecfleet.tenancy.api.routes import guarded, in_threads
 from vecfleet.tenancy.api.users import Failures, admitting, user_of
-from vecfleet.tenancy.evidence import read_evidence
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
 from vecfleet.tenancy.providers import AGE
 from vecfleet.tenancy.routes import write_table
+from vecfleet.tenancy.shadow_reads import read_evidence
 from vecfleet.tenancy.tokens import TokenFile, User
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def _reading(router: APIRouter, routes: JobTableRoutes) -> None:
 
 
 def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) -> None:
-    hear = in_threads(cut_over.hear, threads)
+    record_evidence = in_threads(cut_over.record_evidence, threads)
 
     @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
     async def note_evidence(job_id: Number, request: Request) -> None:
@@ -128,7 +128,7 @@ def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) 
             evidence = read_evidence(await request.body())
         except ValueError as error:
             raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
-        await hear(parts, job_id, evidence)
+        await record_evidence(parts, job_id, evidence)
 
 
 def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads: anyio.CapacityLimiter) -> None:

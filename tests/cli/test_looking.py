@@ -192,7 +192,7 @@ def test_a_status_says_how_far_why_it_waits_and_what_to_type(vecfleet: Vecfleet,
     table.listed({"s": [["a", "b"], ["c"]]})
     first, second = table.take()
     table.copy(first)
-    table.again(second, after=60.0)
+    table.requeue(second, after=60.0)
     # When
     found = vecfleet("status", "1", "--json").json
     # Then

@@ -23,9 +23,9 @@ from orchestrator.services import acts
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
-from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.evidence_sender import EvidenceSender
 from vecfleet.tenancy.fences import FENCED, HttpBooks, subject_of
-from vecfleet.tenancy.sending import EvidenceSender
+from vecfleet.tenancy.shadow_reads import ShadowLog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from job_table import INDEX, plan_of, planned
-from orchestrator.core.reading import RollBackProgress
 
 from migrations.plan import Policies
 from orchestrator.core.deciding import Snapshot
 from orchestrator.core.model import Job, Move, Target
+from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
 
 J = JobState

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
-from orchestrator.core.reading import RollBackProgress
 from snapshots import NOW, Batches, snapshot
 
 from migrations.plan import Policies
@@ -23,6 +22,7 @@ from orchestrator.core.deciding import (
     To,
     decide,
 )
+from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import JOB_ENDED, JOB_PAUSABLE, BatchKind, BatchState, JobState, MoveState
 
 J, K, B, M = JobState, BatchKind, BatchState, MoveState

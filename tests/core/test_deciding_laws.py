@@ -2,11 +2,11 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from orchestrator.core.reading import RollBackProgress
 from snapshots import NOW, snapshot
 
 from migrations.plan import Policies
 from orchestrator.core.deciding import Snapshot, To, decide
+from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import BATCH_OPEN, JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
 
 J, K, B, M = JobState, BatchKind, BatchState, MoveState

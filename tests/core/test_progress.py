@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from orchestrator.core.reading import JobRow, Reading, Totals, Undoing, Waiting
 
 from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof, TakenBack
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.progress import progress, rests, state_counts
+from orchestrator.core.reading import JobRow, Reading, Totals, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JobState, MoveState
 from vecfleet.stores.base import Usage
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.retrying import MAX_ATTEMPTS, Again, Park, PauseJob, Split, decide, explain
+from orchestrator.core.retrying import MAX_ATTEMPTS, Again, Park, PauseJob, Split, decide, describe
 from vecfleet import errors as e
 
 HOURS = 3_600.0
@@ -98,10 +98,10 @@ def test_every_error_of_the_tree_has_a_decision() -> None:
 
 
 def test_our_own_errors_are_kept_with_their_sentence_and_foreign_ones_without_their_text() -> None:
-    assert explain(e.BadRequest("the record 'a' has 3 values, not 4")) == (
+    assert describe(e.BadRequest("the record 'a' has 3 values, not 4")) == (
         "BadRequest",
         "the record 'a' has 3 values, not 4",
     )
-    kind, sentence = explain(ValueError("what the record says is nobody's business"))
+    kind, sentence = describe(ValueError("what the record says is nobody's business"))
     assert kind == "ValueError"
     assert "nobody" not in sentence and "log" in sentence

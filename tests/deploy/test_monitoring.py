@@ -18,7 +18,7 @@ from orchestrator.services import acts
 from tests.stories.conftest import open_world
 from tests.stories.serving import served
 from tests.stories.world import SMALL, OpenWorld
-from vecfleet.tenancy import thresholds
+from vecfleet.tenancy import query_metrics
 
 __all__ = ["open_world"]
 
@@ -46,13 +46,13 @@ def asked_for() -> set[str]:
 @pytest.mark.parametrize(
     ("alert", "side"),
     [
-        ("VecfleetMigrationSuccess", f"< {thresholds.MIGRATION_SUCCESS:g} "),
-        ("VecfleetCountMatch", f"< {thresholds.COUNT_MATCH:g}"),
-        ("VecfleetQueryP95Warning", f"> {thresholds.P95_WARN_MS / 1000:g}"),
-        ("VecfleetQueryP95", f"> {thresholds.P95_PAGE_MS / 1000:g}"),
-        ("VecfleetQueryP99", f"> {thresholds.P99_MS / 1000:g}"),
-        ("VecfleetQueryErrors", f"> {thresholds.ERROR_RATE:g}"),
-        ("VecfleetErasureSlow", f'le="{thresholds.ERASURE_S:.1f}"'),
+        ("VecfleetMigrationSuccess", f"< {query_metrics.MIGRATION_SUCCESS:g} "),
+        ("VecfleetCountMatch", f"< {query_metrics.COUNT_MATCH:g}"),
+        ("VecfleetQueryP95Warning", f"> {query_metrics.P95_WARN_MS / 1000:g}"),
+        ("VecfleetQueryP95", f"> {query_metrics.P95_PAGE_MS / 1000:g}"),
+        ("VecfleetQueryP99", f"> {query_metrics.P99_MS / 1000:g}"),
+        ("VecfleetQueryErrors", f"> {query_metrics.ERROR_RATE:g}"),
+        ("VecfleetErasureSlow", f'le="{query_metrics.ERASURE_S:.1f}"'),
     ],
 )
 def test_an_alert_comes_at_the_threshold_that_the_code_has(alert: str, side: str) -> None:

@@ -140,7 +140,7 @@ def test_of_a_batch_that_is_parked_the_second_time_an_erased_id_leaves_both_coun
     table.park(reopen(table, lease))
 
     with table.begin() as connection:
-        erased_ids.strike(connection, lease.id, {"a": None})
+        erased_ids.remove_ids(connection, lease.id, {"a": None})
     assert (table.move.written, table.move.parked, table.move.erased) == (0, 3, 1)
     assert accounted_for(table.move)
 
@@ -258,7 +258,7 @@ def test_a_repaired_batch_that_has_become_too_large_is_not_counted_twice(table: 
 def test_halves_know_where_the_whole_may_have_written(table: JobTable, lease: Lease) -> None:
     """Rolling back looks there, even if the halves never run."""
     target = table.target(lease, "t")
-    table.again(lease)
+    table.requeue(lease)
     (again,) = table.take()
     assert [half.targets for half in split(table, again)] == [(target.id,)] * 2
 

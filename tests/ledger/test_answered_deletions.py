@@ -47,7 +47,7 @@ def taken(table: JobTable) -> Lease:
 def given_back(table: JobTable, lease: Lease, deletion: Deletion, lands_within_s: float = 0.0) -> Any:
     """The batch goes back after this became of its deletion. Returns its row."""
     with table.begin() as connection:
-        batches.again(
+        batches.requeue(
             connection,
             lease,
             after_seconds=0.0,

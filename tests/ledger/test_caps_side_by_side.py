@@ -9,7 +9,7 @@ from stages import PATIENCE_S, somebody_waits
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind
 from orchestrator.ledger import cleanup, erased_ids
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 
 COPIES = (BatchKind.COPY,)
@@ -51,7 +51,7 @@ def test_a_batch_of_which_ids_were_erased_before_it_was_worked_counts_as_any_oth
     # Given a batch that lost an id to an erasure while it was leased
     lease, *_ = table.take()
     with table.begin() as connection:
-        erased_ids.strike(connection, lease.id, {"a": None})
+        erased_ids.remove_ids(connection, lease.id, {"a": None})
 
     # When it is leased once more, and notes what it finds
     [again] = table.take()
@@ -66,5 +66,5 @@ def test_who_has_lost_its_lease_counts_nothing(table: JobTable) -> None:
     lease, *_ = table.take()
     table.expire(lease)
     table.reap()
-    with pytest.raises(Fenced), table.begin() as connection:
+    with pytest.raises(LeaseLost), table.begin() as connection:
         cleanup.add_up(connection, lease, COPIES, "removed", 6)

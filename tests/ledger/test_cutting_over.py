@@ -13,7 +13,7 @@ from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.core.wording import to_be_dropped
 from orchestrator.ledger import moves, status
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.errors import Refused
@@ -178,7 +178,7 @@ def test_a_check_that_was_under_way_when_readers_were_taken_back_is_begun_anew(d
     under_way = table.take()
     acts.reverse(table.database, table.job_id, "ana")
     for lease in under_way:
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             table.check(lease)
     table.advance()
     for lease in table.take():

@@ -167,8 +167,8 @@ def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(databa
 
     known = Tally.of_ids(["the content of a"]).digest
     with table.begin() as connection:
-        unknown = erased_ids.strike(connection, lease.id, {"a": known, "elsewhere": None})
-        unknown |= erased_ids.strike(connection, other.id, {"c": None})
+        unknown = erased_ids.remove_ids(connection, lease.id, {"a": known, "elsewhere": None})
+        unknown |= erased_ids.remove_ids(connection, other.id, {"c": None})
 
     assert unknown == set()
     move = table.move
@@ -193,13 +193,13 @@ def test_a_worker_whose_batch_loses_ids_meanwhile_records_nothing_and_the_next_o
     target = table.target(lease, "t-s")
     until = table.row(lease.id).lease_until
     with table.begin() as connection:
-        erased_ids.strike(connection, lease.id, {"a": None})
+        erased_ids.remove_ids(connection, lease.id, {"a": None})
 
     # Then what it may have on its way is waited for, if it dies now
     assert target.lands_by is None and table.targets["t-s"].lands_by == until
 
     # When the worker comes to its record
-    with pytest.raises(batches.Fenced):
+    with pytest.raises(batches.LeaseLost):
         table.copy(lease, "t-s", parked=["b"], wrote=["a", "c"])
 
     # Then the batch is another worker's, with the ids that are left
@@ -216,7 +216,7 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
     (lease,) = table.take()
     table.copy(lease, "t-s")
     with table.begin() as connection:
-        assert erased_ids.strike(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
+        assert erased_ids.remove_ids(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
         assert checks.expected_ids_of(connection, table.targets["t-s"].id) == Tally.of_ids(["b"])
 
 

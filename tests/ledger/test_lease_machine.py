@@ -26,7 +26,7 @@ from orchestrator.core.model import Lease, Move, Wakeup
 from orchestrator.core.states import BATCH_EDGES, BatchState
 from orchestrator.ledger import batches, copies, parked
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from vecfleet.stores.base import Usage
 
@@ -98,7 +98,7 @@ class Leases(RuleBasedStateMachine):
         lease = _picked(self.leases, pick)
         try:
             act(lease)
-        except Fenced:
+        except LeaseLost:
             return
         key = (lease.id, lease.generation)
         assert key not in self.used, "a lease was used twice"
@@ -130,7 +130,7 @@ class Leases(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(pick=PICK, spend_attempt=st.booleans())
     def fail(self, pick: int, spend_attempt: bool) -> None:
-        self._with_any_lease(pick, lambda lease: self.table.again(lease, spend_attempt=spend_attempt))
+        self._with_any_lease(pick, lambda lease: self.table.requeue(lease, spend_attempt=spend_attempt))
 
     @precondition(lambda self: self.leases)
     @rule(pick=PICK)
@@ -142,7 +142,7 @@ class Leases(RuleBasedStateMachine):
     def split(self, pick: int) -> None:
         def act(lease: Lease) -> None:
             if lease.size == 1:
-                raise Fenced  # a worker never splits a single record
+                raise LeaseLost  # a worker never splits a single record
             with self.table.begin() as connection:
                 copies.split(connection, lease, self.table.ids(lease), Usage(), 1)
 

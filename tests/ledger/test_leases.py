@@ -12,7 +12,7 @@ from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import batches, leasing
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.stores.base import Usage
@@ -122,13 +122,13 @@ def test_a_finish_after_the_lease_ran_out_records_nothing(table: JobTable, wakeu
     before = (table.row(frozen.id), table.move, table.expected("t"))
 
     # When it wakes up and finishes, whichever way
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.copy(frozen, None, wrote=["a", "b"])
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.target(frozen, "t")
-    with pytest.raises(Fenced):
-        table.again(frozen)
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
+        table.requeue(frozen)
+    with pytest.raises(LeaseLost):
         table.park(frozen)
 
     # Then the job table is as it was
@@ -145,11 +145,11 @@ def test_a_finish_behind_the_next_workers_back_records_nothing(table: JobTable, 
     second = leased(table, again)
 
     # When the first one finishes, then it is fenced; the second one's finish counts, once
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.copy(first)
     table.copy(second)
     assert table.move.written == 2
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.copy(second)
     assert table.move.written == 2
 
@@ -190,16 +190,16 @@ def test_a_heartbeat_renews_neither_a_strangers_lease_nor_an_older_generation(ta
 
 
 def test_waiting_spends_no_attempt_and_failing_spends_one(table: JobTable, wakeup: Wakeup) -> None:
-    table.again(leased(table, wakeup), spend_attempt=False)
+    table.requeue(leased(table, wakeup), spend_attempt=False)
     assert table.row(wakeup.batch_id).attempts == 0
 
     (wakeup,) = table.dispatch()
-    table.again(leased(table, wakeup), spend_attempt=True)
+    table.requeue(leased(table, wakeup), spend_attempt=True)
     assert table.row(wakeup.batch_id).attempts == 1
 
 
 def test_a_batch_that_waits_is_not_sent_before_its_time(table: JobTable, wakeup: Wakeup) -> None:
-    table.again(leased(table, wakeup), after=3_600)
+    table.requeue(leased(table, wakeup), after=3_600)
     assert table.dispatch() == []
 
     table.set_batch(wakeup.batch_id, run_after=sa.func.clock_timestamp())
@@ -207,7 +207,7 @@ def test_a_batch_that_waits_is_not_sent_before_its_time(table: JobTable, wakeup:
 
 
 def test_what_failed_attempts_cost_is_added_up(table: JobTable, wakeup: Wakeup) -> None:
-    table.again(leased(table, wakeup))
+    table.requeue(leased(table, wakeup))
     (wakeup,) = table.dispatch()
     table.copy(leased(table, wakeup))
     row = table.row(wakeup.batch_id)

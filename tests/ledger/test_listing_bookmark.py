@@ -8,7 +8,7 @@ from orchestrator.core import manifests
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind
 from orchestrator.ledger import copies
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.services import acts
 
 
@@ -56,7 +56,7 @@ def test_a_lister_that_lost_its_lease_adds_nothing(table: JobTable, listing: Lea
     table.list_ids(again, ["a"], ["b"])
 
     # When the first one wakes up with the same ids, then none of them is there twice
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.list_ids(listing, ["a"], ["b"])
     assert manifests_of(table) == [["a"], ["b"]]
     assert table.move.listed == 2

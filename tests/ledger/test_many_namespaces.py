@@ -57,6 +57,6 @@ def test_more_targets_than_a_statement_has_parameters_are_checked_again(database
     table.verified()
     many = [target.id for target in table.targets.values()] + list(range(10**9, 10**9 + 70_000))
     with table.begin() as connection:
-        checks.again(connection, many)
+        checks.restart(connection, many)
         assert checks.expected_of(connection, many).keys() == {many[0]}
     assert [target.check_state for target in table.targets.values()] == ["waiting"]

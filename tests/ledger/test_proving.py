@@ -5,7 +5,7 @@ from job_table import JobTable, plan_of, planned
 from stages import a_job, copied, late_write, target_of, verified
 
 from orchestrator.core.states import BatchKind, JobState, MoveState
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 
@@ -126,7 +126,7 @@ def test_a_check_of_an_earlier_time_cannot_speak_for_this_one(database: Database
     table.advance()
 
     # When it lands, then it counts for nothing
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         table.check(stale)
     assert target_of(table).open_checks == 2
 

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
-from orchestrator.core.reading import Since
 from stages import a_job, rolling_back, verified
 
 from orchestrator.core.model import Lease
+from orchestrator.core.reading import Since
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger import audit, check_results, retention, status
 from orchestrator.ledger import tables as t

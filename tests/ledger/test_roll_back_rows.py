@@ -10,7 +10,7 @@ from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 from orchestrator.core.progress import progress
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger import batches, checks, cleanup, differences, rollback, status
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.errors import Refused
@@ -36,7 +36,7 @@ def test_a_roll_back_compares_everything_before_it_removes_anything(database: Da
     # It waits for its last look: that is one sentence for all such namespaces, and none for each
     with table.begin() as connection:
         again = {"after_seconds": 9.0, "error_class": "Waiting", "error_text": "t lists no ids, as it should"}
-        batches.again(connection, drop, **again, usage=Usage(), busy_ms=1, spend_attempt=False)
+        batches.requeue(connection, drop, **again, usage=Usage(), busy_ms=1, spend_attempt=False)
     assert seen(table) == ("dropping empty namespaces", 2, 3)
     with table.begin() as connection:
         [wait] = [
@@ -127,7 +127,7 @@ def test_what_an_unfinished_batch_may_have_written_is_compared_too(database: Dat
     died, untouched = table.take()
     table.target(died, "t-s")
     for lease in (died, untouched):
-        table.again(lease)
+        table.requeue(lease)
     acts.cancel(table.database, table.job_id, "ana")
     table.advance()
 
@@ -197,7 +197,7 @@ def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) 
     (remove,) = table.take()
     table.expire(remove)
     table.reap()
-    with pytest.raises(Fenced), table.begin() as connection:
+    with pytest.raises(LeaseLost), table.begin() as connection:
         cleanup.intend(connection, remove, 0)
     assert table.row(remove.id).intent_at is None
 

@@ -15,7 +15,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts, cut_over
 from vecfleet.errors import Refused
-from vecfleet.tenancy.evidence import EDGES_MS, Evidence, read_evidence
+from vecfleet.tenancy.shadow_reads import EDGES_MS, Evidence, read_evidence
 
 NOW = datetime(2026, 2, 11, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

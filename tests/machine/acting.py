@@ -21,7 +21,7 @@ from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Store, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
-from workers import running
+from workers import runner
 from workers.process import Process
 
 ANSWERS_WITHIN_S = 60.0
@@ -122,7 +122,7 @@ class Worker:
     def _work(self) -> None:
         self._here.worker = self
         try:
-            running.run(self._process, self.wakeup.batch_id, self.wakeup.generation, [TASKS[self.wakeup.kind][1]])
+            runner.run(self._process, self.wakeup.batch_id, self.wakeup.generation, [TASKS[self.wakeup.kind][1]])
         except Died:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the machine, which judges it

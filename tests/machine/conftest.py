@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.machine.acting import Clock
-from workers import holding, lane, running
+from workers import lane, leases, runner
 
 
 @pytest.fixture
@@ -13,10 +13,10 @@ def clock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]
     """The one clock of Postgres and of the workers' leases."""
     clock = Clock(database_url)
     monkeypatch.setattr("vecfleet.clock.now", clock.monotonic)
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=clock.monotonic))  # how long a worker goes on
-    monkeypatch.setattr(running, "random", SimpleNamespace(random=lambda: 0.5))  # so that a life is the same again
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=clock.monotonic))  # how long a worker goes on
+    monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.5))  # so that a life is the same again
     # No heart beats by itself: whether a lease lasts is the machine's to decide.
     never = threading.Event()
-    monkeypatch.setattr(holding, "time", SimpleNamespace(sleep=lambda _: never.wait()))
+    monkeypatch.setattr(leases, "time", SimpleNamespace(sleep=lambda _: never.wait()))
     monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
     yield clock

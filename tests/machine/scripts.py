@@ -311,7 +311,7 @@ def is_erased_between_two_passes(life: Life) -> None:
     [copy] = [row for row in life.table.rows() if row.kind == "copy" and row.first_id == "b"]
     life.application.deletes(ALMA, "b")
     with life.table.begin() as connection:
-        erased_ids.strike(connection, copy.id, {"b": None})
+        erased_ids.remove_ids(connection, copy.id, {"b": None})
     life.index.story.tell("an erasure takes b out of the books")
     life.application.writes(ALMA, record("c"))
     life.ends()

@@ -22,8 +22,8 @@ from tests.machine.acting import Clock, Stop
 from tests.machine.jobs import LEASE_S, Jobs, World
 from vecfleet.records import Record
 from vecfleet.stores.base import Usage
-from workers import cleaning, copying, running, undoing
-from workers.holding import Held
+from workers import cleaning, copying, runner, undoing
+from workers.leases import Held
 from workers.work import Work
 
 LEASED, AT_ITS_UPSERT, BEFORE_ITS_RECORD = "committed", "upsert", "upsert answered"
@@ -243,7 +243,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
         lambda connection, lease, *_: batches.require(connection, lease) or True,
         _verified,
     ),
-    "a late write that nobody hears of": (running, "_note_late_writes", lambda _: None, _writes_after_a_roll_back),
+    "a late write that nobody hears of": (runner, "_note_late_writes", lambda _: None, _writes_after_a_roll_back),
     "a lease not looked at before a call": (Held, "require", lambda *_: None, _sleeps_through_its_lease),
     "gone after one look": (copying, "_fetch", _gone_at_once, _omits_a_record),
     "a verdict without evidence": (dispatcher, "judge", _always_verified, _loses_a_record),

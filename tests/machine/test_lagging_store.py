@@ -33,7 +33,7 @@ from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, FRESHNESS_S, LEASE_S, D
 from tests.machine.people import Writers, record
 from tests.machine.story import Chance, Worst
 from vecfleet.enriching import enriched
-from workers import cleaning, copying, listing, preparing
+from workers import cleaning, copying, listing, target_namespaces
 from workers.lane import Lane
 from workers.work import NotProven, Work
 
@@ -224,7 +224,7 @@ MENDS = {
         scripts.somebody_else_writes_to_a_target_that_was_there, ((copying, "held_by_others", lambda *_: set()),)
     ),
     "an alias makes way for the namespace of its name": Mend(
-        scripts.leaves_an_alias_and_goes_back, ((preparing, "_remove_the_alias_left", lambda *_: None),)
+        scripts.leaves_an_alias_and_goes_back, ((target_namespaces, "_remove_the_alias_left", lambda *_: None),)
     ),
     "a last write that is not told any more proves nothing": Mend(
         scripts.is_changed_and_no_sequence_tells, ((cleaning, "_require_fresh_proof", _trusts_silence),)

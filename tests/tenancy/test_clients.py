@@ -13,7 +13,7 @@ from vecfleet.errors import BadInput, BadName, Unavailable
 from vecfleet.settings import Settings
 from vecfleet.stores.serving import Hit
 from vecfleet.tenancy import DelphiPineconeClient, PineconeDelphiClient, QueryMetrics, get_delphi_client
-from vecfleet.tenancy.asking import merged
+from vecfleet.tenancy.requests import merged
 
 CREATOR = "sainath.no.1"
 FLAT = [1.0] + [0.0] * (SMALL - 1)

@@ -32,7 +32,7 @@ from tests.tenancy.test_api import served
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
-from vecfleet.tenancy.evidence import EDGES_MS
+from vecfleet.tenancy.shadow_reads import EDGES_MS
 from vecfleet.tenancy.tokens import TokenFile, name_of
 
 pytest_plugins = ["tests.tenancy.conftest"]

@@ -22,7 +22,7 @@ from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Limits, Store
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.pgvector import PgvectorStore
-from workers import running
+from workers import runner
 from workers.process import Process
 
 TARGET = "creator_ana_twin_s"
@@ -57,7 +57,7 @@ class One:
         wakeups = self.table.dispatch()
         for _ in range(times):
             for wakeup in wakeups:
-                running.run(self.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
+                runner.run(self.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
         return len(wakeups)
 
     def until(self, *states: JobState, times: int = 1) -> None:

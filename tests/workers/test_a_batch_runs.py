@@ -17,7 +17,7 @@ from vecfleet.digests import Tally
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched
 from vecfleet.stores.memory import MemoryIndex
-from workers import running
+from workers import runner
 from workers.process import Process
 from workers.work import Later, NotProven
 
@@ -152,7 +152,7 @@ def fail(one: One) -> Callable[[Exception], Lease]:
         one.deliver()
         lease = one.table.take(window=1)[0]
         with one.process.holder.holding(lease) as held:
-            running._settle_failure(running._work(one.process, held, one.table.job), error, 1)
+            runner._settle_failure(runner._work(one.process, held, one.table.job), error, 1)
         return lease
 
     return fail
@@ -174,7 +174,7 @@ def test_a_refused_key_does_not_stop_a_job_from_being_cancelled(one: One, fail: 
 
     # When that call is refused, then the batch lands, and the job is cancelled
     with one.process.holder.holding(lease) as held:
-        running._settle_failure(running._work(one.process, held, one.table.job), e.KeyRefused(), 1)
+        runner._settle_failure(runner._work(one.process, held, one.table.job), e.KeyRefused(), 1)
     assert one.table.row(lease.id).state == BatchState.READY
     one.table.advance()
     assert one.table.job.state is JobState.CANCELLED
@@ -212,7 +212,7 @@ def test_a_check_that_is_too_large_is_parked_and_not_split(one: One) -> None:
     one.table.advance()
     (lease, *_) = [lease for lease in one.table.take() if lease.kind is BatchKind.VERIFY]
     with one.process.holder.holding(lease) as held:
-        running._settle_failure(running._work(one.process, held, one.table.job), e.TooLarge("414"), 1)
+        runner._settle_failure(runner._work(one.process, held, one.table.job), e.TooLarge("414"), 1)
     assert one.table.row(lease.id).state == BatchState.PARKED
 
 
@@ -237,7 +237,7 @@ def test_a_finish_that_came_too_late_voids_what_was_concluded_meanwhile(
     monkeypatch.setattr(MemoryIndex, "upsert", freeze)
 
     # When it wakes up and its upsert may have landed at any time
-    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    runner.run(one.process, wakeup.batch_id, wakeup.generation)
 
     # Then it recorded nothing, and the verdict is void: the target is read back again
     assert one.table.move.written == COUNT
@@ -252,11 +252,11 @@ def test_when_the_job_table_is_away_the_lease_runs_out_and_nothing_else_happens(
     one.deliver()
     (lease,) = one.table.take(window=1)
     with one.process.holder.holding(lease) as held:
-        work = running._work(one.process, held, one.table.job)
+        work = runner._work(one.process, held, one.table.job)
         work.database = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
 
         # When it would record that, then it gives up quietly, and the batch comes back by itself
-        running._settle_failure(work, e.BadRequest("refused"), 1)
+        runner._settle_failure(work, e.BadRequest("refused"), 1)
     assert one.table.row(lease.id).state == BatchState.LEASED
     one.table.expire(lease)
     one.table.reap()
@@ -301,7 +301,7 @@ def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytes
     (wakeup,) = one.table.dispatch()
     refuse = e.BadInput("PINECONE_API_KEY is not set", next_step="set it where the worker starts")
     monkeypatch.setattr(Process, "index", lambda *_: (_ for _ in ()).throw(refuse))
-    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    runner.run(one.process, wakeup.batch_id, wakeup.generation)
     assert one.table.row(wakeup.batch_id).state == BatchState.READY
     assert one.table.job.state is JobState.PAUSING
     assert one.table.job.reason == "PINECONE_API_KEY is not set; set it where the worker starts"
@@ -390,7 +390,7 @@ def test_a_step_whose_ids_are_erased_while_it_runs_reads_them_anew(one: One, mon
                 index.delete(name, asked)
             with one.table.begin() as connection:
                 for copy_id, record_id in erased.items():
-                    erased_ids.strike(connection, copy_id, {record_id: None})
+                    erased_ids.remove_ids(connection, copy_id, {record_id: None})
         return original(index, namespace, ids)
 
     monkeypatch.setattr(MemoryIndex, "fetch", fetch)

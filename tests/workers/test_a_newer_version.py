@@ -10,7 +10,7 @@ from orchestrator.core.model import Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS
 from orchestrator.core.states import BatchState, JobState, MoveState
 from orchestrator.ledger import tables as t
-from workers import running
+from workers import runner
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_batch_of_a_job_that_a_worker_cannot_read_goes_back_at_once_and_says_w
     known = newer(one)
 
     # When it is woken for a batch of it
-    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    runner.run(one.process, wakeup.batch_id, wakeup.generation)
 
     # Then the batch waits for a worker that can, not for the end of a lease, and its reason is on record
     row = one.table.row(wakeup.batch_id)
@@ -53,7 +53,7 @@ def test_an_old_worker_parks_nothing_however_often_a_batch_comes_to_it(one: One,
     """Its threads are always free, so that it draws more than its part of the wake-ups."""
     known = newer(one)
     one.table.set_batch(wakeup.batch_id, attempts=MAX_ATTEMPTS - 1)
-    running.run(one.process, wakeup.batch_id, wakeup.generation)
+    runner.run(one.process, wakeup.batch_id, wakeup.generation)
     row = one.table.row(wakeup.batch_id)
     assert (row.state, row.attempts) == (BatchState.READY, MAX_ATTEMPTS - 1)
     one.table.put(**known)

@@ -16,7 +16,7 @@ from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.stores.base import Answer, IdPage, NamespaceInfo
 from vecfleet.stores.memory import MemoryIndex
-from workers import cleaning, running
+from workers import cleaning, runner
 
 
 def time_passes(one: One, minutes: int) -> None:
@@ -177,11 +177,11 @@ def test_a_last_write_that_is_told_from_the_second_batch_on_proves_nothing(
     # Given that the batches are read one after another, and a record of the first is changed before the second
     telling(False)
     first, *others = one.table.dispatch()
-    running.run(one.process, first.batch_id, first.generation, [TASKS[first.kind][1]])
+    runner.run(one.process, first.batch_id, first.generation, [TASKS[first.kind][1]])
     one.index.upsert("s", [Record("r07", record.values, metadata={"text": "newer"})])
     telling(True)
     for wakeup in others:
-        running.run(one.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
+        runner.run(one.process, wakeup.batch_id, wakeup.generation, [TASKS[wakeup.kind][1]])
 
     # Then the change is seen before anything is deleted
     one.until(JobState.NEEDS_ATTENTION)

@@ -14,13 +14,13 @@ from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import cleanup
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.services import acts
 from vecfleet.errors import RateLimited, TimedOut, Unavailable, Unreachable
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage, Usage
-from workers.holding import Held
 from workers.lane import Lane
+from workers.leases import Held
 
 NEW = Record("r03", twenty_three()[3].values, metadata={"text": "written after the deletion took effect"})
 DEADLINE_S = 1.0
@@ -293,7 +293,7 @@ def test_a_source_without_records_is_not_deleted_blind_after_a_pause_either(
 
 
 def _lost(held: Held, seconds: float) -> None:
-    raise Fenced
+    raise LeaseLost
 
 
 def _claims(one: One) -> int:

@@ -12,7 +12,7 @@ from orchestrator.core.states import QUEUES, BatchKind, BatchState
 from orchestrator.ledger import leasing
 from vecfleet.errors import Unavailable
 from vecfleet.stores.memory import MemoryIndex
-from workers import lane, process, running
+from workers import lane, process, runner
 
 SOURCES = ("a", "b", "c")
 
@@ -20,7 +20,7 @@ SOURCES = ("a", "b", "c")
 @pytest.fixture
 def due(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[One]:
     """A job over three namespaces that are to be listed."""
-    monkeypatch.setattr(running, "_LONG_ENOUGH_S", 600.0)
+    monkeypatch.setattr(runner, "_LONG_ENOUGH_S", 600.0)
     held = {source: twenty_three()[:2] for source in SOURCES}
     moves = [planned(source, f"{TARGET}-{source}", 2) for source in SOURCES]
     with open_one(database_url, redis_url, held, *moves) as one:
@@ -34,7 +34,7 @@ def states(one: One, kind: BatchKind) -> list[str]:
 
 def wake_for_one(one: One, queues: Collection[str] = ("control",)) -> None:
     [wakeup] = one.table.dispatch(window=1)
-    running.run(one.process, wakeup.batch_id, wakeup.generation, queues)
+    runner.run(one.process, wakeup.batch_id, wakeup.generation, queues)
 
 
 def test_one_wake_up_lists_every_small_namespace(due: One) -> None:
@@ -58,7 +58,7 @@ def test_a_copy_follows_a_copy_and_no_other_batch_so_that_flower_shows_it(due: O
 
 def test_what_was_sent_to_somebody_else_is_left_to_them(due: One) -> None:
     first, second = due.table.dispatch(window=2)
-    running.run(due.process, first.batch_id, first.generation, ["control"])
+    runner.run(due.process, first.batch_id, first.generation, ["control"])
     states = {row.id: row.state for row in due.table.rows(BatchKind.LIST)}
     assert states[second.batch_id] == BatchState.DISPATCHED
     assert sorted(states.values()) == [BatchState.DISPATCHED, BatchState.DONE, BatchState.DONE]
@@ -67,7 +67,7 @@ def test_what_was_sent_to_somebody_else_is_left_to_them(due: One) -> None:
 def test_a_worker_that_was_long_at_its_batch_waits_for_the_next_wake_up(
     due: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_LONG_ENOUGH_S", 0.0)
+    monkeypatch.setattr(runner, "_LONG_ENOUGH_S", 0.0)
     wake_for_one(due)
     assert states(due, BatchKind.LIST) == [BatchState.DONE, BatchState.READY, BatchState.READY]
 
@@ -75,7 +75,7 @@ def test_a_worker_that_was_long_at_its_batch_waits_for_the_next_wake_up(
 def test_a_worker_that_has_moved_as_many_records_as_a_wake_up_is_worth_waits_for_the_next_one(
     due: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_WORTH_A_WAKE_UP", 3)  # each namespace has two
+    monkeypatch.setattr(runner, "_WORTH_A_WAKE_UP", 3)  # each namespace has two
     wake_for_one(due)
     assert states(due, BatchKind.LIST) == [BatchState.DONE, BatchState.DONE, BatchState.READY]
 

@@ -12,9 +12,9 @@ from job_table import LEASE_S, JobTable, plan_of, planned
 
 from orchestrator.core.model import Lease
 from orchestrator.ledger import batches, leasing
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
-from workers.holding import Held, Holder, Leaving
+from workers.leases import Held, Holder, Leaving
 
 BEAT_S = 0.02
 Eventually = Callable[[Callable[[], object]], None]
@@ -54,7 +54,7 @@ def seconds_left(table: JobTable, batch_id: int) -> float:
 def lost(held: Held) -> bool:
     try:
         held.require(0)
-    except Fenced:
+    except LeaseLost:
         return True
     return False
 
@@ -72,10 +72,10 @@ def test_a_lease_is_renewed_while_it_is_held_and_not_after(
 def test_a_lease_lasts_as_long_as_it_lasts(lease_of: Callable[..., Lease]) -> None:
     held = Held(lease_of(600), Event())
     held.require(300)
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         held.require(601)
     held.lose()
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         held.require(0)
 
 
@@ -119,7 +119,7 @@ def test_a_lease_runs_out_while_the_machine_is_suspended(
     # When the machine sleeps for a part of it, then what is left is too short; and when for all of it, it is over
     suspend(41)
     assert not lost(held)
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         held.require(20)
     suspend(20)
     assert lost(held)

@@ -9,14 +9,14 @@ import pytest
 
 from orchestrator.core.model import Lease
 from orchestrator.counters import Counters, calls
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from vecfleet import errors as e
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
 from workers import lane as lanes
-from workers.holding import Held
 from workers.lane import Lane
+from workers.leases import Held
 from workers.pace import Limit, Pace, Slot
 
 DIMENSION = 8
@@ -261,7 +261,7 @@ def test_without_time_left_on_the_lease_no_call_is_made(lane_to: Callable[..., L
         lambda: lane.delete("s", {"a": Record("a", b"")}, nothing),
         lambda: lane.delete_namespace("s", None, nothing),
     ):
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             call()
     assert index.calls == []
     assert index.namespace("s") is not None
@@ -277,7 +277,7 @@ def test_the_lease_is_looked_at_before_each_try(lane_to: Callable[..., Lane]) ->
             lane._held.lose()
 
     index.faults = [e.Unavailable("503")]
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         lane.upsert("t", records(1), lose)
     assert sizes(index) == [1]
 

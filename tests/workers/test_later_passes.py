@@ -14,7 +14,7 @@ from orchestrator.ledger import copies, erased_ids, status
 from orchestrator.services import acts
 from vecfleet.errors import Refused
 from vecfleet.records import Record
-from workers import running
+from workers import runner
 
 SHARED = "creator_ana"
 Open = Callable[..., One]
@@ -188,7 +188,7 @@ def upsert_and_die(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
         dying.setattr(copies, "finish_copy", lambda *_: (_ for _ in ()).throw(Killed))
         for wakeup in one.table.dispatch():
             with pytest.raises(Killed):
-                running.run(one.process, wakeup.batch_id, wakeup.generation)
+                runner.run(one.process, wakeup.batch_id, wakeup.generation)
 
 
 def replace_the_dead(one: One) -> None:
@@ -253,7 +253,7 @@ def test_a_listing_ends_that_comes_after_an_erasure_emptied_whole_batches(
         one.index.delete("s", struck)
         one.index.delete(TARGET, struck)
         with one.table.begin() as connection:
-            erased_ids.strike(connection, copy_id, dict.fromkeys(struck))
+            erased_ids.remove_ids(connection, copy_id, dict.fromkeys(struck))
     # And an application that adds a record behind all others
     one.index.upsert("s", [Record("z", sample.values)])
     asked = 0

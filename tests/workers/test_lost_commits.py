@@ -26,7 +26,7 @@ from orchestrator.services import acts
 from orchestrator.services.lost_commits import Remembered
 from vecfleet.errors import Busy
 from vecfleet.records import Record
-from workers import running
+from workers import runner
 
 LEASE_S = 0.2
 
@@ -77,7 +77,7 @@ class Rig:
         for row in self.one.table.rows():
             if row.state == BatchState.DISPATCHED:
                 kind = BatchKind(row.kind)
-                running.run(self.one.process, row.id, row.generation, [TASKS[kind][1]])
+                runner.run(self.one.process, row.id, row.generation, [TASKS[kind][1]])
 
     def until(self, holds: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -182,7 +182,7 @@ def test_a_batch_that_wrote_before_it_was_parked_and_left_behind_is_no_intruder_
     one.deliver()
     lease, *rest = one.table.take()
     for other in rest:
-        one.table.again(other)
+        one.table.requeue(other)
     one.deliver()
     (record,) = one.index.fetch("s", ["r03"]).records.values()
     added = {"creator_id": "ana", "twin_id": "s", "migrated_from": "s"}

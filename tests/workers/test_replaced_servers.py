@@ -15,7 +15,7 @@ from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import batches, leasing
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.services import acts
 
 __all__ = ["rig"]
@@ -128,7 +128,7 @@ def test_a_lease_that_is_in_what_was_lost_passes_for_no_lease_of_the_same_batch(
     assert now.id == lost.id
 
     # Then the first one's is over: it records nothing and begins no write
-    with pytest.raises(Fenced), rig.one.table.begin() as connection:
+    with pytest.raises(LeaseLost), rig.one.table.begin() as connection:
         batches.require(connection, lost)
     with rig.one.table.begin() as connection:
         batches.require(connection, now)

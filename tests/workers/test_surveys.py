@@ -13,7 +13,7 @@ from vecfleet.errors import BadRequest
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage, Limits
 from vecfleet.stores.memory import MemoryIndex
-from workers import running, surveying
+from workers import runner, surveying
 
 TARGET = "creator_ana_twin_s"
 COUNT = 120
@@ -36,7 +36,7 @@ def one(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> I
 def work_the_survey(one: One) -> None:
     """Work every wake-up, that of the survey last."""
     for wakeup in sorted(one.table.dispatch(), key=lambda wakeup: wakeup.kind is BatchKind.SURVEY):
-        running.run(one.process, wakeup.batch_id, wakeup.generation)
+        runner.run(one.process, wakeup.batch_id, wakeup.generation)
 
 
 def survey_row(one: One) -> object:

@@ -1,7 +1,7 @@
 """What an application imports: the tenants' clients, the guard, and the roll-out.
 
 Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (how a
-roll-out is told), `rollout` (which side a tenant is on), `asking` (questions and answers), `client` and its twin
+roll-out is told), `rollout` (which side a tenant is on), `requests` (questions and answers), `client` and its twin
 `async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erase`, `evidence`,
 `sending`.
 The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are imported by their own names. Nothing here
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from vecfleet.tenancy.client import PineconeDelphiClient, PineconeServerlessManager, get_delphi_client
     from vecfleet.tenancy.erasing import Erased
     from vecfleet.tenancy.guard import TenantGuard
-    from vecfleet.tenancy.metrics import QueryMetrics
     from vecfleet.tenancy.places import TenantIsolationError
     from vecfleet.tenancy.providers import CachedRoutes, FileRoutes, HttpRoutes, RedisRoutes
+    from vecfleet.tenancy.query_metrics import QueryMetrics
     from vecfleet.tenancy.rollout import Rollout, use_creator_namespaces, use_delphi_namespaces, use_serverless
 
 __all__ = [

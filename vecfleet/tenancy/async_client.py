@@ -1,4 +1,4 @@
-"""The client for coroutines: the twin of `client`. What both decide is in `asking` and `rollout`."""
+"""The client for coroutines: the twin of `client`. What both decide is in `requests` and `rollout`."""
 
 import asyncio
 import time
@@ -14,14 +14,14 @@ from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import AsyncPineconeServing
 from vecfleet.stores.serving import AsyncBefore, AsyncServing, Filter, Hit, Question
-from vecfleet.tenancy import asking, erasing, journal, writing
-from vecfleet.tenancy.asking import Answer, Ask
+from vecfleet.tenancy import erasing, journal, requests, writing
 from vecfleet.tenancy.client import PineconeDelphiClient
-from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.fences import Books
-from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.places import Place, Side, Where, admitted
+from vecfleet.tenancy.query_metrics import Observe, QueryMetrics
+from vecfleet.tenancy.requests import Answer, Ask
 from vecfleet.tenancy.rollout import Rollout
+from vecfleet.tenancy.shadow_reads import ShadowLog
 
 
 class DelphiPineconeClient:
@@ -90,16 +90,16 @@ class DelphiPineconeClient:
 
         What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
         """
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         where, before = await self._to_write(tenant)
         info = await self._serving(where.write).describe()
-        records = asking.records_of(vectors, where, metadata, info)
+        records = requests.records_of(vectors, where, metadata, info)
 
         ids = [record.id for record in records]
         homes = await self._homes(where, ids)
 
         async def put(side: Side, _: Sequence[Place]) -> int:
-            on_side = asking.records_on(side, where, homes, records)
+            on_side = requests.records_on(side, where, homes, records)
             return sum([await self._serving(place).write(place.namespace, some, before) for place, some in on_side])
 
         return await self._put(where, ids, put, before)
@@ -108,15 +108,15 @@ class DelphiPineconeClient:
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         where, before = await self._to_write(tenant)
-        flat = asking.texts_of(texts, where, self.texts.field)
+        flat = requests.texts_of(texts, where, self.texts.field)
 
         ids = [text["_id"] for text in flat]
         homes = await self._homes(where, ids)
 
         async def put(side: Side, _: Sequence[Place]) -> int:
-            on_side = asking.texts_on(side, where, homes, flat)
+            on_side = requests.texts_on(side, where, homes, flat)
             return sum(
                 [await self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side]
             )
@@ -151,8 +151,8 @@ class DelphiPineconeClient:
         rerank: bool | None = None,
     ) -> Answer:
         """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
-        tenant = asking.tenant_of(creator_id, twin_id)
-        question = asking.question_of(
+        tenant = requests.tenant_of(creator_id, twin_id)
+        question = requests.question_of(
             self.texts,
             vector=vector,
             query_vector=query_vector,
@@ -182,8 +182,8 @@ class DelphiPineconeClient:
         rerank: bool | None = None,
     ) -> list[Hit]:
         """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
-        creator = asking.tenant_of(creator_id, None).creator
-        question = asking.question_of(
+        creator = requests.tenant_of(creator_id, None).creator
+        question = requests.question_of(
             self.texts,
             vector=vector,
             query_vector=query_vector,
@@ -195,18 +195,18 @@ class DelphiPineconeClient:
             include_values=include_values,
             rerank=rerank,
         )
-        twins = asking.twins_of(creator, await self.list_creator_twins(creator) if twin_ids is None else twin_ids)
-        sent = asking.sent_often(question)
+        twins = requests.twins_of(creator, await self.list_creator_twins(creator) if twin_ids is None else twin_ids)
+        sent = requests.sent_often(question)
         wheres = [await self._where(twin) for twin in twins]
-        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, sent) for one in wheres))
-        heard = asking.heard(asks, await self._ask_all(asks), metadata=include_metadata)
-        return asking.merged(heard, top_k, await self._metric(len(heard)))
+        asks = list(chain.from_iterable(requests.asks_of(one.tenant, one.reads, sent) for one in wheres))
+        heard = requests.heard(asks, await self._ask_all(asks), metadata=include_metadata)
+        return requests.merged(heard, top_k, await self._metric(len(heard)))
 
     # Erasing
 
     async def delete_twin(self, creator_id: str, twin_id: str) -> bool:
         """Delete a twin's namespace. True when its absence was confirmed."""
-        return (await self.erase(creator_id, asking.twin_of(twin_id))).confirmed
+        return (await self.erase(creator_id, requests.twin_of(twin_id))).confirmed
 
     async def delete_creator(self, creator_id: str) -> bool:
         """Delete every namespace of a creator. True when their absence was confirmed."""
@@ -236,7 +236,7 @@ class DelphiPineconeClient:
 
     async def _where(self, tenant: Tenant, *, to_write: bool = False) -> Where:
         if self.rollout is None:
-            return asking.alone(tenant.creator, tenant.twin)
+            return requests.alone(tenant.creator, tenant.twin)
         if self.rollout.routes is not None and self.rollout.routes.due:
             # A provider is read with blocking calls.
             await asyncio.to_thread(self.rollout.routes.refresh, to_write=to_write)
@@ -245,7 +245,7 @@ class DelphiPineconeClient:
 
     async def _to_write(self, tenant: Tenant) -> tuple[Where, AsyncBefore]:
         """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
-        leave = asking.Leave(await self._where(tenant, to_write=True), asking.clock_of(self.rollout))
+        leave = requests.Leave(await self._where(tenant, to_write=True), requests.clock_of(self.rollout))
 
         async def before() -> None:
             if not leave.stands:
@@ -259,7 +259,7 @@ class DelphiPineconeClient:
         found = self._open.get(name)
         return found if found is not None else self._open.setdefault(name, self._make(name))
 
-    async def _homes(self, where: Where, ids: Sequence[str]) -> asking.Homes:
+    async def _homes(self, where: Where, ids: Sequence[str]) -> requests.Homes:
         if not writing.looks(where):
             return {}
         return await asyncio.to_thread(writing.homes_of, where, ids, self.in_threads._index)
@@ -320,7 +320,7 @@ class DelphiPineconeClient:
             hits = await self._best(where.tenant, where.reads, question)
         except (StoreError, Unreachable) as error:
             took_ms = self._tell(where, question, started, [], type(error).__name__)
-            if not (isinstance(error, Transient) and asking.may_fall_back(where, self.rollout)):
+            if not (isinstance(error, Transient) and requests.may_fall_back(where, self.rollout)):
                 raise
             self.shadow.record(where.job, took_ms, True, None)
             return Answer(await self._best(where.tenant, where.other, question), where.other[0].namespace)
@@ -332,9 +332,9 @@ class DelphiPineconeClient:
     async def _best(self, tenant: Tenant, places: Sequence[Place], question: Question) -> list[Hit]:
         if len(places) == 1 and places[0].built:  # nearly every query, so it takes the shortest way
             return await self._serving(places[0]).ask(places[0].namespace, question)
-        asks = asking.asks_of(tenant, places, question)
-        heard = asking.heard(asks, await self._ask_all(asks), metadata=question.metadata)
-        return asking.merged(heard, question.top_k, await self._metric(len(heard)))
+        asks = requests.asks_of(tenant, places, question)
+        heard = requests.heard(asks, await self._ask_all(asks), metadata=question.metadata)
+        return requests.merged(heard, question.top_k, await self._metric(len(heard)))
 
     async def _ask_all(self, asks: Sequence[Ask]) -> list[list[Hit]]:
         if len(asks) == 1:
@@ -352,7 +352,7 @@ class DelphiPineconeClient:
             others = await self._best(where.tenant, where.other, question)
         except (StoreError, Unreachable):
             failed = True
-        asking.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
+        requests.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
 
     def _tell(self, where: Where, question: Question, started: float, hits: Sequence[Hit], error: str | None) -> float:
         took_ms = (time.perf_counter() - started) * 1000

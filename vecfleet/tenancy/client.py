@@ -1,4 +1,4 @@
-"""The client for threads. `async_client` is its twin for coroutines; what both decide is in `asking` and `rollout`."""
+"""The client for threads. `async_client` is its twin for coroutines; `requests` and `rollout` decide for both."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Before, Filter, Hit, Question, Serving
-from vecfleet.tenancy import asking, erasing, finding, journal, writing
-from vecfleet.tenancy.asking import Answer, Ask
-from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy import erasing, finding, journal, requests, writing
 from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
-from vecfleet.tenancy.metrics import Observe, QueryMetrics
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
 from vecfleet.tenancy.places import Place, Side, Where, admitted
+from vecfleet.tenancy.query_metrics import Observe, QueryMetrics
+from vecfleet.tenancy.requests import Answer, Ask
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
+from vecfleet.tenancy.shadow_reads import ShadowLog
 
 
 class PineconeDelphiClient:
@@ -97,15 +97,15 @@ class PineconeDelphiClient:
 
         What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
         """
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
         info = self._serving(where.write).info
-        records = asking.records_of(vectors, where, metadata, info)
+        records = requests.records_of(vectors, where, metadata, info)
         ids = [record.id for record in records]
         homes = writing.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
-            on_side = asking.records_on(side, where, homes, records)
+            on_side = requests.records_on(side, where, homes, records)
             return sum(self._serving(place).write(place.namespace, some, before) for place, some in on_side)
 
         return self._put(where, ids, put, before)
@@ -114,23 +114,23 @@ class PineconeDelphiClient:
         self, texts: Iterable[Mapping[str, Any]], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
         """Write texts (`id`, `text`, further fields) into an index that embeds them itself."""
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
-        flat = asking.texts_of(texts, where, self.texts.field)
+        flat = requests.texts_of(texts, where, self.texts.field)
         ids = [text["_id"] for text in flat]
         homes = writing.homes_of(where, ids, self._index)
 
         def put(side: Side, _: Sequence[Place]) -> int:
-            on_side = asking.texts_on(side, where, homes, flat)
+            on_side = requests.texts_on(side, where, homes, flat)
             return sum(self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side)
 
         return self._put(where, ids, put, before)
 
     def delete_vectors(self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None) -> int:
         """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
-        wanted = asking.ids_of(ids)
+        wanted = requests.ids_of(ids)
 
         def delete(_: Side, places: Sequence[Place]) -> int:
             unseen = self.journal.unseen
@@ -169,8 +169,8 @@ class PineconeDelphiClient:
         rerank: bool | None = None,
     ) -> Answer:
         """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
-        tenant = asking.tenant_of(creator_id, twin_id)
-        question = asking.question_of(
+        tenant = requests.tenant_of(creator_id, twin_id)
+        question = requests.question_of(
             self.texts,
             vector=vector,
             query_vector=query_vector,
@@ -200,8 +200,8 @@ class PineconeDelphiClient:
         rerank: bool | None = None,
     ) -> list[Hit]:
         """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
-        creator = asking.tenant_of(creator_id, None).creator
-        question = asking.question_of(
+        creator = requests.tenant_of(creator_id, None).creator
+        question = requests.question_of(
             self.texts,
             vector=vector,
             query_vector=query_vector,
@@ -213,18 +213,18 @@ class PineconeDelphiClient:
             include_values=include_values,
             rerank=rerank,
         )
-        twins = asking.twins_of(creator, self.list_creator_twins(creator) if twin_ids is None else twin_ids)
-        sent = asking.sent_often(question)
+        twins = requests.twins_of(creator, self.list_creator_twins(creator) if twin_ids is None else twin_ids)
+        sent = requests.sent_often(question)
         wheres = [self._where(twin) for twin in twins]
-        asks = list(chain.from_iterable(asking.asks_of(one.tenant, one.reads, sent) for one in wheres))
-        heard = asking.heard(asks, self._ask_all(asks), metadata=include_metadata)
-        return asking.merged(heard, top_k, self._metric(len(heard)))
+        asks = list(chain.from_iterable(requests.asks_of(one.tenant, one.reads, sent) for one in wheres))
+        heard = requests.heard(asks, self._ask_all(asks), metadata=include_metadata)
+        return requests.merged(heard, top_k, self._metric(len(heard)))
 
     # Erasing
 
     def delete_twin(self, creator_id: str, twin_id: str) -> bool:
         """Delete a twin's namespace. True when its absence was confirmed."""
-        return self.erase(creator_id, asking.twin_of(twin_id)).confirmed
+        return self.erase(creator_id, requests.twin_of(twin_id)).confirmed
 
     def delete_creator(self, creator_id: str) -> bool:
         """Delete every namespace of a creator. True when their absence was confirmed."""
@@ -245,7 +245,7 @@ class PineconeDelphiClient:
 
         `export` is given each place before its deletion; `repoint` says where aliases of what is deleted lead then.
         """
-        tenant = asking.tenant_of(creator_id, twin_id)
+        tenant = requests.tenant_of(creator_id, twin_id)
         known, indexes, elsewhere = self._where_all(tenant)
         self.journal.forget(tenant)
         erased = erasing.erase(
@@ -264,7 +264,7 @@ class PineconeDelphiClient:
 
     def verify_deletion(self, creator_id: str) -> bool:
         """Whether nothing of this creator is there: no namespace by the index's own list, no record among others'."""
-        tenant = asking.tenant_of(creator_id, None)
+        tenant = requests.tenant_of(creator_id, None)
         known, indexes, elsewhere = self._where_all(tenant)
         return not elsewhere and not any(finding.find(index, tenant, known(index.info.name)).found for index in indexes)
 
@@ -284,13 +284,13 @@ class PineconeDelphiClient:
 
     def _where(self, tenant: Tenant, *, to_write: bool = False) -> Where:
         if self.rollout is None:
-            return asking.alone(tenant.creator, tenant.twin)
+            return requests.alone(tenant.creator, tenant.twin)
         where = self.rollout.where(tenant.creator, tenant.twin, to_write=to_write, own_index=self.index_name)
         return admitted(where)
 
     def _to_write(self, tenant: Tenant) -> tuple[Where, Before]:
         """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
-        leave = asking.Leave(self._where(tenant, to_write=True), asking.clock_of(self.rollout))
+        leave = requests.Leave(self._where(tenant, to_write=True), requests.clock_of(self.rollout))
 
         def before() -> None:
             if not leave.stands:
@@ -333,7 +333,7 @@ class PineconeDelphiClient:
             hits = self._best(where.tenant, where.reads, question)
         except (StoreError, Unreachable) as error:
             took_ms = self._tell(where, question, started, [], type(error).__name__)
-            if not (isinstance(error, Transient) and asking.may_fall_back(where, self.rollout)):
+            if not (isinstance(error, Transient) and requests.may_fall_back(where, self.rollout)):
                 raise
             self.shadow.record(where.job, took_ms, True, None)
             return Answer(self._best(where.tenant, where.other, question), where.other[0].namespace)
@@ -345,9 +345,9 @@ class PineconeDelphiClient:
     def _best(self, tenant: Tenant, places: Sequence[Place], question: Question) -> list[Hit]:
         if len(places) == 1 and places[0].built:  # nearly every query, so it takes the shortest way
             return self._serving(places[0]).ask(places[0].namespace, question)
-        asks = asking.asks_of(tenant, places, question)
-        heard = asking.heard(asks, self._ask_all(asks), metadata=question.metadata)
-        return asking.merged(heard, question.top_k, self._metric(len(heard)))
+        asks = requests.asks_of(tenant, places, question)
+        heard = requests.heard(asks, self._ask_all(asks), metadata=question.metadata)
+        return requests.merged(heard, question.top_k, self._metric(len(heard)))
 
     def _ask_all(self, asks: Sequence[Ask]) -> list[list[Hit]]:
         if len(asks) == 1:
@@ -362,13 +362,13 @@ class PineconeDelphiClient:
         started = time.perf_counter()
         failed, others = False, list[Hit]()
         try:
-            asks = asking.asks_of(where.tenant, where.other, question)
+            asks = requests.asks_of(where.tenant, where.other, question)
             # One after the other: this runs on the threads that `_ask_all` would wait for.
-            heard = asking.heard(asks, [self._ask(ask) for ask in asks], metadata=question.metadata)
-            others = asking.merged(heard, question.top_k, self._metric(len(heard)))
+            heard = requests.heard(asks, [self._ask(ask) for ask in asks], metadata=question.metadata)
+            others = requests.merged(heard, question.top_k, self._metric(len(heard)))
         except (StoreError, Unreachable):
             failed = True
-        asking.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
+        requests.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)
 
     def _tell(self, where: Where, question: Question, started: float, hits: Sequence[Hit], error: str | None) -> float:
         took_ms = (time.perf_counter() - started) * 1000

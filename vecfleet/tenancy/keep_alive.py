@@ -14,7 +14,7 @@ import structlog
 from vecfleet.errors import StoreError
 from vecfleet.stores.base import Kind
 from vecfleet.stores.serving import Question, Serving
-from vecfleet.tenancy.metrics import QueryMetrics
+from vecfleet.tenancy.query_metrics import QueryMetrics
 
 log = structlog.get_logger("vecfleet.tenancy")
 

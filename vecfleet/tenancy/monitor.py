@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from vecfleet.tenancy import thresholds
-from vecfleet.tenancy.evidence import EDGES_MS
-from vecfleet.tenancy.metrics import QueryMetrics
+from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.notifier import Notifier, Quiet
+from vecfleet.tenancy.query_metrics import QueryMetrics
+from vecfleet.tenancy.shadow_reads import EDGES_MS
 
 log = structlog.get_logger("vecfleet.tenancy")
 
@@ -51,7 +51,7 @@ class PineconeMonitor:
         self._erasure = Histogram(
             "vecfleet_erasure_seconds",
             "How long erasing a tenant took",
-            buckets=[1, 2, 5, thresholds.ERASURE_TARGET_S, thresholds.ERASURE_S, 60],
+            buckets=[1, 2, 5, query_metrics.ERASURE_TARGET_S, query_metrics.ERASURE_S, 60],
             registry=registry,
         )
 
@@ -64,11 +64,11 @@ class PineconeMonitor:
             queries, errors = self.query_count, self.error_count
         self._queries.labels("error" if metrics.error else "ok").inc()
         self._seconds.observe(metrics.latency_ms / 1000)
-        if metrics.error and errors / queries > thresholds.ERROR_RATE:
+        if metrics.error and errors / queries > query_metrics.ERROR_RATE:
             self._alert_once("errors", f"High error rate: {errors}/{queries}")
-        if metrics.latency_ms > thresholds.COLD_QUERY_MS:
+        if metrics.latency_ms > query_metrics.COLD_QUERY_MS:
             self._alert_once("cold", f"Cold query: {metrics.latency_ms:.0f}ms")
-        elif metrics.latency_ms > thresholds.P95_WARN_MS:
+        elif metrics.latency_ms > query_metrics.P95_WARN_MS:
             self._alert_once("latency", f"High latency: {metrics.latency_ms:.0f}ms")
         if queries % FEW == 0:
             self._check_percentiles()
@@ -76,8 +76,8 @@ class PineconeMonitor:
     def record_erasure(self, seconds: float) -> None:
         """Note how long erasing a tenant took, and alert where it took too long."""
         self._erasure.observe(seconds)
-        if seconds > thresholds.ERASURE_S:
-            self._alert_once("erasure", f"Slow erasure: {seconds:.0f}s, over {thresholds.ERASURE_S:g}s")
+        if seconds > query_metrics.ERASURE_S:
+            self._alert_once("erasure", f"Slow erasure: {seconds:.0f}s, over {query_metrics.ERASURE_S:g}s")
 
     def get_stats(self) -> dict[str, float]:
         """Counts since the start; percentiles in ms of the last samples. Empty before the first query."""
@@ -98,12 +98,12 @@ class PineconeMonitor:
     def _check_percentiles(self) -> None:
         stats = self.get_stats()
         p95, p99 = stats["p95_latency"], stats["p99_latency"]
-        if p95 > thresholds.P95_PAGE_MS:
-            self._alert_once("p95 page", f"PAGE: p95 is {p95:.0f}ms, over {thresholds.P95_PAGE_MS:g}ms")
-        elif p95 > thresholds.P95_WARN_MS:
-            self._alert_once("p95", f"p95 is {p95:.0f}ms, over {thresholds.P95_WARN_MS:g}ms")
-        if p99 > thresholds.P99_MS:
-            self._alert_once("p99", f"p99 is {p99:.0f}ms, over {thresholds.P99_MS:g}ms")
+        if p95 > query_metrics.P95_PAGE_MS:
+            self._alert_once("p95 page", f"PAGE: p95 is {p95:.0f}ms, over {query_metrics.P95_PAGE_MS:g}ms")
+        elif p95 > query_metrics.P95_WARN_MS:
+            self._alert_once("p95", f"p95 is {p95:.0f}ms, over {query_metrics.P95_WARN_MS:g}ms")
+        if p99 > query_metrics.P99_MS:
+            self._alert_once("p99", f"p99 is {p99:.0f}ms, over {query_metrics.P99_MS:g}ms")
 
     def _alert_once(self, kind: str, message: str) -> None:
         with self._lock:

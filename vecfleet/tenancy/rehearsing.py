@@ -18,7 +18,7 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing, finding
 from vecfleet.tenancy.fences import Books
-from vecfleet.tenancy.thresholds import ERASURE_TARGET_S, P95_WARN_MS
+from vecfleet.tenancy.query_metrics import ERASURE_TARGET_S, P95_WARN_MS
 
 QUERIES = 100
 

@@ -9,9 +9,9 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Index
 from vecfleet.stores.serving import Before
 from vecfleet.tenancy import finding, journal
-from vecfleet.tenancy.asking import by_place
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, require_not_others
+from vecfleet.tenancy.requests import by_place
 from vecfleet.tenancy.unseen import Unseen
 
 

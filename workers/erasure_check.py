@@ -26,7 +26,7 @@ from workers.work import Later, Work
 _ERASED_SOON_S = 1.0
 
 
-class Fence:
+class ErasureCheck:
     """The subjects of the records of one batch: what an erasure may be of."""
 
     def __init__(self, router: Router, source: str) -> None:

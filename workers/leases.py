@@ -13,7 +13,7 @@ import structlog
 
 from orchestrator.core.model import Lease
 from orchestrator.ledger import batches
-from orchestrator.ledger.batches import Fenced
+from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from vecfleet import clock
 from vecfleet.errors import Unreachable
@@ -39,11 +39,11 @@ class Held:
             raise Leaving
 
     def require(self, seconds: float) -> None:
-        """Raise Fenced unless the lease lasts at least so much longer; Leaving where no request is to begin."""
+        """Raise LeaseLost unless the lease lasts at least so much longer; Leaving where no request is to begin."""
         if self._leaving.is_set():
             raise Leaving
         if clock.now() + seconds > self._until:
-            raise Fenced
+            raise LeaseLost
 
     def extend(self, until_monotonic: float) -> None:
         self._until = until_monotonic

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from orchestrator.core.model import Target
 from orchestrator.ledger import batches, erasures, moves
 from vecfleet.digests import Tally
-from workers.fencing import drop_if_empty, subjects_of
+from workers.erasure_check import drop_if_empty, subjects_of
 from workers.work import Later, Work
 
 # Ids that a target held before, read at once while they are added up.

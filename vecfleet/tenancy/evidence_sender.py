@@ -1,4 +1,4 @@
-"""Handing the evidence of shadow reads on to whoever decides about the next step: `vecfleet serve`."""
+"""Hand the evidence of shadow reads to whoever decides about the next step: `vecfleet serve`."""
 
 import threading
 
@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import structlog
 
-from vecfleet.tenancy.evidence import ShadowLog
+from vecfleet.tenancy.shadow_reads import ShadowLog
 
 log = structlog.get_logger("vecfleet.tenancy")
 

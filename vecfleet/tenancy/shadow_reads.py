@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-# Upper edges in ms; the last bucket has none. 100, 150 and 200 are the thresholds of `thresholds`.
+# Upper edges in ms; the last bucket has none. 100, 150 and 200 are the thresholds of `query_metrics`.
 EDGES_MS = (5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 500.0, 1_000.0)
 
 

@@ -22,11 +22,11 @@ from orchestrator.queue import kinds_of
 from orchestrator.services import acts, late_writes
 from vecfleet.errors import BadInput, BadPlan, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
-from workers import asking, checking, cleaning, copying, fencing, listing, surveying, undoing
-from workers.holding import Held, Leaving
+from workers import checking, cleaning, copying, erasure_check, listing, querying, surveying, undoing
 from workers.lane import Lane
+from workers.leases import Held, Leaving
 from workers.process import Process
-from workers.work import Fenced, Later, NotProven, NotWhole, Work
+from workers.work import Later, LeaseLost, NotProven, NotWhole, Work
 
 # A wake-up costs a worker some milliseconds, which is as much as the batch of a small namespace: it is worth so many
 # records. Not more, for what a task does after its first batch, Flower does not show; nor longer, for other jobs wait
@@ -71,12 +71,12 @@ def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> t
 
 def _give_back(process: Process, lease: Lease, error: BadPlan) -> None:
     """While a fleet is brought to a new version, another worker may read what this one cannot."""
-    name, text = retrying.explain(error)
+    name, text = retrying.describe(error)
     log.error("this worker cannot read the plan of a job", job=lease.job_id, batch=lease.id, why=text)
     decision = retrying.decide(error, attempts=lease.attempts, size=1, jitter=random.random())
     assert isinstance(decision, Again), "whoever cannot read a job decides nothing about its batches"
     with process.database.begin() as connection:
-        batches.again(
+        batches.requeue(
             connection,
             lease,
             after_seconds=decision.after_seconds,
@@ -104,7 +104,7 @@ def _work_on(process: Process, lease: Lease, job: Job) -> bool:
         started = time.monotonic()
         try:
             _STEPS[lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
-        except Fenced:
+        except LeaseLost:
             log.warning("the lease was lost; nothing was recorded")
             _note_late_writes(work)
         except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
@@ -142,10 +142,10 @@ def _work(process: Process, held: Held, job: Job) -> Work:
 
 def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) -> None:
     """This worker lacks a key or an index: no fault of the batch, which goes back. The job pauses and says why."""
-    name, text = retrying.explain(error)
+    name, text = retrying.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
     with process.database.begin() as connection:
-        batches.again(
+        batches.requeue(
             connection,
             lease,
             after_seconds=0,
@@ -198,7 +198,7 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
     BatchKind.COPY: _copy,
     BatchKind.VERIFY: _check(checking.verify_batch),
     BatchKind.SURVEY: _check(surveying.survey_target),
-    BatchKind.QUERY: _check(asking.ask_both_sides),
+    BatchKind.QUERY: _check(querying.ask_both_sides),
     BatchKind.RECHECK: _remove(cleaning.recheck_batch),
     BatchKind.CLEAR: _remove(cleaning.clear_namespace),
     BatchKind.REMOVE: _remove(cleaning.remove_batch),
@@ -221,7 +221,7 @@ def _note_late_writes(work: Work) -> None:
     except (Refused, Unreachable) as error:
         log.error("a late write stays", why=error.message)
     try:
-        fencing.take_away(work)
+        erasure_check.take_away(work)
     except (StoreError, Unreachable) as error:
         log.error(
             "a late write of an erased tenant may stay: run `vecfleet forget` again", why=_why(error, error.message)
@@ -232,7 +232,7 @@ def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
     """Put the decision on record. If even that fails, the lease runs out and the batch comes back by itself."""
     try:
         _decide(work, error, busy_ms)
-    except Fenced:
+    except LeaseLost:
         _note_late_writes(work)
     except Unreachable as unreachable:
         log.warning("the failure is not on record; the lease will run out", why=unreachable.message)
@@ -241,9 +241,9 @@ def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
 def _decide(work: Work, error: Exception, busy_ms: int) -> None:
     lease, usage = work.lease, work.usage
 
-    def again(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
+    def requeue(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
         with work.database.begin() as connection:
-            batches.again(
+            batches.requeue(
                 connection,
                 lease,
                 after_seconds=seconds,
@@ -258,31 +258,31 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             _note_landings(connection, work)
 
     if isinstance(error, Leaving):
-        again(0, "Released", "its worker was told to stop", spend_attempt=False)
+        requeue(0, "Released", "its worker was told to stop", spend_attempt=False)
         return
     if isinstance(error, Later):
-        again(error.seconds, "Waiting", error.why, spend_attempt=False)
+        requeue(error.seconds, "Waiting", error.why, spend_attempt=False)
         return
     if isinstance(error, NotWhole):
         log.warning("a source is not deleted whole", why=error.why)
         with work.database.begin() as connection:
             cleanup.prove_otherwise(connection, lease, error.why, by_ids=error.by_ids, usage=usage, busy_ms=busy_ms)
         return
-    name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.explain(error)
+    name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.describe(error)
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
     match decision:
         case Again(seconds, spends_attempt):
             log.warning(
                 "batch failed; it is tried again", error=name, why=_why(error, text), again_in_s=round(seconds, 1)
             )
-            again(seconds, name, text, spend_attempt=spends_attempt)
+            requeue(seconds, name, text, spend_attempt=spends_attempt)
         case Split():
             with work.database.begin() as connection:
                 copies.split(connection, lease, work.ids, usage, busy_ms)
                 _note_landings(connection, work)
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=_why(error, text))
-            again(0, name, text, spend_attempt=False)
+            requeue(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
         case Park():
             # What we know by name needs no traceback, which could quote what a service said of a record.

@@ -20,7 +20,6 @@ from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.serving import Filter, Hit, Question, Rerank
-from vecfleet.tenancy.evidence import ShadowLog
 from vecfleet.tenancy.options import TextOptions
 from vecfleet.tenancy.places import (
     Place,
@@ -34,6 +33,7 @@ from vecfleet.tenancy.places import (
     screened,
 )
 from vecfleet.tenancy.rollout import Rollout
+from vecfleet.tenancy.shadow_reads import ShadowLog
 
 T = TypeVar("T")
 

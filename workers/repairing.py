@@ -78,7 +78,7 @@ def rewrite_of(work: Work) -> Rewrite | None:
         return None
     with work.database.begin() as connection:
         set_aside = parked.of_batch(connection, work.copy_id)
-        differing = differences.to_mend(connection, work.copy_id) if work.lease.rewrite == "differing" else {}
+        differing = differences.to_repair(connection, work.copy_id) if work.lease.rewrite == "differing" else {}
     retried = (
         {record.record_id for record in set_aside if record.accepted_at is None}
         if work.lease.rewrite == "parked"
