@@ -2,19 +2,19 @@
 
 core             decisions and values, pure
 ledger           the only SQL of the job table
-services         one file a use case
+services         one file for each use case
 cli              the command line
 web              the operator's page, the tenants' API, the metrics
 embedded         Postgres, Redis and the fleet's processes on one machine
-bootstrap        settings in, the parts of a fleet out
+bootstrap        makes the parts of a fleet from the settings
 dispatcher       the small process that keeps the fleet busy
 queue            the Celery app: wake-ups and nothing more
 schema           the revisions of the job table
-counters         what the processes of a fleet count together, in Redis
+counters         counts that the processes of a fleet share, in Redis
 pace_view        the pace of the fleet, read from Redis
-doctor           is everything there that a fleet needs?
+doctor           checks whether everything is there that a fleet needs
 logs             events on stderr, for people or as JSON
-flower_settings  what Flower shows, and to whom
+flower_settings  the options of Flower: views, address, password
 
 Imports point down: core ← ledger ← services ← dispatcher, cli and web.
 """

@@ -3,14 +3,14 @@
 import gc
 import sys
 
-# Loading makes 500,000 objects, hardly any of them garbage; Python would search them at each 700 new ones.
+# Loading makes 500,000 objects, hardly any of them garbage; by default Python searches after every 700 new objects.
 _OBJECTS_PER_SEARCH = 50_000
 
 
 def run() -> int:
-    """The command line of this process. Returns its exit code.
+    """Run the command line of this process. Return its exit code.
 
-    A short command spent a quarter of its time on looking for garbage, most of it at its end, when all goes anyway.
+    A short command spent a quarter of its time on the search for garbage, mostly at its end, when memory goes anyway.
     """
     gc.set_threshold(_OBJECTS_PER_SEARCH)
     from orchestrator.cli.app import main

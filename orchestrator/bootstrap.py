@@ -1,6 +1,6 @@
-"""The composition root: Settings in, the concrete things out. The one place that knows every class it wires.
+"""The composition root: makes the concrete parts of a fleet from the settings.
 
-Libraries are loaded where they are first used: a command that only reads the job table starts in half the time.
+Each library is loaded on first use: a command that only reads the job table starts in half the time.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What a process of the fleet works with; each part is made on first use, in the process that uses it."""
+    """The parts that a process of the fleet works with; each is made on first use, in the process that uses it."""
 
     settings: Settings
     keeps_plans: bool = field(default=False, kw_only=True)
-    """Of its statements, as workers want it: `Database` says more."""
+    """Keep the plans of SQL statements, as workers want it; see `Database`."""
 
     @cached_property
     def database(self) -> Database:
@@ -68,7 +68,7 @@ class Fleet:
 
     @cached_property
     def other_tables(self) -> Store:
-        """Those of the other Postgres database."""
+        """The namespaces in the other Postgres database."""
         return self._tables("pgvector-other", self.settings.pgvector_other_url, "PGVECTOR_OTHER_URL")
 
     def _tables(self, name: str, url: SecretStr | None, variable: str) -> Store:
@@ -85,7 +85,7 @@ class Fleet:
         return PgvectorStore(database, name, self.settings.pgvector_collection_key)
 
     def store_named(self, name: str) -> Store:
-        """The store that a plan names."""
+        """Return the store that a plan names."""
         match name:
             case "pinecone":
                 return self.store

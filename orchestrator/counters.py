@@ -1,7 +1,7 @@
-"""What the processes of the fleet count together, in Redis: calls to the stores, leases that ran out, waits for reads.
+"""Counters that the processes of a fleet share in Redis: calls to the stores, expired leases, waits for reads.
 
-Kept where the pace is, for the same reason: there are several workers, and whoever is scraped must tell of all. An
-empty Redis begins at nothing, as a restarted process does; a process that is killed takes its last second with it.
+They are beside the pace for the same reason: a scrape of one process must show the counts of all. An empty Redis
+starts at zero, as a restarted process does. A killed process loses its last second of counts.
 """
 
 import threading
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 _KEY = "vecfleet:counters"
 _PATIENCE_S = 0.5
-# A scrape comes every few seconds; a call of its own for each count would cost more than what is counted.
+# A scrape comes every few seconds; one Redis call for each count would cost more than the counted work.
 _PUSH_EVERY_S = 1.0
 LEASES_EXPIRED, FRESHNESS_WAITS, FRESHNESS_WAIT_MS = "leases_expired", "freshness_waits", "freshness_wait_ms"
 MESSAGES_SET_ASIDE = "messages_set_aside"
@@ -26,12 +26,12 @@ log = structlog.get_logger("vecfleet.counters")
 
 @cache
 def call(operation: str, answer: str) -> str:
-    """The counter of calls of one operation with one answer: `ok`, or the class of the error."""
+    """Return the counter's name for one operation and one answer: `ok` or the class of the error."""
     return f"{_CALL}{operation}:{answer}"
 
 
 class Counters:
-    """One process's view: it notes, a thread adds up in Redis, anybody reads. Safe to share between threads."""
+    """Counters of one process: it notes, a thread adds to Redis, anybody reads. Safe to share between threads."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(
@@ -50,10 +50,10 @@ class Counters:
                 threading.Thread(target=self._push_on, name="counters", daemon=True).start()
 
     def push(self) -> None:
-        """Add what was noted to what all have: done when this returns, whichever thread had begun with it. Where Redis
-        does not answer it is kept for the next time.
+        """Add the noted counts to Redis: all of them are there on return, even if another thread had begun.
 
-        A request that was carried out though its answer got lost counts twice: these are figures, not accounts.
+        If Redis does not answer, the counts wait for the next push. If only the answer is lost, they count twice:
+        these are figures, not accounts.
         """
         with self._one_at_a_time:
             self._push()
@@ -68,13 +68,13 @@ class Counters:
                 for name, amount in noted.items():
                     pipeline.hincrby(_KEY, name, amount)
                 pipeline.execute()
-        except Exception as error:  # noqa: BLE001 - figures end nothing, and what broke the connection is told elsewhere
+        except Exception as error:  # noqa: BLE001 - figures must end nothing, and others report the broken connection
             log.debug("no Redis: counted later", why=type(error).__name__)
             with self._lock:
                 self._noted.update(noted)
 
     def read(self) -> dict[str, int] | None:
-        """Every counter; None where Redis does not answer."""
+        """Return every counter; None if Redis does not answer."""
         try:
             return {str(name): int(count) for name, count in self._redis.hgetall(_KEY).items()}
         except RedisError:
@@ -87,10 +87,10 @@ class Counters:
 
 
 def calls(counted: dict[str, int]) -> dict[tuple[str, str], int]:
-    """By operation and answer, of what `read` gave."""
-    found = {}
+    """Return the counters of calls in the answer of `read`, by operation and answer."""
+    by_call = {}
     for name, count in counted.items():
         if name.startswith(_CALL):
             operation, _, answer = name.removeprefix(_CALL).partition(":")
-            found[operation, answer] = count
-    return found
+            by_call[operation, answer] = count
+    return by_call

@@ -1,9 +1,9 @@
 """The dispatcher: the small process that keeps the fleet busy. Also the reaper and the timer.
 
-Each tick it takes or keeps the lead, returns expired leases and lost wake-ups to ready, lets each job decide its next
+Each tick takes or keeps the lead, returns expired leases and lost wake-ups to ready, lets each job decide its next
 step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run: every change is a
-compare-and-set under the job's row lock, so nothing is wrong if both think they lead. A crash at any line loses at most
-wake-ups, which are sent again.
+compare-and-set under the job's row lock, so both may think that they lead. A crash at any line loses at most wake-ups,
+which are sent again.
 """
 
 import os
@@ -58,39 +58,39 @@ from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
 TICK_S = 0.1
-# Between ticks that sent nothing, or nothing that hurries: a person's act is seen this soon, and little is spent.
+# Wait between ticks that sent nothing urgent: cheap, and soon enough to see a person's act.
 IDLE_TICK_S = 0.3
-# A leader that died is replaced after this long; twice the longest tick seen with 12,000 moves.
+# A dead leader is replaced after this long: twice the longest tick seen with 12,000 moves.
 LEAD_S = 5.0
-# A wake-up nobody took by then is sent again. Longer than a window takes to drain on a busy fleet: a duplicate costs
-# one indexed UPDATE.
+# A wake-up that nobody took by then is sent again. A busy fleet drains a window sooner than this; a duplicate costs one
+# indexed UPDATE.
 RESEND_AFTER_S = 15.0
-# Nor later than this, though others wait: a worker that died may have taken just this one.
+# Resend this late even while other wake-ups wait: a worker that died may have taken exactly this one.
 _RESEND_AT_LATEST_S = 300.0
 _LONGEST_OUTAGE_WAIT_S = 5.0
-# Leases and lost wake-ups are a matter of many seconds.
+# Leases and lost wake-ups take many seconds; looking more often gains nothing.
 _REAP_EVERY_S = 1.0
-# Adding up what every batch cost reads the whole job: this often is soon enough for a budget.
+# Adding up the cost of every batch reads the whole job; a budget needs it no more often.
 _BUDGET_LOOK_EVERY_S = 5.0
-# Deciding a job's next step counts its moves, targets and batches: milliseconds for a small job, and a good part of a
-# second for 12,000 namespaces. A tenth of the time goes into it; its window is filled at every tick all the same.
+# Deciding a job's next step counts its moves, targets and batches: milliseconds for a small job, most of a second for
+# 12,000 namespaces. Resting nine times as long keeps it at a tenth of the time. Every tick still fills the window.
 _REST_PER_LOOK = 9.0
-# Nor longer: a look that waited for a lock took long for other reasons.
+# The longest rest: a look that waited for a lock took long for another reason.
 _LONGEST_REST_S = 3.0
-# So much longer while its window is full and less than half of it went since the last tick: that is work for a while.
+# Added to the rest while the window is full and less than half of it left since the last tick: enough work is there.
 _BUSY_REST_S = 1.0
 
-# Where it is decided whether to cut over or to repair.
+# States that decide whether to cut over or to repair.
 _READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
 
-# How the reason of a job begins that cannot be advanced, and what leads to the reason it had before.
+# Start of the reason of a job that cannot be advanced, and the words before its earlier reason.
 _STUCK, _BEFORE = "the dispatcher cannot advance it and keeps trying:", ". Before: "
 
 log = structlog.get_logger("vecfleet.dispatcher")
 
 
 class Dispatcher:
-    """`run` until `stop`; `tick` does one round and is what tests call."""
+    """Run the fleet's jobs: `run` ticks until `stop`; `tick` does one round, and tests call it."""
 
     def __init__(
         self,
@@ -110,14 +110,14 @@ class Dispatcher:
         self.stopping = threading.Event()
         self._hurries = False
         self._reaped = float("-inf")
-        self._rests: dict[int, tuple[JobState, float]] = {}  # until when, while it stays in this state
-        self._busy: set[int] = set()  # the jobs that have work for a while
+        self._rests: dict[int, tuple[JobState, float]] = {}  # by job: rest until then, while it stays in this state
+        self._busy: set[int] = set()  # jobs with work for a while
         self._budget_seen: dict[int, float] = {}
         self._seals = seals or Seals()
-        self._not_sealed: str | None = None  # why, as it was logged last
+        self._not_sealed: str | None = None  # the reason, as logged last
 
     def run(self) -> None:
-        """Tick until stopped. An unreachable job table is waited out, never given up on."""
+        """Tick until stopped. Wait for an unreachable job table; never give up."""
         wait = TICK_S
         while not self.stopping.wait(wait):
             try:
@@ -126,7 +126,7 @@ class Dispatcher:
                 wait = min(wait * 2, _LONGEST_OUTAGE_WAIT_S)
                 log.warning("job table unreachable", why=error.message, again_in_s=wait)
             except Exception:
-                # Another may do better; where there is none, `status` says that no dispatcher leads.
+                # Another dispatcher may do better; without one, `status` says that no dispatcher leads.
                 wait = _LONGEST_OUTAGE_WAIT_S
                 log.exception("a tick failed", again_in_s=wait)
                 self._resign()
@@ -136,14 +136,14 @@ class Dispatcher:
         try:
             with self.database.begin() as connection:
                 leadership.resign(connection, self.owner)
-        except Exception as error:  # noqa: BLE001 - whoever cannot resign, for whatever reason, leads no longer than LEAD_S
+        except Exception as error:  # noqa: BLE001 - without a resignation the lead ends after LEAD_S
             log.warning("could not resign; the lead runs out by itself", why=type(error).__name__)
 
     def stop(self) -> None:
         self.stopping.set()
 
     def tick(self) -> int:
-        """One round. Returns how many wake-ups were sent."""
+        """Do one round. Return the number of wake-ups sent."""
         with self.database.begin() as connection:
             if not leadership.lead(connection, self.owner, LEAD_S):
                 return 0
@@ -164,14 +164,14 @@ class Dispatcher:
         try:
             for job_id in live:
                 wakeups += self._tended(job_id)
-        finally:  # on record as sent is what one job is due, also where the next cannot be tended
+        finally:  # wake-ups of earlier jobs are on record as sent, so send them even if the next job fails
             sent = self._send(wakeups)
         return sent
 
     def _look_for_losses(self, connection: sa.Connection) -> tuple[Look, int]:
-        """Look whether the job table is the one it was; where commits are lost every live job pauses and says so.
+        """Check whether the job table has lost commits; if it has, every live job pauses and says so.
 
-        In the transaction that approves its server. Dies before its commit: the next look finds the same.
+        Runs in the transaction that approves the server. Dies before its commit: the next look finds the same.
         """
         look = continuity.look(connection)
         if self.remembered.knows(look):
@@ -185,7 +185,7 @@ class Dispatcher:
         return look, continuity.approve(connection, highest)
 
     def _seal(self) -> None:
-        """Chain what people did since. Its head goes to the log, where who writes to the job table cannot reach it."""
+        """Chain what people did since the last seal. Log the head: a writer of the job table cannot change it there."""
         try:
             with self.database.begin() as connection:
                 rows, head = audit.seal(connection, self._seals), audit.head(connection)
@@ -198,7 +198,7 @@ class Dispatcher:
         log.info("the audit trail grew", rows=rows, head=head)
 
     def _tended(self, job_id: int) -> list[Wakeup]:
-        """One job that cannot be decided must not stop the others; it says so and is tried at the next tick."""
+        """Tend one job. A job that fails does not stop the others; it says so, and the next tick tries it again."""
         try:
             return self._tend(job_id)
         except Unreachable:
@@ -209,7 +209,7 @@ class Dispatcher:
             return []
 
     def _say_stuck(self, job_id: int, error: str) -> None:
-        """The job's reason tells that it cannot be advanced, and keeps what it was. Repeating it changes nothing."""
+        """Say in the job's reason that it cannot be advanced, and keep its earlier reason. Safe to repeat."""
         with self.database.begin() as connection:
             reason = jobs.reason_of(connection, job_id)
             if not (reason or "").startswith(_STUCK):
@@ -223,10 +223,10 @@ class Dispatcher:
             job = jobs.get(connection, job_id)
             rests_in, until = self._rests.get(job_id, (None, 0.0))
             until += _BUSY_REST_S if job_id in self._busy else 0.0
-            if job.state is not rests_in or time.monotonic() >= until:  # or a person did something
+            if job.state is not rests_in or time.monotonic() >= until:  # a person's act changes the state
                 self._look(connection, job_id)
                 job = jobs.get(connection, job_id)
-            if (job.reason or "").startswith(_STUCK):  # it could be advanced again, by whichever dispatcher
+            if (job.reason or "").startswith(_STUCK):  # some dispatcher could advance it again
                 jobs.set_reason(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
         if on_their_way >= job.batch_window and len(wakeups) * 2 < job.batch_window:
@@ -256,7 +256,7 @@ class Dispatcher:
         if expired:
             self.counted.note(counters.LEASES_EXPIRED, expired)
         if overdue:
-            # While the broker still holds wake-ups they are not lost but waiting for a worker: more would help nobody.
+            # Wake-ups that the broker still holds are not lost but wait for a worker: more would help nobody.
             after_s = RESEND_AFTER_S if waiting(self.celery) == 0 else _RESEND_AT_LATEST_S
             with self.database.begin() as connection:
                 batches.resend(connection, live, after_s)
@@ -266,7 +266,7 @@ class Dispatcher:
             unsent = send(self.celery, wakeups)
         except Exception:
             log.exception("wake-ups cannot be sent")
-            unsent = wakeups  # some may be: who is woken twice finds the batch taken
+            unsent = wakeups  # some may be sent: a worker that is woken twice finds the batch taken
         if unsent:
             with self.database.begin() as connection:
                 batches.undispatch(connection, unsent)
@@ -274,7 +274,7 @@ class Dispatcher:
 
 
 def _park(connection: sa.Connection, batch_id: int) -> None:
-    """Set aside what used up its attempts. What cannot be is told of and tried once more: it ends no dispatcher."""
+    """Park a batch that used up its attempts. A failure is logged and tried again; it does not end the dispatcher."""
     try:
         with connection.begin_nested():
             copies.park_exhausted(connection, batch_id)
@@ -285,7 +285,7 @@ def _park(connection: sa.Connection, batch_id: int) -> None:
 
 
 def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = True) -> bool:
-    """Gather, decide, apply: one job, one transaction, under its row lock. Whether its state changes."""
+    """Gather, decide, apply: one job, one transaction, under its row lock. Say whether the state changes."""
     job = jobs.get(connection, job_id, lock=True)
     if job.state in (JobState.RUNNING, JobState.COPIED):
         pronounce(connection, job)
@@ -299,16 +299,16 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
 
 
 def pronounce(connection: sa.Connection, job: Job) -> None:
-    """A verdict for every target whose last check landed; then the moves that hang on them."""
+    """Record a verdict for every target whose last check landed; then settle the moves that depend on them."""
     judged = check_results.judgeable(connection, job.id, proving(job))
-    for found in judged:
-        verdict = judge(found)
-        checks.pronounce(connection, found.target.id, verdict.state, verdict.evidence)
+    for evidence in judged:
+        verdict = judge(evidence)
+        checks.pronounce(connection, evidence.target.id, verdict.state, verdict.evidence)
     checks.settle_moves(connection, job.id)
 
 
 def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> Snapshot:
-    """What `decide` needs to know."""
+    """Gather the facts that `decide` needs."""
     used = status.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
     rolling = job.state is JobState.ROLLING_BACK
     return Snapshot(
@@ -365,7 +365,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
 
 
 def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
-    """The targets that differ, of those that may be repaired."""
+    """Return the targets that differ and may be repaired."""
     return [
         target.id
         for target in moves.targets_of_job(connection, job.id)
@@ -374,7 +374,7 @@ def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
 
 
 def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -> None:
-    """What a policy asks goes through the same guards as a person; their refusal becomes the job's reason."""
+    """Act for a policy through the guards that a person passes; a refusal becomes the job's reason."""
     try:
         act()
     except Refused as error:

@@ -1,4 +1,4 @@
-"""Is everything there that a fleet needs? One check after the other, each with its remedy. Writes nothing."""
+"""Check everything that a fleet needs, one part after the other, each with its remedy. Writes nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
 
 _REDIS_ANSWERS_WITHIN_S = 3.0
-_WORKERS_ANSWER_WITHIN_S = 1.0  # what an idle worker takes some milliseconds for
-_BUSY_WORKER_ANSWERS_WITHIN_S = 5.0  # one whose threads all copy, on a machine whose cores are all taken
-# Leases and waits go by the database's clock; past this, times that people read mislead them.
+_WORKERS_ANSWER_WITHIN_S = 1.0  # an idle worker answers within milliseconds
+_BUSY_WORKER_ANSWERS_WITHIN_S = 5.0  # all threads of the worker copy, and all cores of the machine are busy
+# Leases and waits use the database's clock; beyond this difference the displayed times mislead people.
 _CLOCKS_APART_S = 5.0
 
 
-# Where an error itself does not say what to do.
+# The remedy if the error itself names none.
 _REMEDIES = {
     "Postgres": "check DATABASE_URL and that Postgres runs",
     "schema": "run `vecfleet migrate`",
@@ -37,7 +37,7 @@ _REMEDIES = {
     "dispatcher": "mend Postgres first",
     "workers": "mend Redis first",
 }
-# What each check asks, where it can lead to this machine.
+# The settings whose address each check asks; the address may be on this machine.
 _ASKS = {
     "Postgres": ("DATABASE_URL",),
     "Redis": ("REDIS_URL",),
@@ -51,7 +51,7 @@ _ASKS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `detail` says what was seen, `remedy` what to do where it is not `ok`."""
+    """Result of one check. `detail` says what was seen, `remedy` what to do if it is not `ok`."""
 
     name: str
     ok: bool
@@ -60,7 +60,7 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check, in the order in which to mend things. Never raises for what is wrong."""
+    """Run every check, in the order in which to repair things. Never raises for a failed check."""
     fleet = Fleet(settings)
     database = Database(settings.database_url.get_secret_value(), pool_size=2) if settings.database_url else None
     try:
@@ -86,7 +86,7 @@ def _leads(check: Check, lost: tuple[str, ...]) -> bool:
 
 
 def _left_of_a_stack(check: Check, settings: Settings) -> Check:
-    """What fails because nothing listens at an address of this machine: neither a key nor the internet is at fault."""
+    """Return a check that failed because nothing listens at a local address: no key and no network is at fault."""
     detail = check.detail
     if check.name == "Pinecone" and settings.pinecone_controller_host:
         detail = f"no emulator runs at {addresses.told(settings.pinecone_controller_host)}"
@@ -97,7 +97,7 @@ def _try(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except VecfleetError as error:
-        # Other commands point here; here that would lead nowhere.
+        # Errors point to this command; here that would lead nowhere.
         told = (error.next_step or "").removesuffix(": `vecfleet doctor`")
         return Check(name, False, error.message, told or _REMEDIES[name])
 
@@ -142,7 +142,7 @@ def _schema(database: Database) -> Check:
 
 
 def _sessions(database: Database) -> Check:
-    """A pooler in transaction mode lends one server process to two of our connections, or changes it under one."""
+    """Refuse a pooler in transaction mode: it lends one server process to two connections, or swaps it under one."""
     process = sa.text("SELECT pg_backend_pid()")
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as ours:
         first = ours.execute(process).scalar_one()
@@ -160,7 +160,10 @@ def _sessions(database: Database) -> Check:
 
 
 def breaks_sessions(first: int, lent: int, again: int) -> bool:
-    """`first` and `again`: server processes seen by one connection, `lent` by another while both were open."""
+    """Say whether a pooler shares or swaps server processes.
+
+    `first` and `again`: processes that one connection saw. `lent`: the process of another while both were open.
+    """
     return lent == first or again != first
 
 
@@ -206,14 +209,14 @@ def _broker(fleet: Fleet) -> Check:
 
 
 def _pinecone(fleet: Fleet) -> Check:
-    found = fleet.store.indexes()
-    names = ", ".join(info.name for info in found) or "no index yet"
+    indexes = fleet.store.indexes()
+    names = ", ".join(info.name for info in indexes) or "no index yet"
     return Check("Pinecone", True, f"takes the key: {names}")
 
 
 def _pgvector(fleet: Fleet) -> Check:
-    found = fleet.store_named("pgvector").indexes()
-    return Check("pgvector", True, f"the primary answers: {', '.join(info.name for info in found) or 'no schema yet'}")
+    infos = fleet.store_named("pgvector").indexes()
+    return Check("pgvector", True, f"the primary answers: {', '.join(info.name for info in infos) or 'no schema yet'}")
 
 
 def _dispatcher(database: Database) -> Check:
@@ -229,7 +232,7 @@ def _workers(fleet: Fleet) -> Check:
     control = fleet.celery.control
     try:
         answers = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).ping()
-        if not answers:  # the first answer to a second question is enough: it is not waited for after that
+        if not answers:  # ask once more and stop at the first answer
             answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S, limit=1).ping()
     except (OperationalError, RedisError, OSError) as error:
         raise Unreachable("Redis does not answer, so no worker can be asked", next_step="mend Redis first") from error

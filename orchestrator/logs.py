@@ -1,8 +1,8 @@
-"""Logs are events on stderr, for people or as JSON, ours and those of the libraries alike.
+"""Logs: events on stderr, for people or as JSON, from our code and the libraries.
 
-What never reaches them, at any level: keys, tokens, passwords, record ids, metadata. Tracebacks show no local
-variables, which hold records and keys; libraries that tell of requests or statements speak from WARNING on; and what
-is left is searched for every secret that the settings hold.
+Keys, tokens, passwords, record ids and metadata never reach them, at any level. Tracebacks show no local variables,
+which hold records and keys. Libraries that log requests or statements log from WARNING on. Each line is then searched
+for every secret in the settings.
 """
 
 import logging
@@ -15,18 +15,18 @@ from pydantic import SecretStr
 
 from vecfleet.settings import Settings
 
-# What they tell below WARNING are our own events, and which task begins and ends. Everybody else's details are
-# requests, statements with their parameters, and payloads.
+# Below WARNING these log our own events, and the start and end of tasks. Other libraries log requests, statements with
+# their parameters, and payloads.
 _TELL_ALL = ("vecfleet", "celery")
-# Its warnings quote the address of a request, and that holds the ids which were asked for.
+# Its warnings quote the address of a request, which holds the requested ids.
 _TELL_ERRORS = ("urllib3",)
-# Shorter ones are words like any other, and a guess for whoever wants to know them.
+# A shorter secret looks like any other word, and hiding it would help to guess it.
 _SHORTEST_SECRET = 8
 _HIDDEN = "**********"
 
 
 def configure(settings: Settings, level: int | str | None = None) -> None:
-    """Set up logging for this process, from LOG_LEVEL on unless told another level. Safe to repeat."""
+    """Set up logging for this process, at LOG_LEVEL unless another level is given. Safe to repeat."""
     least = level if isinstance(level, int) else logging.getLevelNamesMapping()[level or settings.log_level]
     before: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -52,15 +52,15 @@ def configure(settings: Settings, level: int | str | None = None) -> None:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Every secret of these settings and every password inside an address, the longest first."""
-    found: set[str] = set()
+    """Return every secret of these settings and every password inside an address, the longest first."""
+    secrets: set[str] = set()
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             secret = value.get_secret_value()
             password = urlsplit(secret).password or ""
-            found |= {secret, password, unquote(password)}
-    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+            secrets |= {secret, password, unquote(password)}
+    return sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _renderers(settings: Settings) -> list[structlog.types.Processor]:

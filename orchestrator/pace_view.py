@@ -1,4 +1,4 @@
-"""The fleet's pace as anybody may see it: what the workers keep in Redis (`workers.pace` writes it), read only."""
+"""A read-only view of the fleet's pace, which the workers keep in Redis (`workers.pace` writes it)."""
 
 import hashlib
 import math
@@ -9,39 +9,39 @@ from dataclasses import dataclass, replace
 from redis import Redis
 from redis.exceptions import RedisError
 
-# A limit that nothing is known of begins at half, for what was used of it a moment ago is not known; and climbs soon.
+# An unknown limit begins at half, because its use a moment ago is unknown; it climbs soon.
 FIRST_FACTOR, FIRST_KEEP_S = 0.5, 1.0
-# How long what was booked, and what was refused, is counted together: long enough to be smooth, short enough for now.
+# Windows that count bookings and refusals: long enough to be smooth, short enough to show the present.
 USED_WINDOW_S, REFUSED_WINDOW_S = 10, 60
 
 PREFIX = "vecfleet:pace:"
 _PATIENCE_S = 0.5
-# Some allowances of each of 12,000 namespaces are read in a hundred trips.
+# A few allowances for each of 12,000 namespaces take a hundred trips.
 _KEYS_PER_TRIP = 1_000
 _US_PER_S = 1_000_000
-# Doublings after which every rate is back at the whole.
+# Every rate is back at its whole after so many doublings.
 _ANY = 64.0
 _DIGEST = re.compile(r".+:[0-9a-f]{16}")
 
 
 def key(name: str, scope: str) -> str:
-    """Where an allowance is kept. `scope`: an index's host, or host and namespace."""
+    """Return the Redis key of an allowance. `scope`: an index's host, or host and namespace."""
     return f"{PREFIX}{name}:{scope}"
 
 
 def scope_of(host: str, namespace: str) -> str:
-    """The scope of a limit that counts by namespace, by a digest: a name may be a person's, and would outlive them."""
+    """Return the scope of a limit by namespace, with a digest of the name: a person's name would outlive the person."""
     return f"{host}:{hashlib.sha256(b'vecfleet pace ' + namespace.encode()).hexdigest()[:16]}"
 
 
 def is_hidden(scope: str) -> bool:
-    """Whether a scope may hold a digest in the place of a namespace's name."""
+    """Say whether a scope may hold a digest instead of a namespace's name."""
     return _DIGEST.fullmatch(scope) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """One limit. `factor` is the part of the job's share that may be used now; `refused_us` changes at each 429."""
+    """One limit. `factor`: the part of the job's share that may be used now. `refused_us` changes at each 429."""
 
     factor: float
     refused_us: int
@@ -49,10 +49,10 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One limit of one scope, with what passed lately. Rates are in its unit (requests, bytes, records) a second.
+    """One limit of one scope, with its recent use. Rates are in its unit (requests, bytes, records) a second.
 
-    `allowed` is what the job that asked last may use now, None before the first booking; `ahead_s` is how far into the
-    future slots are taken; `held_s` how long nobody may call; `refused` the 429s of the last minute.
+    `allowed`: the present rate of the job that asked last, None before the first booking. `ahead_s`: how far into the
+    future slots are taken. `held_s`: how long nobody may call. `refused`: the 429s of the last minute.
     """
 
     name: str
@@ -66,50 +66,50 @@ class Seen:
 
     @property
     def busy(self) -> bool:
-        """Whether it says anything about now."""
+        """Say whether the limit was used, held or refused lately."""
         return self.used > 0 or self.held_s > 0 or self.refused > 0
 
 
 def with_names(seen: Iterable[Seen], places: Iterable[tuple[str, str]]) -> list[Seen]:
-    """The same limits with names for digests; a digest stays where none of `places` (host, namespace) has its name."""
+    """Replace digests by names. A digest stays if none of `places` (host, namespace) has its name."""
     names = {scope_of(host, namespace): f"{host}:{namespace}" for host, namespace in places}
-    return [replace(one, scope=names.get(one.scope, one.scope)) for one in seen]
+    return [replace(limit, scope=names.get(limit.scope, limit.scope)) for limit in seen]
 
 
 class PaceReader:
-    """Reads allowances. Safe to share between threads."""
+    """Reader of allowances. Safe to share between threads."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S)
 
     def read(self, keys: Sequence[str]) -> dict[str, Allowance] | None:
-        """Those of these allowances that are in use; None where Redis does not answer."""
+        """Return the allowances of these keys that are in use; None if Redis does not answer."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.time()
-                for one in keys:
-                    pipeline.hmget(one, ["factor", "since", "keep", "hold"])
+                for name in keys:
+                    pipeline.hmget(name, ["factor", "since", "keep", "hold"])
                 now, *rows = pipeline.execute()
         except RedisError:
             return None
-        return {one: _allowance(row, _us(now)) for one, row in zip(keys, rows, strict=True) if row[0] is not None}
+        return {name: _allowance(row, _us(now)) for name, row in zip(keys, rows, strict=True) if row[0] is not None}
 
     def every(self) -> list[Seen] | None:
-        """Every limit that was booked within a day; None where Redis does not answer."""
+        """Return every limit that was booked within a day; None if Redis does not answer."""
         try:
-            keys = sorted(one.decode() for one in self._redis.scan_iter(f"{PREFIX}*", count=_KEYS_PER_TRIP))
-            seen = [self._seen(keys[at : at + _KEYS_PER_TRIP]) for at in range(0, len(keys), _KEYS_PER_TRIP)]
+            keys = sorted(name.decode() for name in self._redis.scan_iter(f"{PREFIX}*", count=_KEYS_PER_TRIP))
+            trips = [self._seen(keys[at : at + _KEYS_PER_TRIP]) for at in range(0, len(keys), _KEYS_PER_TRIP)]
         except RedisError:
             return None
-        return [one for some in seen for one in some]
+        return [limit for limits in trips for limit in limits]
 
     def _seen(self, keys: Sequence[str]) -> list[Seen]:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
-            for one in keys:
-                pipeline.hgetall(one)
+            for name in keys:
+                pipeline.hgetall(name)
             now, *states = pipeline.execute()
-        return [_state(one, state, _us(now)) for one, state in zip(keys, states, strict=True) if state]
+        return [_state(name, state, _us(now)) for name, state in zip(keys, states, strict=True) if state]
 
 
 def _us(time: tuple[int, int]) -> int:
@@ -118,9 +118,10 @@ def _us(time: tuple[int, int]) -> int:
 
 
 def climbed(factor: float, quiet_s: float, keep_s: float) -> float:
-    """The part of a rate that may be used so long after it was set: kept for a while, then climbing ever faster.
+    """Return the usable part of a rate after `quiet_s`: kept for `keep_s`, then climbing ever faster.
 
-    It doubles in the first second, and grows sixteenfold in two: the first steps are small, for the limit may be near.
+    It doubles in the first second and is sixteenfold after two. The first steps are small because the limit may be
+    near.
     """
     climbing_s = max(0.0, quiet_s - keep_s)
     return min(1.0, factor * math.exp2(min(climbing_s**2, _ANY)))
@@ -137,7 +138,7 @@ def _state(key: str, state: Mapping[bytes, bytes], now_us: int) -> Seen:
         return float(state.get(name.encode(), 0))
 
     def lately(name: str, seconds: int) -> float:
-        """How many in the last so many seconds: all of the running window, and the part of the last that is in them."""
+        """Return the count of the last `seconds`: the running window, and the share of the window before it."""
         windows = now_us / (seconds * _US_PER_S)
         counted_in = number(f"{name}_in")
         if counted_in == windows // 1:

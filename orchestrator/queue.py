@@ -1,7 +1,8 @@
-"""The Celery app: the queue is a wake-up and nothing more. It is flushed, restarted or duplicated without harm.
+"""The Celery app. Messages are wake-ups and nothing more: flush, restart or duplicate the queue without harm.
 
-No retries, chords, ETA, beat or result backend: the job table is the truth and the dispatcher the timer. Messages carry
-a batch id and its generation; what Flower shows (job, namespace, batch i of n) is in the task's id and arguments' text.
+No retries, chords, ETA, beat or result backend: the job table is the record and the dispatcher the timer. A message
+carries a batch id and its generation. Flower shows the job, namespace and batch i of n from the task's id and the text
+of its arguments.
 """
 
 import os
@@ -35,7 +36,7 @@ TASKS = {
     _K.DROP: ("vecfleet.drop_namespace", "cleanup"),
 }
 _REDIS = {
-    "ack_emulation": False,  # Redis keeps nothing of what was taken: the job table does
+    "ack_emulation": False,  # the job table, not Redis, remembers a taken message
     "socket_timeout": 5,
     "socket_connect_timeout": 3,
     "socket_keepalive": True,
@@ -44,11 +45,11 @@ _REDIS = {
     "queue_order_strategy": "round_robin",
     "global_keyprefix": "vecfleet:",
 }
-_AMQP = {"confirm_publish": True}  # RabbitMQ drops what it cannot take, unless it is asked to say so
+_AMQP = {"confirm_publish": True}  # else RabbitMQ silently drops a message that it cannot take
 
 
-# Celery asks these first. They may be another project's; or its command line put BROKER_URL there, knowing nothing of
-# .env and of `none`.
+# Celery reads these first. They may be another project's, or Celery's command line copied BROKER_URL there: it knows
+# neither .env nor `none`.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 
@@ -68,10 +69,10 @@ def make_app(broker_url: str | None) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # A Redis that is read-only or full for a while says so in what Kombu takes for a mistake of the caller's.
+        # Kombu takes the error of a Redis that is read-only or full for a while for a mistake of the caller.
         broker_channel_error_retry=not over_amqp,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_send_task_events=False,  # a third of what a wake-up costs; Flower asks for them while it runs
+        worker_send_task_events=False,  # events are a third of a wake-up's cost; Flower turns them on while it runs
         task_send_sent_event=False,
         worker_soft_shutdown_timeout=30,
         worker_hijack_root_logger=False,
@@ -91,12 +92,12 @@ app = make_app(_broker_from_settings())
 
 
 def kinds_of(queues: Collection[str]) -> frozenset[BatchKind]:
-    """The kinds of batches that whoever serves these queues is woken for."""
+    """Return the kinds of batches whose wake-ups go to these queues."""
     return frozenset(kind for kind, (_, queue) in TASKS.items() if queue in queues)
 
 
 def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
-    """Send wake-ups over one connection. Returns those that could not be sent; never blocks for long."""
+    """Send wake-ups over one connection. Return the unsent ones. Never blocks for long."""
     if not wakeups:
         return []
     sent = 0
@@ -117,14 +118,14 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
                 )
                 sent += 1
     except (OperationalError, RedisError, OSError) as error:
-        # By its name alone: what a broker says may quote its address.
+        # Log the class only: the broker's text may quote its address.
         log.warning("the broker did not take wake-ups", unsent=len(wakeups) - sent, why=type(error).__name__)
         return list(wakeups[sent:])
     return []
 
 
 def waiting(celery: Celery) -> int:
-    """How many wake-ups the broker still holds that no worker took. 0 where it does not answer: they may be lost."""
+    """Return how many wake-ups wait at the broker. 0 if it does not answer: they may be lost."""
     try:
         with celery.connection_for_write() as connection:
             return sum(_length(connection, queue) for queue in QUEUES)
@@ -134,7 +135,7 @@ def waiting(celery: Celery) -> int:
 
 def _length(connection: Any, queue: str) -> int:
     with connection.channel() as channel:
-        if connection.transport.driver_type == "redis":  # there Kombu 5.7 looks for a queue without our prefix
+        if connection.transport.driver_type == "redis":  # with Redis, Kombu 5.7 looks for a queue without our prefix
             return int(channel.client.llen(queue))
         try:
             return int(channel.queue_declare(queue, passive=True).message_count)
@@ -143,7 +144,7 @@ def _length(connection: Any, queue: str) -> int:
 
 
 def task_id(wakeup: Wakeup) -> str:
-    """What Celery's log lines and Flower call it; `orchestrator.core.redaction` finds a tenant's name in it."""
+    """Return the task id for Celery's logs and Flower; `orchestrator.core.redaction` finds a tenant's name in it."""
     return f"j{wakeup.job_id}.{wakeup.namespace}.{wakeup.kind}{wakeup.seq}.b{wakeup.batch_id}.g{wakeup.generation}"
 
 
@@ -153,7 +154,7 @@ def _shown(wakeup: Wakeup) -> dict[str, Any]:
 
 
 def require_broker(celery: Celery) -> None:
-    """Raise Unreachable where the broker does not answer, or, as a Redis that is full or read-only, takes nothing."""
+    """Raise Unreachable if the broker does not answer, or if it takes nothing (a Redis that is full or read-only)."""
     ours = str(celery.conf.broker_url).startswith("redis")
     try:
         with celery.connection_for_write() as connection:

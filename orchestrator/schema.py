@@ -1,6 +1,6 @@
-"""The schema of the job table: upgrade it, and say whether it is the one this code needs.
+"""The schema of the job table: upgrade it, and check that it is the one this code needs.
 
-Every process asks the second, so only those that ask for more load Alembic.
+Every process does the check; Alembic is loaded only for the rest.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from vecfleet.errors import BadInput, Refused, Unreachable
 from vecfleet.settings import JOIN, Settings
 
 _REVISIONS = Path(__file__).resolve().parent.parent / "migrations" / "schema"
-# Any number, the same everywhere: two `vecfleet migrate` at once take turns.
+# An arbitrary number, the same everywhere: two `vecfleet migrate` at once take turns.
 _UPGRADE_LOCK = 7_305_000
 _PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 
@@ -24,8 +24,8 @@ _PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 def upgrade(url: str, fleet_url: str | None = None) -> None:
     """Bring the job table to the newest revision. Safe to repeat and to race; one transaction.
 
-    `fleet_url`: the address that workers, the dispatcher and the page use, where its role owns nothing: it is allowed
-    what they need. Raises Refused where the role of `url` may not do this.
+    `fleet_url`: the address of workers, the dispatcher and the page if its role owns nothing; the role gets the rights
+    that they need. Raises Refused if the role of `url` may not do this.
     """
     from alembic import command
     from alembic.config import Config
@@ -52,7 +52,7 @@ def upgrade(url: str, fleet_url: str | None = None) -> None:
 
 
 def upgrade_by(settings: Settings) -> None:
-    """Bring the job table that the settings name to the newest revision, as its owner where they name one."""
+    """Bring the job table of the settings to the newest revision, as its owner if the settings name one."""
     if settings.database_url is None:
         raise BadInput("DATABASE_URL is not set", next_step=JOIN)
     url = settings.database_url.get_secret_value()
@@ -63,7 +63,7 @@ def upgrade_by(settings: Settings) -> None:
 
 
 def newest() -> str:
-    """The last revision: their files begin with their numbers, and each follows the one before."""
+    """Return the last revision: file names begin with their numbers, and each revision follows the one before."""
     return max(file.name.partition("_")[0] for file in (_REVISIONS / "versions").glob("[0-9]*.py"))
 
 
@@ -79,7 +79,7 @@ def require_current(connection: sa.Connection) -> None:
 
 
 def differences(connection: sa.Connection) -> list[object]:
-    """What the revisions and `tables` disagree about; empty when they end in the same schema."""
+    """Return the differences between the revisions and `tables`; empty if both end in the same schema."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

@@ -16,7 +16,7 @@ from orchestrator.cli.commands import build
 from vecfleet.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
+PAGES = sorted([*(REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *(REPOSITORY / "docs").rglob("*.md")])
 SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
 # Variables that other programs read: the SDK and OpenSSL, a test that is given a file.
 FOREIGN = {"SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION"}
@@ -183,3 +183,32 @@ def generator() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+GLOSSARY = REPOSITORY / "docs" / "glossary.md"
+# The words of before stand in decisions and in what was released, and the glossary names them.
+MAY_NAME_OLD_WORDS = ("docs/adr/", "docs/glossary.md", "CHANGELOG.md")
+
+
+def words_not_to_use() -> list[str]:
+    rows = [line.strip("|").split("|") for line in GLOSSARY.read_text().splitlines() if line.startswith("| ")]
+    return [word.strip() for row in rows if row[0].strip() != "word" for word in row[2].split(",") if word.strip()]
+
+
+def test_a_word_that_the_glossary_replaces_is_used_nowhere() -> None:
+    unwanted = re.compile(rf"\b({'|'.join(words_not_to_use())})(?:s|ed|ing)?\b", re.IGNORECASE)
+    files = [
+        path
+        for folder in ("vecfleet", "migrations", "orchestrator", "workers", "emulator", "docs")
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.suffix in (".py", ".md", ".html") and not path.name.endswith("_pb2.py")
+        if not str(path.relative_to(REPOSITORY)).startswith(MAY_NAME_OLD_WORDS)
+    ]
+    used = [
+        f"{path.relative_to(REPOSITORY)}:{number}: {match[0]}"
+        for path in [*files, REPOSITORY / "README.md"]
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for match in unwanted.finditer(line)
+    ]
+    assert len(words_not_to_use()) >= 8
+    assert used == []

@@ -1,5 +1,5 @@
-"""The workers do: thin Celery tasks over listing, copying, checking, removing and undoing, at the fleet's common pace.
+"""Worker processes: thin Celery tasks for listing, copying, checking, removing and undoing, at the fleet's common pace.
 
-Reading order: `tasks`, `running` (lease → work → settle), `work` (what a step may use), `lane` (calls to a store),
+Reading order: `tasks`, `runner` (lease → work → settle), `work` (what a step may use), `lane` (calls to a store),
 `pace`, `placing` (what a record becomes), then one module a step.
 """

@@ -1,7 +1,7 @@
-"""Read a target back: what some copy batches wrote to it, record by record, against their tallies.
+"""Read a target back: compare what some copy batches wrote to it, record by record, with their tallies.
 
-Read-only at the store. Safe to run twice. A difference counts only after the freshness wait, and is then named, with
-the parts in which the two records differ.
+Read-only at the store. Safe to run twice. A difference counts only after the freshness wait. It is then named, with the
+parts in which the two records differ.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ _PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one copy batch wrote to the target: its ids there, by their ids at the source."""
+    """The records that one copy batch wrote to the target: their ids there, by their ids at the source."""
 
     tally: TargetTally
     copy_id: int
-    listed: list[str]  # all ids of the copy batch, where its tally may be made anew
+    listed: list[str]  # all ids of the copy batch, if its tally may be made anew
     ids: dict[str, str]
     recorded: dict[str, int]  # the short digest of each, by its id at the source
 
@@ -36,16 +36,16 @@ def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
     parts = list(_parts(work))
     expected = _sum(part.tally for part in parts)
     digests = dict(_digests(work, [record_id for part in parts for record_id in part.ids.values()]))
-    found = Tally.of_digests(digests.values())
+    actual = Tally.of_digests(digests.values())
     findings: list[Finding] = []
-    if found != expected:
+    if actual != expected:
         differing = [part for part in parts if not _as_written(part, digests) and not _agree(work, part, digests)]
         if differing:
             work.look_again(f"{work.target_row.namespace} does not yet give back what was written")
         for part in differing:
             findings += _differences(work, part, digests)
     counted = {kind: sum(finding.kind == kind for finding in findings) for kind in ("missing", "different")}
-    return {"count": found.count, "digest": str(found.digest), **counted}, findings
+    return {"count": actual.count, "digest": str(actual.digest), **counted}, findings
 
 
 def _parts(work: Work) -> Iterator[_Part]:
@@ -65,7 +65,7 @@ def _sum(tallies: Iterable[TargetTally]) -> Tally:
 
 
 def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The digests of the records that are there, a request's worth of records in memory at a time."""
+    """Yield the digests of the records that are there, with a request's worth of records in memory at a time."""
     size = work.target.index.limits.fetch_ids
     for start in range(0, len(ids), size):
         held = work.target.fetch(work.target_row.namespace, ids[start : start + size])
@@ -78,14 +78,14 @@ def _as_written(part: _Part, digests: Mapping[str, int]) -> bool:
 
 
 def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
-    """Whether the application wrote the same to both sides since the copy: what is there is then what is expected."""
+    """Say whether the application wrote the same to both sides since the copy: then what is there is expected."""
     target = work.target_row
     there = {record_id: digests[record_id] for record_id in part.ids.values() if record_id in digests}
     if work.job.plan.policies.writers != "dual" or target.is_authoritative or len(there) != len(part.ids):
         return False
     placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(part.ids)))
-    group = [one for one in placed.values() if one.target == target.namespace]
-    if {one.record.id: one.digest for one in group} != there:
+    group = [placement for placement in placed.values() if placement.target == target.namespace]
+    if {placement.record.id: placement.digest for placement in group} != there:
         return False
     with work.database.begin() as connection:
         copies.agree(connection, work.lease, part.copy_id, part.tally, tally_of(part.listed, target.id, group))
@@ -93,9 +93,9 @@ def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
 
 
 def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Finding]:
-    """Which records of a copy batch are missing or are not what was written; by the source as it is now, in what.
+    """Return the missing and the changed records of a copy batch, with the parts that differ from the source now.
 
-    Of a tally without the digests of its records the source tells which of them differ.
+    If a tally lacks the digests of its records, the source tells which of them differ.
     """
     absent = [record_id for record_id in part.ids.values() if record_id not in digests]
     there = {source_id: record_id for source_id, record_id in part.ids.items() if record_id in digests}
@@ -103,7 +103,7 @@ def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Findi
     expected = part.recorded
     if not expected:
         placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(there)))
-        expected = {source_id: manifests.short(one.digest) for source_id, one in placed.items()}
+        expected = {source_id: manifests.short(placement.digest) for source_id, placement in placed.items()}
     other = {
         source_id: record_id
         for source_id, record_id in there.items()

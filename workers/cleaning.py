@@ -1,11 +1,11 @@
 """Clean up: delete a source only after reading both sides again and finding every record of it at its target.
 
-No look counts that was made before reads could show the last write that the plan permitted (`core.freshness`).
-The intent is committed before each deletion, with the looks that it rests on. Dies before it: nothing happened. Dies
-after it: the batch waits until the call has taken effect or never will, finds some records gone, proves the others
-again, and goes on; the listing at the end confirms it. A proof that fails parks the batch with its reason and deletes
-nothing. One that is too old to delete a namespace by is made once more, which costs reading both sides again; if that
-takes as long, the records are deleted by their ids, for write units by size.
+A look counts only if reads could already show the last write that the plan permitted (`core.freshness`). The intent is
+committed before each deletion, with the looks that it rests on. Dies before it: nothing happened. Dies after it: the
+batch waits until the call has taken effect or never will. It then finds some records gone, proves the others again, and
+goes on; the listing at the end confirms it. A proof that fails parks the batch with its reason and deletes nothing. A
+proof too old to delete a namespace by is made once more, which costs reading both sides again. If that takes as long,
+the records are deleted by their ids, for write units by size.
 """
 
 import struct
@@ -34,17 +34,17 @@ from workers.work import Later, NotProven, NotWhole, Work
 _PAGE = 50
 # Most lag is short: the first look after a deletion comes soon.
 _FIRST_LOOK_S = 0.5
-# From the first record read again to the call that deletes the namespace: what happens at its target meanwhile is not
-# seen. At half the pace some 3 million vectors of 3,072 dimensions are read again in it.
+# From the first record read again to the call that deletes the namespace: changes at its target meanwhile are not seen.
+# At half the pace some 3 million vectors of 3,072 dimensions are read again in this time.
 _PROOF_KEEPS_S = 900.0
 UNTOLD = -1  # the number of a last write that was asked for and not told; none is below 0
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
-    """Before a namespace is deleted whole: every record of this batch is in its target, equal. Read-only."""
+    """Prove that every record of this batch is in its target, equal, before a namespace is deleted whole. Read-only."""
     _require_fresh_reads(work)
     if work.lease.intended and is_our_alias(work):
-        return dict(_Proof({}).found())  # the namespace is deleted: what is read by its name is the target
+        return dict(_Proof({}).found())  # the namespace is deleted: its name now reads the target
     if work.move.proof_lsn is None:
         last_write = _last_write(work)
         with work.database.begin() as connection:
@@ -55,8 +55,8 @@ def recheck_batch(work: Work) -> dict[str, Any]:
 def remove_batch(work: Work) -> dict[str, Any]:
     """Delete this batch's written ids from the source, each proven right before.
 
-    After a deletion that was answered only its effect is looked for: what a read still shows may be older than that,
-    and what was written since is nobody's to delete.
+    After an answered deletion only its effect is looked for. A read may still show an older state, and what was written
+    since is nobody's to delete.
     """
     _require_fresh_reads(work)
     proof = None
@@ -76,8 +76,8 @@ def remove_batch(work: Work) -> dict[str, Any]:
 def clear_namespace(work: Work) -> dict[str, Any]:
     """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks.
 
-    Where it leaves an alias, that is asked for first, in one request: once it stands, listing by the old name shows the
-    target, and a deletion would be asked for through the alias. Of a source that was deleted by ids, list what is left.
+    If it leaves an alias, that is asked for first, in one request. Once the alias stands, listing by the old name shows
+    the target, and a deletion would go through the alias. If a source was deleted by ids, list what is left.
     """
     _require_fresh_reads(work)
     namespace = work.move.source
@@ -93,7 +93,7 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     if already_deleted and work.job.doubted_at is not None:
         work.look_again(f"{namespace} lists no ids, and whether its deletion was asked for is in doubt")
     if not already_deleted and work.job.doubted_at is not None and listed.count < expected.count:
-        # What is not there any more was found at its target, by the re-reading of each batch.
+        # Each batch's re-reading found the missing records at their target.
         work.look_again(f"{namespace} lists {listed.count} of {expected.count} ids")
         if listed.count:
             raise NotWhole(f"{namespace} lists {listed.count} of {expected.count} ids", by_ids=True)
@@ -129,10 +129,11 @@ def _require_fresh_reads(work: Work) -> None:
 
 
 def _require_complete_listing(work: Work, listed: int) -> int | None:
-    """The service counts no more records than are listed: those would be deleted unread. One request; the count.
+    """Raise NotWhole if the service counts more records than are listed: those would be deleted unread.
 
-    A count lags, so a difference counts past the freshness wait, after another listing. Then what was proven is deleted
-    by ids, which touches nothing else. A database lists what it holds, and its count may be an estimate: not asked.
+    Returns the service's count, for one request. A count lags, so a difference counts past the freshness wait, after
+    another listing. Then the proven records are deleted by ids, which touches nothing else. A database lists what it
+    holds, and its count may be an estimate: it is not asked.
     """
     namespace = work.move.source
     if isinstance(work.source.index, Conditional):
@@ -146,10 +147,10 @@ def _require_complete_listing(work: Work, listed: int) -> int | None:
 
 
 def _require_only_what_stays(work: Work) -> None:
-    """One listing after the last deletion by ids: what came to the source since it was listed is nowhere else.
+    """List once after the last deletion by ids. Raise NotProven if records came to the source since it was listed.
 
-    What was to stay there may be gone by now: that is not ours to judge. A pod cannot list, and is not looked at. In
-    memory are the ids listed, where they are not just those that were to stay.
+    Those records are nowhere else. A record that was to stay may be gone by now: that is not ours to judge. A pod
+    cannot list, and is not looked at. Memory holds the listed ids, unless they are just those that were to stay.
     """
     move = work.move
     if work.source.index.info.kind is Kind.POD:
@@ -163,7 +164,7 @@ def _require_only_what_stays(work: Work) -> None:
     listed_now = len(unknown)
     for _, ids in _of_copies(work):
         unknown.difference_update(ids)
-    # Which ids were gone when they were copied is not on record, only how many.
+    # The job table knows how many ids were gone when they were copied, but not which.
     more = max(len(unknown), listed_now - move.left_behind - move.identical - move.parked)
     if more > 0:
         work.look_again(f"{more} ids are listed in {move.source} beside those that stay there")
@@ -174,10 +175,10 @@ def _require_only_what_stays(work: Work) -> None:
 
 
 def _require_fresh_proof(work: Work, version: int | None) -> None:
-    """The re-reading is young, and nothing was written to the source since it began, where the service tells that.
+    """Raise unless the re-reading is young and the source was not written to since it began, if the service tells that.
 
-    Told only before, or only now, is not known: what was proven may have been written to meanwhile. `version`: what the
-    store will compare with, in place of another look.
+    If the last write is told only before, or only now, what was proven may have been written to meanwhile. `version`:
+    the store will compare with it, so no other look is needed.
     """
     namespace, noted = work.move.source, work.move.proof_lsn
     with work.database.begin() as connection:
@@ -207,9 +208,9 @@ def _require_young_proof(connection: sa.Connection, work: Work) -> None:
 
 
 def _last_write(work: Work) -> int:
-    """The number of the newest write that a search of the source has seen, or UNTOLD.
+    """Return the number of the newest write that a search of the source has seen, or UNTOLD.
 
-    Not told: of pods, of folders, and of sparse indexes, whose answers may lack it.
+    Pods, folders, and sparse indexes do not tell it: their answers may lack it.
     """
     info, version = work.source.index.info, work.source.version(work.move.source)
     if version is not None:
@@ -233,7 +234,7 @@ def wait_for_deletion(work: Work, lag_s: float, why: str) -> None:
 
 
 def _copied(work: Work) -> Tally:
-    """The source ids of everything the move wrote."""
+    """Return the tally of the source ids that the move wrote."""
     return _tally(ids for ids, _ in _of_copies(work))
 
 
@@ -242,7 +243,7 @@ def _tally(runs: Iterable[Iterable[str]]) -> Tally:
 
 
 def _of_copies(work: Work) -> Iterator[tuple[set[str], list[str]]]:
-    """Of each copy batch of the move the source ids that it wrote, and the others of its manifest."""
+    """Yield for each copy batch of the move the source ids that it wrote, and the other ids of its manifest."""
     last = 0
     while True:
         with work.database.begin() as connection:
@@ -271,7 +272,7 @@ def _intend(work: Work) -> None:
 
 
 def _intend_whole(work: Work, listed: int, counted: int | None) -> None:
-    """Right before the call, which may have waited for the pace: the proof is still young then."""
+    """Commit the intent right before the call, which may have waited for the pace: the proof must still be young."""
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
         cleanup.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
@@ -284,7 +285,7 @@ def _written_ids(work: Work) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What of a batch may be deleted from the source, and what became of it at targets that readers use."""
+    """The records of a batch that may be deleted from the source, and their fate at targets that readers use."""
 
     records: dict[str, Record]
     missing: Counter[int] = field(default_factory=Counter)  # by target
@@ -296,11 +297,11 @@ class _Proof:
 
 
 def _prove(work: Work) -> _Proof:
-    """The records of this batch that are in the source now, each of them proven to be in its target.
+    """Return the records of this batch that are in the source now, each proven to be in its target.
 
-    As long as the source tells the truth: each is equal at its target now. Once readers were moved to a target, its
-    records change and go as the application likes: the verdict at that moment was the proof, and it holds for a record
-    that still is, in the source, what was copied. Raises NotProven otherwise, and where a record vanished from the
+    While the source is authoritative, each record is equal at its target now. Once readers were moved to a target, its
+    records change and go as the application likes. The verdict at that moment was the proof. It holds for a record
+    whose source still is what was copied. Raises NotProven otherwise. Also raises it if a record vanished from the
     source, unless its deletion was intended before.
     """
     written = _written_ids(work)
@@ -328,9 +329,7 @@ def _prove(work: Work) -> _Proof:
 
 @dataclass
 class _Compared:
-    """Of a batch's records: which prove nothing, and how many, where readers have moved, are missing at each target or
-    changed.
-    """
+    """A batch's records that prove nothing, and the counts of those missing or changed where readers have moved."""
 
     different: list[str] = field(default_factory=list)
     missing: Counter[int] = field(default_factory=Counter)
@@ -341,17 +340,17 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
     truths = {target.namespace: target.id for target in work.copy_targets if target.is_authoritative}
     as_copied = {namespace: work.recorded(target_id) for namespace, target_id in truths.items()}
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for one in placed.values():
-        groups[one.target].append(one)
+    for placement in placed.values():
+        groups[placement.target].append(placement)
     compared = _Compared()
     for namespace, group in groups.items():
-        held = work.target.fetch(namespace, [one.record.id for one in group])
-        for one in group:
-            there = held.get(one.record.id)
-            if there is not None and record_digest(there) == one.digest:
+        held = work.target.fetch(namespace, [placement.record.id for placement in group])
+        for placement in group:
+            there = held.get(placement.record.id)
+            if there is not None and record_digest(there) == placement.digest:
                 continue
-            if as_copied.get(namespace, {}).get(one.source_id) != manifests.short(one.digest):
-                compared.different.append(one.source_id)
+            if as_copied.get(namespace, {}).get(placement.source_id) != manifests.short(placement.digest):
+                compared.different.append(placement.source_id)
             if namespace in as_copied:
                 if there is None:
                     compared.missing[truths[namespace]] += 1
@@ -360,12 +359,12 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
 
 
 def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
-    """How many records of this batch are missing at each target. Raises NotProven where they are not few.
+    """Return how many records of this batch are missing at each target. Raise NotProven if they are not few.
 
-    An application deletes a few records; where many are missing, the source may be their last place.
+    An application deletes a few records; if many are missing, the source may be their last place.
 
-    Counted over each target, whichever sources go there, and over the source, whatever other batches are about to do.
-    What an attempt before counted and then deleted counts on: this one does not see it any more.
+    Counts over each target, whichever sources go there, and over the source, whatever other batches are about to do.
+    Records that an earlier attempt counted and then deleted still count: this attempt does not see them any more.
     """
     noted = (work.lease.found or {}).get("missing_at", {})
     if work.lease.intended:
@@ -377,7 +376,7 @@ def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
     with work.database.begin() as connection:
         total, rows = cleanup.add_up_missing(connection, work.lease, missing)
         targets = [
-            MissingAt(names[one.id], one.missing, one.written, one.said, one.id in empty) for one in rows.values()
+            MissingAt(names[row.id], row.missing, row.written, row.said, row.id in empty) for row in rows.values()
         ]
         why = against_missing(work.job, work.move, total, targets)
         if why:

@@ -1,7 +1,7 @@
-"""How a worker takes wake-ups from the broker: as Celery does it, but that none is ever given back.
+"""Take wake-ups from the broker as Celery does, but never give one back.
 
-A message that is no wake-up of ours harms itself alone: it is taken off its queue, logged without its content, counted,
-and the next one is taken. Nothing is lost by it, for the dispatcher sends again what is due.
+A message that is no wake-up of ours harms only itself: it is taken off its queue, logged without its content, and
+counted. Then the next one is taken. Nothing is lost, because the dispatcher sends again whatever is due.
 """
 
 import time
@@ -19,12 +19,13 @@ from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
 from orchestrator.queue import TASKS
 from vecfleet.settings import Settings
 
-# A broker that refuses, as a Redis that is read-only for a while, is asked again so often: it can be connected to.
+# A broker that refuses, such as a Redis that is read-only for a while, can be connected to: it is asked again after
+# this.
 _REFUSED_WAIT_S = 2.0
-# Of one of ours: two numbers in its body, and the name of a namespace in its id.
+# Limits of our own messages: two numbers in the body, and the name of a namespace in the id.
 _LARGEST_BODY, _LONGEST_ID = 1_024, 4_096
 _OURS = frozenset(name for name, _ in TASKS.values())
-# AMQP's are among them. Kombu counts KeyError, too, which is how a message lacks what it needs.
+# AMQP's errors are among them. Kombu counts KeyError too, which is raised for a message that lacks what it needs.
 _OF_THE_BROKER = tuple({*redis.Transport.connection_errors, *redis.Transport.channel_errors} - {KeyError})
 _LARGEST = 2**63, 2**31  # a batch's id and its generation, as the job table's columns hold them
 
@@ -32,19 +33,19 @@ log = structlog.get_logger("vecfleet.consuming")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Nothing is owed for a wake-up once it was taken: its batch is worked on under a lease, or sent again.
+    """Consumer that owes nothing for a wake-up it took: the batch is worked on under a lease, or sent again.
 
-    Kombu would give it back when a connection is lost or a worker ends, and where Redis is away write it, with the name
-    of its namespace, to a file in the folder for temporary ones.
+    Kombu would give it back when a connection is lost or a worker ends. While Redis is away, Kombu would write it, with
+    the name of its namespace, to a file in the temporary folder.
     """
 
     def on_ready(self) -> None:
-        """Begin to take over a connection; the first one, or the next after one was lost."""
+        """Begin to take messages over a connection: the first one, or the next after one was lost."""
         self.task_consumer.channel.do_restore = False
         super().on_ready()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Connect again. Where that would help nothing, because this user may not, the worker ends and says so."""
+        """Connect again. If that cannot help, because this user may not, end the worker and say so."""
         if isinstance(exc, NoPermissionError):
             raise exc
         if isinstance(exc, self.channel_errors):
@@ -74,7 +75,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
 
 class Channel(redis.Channel):
-    """Kombu's, which ends its worker where a queue or a broadcast holds what is no message at all."""
+    """Kombu's channel, except that content that is no message is set aside. Kombu's own would end the worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         return self._or_set_aside(lambda: super(Channel, self)._brpop_read(**options))  # type: ignore[no-untyped-call]
@@ -93,7 +94,7 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Kombu's, with our channels."""
+    """Kombu's transport, with our channels."""
 
     Channel = Channel
 
@@ -103,7 +104,7 @@ class _NotOurs(Exception):
 
 
 def _require_ours(message: Any) -> None:
-    """Raise unless it is as `orchestrator.queue.send` makes them: JSON, small, due now, with two numbers."""
+    """Raise unless the message is as `orchestrator.queue.send` makes it: JSON, small, due now, with two numbers."""
     if message.content_type != "application/json":
         raise _NotOurs("it is not said to be JSON")
     if len(message.body) > _LARGEST_BODY or len(message.headers["id"]) > _LONGEST_ID:
@@ -124,12 +125,12 @@ def _fits(value: object, limit: int) -> bool:
 
 
 def _set_aside(error: Exception) -> None:
-    """By the error's name: its text may quote the message."""
+    """Count the message and log the error by its name: its text may quote the message."""
     why = str(error) if isinstance(error, _NotOurs) else type(error).__name__
     log.warning("a message in the broker is no wake-up and was set aside", why=why)
-    counted = _counters()
-    if counted is not None:
-        counted.note(MESSAGES_SET_ASIDE)
+    counters = _counters()
+    if counters is not None:
+        counters.note(MESSAGES_SET_ASIDE)
 
 
 @cache

@@ -1,8 +1,9 @@
 """Copy one batch: fetch → route and enrich → check ids where targets are shared → upsert → tally and done.
 
 Safe to run twice: the repeated upsert is the same upsert, and what is recorded replaces what was. Dies before an
-upsert: nothing happened. Dies after it: the lease runs out, another worker repeats it. Its targets, and the ids it
-takes in a shared one, are committed before the first upsert; its tallies and counters in one transaction at the end.
+upsert: nothing happened. Dies after it: the lease expires, and another worker repeats the batch. Its targets, and the
+ids it takes in a shared one, are committed before the first upsert. Its tallies and counters are committed in one
+transaction at the end.
 """
 
 from collections import defaultdict
@@ -27,19 +28,19 @@ from workers.work import Later, Work
 
 
 def copy_batch(work: Work) -> CopyOutcome:
-    """Everything but the record of it, which the caller commits."""
+    """Copy the batch and return its outcome, which the caller commits."""
     records, gone = _fetch(work)
     rewrite = rewrite_of(work)
     if gone and work.job.passes == 1 and not (rewrite is not None and rewrite.lacks(gone)):
         _require_few_gone(work, len(gone))
     placed, parked = place_all(work.placer, records)
     placed, erasure_check, erased = _without_the_erased(work, placed, records)
-    parked = [one for one in parked if one.record_id not in erased]
+    parked = [record for record in parked if record.record_id not in erased]
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for one in placed.values():
-        groups[one.target].append(one)
+    for item in placed.values():
+        groups[item.target].append(item)
     targets, unplaceable = _take_targets(work, groups)
     parked += unplaceable
     tallies: list[TargetTally] = []
@@ -60,24 +61,24 @@ def copy_batch(work: Work) -> CopyOutcome:
                 sent = _unlike_recorded(work, target, group)
                 foreign = held_by_others(work, target, sent)
                 parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(foreign)]
-                group = [one for one in group if one.source_id not in foreign]
-                sent = [one for one in sent if one.source_id not in foreign]
+                group = [item for item in group if item.source_id not in foreign]
+                sent = [item for item in sent if item.source_id not in foreign]
             else:
                 group, sent, newer = rewrite.choose(work, target, group)
                 parked += newer
                 if work.job.passes > 1:  # writers go on: what they changed since is copied along
-                    chosen = {one.record.id for one in sent} | rewrite.differing.keys()
-                    sent += [one for one in _unlike_recorded(work, target, group) if one.record.id not in chosen]
+                    chosen = {item.record.id for item in sent} | rewrite.differing.keys()
+                    sent += [item for item in _unlike_recorded(work, target, group) if item.record.id not in chosen]
             newer_there = dict.fromkeys(unlike_written(work, target, sent), why_held(target))
             newer_there |= not_as_written(work, target, sent)
             parked += [ParkedRecord(record_id, why) for record_id, why in sorted(newer_there.items())]
-            group = [one for one in group if one.source_id not in newer_there]
-            sent = [one for one in sent if one.source_id not in newer_there]
+            group = [item for item in group if item.source_id not in newer_there]
+            sent = [item for item in sent if item.source_id not in newer_there]
             refused = _upsert(work, target, sent, erasure_check)
-            changed += sum(one.record.id not in refused for one in sent)
-        parked += [ParkedRecord(one.source_id, refused[one.record.id]) for one in group if one.record.id in refused]
+            changed += sum(item.record.id not in refused for item in sent)
+        parked += [ParkedRecord(item.source_id, refused[item.record.id]) for item in group if item.record.id in refused]
         lsn = work.target.lsns.get(target.namespace)
-        tallies.append(tally_of(work.ids, target.id, [one for one in group if one.record.id not in refused], lsn))
+        tallies.append(tally_of(work.ids, target.id, [item for item in group if item.record.id not in refused], lsn))
     tallies = [tally for tally in tallies if tally.count]
     removed = _withdraw(work, tallies, gone)
     return CopyOutcome(
@@ -97,17 +98,17 @@ def copy_batch(work: Work) -> CopyOutcome:
 def _without_the_erased(
     work: Work, placed: dict[str, Placed], records: dict[str, Record]
 ) -> tuple[dict[str, Placed], ErasureCheck, frozenset[str]]:
-    """What may be written, the erasure_check it will be asked about again, and the ids of tenants that were erased."""
+    """Return the records that may be written, the check to ask before writing, and the ids of erased tenants."""
     erasure_check = ErasureCheck(work.router, work.move.source)
     subjects = {record_id: erasure_check.subjects(records[record_id], placed.get(record_id)) for record_id in records}
     with work.database.once() as connection:
-        gone = erasures.fenced(connection, set().union(*subjects.values()))
-    erased = frozenset(record_id for record_id, some in subjects.items() if some & gone)
-    return {record_id: one for record_id, one in placed.items() if record_id not in erased}, erasure_check, erased
+        erased_subjects = erasures.fenced(connection, set().union(*subjects.values()))
+    erased = frozenset(record_id for record_id, own in subjects.items() if own & erased_subjects)
+    return {record_id: item for record_id, item in placed.items() if record_id not in erased}, erasure_check, erased
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
-    """The records, and the ids that are gone: absent from two fetches and a fresh listing after the freshness wait."""
+    """Return the records, and the gone ids: absent from two fetches and, after the freshness wait, from a listing."""
     namespace = work.move.source
     records = work.source.fetch(namespace, work.ids)
     missing = [record_id for record_id in work.ids if record_id not in records]
@@ -126,9 +127,9 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
 
 
 def _listed(work: Work, ids: Sequence[str]) -> list[str]:
-    """Those of these ids that a fresh listing shows: asked for one by one, unless it shows none at all."""
+    """Return the ids that a fresh listing shows. Ask for them one by one, unless it shows none at all."""
     if work.source.index.info.kind is Kind.POD:
-        return []  # a pod lists nothing; how many may be gone without a word is capped
+        return []  # a pod lists nothing; a cap bounds how many may be gone
     if len(ids) > 1:
         page = work.source.page(work.move.source)
         if not page.ids and page.next_token is None:
@@ -137,10 +138,10 @@ def _listed(work: Work, ids: Sequence[str]) -> list[str]:
 
 
 def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str, Target], list[ParkedRecord]]:
-    """A claimed, noted and existing namespace for each group; records whose target another job holds are parked."""
+    """Return a claimed, noted and existing namespace for each group; park records whose target another job holds."""
     targets: dict[str, Target] = {}
     parked: list[ParkedRecord] = []
-    place = work.lease.target  # the one of its move, noted with the lease
+    place = work.lease.target  # its move's target, noted with the lease
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
     to_note, to = groups.keys() - targets.keys(), work.move.to
@@ -160,7 +161,7 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
                     owner = groups[namespace][0].owner
                     targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
                 except Refused as error:
-                    parked += [ParkedRecord(one.source_id, error.message) for one in groups[namespace]]
+                    parked += [ParkedRecord(item.source_id, error.message) for item in groups[namespace]]
             moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
     for namespace, target in targets.items():
         if not target.prepared:
@@ -169,7 +170,7 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
 
 
 class _Taken:
-    """What became of records whose ids are not ours to write in this target."""
+    """The outcome for records whose ids are not ours to write in this target."""
 
     def __init__(self) -> None:
         self.parked: list[ParkedRecord] = []
@@ -180,42 +181,43 @@ class _Taken:
 def _take_ids(
     work: Work, target: Target, group: Sequence[Placed], records: dict[str, Record]
 ) -> tuple[list[Placed], _Taken]:
-    """The records whose ids are ours in this target. For the others the plan's policy decides; none is overwritten."""
-    digests = [(one.record.id, record_digest(work.target.index.normalise(records[one.source_id]))) for one in group]
+    """Return the records whose ids are ours in this target. The policy decides on the others; none is overwritten."""
+    digests = [(item.record.id, record_digest(work.target.index.normalise(records[item.source_id]))) for item in group]
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
         others = moves.claim_ids(connection, target.id, work.move.id, digests)
     foreign = [record_id for record_id, digest in others.items() if digest is None]
     held = work.target.fetch(target.namespace, foreign) if foreign else {}
     own, taken = dict(digests), _Taken()
-    for one in group:
-        if one.record.id not in others:
+    for item in group:
+        if item.record.id not in others:
             continue
-        there = held.get(one.record.id)
-        same = others[one.record.id] == own[one.record.id] or (there and record_digest(there) == one.digest)
+        there = held.get(item.record.id)
+        same = others[item.record.id] == own[item.record.id] or (there and record_digest(there) == item.digest)
         match work.job.plan.policies.collisions:
             case "skip":
                 taken.left_behind += 1
             case "identical" if same:
                 taken.identical += 1
             case _:
-                taken.parked.append(ParkedRecord(one.source_id, f"{target.namespace} holds another record of this id"))
-    return [one for one in group if one.record.id not in others], taken
+                taken.parked.append(ParkedRecord(item.source_id, f"{target.namespace} holds another record of this id"))
+    return [item for item in group if item.record.id not in others], taken
 
 
 def _leave(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
-    """Readers have moved here, so nothing is written. Refused is what was not written before and is not equal."""
-    new = _unequal(work, target, _unlike(work.recorded(target.id), group))
+    """Write nothing, because readers have moved here. Refuse records that were not written before and differ there."""
+    unwritten = _unequal(work, target, _unlike(work.recorded(target.id), group))
     return {
-        one.record.id: f"readers have moved to {target.namespace}: nothing is written to it any more" for one in new
+        item.record.id: f"readers have moved to {target.namespace}: nothing is written to it any more"
+        for item in unwritten
     }
 
 
 def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Sequence[Placed]:
-    """What to write: all of it in the first pass, later what is not as it was when it was written.
+    """Return the records to write: all in the first pass; later those that are not as they were when written.
 
-    Under `dual` the application writes to the target too: what is equal there already needs nothing, and what a check
-    found wanting is not there as it was written.
+    Under `dual` the application writes to the target too. A record that is equal there already needs nothing. A record
+    that a check found wanting is not there as it was written.
     """
     dual = work.job.plan.policies.writers == "dual"
     if work.job.passes == 1 and not dual:
@@ -225,40 +227,46 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
         return _unlike(recorded, group)
     with work.database.begin() as connection:
         wanting = differences.to_repair(connection, work.copy_id)
-    as_written = {one: digest for one, digest in recorded.items() if work.placer.target_id(one) not in wanting}
+    as_written = {
+        source_id: digest for source_id, digest in recorded.items() if work.placer.target_id(source_id) not in wanting
+    }
     return _unequal(work, target, _unlike(as_written, group))
 
 
 def _unequal(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:
-    """Those that the target does not hold, or not equal."""
-    held = work.target.fetch(target.namespace, [one.record.id for one in group]) if group else {}
+    """Return the records that are missing at the target or differ there."""
+    held = work.target.fetch(target.namespace, [item.record.id for item in group]) if group else {}
     digests = {record_id: record_digest(record) for record_id, record in held.items()}
-    return [one for one in group if digests.get(one.record.id) != one.digest]
+    return [item for item in group if digests.get(item.record.id) != item.digest]
 
 
 def _unlike(recorded: Mapping[str, int], group: Sequence[Placed]) -> list[Placed]:
-    return [one for one in group if recorded.get(one.source_id) != manifests.short(one.digest)]
+    return [item for item in group if recorded.get(item.source_id) != manifests.short(item.digest)]
 
 
 def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -> int:
-    """Remove from the targets what an earlier pass wrote there and the source gave up, or sends elsewhere, since.
+    """Remove from the targets the records that an earlier pass wrote and the source gave up, or sends elsewhere, since.
 
-    Only what still is as we wrote it, and never where readers have moved: the rest stays and shows as extra. The
-    intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
+    Removes only what still is as we wrote it, and nothing where readers have moved: the rest stays and shows as extra.
+    The intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
     """
     if not work.job.plan.policies.quiet_passes or (work.job.passes == 1 and not gone):
         return 0
-    if work.job.doubted_at is not None:  # the source may lack it because it was cleaned up since
+    if work.job.doubted_at is not None:  # the source may lack records because of a clean-up since
         return 0
     kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
     withdrawn: list[tuple[Target, dict[str, int]]] = []
     for target in work.copy_targets:
         if not target.is_authoritative:
             recorded = work.recorded(target.id)
-            digests = _left_unrecorded(work, target, [one for one in gone if one not in recorded])
+            digests = _left_unrecorded(work, target, [source_id for source_id in gone if source_id not in recorded])
             if work.job.passes > 1:
-                left = {one: digest for one, digest in recorded.items() if one not in kept.get(target.id, ())}
-                digests |= {work.placer.target_id(one): digest for one, digest in left.items()}
+                left = {
+                    source_id: digest
+                    for source_id, digest in recorded.items()
+                    if source_id not in kept.get(target.id, ())
+                }
+                digests |= {work.placer.target_id(source_id): digest for source_id, digest in left.items()}
             withdrawn.append((target, digests))
     count = sum(len(digests) for _, digests in withdrawn)
     if count:
@@ -269,23 +277,24 @@ def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -
 
 
 def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[str, int]:
-    """What an attempt of this batch wrote that died before its record, of ids that the source has no more: they are
-    nowhere in the books. Told by the ids that this move took, where others write too, and by what stands in the record.
+    """Return records that a crashed attempt of this batch wrote and that the source no longer has: id → short digest.
+
+    They are nowhere on record: known by the ids that this move took, where others write too, and by their own content.
     """
-    ids = [work.placer.target_id(one) for one in gone]
+    ids = [work.placer.target_id(source_id) for source_id in gone]
     if ids and target.checks_ids:
         with work.database.begin() as connection:
             ids = sorted(moves.taken(connection, target.id, ids, work.move.id))
     held = work.target.fetch(target.namespace, ids) if ids else {}
     return {
-        one: manifests.short(record_digest(record))
-        for one, record in held.items()
+        record_id: manifests.short(record_digest(record))
+        for record_id, record in held.items()
         if work.placer.makes(record, target.namespace)
     }
 
 
 def _require_few(work: Work, count: int) -> None:
-    """A writer deletes a few records; where many are gone, or all of them, a person must say that it is meant."""
+    """Raise NeedsOperator if many records, or all, are gone: a writer deletes a few. A person must confirm more."""
     source = work.move.source
     _require_any(work, "nothing is removed on its account")
     why = f"records of {source} went away after they were copied; what was written of them would be removed"
@@ -293,8 +302,10 @@ def _require_few(work: Work, count: int) -> None:
 
 
 def _require_few_gone(work: Work, count: int) -> None:
-    """Listed and then gone is what happens to a few records. Of many, or of all where writers stand still, it is more
-    likely that the service does not find the namespace for a while; where writers go on, the next listing tells that.
+    """Raise NeedsOperator if many listed records are gone, or all of them while writers stand still.
+
+    A few may go. If many do, the service probably does not find the namespace for a while. Where writers go on, the
+    next listing tells whether all are gone.
     """
     source, job = work.move.source, work.job
     if not job.plan.policies.quiet_passes:
@@ -315,7 +326,7 @@ def _require_any(work: Work, otherwise: str) -> None:
 
 
 def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> None:
-    """Counted over the whole source: batches at work side by side see what each other found."""
+    """Raise NeedsOperator if the count over the whole source, of all batches at work, is above the cap."""
     job = work.job
     allowed = may_go(of, job.missing_allowed)
     with work.database.begin() as connection:
@@ -334,7 +345,11 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
         work.wrote.add(target.id)
 
     held = work.target.fetch(target.namespace, list(digests)) if digests else {}
-    ours = {one: held[one] for one in held if manifests.short(record_digest(held[one])) == digests[one]}
+    ours = {
+        record_id: held[record_id]
+        for record_id in held
+        if manifests.short(record_digest(held[record_id])) == digests[record_id]
+    }
     changed = work.target.delete(target.namespace, ours, before)
     free = sorted((digests.keys() - held.keys() | ours.keys()) - set(changed))
     if target.checks_ids and free:  # only now: a record of another move that came earlier would have been removed
@@ -344,23 +359,24 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
 
 
 def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: ErasureCheck) -> dict[str, str]:
-    """Write the group; returns the refused ids, each with why.
+    """Write the group; return the refused ids, each with its reason.
 
-    Before each request, in one statement: the lease is ours, nobody in the group was erased meanwhile (else the batch
-    begins anew, without them), and the write sequence rises. A request without an answer is repeated, and may take
-    effect once more and later: until it no longer can, no reader is moved to the target, and no source of it deleted.
+    Before each request one statement requires that the lease is ours and raises the write sequence. It also requires
+    that nobody in the group was erased meanwhile; else the batch begins anew, without them. A request without an answer
+    is repeated. It may take effect once more and later: until it no longer can, no reader is moved to the target, and
+    no source of it deleted.
     """
-    subjects = set().union(*(erasure_check.seen(one.source_id) for one in group))
+    subjects = set().union(*(erasure_check.seen(item.source_id) for item in group))
 
     def before() -> None:
         with work.database.once() as connection:
             if not batches.begin_write(connection, work.lease, target.id, subjects):
                 raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
-        work.sent[target.namespace] = {one.record.id: erasure_check.seen(one.source_id) for one in group}
+        work.sent[target.namespace] = {item.record.id: erasure_check.seen(item.source_id) for item in group}
 
     try:
-        refused = work.target.upsert(target.namespace, [one.record for one in group], before)
+        refused = work.target.upsert(target.namespace, [item.record for item in group], before)
     finally:
         if target.namespace in work.target.unanswered:
             with work.database.begin() as connection:
@@ -369,13 +385,13 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: 
 
 
 def tally_of(ids: Sequence[str], target_id: int, group: Sequence[Placed], lsn: int | None = None) -> TargetTally:
-    total = Tally.of_digests(one.digest for one in group)
+    total = Tally.of_digests(item.digest for item in group)
     return TargetTally(
         target_id,
         total.count,
         total.digest,
-        Tally.of_ids(one.record.id for one in group).digest,
-        manifests.members_of(ids, {one.source_id for one in group}),
-        manifests.pack_digests(ids, {one.source_id: one.digest for one in group}),
+        Tally.of_ids(item.record.id for item in group).digest,
+        manifests.members_of(ids, {item.source_id for item in group}),
+        manifests.pack_digests(ids, {item.source_id: item.digest for item in group}),
         lsn,
     )

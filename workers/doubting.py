@@ -1,6 +1,6 @@
-"""What a job in doubt looks at more closely: commits of the job table were lost, and with them perhaps a cut-over.
+"""Closer checks for a job in doubt: commits of the job table were lost, and perhaps a cut-over with them.
 
-Reads only, so repeating it is harmless. `orchestrator.ledger.continuity` puts jobs in doubt, a person ends it.
+Read-only, so safe to repeat. `orchestrator.ledger.continuity` puts jobs in doubt; a person ends it.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,28 @@ from workers.work import NotProven, Work
 
 
 def unlike_written(work: Work, target: Target, sent: Sequence[Placed]) -> frozenset[str]:
-    """Of a job in doubt, those that the target holds, neither equal nor as this batch wrote them: ids at the source.
+    """Return the source ids of records that the target holds neither equal nor as this batch wrote them.
 
-    That readers were moved there may be in what the job table lost, and these are then what is newest.
+    Only for a job in doubt. The lost commits may have moved readers there: then these records are the newest.
     """
     if work.job.doubted_at is None or not sent:
         return frozenset()
     recorded = work.recorded(target.id)
-    held = work.target.fetch(target.namespace, [one.record.id for one in sent])
+    held = work.target.fetch(target.namespace, [placement.record.id for placement in sent])
     there = {record_id: record_digest(record) for record_id, record in held.items()}
     return frozenset(
-        one.source_id
-        for one in sent
-        if there.get(one.record.id, one.digest) != one.digest
-        and manifests.short(there[one.record.id]) != recorded.get(one.source_id)
+        placement.source_id
+        for placement in sent
+        if there.get(placement.record.id, placement.digest) != placement.digest
+        and manifests.short(there[placement.record.id]) != recorded.get(placement.source_id)
     )
 
 
 def require_at_targets(work: Work, gone: set[str]) -> None:
-    """Records that the source lacks count as deleted by this job, whose intent the job table lost: each is at its
-    target, as it was copied; or changed, where readers were moved. Raises NotProven otherwise.
+    """Raise NotProven unless each record that the source lacks is at its target as it was copied.
+
+    These records count as deleted by this job, whose intent the job table lost. At a target that readers were moved to,
+    a record may have changed.
     """
     left = set(gone)
     for target in work.copy_targets:

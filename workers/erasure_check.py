@@ -1,6 +1,6 @@
-"""The fence around tenants that were erased: whose a record might be, and what is to be done where one came too late.
+"""The fence around erased tenants: find the tenants a record may belong to, and undo a write that came too late.
 
-A record may be of a tenant by where it goes, by where it comes from, and by what its own metadata say.
+A record may belong to a tenant by its target, by its source, and by its own metadata.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _ERASED_SOON_S = 1.0
 
 
 class ErasureCheck:
-    """The subjects of the records of one batch: what an erasure may be of."""
+    """The subjects of the records of one batch: an erasure may be of any of them."""
 
     def __init__(self, router: Router, source: str) -> None:
         self._router = router
@@ -37,18 +37,18 @@ class ErasureCheck:
         self._known: dict[tuple[str | None, Owner | None, Owner | None], frozenset[str]] = {}
 
     def subjects(self, record: Record, placed: Placed | None) -> frozenset[str]:
-        """Every creator and twin that this record belongs to by any rule."""
+        """Return every creator and twin that this record belongs to by any rule."""
         told = owner_of(record, self._router.ownership, self._router.lookup_key)
         rules = (
             placed.target if placed is not None else None,
             placed.owner if placed is not None else None,
             told[0] if told is not None else None,
         )
-        found = self._known.get(rules)
-        if found is None:
-            found = self._known[rules] = self._subjects_of(*rules)
-        self._seen[record.id] = found
-        return found
+        answer = self._known.get(rules)
+        if answer is None:
+            answer = self._known[rules] = self._subjects_of(*rules)
+        self._seen[record.id] = answer
+        return answer
 
     def _subjects_of(self, target: str | None, *owners: Owner | None) -> frozenset[str]:
         tenants = {self._source, names.parse(target) if target is not None else None}
@@ -60,38 +60,38 @@ class ErasureCheck:
 
 
 def take_away(work: Work) -> None:
-    """What this worker sent after its lease was over, of tenants that were erased meanwhile, is deleted again.
+    """Delete the records of erased tenants that this worker sent after its lease was over.
 
-    Nobody else knows of it: the certificate is written, and no batch looks for it. Whoever is fenced is written by
-    nobody, so nothing else goes with it, however often it is repeated. Dies at any line: the late write stays, which is
-    the window that docs/guarantees.md names.
+    Nobody else knows of them: the certificate is written, and no batch looks for them. Nobody writes for a fenced
+    tenant, so nothing else goes with them, however often this is repeated. Dies at any line: the late write stays,
+    which is the window that docs/guarantees.md names.
     """
     for namespace, sent in work.sent.items():
         with work.database.begin() as connection:
             erased = erasures.fenced(connection, set().union(*sent.values(), subjects_of(namespace)))
-        _delete(work.target.index, namespace, [record_id for record_id, some in sent.items() if some & erased])
+        _delete(work.target.index, namespace, [record_id for record_id, subjects in sent.items() if subjects & erased])
         if subjects_of(namespace) & erased:
             drop_if_empty(work.target.index, namespace)
 
 
 def _delete(index: Index, namespace: str, ids: Sequence[str]) -> None:
-    """Repeated without a look in between: the ids are an erased tenant's, which nobody writes any more."""
+    """Delete these ids, without a look between tries: they are an erased tenant's, which nobody writes any more."""
     for start in range(0, len(ids), index.limits.delete_ids):
-        some = ids[start : start + index.limits.delete_ids]
-        patiently(lambda some=some: index.delete(namespace, some))  # type: ignore[misc]
+        batch_ids = ids[start : start + index.limits.delete_ids]
+        patiently(lambda batch_ids=batch_ids: index.delete(namespace, batch_ids))  # type: ignore[misc]
 
 
 def wait_for_erasures(connection: sa.Connection, source: str) -> None:
-    """Raise Later while a tenant is being erased: what is not there may be theirs, and leaves the books with them."""
+    """Raise Later while a tenant is being erased: missing records may be theirs, and leave the books with them."""
     if erasures.under_way(connection):
         raise Later(_ERASED_SOON_S, f"a tenant is being erased: what {source} lacks may be theirs")
 
 
 def drop_if_empty(index: Index, namespace: str) -> None:
-    """An erased tenant's namespace goes, unless something is in it. Each repetition begins by looking.
+    """Drop an erased tenant's namespace, unless something is in it. Each repetition begins by looking.
 
-    One without an answer may be carried out later, and then takes what a tenant that was readmitted wrote in between:
-    the time of a request. Not where the store compares.
+    A request without an answer may be carried out later. It then takes what a readmitted tenant wrote in between, which
+    is the time of a request. That cannot happen if the store compares.
     """
 
     def look_and_drop() -> None:
@@ -108,7 +108,7 @@ def drop_if_empty(index: Index, namespace: str) -> None:
 
 
 def subjects_of(namespace: str) -> frozenset[str]:
-    """The creator and the twin that a namespace is named after; none where it is not named so."""
+    """Return the creator and the twin that a namespace is named after; nothing if it is named otherwise."""
     tenant = names.parse(namespace)
     return frozenset(_subjects(tenant)) if tenant is not None else frozenset()
 

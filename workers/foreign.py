@@ -1,4 +1,4 @@
-"""What others wrote into a target that is being filled: looked for right before the first write of an id. Read-only."""
+"""Records that others wrote into a target being filled: looked for right before the first write of an id. Read-only."""
 
 from collections.abc import Sequence
 
@@ -11,60 +11,78 @@ from workers.work import Work
 
 
 def as_the_source_is_now(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:
-    """Under `dual`, records that the target holds otherwise are read again: the application may have written both
-    sides since they were read, and what it wrote is not to be replaced by what was there before.
+    """Read again, under `dual`, the records that the target holds otherwise; return the group as the source has it now.
+
+    The application may have written both sides since they were read. An older record must not replace what it wrote.
     """
-    held = work.target.fetch(target.namespace, [one.record.id for one in group]) if group else {}
+    held = work.target.fetch(target.namespace, [placement.record.id for placement in group]) if group else {}
     digests = {record_id: record_digest(record) for record_id, record in held.items()}
-    other = [one.source_id for one in group if digests.get(one.record.id, one.digest) != one.digest]
+    other = [
+        placement.source_id
+        for placement in group
+        if digests.get(placement.record.id, placement.digest) != placement.digest
+    ]
     records = work.source.fetch(work.move.source, other) if other else {}
     now, _ = place_all(work.placer, records)
-    now = {record_id: one for record_id, one in now.items() if one.target == target.namespace}
+    now = {record_id: placement for record_id, placement in now.items() if placement.target == target.namespace}
     return [
-        now[one.source_id] if one.source_id in now and now[one.source_id].owner == one.owner else one for one in group
+        now[placement.source_id]
+        if placement.source_id in now and now[placement.source_id].owner == placement.owner
+        else placement
+        for placement in group
     ]
 
 
 def not_as_written(work: Work, target: Target, sent: Sequence[Placed]) -> dict[str, str]:
-    """Of a job whose clean-up was asked for, the records whose target is not as this batch left it, with why each is
-    not written: an application may write to the new side alone by then, and what it wrote or deleted there is newer.
+    """Return the records to leave alone because the target is not as this batch left it: source id → reason.
+
+    Only for a job whose clean-up was asked for. By then an application may write to the new side alone, and what it
+    wrote or deleted there is newer.
     """
     if work.job.cleaning_at is None or not sent:
         return {}
     why = f"{target.namespace} does not hold what was written there before the clean-up"
     recorded = work.recorded(target.id)
-    held = work.target.fetch(target.namespace, [one.record.id for one in sent])
+    held = work.target.fetch(target.namespace, [placement.record.id for placement in sent])
     with work.database.begin() as connection:  # an earlier pass may have found it deleted there
-        set_aside = {one.record_id for one in parked.of_batch(connection, work.copy_id) if one.reason == why}
-    found: dict[str, str] = {}
-    for one in sent:
-        there, was = held.get(one.record.id), recorded.get(one.source_id)
+        set_aside = {record.record_id for record in parked.of_batch(connection, work.copy_id) if record.reason == why}
+    newer_there: dict[str, str] = {}
+    for placement in sent:
+        there, was = held.get(placement.record.id), recorded.get(placement.source_id)
         now = None if there is None else record_digest(there)
-        as_left = (None if now is None else manifests.short(now)) == was and one.source_id not in set_aside
-        if now != one.digest and not as_left:
-            found[one.source_id] = why
-    if found:
-        work.look_again(f"{len(found)} records of {target.namespace} are not what was written there")
-    return found
+        as_left = (None if now is None else manifests.short(now)) == was and placement.source_id not in set_aside
+        if now != placement.digest and not as_left:
+            newer_there[placement.source_id] = why
+    if newer_there:
+        work.look_again(f"{len(newer_there)} records of {target.namespace} are not what was written there")
+    return newer_there
 
 
 def held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:
-    """Of records that this batch never wrote, those that the target holds otherwise: somebody else wrote them there.
+    """Return source ids that this batch never wrote and the target holds otherwise: somebody else wrote them there.
 
-    Looked for where others may write: in targets that were there before the job, and where the plan asks for it; and
-    in a later pass for a batch that was worked before. Under `dual` it is the application that writes there what is in
-    the source. An attempt that died wrote the same, unless the source changed since: then what stands there is in the
-    form that this move gives its records; where it gives them none, an attempt that may have written is believed.
+    Looked for where others may write: in targets that were there before the job, and where the plan asks for it. Also
+    in a later pass for a batch that was worked before. Under `dual` the application writes there what is in the source.
+    An attempt that died wrote the same, unless the source changed since. Then the record there has the form that this
+    move gives its records. If the move gives them none, an attempt that may have written is believed.
     """
     policies = work.job.plan.policies
     worked_before = work.job.passes > 1 and "written" in (work.lease.found or {})
     if policies.writers == "dual" or not (worked_before or policies.check_every_write or not target.created_by_us):
         return set()
     recorded = work.recorded(target.id)
-    never = [one for one in sent if one.source_id not in recorded]
-    held = work.target.fetch(target.namespace, [one.record.id for one in never]) if never else {}
-    other = [one for one in never if one.record.id in held and record_digest(held[one.record.id]) != one.digest]
+    unwritten = [placement for placement in sent if placement.source_id not in recorded]
+    held = work.target.fetch(target.namespace, [placement.record.id for placement in unwritten]) if unwritten else {}
+    other = [
+        placement
+        for placement in unwritten
+        if placement.record.id in held and record_digest(held[placement.record.id]) != placement.digest
+    ]
     if policies.writers == "delta" and not worked_before:
         died = work.lease.attempts > 1 and not policies.enrich and target.id in work.lease.targets
-        other = [one for one in other if not died and not work.placer.makes(held[one.record.id], target.namespace)]
-    return {one.source_id for one in other}
+        other = [
+            placement
+            for placement in other
+            if not died and not work.placer.makes(held[placement.record.id], target.namespace)
+        ]
+    return {placement.source_id for placement in other}

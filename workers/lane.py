@@ -1,9 +1,8 @@
 """Calls to one index on behalf of one lease: paced, inside a deadline, retried a few times, and paid for.
 
 Before each call, in this order: a slot of the pace, then the check that the lease outlives the request's deadline. The
-SDK's own retries are off, so the tries counted here are all there are. A deletion is asked for once: one that failed
-may have taken effect, and what stands there by then may be new. It goes back to the job table, and whoever takes it up
-looks first.
+SDK's own retries are off, so the tries counted here are all there are. A deletion is asked for once: a failed one may
+have taken effect, and what stands there by then may be new. Its batch is requeued, and the next worker looks first.
 """
 
 import random
@@ -26,11 +25,11 @@ from workers.pace import Limit, NoSlotSoon, Pace
 
 T = TypeVar("T")
 
-# Inside a task: short hiccups. What lasts longer goes back to the job table and frees the thread.
+# Inside a task: short hiccups. A longer outage requeues the batch and frees the thread.
 _TRIES = 4
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
-_LONGEST_PACED_S = 1.0  # after a 429, for limits count by the second
+_LONGEST_PACED_S = 1.0  # after a 429: limits count by the second
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
 
@@ -51,7 +50,7 @@ class Lane:
     ) -> None:
         self.index = index
         self.usage = Usage()
-        self.lsns: dict[str, int] = {}  # of our newest write to each namespace, where the service tells
+        self.lsns: dict[str, int] = {}  # our newest write to each namespace, where the service tells
         self.deletion = Deletion.UNSENT
         self.unanswered: set[str] = set()  # namespaces with an upsert that failed, and may take effect all the same
         self._pace = pace
@@ -62,17 +61,20 @@ class Lane:
         self._host = index.info.host
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
-        """The records that are there, in as many requests as the store's limit on ids makes."""
-        found: dict[str, Record] = {}
+        """Return the records that are there, in as many requests as the store's limit on ids makes."""
+        records: dict[str, Record] = {}
         limit = Limit("fetch", self._host, FETCHES)
-        for some in _chunks(ids, self.index.limits.fetch_ids):
-            fetched: Fetched = self._call([(limit, 1)], lambda some=some: self.index.fetch(namespace, some))  # type: ignore[misc]
+        for batch_ids in _chunks(ids, self.index.limits.fetch_ids):
+            fetched: Fetched = self._call(
+                [(limit, 1)],
+                lambda batch_ids=batch_ids: self.index.fetch(namespace, batch_ids),  # type: ignore[misc]
+            )
             self.usage += fetched.usage
-            found.update(fetched.records)
-        return found
+            records.update(fetched.records)
+        return records
 
     def page(self, namespace: str, token: str | None = None, prefix: str | None = None) -> IdPage:
-        """One page of ids."""
+        """Return one page of ids."""
         page = self._call(
             [(Limit("list", self._host, LISTS), 1)], lambda: self.index.list_ids(namespace, token, prefix=prefix)
         )
@@ -80,7 +82,7 @@ class Lane:
         return page
 
     def ids(self, namespace: str) -> Iterator[list[str]]:
-        """Every id of a namespace, page by page."""
+        """Yield every id of a namespace, page by page."""
         token: str | None = None
         while True:
             page = self.page(namespace, token)
@@ -91,13 +93,13 @@ class Lane:
                 return
 
     def count(self, namespace: str) -> int:
-        """How many records the service says the namespace holds: a hint that lags."""
+        """Return how many records the service says the namespace holds: a hint that lags."""
         described = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: self.index.namespace(namespace))
         self.usage += Usage(requests=1)
         return described.count if described is not None else 0
 
     def ask(self, namespace: str, like: Record, top_k: int) -> tuple[Answer, float]:
-        """The records nearest to this one, and how many milliseconds the answer took, without waiting for our pace."""
+        """Return the records nearest to this one, and the milliseconds that the answer took without our pace's wait."""
         took = 0.0
 
         def ask() -> Answer:
@@ -112,17 +114,17 @@ class Lane:
         return answer, took
 
     def is_listed(self, namespace: str, record_id: str) -> bool:
-        """Whether a fresh listing shows this id."""
+        """Say whether a fresh listing shows this id."""
         return record_id in self.page(namespace, prefix=record_id).ids
 
     def upsert(self, namespace: str, records: Sequence[Record], before: Callable[[], None]) -> list[tuple[Record, str]]:
         """Write all records, in requests under the size limit. `before` runs before each request.
 
-        Returns those the service refuses, each with why: one bad record does not stop its neighbours.
+        Returns the records that the service refuses, each with the reason: one bad record does not stop its neighbours.
         """
         refused: list[tuple[Record, str]] = []
-        for some, size in self._requests(records, refused):
-            refused += self._upsert(namespace, some, size, before)
+        for request, size in self._requests(records, refused):
+            refused += self._upsert(namespace, request, size, before)
         return refused
 
     def _upsert(
@@ -155,10 +157,10 @@ class Lane:
     def _requests(
         self, records: Sequence[Record], refused: list[tuple[Record, str]]
     ) -> Iterator[tuple[list[Record], int]]:
-        """Requests that fit the limits, each with its size in bytes; what cannot be written goes to `refused`."""
+        """Yield requests within the limits, each with its bytes; add records that cannot be written to `refused`."""
         limits = self.index.limits
         room = limits.upsert_bytes * _REQUEST_SLACK
-        some: list[Record] = []
+        request: list[Record] = []
         size = 0
         for record in records:
             try:
@@ -166,31 +168,31 @@ class Lane:
             except BadRequest as error:  # it cannot even be written down
                 refused.append((record, f"{type(error).__name__}: {error.message}"))
                 continue
-            if some and (size + needed > room or len(some) >= limits.upsert_records):
-                yield some, size
-                some, size = [], 0
-            some.append(record)
+            if request and (size + needed > room or len(request) >= limits.upsert_records):
+                yield request, size
+                request, size = [], 0
+            request.append(record)
             size += needed
-        if some:
-            yield some, size
+        if request:
+            yield request, size
 
     def delete(self, namespace: str, proven: Mapping[str, Record], before: Callable[[], None]) -> list[str]:
         """Delete these records, by id. `before` runs before each request; none is repeated.
 
-        Returns the ids that were written to meanwhile and stay, where the store can compare them.
+        Returns the ids that were written to meanwhile and stay, if the store can compare them.
         """
         scope = scope_of(self._host, namespace)
         changed: list[str] = []
-        for some in _chunks(sorted(proven, key=str.encode), self.index.limits.delete_ids):
+        for batch_ids in _chunks(sorted(proven, key=str.encode), self.index.limits.delete_ids):
             limits = [
                 (Limit("delete", scope, DELETES), 1.0),
-                (Limit("deleted", scope, DELETED_RECORDS), float(len(some))),
+                (Limit("deleted", scope, DELETED_RECORDS), float(len(batch_ids))),
             ]
-            changed += self._delete(limits, _deletion(self.index, namespace, proven, some), before)
+            changed += self._delete(limits, _deletion(self.index, namespace, proven, batch_ids), before)
         return changed
 
     def version(self, namespace: str) -> int | None:
-        """A number that any write to it changes; None where it is absent, or the store cannot tell."""
+        """Return a number that any write to the namespace changes; None if it is absent or the store cannot tell."""
         index = self.index
         if not isinstance(index, Conditional):
             return None
@@ -199,9 +201,9 @@ class Lane:
         return version
 
     def delete_namespace(self, namespace: str, version: int | None, before: Callable[[], None]) -> None:
-        """Delete it with all that is in it. The request is not repeated.
+        """Delete the namespace with all that is in it. The request is not repeated.
 
-        Where the store can compare: only as long as this is its `version`; raises Changed otherwise.
+        If the store can compare, delete it only while this is its `version`; raise Changed otherwise.
         """
         index = self.index
 
@@ -215,7 +217,7 @@ class Lane:
     def _delete(
         self, limits: Sequence[tuple[Limit, float]], call: Callable[[], Deleted], before: Callable[[], None]
     ) -> list[str]:
-        """Ask once, and remember in `deletion` what became of it. Raises the store's error."""
+        """Ask once, and note in `deletion` what became of it. Raises the store's error."""
 
         def ask() -> Deleted:
             earlier, self.deletion = self.deletion, Deletion.UNANSWERED
@@ -233,7 +235,7 @@ class Lane:
         return deleted.changed
 
     def alias(self, name: str) -> str | None:
-        """The namespace that this alias leads to; None where there is none, or the store has no aliases."""
+        """Return the namespace that this alias leads to; None if there is none, or the store has no aliases."""
         index = self.index
         if not isinstance(index, Aliased):
             return None
@@ -242,7 +244,7 @@ class Lane:
         return to
 
     def point_alias(self, name: str, to: str | None) -> None:
-        """Lead it there, making it where there is none; or (None) remove it. Nothing where the store has no aliases."""
+        """Point the alias at the namespace, creating it if needed, or remove it (None); no-op without aliases."""
         index = self.index
         if isinstance(index, Aliased):
             self._call([(Limit("alias", self._host, ALIASES), 1)], lambda: index.point_alias(name, to))
@@ -285,12 +287,12 @@ class Lane:
 
 
 def _was_refused(error: StoreError) -> bool:
-    """Whether the store carried nothing out: it says why not, or that it takes no more just now."""
+    """Say whether the store carried nothing out: it says why not, or that it takes no more just now."""
     return isinstance(error, RateLimited) or not isinstance(error, Transient)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Exponential with jitter, and never before the service's own hint. After a 429 the pace slows us down as well."""
+    """Return an exponential wait with jitter, never before the service's hint. After a 429 the pace slows us too."""
     error = state.outcome.exception() if state.outcome else None
     hint = getattr(error, "retry_after", None) or 0.0
     longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S

@@ -1,7 +1,8 @@
-"""Leases as the process that holds them sees them: renewed by a heartbeat, given up when the heartbeat cannot.
+"""Leases in the process that holds them: a heartbeat renews each lease; a lease that cannot be renewed is given up.
 
-A fence protects our books, not the service: so a call is made only while the lease outlives the call's deadline, by
-this machine's clock, counted from before the job table was asked. That clock goes on while the machine is suspended.
+The fence protects the job table, not the service: a call is made only while the lease outlives the call's deadline.
+This machine's clock measures that, from before the job table was asked. The clock goes on while the machine is
+suspended.
 """
 
 import threading
@@ -22,11 +23,11 @@ log = structlog.get_logger("vecfleet.holding")
 
 
 class Leaving(Exception):
-    """This process was told to stop and its grace is over: the batch goes back, for another worker to begin."""
+    """This process was told to stop and its grace is over: the batch is requeued for another worker."""
 
 
 class Held:
-    """One lease in this process. `leaving` is set when the process begins no request any more."""
+    """One lease in this process. `leaving` is set once the process may begin no request."""
 
     def __init__(self, lease: Lease, leaving: threading.Event) -> None:
         self.lease = lease
@@ -34,12 +35,12 @@ class Held:
         self._leaving = leaving
 
     def wait(self, seconds: float) -> None:
-        """Sleep so long. Raises `Leaving` as soon as no request is to begin any more."""
+        """Sleep for `seconds`. Raises `Leaving` as soon as no request may begin."""
         if self._leaving.wait(seconds):
             raise Leaving
 
     def require(self, seconds: float) -> None:
-        """Raise LeaseLost unless the lease lasts at least so much longer; Leaving where no request is to begin."""
+        """Raise LeaseLost unless the lease lasts at least `seconds` longer; raise Leaving if no request may begin."""
         if self._leaving.is_set():
             raise Leaving
         if clock.now() + seconds > self._until:
@@ -80,28 +81,31 @@ class Holder:
         while True:
             time.sleep(self._beat_s)
             with self._lock:
-                mine = list(self._held.values())
-            if mine:
-                self._renew(mine)
+                held_leases = list(self._held.values())
+            if held_leases:
+                self._renew(held_leases)
 
-    def _renew(self, mine: list[Held]) -> None:
-        asked = clock.now()
+    def _renew(self, held_leases: list[Held]) -> None:
+        asked_at = clock.now()
         try:
             with self._database.begin() as connection:
-                kept = batches.renew(connection, [_key(held.lease) for held in mine], self.owner, self.lease_s)
+                kept = batches.renew(connection, [_key(held.lease) for held in held_leases], self.owner, self.lease_s)
         except Unreachable as error:
-            log.warning("leases not renewed", leases=len(mine), why=error.message)
+            log.warning("leases not renewed", leases=len(held_leases), why=error.message)
             return
-        except Exception:  # the only thread that renews: whatever it is, the next beat tries again
-            log.exception("leases not renewed", leases=len(mine))
+        except Exception:  # only this thread renews: after any error the next beat tries again
+            log.exception("leases not renewed", leases=len(held_leases))
             return
-        for held in mine:
+        for held in held_leases:
             if _key(held.lease) in kept:
-                held.extend(asked + self.lease_s)
+                held.extend(asked_at + self.lease_s)
             else:
                 held.lose()
 
 
 def _key(lease: Lease) -> tuple[int, int]:
-    """A batch may be here twice: a thread that lost its lease, and another one at work on its next generation."""
+    """Return the batch and its generation.
+
+    A batch may be held twice: by a thread that lost its lease, and by another one working on its next generation.
+    """
     return lease.id, lease.generation

@@ -1,8 +1,8 @@
-"""List a source namespace: pages of ids become copy batches, and a bookmark behind them.
+"""List a source namespace: pages of ids become copy batches, with a bookmark behind them.
 
-Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark; a page token
-that the service refuses, or that is older than the last row, costs a listing from the start, dropping ids up to the
-bookmark. Where a first listing lacked ids, a second one compares with what is on record, for ids that lagged may come
+Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark. A page token
+that the service refuses, or that is older than the last row, costs a listing from the start that drops ids up to the
+bookmark. If a first listing lacked ids, a second one is compared with the ids on record: ids that lagged may come
 before the bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a pod's) is read from
 its id source instead.
 """
@@ -26,7 +26,7 @@ from workers.erasure_check import wait_for_erasures
 from workers.work import Work
 
 # A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
-# make a lost lease dear. A request is filled to nine tenths, for records are not all of the mean size.
+# make a lost lease dear. A request is filled to nine tenths, because not all records are of the mean size.
 _REQUESTS, _REQUEST_SHARE = 4, 0.9
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
 _SAMPLE = 10
@@ -37,7 +37,7 @@ _MANIFEST_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What the caller records with the end of a listing: its last runs of ids, and of those that came `late`."""
+    """The ids that the caller records with the end of a listing: its last runs, and the runs of `late` ids."""
 
     runs: list[Sequence[str]]
     late: list[Sequence[str]]
@@ -51,7 +51,7 @@ class Rest:
 def list_namespace(work: Work) -> Rest | None:
     """Make copy batches of every id of the move's source.
 
-    Returns the last of them, which the caller records; None where the listing ended before.
+    Returns the last of them, which the caller records; None if the listing ended before.
     """
     move = work.move
     if move.listed_all:
@@ -59,8 +59,8 @@ def list_namespace(work: Work) -> Rest | None:
     listing = _Listing(work, move.last_id, move.listed)
     listing.read_on(move.page_token)
     if work.job.passes == 1 and listing.listed < move.planned:
-        # Reads lag, and a listing may end before its time: fewer ids than were planned are believed when, past the
-        # freshness wait, one from the start shows no more; and where they are much fewer, a person says that it is so.
+        # Reads lag, and a listing may end early. Fewer ids than planned are believed only if a listing from the start,
+        # past the freshness wait, shows no more. If they are far fewer, a person must confirm it.
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
@@ -79,13 +79,16 @@ def list_namespace(work: Work) -> Rest | None:
 
 
 def _began_to_delete(work: Work) -> bool:
-    """Whether a source may list no ids by our own doing. What of it was not asked to be deleted is read by its ids."""
+    """Say whether our own deletions may be why a source lists no ids. Records not asked to go are read by id."""
     with work.database.begin() as connection:
         return cleanup.any_intended(connection, work.job.id, work.move.id)
 
 
 def _require_most(work: Work, lacking: int) -> None:
-    """A plan is an estimate, and a source may shrink until it is copied; where it is much less, a person decides."""
+    """Raise NeedsOperator if far fewer ids are listed than planned.
+
+    A plan is an estimate, and a source may shrink until it is copied.
+    """
     move, job = work.move, work.job
     allowed = may_go(move.planned, job.missing_allowed)
     if lacking > allowed:
@@ -99,7 +102,7 @@ def _require_most(work: Work, lacking: int) -> None:
 
 
 class _Listing:
-    """The ids of one source on their way into batch rows: `last_id` and those before it are there already."""
+    """The ids of one source on their way into batch rows: ids up to `last_id` are there already."""
 
     def __init__(self, work: Work, last_id: str | None, listed: int) -> None:
         self.listed = listed
@@ -111,17 +114,19 @@ class _Listing:
         self._late: list[str] = []
 
     def read_again(self) -> None:
-        """Read from the start, with an eye on what lagged the first time. Those ids, few, are kept in memory: recorded
-        at once with the end of the listing they are runs in order, whoever dies meanwhile.
+        """Read from the start to find the ids that lagged the first time.
+
+        Those ids, few, are kept in memory. They are recorded in order, together with the end of the listing, whoever
+        dies meanwhile.
         """
         self.read_on(None, _Known(self._work, (LISTED_LATE, self._work.job.passes)))
 
     def read_on(self, token: str | None, recorded: "_Known | None" = None) -> None:
-        """Read to the end of the listing, from `token` or from the start; full batches are recorded on the way.
+        """Read to the end of the listing, from `token` or from the start; record full batches on the way.
 
-        `recorded`: what is on record of this listing, where ids before the bookmark may lack.
+        `recorded`: the ids on record of this listing, if ids before the bookmark may be missing there.
         """
-        # Of a source without batches nothing is known yet: they are made by who holds its lease.
+        # A source without batches has no known ids: only the holder of its lease makes batches.
         known = _Known(self._work, self._work.job.listings[:-1] if self._work.move.batches else ())
         bookmark = self._last_id
         for ids, page_token in _pages(self._work, self._work.move.source, token):
@@ -145,24 +150,24 @@ class _Listing:
 
     @property
     def found(self) -> int:
-        """How many ids are on record, or wait to be."""
+        """The number of ids that are on record or wait to be."""
         return self.listed + len(self._late)
 
     @property
     def rest(self) -> Rest:
-        """What waits, though it fills no batch."""
+        """The ids that wait, though they fill no batch."""
         if self._late and self._size is None:
             self._size = _batch_size(self._work, self._late, are_all=False)
         return Rest(_runs(self._waiting, self._size or 1), _runs(self._late, self._size or 1))
 
     def record(self, token: str | None) -> None:
-        """Record what waits."""
+        """Record the ids that wait."""
         _record(self._work, self.rest.runs, token)
         self._waiting = []
 
 
 class _Known:
-    """The ids that these passes listed; asked in byte order. Reads a few manifests at a time."""
+    """The ids that these passes listed; ask for them in byte order. Reads a few manifests at a time."""
 
     def __init__(self, work: Work, passes: Iterable[int]) -> None:
         listed = (_ids_of_pass(work, listed_in) for listed_in in passes)
@@ -192,7 +197,7 @@ def _after(record_id: str, last_id: str) -> bool:
 
 
 def _pages(work: Work, namespace: str, token: str | None) -> Iterator[tuple[list[str], str | None]]:
-    """Pages of ids with the token to read the next one by; an unusable token starts over."""
+    """Yield pages of ids, each with the token to read the next one by. An unusable token starts over."""
     file = work.job.plan.ids_files.get(namespace)
     if file is not None:
         yield from _pages_of_file(work.settings.vecfleet_root, file, namespace)
@@ -215,8 +220,9 @@ def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list
 
 
 def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
-    """How many records of the size of these fill a batch. Where `are_all` of them fit even if each were as large as a
-    record may be, as in a small namespace, their size is not asked for.
+    """Return how many records of the size of these fill a batch.
+
+    No size is asked for if `are_all` of them fit even at the largest size of a record, as in a small namespace.
     """
     index = work.target.index
     limits = index.limits
@@ -227,7 +233,7 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
             return surely
     sizes = []
     for record in work.source.fetch(work.move.source, ids[:_SAMPLE]).values():
-        with suppress(BadRequest):  # one that cannot be written: its copying parks it
+        with suppress(BadRequest):  # a record that cannot be written: its copying parks it
             sizes.append(work.target.index.request_bytes(record))
     if not sizes:
         return limits.fetch_ids
@@ -235,7 +241,7 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
 
 
 def _fitting(limits: Limits, size: float) -> int:
-    """How many records of so many bytes fill a batch."""
+    """Return how many records of `size` bytes fill a batch."""
     fitting = int(limits.upsert_bytes * _REQUEST_SHARE / size)
     return max(1, min(_REQUESTS * fitting, limits.upsert_records))
 

@@ -9,8 +9,8 @@ T = TypeVar("T")
 class once(Generic[T]):
     """`functools.cached_property` without its lock.
 
-    Before Python 3.12 that lock is one for all objects of the class: each thread of a worker would wait while another
-    one asks the job table, and for ever where that thread is stopped.
+    Before Python 3.12 that lock is shared by all objects of the class. Each thread of a worker would wait while another
+    one asks the job table, and for ever if that thread is stopped.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:

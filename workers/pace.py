@@ -1,19 +1,19 @@
 """The pace: one allowance per limit, shared by all workers through Redis. Slots are booked, not polled for.
 
-`take` books the next free slot of a limit and sleeps until it; so a waiting fleet asks Redis about once a call. Slots
-are booked on a clock that each limit has of its own: it runs at the part of the rate that may be used now (`factor`),
-and stands still while the service holds the fleet. So whoever waits when the rate is cut or climbs goes later or sooner
-with it, in the order of booking. The booking is the generic cell rate algorithm: `tat` is the time on that clock at
-which all booked slots will have passed.
+`take` books the next free slot of a limit and sleeps until it, so a waiting fleet asks Redis about once a call. Each
+limit books its slots on a clock of its own. The clock runs at the part of the rate that may be used now (`factor`), and
+stands still while the service holds the fleet. So when the rate is cut or climbs, waiting calls go later or sooner, in
+the order of booking. The booking is the generic cell rate algorithm: `tat` is the time on that clock at which all
+booked slots will have passed.
 
-A 429 cuts the factor once a flight: a little where few calls are refused, for then the limit is about here; deeply
-where many are. It then keeps still, the longer the more often the limit was found where it was thought to be, and
-climbs back ever faster. `Retry-After` holds the whole fleet. An empty Redis restarts at half the rate. Without Redis
-each process keeps to a small share of its own.
+A 429 cuts the factor once a flight: a little if few calls are refused, because then the limit is about here; deeply if
+many are. The factor then stays as it is, longer each time the limit is found where it was expected, and climbs back
+ever faster. `Retry-After` holds the whole fleet. An empty Redis restarts at half the rate. Without Redis each process
+keeps to a small share of its own.
 
-For a minute after a 429 a limit is taken to count narrowly: no burst, and whoever's slot has come asks once more before
-it goes. It goes only where what the call before it took is over since that really went, and puts off those behind it by
-as much as it is late itself: a punctual call right behind a late one would be refused.
+For a minute after a 429 a limit is assumed to count narrowly. There is no burst, and a call whose slot has come asks
+once more before it goes. It goes only when the time of the call before it is over, counted from when that call really
+went. It puts off the calls behind it by its own lateness: a punctual call right behind a late one would be refused.
 """
 
 import threading
@@ -30,40 +30,41 @@ from vecfleet.errors import RateLimited
 
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
-# A few refused: the rate is about right. Of those sent since a cut a tenth: it is too high. Half: far too high, or a
-# storm.
+# A few refused: the rate is about right. A tenth of the calls since a cut refused: it is too high. Half: far too high,
+# or a storm.
 _CUT, _CUT_FOR_SOME, _CUT_FOR_MANY = 0.98, 0.96, 0.8
 _SOME, _MANY = 0.1, 0.5
 _LOWEST = 0.1
-# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; four times as long each time that it
-# had climbed and was refused, for each look beyond the limit costs a few refusals; short again after long without any.
-# What is refused meanwhile lowers it a little more and keeps it no longer: it may be others who are too fast.
+# How long a cut rate is kept. Short after a deep cut, which is a storm or a guess. Four times as long each time that it
+# had climbed and was refused, because each look beyond the limit costs a few refusals. Short again after long without
+# any.
+# A refusal meanwhile lowers the rate a little more and keeps it no longer: others may be too fast.
 _SHORT_KEEP_S, _LONGER, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 4, 60.0, 120.0
-# How many calls may go out back to back after an idle moment: a tenth of a second's worth; none within a minute of a
-# 429, for the service may count more narrowly than in whole seconds.
+# How many calls may go out back to back after an idle moment: a tenth of a second's worth. None within a minute of a
+# 429: the service may count more narrowly than in whole seconds.
 _BURST_S, _NARROW_S = 0.1, 60.0
-# Whoever waits asks again after so long: the clock may have been slowed, held or sped up meanwhile.
+# A waiting call asks again after this time: the clock may have been slowed, held or sped up meanwhile.
 _ASK_AGAIN_S = 1.0
-# Whoever was put off so often when its turn had come, goes next: else a worker far from Redis, which hears later than
-# its peers that the way is free, would stand behind them for ever. At worst one call too soon.
+# A call that was put off so often when its turn had come goes next. Otherwise a worker far from Redis, which hears
+# later than its peers that the way is free, would wait for ever. At worst it goes one call too soon.
 _PUT_OFF_OFTEN = 3
-# A slot further away than this is not booked, and not waited for in a task: the batch goes back and is sent again.
+# A slot further away than this is not booked, and not waited for in a task: the batch is requeued.
 LONGEST_WAIT_S = 15.0
 # Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
 _SHARE_ALONE = 0.25
-# What a booked slot may take longer than was said before it is given up.
+# How much longer than announced a booked slot may take before it is given up.
 _SLACK_S = 15.0
-# Nobody books so far ahead: a worker of an earlier version wrote the time of the day there.
+# No worker books so far ahead: a worker of an earlier version wrote the time of the day there.
 _NOT_OURS_S = 3_600.0
-# A batch that is sent away for its pace is tried again after so long at most: by then the pace may be another.
+# A batch that is requeued for its pace is tried again after this time at most: by then the pace may be another.
 _LONGEST_AWAY_S = 60.0
 _US = 1_000_000
 
-# `counted`: what was booked, and refused, in this window of time and the one before it: enough to say how much lately.
+# `counted`: what was booked, or refused, in this window of time and the one before it: enough to say how much lately.
 # `opened`: a limit's state, its clock (`v`, µs) brought up to now; between two looks the factor's mean counts.
-# `went`: a call goes. Of a narrow limit, nobody goes before its clock says `free`; and the clock is put back by as much
-# as the call is late, by no more than it takes, so that the next one's slot is not there already when it is free. How
-# late, says the limit that it waited for longest: by the others it was there before.
+# `went`: a call goes. At a narrow limit no call goes before its clock says `free`. The clock is put back by the call's
+# lateness, but by no more than the call takes: else the next slot would come before the limit is free. The limit that
+# the call waited for longest says how late it is: at the others its turn came earlier.
 _COMMON = f"""
 local t = redis.call('TIME'); local now = t[1] * {_US} + t[2]
 
@@ -154,7 +155,7 @@ return answer(states, slots, wait)
 """
 )
 
-# A time beyond all that is booked was booked before Redis was emptied: on a clock that is gone.
+# A time beyond all that is booked was booked before Redis was emptied, on a clock that is gone.
 _ASK = (
     _COMMON
     + """
@@ -223,10 +224,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a call stands: how long to wait as things are now; where it is booked, its time on each limit's clock.
+    """A call's place: how long to wait as things are now, and its booked time on each limit's clock.
 
-    `asks`: it does not go when it has waited so long, but asks again; told to wait no longer, it goes at once.
-    `put_off`: how often its turn had come and it was told to wait.
+    `asks`: after the wait the call does not go but asks again; told to wait no longer, it goes at once. `put_off`: how
+    often its turn had come and it was told to wait.
     """
 
     wait_s: float
@@ -247,10 +248,10 @@ class Pace:
         self._lock = threading.Lock()
 
     def take(self, limits: Sequence[tuple[Limit, float]], share: float, sleep: Callable[[float], None]) -> None:
-        """Wait for the slot of one call: of each limit its cost, at `share` of the documented rates.
+        """Wait for the slot of one call: its cost at each limit, at `share` of the documented rates.
 
-        Raises `NoSlotSoon` where none is near: at once, or when a booked one was put off for long by cuts and holds (it
-        then passes unused).
+        Raises `NoSlotSoon` if no slot is near: at once, or when cuts and holds put a booked slot off for long (it then
+        passes unused).
         """
         slot, waited_s = self.book(limits, share), 0.0
         while slot.wait_s > 0:
@@ -265,7 +266,7 @@ class Pace:
             slot = self.ask(limits, share, slot, now_s)
 
     def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
-        """Nothing is booked of any limit where one of them has no slot within `LONGEST_WAIT_S`. No wait: it goes."""
+        """Book a slot at every limit, or at none if one has no slot within `LONGEST_WAIT_S`. No wait: the call goes."""
         try:
             return _slot(self._book(keys=[limit.key for limit, _ in limits], args=_costs(limits, share)))
         except RedisError as error:
@@ -273,7 +274,7 @@ class Pace:
             return Slot(max(self._book_alone(limit, cost, share) for limit, cost in limits))
 
     def ask(self, limits: Sequence[tuple[Limit, float]], share: float, slot: Slot, slept_s: float) -> Slot:
-        """The same slot, with how long it is away by now: not at all, and it goes. Another where Redis forgot it."""
+        """Return the same slot with its wait by now (none: the call goes), or another slot if Redis forgot it."""
         if slot.times:
             try:
                 arguments = [*_costs(limits, share), *slot.times, int(slot.put_off >= _PUT_OFF_OFTEN)]
@@ -286,9 +287,9 @@ class Pace:
         return Slot(slot.wait_s - slept_s, slot.times)
 
     def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:
-        """The service answered 429 to such a call: slow it down for everybody, and hold it for `retry_after` seconds.
+        """Slow a limit of this call down for everybody after a 429, and hold it for `retry_after` seconds.
 
-        The service does not always say which of its limits was met: it is taken for the one of which most is booked.
+        The service does not always say which of its limits was met: the one with most booked is taken for it.
         """
         try:
             self._throttled(keys=[limit.key for limit, _ in limits], args=[int((retry_after or 0) * _US)])
@@ -305,7 +306,7 @@ class Pace:
 
 
 def _costs(limits: Sequence[tuple[Limit, float]], share: float) -> list[float]:
-    """Of each limit the time on its clock that a unit takes, and how many units."""
+    """Return for each limit the time on its clock that a unit takes (µs), and how many units."""
     return [number for limit, cost in limits for number in (_US / (limit.per_second * share), cost)]
 
 

@@ -1,4 +1,4 @@
-"""What a record becomes: its target and its enriched form, or why it is parked. Pure: the same answer on every read."""
+"""Placing a record: its target and its enriched form, or why it is parked. Pure: the same answer on every read."""
 
 import math
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ _EXACT_INTEGER = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record on its way: where to, whose it is, what is sent, and the digest of what the target will give back.
+    """A record on its way: its target, its owner, what is sent, and the digest of what the target will give back.
 
-    `record.id` is its id at the target; `source_id` the one it has at the source. They differ where ids are prefixed.
+    `record.id` is its id at the target, `source_id` its id at the source. They differ if ids are prefixed.
     """
 
     source_id: str
@@ -80,8 +80,9 @@ class Placer:
         return Placed(record.id, target, owner, enriched, digest)
 
     def makes(self, record: Record, namespace: str) -> bool:
-        """Whether this is what the move would make of a record that is not in its source any more. Where nothing is
-        added to records that cannot be told.
+        """Say whether the move would make this of a record that its source no longer has.
+
+        That cannot be told, and is denied, if nothing is added to records.
         """
         if not self.policies.enrich or self.backward is not None:
             return False
@@ -123,7 +124,7 @@ def _has_inexact_number(metadata: Metadata) -> bool:
 
 
 def place_all(placer: Placer, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
-    """Every record placed or parked; the placed ones by their id at the source."""
+    """Return every record placed or parked, the placed ones by their id at the source."""
     placed: dict[str, Placed] = {}
     parked: list[ParkedRecord] = []
     for record_id, record in records.items():

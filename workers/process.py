@@ -1,4 +1,4 @@
-"""What one worker process keeps: connections, open indexes, leases. Built on first use, after a fork."""
+"""State of one worker process: connections, open indexes, leases. Built on first use, after a fork."""
 
 import gc
 import os
@@ -19,8 +19,8 @@ from vecfleet.stores.base import Index, IndexInfo
 from workers.leases import Holder
 from workers.pace import Pace
 
-# A batch of 250 records makes some thousands of objects and leaves none behind; by Python's own 700 each would be
-# looked through several times while it is worked on.
+# A batch of 250 records makes some thousands of objects and leaves none behind. At Python's own threshold of 700, each
+# object would be looked through several times while the batch is worked on.
 _OBJECTS_PER_COLLECTION = 10_000
 
 leaving = threading.Event()
@@ -32,13 +32,13 @@ ending = threading.Event()
 
 
 def leave_after(seconds: float) -> None:
-    """Finish what is begun for so long; what then still waits, or has requests to make, goes back to the job table.
+    """Finish begun work for `seconds`; then requeue every batch that still waits or has requests to make.
 
-    A request under way is waited for: given back at once, its batch could be written by two at a time.
+    A request under way is waited for: if its batch were requeued at once, two workers could write it.
     """
     ending.set()
     timer = threading.Timer(seconds, leaving.set)
-    timer.daemon = True  # who finishes earlier does not wait for it
+    timer.daemon = True  # a process that finishes earlier does not wait for it
     timer.start()
 
 
@@ -63,11 +63,11 @@ class Process:
 
     @property
     def is_ending(self) -> bool:
-        """Whether no batch is to be begun any more."""
+        """Say whether this process takes no further batch."""
         return ending.is_set()
 
     def index(self, store: str, info: IndexInfo) -> Index:
-        """The index as pinned by host when the job was made; opened once a process.
+        """Return the index as pinned by host when the job was made; opened once a process.
 
         An index that was deleted and made anew has its old host, and may have another dimension or kind.
         """
@@ -78,7 +78,7 @@ class Process:
             return opened
 
     def job(self, connection: sa.Connection, lease: Lease) -> Job:
-        """The job of a lease, read again once its row has changed."""
+        """Return the job of a lease; read it again once its row has changed."""
         version, job = self._jobs.get(lease.job_id, ("", None))
         if job is None or version != lease.job_version:
             job = jobs.get(connection, lease.job_id)
@@ -86,7 +86,7 @@ class Process:
         return job
 
     def router(self, job: Job) -> Router:
-        """The routing rules of a job; its ownership snapshot never changes, so it is read once a process."""
+        """Return the routing rules of a job. Its ownership snapshot never changes, so it is read once a process."""
         with self._lock:
             if job.id not in self._routers:
                 with self.database.begin() as connection:
@@ -100,14 +100,14 @@ _building = threading.Lock()
 
 @cache
 def _process(pid: int) -> Process:
-    made = Process(Fleet(Settings.load(), keeps_plans=True))
-    # What is there by now stays, and records have no cycles: to look through either again and again is for nothing.
+    parts = Process(Fleet(Settings.load(), keeps_plans=True))
+    # Objects that exist by now stay, and records have no cycles: looking through either again is wasted time.
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
-    return made
+    return parts
 
 
 def process() -> Process:
-    """This process's parts. The pid is the key, so that a forked child builds its own."""
+    """Return this process's parts. The pid is the key, so that a forked child builds its own."""
     with _building:
         return _process(os.getpid())

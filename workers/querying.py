@@ -1,8 +1,8 @@
-"""Ask the old side and the new the same questions: the neighbours of sampled vectors, and how long each side takes.
+"""Ask the old and the new side the same questions: the neighbours of sampled vectors, and how long each side takes.
 
 Read-only at the store. Safe to run twice: the sample of a job is the same whenever it is taken. Dies at any line:
-nothing was recorded, and the questions are asked again. A difference counts only after the freshness wait: where the
-service tells up to which write a query has looked, that is what is waited for, and otherwise the answers themselves.
+nothing was recorded, and the questions are asked again. A difference counts only after the freshness wait. If the
+service tells up to which write a query has looked, that is waited for; otherwise the answers decide.
 """
 
 from dataclasses import asdict
@@ -23,7 +23,7 @@ class _TooOld(Exception):
 
 
 def ask_both_sides(work: Work) -> tuple[dict[str, Any], list[Finding]]:
-    """What both sides answered, question by question; or why they could not be asked."""
+    """Return the answers of both sides, question by question, or why they could not be asked."""
     policies, target = work.job.plan.policies, work.target_row
     with work.database.begin() as connection:
         asked = questions(connection, target.id, work.job.salt, policies.query_sample, work.lease.seq)
@@ -43,7 +43,7 @@ def ask_both_sides(work: Work) -> tuple[dict[str, Any], list[Finding]]:
 
 
 def _ask(work: Work, question: Question, move: Move) -> dict[str, Any] | None:
-    """One question and its answers; None where its record left the source meanwhile."""
+    """Return one question and its answers; None if its record left the source meanwhile."""
     target = work.target_row
     record = work.source.fetch(move.source, [question.record_id]).get(question.record_id)
     if record is None:
@@ -60,7 +60,7 @@ def _ask(work: Work, question: Question, move: Move) -> dict[str, Any] | None:
 
 
 def _in_common(work: Work, move: Move, old: Answer, new: Answer) -> tuple[list[Found], list[Found]]:
-    """Both answers, each match under its id at the target where this move took it there."""
+    """Return both answers, each match under its id at the target if this move took it there."""
     from_there = {
         match.id: match.id.removeprefix(move.prefix) for match in new.matches if match.id.startswith(move.prefix)
     }

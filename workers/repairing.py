@@ -1,9 +1,9 @@
-"""Copy a batch again, but write only what must be written: what a check found wanting, or the parked records retried.
+"""Copy a batch again, but write only the records that a check found wanting, or the parked records that are retried.
 
-Its other records are read and added up as before, and stay untouched at the target: there, somebody may have changed
-them since. What it writes is compared right before: a record that came, or changed, since the check (or since it was
-parked) is not written over. What remains is the time between that look and our write, and the lag of the look itself.
-Repeating it is harmless, as with any copy: what is there by then as it should be is not written again.
+Its other records are read and added up as before, and stay untouched at the target: somebody may have changed them
+since. A record is compared right before it is written. If it came or changed since the check, or since it was parked,
+it is not written over. What remains is the time between that look and our write, and the lag of the look itself.
+Repeating it is harmless, as with any copy: a record that is already as it should be is not written again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ from workers.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What of a batch is written when it is copied again.
+    """The part of a batch that is written when it is copied again.
 
-    `differing` are ids at the target, with the short digest of what the check saw there. Ids at the source are
-    `retried` and `kept`, parked records that are tried again and, with their reasons, those that stay parked; and
-    `written`, what the batch wrote before.
+    `differing` are ids at the target, with the short digest of what the check saw there. The others are ids at the
+    source. `retried` are parked records that are tried again; `kept` those that stay parked, with their reasons.
+    `written` is what the batch wrote before.
     """
 
     differing: Mapping[str, int | None]
@@ -32,40 +32,47 @@ class Rewrite:
     written: frozenset[str]
 
     def lacks(self, gone: Sequence[str]) -> bool:
-        """Whether the source lacks records by now that were copied from it: then it is no measure of what was."""
+        """Say whether the source now lacks records that were copied from it: then it is no measure of what was."""
         return not self.written.isdisjoint(gone)
 
     def hold_back(
         self, placed: Mapping[str, Placed], problems: Sequence[ParkedRecord]
     ) -> tuple[dict[str, Placed], list[ParkedRecord]]:
-        """Records that stay parked do, whether or not they could be placed by now."""
-        going = {record_id: one for record_id, one in placed.items() if record_id not in self.kept}
+        """Keep parked records parked, even if they could be placed by now."""
+        going = {record_id: placement for record_id, placement in placed.items() if record_id not in self.kept}
         staying = [ParkedRecord(record_id, self.kept[record_id]) for record_id in placed if record_id in self.kept]
         return going, [*problems, *staying]
 
     def choose(
         self, work: Work, target: Target, group: Sequence[Placed]
     ) -> tuple[list[Placed], list[Placed], list[ParkedRecord]]:
-        """Of one target's records: those to count, those of them to write, and those that stay parked after all.
+        """Return one target's records to count, those of them to write, and those that stay parked after all.
 
-        A retried record is never written over another one: since it was parked, somebody may have written it. One that
-        differed is written where nothing is, or exactly what the check saw; else it is for the next check to tell.
+        A retried record is never written over another one: since it was parked, somebody may have written it. A record
+        that differed is written over nothing, or over exactly what the check saw; else the next check tells.
         """
-        asked = [one for one in group if one.source_id in self.retried or one.record.id in self.differing]
-        held = work.target.fetch(target.namespace, [one.record.id for one in asked]) if asked else {}
+        asked = [
+            placement
+            for placement in group
+            if placement.source_id in self.retried or placement.record.id in self.differing
+        ]
+        held = work.target.fetch(target.namespace, [placement.record.id for placement in asked]) if asked else {}
         there = {record_id: record_digest(record) for record_id, record in held.items()}
         newer = {
-            one.source_id
-            for one in asked
-            if one.source_id in self.retried and there.get(one.record.id, one.digest) != one.digest
+            placement.source_id
+            for placement in asked
+            if placement.source_id in self.retried
+            and there.get(placement.record.id, placement.digest) != placement.digest
         }
-        counted = [one for one in group if one.source_id not in newer]
-        sent = [one for one in asked if one.source_id not in newer and self._may_write(one, there)]
+        counted = [placement for placement in group if placement.source_id not in newer]
+        sent = [
+            placement for placement in asked if placement.source_id not in newer and self._may_write(placement, there)
+        ]
         return counted, sent, [ParkedRecord(record_id, why_held(target)) for record_id in sorted(newer)]
 
-    def _may_write(self, one: Placed, there: Mapping[str, int]) -> bool:
-        found = there.get(one.record.id)
-        return found is None or manifests.short(found) == self.differing.get(one.record.id)
+    def _may_write(self, placement: Placed, there: Mapping[str, int]) -> bool:
+        digest = there.get(placement.record.id)
+        return digest is None or manifests.short(digest) == self.differing.get(placement.record.id)
 
 
 def why_held(target: Target) -> str:
@@ -73,7 +80,7 @@ def why_held(target: Target) -> str:
 
 
 def rewrite_of(work: Work) -> Rewrite | None:
-    """What is written of a batch that is copied again; None where that is all of it."""
+    """Return the part of a batch that is written when it is copied again; None if that is all of it."""
     if work.lease.rewrite is None:
         return None
     with work.database.begin() as connection:

@@ -1,7 +1,7 @@
 """The life of a batch in a worker: lease → work → settle. The one place where an error becomes a decision.
 
-The lease and every record of the work go through the fence; a worker that finds it shut records nothing, except that
-it raises the write sequence of the targets it may have written to meanwhile, so that they are checked again.
+The lease and every record of the work go through the fence. A worker that finds it shut records nothing, with one
+exception. It raises the write sequence of the targets it may have written to meanwhile, so that they are checked again.
 """
 
 import random
@@ -28,9 +28,9 @@ from workers.leases import Held, Leaving
 from workers.process import Process
 from workers.work import Later, LeaseLost, NotProven, NotWhole, Work
 
-# A wake-up costs a worker some milliseconds, which is as much as the batch of a small namespace: it is worth so many
-# records. Not more, for what a task does after its first batch, Flower does not show; nor longer, for other jobs wait
-# for its thread: long enough for some batches where sixteen threads share two cores, each a quarter of a second.
+# A wake-up costs a worker some milliseconds, as much as the batch of a small namespace: it is worth this many records.
+# Not more, because Flower does not show what a task does after its first batch. Nor longer, because other jobs wait for
+# its thread. It is long enough for some batches where sixteen threads share two cores, each a quarter of a second.
 _WORTH_A_WAKE_UP = 1_000
 _LONG_ENOUGH_S = 2.0
 
@@ -38,26 +38,29 @@ log = structlog.get_logger("vecfleet.worker")
 
 
 def run(process: Process, batch_id: int, generation: int, queues: Collection[str] = QUEUES) -> None:
-    """Work one wake-up, and where that was soon done, further batches that the `queues` it serves would have brought.
+    """Work one wake-up and, if that was soon done, further batches that the `queues` it serves would have brought.
 
-    A stale one is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease, and
-    nothing else is shared. Dies between two batches: the dispatcher sends what is due.
+    A stale wake-up is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease,
+    and nothing else is shared. Dies between two batches: the dispatcher sends what is due.
     """
     began, records, kinds = time.monotonic(), 0, kinds_of(queues)
     seconds = process.settings.lease_seconds
-    taken = _taken(process, lambda one: leasing.lease(one, batch_id, generation, process.owner, seconds))
+    taken = _taken(process, lambda connection: leasing.lease(connection, batch_id, generation, process.owner, seconds))
     if taken is not None and taken[0].kind is not BatchKind.COPY:
-        kinds -= {BatchKind.COPY}  # those follow each other, and who was woken for one: else Flower would show none
+        kinds -= {BatchKind.COPY}  # copies follow only copies: else Flower would show none of them
     while taken is not None and _work_on(process, *taken):
         lease, job = taken
         records += _records(lease)
         if process.is_ending or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
             return
-        taken = _taken(process, lambda one, of=job.id: leasing.lease_next(one, of, kinds, process.owner, seconds))  # type: ignore[misc]
+        taken = _taken(
+            process,
+            lambda connection, job_id=job.id: leasing.lease_next(connection, job_id, kinds, process.owner, seconds),  # type: ignore[misc]
+        )
 
 
 def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> tuple[Lease, Job] | None:
-    """A lease and its job; None where there is none. Where another version made the job the batch goes back."""
+    """Return a lease and its job, or None if there is none. Requeue the batch if another version made the job."""
     lease = None
     try:
         with process.database.once() as connection:
@@ -70,7 +73,7 @@ def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> t
 
 
 def _give_back(process: Process, lease: Lease, error: BadPlan) -> None:
-    """While a fleet is brought to a new version, another worker may read what this one cannot."""
+    """Requeue the batch: while a fleet is brought to a new version, another worker may read what this one cannot."""
     name, text = retrying.describe(error)
     log.error("this worker cannot read the plan of a job", job=lease.job_id, batch=lease.id, why=text)
     decision = retrying.decide(error, attempts=lease.attempts, size=1, jitter=random.random())
@@ -89,12 +92,12 @@ def _give_back(process: Process, lease: Lease, error: BadPlan) -> None:
 
 
 def _records(lease: Lease) -> int:
-    """How many records a batch is about, as far as it says."""
+    """Return how many records a batch is about, as far as it says."""
     return lease.size or (lease.move.planned if lease.move is not None else 0)
 
 
 def _work_on(process: Process, lease: Lease, job: Job) -> bool:
-    """Whether it is done; whatever else became of it is on record."""
+    """Work on the batch and say whether it is done; any other outcome is on record."""
     with _told_of(lease), process.holder.holding(lease) as held:
         try:
             work = _work(process, held, job)
@@ -115,7 +118,7 @@ def _work_on(process: Process, lease: Lease, job: Job) -> bool:
 
 
 def _told_of(lease: Lease) -> AbstractContextManager[object]:
-    """What every line of the log says while this batch is worked on."""
+    """Add the job, namespace and batch to every log line while this batch is worked on."""
     namespace = lease.move.source if lease.move else lease.target.namespace if lease.target else None
     return structlog.contextvars.bound_contextvars(
         job=lease.job_id, namespace=namespace, batch=lease.id, kind=str(lease.kind), attempt=lease.attempts
@@ -141,7 +144,7 @@ def _work(process: Process, held: Held, job: Job) -> Work:
 
 
 def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) -> None:
-    """This worker lacks a key or an index: no fault of the batch, which goes back. The job pauses and says why."""
+    """Requeue the batch, which has no fault, and pause the job with the reason: this worker lacks a key or an index."""
     name, text = retrying.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
     with process.database.begin() as connection:
@@ -177,18 +180,18 @@ def _copy(work: Work, busy_ms: Busy) -> None:
 
 def _check(step: Callable[[Work], tuple[dict[str, object], list[Finding]]]) -> Callable[[Work, Busy], None]:
     def run_check(work: Work, busy_ms: Busy) -> None:
-        found, findings = step(work)
+        result, findings = step(work)
         with work.database.begin() if findings else work.database.once() as connection:
-            checks.finish(connection, work.lease, found, findings, work.usage, busy_ms())
+            checks.finish(connection, work.lease, result, findings, work.usage, busy_ms())
 
     return run_check
 
 
 def _remove(step: Callable[[Work], dict[str, object]]) -> Callable[[Work, Busy], None]:
     def run_removal(work: Work, busy_ms: Busy) -> None:
-        found = step(work)
+        result = step(work)
         with work.database.begin() as connection:
-            cleanup.finish(connection, work.lease, found, work.usage, busy_ms())
+            cleanup.finish(connection, work.lease, result, work.usage, busy_ms())
 
     return run_removal
 
@@ -229,7 +232,7 @@ def _note_late_writes(work: Work) -> None:
 
 
 def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
-    """Put the decision on record. If even that fails, the lease runs out and the batch comes back by itself."""
+    """Put the decision on record. If even that fails, the lease expires and the batch is leased again."""
     try:
         _decide(work, error, busy_ms)
     except LeaseLost:
@@ -285,7 +288,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             requeue(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
         case Park():
-            # What we know by name needs no traceback, which could quote what a service said of a record.
+            # An error of our own needs no traceback, which could quote a service's words about a record.
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
             log.error("batch parked", error=name, why=_why(error, text), exc_info=unexpected)
             with work.database.begin() as connection:
@@ -308,17 +311,17 @@ def _lands_within_s(work: Work) -> float:
 
 
 def _why(error: Exception, text: str) -> str:
-    """The sentence for the log. What a service says may quote a record: that is for the job table alone."""
+    """Return the sentence for the log. A service may quote a record: its words are for the job table alone."""
     return "`vecfleet status` tells it" if isinstance(error, StoreError) else text
 
 
 def _pause_job(database: Database, lease: Lease, reason: str) -> None:
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)
-        if job.state in JOB_PAUSABLE:  # one that is being ended meanwhile is not paused
+        if job.state in JOB_PAUSABLE:  # a job that is being ended meanwhile is not paused
             acts.pause_in(connection, job, "fleet", reason)
 
 
 def _splittable(lease: Lease) -> int:
-    """How many ids can be halved; of one that is copied again only some are written, which halves would not know."""
+    """Return how many ids can be halved. Of a batch copied again only some are written: halves would not know which."""
     return lease.size if lease.kind is BatchKind.COPY and lease.rewrite is None else 1

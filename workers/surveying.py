@@ -1,9 +1,9 @@
 """List a target and compare its ids with those that were written; name what is missing or extra.
 
-Read-only at the store. Safe to run twice: what was found is noted together with the bookmark behind it, and whoever
-takes the batch over goes on there. In memory are a page of ids and the differences of one run, however large the
-target. A difference counts only after the freshness wait and a second full listing; so does a count that the service
-tells and the listing does not bear out.
+Read-only at the store. Safe to run twice: differences are noted together with the bookmark behind them, and the next
+worker goes on there. Memory holds a page of ids and the differences of one run, however large the target. A difference
+counts only after the freshness wait and a second full listing. So does a count that the service tells and the listing
+does not bear out.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ _LISTING, _COUNTING, _SECOND, _MERGING = "listing", "counting", "second listing"
 
 @dataclass
 class _Progress:
-    """How far the survey came: its stage, the last id it has done with, and what it counted up to there."""
+    """Progress of the survey: its stage, the last id it has done with, and its counts up to there."""
 
     stage: str = _LISTING
     token: str | None = None
@@ -60,8 +60,8 @@ class _Progress:
         return _Progress(stage=stage, told=self.told)
 
     @classmethod
-    def of(cls, found: Mapping[str, Any] | None) -> "_Progress":
-        bookmark = (found or {}).get("bookmark")
+    def of(cls, result: Mapping[str, Any] | None) -> "_Progress":
+        bookmark = (result or {}).get("bookmark")
         return cls(**bookmark | {"digest": int(bookmark["digest"])}) if bookmark else cls()
 
     def bookmark(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class _Progress:
 
 
 def survey_target(work: Work) -> tuple[dict[str, Any], list[Finding]]:
-    """What is listed, apart from records that were there before the job: those are not ours to count."""
+    """List the target and compare its ids with those written. Records from before the job are not ours to count."""
     target = work.target_row
     with work.database.once() as connection:
         expected = checks.expected_ids_of(connection, target.id)
@@ -121,7 +121,7 @@ def _list(work: Work, target: Target, progress: _Progress) -> None:
 
 
 def _pages(work: Work, target: Target, progress: _Progress) -> Iterator[list[str]]:
-    """Pages of ids behind the bookmark, which moves along. A token the service refuses lists from the start again."""
+    """Yield pages of ids behind the bookmark, which moves along. A refused token lists from the start again."""
     token, last_id = progress.token, progress.last_id
     try:
         page = work.target.page(target.namespace, token)
@@ -151,7 +151,7 @@ class _Merge:
     unexpected: list[str] = field(default_factory=list)
 
     def run(self) -> Tally:
-        """The ids that are not from before, and not those of records that were set aside."""
+        """Return the tally of the ids that are neither from before the job nor of records that were set aside."""
         work, target, progress = self.work, self.target, self.progress
         with work.database.begin() as connection:
             self.sources = checks.moves_into(connection, target.id)
@@ -162,11 +162,11 @@ class _Merge:
             for move_id, prefix in self.sources
             for listed_in in work.job.listings
         )
-        expected = merge(*streams, key=lambda one: one[0].encode())
+        expected = merge(*streams, key=lambda entry: entry[0].encode())
         before = _held_before(work, target.id, after)
         wanted, old = next(expected, None), next(before, None)
         for page in _pages(work, target, progress):
-            found = []
+            known = []
             for record_id in page:
                 while wanted is not None and wanted[0].encode() < record_id.encode():
                     self.missing.append(Finding("missing", wanted[0], wanted[1]))
@@ -175,10 +175,10 @@ class _Merge:
                     old = next(before, None)
                 if wanted is not None and record_id == wanted[0]:
                     wanted = next(expected, None)
-                    found.append(record_id)
+                    known.append(record_id)
                 elif record_id != old:
                     self.unexpected.append(record_id)
-            progress.add(found)
+            progress.add(known)
             if len(self.missing) + len(self.unexpected) >= _RUN:
                 self._note()
         while wanted is not None:
@@ -191,7 +191,7 @@ class _Merge:
         return progress.tally
 
     def _note(self) -> None:
-        """Differences and the bookmark behind them, in one transaction."""
+        """Record the differences and the bookmark behind them, in one transaction."""
         progress = self.progress
         added = self._added()
         with self.work.database.begin() as connection:
@@ -203,13 +203,15 @@ class _Merge:
             progress.added += len(added - known)
             progress.add(extra)
             batches.note_found(connection, self.work.lease, progress.bookmark())
-            found = [*self.missing, *(Finding("extra", record_id) for record_id in extra)]
-            differences.note(connection, self.target.id, self.work.lease.id, found)
+            findings = [*self.missing, *(Finding("extra", record_id) for record_id in extra)]
+            differences.note(connection, self.target.id, self.work.lease.id, findings)
         self.missing, self.unexpected = [], []
 
     def _added(self) -> set[str]:
-        """Those that the application wrote to both sides since the last pass listed its source: there, this very record
-        would be made of them. An application that goes on adding would otherwise keep the job from its verdict.
+        """Return unexpected ids that the application wrote to both sides since the last pass listed its source.
+
+        The source's record would become this very record. Otherwise an application that goes on adding would keep the
+        job from its verdict.
         """
         if self.work.job.plan.policies.writers != "dual" or not self.unexpected:
             return set()
@@ -217,14 +219,14 @@ class _Merge:
         for move in self.moves:
             ids = [record_id.removeprefix(move.prefix) for record_id in self.unexpected]
             placed, _ = place_all(self.work.placer_of(move), self.work.source.fetch(move.source, ids))
-            for one in placed.values():
-                if one.target == self.target.namespace:
-                    made[one.record.id].add(one.digest)
+            for placement in placed.values():
+                if placement.target == self.target.namespace:
+                    made[placement.record.id].add(placement.digest)
         there = self.work.target.fetch(self.target.namespace, list(made))
         return {record_id for record_id, record in there.items() if made[record_id] == {record_digest(record)}}
 
     def _set_aside(self, connection: sa.Connection) -> set[str]:
-        """Listed ids of parked records: an attempt before may have written them. They are ours, and not extra."""
+        """Return listed ids of parked records. An earlier attempt may have written them: they are ours, not extra."""
         known: set[str] = set()
         for move_id, prefix in self.sources:
             ids = [record_id.removeprefix(prefix) for record_id in self.unexpected if record_id.startswith(prefix)]
@@ -235,7 +237,7 @@ class _Merge:
 def _written(
     work: Work, move_id: int, prefix: str, target_id: int, listed_in: int, after: str | None
 ) -> Iterator[tuple[str, int]]:
-    """The ids behind `after` that a move listed in one pass and wrote to a target, each with its copy batch.
+    """Yield the ids behind `after` that a move listed in one pass and wrote to a target, each with its copy batch.
 
     In byte order, a few manifests at a time.
     """
@@ -261,7 +263,7 @@ def _written(
 
 
 def _held_before(work: Work, target_id: int, after: str | None) -> Iterator[str]:
-    """The ids behind `after` that were in the target before the job, in byte order."""
+    """Yield the ids behind `after` that were in the target before the job, in byte order."""
     while True:
         with work.database.begin() as connection:
             ids = moves.held_before(connection, target_id, after, _BEFORE_PAGE)

@@ -1,4 +1,4 @@
-"""A target namespace before its first record: it is created, or what it holds already is noted."""
+"""A target namespace before its first record: create it, or note the ids that it holds already."""
 
 import sqlalchemy as sa
 
@@ -8,19 +8,19 @@ from vecfleet.digests import Tally
 from workers.erasure_check import drop_if_empty, subjects_of
 from workers.work import Later, Work
 
-# Ids that a target held before, read at once while they are added up.
+# Ids held before the job that are read at once while they are added up.
 _HELD_PAGE = 5_000
-# Within this time of a batch's first lease another batch may be about to record that it has made the namespace.
+# Within this time of a batch's first lease, another batch may be about to record that it has made the namespace.
 _MAKER_S = 1.0
 
 
 def prepare(work: Work, target: Target) -> Target:
-    """Create the namespace with the source's filterable fields and the enriched keys, or note what it holds already.
+    """Create the namespace with the source's filterable fields and the enriched keys, or note the ids it holds already.
 
-    Safe to repeat and to race: no batch upserts into a target before this is on record, so an id listed here that no
+    Safe to repeat and to race: no batch upserts into a target before this is on record. So an id listed here that no
     move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
-    rolling back then keeps an empty namespace, which is the harmless side. A worker that was frozen until its tenant
-    was erased leaves nothing: the lease and the fence are asked before the call, and the fence once more after it.
+    rolling back then keeps an empty namespace, which is harmless. A worker that was frozen until its tenant was erased
+    leaves nothing: it checks the lease and the fence before the call, and the fence again after it.
     """
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
@@ -32,9 +32,9 @@ def prepare(work: Work, target: Target) -> Target:
             with work.database.once() as connection:
                 _require_not_erased(connection, target)
         except Later:
-            drop_if_empty(work.target.index, target.namespace)  # without the lease, for it may be over by now
+            drop_if_empty(work.target.index, target.namespace)  # needs no lease: it may be over by now
             raise
-    # Under `dual` what is there comes from the application, as its counterpart in the source does.
+    # Under `dual` the application wrote what is there, as it wrote its counterpart in the source.
     foreign = not created and work.job.plan.policies.writers != "dual"
     lags = foreign and work.target.index.limits.reads_lag
     if lags:
@@ -47,9 +47,10 @@ def prepare(work: Work, target: Target) -> Target:
 
 
 def _remove_the_alias_left(work: Work, target: Target) -> None:
-    """What the plan that is taken back left under this name, an alias that leads to this move's source, makes way for
-    the namespace. One that leads elsewhere is not ours: it stays, and no namespace can be made. Safe to repeat; dies
-    after it: the name leads nowhere until the next attempt makes the namespace.
+    """Remove the alias of this name that the plan being taken back left, if it leads to this move's source.
+
+    It makes way for the namespace. An alias that leads elsewhere is not ours: it stays, and no namespace can be made.
+    Safe to repeat. Dies after it: the name leads nowhere until the next attempt makes the namespace.
     """
     if work.job.plan.takes_back and work.target.alias(target.namespace) == work.move.source:
         work.target.point_alias(target.namespace, None)
@@ -61,8 +62,9 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
 
 
 def _let_its_maker_say_so(work: Work, target: Target) -> None:
-    """A namespace that another batch has made is on record within moments: whoever comes for the first time waits for
-    that, rather than as for one that was there before.
+    """Raise Later on a first visit: a namespace that another batch has made is on record within moments.
+
+    Without this wait it would count as a namespace that was there before the job.
     """
     left = min(_MAKER_S, work.settings.freshness_wait_seconds) - work.lease.age_seconds
     if left > 0 and not _answered_for(work, target):
@@ -70,8 +72,10 @@ def _let_its_maker_say_so(work: Work, target: Target) -> None:
 
 
 def _require_fresh(work: Work, target: Target) -> None:
-    """What a namespace lists that was there is believed to be all once the freshness wait is over: from then on other
-    ids are ours to write. Not asked where another worker has answered for it by now, which may have made it.
+    """Raise Later until the freshness wait is over, unless another worker has answered for the namespace by now.
+
+    After the wait its listing counts as complete: all other ids are ours to write. The other worker may have made the
+    namespace.
     """
     if not _answered_for(work, target):
         work.look_again(f"{target.namespace} was there, and may not list all that it holds yet", often=False)
@@ -83,8 +87,10 @@ def _answered_for(work: Work, target: Target) -> bool:
 
 
 def _note_held(work: Work, target: Target) -> Tally:
-    """What the target holds that no move has taken. A listing may end before its time, and an id that is not noted
-    here would count as ours to write: so it is listed until it shows nothing new.
+    """Note the ids that the target holds and no move has taken; return their tally.
+
+    A listing may end early, and an id that is not noted here would count as ours to write. So the target is listed
+    until a listing shows nothing new.
     """
     while _note_listed(work, target):
         pass
@@ -100,18 +106,19 @@ def _note_held(work: Work, target: Target) -> Tally:
 
 
 def _note_listed(work: Work, target: Target) -> int:
-    """List the target once; returns how many ids were not noted before.
+    """List the target once; return how many ids were not noted before.
 
-    None once another worker has found that it held none: its batches take no ids before they write, and would be noted.
+    Return 0 once another worker has found that the target held none. That worker's batches take no ids before they
+    write, so their ids would be noted here.
     """
-    new = 0
+    new_ids = 0
     for page in work.target.ids(target.namespace):
         with work.database.begin() as connection:
-            by_now = moves.target(connection, target.id)
-            if by_now.prepared and not by_now.checks_ids:
+            current = moves.target(connection, target.id)
+            if current.prepared and not current.checks_ids:
                 return 0
-            new += moves.note_held_before(connection, target.id, page)
-    return new
+            new_ids += moves.note_held_before(connection, target.id, page)
+    return new_ids
 
 
 def _schema(work: Work) -> dict[str, object] | None:

@@ -1,6 +1,6 @@
 """The Celery tasks, thin: a name, a batch id and its generation. Start with `celery -A workers.tasks worker`.
 
-`acks_late` and a lease make a task safe to lose and to deliver twice; see `running.run`.
+`acks_late` and a lease make a task safe to lose and to deliver twice; see `runner.run`.
 """
 
 from celery import signals
@@ -32,5 +32,5 @@ def _work(batch_id: int, generation: int) -> None:
     run(process(), batch_id, generation, celery.amqp.queues.consume_from)
 
 
-for name, _ in TASKS.values():  # whoever sends a wake-up names its queue
+for name, _ in TASKS.values():  # the sender of a wake-up names its queue
     app.task(_work, name=name, acks_late=True, ignore_result=True)

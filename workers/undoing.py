@@ -1,8 +1,8 @@
 """Roll back before clean-up: remove from the targets what the job wrote and nobody changed. Nothing else.
 
-First every written batch is compared (read-only); only then is anything removed. The intent is committed before each
-removal; a repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is. None
-is asked for twice: after a removal that was answered only its effect is looked for.
+Every written batch is compared first (read-only); only then is anything removed. The intent is committed before each
+removal. A repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is. No
+removal is asked for twice: after an answered one only its effect is looked for.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from workers.work import NotProven, Work
 
 @dataclass
 class _Standing:
-    """What stands at the targets under the ids of one batch: as we wrote it, or changed since. By target id."""
+    """The records at the targets under the ids of one batch, by target id: as we wrote them, or changed since."""
 
     ours: dict[int, dict[str, Record]] = field(default_factory=lambda: defaultdict(dict))
     changed: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -29,7 +29,7 @@ class _Standing:
 
 
 def compare_batch(work: Work) -> dict[str, Any]:
-    """Count what is no longer what we wrote. Read-only."""
+    """Count the records that are no longer what we wrote. Read-only."""
     standing = _compare(work)
     with work.database.begin() as connection:
         rollback.note_changed(connection, work.lease, standing.changed)
@@ -37,7 +37,7 @@ def compare_batch(work: Work) -> dict[str, Any]:
 
 
 def undo_batch(work: Work) -> dict[str, Any]:
-    """Delete from the targets what is still as we wrote it."""
+    """Delete from the targets the records that are still as we wrote them."""
     standing = _compare(work)
     asked: set[int] = set() if work.lease.answered_at is None else set((work.lease.found or {}).get("asked", ()))
     for target_id, ours in standing.ours.items():
@@ -64,7 +64,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
 
 
 def drop_namespace(work: Work) -> dict[str, Any]:
-    """Delete a target namespace that we created, if nothing is left in it: one empty page may be a page that lags."""
+    """Delete a target namespace that we created, if nothing is left in it. One empty page may be a page that lags."""
     namespace = work.target_row.namespace
     if work.target_row.is_authoritative or work.job.doubted_at is not None:
         return {"dropped": False}  # an application may have written there what is nowhere else
@@ -75,7 +75,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
         if work.job.changed_records is None:
             work.look_again(f"{namespace} still lists ids")
         return {"dropped": False}
-    if not work.lease.intended:  # else that was asked before, and what is there now came by us
+    if not work.lease.intended:  # else an earlier attempt looked, and what is there now is ours
         work.look_again(f"{namespace} lists no ids, as it should; one more look once reads cannot lag any more")
 
     def before() -> None:
@@ -95,7 +95,7 @@ def _compare(work: Work) -> _Standing:
         copied = batches.is_copied(connection, work.copy_id)
     at_source = work.source.fetch(work.move.source, work.ids)
     placed_at_source, _ = place_all(work.placer, at_source)
-    placed = {one.record.id: one for one in placed_at_source.values()}
+    placed = {placement.record.id: placement for placement in placed_at_source.values()}
     written = {tally.target_id: manifests.select(work.ids, tally.members) for tally in work.tallies}
     standing = _Standing()
     for target in targets:
@@ -104,19 +104,21 @@ def _compare(work: Work) -> _Standing:
         ids = [work.placer.target_id(record_id) for record_id in candidates]
         if target.checks_ids:
             with work.database.begin() as connection:
-                mine = moves.taken(connection, target.id, ids, work.move.id)
-            ids = [record_id for record_id in ids if record_id in mine]
+                own_ids = moves.taken(connection, target.id, ids, work.move.id)
+            ids = [record_id for record_id in ids if record_id in own_ids]
         standing.namespaces[target.id] = target.namespace
-        # What was written there, as far as the source still has the record: removing its last copy is never undoing.
+        # Records written there that the source still has: removing a last copy is never undoing.
         held_at_source = {
             work.placer.target_id(record_id): digest
             for record_id, digest in work.recorded(target.id).items()
             if record_id in at_source
         }
         for record_id, record in _held(work, target.namespace, ids).items():
-            one, digest = placed.get(record_id), record_digest(record)
+            placement, digest = placed.get(record_id), record_digest(record)
             as_written = held_at_source.get(record_id) == manifests.short(digest)
-            ours = as_written or (one is not None and one.target == target.namespace and one.digest == digest)
+            ours = as_written or (
+                placement is not None and placement.target == target.namespace and placement.digest == digest
+            )
             if ours:
                 standing.ours[target.id][record_id] = record
             else:
@@ -125,7 +127,7 @@ def _compare(work: Work) -> _Standing:
 
 
 def _held(work: Work, namespace: str, ids: list[str]) -> dict[str, Record]:
-    """What the target holds of these. An id that is not answered counts as absent only after the freshness wait."""
+    """Return the records of these ids that the target holds. An id counts as absent only after the freshness wait."""
     held = work.target.fetch(namespace, ids) if ids else {}
     absent = [record_id for record_id in ids if record_id not in held]
     if absent:

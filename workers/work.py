@@ -1,4 +1,4 @@
-"""What a step may use: its lease, its job and move, a lane to each index, and the job table."""
+"""Everything a step may use: its lease, its job and move, a lane to each index, and the job table."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ __all__ = ["Later", "LeaseLost", "NotProven", "NotWhole", "Work"]
 
 
 class Later(Exception):
-    """Nothing is wrong yet: look again after so many seconds. Spends no attempt."""
+    """Nothing is wrong yet: look again after `seconds`. Spends no attempt."""
 
     def __init__(self, seconds: float, why: str) -> None:
         self.seconds = seconds
@@ -31,13 +31,13 @@ class Later(Exception):
 
 
 class NotProven(Exception):
-    """A destructive step found its proof wanting: it is parked with this sentence, and nothing was deleted by it."""
+    """A destructive step lacks its proof: the batch is parked with this sentence, and nothing was deleted."""
 
 
 class NotWhole(Exception):
-    """What was read again does not allow to delete a namespace whole, and nothing was deleted: it is read once more.
+    """A second reading does not permit deleting a namespace whole. Nothing was deleted: it is read once more.
 
-    `by_ids`: no further reading would, and its records are deleted batch by batch.
+    `by_ids`: no further reading would permit it, and the records are deleted batch by batch.
     """
 
     def __init__(self, why: str, *, by_ids: bool = False) -> None:
@@ -50,8 +50,8 @@ class NotWhole(Exception):
 class Work:
     """One leased batch being worked on.
 
-    `wrote` holds the targets it may have written to in this attempt, `sent` whose each record is that it sent there:
-    namespace → id → the subjects an erasure may be of.
+    `wrote` holds the targets that this attempt may have written to. `sent` holds the subjects of each record sent
+    there, any of which an erasure may be of: namespace → id → subjects.
     """
 
     database: Database
@@ -75,12 +75,14 @@ class Work:
 
     @property
     def deletion(self) -> Deletion:
-        """What became of the deletions of this attempt: of the two lanes, the one that leaves more open."""
+        """Return the fate of this attempt's deletions: of the two lanes, the one that leaves more open."""
         asked = {self.source.deletion, self.target.deletion}
-        return next(one for one in (Deletion.UNANSWERED, Deletion.ANSWERED, Deletion.UNSENT) if one in asked)
+        return next(
+            outcome for outcome in (Deletion.UNANSWERED, Deletion.ANSWERED, Deletion.UNSENT) if outcome in asked
+        )
 
     def lands_within_s(self, lag_s: float) -> float:
-        """Seconds after which a call that begins now has taken effect, and reads show it."""
+        """Return the seconds after which a call that begins now has taken effect, and reads show it."""
         return self.settings.request_deadline_seconds + lag_s
 
     @property
@@ -120,7 +122,7 @@ class Work:
 
     @once
     def tallies(self) -> list[TargetTally]:
-        """What the copy batch left in each of its targets. Raises Later where `ids` are not those it is told by."""
+        """The tallies of the copy batch in each of its targets. Raises Later if ids were erased meanwhile."""
         with self.database.begin() as connection:
             tallies = checks.tallies_of(connection, self.copy_id)
             if self.lease.copy_id is not None and batches.size_of(connection, self.copy_id) != len(self.ids):
@@ -128,18 +130,18 @@ class Work:
             return tallies
 
     def recorded(self, target_id: int) -> dict[str, int]:
-        """The short digest of each record that the copy batch left in this target, by its id at the source."""
-        tally = next((one for one in self.tallies if one.target_id == target_id), None)
+        """Return the short digest of each record that the copy batch left in this target, by its id at the source."""
+        tally = next((candidate for candidate in self.tallies if candidate.target_id == target_id), None)
         return manifests.select_digests(self.ids, tally.members, tally.record_digests) if tally else {}
 
     def look_again(self, why: str, *, often: bool = True) -> None:
         """Raise Later until the freshness wait is over: reads lag, and a difference counts only after it.
 
-        Not `often`: once, at its end.
+        `often`: look several times meanwhile; otherwise once, at the end of the wait.
         """
         left = self.settings.freshness_wait_seconds - self.lease.age_seconds
         if left > 0:
-            # Look often at first, for most lag is short, and a last time when the wait is over.
+            # Look often at first, because most lag is short, and a last time when the wait is over.
             wait = min(left, max(0.5, self.lease.age_seconds)) if often else left
             self.counters.note(counters.FRESHNESS_WAITS)
             self.counters.note(counters.FRESHNESS_WAIT_MS, int(wait * 1_000))

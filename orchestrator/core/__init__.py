@@ -1,17 +1,17 @@
-"""Decisions and values: no SQL, no I/O, no clock of their own. In reading order:
+"""Decisions and values, without SQL, I/O or a clock of their own. In reading order:
 
 states      every state and every edge of a job, a move, a batch, with who causes it
 model       values read from the job table: job, move, target, lease
 freshness   how long a look must wait before a deletion may rest on it
 deciding    what a job does next
-retrying    what follows a failure: again, split, park or pause
+retrying    what follows a failure: retry, split, park or pause
 guards      what stands against an irreversible step: caps, soak, verdicts, budget
 verdicts    what the evidence of a check means
 agreement   whether both sides answer the same queries alike
-manifests   the ids of a batch, packed; members as bits; short digests
-redaction   a tenant's name in texts: found as whole words, and replaced
+manifests   the packed ids of a batch; members as bits; short digests
+redaction   a tenant's name in texts: match whole words and replace them
 reading     a job as people see it at one moment
 progress    how far a job is, how fast it goes, why it waits
 next_steps  what a person can type next
-wording     sentences that several places say
+wording     sentences that several places share
 """

@@ -1,10 +1,10 @@
-"""Whether the old side and the new answer alike: pure, one question at a time, and all of them summed up.
+"""Compare the answers of the old side and the new side: one question at a time, and all questions in sum. Pure.
 
-What is comparable. An answer is the best k of what a namespace holds, so two namespaces agree on a record that both
-hold if each of them names it, unless k better ones push it out. Only records that the question's source namespace gave
-to the target are compared; others (of other sources, of other owners, from before the job) may push, and prove nothing.
-Where one source went to one target whole, that is exact. Where a source was split or sources were merged, a record that
-is pushed out is no evidence at all, neither for nor against.
+An answer is the best k records of a namespace. Two namespaces agree on a record that both hold if both answers name it,
+unless k better records push it out. Only records that the question's source namespace gave to the target are compared.
+Other records (of other sources, of other owners, from before the job) may push a record out, but prove nothing.
+The comparison is exact where one whole source went to one target. Where a source was split or sources were merged, a
+record that is pushed out is no evidence, neither for nor against.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-# Scores of equal vectors, summed in another order in float32, differ by so much of their size.
+# Relative difference between scores of equal vectors: float32 sums depend on the order of summing.
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One match: its id at the target, or None where it is no record that went from this source to this target."""
+    """One match. `id` is its id at the target, or None if the record did not go from this source to this target."""
 
     id: str | None
     score: float
@@ -28,10 +28,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What became of one question. `overlap` is None where nothing could be compared.
+    """Result of one question. `overlap` is None if nothing could be compared.
 
-    `lost` are named by the old side only, `odd` by the new side only, `pushed_out` by one, for a reason. `drift` is the
-    greatest difference between two scores of one record.
+    Only the old side names the `lost` records, and only the new side the `odd` ones. `pushed_out` counts records that
+    one side lacks because better ones fill its answer. `drift` is the greatest score difference of one record.
     """
 
     overlap: float | None
@@ -43,10 +43,10 @@ class Agreement:
 
 
 def compare(old: Sequence[Found], new: Sequence[Found], top_k: int, *, least_is_best: bool) -> Agreement:
-    """Compare two answers, best first, to a question for the best `top_k`."""
+    """Compare two answers to a question for the best `top_k`; the best match comes first."""
     sign = -1.0 if least_is_best else 1.0
-    here = {found.id: found.score for found in old if found.id is not None}
-    there = {found.id: found.score for found in new if found.id is not None}
+    here = {match.id: match.score for match in old if match.id is not None}
+    there = {match.id: match.score for match in new if match.id is not None}
 
     def pushed_out(score: float, answer: Sequence[Found]) -> bool:
         if len(answer) < top_k:
@@ -72,7 +72,7 @@ def compare(old: Sequence[Found], new: Sequence[Found], top_k: int, *, least_is_
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All questions about a target, or of a job. Milliseconds are those of the answers, without our own pace."""
+    """Sum of all questions about a target or a job. Milliseconds cover the answers, without our own pace."""
 
     asked: int
     compared: int
@@ -90,7 +90,7 @@ class Summary:
 
 
 def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
-    """Sum up questions as the job table keeps them: an `Agreement`, `old_ms` and `new_ms` each. None: no questions."""
+    """Sum up questions as the job table keeps them: an `Agreement`, `old_ms` and `new_ms` each. None: no question."""
     if not questions:
         return None
     overlaps = [question["overlap"] for question in questions if question["overlap"] is not None]

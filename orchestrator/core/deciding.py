@@ -1,4 +1,4 @@
-"""What a job does next: a pure function of a snapshot and the time. The dispatcher gathers, asks here, and applies."""
+"""Decide the next commands of a job from a snapshot and the time. Pure: the dispatcher gathers, asks and applies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from orchestrator.core.wording import counted, wait_for_a_decision
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the job table says of a job right now."""
+    """Facts about one job in the job table at this moment."""
 
     job: Job
     policies: Policies
@@ -24,10 +24,10 @@ class Snapshot:
     targets: Mapping[str, int]
     void: tuple[int, ...]
     differing: int
-    changed: int = 0  # records that the last pass found new, changed or gone
+    changed: int = 0  # records that are new, changed or gone in the last pass
     over_budget: str | None = None
-    landing: bool = False  # a deletion without an answer may still take effect: its namespaces stay claimed
-    readers_moved: bool = False  # some of them, now or before: what the target holds may be nowhere else
+    landing: bool = False  # an unanswered deletion may still take effect: its namespaces stay claimed
+    readers_moved: bool = False  # any reader, now or before: only the target may hold some records
     roll_back: RollBackProgress | None = None
 
     def unsettled(self, *kinds: BatchKind) -> int:
@@ -52,29 +52,29 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give every move its listing batch."""
+    """Create the listing batch of every move."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndPass:
-    """Every source was read once more: note whether anything had changed."""
+    """Note that every source was read once more, and whether it was `quiet`: nothing had changed."""
 
     quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NextPass:
-    """List and read every source again, and copy what changed."""
+    """List and read every source again; copy the changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Start checking every target that can be."""
+    """Start to check every target that is ready for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckAgain:
-    """These targets' verdicts are void."""
+    """Check these targets again: their verdicts are void."""
 
     target_ids: tuple[int, ...]
 
@@ -86,22 +86,22 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class CutOver:
-    """The policy moves all readers to the new side."""
+    """Move all readers to the new side, as the policy says."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """The policy deletes the old, through the same guards as a person."""
+    """Delete the old side, as the policy says; a person passes the same guards."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddClears:
-    """Moves whose every record was re-read get the batch that deletes their namespace."""
+    """Add the batch that deletes a move's namespace once every record of it was read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddUndos:
-    """Nothing stands against rolling back: delete what was written."""
+    """Delete what was written: nothing stands against the rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ _ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 
 
 def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
-    """At most one change of state a time; the next tick sees its effect."""
+    """Return the next commands, with at most one change of state; the next tick sees its effect."""
     if snapshot.over_budget is not None and JobState.PAUSING in JOB_EDGES[snapshot.job.state]:
         return [To(JobState.PAUSING, snapshot.over_budget, snapshot.job.state)]
     match snapshot.job.state:
@@ -133,12 +133,12 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
         case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
             return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
         case JobState.VERIFIED if snapshot.job.cut_over_percent == 100:
-            return [CutOver()]  # a verdict was made again meanwhile: the readers are there already
+            return [CutOver()]  # the verdict is new, but all readers were moved before
         case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
-            # Once a person moved readers by hand, or back, the policy leaves them where they are.
+            # The policy leaves readers alone once a person has moved any of them.
             return [] if snapshot.readers_moved else [CutOver()]
         case JobState.VERIFIED | JobState.CUT_OVER if goes_on_cleaning(snapshot):
-            return [CleanUp()]  # it was asked for, and left for another pass or verification
+            return [CleanUp()]  # a clean-up was asked for; another pass or verification interrupted it
         case JobState.VERIFIED if snapshot.policies.cut_over == "none":
             return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
         case JobState.CUT_OVER:
@@ -158,7 +158,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
 
 
 def goes_on_cleaning(snapshot: Snapshot) -> bool:
-    """Whether its clean-up was asked for and left since: taking readers back would have ended it."""
+    """Say whether a requested clean-up was interrupted and goes on now. Taking readers back ends a clean-up."""
     done = JobState.VERIFIED if snapshot.policies.cut_over == "none" else JobState.CUT_OVER
     return snapshot.job.cleaning_at is not None and snapshot.job.state is done
 
@@ -221,10 +221,9 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
 
 
 def _differing_under_dual(snapshot: Snapshot, differing: int) -> list[Command]:
-    """The application may have written to one side just before the other: another pass sees both.
+    """Start another pass: the application may have written to one side just before the other, and a pass sees both.
 
-    Where passes find nothing new and a target differs all the same, as where somebody else writes to it, a person is
-    asked.
+    Ask a person if passes find nothing new and a target still differs, for example because somebody else writes to it.
     """
     if snapshot.job.quiet_passes < snapshot.policies.quiet_passes + snapshot.policies.repair_rounds:
         return _next_pass(snapshot.job)
@@ -236,7 +235,7 @@ def _differ(targets: int) -> str:
 
 
 def _in_doubt(job: Job, differing: int) -> str:
-    """Why nothing is repaired: that readers were moved may be in what is lost, and targets then hold what is newest."""
+    """Say why nothing is repaired: a lost commit may have moved readers, and then targets may hold newer records."""
     return (
         f"{_differ(differing)}, and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; "
         f"if applications wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair "
@@ -245,7 +244,7 @@ def _in_doubt(job: Job, differing: int) -> str:
 
 
 def _within_clean_up(job: Job, differing: int) -> str:
-    """Why nothing is repaired: since the clean-up was asked for an application may write to the targets alone."""
+    """Say why nothing is repaired: once a clean-up is asked for, an application may write to the targets alone."""
     return (
         f"{_differ(differing)}, and since the clean-up was asked for an application may write there what is newest: "
         f"`vecfleet report {job.id}` lists what differs; make both sides equal and `vecfleet verify {job.id}`, "
@@ -305,7 +304,7 @@ def _rolling_back(snapshot: Snapshot) -> list[Command]:
 
 
 def _attended(snapshot: Snapshot) -> list[Command]:
-    """A person acted: if what stopped the job is gone, it goes on where it stopped."""
+    """Resume a job where it stopped if a person has removed what stopped it."""
     back = snapshot.job.resume_to
     if back is None or back not in JOB_WORKING:
         return []

@@ -1,4 +1,4 @@
-"""What stands against an irreversible step: pure functions from facts to sentences. An empty answer means go."""
+"""Objections to an irreversible step: pure functions from facts to sentences. An empty answer means go."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,41 +14,41 @@ from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.shadow_reads import Evidence
 
-# A verdict says what was true when it was made; a day later a person should look again (design §7).
+# A verdict says what was true at its time; a day later a person should look again (design §7).
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
 
-# More than this is not what an application does in passing: a person must say that it is meant (design §8).
+# An application does not delete more than this in passing: a person must say that it is meant (design §8).
 _FEW, _FEW_SHARE = 10, 0.01
-_NAMED = 5  # namespaces named where more are meant
+_NAMED = 5  # namespaces that a sentence names; it shortens a longer list
 
 
 DWELLS_FROM_PERCENT = 25  # seed 003: 5 % is watched, 25 % and 50 % each for a day
-ENOUGH = 100  # queries asked of both sides; fewer are an anecdote
+ENOUGH = 100  # queries to both sides; fewer prove nothing
 
 
 def removal_cap(records: int) -> int:
-    """How many of so many records may be gone, or be removed, without a person naming a number."""
+    """Return how many of `records` may be gone or be removed unless a person names a number."""
     return max(_FEW, int(records * _FEW_SHARE))
 
 
 def may_go(records: int, said: int | None) -> int:
-    """How many of so many records may be gone: what a person `said` of the job, or a few."""
+    """Return how many of `records` may be gone: the number that a person `said` for the job, or a few."""
     return removal_cap(records) if said is None else said
 
 
 def missing_cap(records: int) -> int:
-    """How many of a source's records may be missing where readers have moved to: never most of them.
+    """Return how many of a source's records may be missing on the side that readers moved to: never most of them.
 
-    A few are what an application deletes; of a source of a few, they would be all there is.
+    An application may delete a few records; a small source may hold no more than that.
     """
     return min(removal_cap(records), records // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class MissingAt:
-    """How many of the records that a job wrote to a target are missing there, as far as it was compared.
+    """Count of the records that a job wrote to a target and that are missing there, as far as it was compared.
 
-    `said`: what a person allowed of this target alone. `holds_nothing`: it is empty, or gone.
+    `said`: the number that a person allowed for this target alone. `holds_nothing`: the target is empty or gone.
     """
 
     namespace: str
@@ -59,10 +59,10 @@ class MissingAt:
 
 
 def against_missing(job: Job, move: Move, missing: int, targets: Sequence[MissingAt]) -> str | None:
-    """Why records that are missing where readers have moved to keep their source from being deleted. None: they do not.
+    """Say why records that are missing at the targets keep the source from being deleted. None: nothing does.
 
-    `missing` of the move, at targets of which a person said nothing. What was said of the job is no answer for a target
-    that lost most of what was written to it: it may have been said of another one.
+    `missing` counts the move's records at targets for which a person named no number. A number for the job does not
+    cover a target that lost most of its records: the person may have meant another target.
     """
     for target in targets:
         allowed = target.said
@@ -91,7 +91,7 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
 
 @dataclass(frozen=True, slots=True)
 class CleanUpFacts:
-    """What the job table knows right before a clean-up."""
+    """Facts in the job table right before a clean-up."""
 
     job: Job
     policies: Policies
@@ -103,7 +103,7 @@ class CleanUpFacts:
 
 
 def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
-    """Every reason why the sources may not be deleted yet."""
+    """Return every reason why the sources may not be deleted yet."""
     objections = [
         *against_state(facts.job, facts.policies, now),
         *_against_accounts(facts),
@@ -112,13 +112,13 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
     waiting = [wait_for_a_decision(facts.undecided)] if facts.undecided else []
     if facts.parked_batches:
         waiting.append(counted(facts.parked_batches, "batch is parked", "batches are parked"))
-    objections += [one for one in waiting if one != facts.job.reason]  # that one is said already
+    objections += [reason for reason in waiting if reason != facts.job.reason]  # the job says its own reason already
     objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
     return objections
 
 
 def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
-    """The command that takes the first of the objections out of the way, or shows how long it stays."""
+    """Return the command that removes the first objection or shows how long it stays."""
     job = facts.job
     if facts.undecided or facts.parked_batches:
         return f"vecfleet park list {job.id}"
@@ -140,7 +140,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """When readers were taken back last, all of them or some; `passes` of their job had begun by then."""
+    """The last time at which any readers were taken back; `passes` of their job had begun by then."""
 
     at: datetime
     passes: int
@@ -148,9 +148,9 @@ class TakenBack:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How old the proof of a target is to which readers may be moved next: the oldest where there are several.
+    """Proof of the target to which readers may be moved next; the oldest proof if there are several targets.
 
-    `passes` of the job have begun by now; `back` tells of readers that were taken back.
+    `passes`: passes of the job begun by now. `back`: the last time readers were taken back.
     """
 
     namespace: str
@@ -160,9 +160,9 @@ class Proof:
 
 
 def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[str, str] | None:
-    """Why it is too old for readers, and the command that makes a new one. None: it is not.
+    """Say why a proof is too old for readers, and name the command that makes a new one. None: it is recent enough.
 
-    What applications wrote in the old places once their readers were back, only another pass reads.
+    Once readers are back, applications write to the old side, and only another pass reads those writes.
     """
     back = proof.back
     since = f"readers were taken back at {back.at:%Y-%m-%d %H:%M:%S} UTC" if back else ""
@@ -177,10 +177,10 @@ def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class DecommissionFacts:
-    """What is known of an index right before it is deleted whole."""
+    """Facts about an index right before it is deleted whole."""
 
     index: str
-    jobs: Sequence[Job]  # that read from it, in the order of their making
+    jobs: Sequence[Job]  # jobs that read from it, oldest first
     working: Sequence[int]  # jobs that hold namespaces of it
     held: Mapping[str, int]  # namespace → records listed there now
     protected: bool
@@ -188,29 +188,35 @@ class DecommissionFacts:
 
 
 def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[str, str]]:
-    """Every reason why the index may not be deleted yet, each with what to do about it."""
-    found = [(f"job {id} works on it", f"vecfleet status {id}") for id in facts.working]
+    """Return every reason why the index may not be deleted yet, each with what to do about it."""
+    objections = [(f"job {id} works on it", f"vecfleet status {id}") for id in facts.working]
     left = [job for job in facts.jobs if job.state is JobState.CLEANED]
     if not left:
-        found.append(("no job has moved what is in it and cleaned it up", f"vecfleet plan index {facts.index} NEW"))
+        objections.append(
+            ("no job has moved what is in it and cleaned it up", f"vecfleet plan index {facts.index} NEW")
+        )
     for job in left:
         since = job.cut_over_at or job.ended_at or now
         if now < since + facts.after:
-            found.append((f"job {job.id} is watched until {since + facts.after:%Y-%m-%d %H:%M} UTC", "wait until then"))
+            objections.append(
+                (f"job {job.id} is watched until {since + facts.after:%Y-%m-%d %H:%M} UTC", "wait until then")
+            )
     if facts.held:
         named = ", ".join(list(facts.held)[:_NAMED]) + (", …" if len(facts.held) > _NAMED else "")
         count = sum(facts.held.values())
-        found.append(
+        objections.append(
             (f"it still holds {in_namespaces(count, len(facts.held))}: {named}",
              f"vecfleet audit {facts.index}; move them, or vecfleet wipe --index {facts.index} --export FOLDER")
         )  # fmt: skip
     if facts.protected:
-        found.append(("it is protected against deletion", "switch that off in Pinecone's console: Configure index"))
-    return found
+        objections.append(
+            ("it is protected against deletion", "switch that off in Pinecone's console: Configure index")
+        )
+    return objections
 
 
 def against_state(job: Job, policies: Policies, now: datetime) -> list[str]:
-    """What the job's row alone says against a clean-up."""
+    """Return the objections to a clean-up that the job's row alone shows."""
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return [f"the job {being(job.state)}: its targets are not verified"]
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
@@ -234,9 +240,9 @@ def _against_accounts(facts: CleanUpFacts) -> list[str]:
 
 
 def against_landing(target: Target, now: datetime) -> str | None:
-    """Why nothing may rest on a target yet: an upsert to it was not answered, and may write over what comes now.
+    """Say why a target cannot be trusted yet: an upsert to it was not answered and may still overwrite records.
 
-    Nor on a verdict from before it could no longer land; the dispatcher has such a target checked again.
+    A verdict from before `lands_by` does not count; the dispatcher has such a target checked again.
     """
     if target.lands_by is None:
         return None
@@ -247,9 +253,9 @@ def against_landing(target: Target, now: datetime) -> str | None:
 
 
 def proving(job: Job) -> Policies:
-    """How its targets are proven: as the plan says, but without queries once a clean-up was asked for.
+    """Return the policies for proving the job's targets: the plan's, but no queries once a clean-up is asked for.
 
-    The old side would answer them without what is deleted of it.
+    The old side would answer queries without its deleted records.
     """
     policies = job.plan.policies
     if job.cleaning_at is None or policies.verify != "content+query":
@@ -258,7 +264,7 @@ def proving(job: Job) -> Policies:
 
 
 def reaches(target: Target, level: Level) -> bool:
-    """Whether the verdict on a target was made as far as this level."""
+    """Say whether the verdict on a target reaches this level."""
     made = (target.verdict or {}).get("level", level)
     return LEVELS.index(made) >= LEVELS.index(level)
 
@@ -283,42 +289,42 @@ def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
 
 
 def complaints(evidence: Evidence) -> list[str]:
-    """What speaks against the new side, by the thresholds; nothing where too little was asked."""
+    """Return what the thresholds say against the new side; nothing if there were too few queries."""
     if evidence.queries < ENOUGH:
         return []
-    found = []
+    objections = []
     if evidence.error_rate > query_metrics.ERROR_RATE:
-        found.append(f"{evidence.error_rate:.1%} of its queries failed, over {query_metrics.ERROR_RATE:.0%}")
+        objections.append(f"{evidence.error_rate:.1%} of its queries failed, over {query_metrics.ERROR_RATE:.0%}")
     if evidence.p95_ms > query_metrics.P95_WARN_MS:
-        found.append(f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms")
-    return found
+        objections.append(f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms")
+    return objections
 
 
 def against_step(step: Step | None, to_percent: int, policies: Policies, now: datetime) -> list[str]:
-    """Why the readers may not be moved so far yet. Nothing speaks against a smaller share, nor against a first step."""
+    """Return why readers may not be moved to `to_percent` yet. A first step or a smaller share is always free."""
     if step is None or step.percent == 0 or to_percent <= step.percent:
         return []
-    found = complaints(step.evidence)
+    objections = complaints(step.evidence)
     until = step.since + timedelta(seconds=policies.dwell_seconds)
     if step.percent >= DWELLS_FROM_PERCENT and now < until:
-        found.append(f"{step.percent} % is watched until {until:%Y-%m-%d %H:%M:%S} UTC")
+        objections.append(f"{step.percent} % is watched until {until:%Y-%m-%d %H:%M:%S} UTC")
     if policies.shadow_share > 0 and step.evidence.queries < ENOUGH:
-        found.append(f"only {step.evidence.queries} queries were asked of both sides; {ENOUGH} are needed")
-    return found
+        objections.append(f"only {step.evidence.queries} queries were asked of both sides; {ENOUGH} are needed")
+    return objections
 
 
-# Below this a job is too small for its estimate to be a yardstick: minimum charges and retries dominate.
+# The estimate of a smaller job is no yardstick: minimum charges and retries dominate.
 _SMALL_READ_UNITS = 5_000.0
 _SMALL_WRITE_UNITS = 50_000.0
 _SMALL_EGRESS_BYTES = 1_000_000_000
 
 
 SPENT = "the budget is used up"
-"""How the reason of a job begins that its budget paused."""
+"""Start of the reason of a job that its budget paused."""
 
 
 def over_budget(estimate: Estimate, factor: float, used: Usage) -> str | None:
-    """The sentence for the operator, or None while every figure is inside `factor` times its estimate."""
+    """Return the sentence for the operator, or None while every figure is within `factor` times its estimate."""
     for name, spent, expected in _figures(estimate, used):
         if spent > expected * factor:
             return (
@@ -329,12 +335,12 @@ def over_budget(estimate: Estimate, factor: float, used: Usage) -> str | None:
 
 
 def as_much_again(estimate: Estimate, used: Usage) -> int:
-    """How many times its estimate a job may spend that is to spend once more what it has."""
+    """Return the budget factor that lets a job spend once more what it has spent."""
     return math.ceil(2 * max(spent / expected for _, spent, expected in _figures(estimate, used)))
 
 
 def _figures(estimate: Estimate, used: Usage) -> Iterator[tuple[str, float, float]]:
-    """What is counted: its name, what was spent of it, and what was expected."""
+    """Yield each counted figure: its name, the amount spent, the amount expected."""
     yield "read units", used.read_units, max(estimate.read_units, _SMALL_READ_UNITS)
     yield "write units", used.write_units, max(estimate.write_units, _SMALL_WRITE_UNITS)
     yield "bytes of egress", used.egress_bytes, max(estimate.egress_bytes, _SMALL_EGRESS_BYTES)

@@ -1,6 +1,6 @@
-"""A manifest: the ids a batch was listed with, compact; members: which of them, one bit each; and short digests.
+"""Manifests (the packed ids of a batch), members (a bitmap over those ids) and short digests.
 
-A short digest is the low 8 bytes of a record's digest: enough to see by itself whether a record changed.
+A short digest is the low 8 bytes of a record's digest: enough to see whether the record changed.
 """
 
 import zlib
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 # Ids are ASCII without NUL (documented limits of the service), so NUL separates them.
 _SEPARATOR = "\0"
-# Level 1: ids of one page share long prefixes, and higher levels cost more time than they save bytes.
+# Level 1: ids of one page share long prefixes, and the bytes that higher levels save are not worth their time.
 _ZLIB_LEVEL = 1
 
 
@@ -22,7 +22,7 @@ def unpack(manifest: bytes) -> list[str]:
 
 
 def members_of(ids: Sequence[str], chosen: set[str]) -> bytes | None:
-    """A bitmap over `ids` of those in `chosen`, or None where that is all of them."""
+    """Return a bitmap over `ids` that marks the `chosen` ones, or None if all are chosen."""
     if len(chosen) == len(ids):
         return None
     bits = bytearray((len(ids) + 7) // 8)
@@ -33,7 +33,7 @@ def members_of(ids: Sequence[str], chosen: set[str]) -> bytes | None:
 
 
 def select(ids: Sequence[str], members: bytes | None) -> list[str]:
-    """The ids that a bitmap of `members_of` names."""
+    """Return the ids that a bitmap of `members_of` marks."""
     if members is None:
         return list(ids)
     return [record_id for position, record_id in enumerate(ids) if members[position // 8] >> position % 8 & 1]
@@ -47,12 +47,12 @@ def short(digest: int) -> int:
 
 
 def pack_digests(ids: Sequence[str], digests: Mapping[str, int]) -> bytes:
-    """The short digests of those of `ids` that are in `digests`, in the order of `ids`."""
+    """Pack the short digests of the `ids` that are in `digests`, in the order of `ids`."""
     return b"".join(short(digests[record_id]).to_bytes(_SHORT_BYTES) for record_id in ids if record_id in digests)
 
 
 def select_digests(ids: Sequence[str], members: bytes | None, packed: bytes | None) -> dict[str, int]:
-    """Short digest by id, of what `pack_digests` packed; empty where nothing is on record."""
+    """Return the short digests that `pack_digests` packed, by id; empty if nothing is on record."""
     if packed is None:
         return {}
     starts = range(0, len(packed), _SHORT_BYTES)

@@ -1,4 +1,4 @@
-"""What the orchestrator and the workers pass around: frozen values read from the job table."""
+"""Frozen values of the job table that the orchestrator and the workers pass around."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from orchestrator.core.freshness import Waits
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from vecfleet.stores.base import IndexInfo, Kind
 
-# The "pass" of ids that a first listing lacked, though they come before its bookmark: a second one found them. Batches
-# of one pass are runs of ids in byte order, and these would stand among those of the first.
+# The "pass" of ids before the bookmark that the first listing lacked and a second listing found. Batches of one pass
+# are runs of ids in byte order, and these ids would stand among those of the first pass.
 LISTED_LATE = 0
 
 
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def listings(self) -> range:
-        """What a copy batch may have been `listed_in`: each pass; and before all of them `LISTED_LATE`."""
+        """Return the values that a copy batch's `listed_in` may have: `LISTED_LATE`, then each pass."""
         return range(LISTED_LATE, self.passes + 1)
 
 
@@ -97,18 +97,18 @@ class Move:
 
     @property
     def settled(self) -> int:
-        """How many of its listed ids are accounted for."""
+        """Return how many listed ids are accounted for."""
         return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
 
     @property
     def keeps_some(self) -> bool:
-        """Whether records of it stay in its source: left behind, or equal to another source's at their target."""
+        """Say whether records stay in the source: left behind, or equal at the target to another source's record."""
         return bool(self.left_behind or self.identical)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One namespace written to, by one or more moves."""
+    """One namespace that one or more moves write to."""
 
     id: int
     job_id: int
@@ -135,15 +135,15 @@ class Target:
 
     @property
     def is_authoritative(self) -> bool:
-        """Whether readers were ever moved to it: what it holds is then neither replaced nor removed any more."""
+        """Say whether readers were ever moved here; its records are then neither replaced nor removed."""
         return self.authority == "target"
 
 
 @dataclass(frozen=True, slots=True)
 class TargetTally:
-    """What one batch left in one target: how many records, and the digests of the records and of their ids.
+    """Records that one batch left in one target: their count, their digest and the digest of their ids.
 
-    `lsn` numbers its last write to it, where the service tells.
+    `lsn` is the number of the batch's last write there, if the service tells it.
     """
 
     target_id: int
@@ -157,10 +157,10 @@ class TargetTally:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work a batch. `generation` is the fence: a batch is leased at most once per generation.
+    """The right to work on a batch. `generation` is the fence: a batch is leased at most once per generation.
 
-    What its work needs is read with it: the move, the manifest of the copy batch it works on, and its target (of a
-    copy batch: the one target of its move, where it is on record already).
+    A lease brings what the work needs: the move, the manifest of the copy batch, and the target. The target of a copy
+    batch is its move's one target, if that is on record already.
     """
 
     id: int
@@ -176,13 +176,13 @@ class Lease:
     manifest: bytes | None
     targets: tuple[int, ...]
     intended: bool
-    answered_at: datetime | None  # when a deletion of an earlier attempt was answered, and none was asked for since
+    answered_at: datetime | None  # answer to an earlier attempt's deletion, if no deletion was sent since
     age_seconds: float
     until_monotonic: float
-    leased_at: datetime  # by the database's clock: no look of this attempt is older
-    copies: tuple[int, ...] = ()  # of a check: the copy batches it reads back
-    rewrite: str | None = None  # what of it is written when it is copied again; None: all
-    found: Mapping[str, Any] | None = None  # what an earlier attempt left on record
+    leased_at: datetime  # by the database's clock: no read of this attempt is older
+    copies: tuple[int, ...] = ()  # for a check: the copy batches that it reads back
+    rewrite: str | None = None  # the part that is written when the batch is copied again; None: all
+    found: Mapping[str, Any] | None = None  # the results that an earlier attempt left on record
     listed_in: int = 1  # the pass that listed a copy batch's ids
     job_version: str = ""  # differs once the job's row changed
     move: Move | None = None
@@ -190,16 +190,16 @@ class Lease:
 
 
 class Deletion(StrEnum):
-    """What became of the deletions that an attempt asked a store for."""
+    """Outcome of the deletions that an attempt sent to a store."""
 
-    UNSENT = "unsent"  # none was sent, or the store refused it: nothing was deleted
+    UNSENT = "unsent"  # none was sent, or the store refused: nothing was deleted
     ANSWERED = "answered"
     UNANSWERED = "unanswered"  # it may have taken effect, or may yet
 
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """A message for the queue: ids, and what a person reading Flower wants to see."""
+    """A message for the queue: ids, and what a person wants to see in Flower."""
 
     batch_id: int
     generation: int
@@ -218,9 +218,9 @@ class ParkedRecord:
 
 @dataclass(frozen=True, slots=True)
 class CopyOutcome:
-    """What became of each id of a copy batch: the five counts, and the erased ones, add up to its size.
+    """Outcome of a copy batch: the five counts and the erased ids add up to its size.
 
-    `keeps`: the source lacks records that this batch wrote before, so what is on record of them stays.
+    `keeps`: the source lacks records that this batch wrote before; what is on record about them stays.
     """
 
     tallies: tuple[TargetTally, ...] = ()
@@ -230,8 +230,8 @@ class CopyOutcome:
     gone: int = 0
     left_behind: int = 0
     keeps: bool = False
-    changed: int = 0  # records written or removed by this run: none where a pass found everything as it was
-    removed: int = 0  # of them, those that the source gave up
+    changed: int = 0  # records that this run wrote or removed; 0 if a pass found everything unchanged
+    removed: int = 0  # the part of `changed` that the source no longer has
     erased: frozenset[str] = frozenset()  # ids of erased tenants, which leave the manifest
 
     def counts(self) -> dict[str, int]:
@@ -246,9 +246,9 @@ class CopyOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A record that is not as it should be: missing, extra, different (in which `parts`), or changed since we wrote it.
+    """A record that is missing, extra, different (in `parts`), or changed since we wrote it.
 
-    `copy_id` is the copy batch that wrote it, where one did; `digest` that of a different one, as it was seen.
+    `copy_id` is the copy batch that wrote the record, if any. `digest` is the seen digest of a different record.
     """
 
     kind: str

@@ -1,6 +1,6 @@
-"""What a person can type next, for each state of a job. Pure, and the one place that knows.
+"""Commands that a person can type next, for each state of a job. Pure, and the only place that knows them.
 
-The terminal prints it as `next:`, `--json` as `next_steps`, the web page as its links.
+The terminal prints them as `next:`, `--json` as `next_steps`, the web page as its links.
 """
 
 from datetime import datetime, timedelta
@@ -12,11 +12,11 @@ from orchestrator.core.wording import POLICY_WAITS
 
 _S = JobState
 MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
-"""States that a job leaves by itself, as long as its fleet is there."""
+"""States that a job leaves by itself while its fleet runs."""
 
 
 def next_steps(reading: Reading) -> tuple[str, ...]:
-    """Commands, the likeliest first; at least one for every state."""
+    """Return commands, the likeliest first; at least one for every state."""
     job = reading.job
     watch = f"vecfleet status {job.id} --watch"
     match job.state:
@@ -24,9 +24,9 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return _attention(reading)
         case _S.PAUSED:
             return (*_levers(reading), f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
-        case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # its clean-up goes on by itself
+        case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # the clean-up goes on by itself
             return (*_objected(reading), watch)
-        case _S.VERIFIED if job.cut_over_percent == 100:  # a verdict was made again meanwhile: it goes back by itself
+        case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
             return (watch, f"vecfleet reverse {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
             return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
@@ -35,7 +35,7 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
         case _S.VERIFIED if job.policies.cut_over == "operator" or (reading.proof and reading.proof.back):
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.recipe in ("export", "import"):
-            # Most want a copy, not a move: giving the job up keeps both sides, and lets go of their names.
+            # Most people want a copy, not a move: cancelling keeps both sides and releases their names.
             return (f"vecfleet cancel {job.id}", f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
@@ -54,7 +54,7 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
 
 
 def _levers(reading: Reading) -> list[str]:
-    """What has to be raised first, or a paused job would pause again."""
+    """Return the limits to raise before a paused job resumes; otherwise it pauses again."""
     job, levers = reading.job, []
     if reading.spent and over_budget(job.estimate, job.budget_factor, reading.spent):
         levers.append(f"vecfleet set {job.id} budget {as_much_again(job.estimate, reading.spent)}")
@@ -64,12 +64,12 @@ def _levers(reading: Reading) -> list[str]:
 
 
 def _passes_ran_out(job: JobRow) -> bool:
-    """Whether its sources still change and no pass is left to read them: resumed alone it would pause again."""
+    """Say whether the sources still change and no pass is left to read them: a resumed job would pause again."""
     return job.policies.quiet_passes > 0 and job.passes >= job.passes_allowed
 
 
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:
-    """When the readers that were moved have used the new side for long enough; None once they have."""
+    """Return the end of the soak time of the moved readers; None once it is over."""
     if job.cut_over_at is None:
         return None
     soaked = job.cut_over_at + timedelta(seconds=job.policies.soak_seconds)
@@ -77,14 +77,14 @@ def soaks_until(job: JobRow, now: datetime) -> datetime | None:
 
 
 def _renewal(reading: Reading) -> str | None:
-    """What makes a new proof, where the one there is is too old to move readers on."""
+    """Return the command that makes a new proof if the present one is too old to move readers on."""
     job, proof = reading.job, reading.proof
     against = against_proof(proof, job.policies, reading.now) if proof is not None else None
     return None if against is None else f"vecfleet {against[1]} {job.id}"
 
 
 def missing_processes(reading: Reading) -> tuple[str, ...]:
-    """What to start, in another terminal, so that a job which works gets on."""
+    """Return the commands that start, in another terminal, the processes that a working job lacks."""
     if reading.job.state not in MOVING:
         return ()
     if not reading.led:
@@ -92,12 +92,12 @@ def missing_processes(reading: Reading) -> tuple[str, ...]:
     return ("vecfleet worker",) if nobody_works(reading) else ()
 
 
-# A worker that runs takes a wake-up in milliseconds, or holds others meanwhile.
+# A running worker takes a wake-up in milliseconds, or holds other leases meanwhile.
 _ANSWERED_WITHIN_S = 3.0
 
 
 def nobody_works(reading: Reading) -> bool:
-    """Whether wake-ups lie there and no worker takes any."""
+    """Say whether wake-ups wait and no worker takes any."""
     since = reading.unanswered_since
     if reading.leased or since is None:
         return False
@@ -105,7 +105,7 @@ def nobody_works(reading: Reading) -> bool:
 
 
 def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
-    """What settles parked records. Those that only another plan can move are parked again by every retry."""
+    """Return the commands that settle parked records. A retry parks again what only another plan can move."""
     return [
         *([f"vecfleet park accept {job_id} --all"] if undecided else []),
         *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
@@ -114,14 +114,14 @@ def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
 
 
 def _passing(reading: Reading) -> list[str]:
-    """Name the pass that copies a write which came into a clean-up, so that it can go on."""
+    """Return the pass that copies a write made during a clean-up; the clean-up can then go on."""
     job = reading.job
     stopped = job.resume_to is _S.CLEANING and reading.parked_batches > 0
     return [f"vecfleet pass {job.id}"] if stopped and job.policies.quiet_passes else []
 
 
 def _objected(reading: Reading) -> list[str]:
-    """Name what a person can do where a guard keeps a policy from acting: few objections pass by themselves."""
+    """Return what a person can do if a guard stops a policy: few objections pass by themselves."""
     job = reading.job
     if not (job.reason or "").startswith(POLICY_WAITS):
         return []
@@ -139,13 +139,13 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         steps.append(f"vecfleet retry {job.id} failed")
     steps += deciding(job.id, reading.undecided, reading.conflicting)
     if steps and job.resume_to is _S.CLEANING:
-        steps.append(f"vecfleet cancel {job.id}")  # what a guard will not delete stays
+        steps.append(f"vecfleet cancel {job.id}")  # keeps what a guard refuses to delete
     if steps:
         return tuple(steps)
     if job.resume_to is _S.ROLLING_BACK:
         return (f"vecfleet rollback {job.id} --changed keep",)
     if job.resume_to is _S.CLEANING:
         return (f"vecfleet cleanup {job.id}",)
-    if job.cleaning_at is not None:  # it may have deleted something: there is no way back but a plan
+    if job.cleaning_at is not None:  # the clean-up may have deleted records: only another plan leads back
         return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
     return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

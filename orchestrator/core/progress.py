@@ -1,4 +1,4 @@
-"""How far a job is, how fast it goes, and why it waits: from what the job table says to what people see. Pure.
+"""The progress of a job for people: how far it is, how fast it goes, why it waits. Pure.
 
 The terminal, `--json` and the web page show this one view.
 """
@@ -46,10 +46,10 @@ class NamespaceView:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job as people see it. `done` of `total` counts `unit`s of the present `step`.
+    """A job as people see it. `done` and `total` count `unit`s of the present `step`.
 
-    `rate` is in units a second, over the time since an earlier reading or else since the start; `eta_seconds` is for
-    this step only, and None where nothing moves. `waits` are sentences.
+    `rate` is in units a second since an earlier reading, or else since the start. `eta_seconds` is for this step only,
+    and None if nothing moves. `waits` are sentences.
     """
 
     reading: Reading
@@ -118,9 +118,9 @@ def progress(
     broker_answers: bool = True,
     freshness_wait_s: float | None = None,
 ) -> Progress:
-    """The view of a reading. With an `earlier` one the rate is that of the time between them.
+    """Return the view of a reading. With an `earlier` reading, the rate covers the time between the two.
 
-    `freshness_wait_s`: how long a read may lag, by the settings here. None: not known, and no time is told for its end.
+    `freshness_wait_s`: how long a read may lag by the settings here. None: unknown, so the view tells no end time.
     """
     step, unit, done, total = _step(reading)
     rate, eta = _speed(reading, earlier, done, total)
@@ -139,9 +139,9 @@ def progress(
 
 
 def headline(seen: Progress) -> str:
-    """The job in one line."""
+    """Return the job in one line."""
     job, reading = seen.reading.job, seen.reading
-    # Neither the state nor the whole is said twice: `job 1 verified: 30 of 30 namespaces`.
+    # Say neither the state nor the whole twice: `job 1 verified: 30 of 30 namespaces`.
     step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
     percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
     parts = [f"job {job.id} {spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
@@ -151,7 +151,7 @@ def headline(seen: Progress) -> str:
         parts.append(f"ETA {duration(seen.eta_seconds)}")
     if reading.totals.parked:
         parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
-    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else that says it
+    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else the reason says it
         parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
     if job.reason:
         parts.append(job.reason)
@@ -159,7 +159,7 @@ def headline(seen: Progress) -> str:
 
 
 def rests(reading: Reading) -> bool:
-    """Whether nothing more happens unless a person acts."""
+    """Say whether nothing more happens until a person acts."""
     job = reading.job
     if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
         return True
@@ -190,7 +190,7 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
 
 
 def _undoing(undoing: Undoing) -> tuple[str, str, int, int]:
-    """All three steps of a roll back as one count, which only grows; and the name of the present one."""
+    """Return the three steps of a rollback as one count, which only grows, and the name of the present step."""
     steps = (undoing.compared, undoing.undone, undoing.dropped)
     names = ("comparing what was written", "removing it", "dropping empty namespaces")
     step = next((name for name, (done, total) in zip(names, steps, strict=True) if done < total), names[-1])
@@ -266,7 +266,7 @@ def _before_clean_up(reading: Reading) -> str:
 
 
 def _freshness(reading: Reading) -> list[str]:
-    """Say what waits for reads that show the last write, and until when."""
+    """Say what waits until reads show the last write, and until when."""
     job, now = reading.job, reading.now
     until: datetime | None
     if job.state in JOB_WORKING and job.lands_by is not None and now < job.lands_by:
@@ -298,5 +298,5 @@ def _namespace(move: Move) -> NamespaceView:
 
 
 def state_counts(namespaces: Mapping[MoveState, int]) -> str:
-    """For example: `12 copying, 3 copied`."""
+    """Return the counts as text, for example `12 copying, 3 copied`."""
     return ", ".join(f"{namespaces[state]} {state.replace('_', ' ')}" for state in MoveState if namespaces.get(state))

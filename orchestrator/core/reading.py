@@ -1,4 +1,4 @@
-"""Values of a job as people see it at one moment: read by `ledger.status`, shown by `progress` and `next_steps`."""
+"""Values of a job at one moment: `ledger.status` reads them, `progress` and `next_steps` show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A job's moves added up. `expected`: listed, or planned where the listing is not complete yet."""
+    """Sums over a job's moves. `expected`: listed records, or planned ones until the listing is complete."""
 
     namespaces: Mapping[MoveState, int]
     expected: int
@@ -75,7 +75,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Batches at the head of the queue that failed alike: tried first at `since`, to be tried again at `next_at`."""
+    """Batches at the head of the queue with the same failure: first tried at `since`, next tried at `next_at`."""
 
     error_class: str
     error_text: str
@@ -86,9 +86,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What became of records at their targets since they were proven there or written: how many, and the first of them.
+    """Counts of target records that changed since they were proven or written, and the first few of them.
 
-    `shown` are (namespace, id, what): removed, changed or added.
+    `shown` holds (namespace, id, what); `what` is removed, changed or added.
     """
 
     removed: int = 0
@@ -119,9 +119,9 @@ class RollBackProgress:
 
 @dataclass(frozen=True, slots=True)
 class Undoing:
-    """How far a roll back is: batches done and in all of its three steps, those of a later step as many as will come.
+    """Progress of a rollback: (done, total) batches of its three steps; a later step counts the batches to come.
 
-    `lingering` of the namespaces to drop were seen empty, the last of them since `since`, and are looked at once more.
+    `lingering` of the namespaces to drop looked empty, the last one since `since`, and get one more look.
     """
 
     compared: tuple[int, int]
@@ -133,13 +133,12 @@ class Undoing:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the job table says of a job at one moment, `now` by the database clock.
+    """Contents of the job table about one job at one moment, `now` by the database clock.
 
-    `left`: unsettled batches of the present step, except while copying. `unanswered`: wake-ups that were sent and no
-    worker took, the oldest at `unanswered_since`. `proof`: of what readers may be moved to next, where that is next.
-    `conflicting`: of the `undecided` those that only another plan can move, where a person is asked about them.
-    `spent`: what a job that its budget paused has used up so far. `landing`: until when an upsert without an answer may
-    take effect.
+    `left`: unsettled batches of the present step, except while copying. `unanswered`: sent wake-ups that no worker
+    took, the oldest at `unanswered_since`. `proof`: proof of the targets to which readers may be moved next, if that
+    is the next step. `conflicting`: the `undecided` records that only another plan can move, if a person is asked.
+    `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
     """
 
     now: datetime

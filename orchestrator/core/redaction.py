@@ -1,7 +1,7 @@
-"""A tenant's name in texts: found as whole words, and replaced. Pure.
+"""Find a tenant's name in texts as whole words and replace it. Pure.
 
-`a` is not found in `ab`, nor `creator_a` in `creator_ab`; what is found too much in a log does no harm, what is found
-too little would.
+`a` does not match in `ab`, nor `creator_a` in `creator_ab`. A match too many in a log does no harm; a match too few
+does.
 """
 
 import re
@@ -12,17 +12,17 @@ from vecfleet import names
 from vecfleet.names import Tenant
 
 _BEFORE, _AFTER = r"(?<![\w-])(?<!\w\.)", r"(?![\w-])(?!\.\w)"
-# In a namespace's name, as texts quote it: up to a space, a quote, or a bracket.
+# The rest of a namespace's name as texts quote it: up to a space, a quote or a bracket.
 _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
-# Around it in the id of a task (`orchestrator.queue.task_id`), which stands in every log line of Celery.
+# What surrounds the name in a task id (`orchestrator.queue.task_id`), which stands in every log line of Celery.
 _BEFORE_IN_TASK, _AFTER_IN_TASK = r"(?<![\w-])j\d+\.", r"(?=\.[a-z]+\d+\.b\d+\.g\d+)"
 
 
 class Traces:
-    """One tenant, by its name and by its places (index, namespace), and what stands for it once it is forgotten.
+    """One tenant's name, its places (index, namespace), and the pseudonym that replaces the name.
 
-    A namespace of the same name in another index may be another tenant's, and keeps its name. So do the default and the
-    public namespace, which are everybody's.
+    A namespace of the same name in another index may belong to another tenant and keeps its name. The default and the
+    public namespace belong to everybody and keep theirs too.
     """
 
     def __init__(self, tenant: Tenant, places: Iterable[tuple[str, str]], number: int) -> None:
@@ -38,7 +38,7 @@ class Traces:
         return f"erased-{self.number}"
 
     def name(self, index: str, namespace: str) -> str:
-        """What a namespace is called from now on: another name where it was the tenant's, each its own."""
+        """Return the new name of a namespace: its own pseudonym if it was the tenant's, else its name."""
         return self._names[namespace] if (index, namespace) in self._places else namespace
 
     def is_own(self, index: str, namespace: str) -> bool:
@@ -46,7 +46,7 @@ class Traces:
         return its or (index, namespace) in self._places
 
     def words(self, *indexes: str) -> "Words":
-        """The tenant's name in texts about these indexes; in texts about nobody knows which, where none is given."""
+        """Return the words for texts about these indexes; without an index, for texts about unknown indexes."""
         key = frozenset(indexes) or None
         if key not in self._words:
             known = {
@@ -59,7 +59,7 @@ class Traces:
 
 
 class Words:
-    """What to look for in texts, and what to put in its place."""
+    """The words to look for in texts, and their replacements."""
 
     def __init__(self, tenant: Tenant, known: Mapping[str, str], pseudonym: str) -> None:
         from vecfleet.stores.parquet.folders import namespace_folder  # loads pyarrow, which only an erasure waits for
@@ -67,7 +67,7 @@ class Words:
         self._names, self._pseudonym = known, pseudonym
         own = names.build(tenant.creator, tenant.twin)
         twins = rf"|{re.escape(own)}_twin_{_REST}" if tenant.twin is None else ""
-        # The id of a single twin may be another creator's twin's too; its namespaces are its own.
+        # Two creators may use the same twin id; the namespaces of a twin are its own.
         words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
         words |= {namespace_folder(word).removeprefix(namespace_folder("")) for word in words}  # in paths of exports
         longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
@@ -76,17 +76,17 @@ class Words:
         self._bytes = re.compile(self._pattern.pattern.encode())
 
     def replaced(self, value: Any) -> Any:
-        """The same JSON value without the tenant's name. Keys stay, for they are ours."""
+        """Return the JSON value without the tenant's name. Keys stay because they are ours."""
         if isinstance(value, str):
             return self._names.get(value) or self._pattern.sub(self._pseudonym, value)
         if isinstance(value, list):
-            return [self.replaced(one) for one in value]
+            return [self.replaced(item) for item in value]
         if isinstance(value, dict):
-            return {key: self.replaced(one) for key, one in value.items()}
+            return {key: self.replaced(item) for key, item in value.items()}
         return value
 
     def named_in(self, value: Any) -> bool:
-        """Whether the tenant's name stands anywhere in this JSON value, keys among it."""
+        """Say whether the tenant's name stands anywhere in this JSON value, keys included."""
         if isinstance(value, dict):
             return any(self.named_in(part) for pair in value.items() for part in pair)
         if isinstance(value, list):
@@ -94,5 +94,5 @@ class Words:
         return bool(self.replaced(value) != value)
 
     def spans(self, text: bytes) -> list[tuple[int, int]]:
-        """Where the name stands in a file."""
+        """Return the spans of the name in a file, in bytes."""
         return [match.span() for match in self._bytes.finditer(text)]

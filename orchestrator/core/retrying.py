@@ -1,13 +1,13 @@
-"""What to do after a failure: a pure table from (error, attempts) to a decision. Nothing here sleeps.
+"""Decide what follows a failure: a pure table from (error, attempts) to a decision. Nothing here sleeps.
 
-what failed                               what happens
-RateLimited, Unavailable                  again after a wait, for as long as it lasts; no attempt is spent
-TimedOut, any other Transient             again after a wait that doubles; parked after `MAX_ATTEMPTS`
+error                                     decision
+RateLimited, Unavailable                  retry after a wait, for as long as it lasts; no attempt is spent
+TimedOut, any other Transient             retry after a wait that doubles; park after `MAX_ATTEMPTS`
 TooLarge                                  the batch is split in two; a single record is parked
 NeedsOperator (key, quota, dimension)     the job pauses with the sentence that helps; no attempt is spent
-Unreachable (our own Postgres or Redis)   again shortly; no attempt is spent
-BadPlan (of a newer version than this)    again after half a minute, until a worker can read it; no attempt is spent
-anything else                             parked at once: no retry helps
+Unreachable (our own Postgres or Redis)   retry shortly; no attempt is spent
+BadPlan (of a newer version than this)    retry every half minute, until a worker can read it; no attempt is spent
+anything else                             park at once: no retry helps
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from vecfleet.errors import (
     VecfleetError,
 )
 
-# With waits of 1, 2, 4 … 60 s this rides out about three minutes beyond what each attempt waits by itself.
+# With waits of 1, 2, 4 … 60 s the attempts last about three minutes, besides the waits within each attempt.
 MAX_ATTEMPTS = 8
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
@@ -32,7 +32,7 @@ _OTHER_VERSION_WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again after so many seconds."""
+    """Retry after `after_seconds`."""
 
     after_seconds: float
     spends_attempt: bool = True
@@ -45,12 +45,12 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Set it aside with its reason, for a person."""
+    """Set the batch aside with its reason, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class PauseJob:
-    """No retry helps until a person acts: pause the whole job with this reason."""
+    """Pause the whole job with this reason: no retry helps until a person acts."""
 
     reason: str
 
@@ -59,7 +59,10 @@ Decision = Again | Split | Park | PauseJob
 
 
 def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Decision:
-    """`attempts` made so far (this one included), `size` ids in the batch, `jitter` in [0, 1)."""
+    """Return what follows `error`.
+
+    `attempts`: made so far, this one included. `size`: ids in the batch. `jitter`: in [0, 1).
+    """
     match error:
         case NeedsOperator():
             return PauseJob(_told(error))
@@ -68,12 +71,12 @@ def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Deci
         case TooLarge() if size > 1:
             return Split()
         case Unavailable() | RateLimited():
-            # An outage or a limit says nothing about this batch: it waits as long as it lasts, and says why.
+            # An outage or a limit says nothing about this batch: the batch waits until it ends, and says why.
             return Again(max(_wait(attempts, jitter), error.retry_after or 0), spends_attempt=False)
         case Transient() if attempts < MAX_ATTEMPTS:
             return Again(max(_wait(attempts, jitter), error.retry_after or 0))
         case BadPlan():
-            # A worker of another version says nothing about this batch either: one of the job's own may be next.
+            # A worker of another version says nothing about this batch either: the next worker may have the right one.
             return Again(_OTHER_VERSION_WAIT_S * (1 + jitter / 4), spends_attempt=False)
         case _:
             return Park()
@@ -84,7 +87,7 @@ def _wait(attempts: int, jitter: float) -> float:
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """The class and the sentence to keep with the batch. Foreign errors give their class only: no record text."""
+    """Return the class and the sentence to keep with the batch; of a foreign error the class only: no record text."""
     if isinstance(error, VecfleetError):
         return type(error).__name__, _told(error)
     return type(error).__name__, f"an unexpected {type(error).__name__}; the worker's log has the traceback"

@@ -1,7 +1,7 @@
-"""Every state and every edge of a job, a move and a batch, with who causes it and why. The one place that knows them.
+"""Every state and every edge of a job, a move and a batch, with its cause. The only place that knows them.
 
-The job table, the CLI, the docs diagram and the tests read these tables. *Pausing* is asked, *paused* is so; the same
-holds for cancelling and rolling back.
+The job table, the CLI, the docs diagram and the tests read these tables. *Pausing*: somebody asked for it; *paused*:
+it is done. The same holds for cancelling and rolling back.
 """
 
 from collections.abc import Mapping
@@ -49,18 +49,18 @@ class BatchState(StrEnum):
 
 
 class BatchKind(StrEnum):
-    """What a worker does with a leased batch. Most work on a copy batch's ids."""
+    """Work that a worker does with a leased batch. Most kinds work on a copy batch's ids."""
 
-    LIST = "list"  # page through a source namespace, one row of copy work a page group
+    LIST = "list"  # page through a source namespace; each group of pages becomes one copy batch
     COPY = "copy"  # fetch → enrich → upsert
     VERIFY = "verify"  # read the target's records back and compare them with the tally
     SURVEY = "survey"  # list a target and compare its ids with the manifests
-    QUERY = "query"  # ask the old side and the new the same questions and compare the answers
+    QUERY = "query"  # ask both sides the same questions and compare the answers
     RECHECK = "recheck"  # read both sides again before a namespace is deleted whole
-    CLEAR = "clear"  # delete a source namespace whole, or list what is left of one that was deleted by ids
+    CLEAR = "clear"  # delete a whole source namespace, or list what is left after a deletion by ids
     REMOVE = "remove"  # read both sides again and delete these ids from the source
-    COMPARE = "compare"  # before rolling back: which records at the target are no longer what we wrote
-    UNDO = "undo"  # delete from the target what we wrote and nobody changed
+    COMPARE = "compare"  # before rolling back: find records at the target that changed since we wrote them
+    UNDO = "undo"  # delete from the target the records that we wrote and nobody changed
     DROP = "drop"  # delete a target namespace that we created and that is empty again
 
 
@@ -223,16 +223,16 @@ KINDS_OF: Mapping[JobState, frozenset[BatchKind]] = {
     _J.CLEANING: frozenset({BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE}),
     _J.ROLLING_BACK: frozenset({BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP}),
 }
-"""Which batches may be leased in which job state: pausing or cancelling a job stops the leasing, never a call."""
+"""Kinds of batch that may be leased, by job state. Pausing or cancelling a job stops the leasing, never a call."""
 
 
 def why(state: JobState, to: JobState) -> str | None:
-    """The sentence on the edge from one job state to another, or None where there is no such edge."""
+    """Return the sentence on the edge from one job state to another, or None if there is no such edge."""
     return JOB_EDGES[state].get(to)
 
 
 QUEUES = ("control", "copy", "verify", "cleanup")
-"""On which queues of Redis batches are handed out."""
+"""Queues in Redis that hand out batches."""
 
 PROBE = "vecfleet:probe"
-"""Written beside them, for a second, by who wants to know whether Redis takes anything."""
+"""Key beside the queues that a process writes for a second to test whether Redis accepts writes."""

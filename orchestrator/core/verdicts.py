@@ -1,4 +1,4 @@
-"""What the evidence of a check means. Pure. No verdict without evidence."""
+"""Judge the evidence of a check. Pure. No verdict without evidence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from orchestrator.core.model import Finding, Target, TargetTally
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a check of one target expected and found.
+    """Expectations and results of one target's check.
 
-    `counted` is what the service says it holds: a hint. `set_aside`: listed ids of records that are parked, which an
-    attempt before may have written. `added`: what the application wrote to both sides since. `queries`: what the two
-    sides answered, question by question.
+    `counted`: the service's own count, a hint. `set_aside`: listed ids of parked records, which an earlier attempt may
+    have written. `added`: records that the application wrote to both sides since. `queries`: the answers of both sides,
+    question by question.
     """
 
     target: Target
@@ -41,9 +41,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a target holds exactly what it should, as of its write sequence, and what was compared.
+    """Result of a target's check as of its write sequence, with the evidence for it.
 
-    `state` is `verified`, `mismatched`, or `empty`: nothing was written and nothing is there, so nothing is proven.
+    `verified`: the target holds exactly what it should. `mismatched`: it does not. `empty`: nothing was written and
+    nothing is there, so nothing is proven.
     """
 
     state: str
@@ -52,10 +53,10 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Verified only if all that its level compares is as the tallies say, and nothing else is there.
+    """Return a verdict: verified only if everything its level compares matches the tallies and nothing else is there.
 
-    Once readers were moved to a target it tells the truth: it was proven before, and what differs since is listed.
-    What the service counts (`counted`) decides nothing: where it differed from the listing, the listing was repeated.
+    A target that readers moved to is authoritative: it was proven before, and the verdict lists the changes since.
+    `counted` decides nothing: if it differed from the listing, the listing was repeated.
     """
     expected, target, asked = evidence.expected, evidence.target, summarise(evidence.queries)
     facts: dict[str, Any] = {
@@ -122,7 +123,7 @@ def _since_the_switch(evidence: Evidence) -> str:
 
 
 def _against_answers(evidence: Evidence, asked: Summary | None) -> str | None:
-    """Why the queries prove nothing, or prove that the two sides disagree."""
+    """Say why the queries prove nothing, or that they prove a disagreement. None: both sides agree."""
     if evidence.unasked:
         return f"its queries are not verified: {evidence.unasked}"
     if asked is None or asked.overlap_worst is None:

@@ -1,30 +1,30 @@
-"""Sentences that several places say: counts, and what a roll back drops."""
+"""Sentences that several places share: counts, and what a rollback drops."""
 
 from collections.abc import Sequence
 
 from orchestrator.core.model import Target
 
 POLICY_WAITS = "the policy waits: "
-"""How a job's reason begins where a guard keeps a policy from acting."""
+"""Start of a job's reason while a guard keeps a policy from acting."""
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """`1 batch is parked`, `2 batches are parked`."""
+    """Return a count with its noun: `1 batch is parked`, `2 batches are parked`."""
     return f"1 {one}" if count == 1 else f"{count:,} {many}"
 
 
 def spoken(state: str) -> str:
-    """A state as people say it: `needs attention`."""
+    """Return a state as people say it: `needs attention`."""
     return state.replace("_", " ")
 
 
 def being(state: str) -> str:
-    """`is rolled back`, `needs attention`."""
+    """Return a state as a predicate: `is rolled back`, `needs attention`."""
     return spoken(state) if state == "needs_attention" else f"is {spoken(state)}"
 
 
 def in_namespaces(records: int, namespaces: int) -> str:
-    """`376 records in 1 namespace`."""
+    """Return both counts: `376 records in 1 namespace`."""
     return f"{counted(records, 'record', 'records')} in {counted(namespaces, 'namespace', 'namespaces')}"
 
 
@@ -33,7 +33,7 @@ def in_days(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return seconds as people read them: `40 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def leading(sides: Sequence[str], aliases: int) -> str:
-    """Where readers are, of routes that lead to these `sides`, and how many aliases follow them."""
+    """Say how many routes lead to the new side, and how many aliases follow. `sides`: the side of each route."""
     new = sides.count("new")
     following = counted(aliases, "alias leads where its readers", "aliases lead where their readers")
     routes = f"{new:,} of {counted(len(sides), 'route', 'routes')} {'leads' if new == 1 else 'lead'}"
@@ -52,7 +52,7 @@ def leading(sides: Sequence[str], aliases: int) -> str:
 
 
 def given_up(job_id: int, written: int, *, deleting: bool) -> str:
-    """What cancelling leaves as it is. `deleting`: the clean-up had begun."""
+    """Say what cancelling leaves as it is. `deleting`: the clean-up had begun."""
     stay = "record that it wrote stays at its target", "records that it wrote stay at their targets"
     rest = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
     until = "" if deleting else " until you roll back"
@@ -60,22 +60,22 @@ def given_up(job_id: int, written: int, *, deleting: bool) -> str:
 
 
 def wait_for_a_decision(records: int) -> str:
-    """Parked records that nobody has decided about, as a reason."""
+    """Return the reason of a job whose parked records wait for a person's decision."""
     return counted(records, "parked record waits for a decision", "parked records wait for a decision")
 
 
 def another_plan(records: int, job_id: int) -> str:
-    """What becomes of parked records that hold something else in a key that the plan adds."""
-    found = counted(records, "parked record holds", "parked records hold")
+    """Say what happens to parked records that hold another value in a key that the plan adds."""
+    holding = counted(records, "parked record holds", "parked records hold")
     return (
-        f"{found} another value in a key that the plan adds, and while it is there a retry parks them again: "
+        f"{holding} another value in a key that the plan adds, and while it is there a retry parks them again: "
         f"to move them as they are, `vecfleet cancel {job_id}`, `vecfleet rollback {job_id}`, "
         "and plan again with `--conflicts keep`; or accept that they stay behind"
     )
 
 
 def to_be_dropped(targets: Sequence[Target]) -> str:
-    """What a roll back does to the namespaces that its job created."""
+    """Say what a rollback does to the namespaces that its job created."""
     kept = sum(target.created_by_us and target.is_authoritative for target in targets)
     dropped = counted(sum(target.created_by_us for target in targets) - kept, "namespace", "namespaces")
     stays = (

@@ -1,7 +1,7 @@
-"""A tenant leaves the job table: its ids the accounts, its names every row. What a running job needs goes on working.
+"""Remove a tenant from the job table: its ids from the accounts, its names from every row. Running jobs go on.
 
-A row that other rows hang on keeps its place under another name: a move whose source is gone lists nothing, copies
-nothing and cleans nothing up. What speaks of nobody else is deleted.
+A row that other rows need keeps its place under another name: a move whose source is gone lists nothing, copies
+nothing and cleans nothing up. A row about nobody else is deleted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from vecfleet.tenancy.finding import Found
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
 _NOW = sa.func.clock_timestamp()
-# What of a plan may name a tenant. The rest steers the job, and stays where a tenant is called `keep` or `dense`.
+# Parts of a plan that may name a tenant. The rest steers the job and stays even if a tenant is called `keep`.
 _PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
-# Columns of texts that people read, and of JSON, in which a name may stand.
+# Columns with texts for people, or JSON, that may hold a name.
 _TEXTS = (
     (t.move, ("reason",)),
     (t.batch, ("error_text", "found")),
@@ -36,10 +36,10 @@ _OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.lab
 
 
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
-    """Take the tenant out of every table, in one transaction. Gives how many rows of what it touched.
+    """Remove the tenant from every table, in one transaction. Return the number of touched rows by kind.
 
-    Called once nothing of the tenant is in any index, and no worker that saw it is still at work. Locks as everybody
-    does: jobs, then the batches whose ids leave, then targets and moves.
+    Call it once no index holds anything of the tenant and no worker that saw it is still at work. Locks in the common
+    order: jobs, then the batches whose ids leave, then targets and moves.
     """
     connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id).with_for_update(key_share=True))
     touched = {"records": _strike_all(connection, traces, found)}
@@ -56,8 +56,8 @@ def _owned(tenant: Tenant) -> Any:
     return own if tenant.twin is None else sa.and_(own, _O.twin == tenant.twin)
 
 
-def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> int:
-    """The tenant's ids leave all batches."""
+def _strike_all(connection: sa.Connection, traces: Traces, places: Sequence[Found]) -> int:
+    """Remove the tenant's ids from all batches. Return their number."""
     moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
     whole_moves = {
         row.id
@@ -66,7 +66,7 @@ def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found
     }
     written = sa.select(_T.id, _T.namespace, _NEW).join(t.job, _J.id == _T.job_id)
     whole_targets = [row.id for row in connection.execute(written) if traces.is_own(row.new, row.namespace)]
-    among = {(one.index, one.name): one.records for one in found if not one.whole}
+    among = {(place.index, place.name): place.records for place in places if not place.whole}
     count, unknown = 0, set[int]()
     for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
         struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
@@ -76,7 +76,7 @@ def _strike_all(connection: sa.Connection, traces: Traces, found: Sequence[Found
     _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
     for target_id in sorted(unknown - set(whole_targets)):
-        moves.raise_sequence(connection, [target_id])  # what it should hold is not known: its verdict is void
+        moves.raise_sequence(connection, [target_id])  # its expected content is unknown, so its verdict is void
     _strike_ids(connection, among)
     ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
@@ -90,7 +90,7 @@ def _concerned(
     whole_targets: Sequence[int],
     among: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> Iterator[Any]:
-    """Copy batches that may name the tenant's ids, each of them locked before the first is given."""
+    """Yield the copy batches that may name the tenant's ids; lock all of them before the first one."""
     shared = sorted({name for _, name in among})
     tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
     tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
@@ -124,14 +124,18 @@ def _struck(
         if tally.target_id in whole_targets:
             struck |= dict.fromkeys(members)
         at_target = among.get((batch.new, tally.namespace), {})
-        struck |= {one: at_target[batch.prefix + one] for one in members if batch.prefix + one in at_target}
+        struck |= {
+            record_id: at_target[batch.prefix + record_id]
+            for record_id in members
+            if batch.prefix + record_id in at_target
+        }
     return struck
 
 
 def _expect_less(
     connection: sa.Connection, whole_moves: set[int], among: Mapping[tuple[str, str], Mapping[str, int]]
 ) -> None:
-    """What was counted when planning is not there any more, and its absence must not look like a listing that lags."""
+    """Lower the planned counts: the absence of erased records must not look like a listing that lags."""
     connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
     for (index, namespace), ids in among.items():
         jobs = sa.select(t.job.c.id).where(t.job.c.source["name"].astext == index)
@@ -143,7 +147,7 @@ def _expect_less(
 
 
 def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Targets that were the tenant's alone: nothing is expected in them, and nothing has to be proven."""
+    """Expect nothing in targets that were the tenant's alone: there is nothing left to prove."""
     if not target_ids:
         return
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
@@ -164,7 +168,7 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 
 
 def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mapping[str, int]]) -> None:
-    """Targets that others share: the tenant's ids leave them, and what is being checked there is checked anew."""
+    """Remove the tenant's ids from targets that others share; restart a check that is under way there."""
     targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW).join(t.job, _J.id == _T.job_id)
     for row in connection.execute(targets).all():
         ids = among.get((row.new, row.namespace))
@@ -175,7 +179,7 @@ def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mappi
             .where(t.target_id.c.target_id == row.id, t.target_id.c.record_id.in_(list(ids)))
             .returning(t.target_id.c.record_id, t.target_id.c.move_id)
         ).all()
-        before = Tally.of_ids(one.record_id for one in gone if one.move_id is None)
+        before = Tally.of_ids(held_id.record_id for held_id in gone if held_id.move_id is None)
         if before.count:
             held = Tally(*connection.execute(_held(row.id)).one()) - before
             values = {"held_before": held.count, "held_before_digest": held.digest}
@@ -192,7 +196,7 @@ def _held(target_id: int) -> Any:
 
 
 def _rename(connection: sa.Connection, traces: Traces) -> int:
-    """Namespaces, creators and twins under names that tell nothing. Gives how many rows were renamed."""
+    """Rename namespaces, creators and twins to pseudonyms. Return the number of renamed rows."""
     count = _take_from_shared(connection, traces)
     claimed = sa.case((t.claim.c.role == "source", _OLD), else_=_NEW)
     of_jobs = ((t.move, "source", _OLD), (t.move, "to", _NEW), (t.target, "namespace", _NEW))
@@ -220,8 +224,9 @@ def _of_tenant(table: sa.Table, traces: Traces) -> Any:
 
 
 def _take_from_shared(connection: sa.Connection, traces: Traces) -> int:
-    """A move that gave the tenant all of a namespace that is everybody's reads it no more: what else is there, or comes
-    there, would go to a tenant that is none.
+    """Rename the source of a move that gave the tenant all of a shared namespace, so that the move reads it no more.
+
+    Other records there, now or later, would go to a tenant that no longer exists.
     """
     everybodys = sa.and_(_M.source.in_((names.DEFAULT, names.PUBLIC)), _M.to.is_not(None))
     given = sa.update(t.move).where(everybodys, _of_tenant(t.move, traces))
@@ -235,8 +240,8 @@ def _put_names(connection: sa.Connection, traces: Traces, table: sa.Table, colum
         if row.name is not None and (name := traces.name(row.at, row.name)) != row.name
     ]
     if new:
-        one = sa.update(table).where(table.c.id == sa.bindparam("of_row")).values({column: sa.bindparam("called")})
-        connection.execute(one, new)
+        query = sa.update(table).where(table.c.id == sa.bindparam("of_row")).values({column: sa.bindparam("called")})
+        connection.execute(query, new)
     return len(new)
 
 
@@ -266,7 +271,7 @@ def _forget_in_plan(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _forget_in_place(words: Words, store: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    """A folder of an export may be called after the tenant; the name of any other index is the operator's."""
+    """Replace the tenant's name in the folder of an export; the operator chose the name of any other index."""
     named = ("index", "name", "host") if store == "parquet" else ()
     return {**index, **{key: words.replaced(index[key]) for key in named if key in index}}
 
@@ -288,7 +293,7 @@ def _rewrite(connection: sa.Connection, traces: Traces, table: sa.Table, columns
 
 
 def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
-    """Payloads that name the tenant go; their digests stay, and with them the chain."""
+    """Empty the payloads that name the tenant. Their digests stay, so the chain stays valid."""
     A = t.audit.c
     query = sa.select(A.id, A.payload, _OLD, _NEW).outerjoin(t.job, _J.id == A.job_id).where(A.payload.is_not(None))
     naming = []
@@ -302,13 +307,13 @@ def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
 
 
 def lookup_keys(connection: sa.Connection) -> set[str]:
-    """The metadata keys under which plans look up whose a record is."""
+    """Return the metadata keys that plans use to look up the owner of a record."""
     told = connection.execute(sa.select(t.job.c.plan["lookup_key"].astext).distinct()).scalars()
     return {LOOKUP_KEY, *(key for key in told if key)}
 
 
 def indexes(connection: sa.Connection) -> set[str]:
-    """The names of all indexes of the vector database that a job ever read or wrote."""
+    """Return the names of all indexes of the vector database that a job ever read or wrote."""
     J = t.job.c
     sides = ((J.source, "source"), (J.target, "target"))
     return {

@@ -1,9 +1,9 @@
-"""What people did and what was destroyed, chained so that a changed or missing row shows.
+"""The audit trail: acts of people and deletions, chained so that a changed or missing row shows.
 
 A row's seal covers the digest of its payload, not the payload: erasing a person's payload leaves the chain valid. One
-sealer (the dispatcher) chains rows after their commit, in id order among those committed. The fleet's role adds rows
-and reads them; two functions of the database seal and empty them, and refuse all else. With a key (AUDIT_KEY), which
-is never in the database, nobody else can make a chain that holds; without one, whoever writes to the job table can.
+sealer (the dispatcher) chains committed rows in id order. The fleet's role adds and reads rows; two functions of the
+database seal and empty them, and refuse everything else. With a key (AUDIT_KEY), which is never in the database,
+nobody else can make a valid chain. Without a key, anybody who writes to the job table can.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
 _A, _H = t.audit.c, t.audit_head.c
-# Any number, the same everywhere: the lock under which rows are sealed one sealer at a time.
+# An arbitrary number, the same everywhere: this lock lets one sealer work at a time.
 _SEAL_LOCK = 7_305_001
 EMPTIED = "emptied"
-"""The act that says which payloads an erasure emptied."""
-_BEFORE_THAT = "vecfleet migrate"  # who says it of payloads that were emptied before erasures did
+"""The act that records which payloads an erasure emptied."""
+_BEFORE_THAT = "vecfleet migrate"  # the author of that act for payloads emptied before erasures recorded it
 
 
 class Seals:
-    """The keys of the chain: the first one seals, each of them verifies. Without any a seal is a mere digest."""
+    """Keys of the chain: the first key seals, every key verifies. Without a key, a seal is a plain digest."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = {hashlib.sha256(f"vecfleet audit\0{key}".encode()).hexdigest()[:8]: key for key in keys}
 
     @classmethod
     def of(cls, keys: SecretStr | None) -> "Seals":
-        """Those of AUDIT_KEY: one key, or the newest and those before it, with commas between."""
+        """Return the seals of AUDIT_KEY: one key, or several with commas between them, the newest first."""
         told = keys.get_secret_value() if keys is not None else ""
         return cls(*(key for part in told.split(",") if (key := part.strip())))
 
@@ -51,7 +51,7 @@ class Seals:
         return f"k{name}-{hmac.digest(key.encode(), text.encode(), 'sha256').hex()}"
 
     def objection(self, seal: str, text: str) -> str | None:
-        """Why this is not the seal of this text; None where it is."""
+        """Say why this is not the seal of this text; None if it is."""
         name, _, _ = seal.removeprefix("k").partition("-")
         if not with_key(seal):
             made = Seals().make(text)
@@ -63,7 +63,7 @@ class Seals:
 
 
 def with_key(seal: str) -> bool:
-    """Whether a seal was made with a key. Those of before there were keys are bare digests."""
+    """Say whether a seal was made with a key. Older seals are plain digests."""
     return seal.startswith("k")
 
 
@@ -77,14 +77,14 @@ def note(connection: sa.Connection, who: str, action: str, job_id: int | None, *
 
 
 def empty_payloads(connection: sa.Connection, row_ids: list[int], who: str, erasure: int) -> None:
-    """Take the payloads of these rows away, and put on record that this erasure did."""
+    """Empty the payloads of these rows, and record that this erasure did it."""
     connection.execute(sa.select(sa.func.audit_empty(sa.cast(row_ids, ARRAY(sa.BigInteger)), erasure)))
     note(connection, who, EMPTIED, None, erasure=erasure, rows=row_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What somebody did. `payload` is None where it was erased."""
+    """One act of a person or the fleet. `payload` is None if it was erased."""
 
     at: datetime
     who: str
@@ -94,7 +94,7 @@ class Act:
 
 
 def of_job(connection: sa.Connection, job_id: int, limit: int) -> list[Act]:
-    """The last acts on a job, the newest first."""
+    """Return the last acts on a job, the newest first."""
     rows = connection.execute(
         sa.select(_A.at, _A.who, _A.action, _A.payload, _A.hash.is_not(None))
         .where(_A.job_id == job_id)
@@ -109,15 +109,15 @@ def _payload_digest(payload: Any) -> str:
 
 
 def waits(connection: sa.Connection) -> bool:
-    """Whether an act is not sealed yet."""
+    """Say whether an act is not sealed yet."""
     return bool(connection.execute(sa.select(sa.select(_A.id).where(_A.hash.is_(None)).exists())).scalar_one())
 
 
 def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> int:
-    """Chain the rows that are not chained yet. Safe to repeat and to race. Returns how many were sealed.
+    """Chain the rows that are not chained yet. Return their number. Safe to repeat and to race.
 
-    Raises Refused where the chain does not end as was recorded, for a seal on top would make it look whole; and where
-    it has no key yet, unless it is `locking`.
+    Raises Refused if the chain's end differs from its record, because a new seal would make it look whole. Raises
+    Refused too if the chain has no key yet, unless `locking`.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SEAL_LOCK)))
     rows = connection.execute(sa.select(t.audit).where(_A.hash.is_(None)).order_by(_A.id)).all()
@@ -145,9 +145,9 @@ def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> i
 
 
 def lock(connection: sa.Connection, seals: Seals, who: str) -> int:
-    """Seal with a key from here on what was sealed without one, and put that on record. Gives how many rows it covers.
+    """Seal with a key a chain that was sealed without one, and record it. Return the number of rows it covers.
 
-    Safe to repeat: a chain that has a key, or no row yet, is left alone.
+    Safe to repeat: a chain that has a key or no row yet stays as it is.
     """
     if with_key(head(connection)):
         return 0
@@ -161,13 +161,13 @@ def lock(connection: sa.Connection, seals: Seals, who: str) -> int:
 
 
 def head(connection: sa.Connection) -> str:
-    """The seal that every sealed row contributes to. Empty where nothing is sealed."""
+    """Return the last seal, to which every sealed row contributes; empty if nothing is sealed."""
     return connection.execute(sa.select(_H.head)).scalar_one_or_none() or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What walking the chain found: how many rows hang together, and what is wrong with the first that does not."""
+    """Result of a walk along the chain: the number of valid rows, and what is wrong with the first invalid one."""
 
     sealed: int
     unsealed: int
@@ -176,9 +176,9 @@ class Chain:
 
 
 def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None) -> Chain:
-    """Follow the chain from its first row to the end on record. Read-only.
+    """Follow the chain from its first row to its recorded end. Read-only.
 
-    A payload that an erasure on record emptied breaks nothing. `known_head`, of a report, must be one of its seals.
+    A payload that a recorded erasure emptied breaks nothing. `known_head`, from a report, must be one of its seals.
     """
     unsealed = connection.execute(sa.select(t.audit).where(_A.hash.is_(None))).all()
     sealed = connection.execute(sa.select(t.audit).where(_A.hash.is_not(None))).all()
@@ -216,7 +216,7 @@ def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None)
 
 
 def _objection_to_end(seals: Seals, kept: Any, sealed: int, end: str) -> str | None:
-    """What is wrong with the end of the chain, of which the number of rows and the last seal are on record, too."""
+    """Say what is wrong with the end of the chain: its number of rows and its last seal are recorded as well."""
     if kept is None:
         return f"{sealed} rows are sealed, and its end is not on record" if sealed else None
     objection = seals.objection(kept.seal, _text_of_end(kept.rows, kept.head))
@@ -232,7 +232,7 @@ def _objection_to_end(seals: Seals, kept: Any, sealed: int, end: str) -> str | N
 
 
 def _emptied(connection: sa.Connection, rows: Iterable[Any]) -> set[int]:
-    """The rows whose payloads erasures emptied, by the acts that say so."""
+    """Return the rows whose payloads erasures emptied, by the acts that record it."""
     erasures = set(connection.execute(sa.select(t.erasure.c.id)).scalars())
     told: set[int] = set()
     for row in rows:

@@ -1,6 +1,6 @@
 """The lease queue: batches become ready, are dispatched, leased by one worker at a time, and settled behind a fence.
 
-The fence is state + generation: a batch's generation rises each time it returns to ready, and it is leased at most
+The fence is state and generation: a batch's generation rises each time it returns to ready, and it is leased at most
 once per generation. A worker that lost its lease (frozen, cut off) finds the fence shut and records nothing.
 """
 
@@ -19,14 +19,14 @@ from vecfleet.stores.base import Usage
 _NOW = sa.func.clock_timestamp()
 _B = t.batch.c
 DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= _NOW, sa.true())
-"""Whether its wait is over, and no deletion of it can still be under way: whoever takes it begins by looking."""
+"""A condition: the batch's wait is over and none of its deletions can still be under way; its next worker looks first."""
 
 _TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
 class LeaseLost(Exception):
-    """The lease is not ours any more: whatever was about to be recorded is somebody else's to record."""
+    """The lease is not ours any more: another worker records the result."""
 
 
 def interval(column_or_value: Any) -> Any:
@@ -34,13 +34,13 @@ def interval(column_or_value: Any) -> Any:
 
 
 def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> tuple[list[Wakeup], int]:
-    """Mark as many due batches as the job's window has room for, the lowest ordinal of every namespace first.
+    """Mark due batches as dispatched, as many as the job's window has room for, the lowest ordinal first.
 
-    Returns their wake-ups, and how many batches are on their way or leased now.
+    Return their wake-ups and the number of batches in flight now.
 
-    That order is the fairness: a big namespace's fiftieth batch waits for everybody's forty-ninth. Except for rechecks,
-    whose ordinal is their namespace's; a wake-up tells that of the batch they read again. None is due while what was
-    sent in commits that are lost may still take effect.
+    This order is fair: the fiftieth batch of a big namespace waits for every forty-ninth one. The ordinal of a recheck
+    is its namespace's; its wake-up shows the ordinal of the batch that it reads again. No batch is due while calls
+    from lost commits may still take effect.
     """
     kinds = KINDS_OF.get(state, frozenset())
     landing = sa.select(t.job.c.lands_by > _NOW).where(t.job.c.id == job_id).scalar_subquery()
@@ -94,7 +94,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
 def renew(
     connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float
 ) -> set[tuple[int, int]]:
-    """Extend the leases this process holds, each a batch and its generation; returns those that are still its own."""
+    """Extend the leases that this process holds, each a batch and its generation. Return those it still owns."""
     rows = connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
@@ -110,7 +110,7 @@ _MINE = sa.and_(
 
 
 def mine(lease: Lease) -> dict[str, Any]:
-    """The parameters of `HELD`."""
+    """Return the parameters of `HELD`."""
     return {"batch": lease.id, "of": lease.generation}
 
 
@@ -133,7 +133,7 @@ DONE = _LET_GO.values(
 )
 _HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
 HELD = _HOLD.cte("held")
-"""The batch's row, locked, while its lease is ours: for statements that do something only then, told by `mine`."""
+"""The locked row of a batch while its lease is ours, for statements that depend on it; `mine` gives its parameters."""
 
 
 def _raising() -> sa.Select[bool, bool, bool]:
@@ -166,12 +166,12 @@ def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
 
 
 def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> dict[str, Any]:
-    """The parameters of `DONE`."""
+    """Return the parameters of `DONE`."""
     return {**mine(lease), **_cost(usage, busy_ms), "found": found, "looked_at": lease.leased_at}
 
 
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
-    """The batch's work is done: leave the leased state through the fence. Raises LeaseLost."""
+    """Record that the batch's work is done: leave the leased state through the fence. Raises LeaseLost."""
     if connection.execute(DONE, ending(lease, found, usage, busy_ms)).one_or_none() is None:
         raise LeaseLost
 
@@ -179,7 +179,7 @@ def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usag
 def settle(
     connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
 ) -> None:
-    """Leave the leased state through the fence, adding what the attempt cost. Raises LeaseLost."""
+    """Leave the leased state through the fence and add the attempt's cost. Raises LeaseLost."""
     back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
     query = _LET_GO.values(state=state, done_at=_NOW if state is BatchState.DONE else None, **back, **values)
     if connection.execute(query, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
@@ -187,7 +187,7 @@ def settle(
 
 
 def require(connection: sa.Connection, lease: Lease) -> None:
-    """Raise LeaseLost unless the lease is still ours; holds the row, so that nobody takes it before this commits."""
+    """Raise LeaseLost unless the lease is still ours. Lock the row: nobody takes it before this commits."""
     if connection.execute(_HOLD, mine(lease)).one_or_none() is None:
         raise LeaseLost
 
@@ -197,18 +197,17 @@ def exists(connection: sa.Connection, batch_id: int) -> bool:
 
 
 def size_of(connection: sa.Connection, batch_id: int) -> int:
-    """How many ids its manifest names now: an erasure takes some out."""
+    """Return how many ids the manifest names now: an erasure removes some."""
     size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()
     return size
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:
-    """Before an upsert, in one statement: the lease is ours, none of the subjects was erased, and the target's write
-    sequence rises. False where one was erased.
+    """Raise the target's write sequence before an upsert, if the lease is ours and no subject was erased. False: erased.
 
-    An erasure that this statement does not see yet was committed after it began, and looks for leases in a transaction
-    after that one: it finds this lease, and waits for its end.
-    Raises LeaseLost; also where readers were moved to the target since the batch was leased.
+    One statement. An erasure that it does not see was committed after it began. That erasure looks for leases in a
+    later transaction, finds this lease and waits for its end.
+    Raises LeaseLost, also if readers were moved to the target since the batch was leased.
     """
     row = connection.execute(_RAISE, {**mine(lease), "target": target_id, "wanted": sorted(subjects)}).one()
     if not row.raised and not (row.held and row.erased):
@@ -229,10 +228,10 @@ def requeue(
     deletion: Deletion = Deletion.UNSENT,
     lands_within_s: float = 0.0,
 ) -> None:
-    """Return the batch to ready after a wait. Waiting for pace, freshness or an outage spends no attempt.
+    """Return the batch to ready after a wait. A wait for pace, freshness or an outage spends no attempt.
 
-    After a `deletion` without an answer it is not due before that could no longer take effect: `lands_within_s` from
-    now, for the call began later than its intent was put on record.
+    After an unanswered `deletion` the batch is not due until the deletion can no longer take effect: `lands_within_s`
+    from now, because the call began after its intent was recorded.
     """
     called: dict[Deletion, dict[str, Any]] = {
         Deletion.UNSENT: {"lands_by": None},
@@ -254,10 +253,10 @@ def requeue(
 
 
 def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
-    """Return batches whose lease ran out to ready: how many, and those of them that used up `limit` attempts."""
+    """Return batches with an expired lease to ready. Return their number, and those that used up `limit` attempts."""
     ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
-    # Batches before targets, as who is about to write locks them.
+    # Lock batches before targets, as a worker does before it writes.
     rows = connection.execute(sa.select(*columns).where(ran_out).order_by(_B.id).with_for_update()).all()
     connection.execute(
         sa.update(t.batch)
@@ -277,10 +276,10 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
 
 
 def note_landings(connection: sa.Connection, leased: Sequence[Any]) -> None:
-    """These batches are taken from their workers: what one of a copy sent last may land until its lease ends.
+    """Record until when the last upsert of copy batches that lose their workers may land: until the lease ends.
 
-    It shows one lag of the target later at the latest. For whoever returns a leased batch to ready, in the transaction
-    that does.
+    The upsert shows at most one lag of the target later. Call this in the transaction that returns a leased batch to
+    ready.
     """
     written = [(id, row.lease_until) for row in leased if row.kind == BatchKind.COPY for id in row.targets or ()]
     for target, until in sorted(written):
@@ -289,7 +288,7 @@ def note_landings(connection: sa.Connection, leased: Sequence[Any]) -> None:
 
 
 def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
-    """Whether a worker may still be copying for this job: a lease may be committed just as its job is cancelled."""
+    """Say whether a worker may still copy for this job: a lease may be committed just as its job is cancelled."""
     held = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
     lag = sa.select(t.job.c.target_lag_s).where(t.job.c.id == job_id).scalar_subquery()
     living = sa.select(_B.id).where(held, _B.lease_until + interval(lag) > _NOW).exists()
@@ -297,13 +296,13 @@ def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
 
 
 def shows_by(batch: Any) -> Any:
-    """Until when a deletion of this batch may take effect, or where it was answered, may not show."""
+    """Return the time by which a deletion of this batch has taken effect and, if it was answered, shows in reads."""
     lag = sa.select(t.job.c.source_lag_s).where(t.job.c.id == batch.c.job_id).scalar_subquery()
     return sa.func.greatest(batch.c.lands_by, batch.c.answered_at + interval(lag))
 
 
 def any_landing(connection: sa.Connection, job_id: int) -> bool:
-    """Whether a deletion or an upsert that was not answered may still take effect."""
+    """Say whether an unanswered deletion or upsert may still take effect."""
     deletion = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
     upsert = sa.select(t.target.c.id).where(t.target.c.job_id == job_id, t.target.c.lands_by > _NOW)
     forgotten = sa.select(t.job.c.id).where(t.job.c.id == job_id, t.job.c.lands_by > _NOW)
@@ -312,7 +311,7 @@ def any_landing(connection: sa.Connection, job_id: int) -> bool:
 
 
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:
-    """Whether a wake-up was sent so long ago and no worker took its batch."""
+    """Say whether a wake-up is older than `after_seconds` and no worker took its batch."""
     late = sa.and_(
         _B.job_id.in_(job_ids),
         _B.state == BatchState.DISPATCHED,
@@ -322,7 +321,7 @@ def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: fl
 
 
 def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
-    """Return dispatched batches that no worker took for so long to ready: their wake-up was lost, or will be stale."""
+    """Return to ready the batches dispatched over `after_seconds` ago: their wake-up was lost or becomes stale."""
     return connection.execute(
         sa.update(t.batch)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
@@ -332,7 +331,7 @@ def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: flo
 
 
 def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
-    """The wake-ups could not be sent: ready again."""
+    """Return batches to ready whose wake-ups could not be sent."""
     connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_([(w.batch_id, w.generation) for w in wakeups]))
@@ -342,9 +341,9 @@ def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
 
 
 def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind, BatchState], int]:
-    """How many unsettled or parked batches there are, by kind and state.
+    """Count the unsettled and the parked batches by kind and state.
 
-    Asked apart, for each has an index of its own: together they would be looked for among all batches.
+    Two queries, because each has its own index; one query would read all batches.
     """
     counted = sa.select(_B.kind, _B.state, sa.func.count().label("n")).group_by(_B.kind, _B.state)
     unsettled = counted.where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_OPEN)))
@@ -354,19 +353,19 @@ def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind
 
 
 def is_copied(connection: sa.Connection, batch_id: int) -> bool:
-    """Whether its tallies say all that it wrote: not of one that was parked, even if a person let it stay behind."""
+    """Say whether the tallies cover all that the batch wrote. False for a parked batch, even if a person accepted it."""
     row = connection.execute(sa.select(_B.state, _B.found).where(_B.id == batch_id)).one()
     return row.state == BatchState.DONE and "accepted" not in (row.found or {})
 
 
 def note_found(connection: sa.Connection, lease: Lease, found: dict[str, Any]) -> None:
-    """How far a long step came, for whoever goes on with it. Raises LeaseLost."""
+    """Note how far a long step came, for the attempt that goes on with it. Raises LeaseLost."""
     require(connection, lease)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=found))
 
 
 def discard(connection: sa.Connection, *where: Any) -> None:
-    """Delete batches that are made anew. What they cost stays with the job."""
+    """Delete batches that are made again. Their cost stays with the job."""
     gone = sa.delete(t.batch).where(*where).returning(t.batch).cte("gone")
     sums = {name: sa.func.sum(gone.c[name]) for name in _COSTS}
     columns = {

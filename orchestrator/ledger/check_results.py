@@ -1,4 +1,4 @@
-"""Results of the checks of a target, gathered for its verdict; and which vectors both sides are asked about."""
+"""Results of a target's checks, gathered for its verdict, and the records that both sides are queried about."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _ASKED = ("overlap", "drift", "old_ms", "new_ms")
 
 
 def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[Evidence]:
-    """The evidence of every target whose last check batch has landed."""
+    """Return the evidence of every target whose last check batch has landed."""
     targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
     ids = [target.id for target in targets]
     if not ids:
@@ -44,7 +44,7 @@ def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> lis
             listed_count=_maybe_int(figures[target.id].listed),
             listed_ids_digest=_maybe_int(figures[target.id].ids_digest),
             surveys=figures[target.id].surveys,
-            # A record that is missing is missed by who lists and by who reads.
+            # Both the survey and the reading miss a missing record.
             missing=max(int(figures[target.id].unlisted or 0), int(figures[target.id].unread or 0)),
             extra=int(figures[target.id].extra or 0),
             different=int(figures[target.id].different or 0),
@@ -93,7 +93,7 @@ def _figures(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, 
 def _answers(
     connection: sa.Connection, target_ids: Sequence[int]
 ) -> tuple[dict[int, list[Mapping[str, Any]]], dict[int, str]]:
-    """What both sides answered, and why a target could not be asked."""
+    """Return the answers of both sides, and why a target could not be queried."""
     queries: dict[int, list[Mapping[str, Any]]] = {}
     unasked: dict[int, str] = {}
     asked = sa.and_(among(_B.target_id, target_ids), _B.kind == BatchKind.QUERY, _B.state == BatchState.DONE)
@@ -105,7 +105,7 @@ def _answers(
 
 
 def asked(connection: sa.Connection, job_id: int) -> Summary | None:
-    """What both sides of a job answered when they were last asked, all targets together."""
+    """Sum up the last answers of both sides of a job, over all targets; None if nothing was asked."""
     elements = sa.func.jsonb_array_elements(_B.found["queries"])
     question = elements.table_valued(sa.column("value", JSONB), joins_implicitly=True).c.value
     each = (
@@ -142,14 +142,14 @@ def _maybe_int(value: Any) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A record that a move wrote to a target: ask both sides for its neighbours."""
+    """A record that a move wrote to a target; both sides are asked for its neighbours."""
 
     move_id: int
     record_id: str
 
 
 def questions(connection: sa.Connection, target_id: int, salt: str, sample: int, part: int) -> list[Question]:
-    """The `part`th `ASKED_AT_ONCE` of a target's sample: spread over its copy batches, and the same each time."""
+    """Return part `part` (`ASKED_AT_ONCE` records) of a target's sample, spread over its copy batches. Repeatable."""
     shuffled = sa.func.md5(sa.cast(_TALLY.batch_id, sa.Text) + salt)
     rows = connection.execute(
         sa.select(_TALLY.batch_id, _TALLY.records, _TALLY.members, _B.move_id)
@@ -161,15 +161,15 @@ def questions(connection: sa.Connection, target_id: int, salt: str, sample: int,
     places = ((row, nth) for nth in range(sample) for row in rows if nth < row.records)
     mine = list(islice(places, part * ASKED_AT_ONCE, min((part + 1) * ASKED_AT_ONCE, sample)))
     held = _manifests(connection, sorted({row.batch_id for row, _ in mine}))
-    found = []
+    sampled = []
     for row, nth in mine:
         ids = manifests.select(manifests.unpack(held[row.batch_id]), row.members)
-        found.append(Question(row.move_id, ids[_mixed(nth, len(ids))]))
-    return found
+        sampled.append(Question(row.move_id, ids[_mixed(nth, len(ids))]))
+    return sampled
 
 
 def _mixed(nth: int, count: int) -> int:
-    """From the middle outwards: the first ids of a batch often belong to one document."""
+    """Return a position that starts at the middle: the first ids of a batch often belong to one document."""
     return (count // 2 + nth) % count
 
 
@@ -181,10 +181,10 @@ def _manifests(connection: sa.Connection, batch_ids: Sequence[int]) -> dict[int,
 def went(
     connection: sa.Connection, move_id: int, target_id: int, listings: range, record_ids: Sequence[str]
 ) -> set[str]:
-    """Which of these ids of a source this move wrote to this target.
+    """Return the ids of a source that this move wrote to this target.
 
-    The copy batches that one pass listed are runs of ids in byte order, so the one that may hold an id is the last of
-    them to begin at or before it.
+    The copy batches of one pass are runs of ids in byte order. The last batch that begins at or before an id may hold
+    it.
     """
     asked = sa.func.unnest(sa.cast(list(record_ids), ARRAY(sa.Text))).column_valued("asked")
     by_batch: dict[int, set[str]] = defaultdict(set)

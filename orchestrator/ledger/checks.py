@@ -1,4 +1,4 @@
-"""Verification, target by target: check batches, what they found, and the verdict that names its write sequence."""
+"""Verification of each target: check batches, their results, and the verdict with its write sequence."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ _NOW = sa.func.clock_timestamp()
 _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
 MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
 CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
-# One check reads back so many records, of however many copy batches: a namespace that is split between thousands of
-# owners has as many checks as its records need, not one for each batch that wrote to each owner.
+# Records that one check reads back, from any number of copy batches: a namespace split between thousands of owners
+# needs checks for its records, not one check for each batch and owner.
 CHECKED_AT_ONCE = 1_000
-# Questions of one batch: a minute of slow answers, and little to repeat where its worker dies.
+# Questions in one batch: a minute of slow answers, and little to repeat if its worker dies.
 ASKED_AT_ONCE = 25
 _ENDED = batches.DONE.cte("ended")
 _FINISH = (
@@ -33,11 +33,11 @@ _FINISH = (
 
 
 def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
-    """Start checking each waiting target whose moves are all copied. Returns how many were started.
+    """Start to check each waiting target whose moves are all copied. Return the number of targets.
 
-    Not one on which an upsert without an answer may still land: it might, after its records were read.
-    Called under the job's row lock. Batches are locked before targets, as workers do. A move that differs at another
-    target is copied too. Moves to anywhere are asked for apart, so that the rest is one join and no loop in a loop.
+    Skip a target on which an unanswered upsert may still land: it might land after the records were read.
+    Call it under the job's row lock. Locks batches before targets, as workers do. A move that differs at another
+    target counts as copied. Moves to any target are a separate condition, so the rest is one join, not a nested loop.
     """
     copied = (MoveState.COPIED, MoveState.MISMATCHED, MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED)
     unfinished = sa.select(t.move.c.id).where(t.move.c.job_id == job_id, t.move.c.state.not_in(copied))
@@ -77,7 +77,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
 
 
 def _add_readings(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Checks of some `CHECKED_AT_ONCE` records each, over the copy batches of one move that wrote to the target."""
+    """Add checks of about `CHECKED_AT_ONCE` records each, over the copy batches of one move to the target."""
     copy = t.batch.alias("copy")
     before = sa.func.sum(_TALLY.records).over(partition_by=(_TALLY.target_id, copy.c.move_id), order_by=copy.c.id)
     runs = (
@@ -122,10 +122,10 @@ def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 
 
 def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
-    """These targets must be checked anew: a repair wrote, a verdict is void or stale, or a person asks.
+    """Have these targets checked again: a repair wrote, a verdict is void or stale, or a person asks.
 
-    As far as the plan says, or as the person asks with `level`. What was found stays until the new check begins: a
-    repair writes exactly that.
+    The check goes to the plan's level or to `level`. Differences stay until the new check begins, because a repair
+    writes exactly those records.
     """
     if not target_ids:
         return
@@ -144,7 +144,7 @@ def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level |
 
 
 def targets_of_moves(connection: sa.Connection, job_id: int, states: Collection[MoveState]) -> list[int]:
-    """The targets that the job's moves in these states wrote to."""
+    """Return the targets that the job's moves in these states wrote to."""
     tied = (
         sa.select(t.move_target.c.target_id)
         .join(t.move, t.move.c.id == t.move_target.c.move_id)
@@ -161,9 +161,9 @@ def finish(
     usage: Usage,
     busy_ms: int,
 ) -> None:
-    """What a check batch found; `findings` are those that it did not note itself. Raises LeaseLost.
+    """Record the results of a check batch, and the `findings` that it has not noted itself. Raises LeaseLost.
 
-    One statement where there are none, which needs no transaction around it.
+    Without findings this is one statement, which needs no transaction around it.
     """
     assert lease.target_id is not None
     values = batches.ending(lease, found, usage, busy_ms) | {"of_target": lease.target_id}
@@ -175,7 +175,7 @@ def finish(
 def written_by(
     connection: sa.Connection, copy_ids: Sequence[int], target_id: int
 ) -> list[tuple[int, bytes, TargetTally]]:
-    """What these copy batches left in a target: (batch, manifest, tally)."""
+    """Return what these copy batches left in a target: (batch, manifest, tally)."""
     rows = connection.execute(
         sa.select(_B.id, _B.manifest, t.batch_tally)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
@@ -192,7 +192,7 @@ def _tally(row: sa.Row[Any]) -> TargetTally:
 
 
 def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
-    """What one copy batch left in each of its targets."""
+    """Return the tallies of one copy batch, one for each of its targets."""
     rows = connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id).order_by(_TALLY.target_id))
     return [_tally(row) for row in rows]
 
@@ -200,7 +200,7 @@ def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
 def written_page(
     connection: sa.Connection, move_id: int, after: int, limit: int
 ) -> list[tuple[int, bytes, bytes | None, int | None]]:
-    """The next copy batches of a move: (batch, manifest, members, target); target None where it wrote nothing."""
+    """Return the next copy batches of a move: (batch, manifest, members, target); target None if it wrote nothing."""
     page = (
         sa.select(_B.id, _B.manifest)
         .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT, _B.id > after)
@@ -217,7 +217,7 @@ def written_page(
 
 
 def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, TargetTally]:
-    """What each target should hold, added up over all batches that wrote to it."""
+    """Return what each target should hold, summed over all batches that wrote to it."""
     rows = connection.execute(
         sa.select(
             _TALLY.target_id,
@@ -241,9 +241,9 @@ def pronounce(connection: sa.Connection, target_id: int, check_state: str, verdi
 
 
 def settle_moves(connection: sa.Connection, job_id: int) -> None:
-    """A copied move is verified once each target it wrote to is; mismatched where one of them differs.
+    """Mark each copied move as verified if all its targets are, and as mismatched if one of them differs.
 
-    A move that wrote nothing (an empty source, or all of it parked) is verified too: there is nothing to prove.
+    A move that wrote nothing (an empty source, or all records parked) is verified too: there is nothing to prove.
     """
     states = (
         sa.select(t.move_target.c.move_id)
@@ -262,7 +262,7 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
 
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
-    """Targets that were written to after their verdict, or may have been by an upsert that was not answered."""
+    """Return targets written to after their verdict, or on which an unanswered upsert may have landed since."""
     judged = _T.check_state.in_(("verified", "mismatched", "empty"))
     landed = sa.and_(_T.lands_by <= sa.func.clock_timestamp(), _T.verdict_at < _T.lands_by)
     void = sa.or_(_T.sequence != _T.check_sequence, landed)
@@ -287,10 +287,10 @@ def manifest_stream(
     *,
     inclusive: bool = False,
 ) -> list[tuple[int, str, bytes, bytes | None]]:
-    """The next copy batches of one pass of a move that wrote to a target: (batch, first id, manifest, members).
+    """Return the next copy batches of a move's pass that wrote to a target: (batch, first id, manifest, members).
 
-    In id order: the ids that one pass found are cut into batches as they come. Those that begin behind `after`;
-    `inclusive`: and the one that may hold it.
+    They are in id order, because a pass cuts its ids into batches as they come, and begin behind `after`.
+    `inclusive`: start with the batch that may hold `after`.
     """
     query = (
         sa.select(_B.id, _B.first_id, _B.manifest, _TALLY.members)
@@ -315,7 +315,7 @@ def manifest_stream(
 
 
 def moves_into(connection: sa.Connection, target_id: int) -> list[tuple[int, str]]:
-    """The moves that write to a target, each with the prefix its ids get there."""
+    """Return the moves that write to a target, each with the prefix of its ids there."""
     rows = connection.execute(
         sa.select(t.move.c.id, t.move.c.prefix)
         .join(t.move_target, t.move_target.c.move_id == t.move.c.id)
@@ -325,6 +325,6 @@ def moves_into(connection: sa.Connection, target_id: int) -> list[tuple[int, str
 
 
 def expected_ids_of(connection: sa.Connection, target_id: int) -> Tally:
-    """The ids that were written to a target, as a tally."""
+    """Return the tally of the ids written to a target."""
     tally = expected_of(connection, [target_id]).get(target_id)
     return Tally(tally.count, tally.ids_digest) if tally else Tally()

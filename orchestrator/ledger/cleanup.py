@@ -1,4 +1,4 @@
-"""Clean-up: which batches it needs, and what it records; and the intent of every deletion, before it is asked for."""
+"""Clean-up: its batches, its records, and the intent of every deletion before it is sent."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,9 +21,9 @@ _B, _M, _T = t.batch.c, t.move.c, t.target.c
 def begin_cleaning(
     connection: sa.Connection, job_id: int, by_ids: Sequence[int], not_before: datetime | None = None
 ) -> None:
-    """Verified moves become cleaning: one `remove` per copy batch for those `by_ids`, one `recheck` for the others.
+    """Start to clean verified moves: add one `remove` per copy batch for moves `by_ids`, one `recheck` for the others.
 
-    None of them is due `not_before`, when reads show what the sources hold.
+    No batch is due before `not_before`, from when reads show the sources' last content.
     """
     connection.execute(
         sa.update(t.move)
@@ -43,9 +43,10 @@ def begin_cleaning(
 def _one_per_copy(
     connection: sa.Connection, job_id: int, kind: BatchKind, moves: Any, not_before: datetime | None = None
 ) -> None:
-    """A namespace's rechecks bear its own ordinal: they are worked one namespace after another, for a proof ages.
+    """Add one batch of `kind` per copy batch. Rechecks take their namespace's ordinal because a proof ages.
 
-    In turns, as everything else, the first of 12,000 namespaces would be hours old when the last batch of it is read.
+    Namespaces are then read one after another. In turns, as for other kinds, the first batch of 12,000 namespaces
+    would be hours old when its last one is read.
     """
     source = t.batch.alias("copy")
     seq = _M.seq if kind is BatchKind.RECHECK else source.c.seq
@@ -67,7 +68,7 @@ def _one_per_copy(
 
 
 def _none_left(kinds: Sequence[BatchKind]) -> Any:
-    """No batch of these kinds is left to do for the move of the enclosing query."""
+    """Return the condition that the move of the enclosing query has no batch of these kinds left to do."""
     return ~(
         sa.select(_B.id)
         .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state != BatchState.DONE)
@@ -77,7 +78,10 @@ def _none_left(kinds: Sequence[BatchKind]) -> Any:
 
 
 def add_clears(connection: sa.Connection, job_id: int) -> int:
-    """Moves whose every record was re-read, or deleted, get their one `clear`: it deletes the namespace or lists it."""
+    """Add the one `clear` of each move whose records were all read again or deleted. Return the number added.
+
+    A `clear` deletes the namespace or lists it.
+    """
     has_clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move).exists()
     intent = (
         sa.select(sa.func.max(_B.intent_at))
@@ -97,9 +101,9 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 
 
 def prove_again(connection: sa.Connection, job_id: int) -> None:
-    """After a stop, sources to be deleted whole are re-read first: a proof is worth what it is fresh.
+    """Read sources again that are to be deleted whole after a stop: a proof counts only while it is fresh.
 
-    Not those that are parked: a retry makes them cleaning first, for only such get their `clear` again.
+    Skip parked sources: a retry makes them cleaning first, and only a cleaning move gets its `clear` again.
     """
     clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move)
     under_way = clear.where(_B.state.in_((BatchState.LEASED, BatchState.DONE))).exists()
@@ -112,11 +116,11 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
 
 
 def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
-    """Every recheck of these moves is done once more, and after them the `clear`. A move without any keeps its `clear`.
+    """Repeat every recheck of these moves, and then the `clear`. A move without rechecks keeps its `clear`.
 
-    A deletion that was asked for already may have been refused or carried out, or may yet be. Its intent passes to the
-    re-reading, which begins when it shows and misses no record that is gone, and from there to the next `clear`, which
-    finds out how far it came.
+    A deletion that was sent may have been refused or carried out, or may still be. Its intent passes to the rechecks,
+    which start once the deletion shows and miss no deleted record. The intent then passes to the next `clear`, which
+    finds out how far the deletion came.
     """
     clear = t.batch.alias("clear")
     intent, lands_by = (
@@ -129,7 +133,7 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
     connection.execute(
         sa.update(t.batch)
         .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
-        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # one at work has read what may be old by now
+        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # a leased one has read what may be old by now
         .values(
             state=BatchState.READY,
             generation=_B.generation + 1,
@@ -152,10 +156,10 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
 def prove_otherwise(
     connection: sa.Connection, lease: Lease, why: str, *, by_ids: bool, usage: Usage, busy_ms: int
 ) -> None:
-    """A `clear` found that its namespace cannot be deleted on the proof there is: it is read again. Raises LeaseLost.
+    """Read a namespace again because its `clear` found the proof too weak for a deletion. Raises LeaseLost.
 
-    Once: where each of its batches was read twice, or `by_ids`, they are deleted one by one instead, each proven right
-    before. That ends however large the namespace and however slow the fleet.
+    This happens once: if each batch was read twice, or `by_ids`, delete the records by their ids, each batch proven
+    right before. That ends for any size of namespace and any speed of the fleet.
     """
     batches.settle(connection, lease, BatchState.READY, usage, busy_ms)
     mine = _B.move_id == lease.move_id
@@ -169,7 +173,7 @@ def prove_otherwise(
 
 
 def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
-    """Instead of its rechecks and its `clear` a move gets a `remove` for each copy batch. An intent passes to them."""
+    """Replace a move's rechecks and `clear` by a `remove` for each copy batch. An intent passes to them."""
     mine = _B.move_id == lease.move_id
     whole = sa.and_(mine, _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR)))
     asked = sa.select(sa.func.max(_B.intent_at), sa.func.max(batches.shows_by(t.batch))).where(whole)
@@ -183,13 +187,16 @@ def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
 
 
 def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
-    """The last write to the source before any of it is read again: the first to note it holds. Raises LeaseLost."""
+    """Note the last write to the source before any record is read again; the first note stays. Raises LeaseLost."""
     batches.require(connection, lease)
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
-    """Cleaned once its `clear` has landed; parked where one of its batches is. Why it went by ids stays to be read."""
+    """Mark moves as cleaned once their `clear` has landed, or as parked if one of their batches is.
+
+    The reason why a move went by ids stays for people to read.
+    """
     kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
     parked = (
         sa.select(_B.error_text)
@@ -226,12 +233,11 @@ def _none_open(kinds: Sequence[BatchKind]) -> Any:
 
 
 def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, target_ids: Sequence[int] = ()) -> None:
-    """Put the intent to delete on record, before the call; removals from a target raise its sequence. Raises LeaseLost;
-    Busy until a dispatcher has looked at a Postgres that was started anew.
+    """Record the intent to delete before the call. Removals from a target raise its sequence.
 
-    The call takes effect, and shows, within `lands_within_s` from now. Dies after this: nobody takes the batch before
-    then, and whoever does looks first. The freshness wait of the batch begins anew at its first intent, for reads lag
-    behind deletions too.
+    Raises LeaseLost; raises Busy until a dispatcher has looked at a restarted Postgres. The call takes effect and shows
+    within `lands_within_s` from now. Dies after this: no worker takes the batch before then, and the next one looks
+    first. The first intent restarts the batch's freshness wait, because reads lag behind deletions too.
     """
     batches.require(connection, lease)
     continuity.require_known_server(connection)
@@ -254,14 +260,14 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
 
 
 def presume_intent(connection: sa.Connection, lease: Lease) -> None:
-    """Put an intent on record that was in lost commits: records of this batch are gone by it. Raises LeaseLost."""
+    """Record an intent that was in lost commits: it explains why records of this batch are gone. Raises LeaseLost."""
     batches.require(connection, lease)
     intent = sa.func.coalesce(_B.intent_at, _NOW)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
 
 
 def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = None) -> bool:
-    """Whether the deletion of anything in a source of this job, or in this one, was ever intended."""
+    """Say whether any deletion in a source of this job, or of this move, was ever intended."""
     cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
     intended = sa.select(_B.id).where(_B.job_id == job_id, cleaning, _B.intent_at.is_not(None))
     if move_id is not None:
@@ -270,12 +276,12 @@ def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = N
 
 
 def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], name: str, count: int) -> int:
-    """Put on record that this batch found so many records `name`; returns the source's total.
+    """Record that this batch found `count` records `name`. Return the source's total.
 
-    "missing", "removed" or "lacking", but none of the names that a move counts: the batch may never finish.
+    `name` is "missing", "removed" or "lacking", but no name that a move counts: the batch may never finish.
 
-    The move's row is held until the commit, so that batches at work side by side see each other's: one that would go
-    over a cap rolls back. Raises LeaseLost.
+    The move's row stays locked until the commit, so that parallel batches see each other's counts: a batch that would
+    exceed a cap rolls back. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
@@ -292,7 +298,7 @@ def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], 
 
 
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
-    """Settle a recheck, clear, remove, compare, undo or drop, and count for its move what it deleted. Raises LeaseLost."""
+    """Settle a recheck, clear, remove, compare, undo or drop; add its deletions to its move. Raises LeaseLost."""
     batches.done(connection, lease, found, usage, busy_ms)
     if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
         connection.execute(
@@ -301,11 +307,11 @@ def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage
 
 
 def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int, int]) -> tuple[int, dict[int, Any]]:
-    """Put on record how many records this batch found missing at each target.
+    """Record how many records this batch found missing at each target.
 
-    Returns the source's total, but for targets of which a person said how many may be missing; and of each of these
-    targets `missing`, over all sources of the job, how many were `written` to it, and what was `said`. The rows of the
-    move and of the targets are held until the commit, as `cleanup.add_up` does. Raises LeaseLost.
+    Return the source's total, without targets for which a person named a number. Return also for each target: the
+    records `missing` over all sources of the job, the records `written` to it, and the number that was `said`. The rows
+    of the move and the targets stay locked until the commit, as in `add_up`. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()

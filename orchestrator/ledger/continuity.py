@@ -1,7 +1,7 @@
-"""Whether the job table is still the one it was: which server it is on, and how often a dispatcher has looked.
+"""The identity of the job table: its server, and the number of looks that dispatchers took.
 
-A Postgres that was failed over, or put back from a copy, answers as before and lacks commits. Two things tell: another
-server than the one that a dispatcher approved, and a count of looks that is below what was remembered elsewhere
+A Postgres that was failed over or restored from a copy answers as before but lacks commits. Two things show it: a
+server that no dispatcher approved, and a count of looks below the number remembered elsewhere
 (`services.lost_commits`). Until a dispatcher has approved the server, no batch is leased and nothing is deleted.
 """
 
@@ -24,12 +24,12 @@ _SYNCHRONOUS = sa.text(
 )
 _ON_AN_UNKNOWN_SERVER = sa.select(_C.lineage).where(_C.server != _SERVER).exists()
 ON_A_KNOWN_SERVER: Any = ~_ON_AN_UNKNOWN_SERVER
-"""A condition: a dispatcher has looked since this Postgres started, and found no commit lost."""
+"""A condition: a dispatcher has looked since this Postgres started and found no lost commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A run of a Postgres: its cluster, the timeline of its log, its start. A part that it does not tell is `?`."""
+    """One run of a Postgres: its cluster, the timeline of its log, its start. A part that it does not tell is `?`."""
 
     system: str
     timeline: str
@@ -48,9 +48,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look of a dispatcher: its number; and the server of now, beside what the look before it left.
+    """One look of a dispatcher: its number, the present server, and the server and time of the look before.
 
-    `synchronous`: at the look before, commits waited for a standby.
+    `synchronous`: commits waited for a standby at the look before.
     """
 
     lineage: str
@@ -62,9 +62,9 @@ class Look:
 
 
 def look(connection: sa.Connection) -> Look:
-    """Raise the count of looks by one. The server is not approved by it: `approve` does that.
+    """Raise the count of looks by one. This does not approve the server; `approve` does.
 
-    Safe to repeat: a look more is counted. Others who look wait for the end of this transaction.
+    Safe to repeat: it counts one more look. Other looks wait for the end of this transaction.
     """
     row = connection.execute(sa.select(t.continuity, _SERVER.label("now")).with_for_update()).one_or_none()
     if row is None:  # the first look at this job table
@@ -89,7 +89,7 @@ def look(connection: sa.Connection) -> Look:
 
 
 def approve(connection: sa.Connection, above: int) -> int:
-    """Let work go on where the job table is now. Returns the number of the look, above what was remembered."""
+    """Approve the present server, so that work goes on. Return the number of the look, which exceeds `above`."""
     sequence: int = connection.execute(
         sa.update(t.continuity)
         .values(server=_SERVER, sequence=sa.func.greatest(_C.sequence, above + 1))
@@ -101,7 +101,7 @@ def approve(connection: sa.Connection, above: int) -> int:
 def require_known_server(connection: sa.Connection) -> None:
     """Raise Busy until a dispatcher has looked at a Postgres that was started or failed over.
 
-    For the transaction that records the intent to delete: of an older copy of the job table none is made.
+    Call it in the transaction that records an intent to delete: an older copy of the job table then records none.
     """
     if connection.execute(sa.select(_ON_AN_UNKNOWN_SERVER)).scalar_one():
         raise Busy(

@@ -1,4 +1,4 @@
-"""The one way to the job table: an engine per process, short transactions, and errors that say what to do."""
+"""The only way to the job table: an engine per process, short transactions, and errors that say what to do."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from vecfleet.errors import Busy, Unreachable
 
-# A transaction here is a few statements without any call to a store in between; longer means a bug or a stuck client.
+# A transaction is a few statements without a call to a store; a longer one means a bug or a stuck client.
 _STATEMENT_TIMEOUT_MS = 60_000
 _LOCK_TIMEOUT_MS = 15_000
 _IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 _CONNECT_TIMEOUT_S = 5
 
-_READ_ONLY = "25006"  # the SQLSTATE of a standby that was asked in its primary's place
-# By SQLSTATE: what others were doing when Postgres undid a transaction of ours. It stands; the same again may pass.
+_READ_ONLY = "25006"  # the SQLSTATE of a standby that was asked instead of its primary
+# By SQLSTATE: why Postgres undid our transaction in favour of another process. A retry may pass.
 _BUSY = {
     "40P01": "this and another process each waited for rows that the other held",
     "40001": "another process changed what this one had read",
@@ -29,9 +29,9 @@ _BUSY = {
 class Database:
     """An engine whose connections time out rather than hang. Build it after a fork, never before.
 
-    `keeps_plans` is for who looks single rows up by their keys, again and again, as workers do: Postgres then plans
-    such a statement once. Whoever joins all rows of a job has them planned each time: a plan from before there were any
-    reads all of one table for each row of another.
+    `keeps_plans` suits workers, which look up single rows by key again and again: Postgres plans such a statement once.
+    A process that joins all rows of a job must have each statement planned: an old plan, made for empty tables, reads
+    all of one table for each row of another.
     """
 
     def __init__(self, url: str, pool_size: int = 10, *, keeps_plans: bool = False) -> None:
@@ -44,29 +44,29 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            hide_parameters=True,  # a failed statement's parameters hold ids and plans; they belong in no log
+            hide_parameters=True,  # parameters hold ids and plans, which belong in no log
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": f"{_options_of(url)} {options}".strip()},
-            # Transactions are begun here, below, and not by the driver: a pool whose connections serve `once` as well
-            # would switch the driver back and forth at each, which costs as much as a small statement.
+            # `_begin` below begins transactions, not the driver: the pool serves `once` too, and switching the driver
+            # back and forth costs as much as a small statement.
             isolation_level="AUTOCOMMIT",
         )
         sa.event.listen(self.engine, "begin", _begin)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One transaction: committed at the end, rolled back on any error.
+        """Open one transaction: commit it at the end, roll it back on any error.
 
-        Raises Unreachable where the server does not answer, so that callers know the difference from a mistake, and
-        Busy where it undid all of this in favour of another process.
+        Raises Unreachable if the server does not answer, so that callers can tell this from a mistake. Raises Busy if
+        the server undid all of it in favour of another process.
         """
         with _known_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def once(self) -> Iterator[sa.Connection]:
-        """Each statement is a transaction of its own: one trip to the server where `begin` takes three.
+        """Open a connection where each statement is its own transaction: one trip to the server; `begin` takes three.
 
-        For steps that are one statement. Raises Unreachable as `begin` does.
+        Use it for steps of one statement. Raises Unreachable as `begin` does.
         """
         with _known_errors(), self.engine.connect() as connection:
             yield connection.execution_options(each_its_own=True)
@@ -76,14 +76,14 @@ class Database:
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Also for who takes the engine itself, unless they ask for none. The driver commits it, or rolls it back."""
+    """Begin a transaction, also for users of the engine itself, unless they ask for none. The driver ends it."""
     options = connection.get_execution_options()
     if not options.get("each_its_own") and options.get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN")
 
 
 def _options_of(url: str) -> str:
-    """Those of the address, a schema's or a provider's: ours would replace them, and stand beside them instead."""
+    """Return the options in the address (a schema's or a provider's): ours are added and must not replace them."""
     told = sa.make_url(url).query.get("options", "")
     return told if isinstance(told, str) else " ".join(told)
 
@@ -106,7 +106,7 @@ def _known_errors() -> Iterator[None]:
 
 
 def unreachable(error: DBAPIError) -> Unreachable:
-    """What an operational error means: no answer, an answer that others were in the way, or another refusal."""
+    """Return the meaning of an operational error: no answer, other processes in the way, or another refusal."""
     first_line = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
     state = getattr(error.orig, "sqlstate", None)
     if state in _BUSY:
@@ -129,6 +129,6 @@ def one(row: sa.Row[Any] | None) -> dict[str, Any] | None:
 
 
 def among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
-    """The column is one of these numbers: one parameter, where IN has one for each and a statement takes 65,535."""
-    found: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(sa.BigInteger)))
-    return found
+    """Return the condition that the column is one of `ids`, in one parameter: IN takes one each, at most 65,535."""
+    condition: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(sa.BigInteger)))
+    return condition

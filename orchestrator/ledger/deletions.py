@@ -1,10 +1,10 @@
-"""Looks that the deletion of a source rests on: when it was read and listed, against which wait.
+"""The looks that the deletion of a source rests on: when it was read and listed, and the wait that applied.
 
 They are written with the intent.
 
-`UNTOUCHED` marks the copy batches that may be copied again: those of whose source records no deletion was asked for.
-What is gone of the others is gone by our doing. A pass would take that for a deletion by the application, and remove
-the last copies from the targets.
+`UNTOUCHED` marks the copy batches that may be copied again: no deletion of their source records was sent. We deleted
+the missing records of the others ourselves. A pass would take that for a deletion by the application and remove the
+last copies from the targets.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ _B, _D, _M = t.batch.c, t.deletion.c, t.move.c
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The looks that the deletion of one source rests on. `None`: not made, or not yet."""
+    """Looks that the deletion of one source rests on. `None`: no look, or not yet."""
 
     source: str
     clean_mode: str | None
@@ -42,12 +42,12 @@ class Evidence:
 
     @property
     def fresh_from(self) -> datetime | None:
-        """Looks before this moment might have missed a write that was permitted."""
+        """Return the moment before which a look may have missed a permitted write."""
         return None if self.last_write_at is None else self.last_write_at + timedelta(seconds=self.lag_s)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether every look was made when reads could show the last permitted write."""
+        """Say whether every look was late enough to show the last permitted write."""
         return self.fresh_from is not None and self.oldest_look is not None and self.oldest_look >= self.fresh_from
 
     @property
@@ -56,7 +56,7 @@ class Evidence:
         return min(looks, default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Moments in UTC, and how many seconds after the last permitted write the oldest look was made."""
+        """Return moments in UTC, and the seconds from the last permitted write to the oldest look."""
         after = None
         if self.oldest_look is not None and self.last_write_at is not None:
             after = round((self.oldest_look - self.last_write_at).total_seconds(), 3)
@@ -64,12 +64,12 @@ class Evidence:
 
 
 def note_reading(connection: sa.Connection, lease: Lease, job: Job) -> None:
-    """Records of this batch are about to be deleted by their ids: they were read in this attempt. Safe to repeat."""
+    """Note that this attempt read the records that it will delete by their ids. Safe to repeat."""
     _note(connection, lease, job, read_from=lease.leased_at, read_to=lease.leased_at, asked_from=_NOW, asked_to=_NOW)
 
 
 def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int, counted: int | None) -> None:
-    """A namespace is about to be deleted whole: its records were read by the rechecks, its ids in this attempt."""
+    """Note the looks before a namespace is deleted whole: the rechecks read its records, this attempt listed its ids."""
     looks = sa.select(sa.func.min(_B.looked_at), sa.func.max(_B.looked_at)).where(
         _B.move_id == lease.move_id, _B.kind == BatchKind.RECHECK
     )
@@ -79,7 +79,7 @@ def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int
 
 
 def note_listing(connection: sa.Connection, lease: Lease, job: Job, *, listed: int) -> None:
-    """What is left of a namespace that was deleted by ids was listed."""
+    """Note that the rest of a namespace was listed after its deletion by ids."""
     _note(connection, lease, job, listed_at=lease.leased_at, listed=listed)
 
 
@@ -97,7 +97,7 @@ def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> No
 
 
 def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
-    """Return how many seconds ago the first batch of a source was read again, and when; the reading itself included."""
+    """Return how many seconds ago the first recheck of a source began, and when; its reading time counts."""
     first = sa.case((sa.func.bool_and(_B.looked_at.is_not(None)), sa.func.min(_B.looked_at)))
     query = sa.select(sa.func.extract("epoch", _NOW - first), first)
     age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
@@ -105,7 +105,7 @@ def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, dateti
 
 
 def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[Evidence]:
-    """The evidence of every source of a job whose deletion was asked for, or of one of them."""
+    """Return the evidence of every source of a job whose deletion was sent, or of one `source`."""
     names = [name for name in Evidence.__dataclass_fields__ if name in _D]
     query = (
         sa.select(_M.source, _M.clean_mode, _M.deleted, *(_D[name] for name in names))
@@ -132,4 +132,4 @@ _BEING_DELETED = (
     .exists()
 )
 UNTOUCHED = sa.and_(~_REMOVED, ~_BEING_DELETED)
-"""A condition on `batch`, for copy batches outside of a clean-up."""
+"""A condition on `batch`: the copy batch is outside of any clean-up."""

@@ -1,4 +1,4 @@
-"""Doubt: commits of the job table are lost, so that every live job stops, and proves anew what it is to delete."""
+"""Doubt: commits of the job table are lost, so every live job stops and proves again what it will delete."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from orchestrator.ledger import tables as t
 
 _NOW = sa.func.clock_timestamp()
 _J, _B = t.job.c, t.batch.c
-# Numbers that were given in what is lost are not given again: processes keep what they know of a job by its number.
+# Numbers from lost commits are not used again: processes remember jobs by their numbers.
 _SKIPPED = (("job", 100), ("batch", 1_000_000))
-# Nor are generations of batches: who took one in what is lost would pass the fence of whoever takes the same one now.
+# The same holds for generations: a worker with a lease from lost commits would pass the fence of a new one.
 _SKIPPED_GENERATIONS = 1_000
 
 
 def doubt(connection: sa.Connection, why: str, lease_s: float) -> list[int]:
-    """Pause every live job, take back what is in flight, void its verdicts; returns the jobs.
+    """Pause every live job, take back its batches in flight, and void its verdicts. Return the jobs.
 
-    A worker whose lease is lost with them may go on for `lease_s`: so long, and a lag longer, nothing is begun.
+    A worker whose lease is in lost commits may go on for `lease_s`: nothing begins for that time plus a lag.
 
-    In one transaction: dies before its commit: the next look of a dispatcher does it all. The count of looks and the
-    server are approved in the same transaction, so that it is done once.
+    All in one transaction. Dies before its commit: the dispatcher's next look does it all. The same transaction
+    approves the count of looks and the server, so this happens once.
     """
     live = connection.execute(
         sa.select(_J.id, _J.state, _J.resume_to, _J.reason)
@@ -45,9 +45,9 @@ def _skip_numbers(connection: sa.Connection) -> None:
 
 
 def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
-    """No worker records, or begins to delete, on a lease from before: the fence is shut for all of them.
+    """Shut the fence for all earlier leases: no worker records anything or begins a deletion on one of them.
 
-    Also for leases that nothing here tells of, of batches that were due, or done and opened again, in what is lost.
+    This covers leases in lost commits too, of batches that were due there, or done and opened again.
     """
     connection.execute(
         sa.update(t.batch)
@@ -63,7 +63,7 @@ def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
 
 def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> None:
     state = JobState(job.state)
-    if state is JobState.PLANNED:  # a job that is to be paused must have begun
+    if state is JobState.PLANNED:  # only a job that has begun can be paused
         moves.start_listing(connection, job.id)
         jobs.advance(connection, job.id, state, JobState.RUNNING)
         state = JobState.RUNNING
@@ -75,10 +75,10 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
     else:
         jobs.add_reason(connection, job.id, why)
     if JobState.CLEANING in (state, job.resume_to):
-        cleanup.prove_again(connection, job.id)  # what is deleted is read on both sides right before
+        cleanup.prove_again(connection, job.id)  # records are read on both sides right before their deletion
     else:
         checks.restart(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
-    # The soak, and the time in which writers may still be at the old side, count from now on.
+    # The soak time, and the time in which writers may still use the old side, start now.
     began_again = sa.case((_J.cut_over_at.is_not(None), _NOW))
     policies = _J.plan["policies"]
     passes = sa.func.coalesce(sa.cast(policies["max_passes"].astext, sa.Integer), 0)

@@ -1,16 +1,16 @@
-"""One file a use case: each locks the job, asks the guards, changes the job table and writes the audit row.
+"""One file for each use case: each locks the job, asks the guards, changes the job table and writes the audit row.
 
-acts          what a person asks of a job: pause, verify, cut over, clean up, roll back
+acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
 guard_facts   the facts that the guards decide on, read from the job table
-apply         a reviewed plan becomes a job
-cut_over      readers move, and the aliases that lead to them
-counts        what the service itself counts in each target
-exports       whether an export holds what its index holds
-report        what a job moved, proved and cost
-late_writes   what follows a write that came after its lease
-lost_commits  how dispatchers notice that the job table lost commits
-erase         a tenant erased: the books, the files, the certificate
-erase_guards  what is checked before the fleet forgets a tenant
-erase_redis   what Redis keeps of a tenant, deleted
-purge         let go of what ended jobs needed
+apply         makes a job from a reviewed plan
+cut_over      moves readers and the aliases that lead to them
+counts        the service's own count of each target
+exports       compares an export with its index
+report        the records that a job moved and proved, and its cost
+late_writes   handles a write that came after its lease
+lost_commits  notices that the job table lost commits
+erase         erases a tenant: the books, the files, the certificate
+erase_guards  the checks before the fleet forgets a tenant
+erase_redis   deletes what Redis keeps of a tenant
+purge         deletes the batches of ended jobs
 """

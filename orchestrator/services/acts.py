@@ -1,6 +1,6 @@
-"""What a person asks of a job: each a guard, a compare-and-set and an audit row in one transaction.
+"""Acts of a person on a job: each is a guard, a compare-and-set and an audit row in one transaction.
 
-`…_in` forms work in a transaction of the caller; the dispatcher uses them for what a policy asks.
+The `…_in` functions work in the caller's transaction; the dispatcher uses them to act for a policy.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ MAX_WINDOW = 1_000
 
 
 def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
-    """No new batch is leased; those in flight land, then the job is paused."""
+    """Pause the job: no new batch is leased, and the job is paused once the batches in flight have landed."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         pause_in(connection, job, who, reason)
@@ -50,7 +50,7 @@ def resume(database: Database, job_id: int, who: str) -> None:
 
 
 def cancel(database: Database, job_id: int, who: str) -> None:
-    """Give the job up: batches in flight land, nothing is removed. `roll_back` removes what was written."""
+    """Give the job up: batches in flight land, nothing is removed. `roll_back` removes the written records."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.cancel(connection, job)
@@ -59,9 +59,9 @@ def cancel(database: Database, job_id: int, who: str) -> None:
 
 
 def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[int] | None = None) -> int:
-    """Re-run parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`).
+    """Retry parked batches (`failed`), batches of undecided parked records (`parked`), or both (`all`).
 
-    `only`: of the parked batches these. Raises Refused where there is nothing to run, or one of `only` is not parked.
+    `only`: retry just these parked batches. Raises Refused if there is nothing to retry or one of `only` is not parked.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -90,7 +90,7 @@ def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] |
             f"batch {unknown[0]} of job {job_id} is not parked: nothing was changed",
             next_step=f"`vecfleet park list {job_id}`",
         )
-    return parked.retry_batches(connection, job_id, [one for one in waiting if only is None or one.id in only])
+    return parked.retry_batches(connection, job_id, [batch for batch in waiting if only is None or batch.id in only])
 
 
 def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
@@ -102,9 +102,9 @@ def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
 
 
 def verify(database: Database, job_id: int, who: str, level: Level | None = None) -> int:
-    """Check every target again, whatever its verdict says: as far as the plan does, or as `level` says.
+    """Check every target again, whatever its verdict says: to the plan's level or to `level`.
 
-    Returns how many targets.
+    Return the number of targets.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -120,7 +120,7 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
 
 
 def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None) -> int:
-    """The records of these parked copy batches (None: all) may stay behind in their source. Returns how many."""
+    """Let the records of these parked copy batches (None: all) stay behind in their source. Return their number."""
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
         count = parked.accept_batches(connection, job_id, who, batch_ids)
@@ -131,9 +131,9 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
 
 
 def another_pass(database: Database, job_id: int, who: str) -> int:
-    """Read every source once more, because writers go on; then verify again. Returns the number of the pass.
+    """Read every source once more because writers go on; then verify again. Return the number of the pass.
 
-    Within a clean-up: every source of which nothing was asked to be deleted yet. The clean-up goes on afterwards.
+    Within a clean-up, read every source that no deletion was sent for yet. The clean-up goes on afterwards.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -152,7 +152,7 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
 
 
 def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
-    """These parked records (None: all) may stay behind in their source."""
+    """Let these parked records (None: all) stay behind in their source. Return their number."""
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
         count = parked.accept(connection, job_id, who, record_ids)
@@ -165,7 +165,7 @@ def accept_parked(database: Database, job_id: int, who: str, record_ids: list[st
 
 
 def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Route]:
-    """Move the readers of so many per cent of the twins to the new side. Returns all routes."""
+    """Move the readers of `percent` of the twins to the new side. Return all routes."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         return cut_over_in(connection, job, percent=percent, who=who)
@@ -178,11 +178,11 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
             next_step=f"give 5, 25, 50 or 100; back to 0: `vecfleet reverse {job.id}`",
         )
     guard_facts.cut_over(connection, job, percent)
-    found = routes.ensure(connection, job)
-    new = [route.id for route in found if place_of(route, job.salt) < percent]
-    routes.set_sides(connection, new=new, old=[route.id for route in found if route.id not in set(new)])
-    moves.hand_authority(connection, job.id, [route.new_namespace for route in found if route.id in set(new)])
-    # The soak time counts from the moment from which all readers are on the new side; before, nothing is cleaned up.
+    every = routes.ensure(connection, job)
+    new = [route.id for route in every if place_of(route, job.salt) < percent]
+    routes.set_sides(connection, new=new, old=[route.id for route in every if route.id not in set(new)])
+    moves.hand_authority(connection, job.id, [route.new_namespace for route in every if route.id in set(new)])
+    # The soak time starts when all readers are on the new side; before that, nothing is cleaned up.
     soaking = {} if percent == 100 else {"cut_over_at": None, "cleaning_at": None}
     if percent != job.cut_over_percent:
         rollout.begin(connection, job, percent)
@@ -196,12 +196,12 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
 
 
 def place_of(route: Route, salt: str) -> float:
-    """Where a twin stands between 0 and 100: the same for the whole life of a job, unrelated between jobs."""
+    """Return the place of a twin between 0 and 100: fixed for the life of a job, unrelated between jobs."""
     return share_of(route.new_namespace, salt)
 
 
 def reverse(database: Database, job_id: int, who: str) -> list[Route]:
-    """Move all readers back to the old side: from wherever the job stands since, while no source was to be deleted."""
+    """Move all readers back to the old side, in any later state of the job until a deletion of a source was sent."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.reverse(connection, job)
@@ -212,7 +212,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
     routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
     if job.cut_over_percent:
         rollout.begin(connection, job, 0)
-    # Checks that are under way have read in part before the readers were back.
+    # Checks under way have read some records before the readers were back.
     targets = moves.targets_of_job(connection, job.id)
     checks.restart(connection, [target.id for target in targets if target.check_state == "checking"])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
@@ -224,7 +224,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
 
 
 def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
-    """Delete the sources, each record re-read on both sides right before. Raises Refused with every objection."""
+    """Delete the sources; read each record again on both sides right before. Raises Refused with every objection."""
     with database.begin() as connection:
         clean_up_in(connection, jobs.get(connection, job_id, lock=True), by_ids=by_ids, who=who)
 
@@ -235,15 +235,15 @@ def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) 
     one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)
     not_before = fresh_from(jobs.get(connection, job.id), job.plan.policies)
-    cleanup.prove_again(connection, job.id)  # sources that a pass left, for they were asked to be deleted whole
+    cleanup.prove_again(connection, job.id)  # sources that a pass skipped because their deletion was sent
     cleanup.begin_cleaning(connection, job.id, one_by_one, not_before)
     audit.note(connection, who, "clean up", job.id, sources=[move.source for move in every], by_ids=len(one_by_one))
 
 
 def roll_back(database: Database, job_id: int, who: str, changed: str | None) -> None:
-    """Remove what the job wrote. Records changed since are kept or parked as `changed` says; None: refused if any.
+    """Remove the records that the job wrote. `changed` says what happens to records changed since; None: refuse them.
 
-    Nothing is removed before every written batch was compared.
+    Nothing is removed before every written batch is compared.
     """
     if changed not in (None, "keep"):
         raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
@@ -260,7 +260,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
 
 
 def claim_again(connection: sa.Connection, job: Job) -> None:
-    """An ended job gave its namespaces up: going back over them needs them again. Raises Refused where taken."""
+    """Claim the namespaces again that an ended job gave up, to roll it back. Raises Refused if one is taken."""
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
     jobs.require_alone(connection, job.plan.digest, but=job.id)
@@ -269,13 +269,13 @@ def claim_again(connection: sa.Connection, job: Job) -> None:
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float, target: str | None = None) -> None:
-    """Change how hard a running job works, what it may spend, and what it may find gone.
+    """Change how hard a running job works, how much it may spend, and how many records it may find missing.
 
-    `window`: batches at once; `pace`: share of the documented limits; `budget`: times the estimate; `passes`: how often
-    the sources are read in all; `missing`: so many records of each source may have gone, by the application's doing,
-    from where readers have moved to or from the source: since it was planned, since it was listed, between two passes;
-    with a `target`, so many of its own records from there, be they all;
-    `doubt` 0: what the job table says of this job is right, though commits of it were lost.
+    `window`: batches at once. `pace`: share of the documented limits. `budget`: factor on the estimate.
+    `passes`: readings of the sources in all. `missing`: how many records of each source the application may have
+    deleted, on the side that readers moved to or from the source: since the plan, since the listing, between two
+    passes; with a `target`, how many of its own records are missing there, even all of them.
+    `doubt` 0: the job table is right about this job although commits were lost.
     """
     if target is not None and lever != "missing":
         raise BadInput(f"{lever} is the job's, and no target's", next_step=f"`vecfleet set {job_id} {lever} {value:g}`")

@@ -1,7 +1,7 @@
-"""Apply: a reviewed plan becomes a job with its claims and moves, in one transaction; then the queue is woken.
+"""Apply: make a job with its claims and moves from a reviewed plan, in one transaction.
 
-Before the transaction nothing is written anywhere, except that an absent target index is created empty. A crash after
-the commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
+Nothing is written before the transaction, except that an absent target index is created empty. A crash after the
+commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from orchestrator.queue import require_broker
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
 
-# Three times what the default workers hold: enough that a worker never waits for the dispatcher's next tick.
+# Three times the batches that the default workers hold: a worker never waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
-# Live readers share the index unless the plan says otherwise: half of each documented limit is theirs.
+# Live readers share the index unless the plan says otherwise: they keep half of each documented limit.
 SHARED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A plan that fits the world as it is now, with the indexes it means. `target` is None where it must be created."""
+    """A plan that fits the present stores, with its indexes. `target` is None if the index must be created."""
 
     plan: Plan
     source: IndexInfo
@@ -39,7 +39,7 @@ class Checked:
 
 
 def way_back(plan: Plan, backup: Backup | None = None) -> str:
-    """How a person undoes the plan's job, before its clean-up and after."""
+    """Say how a person undoes the plan's job, before its clean-up and after."""
     after = reversing.way_back(plan)
     if backup is not None:
         return (
@@ -51,7 +51,7 @@ def way_back(plan: Plan, backup: Backup | None = None) -> str:
 
 
 def check(fleet: Fleet, plan: Plan) -> Checked:
-    """Read-only. Raises Refused with everything that speaks against applying the plan now."""
+    """Check that the plan still fits. Read-only. Raises Refused with every objection to applying it now."""
     snapshot: Snapshot | None = None
     if plan.ownership is not None:
         snapshot = look_up_again(plan.ownership, fleet.settings)
@@ -75,14 +75,14 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
 
 
 def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
-    """An objection, where an erasure made this folder: none looks there, and others' records would outlive theirs."""
+    """Object to a folder that an erasure made: no erasure looks there, and other tenants' records would stay there."""
     if folder not in fleet.folders.handed_out():
         return []
     return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
 
 
 def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, no_backup: bool = False) -> int:
-    """Start a job. Raises Refused where a guard or another job stands in the way; returns the job's id."""
+    """Start a job and return its id. Raises Refused if a guard or another job stands in the way."""
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
             f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
@@ -91,7 +91,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
     database = fleet.database
     require_broker(fleet.celery)
     with database.begin() as connection:
-        # First, for what a live job has written would look like targets that are not empty.
+        # This check comes first: after it, the records of a live job would look like targets that are not empty.
         jobs.require_alone(connection, plan.digest)
         jobs.require_not_done(connection, plan.digest)
     checked = check(fleet, plan)
@@ -115,7 +115,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
 
 
 def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:
-    """Return the waits that this job keeps to its end: none for a store whose reads show every write at once."""
+    """Return the waits that this job keeps to its end; 0 for a store whose reads show every write at once."""
 
     def lag_s(store: str, info: IndexInfo) -> float:
         lags = fleet.store_named(store).open(info).limits.reads_lag

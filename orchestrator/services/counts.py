@@ -1,4 +1,4 @@
-"""What the service counts in its namespaces. A count lags, and hides an insert behind a delete: never a verdict."""
+"""The service's own counts of a job's targets. A count lags and hides an insert behind a delete: never a verdict."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from orchestrator.ledger import checks, jobs, moves
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A target: the records that should be there (those from before the job included), and those it says it holds."""
+    """One target: the records that should be there (older ones included), and the service's own count."""
 
     namespace: str
     expected: int
@@ -16,7 +16,7 @@ class Counted:
 
 
 def counts(fleet: Fleet, job_id: int) -> list[Counted]:
-    """Every target of a job with what the service counts in it. Changes nothing. Raises NotFound, StoreError."""
+    """Return every target of a job with the service's count. Changes nothing. Raises NotFound, StoreError."""
     with fleet.database.begin() as connection:
         job = jobs.get(connection, job_id)
         targets = moves.targets_of_job(connection, job_id)

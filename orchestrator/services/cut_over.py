@@ -1,7 +1,7 @@
-"""Readers move, and with them the aliases that lead to their old places; and what applications tell of it.
+"""Move readers and the aliases that lead to their old places, and note the evidence of shadow reads.
 
-The job table decides, in one transaction; the aliases follow it. Dies in between: the routes say where each alias
-should lead, and the next cut-over or reversal leads it there.
+The job table decides in one transaction; the aliases follow it. Dies in between: the routes say where each alias
+should point, and the next cut-over or reversal points it there.
 """
 
 from orchestrator.bootstrap import Fleet
@@ -17,7 +17,7 @@ from vecfleet.tenancy.shadow_reads import Evidence
 
 
 def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
-    """Move the readers of so many per cent of the twins to the new side. Returns all routes. Safe to repeat."""
+    """Move the readers of `percent` of the twins to the new side. Return all routes. Safe to repeat."""
     with parts.database.begin() as connection:
         index = _aliased(parts, jobs.get(connection, job_id))
     leading = index.aliases() if index is not None else {}
@@ -29,36 +29,36 @@ def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
 
 
 def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
-    """Move all readers back to the old side, and their aliases. Returns all routes. Safe to repeat."""
-    found = acts.reverse(parts.database, job_id, who)
+    """Move all readers and their aliases back to the old side. Return all routes. Safe to repeat."""
+    reversed_routes = acts.reverse(parts.database, job_id, who)
     lead_aliases(parts, job_id)
-    return found
+    return reversed_routes
 
 
 def roll_back(parts: Fleet, job_id: int, who: str, changed: str | None) -> None:
-    """As `services.roll_back`, once no alias leads to what it removes: a reversal may have died before it led them."""
+    """Roll back as `acts.roll_back` does, after the aliases point back: a reversal may have died before that."""
     lead_aliases(parts, job_id)
     acts.roll_back(parts.database, job_id, who, changed)
 
 
 def record_evidence(parts: Fleet, job_id: int, evidence: Evidence) -> None:
-    """Note what shadow reads told; where the policy takes the readers back for it, their aliases go too."""
+    """Note the evidence of shadow reads; if the policy then takes the readers back, move their aliases too."""
     bad = note_evidence(parts.database, job_id, evidence)
     with parts.database.begin() as connection:
         back = not jobs.get(connection, job_id).cut_over_percent
-    if bad or back:  # or they were taken back before, by one that died before the aliases were led
+    if bad or back:  # `back`: an earlier call took the readers back and died before it moved the aliases
         lead_aliases(parts, job_id)
 
 
 def lead_aliases(parts: Fleet, job_id: int) -> None:
-    """Lead each alias where its route's readers are. One that a person removed, or led elsewhere, is left alone.
+    """Point each alias to the side of its route's readers. Leave an alias that a person removed or moved alone.
 
-    Again, where somebody moved readers meanwhile: of two at once, who comes last sees what both decided.
+    Repeat if somebody moved readers meanwhile: of two calls at once, the last one sees both decisions.
     """
     led: list[Route] | None = None
-    while (found := _routes(parts, job_id)) != led:
-        _lead(parts, job_id, found)
-        led = found
+    while (present := _routes(parts, job_id)) != led:
+        _lead(parts, job_id, present)
+        led = present
 
 
 def _routes(parts: Fleet, job_id: int) -> list[Route]:
@@ -66,8 +66,8 @@ def _routes(parts: Fleet, job_id: int) -> list[Route]:
         return routes.of_job(connection, job_id)
 
 
-def _lead(parts: Fleet, job_id: int, found: list[Route]) -> None:
-    followed = [(alias, old, route) for route in found for alias, old in route.aliases.items()]
+def _lead(parts: Fleet, job_id: int, present: list[Route]) -> None:
+    followed = [(alias, old, route) for route in present for alias, old in route.aliases.items()]
     if not followed:
         return
     with parts.database.begin() as connection:
@@ -82,7 +82,7 @@ def _lead(parts: Fleet, job_id: int, found: list[Route]) -> None:
 
 
 def _aliased(parts: Fleet, job: Job) -> Aliased | None:
-    """The index of a job whose two sides are in it, where it has aliases: none leads from one index into another."""
+    """Return the index that holds both sides of a job, if it has aliases. No alias leads into another index."""
     if not job.plan.same_index or job.plan.source.store != "pinecone":
         return None
     index = parts.store.open(job.source)
@@ -90,9 +90,9 @@ def _aliased(parts: Fleet, job: Job) -> Aliased | None:
 
 
 def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[str]:
-    """Add what shadow reads told. Takes the readers back where that is bad and the policy says so. Returns why.
+    """Add the evidence of shadow reads. Take the readers back if it is bad and the policy says so; return why.
 
-    Dies before the commit: the evidence is not noted, and whoever sent it sends it again.
+    Dies before the commit: the evidence is not noted, and its sender sends it again.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)

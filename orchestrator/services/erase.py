@@ -1,6 +1,6 @@
-"""Erasure from the fleet's side: the job table as the books, the files we keep, and the certificate as a page.
+"""Erase a tenant on the fleet's side: the job table as the books, our files, and the certificate as a page.
 
-What we keep of a tenant, and what becomes of each, is listed in docs/data-we-keep.md.
+docs/data-we-keep.md lists all that we keep of a tenant and what happens to it.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class JobTableBooks:
     def begin(self, tenant: Tenant, who: str) -> Begun:
         with self._database.begin() as connection:
             number = erasures.begin(connection, subject_of(tenant), who)
-        # Only now does the fence stand: a worker that leases from here on asks it and hears of it.
+        # The erasure fence stands from here on: a worker with a later lease asks for it and sees it.
         with self._database.begin() as connection:
             erasures.note_leases(connection, number, self._settings.request_deadline_seconds)
             return _known(connection, number, tenant)
@@ -73,16 +73,18 @@ class JobTableBooks:
         certificate: Mapping[str, Any],
         who: str = "the fleet",
     ) -> dict[str, Any]:
-        """Nothing is forgotten before number, tenant and places are found to belong together. Raises Refused.
+        """Forget the tenant and return the certificate. Raises Refused.
 
-        Dies before the commit: the fence stands, and the next erasure of this tenant does it all again.
+        Nothing is forgotten before the check that number, tenant and places belong together. Dies before the commit:
+        the erasure fence stands, and the next erasure of this tenant does it all again.
         """
         self.require_begun(number, tenant, found, who)
         with self._database.begin() as connection:
-            own = {(one.index, one.name) for one in found if one.whole} | ownership.places_of(connection, tenant)
+            whole = {(place.index, place.name) for place in found if place.whole}
+            own = whole | ownership.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
         rows = self._forget(traces, found)
-        if tenant.twin is None:  # before the files are blacked out: a token must not come to reach another name
+        if tenant.twin is None:  # before the files are blacked out: no token may come to reach another name
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = anonymise_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
@@ -109,10 +111,10 @@ class JobTableBooks:
     def require_begun(
         self, number: int, tenant: Tenant, found: Sequence[Found], who: str
     ) -> tuple[Begun, datetime, str]:
-        """Return what the books know of this tenant, when its erasure began, and who asked for it.
+        """Return what the books know of this tenant, the start of its erasure, and who asked for it.
 
-        Raises Refused where the number is not that of an erasure of this tenant that may be finished now; that is then
-        in the audit trail.
+        Raises Refused if `number` is no erasure of this tenant or it may not be finished now; the audit trail then
+        shows the refusal.
         """
         with erase_guards.refusing(self._database, number, who):
             with self._database.begin() as connection:
@@ -124,7 +126,7 @@ class JobTableBooks:
         return begun, row.at, row.who
 
     def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:
-        """Finish an erasure that an application carried out, once this process saw for itself that nothing is left."""
+        """Finish an erasure that an application carried out, after this process has seen that nothing is left."""
         tenant = Tenant(told.creator, told.twin)
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
         with self._database.begin() as connection:
@@ -135,10 +137,10 @@ class JobTableBooks:
         return self.finish(number, tenant, told.found, certificate, who)
 
     @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
-    def _forget(self, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
-        """One transaction over all tables: where workers' are in its way, Postgres may end it, and it is begun anew."""
+    def _forget(self, traces: Traces, places: Sequence[Found]) -> dict[str, int]:
+        """Anonymise all tables in one transaction; retry if Postgres ends it in favour of a worker's transaction."""
         with self._database.begin() as connection:
-            return anonymise.forget(connection, traces, found)
+            return anonymise.forget(connection, traces, places)
 
 
 def _known(connection: sa.Connection, number: int, tenant: Tenant) -> Begun:
@@ -156,13 +158,13 @@ def _known(connection: sa.Connection, number: int, tenant: Tenant) -> Begun:
 
 
 def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    return tuple(sorted({name for some in names for name in some}))
+    return tuple(sorted({name for group in names for name in group}))
 
 
 def anonymise_files(settings: Settings, traces: Traces) -> int:
-    """Black out the tenant's name in logs and plan files, in place and in its length: who appends goes on undisturbed.
+    """Black out the tenant's name in logs and plan files, in place and in its length, so that writers can append.
 
-    A plan file that named the tenant is refused from then on, as one that was edited. Gives how many files it was in.
+    Return the number of files that named the tenant. A plan file among them is refused from then on, as edited.
     """
     count = 0
     for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS):
@@ -175,7 +177,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _words_of_plan(path: Path, traces: Traces) -> Words:
-    """A plan says which indexes it is about; a file that is none may be about any."""
+    """Return the words for a plan's indexes; a file that is no plan may be about any index."""
     try:
         plan = read_plan(path)
     except BadPlan:
@@ -193,27 +195,27 @@ def _blot(path: Path, words: Words) -> bool:
 
 
 def exporter(into: Index) -> Export:
-    """Copies each place into a folder of Parquet files before it is deleted: the tenant's right to its data."""
+    """Return a function that copies a place into Parquet files before its deletion: the tenant's right to its data."""
 
-    def export(index: Index, one: Found) -> int:
-        wanted = (record for record in records(index, one.name) if one.whole or record.id in one.records)
-        into.create_namespace(one.name, None)
+    def export(index: Index, place: Found) -> int:
+        wanted = (record for record in records(index, place.name) if place.whole or record.id in place.records)
+        into.create_namespace(place.name, None)
         count, size = 0, 0
         waiting: list[Record] = []
         for record in wanted:
             needed = into.request_bytes(record)
             if waiting and (size + needed > into.limits.upsert_bytes or len(waiting) >= into.limits.upsert_records):
-                count += into.upsert(one.name, waiting).count
+                count += into.upsert(place.name, waiting).count
                 waiting, size = [], 0
             waiting.append(record)
             size += needed
-        return count + (into.upsert(one.name, waiting).count if waiting else 0)
+        return count + (into.upsert(place.name, waiting).count if waiting else 0)
 
     return export
 
 
 def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
-    """As JSON, and beside it as a page to read. Gives the page."""
+    """Write the certificate as JSON and as a page beside it. Return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     page = certificate_file(folder, certificate)
     write_private(page.with_suffix(".json"), orjson.dumps(certificate, option=orjson.OPT_INDENT_2))
@@ -222,7 +224,7 @@ def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
 
 
 def certificate_file(folder: Path, certificate: Mapping[str, Any]) -> Path:
-    """Its page: called by its content too, for a new database counts from 1 again, and no proof replaces another."""
+    """Return the path of its page, named by its content too: a new database counts from 1, and no proof may be lost."""
     content = hashlib.sha256(orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return folder / f"erasure-{certificate['erasure']}-{content[:12]}.html"
 
@@ -285,11 +287,11 @@ def certificate_page(certificate: Mapping[str, Any]) -> str:
     facts = {key: value for key, value in certificate.items() if key not in ("where", "residual", "our_tables")}
     our_tables = {_TITLES_OF_TABLES.get(key, key): count for key, count in certificate["our_tables"].items()}
     where = "".join(
-        f"<tr><td>{escape(one['index'])}</td><td>{escape(one['namespace'])}</td>"
-        f"<td>{one['records']:,}</td><td><code>{escape(one['ids_digest'])}</code></td></tr>"
-        for one in certificate["where"]
+        f"<tr><td>{escape(place['index'])}</td><td>{escape(place['namespace'])}</td>"
+        f"<td>{place['records']:,}</td><td><code>{escape(place['ids_digest'])}</code></td></tr>"
+        for place in certificate["where"]
     )
-    residual = "".join(f"<li>{escape(one)}</li>" for one in certificate["residual"])
+    residual = "".join(f"<li>{escape(sentence)}</li>" for sentence in certificate["residual"])
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Certificate of erasure</title>"
         "<style>body{font:16px system-ui;max-width:60rem;margin:2rem auto}"

@@ -1,6 +1,6 @@
-"""What is checked before the fleet forgets a tenant: that its erasure was begun, and that nothing of it is left.
+"""Checks before the fleet forgets a tenant: its erasure was begun, and nothing of the tenant is left.
 
-Nothing is forgotten before all of it holds, and each refusal is in the audit trail. Reads only, but for that.
+Nothing is forgotten before all checks hold. The checks only read, but each refusal is written to the audit trail.
 """
 
 import time
@@ -28,7 +28,7 @@ _ELSEWHERE = "finish it where all of it is seen: vecfleet forget"
 
 @contextmanager
 def refusing(database: Database, number: int, who: str) -> Iterator[None]:
-    """Put on record that this was refused. What is said of it names no tenant."""
+    """Write a refusal to the audit trail; the entry names no tenant."""
     try:
         yield
     except (Refused, BadInput) as refusal:
@@ -38,7 +38,7 @@ def refusing(database: Database, number: int, who: str) -> Iterator[None]:
 
 
 def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
-    """Refuse places that are another tenant's by their name, or by what the books say. Raises Refused."""
+    """Refuse places that belong to another tenant by their name or by the books. Raises Refused."""
     for place in found:
         named = names.parse(place.name)
         if named is not None:
@@ -57,7 +57,7 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What this process itself saw: when, in which indexes, and how many records of shared namespaces it read."""
+    """What this process saw itself: the time, the indexes, and the number of records read in shared namespaces."""
 
     at: datetime
     indexes: tuple[str, ...]
@@ -65,7 +65,7 @@ class Look:
 
 
 def look(store: Store, begun: Begun, tenant: Tenant, found: Sequence[Found], of_jobs: Collection[str]) -> Look:
-    """See for ourselves that nothing of the tenant is in any index of the store. Raises Refused where something is."""
+    """See for ourselves that no index of the store holds anything of the tenant. Raises Refused if one does."""
     at = datetime.now(UTC)
     there = {info.name for info in patiently(lambda: list(store.indexes()))}
     named = {place.index for place in found}
@@ -82,13 +82,13 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[Found]) -> 
     until = time.monotonic() + CONFIRM_S
     while True:
         places = finding.find(index, tenant, begun.known(tenant.creator, index.info.name))
-        listed = {one.name for one in patiently(lambda: list(index.namespaces()))}
-        whole = [one for one in gone if one.whole and one.name in listed]
-        again = whole or [one for one in gone if finding.still_there(index, one, query=False)]
+        listed = {namespace.name for namespace in patiently(lambda: list(index.namespaces()))}
+        whole = [place for place in gone if place.whole and place.name in listed]
+        again = whole or [place for place in gone if finding.still_there(index, place, query=False)]
         if not places.found and not again:
             return places.read
         if time.monotonic() >= until:
-            count = len({one.name for one in (*places.found, *again)})
+            count = len({place.name for place in (*places.found, *again)})
             raise Refused(
                 f"{index.info.name} still holds records in {count} of the places: nothing was forgotten",
                 next_step="erase it again: what is gone already is no error",
@@ -99,7 +99,7 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[Found]) -> 
 def attested(
     tenant: Tenant, who: str, began: datetime, seen: Look, found: Sequence[Found], reported: Reported
 ) -> Mapping[str, Any]:
-    """A certificate of what this process saw. What it was told and cannot see, counts alone, says who told it."""
+    """Return a certificate of what this process saw. Counts that it cannot see name the application that told them."""
     ended = datetime.now(UTC)
     return {
         "certificate": 1,

@@ -1,4 +1,4 @@
-"""What Redis keeps of a tenant that is erased: wake-ups under way, the pace of earlier versions, its file on disk."""
+"""Delete what Redis keeps of an erased tenant: wake-ups under way, the pace of earlier versions, its file on disk."""
 
 import time
 from typing import Any
@@ -12,16 +12,16 @@ from orchestrator.core.states import QUEUES
 from orchestrator.pace_view import PREFIX
 
 _PATIENCE_S = 5.0
-# A rewrite writes what is left, some megabytes; a slow disk on a busy machine may need so long.
+# A rewrite writes some megabytes; a slow disk on a busy machine may need this long.
 _REWRITTEN_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.05
 _NOT_REACHED = "what Redis keeps in its memory and its append-only file, for it {why}: ask for the erasure again"
 
 
 def forget_in_redis(redis_url: str, words: Words) -> tuple[int, list[str]]:
-    """Delete what names the tenant, and have the append-only file written anew. Gives how much, and what is left.
+    """Delete what names the tenant and have the append-only file rewritten. Return the count and what is left.
 
-    Nothing is owed for a wake-up: what is due is sent again. Safe to repeat. Dies at any line: the erasure has no
+    A deleted wake-up costs nothing: a due batch gets another. Safe to repeat. Dies at any line: the erasure has no
     certificate yet, and the next one does it all again.
     """
     try:
@@ -34,7 +34,7 @@ def forget_in_redis(redis_url: str, words: Words) -> tuple[int, list[str]]:
 
 def _delete(client: "Redis", words: Words) -> int:
     deleted = 0
-    message: Any  # bytes, as the client is not told to decode
+    message: Any  # bytes, because the client does not decode
     for key in client.scan_iter(f"{PREFIX}*", count=1_000):
         if words.spans(key):
             deleted += int(client.delete(key))
@@ -46,7 +46,7 @@ def _delete(client: "Redis", words: Words) -> int:
 
 
 def _plain(message: bytes) -> bytes:
-    """Without JSON's escapes, in which a name may hide."""
+    """Return the message without JSON's escapes, in which a name may hide."""
     try:
         return orjson.dumps(orjson.loads(message))
     except orjson.JSONDecodeError:
@@ -54,7 +54,7 @@ def _plain(message: bytes) -> bytes:
 
 
 def _rewritten(client: "Redis") -> bool:
-    """Whether nothing older than now is in the append-only file; where it keeps none, at once."""
+    """Say whether the append-only file was rewritten since now; at once if Redis keeps none."""
     deadline = time.monotonic() + _REWRITTEN_WITHIN_S
     begun = False
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Whether an export holds what the index it was made of holds: by the content of every record, not by its count."""
+"""Compare an export with its index by the content of every record, not by counts."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,10 @@ from vecfleet.tenancy.finding import Found, records
 
 
 def unlike(index: Index, export: Index, places: Sequence[Found]) -> list[str]:
-    """Which of these namespaces are not in the export as they are now. Reads both sides whole."""
-    return [one.name for one in places if _content(index, one.name, export) != _content(export, one.name, export)]
+    """Return the namespaces whose export differs from their present content. Reads both sides whole."""
+    return [
+        place.name for place in places if _content(index, place.name, export) != _content(export, place.name, export)
+    ]
 
 
 def _content(index: Index, namespace: str, kept_as: Index) -> Tally:

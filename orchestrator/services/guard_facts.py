@@ -1,7 +1,7 @@
-"""Facts that the guards decide on, read from the job table before a person's act is done.
+"""Facts for the guards, read from the job table before a person's act.
 
-Each function raises Refused where its act may not be done, and writes nothing. `acts` asks it right before the act; the
-page asks before it offers the button. With the job's row locked, the answer holds until the transaction ends.
+Each function raises Refused if its act may not be done, and writes nothing. `acts` asks right before the act; the page
+asks before it offers the button. While the job's row is locked, the answer holds until the transaction ends.
 """
 
 from datetime import datetime
@@ -29,9 +29,9 @@ from vecfleet.errors import Refused
 from vecfleet.tenancy.routes import share_of
 
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
-"""In which states a job's parked batches and records are decided about."""
+"""States of a job in which a person decides about its parked batches and records."""
 NOT_CLEANED = frozenset(MoveState) - {MoveState.CLEANED}
-"""The targets of such moves alone are proven anew: what others wrote to is as it was when its source was deleted."""
+"""Moves whose targets are proven again. The target of a cleaned move was proven when its source was deleted."""
 _VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
 _PASSABLE = (JobState.VERIFIED, JobState.CUT_OVER)
 
@@ -74,7 +74,7 @@ def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> N
 
 
 def is_within_clean_up(job: Job) -> bool:
-    """Whether its clean-up has stopped, with nothing in flight, before it came to its end."""
+    """Say whether the clean-up has stopped before its end, with nothing in flight."""
     return job.state in (JobState.NEEDS_ATTENTION, JobState.PAUSED) and job.resume_to is JobState.CLEANING
 
 
@@ -113,7 +113,7 @@ def reverse(connection: sa.Connection, job: Job) -> None:
 
 
 def clean_up(connection: sa.Connection, job: Job) -> None:
-    """Raises Refused with every objection, and what takes the first of them away."""
+    """Raise Refused with every objection to a clean-up, and the command that removes the first one."""
     left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
     facts = CleanUpFacts(
         job=job,
@@ -133,17 +133,17 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
 
 
 def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
-    """As `clean_up`, by what the job's row alone says: cheap however many namespaces it has."""
+    """Guard as `clean_up`, but by the job's row alone: cheap for any number of namespaces."""
     objections = against_state(job, job.plan.policies, now(connection))
     if objections:
         raise Refused("; ".join(objections), next_step=status(job.id), objections=tuple(objections))
 
 
 def roll_back(connection: sa.Connection, job: Job) -> None:
-    # A pause is resumed, or cancelled so that what is in flight lands first: an undo must not race a copy.
+    # Resume or cancel a paused job first: batches in flight must land, because an undo must not race a copy.
     paused = job.state in (JobState.PAUSING, JobState.PAUSED)
-    # The way from rolled back to rolling back is a late write's. A person has nothing to undo there any more, and
-    # what stands at the targets by now may be the work of another job that wrote the same records.
+    # Only a late write leads from rolled back to rolling back. A person has nothing left to undo there, and by now
+    # another job may have written the same records.
     ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
     cleaned = cleaned_any(connection, job)
     if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned:
@@ -163,25 +163,25 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
 
 
 def cleaned_any(connection: sa.Connection, job: Job) -> bool:
-    """Whether sources are being deleted, or a deletion was ever asked for: it may still take effect."""
+    """Say whether sources are being deleted or a deletion was ever sent: it may still take effect."""
     states = moves.counts_by_state(connection, job.id)
     begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
     return begun or job.resume_to is JobState.CLEANING or cleanup.any_intended(connection, job.id)
 
 
 def now(connection: sa.Connection) -> datetime:
-    found: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return found
+    moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return moment
 
 
 def _require_cut_over(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
-    """Raises Refused where so many per cent of the readers may not be on the new side yet. Writes nothing."""
+    """Raise Refused if `percent` of the readers may not be on the new side yet. Writes nothing."""
     _require_verdicts(connection, job, percent, now)
     _require_step(connection, job, percent, now)
 
 
 def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
-    """Every target has a valid one; those to which readers are moved now have one that is young enough for them."""
+    """Require a valid verdict on every target, and a recent one on each target that readers move to now."""
     back = rollout.taken_back(connection, job.id)
     there = {route.new_namespace for route in routes.of_job(connection, job.id) if route.side == "new"}
     for target in moves.targets_of_job(connection, job.id):

@@ -1,4 +1,4 @@
-"""What is done about a write that may have come after its worker had lost its lease."""
+"""Handle a write or deletion that may have come after its worker had lost its lease."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from vecfleet.errors import Refused
 
 
 def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int]) -> None:
-    """A worker without a lease may have written to these targets: it is on record, and their verdicts are void.
+    """Record that a worker without a lease may have written to these targets, and void their verdicts.
 
-    Before the readers move that is enough, for they are checked again; after a roll back what was undone is undone
-    again; and where the target tells the truth by now, the job says it, for nobody else could tell the write from an
-    application's. Called by that worker itself, for it alone knows. Dies before the first commit: the write stays until
-    the next check; before the second: it stays on record only. Raises Refused where another job has the namespaces.
+    Before readers move this is enough, because the targets are checked again. After a rollback the write is undone too.
+    If a target is authoritative by now, the job's reason says so: nobody else could tell the write from an
+    application's. That worker itself calls this, because it alone knows. Dies before the first commit: the write stays
+    until the next check; before the second: it is on record only. Raises Refused if another job has the namespaces.
     """
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
@@ -36,10 +36,10 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
 
 
 def note_late_deletion(database: Database, lease: Lease) -> None:
-    """A worker without a lease may have deleted from its source, later than anybody waited for it.
+    """Record that a worker without a lease may have deleted from its source, later than anybody waited for it.
 
-    It is on record, the job says so, and live jobs that write to a namespace of that name by now check it again. Called
-    by that worker itself, for it alone knows. Dies before the commit: nothing is known of it, as if it never woke up.
+    The job's reason says so, and live jobs that write to a namespace of that name by now check it again. That worker
+    itself calls this, because it alone knows. Dies before the commit: nothing is recorded, as if it never woke up.
     """
     assert lease.move is not None, "only batches of a move delete from a source"
     source = lease.move.source
@@ -47,7 +47,7 @@ def note_late_deletion(database: Database, lease: Lease) -> None:
         job = jobs.get(connection, lease.job_id, lock=True)
         moves.raise_sequence(connection, moves.written_to(connection, job.source.host, source))
         audit.note(connection, "fleet", "late deletion", job.id, batch=lease.id, namespace=source)
-        if job.state is not JobState.CLEANING:  # else the batch is worked again, and looks
+        if job.state is not JobState.CLEANING:  # else the batch runs again and looks itself
             jobs.add_reason(
                 connection,
                 job.id,

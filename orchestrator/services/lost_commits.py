@@ -1,7 +1,7 @@
-"""Whether the job table lost commits: what dispatchers remember of it outside of it, and what they make of that.
+"""Notice that the job table lost commits: compare it with what dispatchers remember outside of it.
 
-Remembered is the number of the newest look at the job table (`orchestrator.ledger.continuity`): in this process at
-every look, and once a second in Redis and in the state folder, for dispatchers that come later. A number there is of a
+They remember the number of the newest look at the job table (`orchestrator.ledger.continuity`): in the process at
+every look, and once a second in Redis and in the state folder, for later dispatchers. A remembered number belongs to a
 committed look, so a job table that counts less is an older one.
 """
 
@@ -25,9 +25,9 @@ log = structlog.get_logger("vecfleet.continuity")
 
 
 def lost(look: Look, highest: int) -> str | None:
-    """How it shows that commits were lost, as a sentence; None where nothing says so. `highest`: remembered elsewhere.
+    """Say in a sentence why commits seem lost; None if nothing shows it. `highest`: the number remembered elsewhere.
 
-    A fail-over whose standby had every commit is none: so it was where commits waited for a standby. A restart is none.
+    A restart loses none. A fail-over loses none if the standby had every commit, as when commits waited for it.
     """
     if look.sequence <= highest:
         how = f"it has counted {look.sequence - 1:,} looks of dispatchers, and {highest:,} were made"
@@ -45,7 +45,7 @@ def lost(look: Look, highest: int) -> str | None:
 
 
 class Remembered:
-    """The newest look of each job table, as this process knows it and as it stands in Redis and in a folder."""
+    """The newest look at each job table, as known in this process, in Redis and in a folder."""
 
     def __init__(self, redis_url: str | None = None, folder: Path | None = None) -> None:
         self._redis = (
@@ -58,15 +58,15 @@ class Remembered:
         self._next_note = float("-inf")
 
     def knows(self, look: Look) -> bool:
-        """Whether this look follows the one that this process made, on the same server: nearly every one."""
+        """Say whether this look follows the process's last one on the same server, as nearly every look does."""
         return look.server == look.server_before and 0 < self._highest.get(look.lineage, 0) < look.sequence
 
     def highest(self, lineage: str) -> int:
-        """The highest number known here, in Redis and in the folder; 0 where there is none."""
+        """Return the highest number known here, in Redis and in the folder; 0 if there is none."""
         return max(self._highest.get(lineage, 0), self._in_redis(lineage), self._in_folder().get(lineage, 0))
 
     def note(self, lineage: str, sequence: int) -> None:
-        """Remember a look that is committed. What does not answer is passed over: each of the places is enough."""
+        """Remember a committed look. Skip a place that does not answer: each place is enough."""
         self._highest[lineage] = max(sequence, self._highest.get(lineage, 0))
         now = time.monotonic()
         if now < self._next_note:
@@ -84,7 +84,7 @@ class Remembered:
         return True
 
     def _to_folder(self, lineage: str, sequence: int) -> bool:
-        """Complete under its name, or as it was."""
+        """Replace the file at once: it is either complete or as before."""
         if self._file is None:
             return True
         unfinished = self._file.with_suffix(".unfinished")
@@ -109,7 +109,7 @@ class Remembered:
         if self._file is None:
             return {}
         try:
-            found: dict[str, int] = orjson.loads(self._file.read_bytes())
-        except (OSError, orjson.JSONDecodeError):  # none was written yet, or it is not ours to read
+            numbers: dict[str, int] = orjson.loads(self._file.read_bytes())
+        except (OSError, orjson.JSONDecodeError):  # no file yet, or it is not ours to read
             return {}
-        return found
+        return numbers

@@ -1,19 +1,19 @@
-"""Let go of what ended jobs needed while they ran. The way back and the report do not need it."""
+"""Delete the batches that ended jobs needed while they ran. The way back and the report do not need them."""
 
 from orchestrator.ledger import audit, jobs, retention
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused
 
-# A worker that was frozen this long and wrote since is not taken back any more: far over any lease and deadline.
+# A write of a worker that was frozen this long is no longer taken back: far over any lease and deadline.
 LEAST_DAYS = 1.0
-# Batches of one transaction: a second's work, so that nobody waits for a lock.
+# Batches in one transaction: a second's work, so that nobody waits long for a lock.
 _AT_ONCE = 5_000
 
 
 def purge(database: Database, job_id: int, who: str) -> int:
-    """Delete the batches of an ended job, with their ids and digests. Returns how many. Raises NotFound, Refused.
+    """Delete the batches of an ended job, with their ids and digests. Return their number. Raises NotFound, Refused.
 
-    Dies at any line: what is gone is counted in what the job spent; run again, it goes on.
+    Dies at any line: the cost of deleted batches stays in what the job spent; the next run goes on.
     """
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
@@ -26,8 +26,8 @@ def purge(database: Database, job_id: int, who: str) -> int:
     deleted = 0
     while True:
         with database.begin() as connection:
-            jobs.get(connection, job_id, lock=True)  # a late write of a frozen worker is taken back, or comes too late
-            some = retention.drop_batches(connection, job_id, _AT_ONCE)
-        if not some:
+            jobs.get(connection, job_id, lock=True)  # a frozen worker's late write is taken back before, or too late
+            dropped = retention.drop_batches(connection, job_id, _AT_ONCE)
+        if not dropped:
             return deleted
-        deleted += some
+        deleted += dropped

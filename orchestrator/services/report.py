@@ -1,6 +1,6 @@
-"""The report of a job: what was moved and proven, what it cost, and the way back.
+"""The report of a job: records moved and proven, the cost, and the way back.
 
-Figures come from the job table, what is in the index now from the index itself. What was not proven is said so.
+Figures come from the job table; the present content comes from the index itself. The report names what is not proven.
 """
 
 from collections import Counter
@@ -32,14 +32,14 @@ NOT_RUN = "not run"
 # The tests that seed 001's log template names.
 QUERY_TEST = "query_performance"
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
-# Enough to see what is wrong in a report that people read; the counts stay exact.
+# Issues shown to people: enough to see what is wrong; the counts stay exact.
 SHOWN_ISSUES = 50
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What an index holds: records and namespaces. `creator_based`: each name is a tenant's, or `public`."""
+    """Content of an index: records and namespaces. `creator_based`: each name is a tenant's, or `public`."""
 
     vectors: int
     namespaces: int
@@ -48,8 +48,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """How many targets have which verdict (`empty`: nothing was written, so nothing is to prove), and the `records` of
-    those that are verified.
+    """Count of targets by verdict, and the `records` of the verified ones.
+
+    `empty`: nothing was written, so there is nothing to prove.
     """
 
     verified: int
@@ -61,7 +62,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """How many sources a deletion was asked of, and of how many each look was fresh: `vecfleet show-evidence` tells."""
+    """Count of sources with a deletion, and of those whose looks were all fresh; see `vecfleet show-evidence`."""
 
     sources: int
     fresh: int
@@ -74,8 +75,8 @@ class Deletions:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One job, summed up. `after` is None where the target index could not be read; `ours` of its namespaces the job
-    created. `seconds` counts the time in which some batch was at work, not the waiting for people.
+    """One job, summed up. `after`: None if the target index could not be read. `ours`: its namespaces that the job
+    created. `seconds`: time in which some batch was at work, without the waits for people.
     """
 
     reading: Reading
@@ -104,7 +105,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
     """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
     with database.begin() as connection:
         job = status.reading(connection, job_id, namespaces=0).job
-    # Outside the transactions: it may take minutes.
+    # Outside the transactions, because it may take minutes.
     now, unread = _read_index(store_named(job.target_store), job.target)
     with database.begin() as connection:
         reading = status.reading(connection, job_id, namespaces=0)
@@ -130,7 +131,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             tests=dict.fromkeys(TESTS, NOT_RUN) | measured | status.recorded_tests(connection, job_id),
             asked=asked,
             since=since,
-            deletions=Deletions(len(asked_for), sum(one.is_fresh for one in asked_for)),
+            deletions=Deletions(len(asked_for), sum(deletion.is_fresh for deletion in asked_for)),
             issues=tuple(_issues(connection, reading, targets, unread, since)),
             audit_head=audit.head(connection),
             way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
@@ -138,12 +139,12 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
 
 
 def _is_there(target: Target, job: JobRow) -> bool:
-    """Whether a namespace of this name is the one that the job created. A roll back drops those nobody was led to."""
+    """Say whether a namespace of this name is the job's own. A rollback drops those that no reader moved to."""
     return target.created_by_us and (target.is_authoritative or job.state is not JobState.ROLLED_BACK)
 
 
 def query_test(asked: Summary, least_overlap: float) -> str:
-    """The result of asking both sides, as seed 001's log template has it."""
+    """Return the result of querying both sides in the form of seed 001's log template."""
     took = f"{asked.new_p95_ms:.0f}ms P95, {asked.old_p95_ms:.0f}ms on the old side"
     if asked.overlap_worst is None:
         return f"NOT VERIFIED: of {asked.asked:,} queries none could be compared ({took})"
@@ -158,7 +159,7 @@ def dollars(spent: Spent, prices: Prices) -> float:
 
 
 def _read_index(store: Store, index: str) -> tuple[dict[str, int], str | None]:
-    """Records by namespace as the index says now, or why it does not."""
+    """Return the present records by namespace, or why the index cannot be read."""
     try:
         surveyor = Surveyor(store)
         info = surveyor.describe(index)
@@ -179,7 +180,7 @@ def holding(namespaces: Mapping[str, int]) -> Holding:
 
 
 def verdicts(targets: Iterable[Target]) -> Verdicts:
-    """Count targets by verdict. A verdict that names an older write sequence is none."""
+    """Count targets by verdict. A verdict on an older write sequence is void."""
     states: Counter[str] = Counter()
     records = 0
     for target in targets:
@@ -206,7 +207,7 @@ def add_up(parts: Iterable[Spent]) -> Spent:
 
 
 def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
-    """The time in which at least one kind of batch was at work: their spans, overlaps counted once."""
+    """Return the seconds in which at least one kind of batch was at work; overlaps count once."""
     spans = sorted((part.began, part.ended) for part in spent.values() if part.began and part.ended)
     busy, until = timedelta(), datetime.min.replace(tzinfo=UTC)
     for began, ended in spans:
@@ -248,14 +249,14 @@ def _issues(
 
 
 def named(target: Target) -> Iterable[str]:
-    """The records of a target that are not as they should be, as far as its verdict shows them."""
+    """Yield the missing, extra or different records that a target's verdict shows."""
     for sample in (target.verdict or {}).get("samples", ()):
         parts = f" in {sample['parts']}" if "parts" in sample else ""
         yield f"{sample['kind']}{parts}: {target.namespace} / {sample['id']}"
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """The whole report."""
+    """Return the whole report as JSON values."""
     job, totals, estimate, spent = report.job, report.reading.totals, report.job.estimate, report.spent
     return {
         "job": job.id,
@@ -317,7 +318,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def way_back(report: Report) -> str:
-    """How the job's effect can be taken back from where it is now."""
+    """Say how the job's effect can be undone from its present state."""
     job, totals = report.job, report.reading.totals
     match job.state:
         case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
@@ -339,21 +340,21 @@ def way_back(report: Report) -> str:
 
 
 def namespaces_after(report: Report) -> str:
-    """How many namespaces the target index has now, and how many of them this job created."""
+    """Say how many namespaces the target index has now, and how many of them this job created."""
     if report.after is None:
         return "not read"
     return f"{report.after.namespaces:,}" + (f", {report.ours:,} of them created by this job" if report.ours else "")
 
 
 def steps_after(report: Report) -> list[str]:
-    """What to type once the report was read."""
+    """Return the commands to type after reading the report."""
     itself = f"vecfleet report {report.job.id}"
     index = report.job.source if report.job.target_store == "parquet" else report.job.target
     return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {index}"]
 
 
 def migration_log(report: Report) -> dict[str, Any]:
-    """The log of seed 001, Appendix A: exactly its keys."""
+    """Return the log of seed 001, Appendix A, with exactly its keys."""
     job, after = report.job, report.after
     return {
         "migration": {
