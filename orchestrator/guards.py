@@ -39,16 +39,23 @@ def missing_cap(records: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MissingAt:
-    """How many of the records that a job wrote to a target are missing there, as far as it was compared.
+    """How many of the records that a job wrote to a target are missing there.
 
-    `said`: what a person allowed of this target alone. `holds_nothing`: it is empty, or gone.
+    `compared` were found missing one by one, so far. `uncounted`: by so many the service counts fewer than there should
+    be, those that no batch has looked for yet included. `said`: what a person allowed of this target alone.
+    `holds_nothing`: it is empty, or gone.
     """
 
     namespace: str
-    missing: int
+    compared: int
     written: int
     said: int | None
     holds_nothing: bool
+    uncounted: int = 0
+
+    @property
+    def missing(self) -> int:
+        return max(self.compared, min(self.uncounted, self.written))
 
 
 def against_missing(job: Job, move: Move, missing: int, targets: Sequence[MissingAt]) -> str | None:
