@@ -1,4 +1,4 @@
-"""vecfleet, the library: what a record, a namespace and a store are.
+"""vecfleet, the library: records, namespaces and stores.
 
 Reading order: `records`, `digests`, `names`, `errors`, `settings`, then `stores/`. Nothing here knows of jobs, queues
 or the job table; an application may install this package alone.

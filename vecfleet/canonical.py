@@ -1,6 +1,6 @@
 """The canonical form of one metadata field: tagged and with lengths, so that no two different fields share one.
 
-What the digests of records are taken of (`vecfleet.digests`, which says what counts as the same).
+Digests of records are taken of it (`vecfleet.digests` says which records count as the same).
 """
 
 import struct
@@ -14,7 +14,7 @@ _number = struct.Struct("<d").pack
 
 
 def field(key: str, value: MetadataValue) -> bytes:
-    """The canonical form of a field. Raises TypeError for a value that metadata do not hold."""
+    """Return the canonical form of a field. Raises TypeError for a value that metadata cannot hold."""
     if isinstance(value, str):
         text = utf8(value)
         return _head(key, b"s") + length(len(text)) + text
@@ -37,7 +37,7 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere; a digest it must have
+        return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere, but needs a digest
 
 
 @lru_cache(maxsize=4_096)  # the records of an index share a few dozen keys
@@ -47,7 +47,7 @@ def _head(key: str, tag: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    """As the float64 it equals; one that equals none (past 2**53) keeps its digits rather than be rounded."""
+    """Return the float64 that the integer equals; one that equals none (past 2**53) keeps its digits unrounded."""
     try:
         number = float(value)
     except OverflowError:

@@ -1,11 +1,11 @@
-"""Digests: when two records, or two sets of records, are the same.
+"""Digests: they tell when two records, or two sets of records, are the same.
 
 A record's canonical form is a byte string in which every field has a tag and a length, so that no two different records
-share one. What counts as the same: metadata in any key order, sparse values in any index order, an empty field and an
-absent one. What counts as different: anything else, `true` and `1.0` included; text is not Unicode-normalised and
-float32 values are compared as bits. Take digests of records as the store gives them back (`Index.normalise`).
+share one. These count as the same: metadata in any key order, sparse values in any index order, an empty field and an
+absent one. Anything else counts as different, `true` and `1.0` included. Text is not Unicode-normalised, and float32
+values are compared as bits. Take digests of records as the store gives them back (`Index.normalise`).
 
-A set is its count and the sum of its records' digests modulo 2**128: the order does not matter, and unlike with
+A set is its count and the sum of its records' digests modulo 2**128. The order does not matter, and, unlike with
 exclusive-or, a record that is there twice does not cancel itself.
 """
 
@@ -27,22 +27,22 @@ _MODULUS = 1 << (8 * DIGEST_BYTES)
 
 
 def record_digest(record: Record) -> int:
-    """The fast digest of a record, 128 bits: for tallies. It detects accidents, not attackers."""
+    """Return the fast digest of a record, 128 bits: for tallies. It detects accidents, not attackers."""
     return xxhash.xxh3_128_intdigest(_canonical(record))
 
 
 def record_sha256(record: Record) -> bytes:
-    """The slow digest of a record, 32 bytes: for exports and the audit trail."""
+    """Return the slow digest of a record, 32 bytes: for exports and the audit trail."""
     return hashlib.sha256(_canonical(record)).digest()
 
 
 def id_digest(id: str) -> int:
-    """The fast digest of an id alone, 128 bits."""
+    """Return the fast digest of an id alone, 128 bits."""
     return xxhash.xxh3_128_intdigest(utf8(id))
 
 
 def differing_parts(one: Record, other: Record) -> tuple[str, ...]:
-    """In which of values, sparse values and metadata two records differ; ids aside."""
+    """Return which of values, sparse values and metadata differ between two records; ids aside."""
     parts = {
         "values": (Record("", one.values), Record("", other.values)),
         "sparse values": (Record("", b"", one.sparse), Record("", b"", other.sparse)),
@@ -53,7 +53,7 @@ def differing_parts(one: Record, other: Record) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A set of records in two numbers: how many, and the sum of their digests modulo 2**128."""
+    """A set of records in two numbers: their count, and the sum of their digests modulo 2**128."""
 
     count: int = 0
     digest: int = 0
@@ -82,7 +82,7 @@ class Tally:
 
     @classmethod
     def from_bytes(cls, count: int, digest: bytes) -> Self:
-        """The tally stored as `count` and `digest_bytes` (16 bytes, big-endian)."""
+        """Return the tally stored as `count` and `digest_bytes` (16 bytes, big-endian)."""
         return cls(count, int.from_bytes(digest))
 
     @property
@@ -105,11 +105,11 @@ def _canonical(record: Record) -> bytes:
 def _fields(metadata: Metadata) -> list[bytes]:
     if isinstance(metadata, Struct):
         return metadata.canonical
-    return [field(key, metadata[key]) for key in sorted(metadata)]  # by code point, which is the order of UTF-8 bytes
+    return [field(key, metadata[key]) for key in sorted(metadata)]  # by code point: the order of UTF-8 bytes
 
 
 def _sorted(sparse: Sparse) -> tuple[bytes, bytes]:
-    import numpy as np  # not above: commands that only add digests up would wait for it
+    import numpy as np  # not above: commands that only add up digests would wait for it
 
     indices = np.frombuffer(sparse.indices, "<u4")
     if bool(np.all(indices[:-1] <= indices[1:])):

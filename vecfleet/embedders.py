@@ -1,6 +1,6 @@
-"""Who turns text into vectors: OpenAI's API or one like it, or for tests and rehearsals a deterministic one.
+"""Embedders, which turn text into vectors: OpenAI's API or one like it, or a deterministic one for tests.
 
-An embedder is asked for the dimension of the table, and what it gives is refused if it is another: a table of 1,536
+An embedder is asked for the dimension of the table, and vectors of another dimension are refused: a table of 1,536
 dimensions and a model of 3,072 must not meet unnoticed.
 """
 
@@ -27,44 +27,44 @@ _WORDS_DIMENSION = 1_536
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of the dimension asked for, or refuses."""
+    """Turns texts into vectors of the given dimension, or refuses."""
 
     @property
     def model(self) -> str: ...
 
     def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
-        """One vector for each text, in their order; None asks for the model's own dimension.
+        """Return one vector for each text, in their order; None asks for the model's own dimension.
 
-        Raises BadInput where the dimension cannot be had.
+        Raises BadInput if the dimension is not available.
         """
 
 
 def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list[float]]:
-    """Vectors of exactly this dimension, or BadInput naming both."""
-    found = embedder.embed(texts, dimension)
-    if len(found) != len(texts):
+    """Return vectors of exactly this dimension, or raise BadInput naming both."""
+    vectors = embedder.embed(texts, dimension)
+    if len(vectors) != len(texts):
         raise BadInput(
-            f"the embedder {embedder.model!r} gave {len(found)} vectors for {len(texts)} texts",
+            f"the embedder {embedder.model!r} gave {len(vectors)} vectors for {len(texts)} texts",
             next_step="it must give one for each text, in their order: mend it, or name another",
         )
-    other = next((len(vector) for vector in found if len(vector) != dimension), None)
+    other = next((len(vector) for vector in vectors if len(vector) != dimension), None)
     if other is not None:
         raise BadInput(
             f"the embedder {embedder.model!r} gives {other:,} dimensions; the table has {dimension:,}",
             next_step=f"choose a model that gives {dimension:,}, or a namespace of {other:,} dimensions",
         )
-    return found
+    return vectors
 
 
 def embed_one(embedder: Embedder | None, text: str) -> list[float]:
-    """The vector of a text, of the model's own dimension. Raises BadInput where there is no embedder."""
+    """Return the vector of a text, of the model's own dimension. Raises BadInput if there is no embedder."""
     if embedder is None:
         raise BadInput("texts cannot be embedded here", next_step="ask with a `vector`, or set OPENAI_API_KEY")
     return embedder.embed([text], None)[0]
 
 
 class OpenAIEmbedder:
-    """The embeddings endpoint of OpenAI, or of a service that speaks its language at another address."""
+    """The embeddings endpoint of OpenAI, or of a compatible service at another address."""
 
     def __init__(self, api_key: str, model: str = DEFAULT_MODEL, *, base_url: str = OPENAI_URL) -> None:
         self.model = model
@@ -73,13 +73,13 @@ class OpenAIEmbedder:
         )
 
     def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
-        found: list[list[float]] = []
+        vectors: list[list[float]] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             tries = Retrying(
                 retry=retry_if_exception_type(Transient), stop=stop_after_attempt(_TRIES), wait=_wait, reraise=True
             )
-            found += tries(self._ask, list(texts[start : start + TEXTS_AT_ONCE]), dimension)
-        return found
+            vectors += tries(self._ask, list(texts[start : start + TEXTS_AT_ONCE]), dimension)
+        return vectors
 
     def _ask(self, texts: list[str], dimension: int | None) -> list[list[float]]:
         body: dict[str, Any] = {"model": self.model, "input": texts, "encoding_format": "float"}
@@ -111,7 +111,7 @@ class OpenAIEmbedder:
 
 
 def openai_embedder(settings: Settings) -> OpenAIEmbedder | None:
-    """What OPENAI_API_KEY gives; None where it is not set."""
+    """Return the embedder for OPENAI_API_KEY; None if it is not set."""
     if settings.openai_api_key is None:
         return None
     key = settings.openai_api_key.get_secret_value()

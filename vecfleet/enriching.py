@@ -1,9 +1,9 @@
-"""What is added to a record's metadata on its way, and how it is taken off again. Pure, and reversible.
+"""Fields added to a record's metadata on its way, and their removal. Pure, and reversible.
 
-`migrated_from` always; `creator_id` and `twin_id` where the owner is known; `needs_review` for orphans sent to review.
-Where one of these keys was there before, its old value travels along in `_vecfleet_prev` (a JSON object as text), so
-that the way back needs no other memory. It is told by `migrated_from`, which no policy lets stay as it was. The fleet
-and an application that writes to both sides share this form.
+`migrated_from` is always added; `creator_id` and `twin_id` if the owner is known; `needs_review` for orphans sent to
+review. If one of these keys was there before, its old value travels along in `_vecfleet_prev` (a JSON object as text),
+so that the way back needs no other memory. `migrated_from` marks such a record, because no policy lets it stay as it
+was. The fleet and an application that writes to both sides share this form.
 """
 
 import json
@@ -36,7 +36,7 @@ class Conflict:
 
 
 def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -> Mapping[str, str | bool]:
-    """What is added to the records of `source`, given whose they are."""
+    """Return the fields to add to the records of `source`, given their owner."""
     added: dict[str, str | bool] = {SOURCE: source}
     if owner is not None:
         added["creator_id"] = owner.creator
@@ -48,9 +48,9 @@ def additions(source: str, owner: Owner | None, *, needs_review: bool = False) -
 
 
 def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: ConflictPolicy) -> Metadata | Conflict:
-    """The metadata as the target should hold it, or the key that stands in the way.
+    """Return the metadata as the target should hold it, or the conflicting key.
 
-    With policy `keep`, a key that holds something else stays as it is; with `overwrite`, the old value is remembered.
+    With policy `keep`, a key that holds another value stays as it is; with `overwrite`, the old value is remembered.
     `migrated_from` is always overwritten and remembered: a record that kept another's could not be led back.
     """
     changed: dict[str, str | bool] = {}
@@ -65,7 +65,7 @@ def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: Confli
                     continue
             previous[key] = held
         changed[key] = value
-    if PREVIOUS in metadata:  # an earlier migration's: remembered inside ours, or undoing would take it for ours
+    if PREVIOUS in metadata:  # an earlier migration's: kept inside ours, or undoing would mistake it for ours
         previous[PREVIOUS] = metadata[PREVIOUS]
     if previous:
         # json and not orjson: it keeps lone surrogates, NaN and integers of any size, which a source may hold.
@@ -74,26 +74,26 @@ def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: Confli
 
 
 def restored(metadata: Metadata, added: Metadata) -> Metadata:
-    """The metadata as it was: touches only keys that still hold what `enriched` put there."""
-    found: dict[str, MetadataValue] = dict(metadata)
-    previous = _previous(found)
+    """Return the metadata as it was; touches only keys that still hold what `enriched` put there."""
+    fields: dict[str, MetadataValue] = dict(metadata)
+    previous = _previous(fields)
     for key, value in added.items():
-        if key not in found or not _same(found[key], value):
+        if key not in fields or not _same(fields[key], value):
             continue
         if key in previous:
-            found[key] = previous[key]
+            fields[key] = previous[key]
         else:
-            del found[key]
+            del fields[key]
     if previous:
         if PREVIOUS in previous:
-            found[PREVIOUS] = previous[PREVIOUS]
+            fields[PREVIOUS] = previous[PREVIOUS]
         else:
-            del found[PREVIOUS]
-    return found
+            del fields[PREVIOUS]
+    return fields
 
 
 def _same(held: MetadataValue, value: MetadataValue) -> bool:
-    """Equal in kind too: to Python 1.0 equals True."""
+    """Say whether both are equal in kind too: to Python 1.0 equals True."""
     return type(held) is type(value) and held == value
 
 

@@ -1,8 +1,8 @@
-"""Names of namespaces: which tenant one belongs to, and what a tenant's is called.
+"""Names of namespaces: the tenant that each belongs to, and the name of a tenant's namespace.
 
 A creator's namespace is `creator_{creator}`, a twin's is `creator_{creator}_twin_{twin}`. Parsing is the exact inverse
-of building: strip `creator_`, split at the first `_twin_`. A creator may neither contain `_twin_` nor end in `_twin`:
-else creator `x_twin` with twin `y` and creator `x` with twin `twin_y` would share a namespace.
+of building: strip `creator_`, split at the first `_twin_`. A creator may neither contain `_twin_` nor end in `_twin`.
+Otherwise creator `x_twin` with twin `y` and creator `x` with twin `twin_y` would share a namespace.
 
 The limits are Pinecone's: 1 to 512 characters, ASCII without NUL (its identifier limits, database-limits page).
 """
@@ -24,19 +24,19 @@ _RESERVED = frozenset({"default", "system", "admin", "test", "temp", "null"})
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose namespace it is: a creator's twin, or the creator as a whole (`twin` is None)."""
+    """The owner of a namespace: a creator's twin, or the creator as a whole (`twin` is None)."""
 
     creator: str
     twin: str | None = None
 
 
 def canonical(namespace: str) -> str:
-    """The one spelling of a namespace: Pinecone takes `""` and `__default__` for the same one."""
+    """Return the one spelling of a namespace: Pinecone takes `""` and `__default__` for the same one."""
     return namespace or DEFAULT
 
 
 def build(creator: str, twin: str | None = None) -> str:
-    """The namespace of a twin, or of the creator where there is none. Raises BadName for what would not parse back."""
+    """Return the namespace of a twin, or of the creator without one. Raises BadName if it would not parse back."""
     objection = _objection(creator, twin)
     if objection is not None:
         raise BadName(objection, next_step="give this creator or twin another id, or leave it out of the plan")
@@ -44,7 +44,7 @@ def build(creator: str, twin: str | None = None) -> str:
 
 
 def parse(namespace: str) -> Tenant | None:
-    """The tenant whose namespace `build` would call so, or None where it would call none so."""
+    """Return the tenant for which `build` gives this namespace; None if there is no such tenant."""
     if not namespace.startswith(_CREATOR):
         return None
     creator, separator, rest = namespace.removeprefix(_CREATOR).partition(_TWIN)
@@ -53,13 +53,13 @@ def parse(namespace: str) -> Tenant | None:
 
 
 def belongs_to(namespace: str, creator: str, twin: str | None = None) -> bool:
-    """Whether it is this twin's namespace or, without `twin`, any namespace of this creator."""
+    """Say whether it is this twin's namespace or, without `twin`, any namespace of this creator."""
     tenant = parse(namespace)
     return tenant is not None and tenant.creator == creator and twin in (None, tenant.twin)
 
 
 def check_semantic_twin_name(name: str) -> None:
-    """Raises BadName unless a new twin may be called so (lower case, 3 to 64 characters, not a reserved word)."""
+    """Raise BadName unless a new twin may have this name (lower case, 3 to 64 characters, not a reserved word)."""
     if not _SEMANTIC.fullmatch(name):
         why = "must have 3 to 64 characters, a-z, 0-9 and _, and start with a letter"
     elif "__" in name or name.endswith("_"):

@@ -1,4 +1,4 @@
-"""Whose a record is: by its own metadata, else by a look-up's answers. Pure, so that it is the same on every read."""
+"""The owner of a record, by its own metadata, else by a look-up's answers. Pure, so the same on every read."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ LOOKUP_KEY = "source_id"  # the metadata key by which a record names its source,
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose something is: the creator, and the twin as it appears in namespace names (None: creator-wide)."""
+    """An owner: the creator, and the twin as it appears in namespace names (None: creator-wide)."""
 
     creator: str
     twin: str | None = None
@@ -30,9 +30,9 @@ Told = Literal["metadata", "twin", "source", "record"]
 
 
 def owner_of(record: Record, ownership: Ownership, lookup_key: str = LOOKUP_KEY) -> tuple[Owner, Told] | None:
-    """The owner and what told it: the record's `creator_id`, or the look-up by its twin, its source or its id.
+    """Return the owner and its source: the record's `creator_id`, or the look-up by its twin, its source or its id.
 
-    None where nothing tells.
+    None if nothing tells the owner.
     """
     creator, twin = _text(record, "creator_id"), _text(record, "twin_id")
     known = ownership.twins.get(twin) if twin is not None else None
@@ -49,7 +49,7 @@ def owner_of(record: Record, ownership: Ownership, lookup_key: str = LOOKUP_KEY)
 
 
 def _text(record: Record, key: str) -> str | None:
-    """An id as text. Databases with numeric keys left numbers, which the stores keep as floats."""
+    """Return an id as text. Databases with numeric keys left numbers, which the stores keep as floats."""
     value = record.metadata.get(key)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(int(value)) if math.isfinite(value) and value == int(value) else None

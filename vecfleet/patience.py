@@ -1,4 +1,4 @@
-"""Trying again for a command or a request that somebody waits for. The fleet does its own waiting, by the job table."""
+"""Retries for a command or a request that somebody waits for. The fleet waits by the job table instead."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,27 +17,27 @@ from vecfleet.errors import RateLimited, Transient
 T = TypeVar("T")
 
 ATTEMPTS = 6
-# A client's call takes at most its deadline and three repetitions with their waits; one silent for longer is given up.
+# A client's call takes at most its deadline and three repetitions with their waits; after this it is given up.
 CALL_LASTS_DEADLINES = 5
-_LONGEST_WAIT_S = 60.0  # somebody waits: whoever is told to come back in an hour hears of it
+_LONGEST_WAIT_S = 60.0  # somebody waits: a service that asks for an hour is reported
 _TRANSIENT = retry_if_exception_type(Transient)
 _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)
 
 
 def patiently(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Do it, and again after a wait where the store could not answer just now. Only for calls that may run twice."""
+    """Call, and call again after a wait while the store cannot answer. Only for calls that may run twice."""
     return Retrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
 
 
 async def patiently_async(call: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
-    """The same for coroutines."""
+    """Do as `patiently` does, for coroutines."""
     return await AsyncRetrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
 
 
 def unrepeated(call: Callable[[], T]) -> T:
-    """Do it once, and again only where the store said that it did nothing, because too much was asked of it.
+    """Call once, and again only if the store said that it did nothing because too much was asked of it.
 
-    For calls that destroy: one without an answer may be carried out yet, and a second one would take what came since.
+    For calls that destroy. One without an answer may be carried out yet, and a second one would take what came since.
     """
     return Retrying(
         retry=retry_if_exception_type(RateLimited), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True

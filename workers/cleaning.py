@@ -364,6 +364,7 @@ def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
     An application deletes a few records; if many are missing, the source may be their last place.
 
     Counts over each target, whichever sources go there, and over the source, whatever other batches are about to do.
+    By ids, each batch deletes what it has proven: the service's own count tells what later batches would find.
     Records that an earlier attempt counted and then deleted still count: this attempt does not see them any more.
     """
     noted = (work.lease.found or {}).get("missing_at", {})
@@ -371,12 +372,14 @@ def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
         missing |= Counter({int(target_id): count for target_id, count in noted.items()})
     if not missing and not noted:
         return missing
-    names = {target.id: target.namespace for target in work.copy_targets if target.id in missing}
-    empty = {target_id for target_id, namespace in names.items() if _holds_nothing(work, namespace)}
+    looked = {target.id: target for target in work.copy_targets if target.id in missing}
+    empty = {id for id, target in looked.items() if _holds_nothing(work, target.namespace)}
+    beyond = {id: target.held_before - work.target.count(target.namespace) for id, target in looked.items()}
     with work.database.begin() as connection:
         total, rows = cleanup.add_up_missing(connection, work.lease, missing)
         targets = [
-            MissingAt(names[row.id], row.missing, row.written, row.said, row.id in empty) for row in rows.values()
+            MissingAt(looked[id].namespace, row.missing, row.written, row.said, id in empty, row.written + beyond[id])
+            for id, row in rows.items()
         ]
         why = against_missing(work.job, work.move, total, targets)
         if why:

@@ -20,7 +20,7 @@ from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing,
 from orchestrator.ledger.database import Database
 from orchestrator.queue import kinds_of
 from orchestrator.services import acts, late_writes
-from vecfleet.errors import BadInput, BadPlan, Refused, StoreError, Unreachable, VecfleetError
+from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, erasure_check, listing, querying, surveying, undoing
 from workers.lane import Lane
@@ -212,16 +212,17 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
 
 
 def _note_late_writes(work: Work) -> None:
+    """Also where an older copy of the job table lacks the job: what came too late is taken away all the same."""
     if work.source.deletion is not Deletion.UNSENT:
         try:
             late_writes.note_late_deletion(work.database, work.lease)
-        except Unreachable as error:
+        except (NotFound, Unreachable) as error:
             log.error("a late deletion is not on record", why=error.message)
     if not work.wrote:
         return
     try:
         late_writes.note_late_write(work.database, work.lease, sorted(work.wrote))
-    except (Refused, Unreachable) as error:
+    except (NotFound, Refused, Unreachable) as error:
         log.error("a late write stays", why=error.message)
     try:
         erasure_check.take_away(work)

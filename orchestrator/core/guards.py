@@ -46,16 +46,23 @@ def missing_cap(records: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MissingAt:
-    """Count of the records that a job wrote to a target and that are missing there, as far as it was compared.
+    """Count of the records that a job wrote to a target and that are missing there.
 
-    `said`: the number that a person allowed for this target alone. `holds_nothing`: the target is empty or gone.
+    `compared`: those found missing one by one, so far. `uncounted`: how many fewer the service counts than there should
+    be, which includes those that no batch has compared yet. `said`: the number that a person allowed for this target
+    alone. `holds_nothing`: the target is empty or gone.
     """
 
     namespace: str
-    missing: int
+    compared: int
     written: int
     said: int | None
     holds_nothing: bool
+    uncounted: int = 0
+
+    @property
+    def missing(self) -> int:
+        return max(self.compared, min(self.uncounted, self.written))
 
 
 def against_missing(job: Job, move: Move, missing: int, targets: Sequence[MissingAt]) -> str | None:

@@ -229,6 +229,8 @@ def _strangers_wronged(evidence: Evidence) -> Iterator[str]:
         untouched = there is not None and there.face() == wrote.stored.face()
         if at is None or untouched or evidence.case.is_erased(namespace, id):
             continue
+        if evidence.case.is_erased_whole(namespace):
+            continue
         naming = [call for call in asked if call["namespace"] == namespace and _names(call, id)]
         if any(call["operation"] == "upsert" and call["time"] < at for call in naming):
             continue  # a change of what the job had copied: that is repaired, or left to readers

@@ -123,6 +123,11 @@ class Case:
             return made is not None and made.owner is not None and self.erased.has(made.owner)
         return any(self.erased.has(owner) for owner in self.tenants if owner.namespace == namespace)
 
+    def is_erased_whole(self, namespace: str) -> bool:
+        """Whether a source is the erased tenant's own: whatever stands there, whoever wrote it, is erased with it."""
+        owner = self.owners.get(namespace)
+        return self.erased is not None and owner is not None and self.erased.has(owner)
+
     @property
     def creators(self) -> list[str]:
         """The seed is in their names, so that a log tells whose life it was."""

@@ -174,6 +174,18 @@ def test_a_strangers_record_that_was_seen_and_then_taken_is_noticed(operation: s
     assert laws.broken(replace(wronged, after=there)) == []
 
 
+def test_an_erasure_takes_a_tenants_own_namespace_with_whatever_others_wrote_there() -> None:
+    def has_a_namespace_of_its_own(case: Case) -> bool:
+        return case.erased is not None and any(map(case.is_erased_whole, case.sources))
+
+    evidence = verified(a_case(has_a_namespace_of_its_own))
+    own = next(name for name in evidence.case.sources if evidence.case.is_erased_whole(name))
+    foreign = Foreign(own, Stored("x", b"", None, {"note": "mine"}), at=10.0)
+    calls = [call("list", own, 15), call("delete_namespace", own, 20)]
+    told = laws.broken(replace(evidence, strangers=[foreign], calls=calls))
+    assert [sentence for sentence in told if "somebody else's" in sentence] == []
+
+
 def test_a_last_word_that_is_nowhere_is_missed_and_one_of_which_nobody_knows_is_not() -> None:
     case = a_case(lambda case: case.early and not case.writes and case.erased is None)
     evidence = verified(case)

@@ -35,30 +35,30 @@ class Clock:
     """
 
     def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+        self.connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
         for statement in (
             "CREATE SCHEMA clock",
             "CREATE TABLE clock.time AS SELECT now() AS at",
             "CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT at FROM clock.time'",
             "ALTER DATABASE {} SET search_path = clock, pg_catalog, public",
         ):
-            name = self._connection.info.dbname
-            self._connection.execute(statement.format(name))
+            name = self.connection.info.dbname
+            self.connection.execute(statement.format(name))
         self._elapsed = 0.0
 
     def passes(self, seconds: float) -> None:
         self._elapsed += seconds
-        self._connection.execute("UPDATE clock.time SET at = at + make_interval(secs => %s)", (seconds,))
+        self.connection.execute("UPDATE clock.time SET at = at + make_interval(secs => %s)", (seconds,))
 
     def monotonic(self) -> float:
         return self._elapsed
 
     def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        cursor = self._connection.execute(statement, arguments)
+        cursor = self.connection.execute(statement, arguments)
         return cursor.fetchall() if cursor.description else []
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
 
 class Died(BaseException):

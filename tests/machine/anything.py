@@ -42,11 +42,14 @@ class Anything(RuleBasedStateMachine):
         alone=st.booleans(),
         stage=st.sampled_from(STAGES),
         rounds=st.integers(0, 12),
+        backed_up=st.booleans(),
     )
-    def begin(self, data: Any, writers: Any, cut_over: str, alone: bool, stage: str, rounds: int) -> None:
+    def begin(
+        self, data: Any, writers: Any, cut_over: str, alone: bool, stage: str, rounds: int, backed_up: bool
+    ) -> None:
         """A job that came so far and is some rounds older, of an application that wrote a moment before it.
 
-        `alone`: without strangers.
+        `alone`: without strangers. `backed_up`: a copy of Postgres is kept of when it came so far.
         """
         self.life = life = Life(self.world, Drawn(data), writers)
         self.alone = alone
@@ -56,6 +59,8 @@ class Anything(RuleBasedStateMachine):
         life.application.writes(ALMA, record("b", "newer"))
         life.applies(ALMA, BRUNO, cut_over=cut_over, soak_seconds=0, max_passes=60)
         come_to(life, stage, moves_readers=cut_over != "none")
+        if backed_up:
+            life.backs_up()
         life.index.unruly = True
         for _ in range(rounds):
             life.round()
@@ -124,6 +129,31 @@ class Anything(RuleBasedStateMachine):
             apply_way_back(self.life)
         except (BadPlan, Refused) as refusal:
             self.life.index.story.tell(f"the way back is refused: {refusal.message}")
+
+    @precondition(lambda self: self.life.backup is None)
+    @rule()
+    def somebody_keeps_a_copy_of_postgres(self) -> None:
+        self.life.backs_up()
+
+    @precondition(lambda self: self.life.may_be_restored)
+    @rule(wake_up_first=st.booleans(), resumed=st.booleans())
+    def postgres_comes_back_older_than_it_was(self, wake_up_first: bool, resumed: bool) -> None:
+        """Frozen workers may wake up before a dispatcher looks. `resumed`: by a person, when all sent shows."""
+        self.life.restores()
+        if wake_up_first:
+            self.life.thaws()
+        if resumed:
+            self.life.passes(LEASE_S + FRESHNESS_S + 1)
+            for _ in range(3):
+                self.life.round()
+            self.a_person_asks("resume")
+
+    @precondition(lambda self: self.life.table.job.doubted_at is not None)
+    @rule(what=st.sampled_from(("resume", "verify", "accept", "retry", "cut over", "doubt 0")))
+    def a_person_goes_on_after_lost_commits(self, what: str) -> None:
+        """Only who has compared both sides says that there is no doubt any more: docs/what-if.md."""
+        if what != "doubt 0" or self.life.is_all_at_its_source:
+            self.a_person_asks(what)
 
     def teardown(self) -> None:
         if hasattr(self, "life"):

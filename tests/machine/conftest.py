@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.services import lost_commits
 from tests.machine.acting import Clock
 from workers import lane, leases, runner
 
@@ -15,6 +16,7 @@ def clock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]
     monkeypatch.setattr("vecfleet.clock.now", clock.monotonic)
     monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=clock.monotonic))  # how long a worker goes on
     monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.5))  # so that a life is the same again
+    monkeypatch.setattr(lost_commits, "time", SimpleNamespace(monotonic=clock.monotonic))  # how often looks are noted
     # No heart beats by itself: whether a lease lasts is the machine's to decide.
     never = threading.Event()
     monkeypatch.setattr(leases, "time", SimpleNamespace(sleep=lambda _: never.wait()))

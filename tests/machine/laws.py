@@ -28,6 +28,15 @@ _EVIDENCE = """
 """
 
 
+@dataclass(frozen=True)
+class Loss:
+    """Commits of the job table were lost: since when, when it was replaced, and whether jobs went with them."""
+
+    since: float
+    at: float
+    of_jobs: bool
+
+
 @dataclass
 class Laws:
     """The laws of one life. `expected` tells what the plan makes of a record of a source in its target."""
@@ -37,6 +46,7 @@ class Laws:
     strangers: Strangers
     expected: Callable[[str, Record, str], Record]
     erased: set[str] = field(default_factory=set)  # creators whose certificate is written
+    losses: list[Loss] = field(default_factory=list)
     _unanswered: dict[str, set[str]] = field(default_factory=dict)
     _written: set[tuple[str, str]] = field(default_factory=set)
     _lost: dict[str, set[str]] = field(default_factory=dict)
@@ -64,7 +74,8 @@ class Laws:
     def _evidence_is_on_record(self, namespace: str) -> None:
         """Before anything is deleted from a source, the looks that this rests on are on record, each young enough.
 
-        What is said of its last permitted write is held against what the application was acknowledged.
+        What is said of its last permitted write is held against what the application was acknowledged. Of what was
+        done in lost commits the table says nothing ("may be missing in it", docs/what-if.md): all looks are newer.
         """
         worker = Worker.current()
         assert worker is not None
@@ -73,6 +84,7 @@ class Laws:
             return  # of a target: what a roll back removes was compared, and is in its source
         [(whole, last_write, lag_s, now, read, listed, oldest_reading_s)] = found
         assert last_write is not None, f"{namespace} is to be deleted, and no look that this rests on is on record"
+        since = self.index.clock.monotonic() - now  # of the two clocks, which move together
         looks = {"listed": listed} if whole else {"read": read}
         if whole and oldest_reading_s is not None:  # else nothing was copied of it
             looks["read"] = read
@@ -82,12 +94,17 @@ class Laws:
                 f"{namespace} is to be deleted, and was {what} {at - last_write:.0f} s after its last permitted write: "
                 f"reads lag up to {lag_s:.0f} s"
             )
+            for loss in self.losses:
+                assert at + since >= loss.at + self.index.lag_s, (
+                    f"{namespace} is to be deleted, and was {what} {at + since - loss.at:.0f} s after commits were lost"
+                )
         assert lag_s >= self.index.lag_s, f"{namespace} was waited for {lag_s:.0f} s, and reads lag {self.index.lag_s}"
         assert not whole or (oldest_reading_s or 0.0) <= PROOF_KEEPS_S, (
             f"{namespace} is to be deleted on a reading that is {oldest_reading_s / 60:.0f} minutes old"
         )
-        since = self.index.clock.monotonic() - now  # of the two clocks, which move together
         for (source, name), newest in self.application.newest.items():
+            if any(loss.since <= newest.at <= loss.at for loss in self.losses):
+                continue
             assert source != namespace or not newest.old_side or newest.at <= last_write + since + 0.001, (
                 f"{namespace}/{name} was written {newest.at - last_write - since:.0f} s after what is on record as the "
                 "last permitted write"
@@ -177,6 +194,8 @@ class Laws:
         for (source, name), newest in self.application.newest.items():
             if newest.record is None or newest.at > first_began or self.strangers.touched(source, name):
                 continue
+            if self.losses and self.index.truth(source).get(name) == newest.record:
+                continue  # as below
             target = self.application.target_of(source, newest.record)
             there = self.index.truth(target).get(name)
             assert self.strangers.touched(target, name) or there == self.expected(source, newest.record, target), (
@@ -200,7 +219,14 @@ class Laws:
             self._cleaned_is_true(job_id)
 
     def _cleaned_is_true(self, job_id: int) -> None:
-        """Readers of the new side find everything in its newest version, and nothing that was deleted."""
+        """Readers of the new side find everything in its newest version, and nothing that was deleted.
+
+        After lost commits (docs/what-if.md): "what was copied in what is lost stands at its target as if somebody else
+        had written it: records of equal ids are parked, stay in their sources once they are accepted"; "a job that was
+        applied since has to be planned again"; what else was done since is looked up in "the applications' logs".
+        """
+        if any(loss.of_jobs for loss in self.losses):
+            return
         sources = {name for (name,) in self.index.clock.sql("SELECT source FROM move WHERE job_id = %s", job_id)}
         left_behind = {
             name for (name,) in self.index.clock.sql("SELECT record_id FROM parked_record WHERE job_id = %s", job_id)
@@ -210,6 +236,10 @@ class Laws:
                 continue
             target = self.application.target_of(source, newest.record or Record(name, b""))
             if self.strangers.touched(target, name):
+                continue
+            if self.losses and self.index.truth(source).get(name) == newest.record is not None:
+                continue
+            if newest.record is None and any(loss.since <= newest.at <= loss.at for loss in self.losses):
                 continue
             there = self.index.truth(target).get(name)
             wanted = None if newest.record is None else self.expected(source, newest.record, target)

@@ -13,13 +13,18 @@ from migrations.plan import Plan
 from orchestrator.cli import freshness, whole_indexes
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Wakeup
-from orchestrator.core.states import JOB_ENDED, JobState
+from orchestrator.core.states import JOB_ENDED, BatchState, JobState
+from orchestrator.counters import Counters
+from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches
+from orchestrator.queue import make_app
 from orchestrator.services.erase import JobTableBooks
+from orchestrator.services.lost_commits import Remembered
+from tests.machine import older
 from tests.machine.acting import Stop, Worker
 from tests.machine.jobs import World, judge_failure
 from tests.machine.lagging import LaggingIndex
-from tests.machine.laws import AT_REST, Laws
+from tests.machine.laws import AT_REST, Laws, Loss
 from tests.machine.people import Application, Newest, Strangers, Writers, ask, enriched, record
 from tests.machine.story import Chance
 from vecfleet.errors import Refused
@@ -52,6 +57,16 @@ def target_of(source: str, one: Record) -> str:
     return f"creator_{creator}_twin_{twin}"
 
 
+@dataclass(frozen=True)
+class Backup:
+    """The job table of a moment, and what people and applications went by then."""
+
+    table: older.Older
+    at: float
+    is_led_to_the_new_side: bool
+    taken_back: bool
+
+
 @dataclass
 class Name:
     """The store that has this one index, for plans."""
@@ -77,7 +92,7 @@ class Life:
 
     def __init__(self, world: World, chance: Chance, writers: Writers = "freeze", *, unruly: bool = False) -> None:
         self.world = world
-        world.clock.sql("TRUNCATE job, audit, erasure, chaos_seen CASCADE")
+        world.clock.sql("TRUNCATE job, audit, erasure, continuity, chaos_seen CASCADE")
         self.index = LaggingIndex(INDEX, world.clock, chance, lag_s=LAG_S, deadline_s=DEADLINE_S, unruly=unruly)
         world.one.service = self.index  # type: ignore[assignment]
         world.process._indexes.clear()
@@ -90,6 +105,16 @@ class Life:
         self.stops: dict[str, Stop] = {}  # where a worker of a kind of batch freezes, once
         self._state: JobState | None = None
         self.passes_began: dict[int, float] = {}
+        self.backup: Backup | None = None
+        self.dispatchers = [self._dispatcher() for _ in range(2)]
+        self._looks(self.dispatchers[0])
+
+    def _dispatcher(self) -> Dispatcher:
+        """One that remembers its looks as all do: by itself, in Redis and in the state folder."""
+        settings = self.world.process.settings
+        redis_url = settings.redis_url.get_secret_value()
+        remembered = Remembered(redis_url, settings.vecfleet_home)
+        return Dispatcher(self.world.database, make_app(redis_url), Counters(redis_url), remembered, lease_s=LEASE_S)
 
     small_batches = Limits(upsert_records=1)
 
@@ -187,8 +212,8 @@ class Life:
         refused = refused and refused.replace(f"job {self.table.job_id}", f"job {self.number}")
         self.index.story.tell(f"a person asks: {what}" + (f" (refused: {refused})" if refused else ""))
         if what == "cut over" and refused is None:
-            self.application.cut_over_at = self.world.clock.monotonic()
-        if what == "reverse" and refused is None and self.application.cut_over_at is not None:
+            self.application.is_cut_over()
+        if what == "reverse" and refused is None and self.application.is_led_to_the_new_side:
             self.application.is_taken_back()
         if what.startswith("clean up") and refused is None and self.application.cut_over_at is None:
             self.application.stopped = True  # without a cut-over, whoever cleans up has stopped its writers
@@ -212,7 +237,7 @@ class Life:
         """Two dispatchers decide one after the other, and the second sends anew what the first has sent."""
         self.tick()
         first = self.table.dispatch(window)
-        self.tick()
+        self.tick(self.dispatchers[1])
         with self.table.begin() as connection:
             batches.resend(connection, self.jobs, -1.0)
         second = self.table.dispatch(window)
@@ -221,8 +246,9 @@ class Life:
             self.work(wakeup)
         self.laws.hold()
 
-    def tick(self) -> JobState:
-        """Each job takes its next step. Gives the state of the last one."""
+    def tick(self, dispatcher: Dispatcher | None = None) -> JobState:
+        """Each job takes its next step, once a dispatcher has looked for lost commits. Gives the state of the last."""
+        self._looks(dispatcher or self.dispatchers[0])
         for job_id in self.jobs:
             self.table.job_id = job_id
             self.table.advance()
@@ -231,11 +257,17 @@ class Life:
         if job.state is not self._state:
             self._state = job.state
             self.index.story.tell(f"job {self.number} is {job.state}" + (f": {job.reason}" if job.reason else ""))
-            if job.state is JobState.CUT_OVER and self.application.cut_over_at is None:
-                self.application.cut_over_at = self.world.clock.monotonic()
+            if job.state is JobState.CUT_OVER and not self.application.is_led_to_the_new_side:
+                self.application.is_cut_over()
             if job.state is JobState.VERIFIED and job.plan.policies.writers == "delta":
                 self.laws.two_passes_are_true(self.passes_began[job.passes - 1])
         return job.state
+
+    def _looks(self, dispatcher: Dispatcher) -> None:
+        """As at each tick of a dispatcher that leads."""
+        with self.table.begin() as connection:
+            look, sequence = dispatcher._look_for_losses(connection)
+        dispatcher.remembered.note(look.lineage, sequence)
 
     def work(self, wakeup: Wakeup, stop: Stop | None = None) -> Worker:
         worker = Worker(self.world.process, wakeup, stop or self.stops.get(wakeup.kind))
@@ -259,6 +291,51 @@ class Life:
                 _, spent = batches.expired(connection, [job_id], 8)
                 assert not spent, "a batch is beyond its attempts"
                 batches.resend(connection, [job_id], 1.0)
+
+    def backs_up(self) -> None:
+        """Somebody keeps a copy of Postgres."""
+        app = self.application
+        kept = older.keep(self.world.clock.connection)
+        self.backup = Backup(kept, self.world.clock.monotonic(), app.is_led_to_the_new_side, app.taken_back)
+        self.index.story.tell("a copy of Postgres is kept")
+
+    @property
+    def may_be_restored(self) -> bool:
+        """Whether a dispatcher has looked since: less than a tick of commits leaves no trace (docs/adr/0082)."""
+        return self.backup is not None and older.looks(self.world.clock.connection) > self.backup.table.looks
+
+    def restores(self) -> None:
+        """The copy takes the place of Postgres. Workers hear the wake-ups of then before any dispatcher has looked."""
+        backup, self.backup = self.backup, None
+        assert backup is not None
+        older.put_back(self.world.clock.connection, backup.table)
+        self.index.story.tell("Postgres is the older copy")
+        there = {job_id for (job_id,) in self.world.clock.sql("SELECT id FROM job")}
+        lost_jobs = [job_id for job_id in self.jobs if job_id not in there]
+        self.jobs = [job_id for job_id in self.jobs if job_id in there]
+        self.table.job_id = self.jobs[-1]
+        self._state, self.passes_began = None, {}
+        self.laws.losses.append(Loss(backup.at, self.world.clock.monotonic(), bool(lost_jobs)))
+        # Routes are as old as the table, and of writers that were to stop nobody knows that they went on.
+        app = self.application
+        app.misleading = backup.is_led_to_the_new_side != (app.cut_over_at is not None)
+        app.taken_back = backup.taken_back
+        attempts = self._attempts()
+        for row in self.table.rows():
+            if row.state == BatchState.DISPATCHED:
+                self.work(Wakeup(row.id, row.generation, row.kind, row.job_id, "", row.seq, 1))
+        assert self._attempts() == attempts, "a batch of the older copy was begun, and no dispatcher has looked"
+        self.laws.hold()
+
+    def _attempts(self) -> int:
+        return sum(row.attempts for row in self.table.rows())
+
+    @property
+    def is_all_at_its_source(self) -> bool:
+        """What a person sees who has compared both sides, once nothing of what is lost is under way any more."""
+        newest = self.application.newest.items()
+        at_rest = not (self.frozen or self.index.landings)
+        return at_rest and all(self.index.truth(source).get(name) == held.record for (source, name), held in newest)
 
     def passes(self, seconds: float) -> None:
         self.world.clock.passes(seconds)

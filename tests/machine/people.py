@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.ledger.database import Database
+from orchestrator.services import acts
 from tests.machine.lagging import LaggingIndex
 from vecfleet.errors import Unreachable, VecfleetError
 from vecfleet.records import Record
@@ -16,7 +17,7 @@ ADDED = ("migrated_from", "creator_id", "twin_id")
 
 def ask(database: Database, job: int, what: str) -> str | None:
     """A person's act. Gives the sentence of a refusal, which is an answer like any other."""
-    acts: dict[str, Callable[[], object]] = {
+    asks: dict[str, Callable[[], object]] = {
         "pause": lambda: acts.pause(database, job, "ana"),
         "resume": lambda: acts.resume(database, job, "ana"),
         "cancel": lambda: acts.cancel(database, job, "ana"),
@@ -30,9 +31,10 @@ def ask(database: Database, job: int, what: str) -> str | None:
         "roll back": lambda: acts.roll_back(database, job, "ana", None),
         "roll back, keeping": lambda: acts.roll_back(database, job, "ana", "keep"),
         "accept": lambda: acts.accept_parked(database, job, "ana", None),
+        "doubt 0": lambda: acts.set_lever(database, job, "ana", "doubt", 0),
     }
     try:
-        acts[what]()
+        asks[what]()
     except Unreachable:
         raise
     except VecfleetError as error:
@@ -70,7 +72,8 @@ class Application:
 
     `freeze`: to the old side until the job starts, and by its routes once the readers have moved. `delta`: to the old
     side until its route says otherwise. `dual`: to both. A route may be as old as `stale_s`. Where readers were taken
-    back it writes to the old side again; once it is `stopped`, nowhere.
+    back it writes to the old side again; once it is `stopped`, nowhere, nor while its routes are `misleading`: made
+    older with the job table, they lead to another side than the one where its readers are.
     """
 
     index: LaggingIndex
@@ -80,13 +83,14 @@ class Application:
     cut_over_at: float | None = None
     taken_back: bool = False
     stopped: bool = False
+    misleading: bool = False
     target_of: Callable[[str, Record], str] = lambda source, _: f"creator_ana_twin_{source}"
     newest: dict[tuple[str, str], Newest] = field(default_factory=dict)
     writes_to: set[str] = field(default_factory=set)
 
     def sides(self, *, stale_route: bool = False) -> tuple[bool, bool]:
         """Whether it writes to the old side, and whether to the new one. `stale_route`: as long as that is allowed."""
-        if self.stopped:
+        if self.stopped or self.misleading:
             return False, False
         if self.cut_over_at is None:
             stopped = self.writers == "freeze" and self.started and not self.taken_back
@@ -108,9 +112,16 @@ class Application:
             self.index.story.tell(f"the application writes {one.id} to {where} (acknowledged)")
         return old or new
 
+    @property
+    def is_led_to_the_new_side(self) -> bool:
+        return (self.cut_over_at is not None) != self.misleading
+
+    def is_cut_over(self) -> None:
+        self.cut_over_at, self.misleading = self.index.clock.monotonic(), False
+
     def is_taken_back(self) -> None:
         """Readers use the old side again. What it wrote to the new side alone stays there, and nobody keeps it."""
-        self.cut_over_at, self.taken_back = None, True
+        self.cut_over_at, self.taken_back, self.misleading = None, True, False
         self.newest = {key: held for key, held in self.newest.items() if held.old_side}
 
     def goes_back(self) -> None:

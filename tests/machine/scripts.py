@@ -13,13 +13,14 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import erased_ids
 from tests.machine.acting import Stop
 from tests.machine.lagging import OLDEST, Fate
-from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, LAG_S, STALE_S, Life, Name
+from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, LAG_S, LEASE_S, STALE_S, Life, Name
 from tests.machine.people import record
 from vecfleet.errors import BadPlan, Refused
 from vecfleet.names import DEFAULT
 
 CLEARING, REMOVING = "clear", "remove"
 MOST_TRIES = 60
+NEVER = 1_000_000
 
 
 def _cleaned(life: Life, how: str = "clean up") -> None:
@@ -285,6 +286,53 @@ def is_copied_and_erased(life: Life) -> None:
         life.passes(5)
     life.settles()
     life.ends()
+
+
+def is_put_back_before_its_cut_over(life: Life) -> None:
+    """A record is changed where readers were moved to, and then nobody knows any more that they were."""
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.applies(ALMA, cut_over="operator", soak_seconds=0)
+    life.until(JobState.VERIFIED)
+    life.backs_up()
+    life.round()
+    life.asks("cut over")
+    life.application.writes(ALMA, record("b", "newer"))
+    life.settles()
+    life.restores()
+    _goes_on_after_lost_commits(life)
+    life.asks("verify")
+    life.ends()
+
+
+def is_put_back_before_its_deletion(life: Life) -> None:
+    """A source was read again when the copy was made, and is changed in what is lost. No sequence tells that."""
+    life.index.untold = NEVER
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.applies(ALMA)
+    life.until(JobState.VERIFIED)
+    life.asks("clean up")
+    for _ in range(MOST_TRIES):
+        life.tick()
+        if any(row.kind == CLEARING for row in life.table.rows()):
+            break
+        life.round()
+    life.backs_up()
+    life.tick()
+    life.strangers.write(ALMA, record("a", "by somebody else"))
+    life.settles()
+    life.restores()
+    _goes_on_after_lost_commits(life)
+    life.ends()
+
+
+def _goes_on_after_lost_commits(life: Life) -> None:
+    """A person resumes it once all that was sent before has shown."""
+    life.until(JobState.VERIFIED, JobState.CLEANED, rounds=1)
+    life.passes(LEASE_S + LAG_S)
+    life.asks("resume")
+    life.until(JobState.VERIFIED)
 
 
 def is_wiped_right_after_a_write(life: Life) -> None:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from migrations import enriching
+from orchestrator import dispatcher
 from orchestrator.cli import whole_indexes
 from orchestrator.core import deciding
 from orchestrator.core.guards import missing_cap
 from orchestrator.core.model import Deletion
-from orchestrator.ledger import copies, deletions, erasures
+from orchestrator.ledger import cleanup, copies, deletions, erasures
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts
 from tests.machine import scripts
@@ -232,6 +233,12 @@ MENDS = {
     "a certificate waits until reads show the last copy": Mend(
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
     ),
+    "lost commits are noticed": Mend(
+        scripts.is_put_back_before_its_cut_over, ((dispatcher, "lost", lambda *_: None),), fresh=(*TARGETS, ALMA)
+    ),
+    "after lost commits everything is proven anew": Mend(
+        scripts.is_put_back_before_its_deletion, ((cleanup, "prove_again", lambda *_: None),), fresh=(*TARGETS, ALMA)
+    ),
     "a batch without ids is not the beginning": Mend(
         scripts.is_erased_between_two_passes, ((copies, "manifest_page", _with_the_emptied),), "delta"
     ),
@@ -268,4 +275,8 @@ def test_in_any_order_over_a_store_that_lags_the_laws_hold(world: World) -> None
         pytest.fail(str(Broken(len(lives), str(law), lives[-1].life.index.story.read())))
     began = [one.life for one in lives if hasattr(one, "life")]
     back = sum(len(life.jobs) > 1 for life in began), sum(life.application.taken_back for life in began)
-    print(f"the laws hold in {len(lives)} lives; {back[0]} go back by a plan, in {back[1]} readers are taken back")
+    lost = sum(len(life.laws.losses) for life in began)
+    print(
+        f"the laws hold in {len(lives)} lives; {back[0]} go back by a plan, in {back[1]} readers are taken back, "
+        f"{lost} times Postgres is an older copy"
+    )

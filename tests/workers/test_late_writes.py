@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import sqlalchemy as sa
 from in_one_process import TARGET, One
 
 from orchestrator.core.states import BatchKind, JobState
@@ -16,7 +17,9 @@ from vecfleet.stores.memory import MemoryIndex
 from vecfleet.tenancy.fences import subject_of
 
 
-def frozen_at(one: One, monkeypatch: pytest.MonkeyPatch, call: str) -> list[str]:
+def frozen_at(
+    one: One, monkeypatch: pytest.MonkeyPatch, call: str, meanwhile: Callable[[], None] = lambda: None
+) -> list[str]:
     """At its first such call a worker is held up until its lease is over and its tenant, ana, was erased."""
     original: Callable[..., Any] = getattr(MemoryIndex, call)
     held_up: list[str] = []
@@ -33,6 +36,7 @@ def frozen_at(one: One, monkeypatch: pytest.MonkeyPatch, call: str) -> list[str]
                 )
             index.delete_namespace("s")
             index.delete_namespace(TARGET)
+            meanwhile()
         return original(index, namespace, *arguments)
 
     monkeypatch.setattr(MemoryIndex, call, late)
@@ -47,6 +51,24 @@ def test_a_write_that_comes_after_the_erasure_of_its_tenant_is_taken_away_again(
     one.work_until(lambda: held_up)
     assert held_up == [TARGET] and one.table.rows(BatchKind.COPY)
     assert one.index.namespace(TARGET) is None
+
+
+def test_a_late_write_of_a_job_that_an_older_job_table_does_not_know_is_taken_away_again(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that is held up at its write while Postgres is replaced by a copy from before its job was applied
+    held_up = frozen_at(one, monkeypatch, "upsert", meanwhile=lambda: forget_the_job(one))
+    one.table.advance()
+    # When it goes on, and its tenant was erased meanwhile
+    while not held_up:
+        one.deliver()
+    # Then nothing of the tenant comes back, and the worker goes on to other work
+    assert held_up == [TARGET] and one.index.namespace(TARGET) is None
+
+
+def forget_the_job(one: One) -> None:
+    with one.table.begin() as connection:
+        connection.execute(sa.text("TRUNCATE job CASCADE"))
 
 
 def test_a_source_that_empties_while_somebody_is_erased_waits_for_the_end_of_it(one: One) -> None:

@@ -61,6 +61,24 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     assert one.ids("s") == []
 
 
+def test_what_a_target_lost_is_counted_before_the_first_batch_deletes_anything(open_job: Open) -> None:
+    # Given 23 records in batches of ten and less, a target that lost all but one, and an application that writes there
+    records = twenty_three()
+    one = open_job({"s": records}, planned("s", TARGET, COUNT), cut_over="operator", soak_seconds=0)
+    database, job_id = one.table.database, one.table.job_id
+    one.until(JobState.VERIFIED)
+    acts.cut_over(database, job_id, "ana", 100)
+    one.index.delete(TARGET, [record.id for record in records[1:]])
+
+    # When its source is cleaned up by ids, each batch by itself, none of which lacks more than a few
+    acts.clean_up(database, job_id, "ana", by_ids=True)
+    one.until(JobState.NEEDS_ATTENTION)
+
+    # Then none of them deleted the last place of a record
+    assert set(one.ids("s")) >= {record.id for record in records[1:]}
+    assert f"`vecfleet set {job_id} missing 22 --target {TARGET}`" in (one.table.move.reason or "")
+
+
 @pytest.mark.parametrize(("kept", "answer"), [(0, 20), (1, 19)])
 def test_what_a_target_lacks_is_counted_over_all_sources_that_go_there(open_job: Open, kept: int, answer: int) -> None:
     # Given two sources of ten records each, in one target that lost so many of them

@@ -1,6 +1,6 @@
-"""One metadata value in one column: what the column can hold, and what that reads as. Pure.
+"""One metadata value in one column: the values the column can hold, and the value they read as. Pure.
 
-A value goes into its column only if it comes back as exactly what it was; any other stays in the table's JSON.
+A value goes into its column only if it comes back exactly as it was; any other stays in the table's JSON.
 """
 
 import json
@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """How values get into a column and out of it. `wire`: the type by which the driver packs and unpacks it."""
+    """Conversion of values into a column and out of it. `wire`: the type by which the driver packs and unpacks it."""
 
     column: Column
     key: str
@@ -45,11 +45,11 @@ class Cells:
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], Any]
     as_text: bool = False  # read as `column::text`
-    filler: Any = None  # stands where the column must hold something and the record has nothing for it
+    filler: Any = None  # for a column that must hold something when the record has nothing
 
 
 def cells_of(column: Column, key: str) -> Cells:
-    """How this column is written and read; one of an unknown type is read as text and left empty."""
+    """Return the conversion for this column; a column of an unknown type is read as text and left empty."""
     kind = column.type
     if kind in _TEXTS:
         return Cells(column, key, "text", _text_packer(column.size), _same, filler="")
@@ -71,14 +71,14 @@ def cells_of(column: Column, key: str) -> Cells:
 
 
 def plain(value: Any) -> bool:
-    """Whether a record's metadata can hold this value as it is."""
+    """Say whether a record's metadata can hold this value as it is."""
     return isinstance(value, str | bool | int | float) or (
         isinstance(value, list) and all(isinstance(item, str) for item in value)
     )
 
 
 def fits_json(value: Any) -> bool:
-    """Whether JSONB gives back exactly this: it knows no NUL, no sign of zero, no long floats."""
+    """Say whether JSONB gives back exactly this: it knows no NUL, no sign of zero, no long floats."""
     if isinstance(value, str):
         return "\0" not in value and _is_utf8(value)
     if isinstance(value, list):
@@ -89,7 +89,7 @@ def fits_json(value: Any) -> bool:
 
 
 def dump(value: Any) -> bytes:
-    """As JSON for JSONB. Raises Unfit for what JSONB would change."""
+    """Return the value as JSON for JSONB. Raises Unfit if JSONB would change it."""
     if not fits_json(value):
         raise Unfit
     if type(value) is int:  # JSONB keeps every digit, orjson only 64 bits
@@ -98,22 +98,22 @@ def dump(value: Any) -> bytes:
 
 
 def spelled(value: Any) -> Any:
-    """A whole number as an integer, as people and other programs write it: JSONB keeps 7 and 7.0 apart when shown."""
+    """Return a whole number as an integer, as people and programs write it: shown JSONB keeps 7 and 7.0 apart."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def load(text: bytes) -> Any:
-    """JSON with its integers as they are, however long; every other number is a float64."""
+    """Return the JSON with its integers as they are, however long; every other number is a float64."""
     return json.loads(text) if _MANY_DIGITS.search(text) else orjson.loads(text)
 
 
 def as_json_text(value: Any) -> str:
-    """The one spelling of a value that travels as JSON text."""
+    """Return the one spelling of a value that travels as JSON text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def stays_in_json(value: Any) -> bool:
-    """Whether JSONB gives this back with the same spelling, all the way down."""
+    """Say whether JSONB gives this back with the same spelling, all the way down."""
     if isinstance(value, dict):
         return all(fits_json(key) and stays_in_json(inner) for key, inner in value.items())
     if isinstance(value, list):
@@ -122,14 +122,14 @@ def stays_in_json(value: Any) -> bool:
 
 
 def number(value: Any) -> Any:
-    """An integer as the float64 that it equals; one that equals none as it is, for the plan's policy to decide."""
+    """Return an integer as the float64 that it equals; one that equals none as it is: the plan's policy decides."""
     if type(value) is not int:
         return value
     try:
-        found = float(value)
+        as_float = float(value)
     except OverflowError:
         return value
-    return found if found == value else value
+    return as_float if as_float == value else value
 
 
 def _is_utf8(text: str) -> bool:

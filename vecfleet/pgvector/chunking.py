@@ -1,6 +1,6 @@
-"""JSON into pieces of text, each with its place in the document. Pure, and the same for the same document.
+"""Cutting JSON into pieces of text, each with its place in the document. Pure, and deterministic.
 
-An object or list that fits becomes one chunk; a larger one becomes a chunk of its own plain values and one or more for
+An object or list that fits becomes one chunk. A larger one becomes a chunk of its own plain values, and one or more for
 each part of it. Text longer than a chunk is cut at a word.
 """
 
@@ -20,13 +20,13 @@ _CHARS_PER_TOKEN = 4
 _MAX_PATH_CHARS = 4_096
 # Deeper JSON is no document, but an attempt to exhaust the stack.
 MAX_DEPTH = 64
-# What a path is made of; in a key it is escaped, or two places of a document would have one path, and one id.
+# The characters that a path is made of. In a key they are escaped: else two places would have one path, and one id.
 _OF_PATHS = re.compile(r"[\\.\[\]#$]")
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkConfig:
-    """How large a chunk may become, in characters of its text."""
+    """The largest size of a chunk, in characters of its text."""
 
     name: str
     max_chars: int
@@ -39,16 +39,16 @@ CONFIGS = {
 
 
 def config_named(name: str | None) -> ChunkConfig:
-    """Raises BadInput naming those that there are."""
-    found = CONFIGS.get(name or "default")
-    if found is None:
+    """Return the configuration. Raises BadInput naming the known ones."""
+    config = CONFIGS.get(name or "default")
+    if config is None:
         raise BadInput(f"there is no configuration {name!r}", next_step=f"one of: {', '.join(CONFIGS)}")
-    return found
+    return config
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document. `path`: where in it, such as `campaigns[0].name`; `parent`: the path of what holds it.
+    """A piece of a document. `path`: its place, such as `campaigns[0].name`; `parent`: the path of its container.
 
     A dot that is part of a key is written `\\.` in a path, and so are brackets, `#`, `$` and the backslash.
     """
@@ -64,7 +64,7 @@ class Chunk:
     is_leaf: bool
 
     def id_in(self, collection: str, document: str) -> str:
-        """The same for the same place of the same document, so that processing it again replaces."""
+        """Return an id that is the same for the same place of the same document, so that a second run replaces."""
         place = "\0".join((collection, document, self.path, self.strategy))
         return f"{document[:400]}_{hashlib.sha256(place.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
@@ -74,13 +74,13 @@ class Chunk:
 
     @property
     def density(self) -> float:
-        """The share of its words that are said once: 1.0 where none repeats."""
+        """The share of distinct words: 1.0 if none repeats."""
         words = self.text.split()
         return round(len(set(words)) / len(words), 3) if words else 0.0
 
 
 def chunks(data: Any, config: ChunkConfig) -> Iterator[Chunk]:
-    """The chunks of a JSON value, in the order of the document. Raises BadInput for what is no JSON, or too deep."""
+    """Yield the chunks of a JSON value, in document order. Raises BadInput for content that is no JSON, or too deep."""
     yield from _chunks(data, "", "$", None, 0, config)
 
 

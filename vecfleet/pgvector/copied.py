@@ -1,4 +1,4 @@
-"""What belongs to a table and must be made anew for its copy: sequences, indexes, constraints."""
+"""Parts of a table that must be made anew for its copy: sequences, indexes, constraints."""
 
 import re
 from itertools import count
@@ -30,7 +30,7 @@ _SEQUENCES = """
     WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
       AND (pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%' OR a.attidentity <> '')"""
 _VECTOR_METHODS = ("ivfflat", "hnsw")
-# A name that was shortened, by its digest, and its end: one of those that the seed gives.
+# A name that was shortened: its digest, and one of the ends that the seed gives.
 _SHORTENED = re.compile(
     r"_[0-9a-f]{16}_(chunk_id_key|collection_idx|document_idx|strategy_idx|vector_idx|id_seq|pkey)$"
 )
@@ -47,24 +47,24 @@ class _Index(NamedTuple):
 
     @property
     def body(self) -> str:
-        """What follows name and table: method, columns, operator classes, parameters, condition."""
+        """The definition after name and table: method, columns, operator classes, parameters, condition."""
         body = self.definition.removeprefix(self.head)
         assert body != self.definition, "Postgres begins the definition of an index with its name and table"
         return body
 
 
 def own_sequences(connection: Connection, source: Table, target: Table) -> None:
-    """Let the target number its own rows: a copied default would draw from the source's sequence, and die with it.
+    """Give the target its own sequences: a copied default would draw from the source's sequence, and die with it.
 
     The numbers go on behind those of the source.
     """
     for column, kind, _ in connection.execute(_SEQUENCES, [target.schema, target.name]).fetchall():
         at = sql.Identifier(column)
-        found = connection.execute(
+        row = connection.execute(
             "SELECT pg_get_serial_sequence(format('%%I.%%I', %s::text, %s::text), %s)",
             [target.schema, target.name, column],
         ).fetchone()
-        if found is None or found[0] is None:  # no identity column, which brings its own
+        if row is None or row[0] is None:  # an identity column brings its own
             sequence = sql.Identifier(target.schema, naming.derived(target.name, f"{column}_seq"))
             connection.execute(
                 sql.SQL("CREATE SEQUENCE {} AS {} OWNED BY {}.{}").format(
@@ -91,22 +91,22 @@ def own_sequences(connection: Connection, source: Table, target: Table) -> None:
 
 
 def copy_indexes(connection: Connection, source: Table, target: Table) -> None:
-    """Build the source's indexes and unique constraints on the target, but for those on vectors; none of them twice."""
+    """Build the source's indexes and unique constraints on the target, except those on vectors; none of them twice."""
     made: set[str] = set()
-    for one in _indexes_of(connection, source):
-        if one.method in _VECTOR_METHODS:
+    for source_index in _indexes_of(connection, source):
+        if source_index.method in _VECTOR_METHODS:
             continue
-        kind = "UNIQUE" if "UNIQUE" in one.head.split(" INDEX ")[0] else ""
-        if (kind + one.body) in made:  # the seed's tables have chunk_id unique twice
+        kind = "UNIQUE" if "UNIQUE" in source_index.head.split(" INDEX ")[0] else ""
+        if (kind + source_index.body) in made:  # the seed's tables have chunk_id unique twice
             continue
-        made.add(kind + one.body)
-        name = _free_name(connection, target.schema, renamed(one.name, source.name, target.name))
-        _build(connection, target, name, one.body, kind)
-        if one.constraint is not None:
+        made.add(kind + source_index.body)
+        name = _free_name(connection, target.schema, renamed(source_index.name, source.name, target.name))
+        _build(connection, target, name, source_index.body, kind)
+        if source_index.constraint is not None:
             index = sql.Identifier(name)
             connection.execute(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} USING INDEX {}").format(
-                    target.identifier, index, sql.SQL("PRIMARY KEY" if one.primary else "UNIQUE"), index
+                    target.identifier, index, sql.SQL("PRIMARY KEY" if source_index.primary else "UNIQUE"), index
                 )
             )
 
@@ -114,30 +114,32 @@ def copy_indexes(connection: Connection, source: Table, target: Table) -> None:
 def copy_vector_indexes(
     connection: Connection, source: Table, target: Table, rows: int, method: Method | None
 ) -> tuple[int, list[str]]:
-    """Build the source's indexes on vectors on the target as they are; ours, where it is ivfflat, for these rows.
+    """Build the source's vector indexes on the target as they are; our own ivfflat is built for these rows.
 
-    `method`: of ours (None: as the source's). A source without any gets ours. Returns how many were built, and what the
-    operator should know.
+    `method`: of our index (None: as the source's). A source without any gets ours. Returns how many were built, and
+    warnings for the operator.
     """
     own = indexes.own_index(connection, source)
-    found = [one for one in _indexes_of(connection, source) if one.method in _VECTOR_METHODS and one.valid]
-    theirs = [one for one in found if own is None or one.name != own.name]
+    vector_indexes = [
+        index for index in _indexes_of(connection, source) if index.method in _VECTOR_METHODS and index.valid
+    ]
+    theirs = [index for index in vector_indexes if own is None or index.name != own.name]
     built = 0
     if own is not None or method is not None or not theirs:
         chosen = method or (own.method if own is not None else indexes.DEFAULT_METHOD)
-        same = next((one for one in found if own is not None and one.name == own.name), None)
+        same = next((index for index in vector_indexes if own is not None and index.name == own.name), None)
         if rows and same is not None and same.method == chosen == "hnsw":
             _build(connection, target, indexes.own_name(target), same.body)
             built += 1
         else:
             built += indexes.build_vector_index(connection, target, indexes.own_name(target), rows, chosen)
     warnings = []
-    for one in theirs:
-        if one.method == "ivfflat" and not rows:
-            warnings.append(f"the index {one.name} is not carried: an ivfflat of no rows finds nothing later")
+    for index in theirs:
+        if index.method == "ivfflat" and not rows:
+            warnings.append(f"the index {index.name} is not carried: an ivfflat of no rows finds nothing later")
             continue
-        name = _free_name(connection, target.schema, renamed(one.name, source.name, target.name))
-        _build(connection, target, name, one.body)
+        name = _free_name(connection, target.schema, renamed(index.name, source.name, target.name))
+        _build(connection, target, name, index.body)
         built += 1
     return built, warnings
 
@@ -151,11 +153,13 @@ def _build(connection: Connection, table: Table, name: str, body: str, kind: str
 
 
 def rename_belongings(connection: Connection, source: Table, to: str) -> None:
-    """After its table was renamed: indexes, constraints and sequences too, so that their old names are free again."""
-    for one in _indexes_of(connection, source, to):
-        free = _free_name(connection, source.schema, renamed(one.name, source.name, to))
+    """Rename a renamed table's indexes, constraints and sequences too, so that their old names are free again."""
+    for index in _indexes_of(connection, source, to):
+        free = _free_name(connection, source.schema, renamed(index.name, source.name, to))
         connection.execute(
-            sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(source.schema, one.name), sql.Identifier(free))
+            sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                sql.Identifier(source.schema, index.name), sql.Identifier(free)
+            )
         )
     for _, _, sequence in connection.execute(_SEQUENCES, [source.schema, to]).fetchall():
         if sequence is not None:
@@ -168,24 +172,24 @@ def rename_belongings(connection: Connection, source: Table, to: str) -> None:
 
 
 def renamed(name: str, table: str, to: str) -> str:
-    """What an index of `table` is called on the table `to`: `embeddings_a_pkey` becomes `embeddings_b_pkey`.
+    """Return the name that an index of `table` has on the table `to`: `embeddings_a_pkey` → `embeddings_b_pkey`.
 
-    One whose name does not tell its table, for it was shortened or chosen freely, is put behind the new one.
+    A name that was shortened or chosen freely does not tell its table: it is put behind the new table's name.
     """
     whole = re.compile(rf"(^|_){re.escape(table)}(?=_|$)")
     if whole.search(name):
         suffix = whole.split(name)[-1].lstrip("_")
-        return naming.fitted(whole.sub(lambda found: f"{found[1]}{to}", name, count=1), keep=suffix)
+        return naming.fitted(whole.sub(lambda match: f"{match[1]}{to}", name, count=1), keep=suffix)
     shortened = _SHORTENED.search(name)
     return naming.derived(to, shortened[1] if shortened else name)
 
 
 def _free_name(connection: Connection, schema: str, name: str) -> str:
-    """The name, or where something is called so, the name and a number."""
+    """Return the name or, if it is taken, the name and a number."""
     if not is_taken(connection, schema, name):
         return name
     numbered = (naming.derived(name, str(number)) for number in count(2))
-    return next(one for one in numbered if not is_taken(connection, schema, one))
+    return next(candidate for candidate in numbered if not is_taken(connection, schema, candidate))
 
 
 def _indexes_of(connection: Connection, table: Table, name: str | None = None) -> list[_Index]:

@@ -1,4 +1,4 @@
-"""The way to a database: an engine with a pool, transactions on the driver's own connections, errors that are ours."""
+"""The way to a database: an engine with a pool, transactions on the driver's own connections, our own errors."""
 
 import select
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from vecfleet.pgvector.errors import translated
 from vecfleet.pgvector.tables import Connection
 
 CONNECT_TIMEOUT_S = 5
-# Somebody else's lock is waited for so long, and no writer is kept waiting for longer behind us.
+# How long to wait for somebody else's lock; no writer waits for longer behind us.
 LOCK_TIMEOUT_MS = 5_000
 DEFAULT_PORT = 5432
 
@@ -21,7 +21,7 @@ DEFAULT_PORT = 5432
 class DatabaseConnection:
     """One database and a pool of connections to it. Safe between threads; make it after a fork, never before.
 
-    `statement_timeout_ms` 0: no limit, for building an index may take an hour.
+    `statement_timeout_ms` 0: no limit, because building an index may take an hour.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class DatabaseConnection:
             else sa.URL.create("postgresql", username, password, host or "localhost", port or DEFAULT_PORT, database)
         )
         self._url = url.set(drivername="postgresql+psycopg")
-        # Timestamps are read as text: one spelling, whatever the server's settings. Nor do those decide what a
-        # transaction sees: after it waited for a lock, what was committed meanwhile.
+        # Timestamps are read as text: one spelling, whatever the server's settings. The isolation level is fixed too:
+        # after waiting for a lock, a transaction sees what was committed meanwhile.
         options = (
             f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={LOCK_TIMEOUT_MS} "
             "-c datestyle=ISO -c timezone=UTC -c default_transaction_isolation=read\\ committed"
@@ -77,14 +77,14 @@ class DatabaseConnection:
 
     @property
     def place(self) -> str:
-        """Host, port and database: what stands for this database where nothing better is known."""
+        """Host, port and database: the name of this database if nothing better is known."""
         return f"{self._url.host or 'localhost'}:{self._url.port or DEFAULT_PORT}/{self._url.database or ''}"
 
     @contextmanager
     def transaction(self, doing: str) -> Iterator[Connection]:
-        """One transaction on the driver's connection: committed at the end, rolled back on any error.
+        """Open one transaction on the driver's connection: committed at the end, rolled back on any error.
 
-        Raises what Postgres refuses as one of our `StoreError`s, saying what was being done.
+        Raises an error of Postgres as one of our `StoreError`s, saying what was being done.
         """
         with translated(doing), self.engine.connect() as pooled:
             connection = pooled.connection.driver_connection
@@ -92,14 +92,14 @@ class DatabaseConnection:
                 yield connection  # type: ignore[misc]
                 connection.commit()  # type: ignore[union-attr]
             except BaseException:
-                with suppress(psycopg.Error):  # a lost connection has nothing to roll back: the server did
+                with suppress(psycopg.Error):  # on a lost connection the server rolled back
                     connection.rollback()  # type: ignore[union-attr]
                 if connection is None or connection.closed or connection.broken:
                     pooled.invalidate()
                 raise
 
     def test_connection(self) -> dict[str, Any]:
-        """Whether it answers, and what it has: `connected`, `postgresql_version`, `pgvector_installed`, …"""
+        """Describe the database, or raise: `connected`, `postgresql_version`, `pgvector_installed`, …"""
         with self.transaction("answer") as connection:
             version = connection.execute("SELECT current_setting('server_version')").fetchone()
             available = connection.execute(
@@ -118,7 +118,7 @@ class DatabaseConnection:
 
 
 def _refuse_the_dead(connection: Any, _record: Any, _proxy: Any) -> None:
-    """A connection that the server closed while it lay in the pool is replaced; asking the server would cost a trip."""
+    """Replace a connection that the server closed while it lay in the pool, without the trip of asking the server."""
     descriptor = connection.fileno() if not connection.closed else None
     if descriptor is None or select.select([descriptor], [], [], 0)[0]:
         raise sa.exc.DisconnectionError

@@ -1,4 +1,4 @@
-"""What went wrong, in one table: an error of Postgres → one of ours. None of them quotes what a row holds."""
+"""Errors of Postgres → errors of ours, in one table. None of them quotes a row's content."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ _EXTENSION = (
     "where it is not available, install pgvector on the server first"
 )
 
-# The first that fits an error holds, so a class stands before those it derives from.
+# The first match holds, so a class stands before its base classes.
 BY_CLASS: Mapping[type[psycopg.Error], type[StoreError]] = {
     pg.InsufficientPrivilege: KeyRefused,
     pg.InvalidPassword: KeyRefused,
@@ -57,7 +57,7 @@ NEXT_STEPS: Mapping[type[StoreError], str] = {
     QuotaExhausted: "make room on the disk of the Postgres server (a copy needs twice the source); then run it again",
     NeedsOperator: "see what the message names, then run it again",
 }
-# A connection that is refused has no code, only these words: of them an outage must be told apart, which is waited for.
+# A refused connection has no code, only these words. They tell it from an outage, which is waited for.
 _REFUSED = re.compile(
     r"FATAL:.*(authentication failed|no pg_hba\.conf entry|is not permitted to log in|permission denied"
     r"|(role|database) .* does not exist)|no password supplied"
@@ -80,7 +80,7 @@ class Duplicate(BadRequest):
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise what Postgres refuses inside as one of our `StoreError`s, saying what was being done."""
+    """Raise an error of Postgres inside as one of our `StoreError`s, saying what was being done."""
     try:
         yield
     except psycopg.Error as error:
@@ -91,7 +91,7 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def understood(error: psycopg.Error, doing: str) -> StoreError:
-    """The `StoreError` that stands for this error of Postgres."""
+    """Return the `StoreError` that stands for this error of Postgres."""
     said = _said(error)
     if _lacks_extension(error, said):
         return ExtensionMissing(f"Postgres could not {doing}: the extension vector is not there", next_step=_EXTENSION)
@@ -112,7 +112,7 @@ def understood(error: psycopg.Error, doing: str) -> StoreError:
 
 
 def _said(error: psycopg.Error) -> str:
-    """Its first sentence, without the values that some of them quote. Errors of the client have no diagnosis."""
+    """Return the error's first sentence, without the values that some quote. Errors of the client have no diagnosis."""
     said = error.diag.message_primary or str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
     return _QUOTED.sub("", said)[:_SHOWN_CHARS]
 

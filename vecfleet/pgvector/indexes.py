@@ -1,7 +1,7 @@
 """The indexes of a namespace's table: those of its layout, and ours on its vectors, which searches by cosine use.
 
-Ours is known by its name, `{table}_vector_idx`, and by what it is: on the column of vectors, for cosine. Any other is
-its owner's: it is neither rebuilt nor dropped. Every function works inside the caller's transaction.
+Ours is known by its name, `{table}_vector_idx`, and by its definition: on the column of vectors, for cosine. Any other
+belongs to its owner: it is neither rebuilt nor dropped. Every function works inside the caller's transaction.
 """
 
 import math
@@ -35,7 +35,7 @@ _COSINE = """
 
 @dataclass(frozen=True, slots=True)
 class VectorIndex:
-    """An index for cosine on the column of vectors. `valid`: whether searches may use it."""
+    """An index for cosine on the column of vectors. `valid`: searches may use it."""
 
     name: str
     method: Method
@@ -43,14 +43,14 @@ class VectorIndex:
 
 
 def searched_index(connection: Connection, table: Table) -> VectorIndex | None:
-    """The index that a search by cosine uses, whoever built it, or None where there is no usable one."""
-    return next((one for one in _cosine_indexes(connection, table) if one.valid), None)
+    """Return the index that a search by cosine uses, whoever built it; None if none is usable."""
+    return next((index for index in _cosine_indexes(connection, table) if index.valid), None)
 
 
 def own_index(connection: Connection, table: Table) -> VectorIndex | None:
-    """Our index on its vectors, usable or not."""
+    """Return our index on its vectors, usable or not."""
     name = own_name(table)
-    return next((one for one in _cosine_indexes(connection, table) if one.name == name), None)
+    return next((index for index in _cosine_indexes(connection, table) if index.name == name), None)
 
 
 def own_name(table: Table) -> str:
@@ -61,8 +61,8 @@ def _cosine_indexes(connection: Connection, table: Table) -> list[VectorIndex]:
     vector = table.vector
     if vector is None:
         return []
-    found = connection.execute(_COSINE, [table.schema, table.name, vector.name, _operators(vector)]).fetchall()
-    return [VectorIndex(*row) for row in found]
+    rows = connection.execute(_COSINE, [table.schema, table.name, vector.name, _operators(vector)]).fetchall()
+    return [VectorIndex(*row) for row in rows]
 
 
 def _operators(vector: Column) -> str:
@@ -70,9 +70,9 @@ def _operators(vector: Column) -> str:
 
 
 def build_vector_index(connection: Connection, table: Table, name: str, rows: int, method: Method) -> bool:
-    """Build an index for cosine on its vectors, its parameters from the number of rows.
+    """Build an index for cosine on the vectors, with parameters for the number of rows.
 
-    False where there is nothing to index: no rows (an ivfflat of none finds nothing later), or more dimensions than
+    Return False if there is nothing to index: no rows (an ivfflat of none finds nothing later), or more dimensions than
     pgvector indexes.
     """
     vector = table.vector
@@ -100,43 +100,43 @@ def is_indexable(vector: Column) -> bool:
 
 
 def lists_for(rows: int) -> int:
-    """How many lists an ivfflat index of so many rows gets."""
+    """Return how many lists an ivfflat index of so many rows gets."""
     return max(1, rows // _ROWS_PER_LIST if rows <= _MANY_ROWS else round(math.sqrt(rows)))
 
 
 def probes_for(rows: int) -> int:
-    """How many of its lists a search looks at: the square root of their number, pgvector's advice."""
+    """Return how many of its lists a search looks at: the square root of their number, as pgvector advises."""
     return max(1, math.ceil(math.sqrt(lists_for(rows))))
 
 
 def ef_for(limit: int) -> int:
-    """How many candidates a search of an hnsw index keeps: it never gives more rows than these.
+    """Return how many candidates a search of an hnsw index keeps: it never gives more rows than these.
 
-    Twice what is asked for, as deleted rows are among them; pgvector's default at least, its maximum at most.
+    Twice the limit, because deleted rows are among them; at least pgvector's default, at most its maximum.
     """
     return min(_MAX_EF, max(DEFAULT_EF, 2 * limit))
 
 
 def scans_go_on(connection: Connection) -> bool:
-    """Whether pgvector can go on with a scan that has found too few rows: from 0.8 on."""
-    found = connection.execute(
+    """Say whether pgvector can go on with a scan that has found too few rows: from 0.8 on."""
+    row = connection.execute(
         "SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8] FROM pg_extension WHERE extname = 'vector'"
     ).fetchone()
-    return found == (True,)
+    return row == (True,)
 
 
 def m_for(rows: int) -> tuple[int, int]:
-    """The connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
+    """Return the connections of an hnsw index and its `ef_construction`: pgvector's defaults, more for many rows."""
     return (16, 64) if rows <= _MANY_ROWS else (24, 128)
 
 
 def renew(connection: Connection, table: Table, method: Method | None) -> bool:
-    """Build the indexes of its layout that it lacks, and ours on its vectors anew for the rows there are now.
+    """Build the layout's missing indexes, and our vector index anew for the rows there are now.
 
-    Readers go on with the old one until the new one is there; writers wait. `method` None: as it was built. False where
-    there is nothing to index; what is there then stays. Raises Refused where somebody else's index has its name.
+    Readers go on with the old one until the new one is there; writers wait. `method` None: as it was built. Return
+    False if there is nothing to index; the old one then stays. Raises Refused if somebody else's index has its name.
     """
-    # Against another of these at the same time, before anything else is locked: neither readers nor writers wait.
+    # Excludes another renewal at the same time, before anything else is locked: neither readers nor writers wait.
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.identifier))
     _create_missing(connection, table)
     own, name = own_index(connection, table), own_name(table)
@@ -158,9 +158,14 @@ def renew(connection: Connection, table: Table, method: Method | None) -> bool:
 
 
 def _create_missing(connection: Connection, table: Table) -> None:
-    """Those of its layout that a table lacks, by their names; of a layout of its own it has what it has."""
+    """Create the layout's indexes that a table lacks, by their names; a table of another layout keeps its own."""
     layout = next(
-        (one for one in LAYOUTS.values() if {c.name for c in one.columns} <= {c.name for c in table.columns}), None
+        (
+            candidate
+            for candidate in LAYOUTS.values()
+            if {c.name for c in candidate.columns} <= {c.name for c in table.columns}
+        ),
+        None,
     )
     for index in layout.plain_indexes() if layout is not None else ():
         connection.execute(

@@ -1,8 +1,8 @@
-"""The columns and indexes of a namespace's table, as data: the seed's, and those of the project as it is published.
+"""The columns and indexes of a namespace's table, as data: the seed's, and those of the project as published.
 
 The project's description (its namespace document) and its code disagree about the table. `SEED` is the description's,
-to the letter, but for the second unique constraint on `chunk_id`. `PUBLISHED` has the columns and index names that the
-code reads and writes, so that the project's own tools work on a table that was made here.
+to the letter, except for the second unique constraint on `chunk_id`. `PUBLISHED` has the columns and index names that
+the code reads and writes, so that the project's own tools work on a table that was made here.
 """
 
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ PUBLISHED = Layout(
         _C("updated_at", "TIMESTAMP WITH TIME ZONE", "DEFAULT now()"),
         _C("version", "VARCHAR(20)"),
         _C("processing_pipeline", "VARCHAR(50)"),
-        _C("metadata", "JSONB"),  # ours: what has no column of its own; the project's tools do not look at it
+        _C("metadata", "JSONB"),  # ours: keys without a column; the project's tools ignore it
     ),
     indexes=(
         IndexSpec("{table}_pkey", ("id",), unique=True),
