@@ -1,9 +1,9 @@
 """The dispatcher: the small process that keeps the fleet busy. Also the reaper and the timer.
 
-Each tick takes or keeps the lead, returns expired leases and lost wake-ups to ready, lets each job decide its next
-step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run: every change is a
-compare-and-set under the job's row lock, so both may think that they lead. A crash at any line loses at most wake-ups,
-which are sent again.
+Each tick takes or keeps the lead and returns expired leases and lost wake-ups to ready. It lets each job decide its
+next step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run and think that they
+lead: every change is a compare-and-set under the job's row lock. A crash at any line loses at most wake-ups, which are
+sent again.
 """
 
 import os
@@ -319,7 +319,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         undecided=parked.undecided(connection, job.id),
         targets=checks.counts_by_state(connection, job.id),
         void=tuple(checks.void_targets(connection, job.id)),
-        differing=len(differences.copies_to_mend(connection, job.id)) if job.state is JobState.COPIED else 0,
+        differing=len(differences.copies_to_repair(connection, job.id)) if job.state is JobState.COPIED else 0,
         changed=passes.changed(connection, job.id) if job.state is JobState.COPIED else 0,
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
@@ -350,7 +350,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.Repair():
             jobs.change(connection, job.id, repairs=job.repairs + 1)
             mismatched = _mismatched(connection, job)
-            copies.reopen(connection, job.id, differences.copies_to_mend(connection, job.id), rewrite="differing")
+            copies.reopen(connection, job.id, differences.copies_to_repair(connection, job.id), rewrite="differing")
             checks.restart(connection, mismatched)
         case d.CutOver():
             _by_policy(connection, job, lambda: acts.cut_over_in(connection, job, percent=100, who="policy"))

@@ -34,8 +34,8 @@ _REMEDIES = {
     "broker": "check REDIS_URL, or BROKER_URL where it is set, and that it runs",
     "Pinecone": "check PINECONE_API_KEY, PINECONE_CONTROLLER_HOST and the way to them: `curl https://api.pinecone.io`",
     "pgvector": "check PGVECTOR_URL and that its Postgres runs",
-    "dispatcher": "mend Postgres first",
-    "workers": "mend Redis first",
+    "dispatcher": "fix Postgres first",
+    "workers": "fix Redis first",
 }
 # The settings whose address each check asks; the address may be on this machine.
 _ASKS = {
@@ -235,7 +235,7 @@ def _workers(fleet: Fleet) -> Check:
         if not answers:  # ask once more and stop at the first answer
             answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S, limit=1).ping()
     except (OperationalError, RedisError, OSError) as error:
-        raise Unreachable("Redis does not answer, so no worker can be asked", next_step="mend Redis first") from error
+        raise Unreachable("Redis does not answer, so no worker can be asked", next_step="fix Redis first") from error
     if not answers:
         waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
         raise BadInput(f"no worker answers within {waited:g} s: batches wait", next_step="start one: `vecfleet worker`")

@@ -18,11 +18,6 @@ from vecfleet.settings import Settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 _AT_THE_ROOT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 PAGES = sorted([*map(REPOSITORY.joinpath, _AT_THE_ROOT), *(REPOSITORY / "docs").rglob("*.md")])
-    [
-        *(REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
-        *(REPOSITORY / "docs").rglob("*.md"),
-    ]
-)
 SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
 # Variables that other programs read: the SDK and OpenSSL, a test that is given a file.
 FOREIGN = {"SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION"}

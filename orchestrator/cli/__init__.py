@@ -8,7 +8,7 @@ examples       lines to type at the end of each help
 output         text with a `next:` line, or one JSON document
 rendering      plans, audits and reports as text
 watching       `--watch`
-freshness      waits for fresh reads, shown to who waits
+freshness      waits for fresh reads, with a line for the person who waits
 demo           `demo`
 running        `up`, `down`, `dispatcher`, `migrate`
 processes      `worker`, `flower`, `emulator`

@@ -1,4 +1,4 @@
-"""A command line from its words to its exit code: the one place where an error becomes a sentence."""
+"""Run a command line, from its words to its exit code: the one place where an error becomes a sentence."""
 
 import os
 import shlex
@@ -17,11 +17,11 @@ from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 
 _BUG = 70  # EX_SOFTWARE of sysexits.h
-_COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that asks what may follow a command's words
+_COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that completes a command line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line. Returns its exit code: 0 only when what was asked is true."""
+    """Run one command line. Return its exit code: 0 only when what was asked is true."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         _commands_for(words)(words, prog_name=PROGRAM)
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _commands_for(words: Sequence[str]) -> typer.Typer:
-    """No more than these words need: the commands under the first of them, or the names of all where it is none."""
+    """Build the commands that these words need: those under the first word, or the names of all if it is no command."""
     first = next((word for word in words if not word.startswith("-")), None)
-    known = any(name.partition(" ")[0] == first for name in COMMANDS)
-    return build(first) if known or _COMPLETING in os.environ else listing()
+    is_command = any(name.partition(" ")[0] == first for name in COMMANDS)
+    return build(first) if is_command or _COMPLETING in os.environ else listing()
 
 
 def _log(words: Sequence[str]) -> Path:
@@ -51,7 +51,7 @@ def _log(words: Sequence[str]) -> Path:
         place = Settings.load().vecfleet_home / "logs" / "cli.log"
         place.parent.mkdir(parents=True, exist_ok=True)
     except (VecfleetError, OSError):
-        # A name that nobody can foresee: what lies under one that is known may be somebody else's, or lead elsewhere.
+        # Nobody can foresee this name. A file under a known name may be somebody else's, or a link to elsewhere.
         number, name = tempfile.mkstemp(prefix="vecfleet-cli-", suffix=".log")
         os.close(number)
         place = Path(name)

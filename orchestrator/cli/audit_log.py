@@ -1,4 +1,4 @@
-"""The audit trail: what people did and what was destroyed, and whether anybody changed the record of it."""
+"""Commands of the audit trail: what people did, what was destroyed, and whether anybody changed that record."""
 
 from typing import Annotated
 

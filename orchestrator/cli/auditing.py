@@ -33,28 +33,28 @@ def audit(
 ) -> None:
     """List all indexes, and of one its namespaces with counts, shares, metadata, names and quota room. Read-only."""
     with fleet() as parts:
-        found = audit_indexes(parts.store)
+        infos = audit_indexes(parts.store)
         chosen = index or parts.settings.pinecone_index_name
         detail = audit_index(parts.store, chosen) if chosen else None
         exported = _export(parts.store, chosen, *export_sample) if export_sample else None
     steps = (
         [f"vecfleet plan creators {chosen} --creator CREATOR"]
         if chosen
-        else [f"vecfleet audit {found[0].name}"]
-        if found
+        else [f"vecfleet audit {infos[0].name}"]
+        if infos
         else ["vecfleet doctor"]
     )
     if as_json:
         say_json(
             {
-                "indexes": [_index_json(info) for info in found],
+                "indexes": [_index_json(info) for info in infos],
                 "index": _audit_json(detail) if detail else None,
                 "exported": exported,
                 "next_steps": steps,
             }
         )
         return
-    rendering.indexes(found)
+    rendering.indexes(infos)
     if detail:
         rendering.index_audit(detail)
     if exported:
@@ -84,26 +84,26 @@ def _index_json(info: IndexInfo) -> dict[str, Any]:
     }
 
 
-def _audit_json(found: IndexAudit) -> dict[str, Any]:
+def _audit_json(detail: IndexAudit) -> dict[str, Any]:
     return {
-        "name": found.info.name,
-        "records": found.records,
+        "name": detail.info.name,
+        "records": detail.records,
         "namespaces": [
             {
-                "name": held.name,
-                "records": held.records,
-                "exact": held.exact,
-                "share": round(held.share, 6),
-                "creator": held.tenant.creator if held.tenant else None,
-                "twin": held.tenant.twin if held.tenant else None,
-                "metadata": {key: dict(types) for key, types in held.keys.types.items()},
+                "name": namespace.name,
+                "records": namespace.records,
+                "exact": namespace.exact,
+                "share": round(namespace.share, 6),
+                "creator": namespace.tenant.creator if namespace.tenant else None,
+                "twin": namespace.tenant.twin if namespace.tenant else None,
+                "metadata": {key: dict(types) for key, types in namespace.keys.types.items()},
             }
-            for held in found.namespaces
+            for namespace in detail.namespaces
         ],
-        "unparsed": list(found.unparsed),
-        "quota": found.quota,
-        "room": found.room,
-        "read_units": found.usage.read_units,
+        "unparsed": list(detail.unparsed),
+        "quota": detail.quota,
+        "room": detail.room,
+        "read_units": detail.usage.read_units,
     }
 
 
@@ -124,25 +124,25 @@ def analyze_namespace(
         router = Router(lookup_key=lookup_key, review_namespace=review_namespace)
         if snapshot is not None:
             router = Router(snapshot.ownership, lookup_key, review_namespace)
-        found = analyze(reader, namespace, router)
+        result = analyze(reader, namespace, router)
     steps = [f"vecfleet plan creators {index} --ownership {ownership or 'FILE'} --default split"]
     if as_json:
-        say_json(_breakdown_json(found) | {"next_steps": steps})
+        say_json(_breakdown_json(result) | {"next_steps": steps})
         return
-    rendering.breakdown(found)
+    rendering.breakdown(result)
     say_next(steps)
 
 
-def _breakdown_json(found: Breakdown) -> dict[str, Any]:
+def _breakdown_json(result: Breakdown) -> dict[str, Any]:
     return {
-        "namespace": found.namespace,
-        "records": found.records,
-        "targets": dict(found.targets),
-        "rules": dict(found.rules),
-        "orphans": dict(found.orphans),
-        "orphan_ids": found.orphan_ids,
-        "brought": found.brought,
-        "conflicts": dict(found.conflicts),
-        "conflict_ids": found.conflict_ids,
-        "read_units": found.usage.read_units,
+        "namespace": result.namespace,
+        "records": result.records,
+        "targets": dict(result.targets),
+        "rules": dict(result.rules),
+        "orphans": dict(result.orphans),
+        "orphan_ids": result.orphan_ids,
+        "brought": result.brought,
+        "conflicts": dict(result.conflicts),
+        "conflict_ids": result.conflict_ids,
+        "read_units": result.usage.read_units,
     }

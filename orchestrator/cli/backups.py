@@ -31,7 +31,7 @@ def create(index: IndexName, as_json: Json = False) -> None:
 
 
 def take(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
-    """A finished backup of the index. Raises StoreError where the service takes none."""
+    """Take a backup of the index and return it finished. Raises StoreError where the service takes none."""
     name = f"vecfleet-{index}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     waited = [0]
 
@@ -54,11 +54,14 @@ def every(
 ) -> None:
     """The backups there are."""
     with fleet() as parts:
-        found = _backups(parts).every(index)
+        backups = _backups(parts).every(index)
     if as_json:
-        say_json({"backups": [_body(one) for one in found]})
+        say_json({"backups": [_body(backup) for backup in backups]})
         return
-    rows = ((one.id, one.index, one.status, one.created_at or "", f"{one.records or 0:,}") for one in found)
+    rows = (
+        (backup.id, backup.index, backup.status, backup.created_at or "", f"{backup.records or 0:,}")
+        for backup in backups
+    )
     say_table(("backup", "index", "state", "taken", ">records"), rows)
 
 
@@ -74,10 +77,10 @@ def restore(
 
 
 def _backups(parts: Fleet) -> Backups:
-    found = parts.store.backups()
-    if found is None:
+    backups = parts.store.backups()
+    if backups is None:
         raise WrongKind(f"{parts.store.name} takes no backups", next_step="`vecfleet plan export` makes one")
-    return found
+    return backups
 
 
 def _body(backup: Backup) -> dict[str, str | int | None]:

@@ -1,4 +1,4 @@
-"""Which commands there are, and where each is found. Only the module of the command that was typed is loaded."""
+"""The commands, by section, and the module of each. Only the module of the command that was typed is loaded."""
 
 import ast
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from vecfleet import __version__
 PROGRAM = "vecfleet"
 _HELP = "Move vectors between namespaces, prove that nothing was lost, and be able to go back."
 
-# The sections of the help, in the order in which a person comes to them: what is typed → module and function.
+# The sections of the help, in the order in which a person needs them: the words typed → module and function.
 SECTIONS = {
     "Begin": {
         "demo": "demo:demo",
@@ -109,15 +109,15 @@ GROUPS = {
     "rehearse": "Try what must work before it has to.",
     "audit-log": "The record of what people did.",
 }
-_HELP_MARGIN = 6  # columns: the indent of a line, and what parts a name from its sentence
-# The emulator understands its own options.
+_HELP_MARGIN = 6  # columns: the indent of a line, and the gap between a name and its sentence
+# The emulator parses its own options.
 _HANDS_ON: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 }
 
 
 class InSections(TyperGroup):
-    """The help lists the commands by section, each in its order."""
+    """A group whose help lists the commands by section, each in its order."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         there = super().list_commands(ctx)
@@ -140,7 +140,7 @@ def _first_words(commands: Mapping[str, str]) -> list[str]:
 
 
 def build(only: str | None = None) -> typer.Typer:
-    """All commands; or those that begin with the word `only`, if any do."""
+    """Build all commands, or those that begin with the word `only` if there are any."""
     chosen = {name: where for name, where in COMMANDS.items() if name.partition(" ")[0] == only} or COMMANDS
     app = _without_commands()
     groups: dict[str, typer.Typer] = {}
@@ -157,22 +157,22 @@ def build(only: str | None = None) -> typer.Typer:
 
 
 def listing() -> typer.Typer:
-    """All first words with what their help says of them: to be listed, not run.
+    """List all first words with the sentence of their help. Nothing here can be run.
 
     Loading every command takes seven times as long as reading a sentence of each out of its source.
     """
     app = _without_commands()
     for word in _first_words(COMMANDS):
-        told = GROUPS[word] if word in GROUPS else _docstring(COMMANDS[word])
-        app.command(word, help=told)(_only_listed)
+        sentence = GROUPS[word] if word in GROUPS else _docstring(COMMANDS[word])
+        app.command(word, help=sentence)(_only_listed)
     return app
 
 
 def _docstring(where: str) -> str:
     module, _, function = where.partition(":")
     source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-    found = (part for part in ast.parse(source).body if isinstance(part, ast.FunctionDef) and part.name == function)
-    return ast.get_docstring(next(found)) or ""
+    functions = (part for part in ast.parse(source).body if isinstance(part, ast.FunctionDef) and part.name == function)
+    return ast.get_docstring(next(functions)) or ""
 
 
 def _only_listed() -> None:
@@ -192,8 +192,8 @@ def _without_commands() -> typer.Typer:
     return app
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _say_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 

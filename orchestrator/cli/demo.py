@@ -1,6 +1,6 @@
 """`vecfleet demo`: the seeds' own case, from an audit to the report, on private servers that leave nothing behind.
 
-It types the commands that a user would type. Whatever the environment says, no other server is asked.
+It types the commands that a user would type. It asks no other server, whatever the environment says.
 """
 
 import os
@@ -25,9 +25,9 @@ from vecfleet.settings import Settings
 
 INDEX = "digital-twin-brain"
 CREATOR = "sainath.no.1"
-# What must not reach the demo from the environment or from .env: every setting that may be left unset. Among them are
-# all that name a server, a key or a token, but for a model's address, which it does not ask. `none` counts as not set,
-# and wins over .env.
+# Settings that must not reach the demo from the environment or from .env: each one that may be left unset. Among them
+# are all that name a server, a key or a token, except a model's address, which the demo does not use. `none` counts as
+# not set, and wins over .env.
 _NOT_OURS = {name.upper(): "none" for name, field in Settings.model_fields.items() if field.default is None}
 
 
@@ -91,7 +91,7 @@ def _migrate(home: Path, environment: dict[str, str]) -> None:
 
 
 def _type(*words: str) -> None:
-    """Run a command of ours in this process, shown as it would be typed."""
+    """Run a command of ours in this process; show it as a user would type it."""
     say(f"\n$ vecfleet {shlex.join(words)}", style="bold")
     code = build(words[0])(list(words), prog_name="vecfleet", standalone_mode=False)
     if code == INTERRUPTED:

@@ -1,4 +1,4 @@
-"""`forget`, `readmit` and `rehearse deletion`: they erase tenants, show it first, and ask for the name."""
+"""`forget`, `readmit` and `rehearse deletion`: erase tenants, after showing what goes and asking for the name."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,7 +73,7 @@ def forget(
             books=JobTableBooks(parts.database, parts.settings),
             who=who(),
             export=exporter(into) if into is not None else None,
-            repoint=dict(_pair(one) for one in repoint or ()),
+            repoint=dict(_pair(pair) for pair in repoint or ()),
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
             lands_s=erasing.lands_s(parts.settings, indexes),
             on_wait=_say_wait,
@@ -84,13 +84,13 @@ def forget(
 
 
 def _say_wait(seconds: float, why: str) -> None:
-    """On stderr: it stands also beside `--json`, for whoever waits."""
+    """Print to stderr why and until when the command waits: with `--json`, stdout holds the document."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     err.print(f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: {why}", soft_wrap=True)
 
 
 def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
-    """Those named; else the one of the environment, and those of any job that are still there."""
+    """Open the named indexes; without names, the one of the settings and those of any job that still exist."""
     if not named:
         with parts.database.begin() as connection:
             of_jobs = anonymise.indexes(connection)
@@ -112,8 +112,8 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
                 "confirmed": erased.confirmed,
                 "records": erased.records,
                 "deleted": [
-                    {"index": one.index, "namespace": one.name, "whole": one.whole, "records": one.count}
-                    for one in erased.deleted
+                    {"index": gone.index, "namespace": gone.name, "whole": gone.whole, "records": gone.count}
+                    for gone in erased.deleted
                 ],
                 "aliases": list(erased.aliases),
                 "exported": erased.exported,
@@ -130,8 +130,13 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
         say_table(
             ("index", "namespace", ">records", "what went"),
             (
-                (one.index, one.name, f"{one.count:,}", "the namespace" if one.whole else "its records among others'")
-                for one in erased.deleted
+                (
+                    gone.index,
+                    gone.name,
+                    f"{gone.count:,}",
+                    "the namespace" if gone.whole else "its records among others'",
+                )
+                for gone in erased.deleted
             ),
         )
     elif erased.confirmed and not any(erased.certificate["our_tables"].values()):
@@ -141,15 +146,15 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
     if erased.exported is not None:
         say(f"exported: {erased.exported:,} records to {export}, which stays until a person deletes it")
     say(f"fence: {erased.fence}")
-    for one in erased.left:
-        say(f"left: {one}", style="red")
+    for remainder in erased.left:
+        say(f"left: {remainder}", style="red")
     done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
     say(f"{erased.records:,} records erased in {erased.seconds:.1f} s, {done}", style="bold")
     say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
 
 
 def _say_nothing_was_found(tenant: Tenant) -> None:
-    """An erasure that was begun by a slip looks like one that was asked for twice."""
+    """Say how to check the name: an erasure of a misspelt name looks like a repeated erasure."""
     named = f"--creator {quote(tenant.creator)}" + (f" --twin {quote(tenant.twin)}" if tenant.twin else "")
     say(f"nothing of {_called(tenant)} was found in any of these, nor in our own tables: it is gone already, or the")
     say("name is mistyped, which looks just so. Check how it is written: the fence stands against this very name, and")
@@ -191,7 +196,7 @@ def deletion(
     for result in results:
         say(str(result), style=None if result.passed else "red")
     say_next([f"vecfleet audit {name}"])
-    # As in seed 001: slow queries are told and do not fail a rehearsal of deletion.
+    # As in seed 001: slow queries are reported and do not fail a rehearsal of deletion.
     if not all(result.passed for result in results if result.name != "Query Performance"):
         raise typer.Exit(_UNCONFIRMED)
 

@@ -1,4 +1,4 @@
-"""A line or two to type for each command: the end of its help. Names are those of the seeds' index."""
+"""Lines to type for each command, shown at the end of its help. Names are those of the seeds' index."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("vecfleet doctor", "vecfleet doctor --json"),
@@ -81,6 +81,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(words: str) -> str | None:
-    """What stands at the end of a command's help. `\\b` keeps the lines as they are."""
+    """Return the end of a command's help. `\\b` keeps the lines as they are."""
     lines = EXAMPLES.get(words)
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

@@ -1,4 +1,4 @@
-"""Waiting until reads show what was written last, in front of the person who waits: why, until when, how long still."""
+"""Waiting until reads show the last write, with a line for the person who waits: why, until when, how long still."""
 
 import math
 import time
@@ -11,16 +11,16 @@ _TICK_S = 1.0
 
 
 def wait_for_reads(index: Index, seconds: float, why: str) -> None:
-    """Return once no read of this index lags behind this moment. At once where its store never lags.
+    """Return once no read of this index lags behind this moment; at once where its store never lags.
 
-    A deletion may rest on what is read after it. Printed to stderr: `--json` stays one document.
+    A deletion may rest on what is read after it. Prints to stderr, so `--json` stays one document.
     """
     if index.limits.reads_lag:
         wait(seconds, why)
 
 
 def wait(seconds: float, why: str) -> None:
-    """Wait so long, with a line that says why and until when, and on a terminal counts down."""
+    """Wait `seconds`; print why and until when, and count down on a terminal."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     end = time.monotonic() + seconds
     err.print(f"waits until {until:%H:%M:%S} UTC, {math.ceil(seconds)} s: {why}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands about the jobs there are: `jobs`, `status`. Typed again and again, so little is loaded for them."""
+"""Commands about existing jobs: `jobs`, `status`. They are typed often, so they load little."""
 
 from collections.abc import Iterable
 from datetime import UTC
@@ -19,8 +19,8 @@ from orchestrator.ledger import status as job_status
 def jobs(as_json: Json = False) -> None:
     """List all jobs, the newest first."""
     with fleet() as parts, parts.database.begin() as connection:
-        found = job_status.every(connection)
-    steps = [f"vecfleet status {found[0][0].id}"] if found else ["vecfleet audit"]
+        rows = job_status.every(connection)
+    steps = [f"vecfleet status {rows[0][0].id}"] if rows else ["vecfleet audit"]
     if as_json:
         listed = [
             {
@@ -34,12 +34,12 @@ def jobs(as_json: Json = False) -> None:
                 "created_by": row.created_by,
                 "created_at": row.created_at.astimezone(UTC).isoformat(),
             }
-            for row, totals in found
+            for row, totals in rows
         ]
         say_json({"jobs": listed, "next_steps": steps})
         return
-    if found:
-        _say_jobs(found)
+    if rows:
+        _say_jobs(rows)
     else:
         say("there are no jobs yet")
     say_next(steps)
@@ -75,7 +75,7 @@ def _hoped_for(state: JobState) -> frozenset[JobState]:
     return PROVEN
 
 
-def _say_jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
+def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:
     say_table(
         (">job", "state", "from", "to", ">records", ">settled", "by", "started", "reason"),
         (
@@ -90,7 +90,7 @@ def _say_jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
                 f"{row.created_at:%Y-%m-%d %H:%M}",
                 row.reason,
             )
-            for row, totals in found
+            for row, totals in rows
         ),
     )
 
@@ -98,13 +98,13 @@ def _say_jobs(found: Iterable[tuple[JobRow, Totals]]) -> None:
 def _say_status(seen: Progress) -> None:
     say(headline(seen), style="bold")
     totals = seen.reading.totals
-    if len(totals.namespaces) > 1 or seen.unit != "namespaces":  # else the line above says it
+    if len(totals.namespaces) > 1 or seen.unit != "namespaces":  # otherwise the line above says it
         say(f"namespaces: {state_counts(totals.namespaces)}")
     if seen.reading.since.total:
         say(f"at the targets since: {seen.reading.since}; `vecfleet report {seen.reading.job.id}` names them")
     if totals.erased:
-        found = counted(totals.erased, "record is", "records are")
-        say(f"{found} an erased tenant's: not copied, or gone from the targets again")
+        erased = counted(totals.erased, "record is", "records are")
+        say(f"{erased} an erased tenant's: not copied, or gone from the targets again")
     for wait in seen.waits:
         say(f"waits: {wait}", style="yellow")
     say_table(

@@ -1,4 +1,4 @@
-"""Commands that only look: `doctor`, `show`, `report`. None of them is typed every minute, as those of `jobs` are."""
+"""Commands that only look: `doctor`, `show`, `report`. They are typed less often than those of `jobs`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -26,10 +26,10 @@ def doctor(as_json: Json = False) -> None:
     failed = [check for check in checks if not check.ok]
     steps = [check.remedy for check in failed if check.remedy]
     if as_json:
-        found = [
+        rows = [
             {"name": check.name, "ok": check.ok, "detail": check.detail, "remedy": check.remedy} for check in checks
         ]
-        say_json({"ok": not failed, "checks": found, "next_steps": steps})
+        say_json({"ok": not failed, "checks": rows, "next_steps": steps})
     else:
         for check in checks:
             say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}", style=None if check.ok else "red")
@@ -45,12 +45,12 @@ PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan file.")
 
 def show(plan: PlanFile, as_json: Json = False) -> None:
     """Show a plan: every move, the policies, the warnings, the estimate. Read-only."""
-    found = read_plan(plan)
+    content = read_plan(plan)
     steps = [f"vecfleet apply {plan} --dry-run", f"vecfleet apply {plan} --no-backup --watch"]
     if as_json:
-        say_json(found.model_dump(mode="json") | {"next_steps": steps})
+        say_json(content.model_dump(mode="json") | {"next_steps": steps})
         return
-    rendering.plan(found)
+    rendering.plan(content)
     say_next(steps)
 
 
@@ -62,18 +62,18 @@ def show_evidence(
     """Show on which looks the deletion of each source rests: when it was read and listed, against which wait."""
     with fleet() as parts, parts.database.begin() as connection:
         state = jobs.get(connection, job).state
-        found = deletions.of_job(connection, job, namespace)
-    if namespace is not None and not found:
+        sources = deletions.of_job(connection, job, namespace)
+    if namespace is not None and not sources:
         raise NotFound(
             f"job {job} has asked for no deletion of {namespace!r}", next_step=f"`vecfleet show-evidence {job}`"
         )
     steps = [f"vecfleet report {job}"]
     if as_json:
-        say_json({"job": job, "sources": [one.to_json() for one in found], "next_steps": steps})
+        say_json({"job": job, "sources": [source.to_json() for source in sources], "next_steps": steps})
         return
-    say(f"job {job} {being(state)}; the deletion of {counted(len(found), 'source', 'sources')} was asked for")
-    if found:
-        rendering.deletions(found)
+    say(f"job {job} {being(state)}; the deletion of {counted(len(sources), 'source', 'sources')} was asked for")
+    if sources:
+        rendering.deletions(sources)
     say_next(steps)
 
 
@@ -90,11 +90,11 @@ def report(
 ) -> None:
     """Sum a job up: moved and verified, before and after, cost against estimate, issues, the way back. Read-only."""
     with fleet() as parts:
-        found = reports.build(parts.database, parts.store_named, Prices.of(parts.settings), job)
+        summary = reports.build(parts.database, parts.store_named, Prices.of(parts.settings), job)
     if format is ReportFormat.YAML:
-        typer.echo(yaml.safe_dump(reports.migration_log(found), sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(yaml.safe_dump(reports.migration_log(summary), sort_keys=False, allow_unicode=True), nl=False)
     elif as_json or format is ReportFormat.JSON:
-        say_json(reports.to_json(found))
+        say_json(reports.to_json(summary))
     else:
-        rendering.report(found)
-        say_next(reports.steps_after(found))
+        rendering.report(summary)
+        say_next(reports.steps_after(summary))

@@ -31,7 +31,7 @@ _A_DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What both recipes ask."""
+    """Options that both recipes take."""
 
     creator: Annotated[str | None, typer.Option(help="One creator owns every namespace.")] = None
     ownership: Ownership = None
@@ -117,11 +117,11 @@ class PlanOptions:
 
     @property
     def regroups(self) -> bool:
-        """Whether it is said whose the namespaces are."""
+        """Say whether the options name owners for the namespaces."""
         return self.creator is not None or self.ownership is not None or self.list_file is not None
 
     def grouping(self, settings: Settings) -> Grouping:
-        """Raises BadInput, BadName, NotFound, Unreachable: the look-up is asked here."""
+        """Build the grouping; asks the look-up. Raises BadInput, BadName, NotFound, Unreachable."""
         return Grouping(
             creator=self.creator,
             snapshot=snapshot_of(self.ownership, self.twin_key, settings),
@@ -148,7 +148,7 @@ class PlanOptions:
 
 
 def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) -> Snapshot | None:
-    """The look-up that `--ownership` names, asked. Raises BadInput, NotFound, Unreachable."""
+    """Ask the look-up that `--ownership` names. Raises BadInput, NotFound, Unreachable."""
     match ownership:
         case None:
             return None
@@ -159,7 +159,7 @@ def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) ->
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with every field of `PlanOptions` as an option of its own, given to it as `options`."""
+    """Give the command every field of `PlanOptions` as an option of its own; it gets them as `options`."""
     shared = inspect.signature(PlanOptions).parameters
     own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "options"]
 

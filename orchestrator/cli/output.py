@@ -1,4 +1,4 @@
-"""How answers look: text with a `next:` line, or one JSON document; errors in red on stderr."""
+"""The look of answers: text with a `next:` line, or one JSON document; errors in red on stderr."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vecfleet.errors import BadInput, Refused, StoreError, Unreachable, VecfleetError
 
-# Wider than any name of a namespace with its neighbours: what is piped into a file is not folded.
+# Wider than any row with the name of a namespace: lines piped into a file are not folded.
 _UNFOLDED_COLUMNS = 2_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -23,7 +23,7 @@ _LARGEST_JOB = 2**63 - 1  # the job table counts in 8 bytes
 
 
 def job_number(word: str) -> int:
-    """A JOB as it was typed. Raises BadInput for what can be no job's number."""
+    """Read a JOB as it was typed. Raises BadInput for what cannot be a job's number."""
     number = int(word) if word.isascii() and word.isdigit() else 0
     if not 0 < number <= _LARGEST_JOB:
         raise BadInput(
@@ -52,7 +52,7 @@ def say(text: str = "", style: str | None = None) -> None:
 
 
 def say_next(steps: Sequence[str]) -> None:
-    """What to type now, the likeliest first."""
+    """Print what to type now, the likeliest command first."""
     for number, step in enumerate(steps):
         say(f"{'next' if number == 0 else '  or'}: {step}", style="bold" if number == 0 else None)
 
@@ -72,7 +72,7 @@ def say_error(error: VecfleetError) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A plain table. Columns whose head starts with `>` are numbers; nothing is ever cut off."""
+    """Print a plain table. A head that starts with `>` marks a column of numbers. Nothing is cut off."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         number = column.startswith(">")
@@ -87,7 +87,7 @@ class NobodyAnswers(Refused):
 
 
 def confirm_by_typing(name: str, *, yes: bool) -> None:
-    """Go on only where the name of what goes for good was typed. Raises Refused otherwise; nothing was changed then."""
+    """Go on only where the person types the name of what will be deleted. Otherwise raises Refused; nothing changed."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -97,7 +97,7 @@ def confirm_by_typing(name: str, *, yes: bool) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only with a yes. Raises Refused otherwise; nothing was changed then."""
+    """Go on only with a yes. Otherwise raises Refused; nothing changed."""
     if yes:
         return
     if not sys.stdin.isatty():

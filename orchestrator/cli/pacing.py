@@ -28,25 +28,27 @@ def pace(
     with fleet() as parts:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
-        found = PaceReader(parts.settings.redis_url.get_secret_value()).every()
-        if found is None:
+        limits = PaceReader(parts.settings.redis_url.get_secret_value()).every()
+        if limits is None:
             raise Unreachable(
                 "Redis does not answer: workers keep a small pace of their own", next_step="vecfleet doctor"
             )
         with parts.database.begin() as connection:
             working = dashboards.paced(connection, namespaces=0)
-            if any(is_hidden(one.scope) for one in found):
-                found = with_names(found, dashboards.places(connection))
-    shown = sorted((one for one in found if idle or one.busy), key=_urgency)
+            if any(is_hidden(seen.scope) for seen in limits):
+                limits = with_names(limits, dashboards.places(connection))
+    shown = sorted((seen for seen in limits if idle or seen.busy), key=_urgency)
     steps = _steps(working, shown)
     if as_json:
         jobs = [{"job": job.job_id, "share": job.share} for job in working]
-        say_json({"jobs": jobs, "limits": [_json(one) for one in shown[:limit]], "of": len(shown), "next_steps": steps})
+        say_json(
+            {"jobs": jobs, "limits": [_json(seen) for seen in shown[:limit]], "of": len(shown), "next_steps": steps}
+        )
         return
     for job in working:
         say(f"job {job.job_id} keeps to {job.share:.0%} of the documented limits")
     if shown:
-        say_table(_COLUMNS, [_row(one) for one in shown[:limit]])
+        say_table(_COLUMNS, [_row(seen) for seen in shown[:limit]])
         if len(shown) > limit:
             say(f"{limit} of {len(shown):,} are shown")
     else:
@@ -54,28 +56,37 @@ def pace(
     say_next(steps)
 
 
-def _urgency(one: Seen) -> tuple[float, float, float, str, str]:
-    """What holds the fleet up comes first: a hold, a cut, a queue for slots."""
-    return -one.held_s, one.factor, -one.ahead_s, one.name, one.scope
+def _urgency(seen: Seen) -> tuple[float, float, float, str, str]:
+    """Sort first what holds the fleet up: a hold, a cut, a queue for slots."""
+    return -seen.held_s, seen.factor, -seen.ahead_s, seen.name, seen.scope
 
 
-def _row(one: Seen) -> tuple[str, ...]:
-    allowed = "" if one.allowed is None else f"{one.allowed:,.1f}"
-    held = f"{one.held_s:.1f} s" if one.held_s else ""
-    refused = str(one.refused) if one.refused else ""
-    return one.name, one.scope, allowed, f"{one.used:,.1f}", f"{one.factor:.0%}", f"{one.ahead_s:.1f} s", held, refused
+def _row(seen: Seen) -> tuple[str, ...]:
+    allowed = "" if seen.allowed is None else f"{seen.allowed:,.1f}"
+    held = f"{seen.held_s:.1f} s" if seen.held_s else ""
+    refused = str(seen.refused) if seen.refused else ""
+    return (
+        seen.name,
+        seen.scope,
+        allowed,
+        f"{seen.used:,.1f}",
+        f"{seen.factor:.0%}",
+        f"{seen.ahead_s:.1f} s",
+        held,
+        refused,
+    )
 
 
-def _json(one: Seen) -> Mapping[str, Any]:
+def _json(seen: Seen) -> Mapping[str, Any]:
     return {
-        "limit": one.name,
-        "scope": one.scope,
-        "allowed_per_second": one.allowed,
-        "used_per_second": one.used,
-        "factor": one.factor,
-        "booked_ahead_seconds": one.ahead_s,
-        "held_seconds": one.held_s,
-        "refused_last_minute": one.refused,
+        "limit": seen.name,
+        "scope": seen.scope,
+        "allowed_per_second": seen.allowed,
+        "used_per_second": seen.used,
+        "factor": seen.factor,
+        "booked_ahead_seconds": seen.ahead_s,
+        "held_seconds": seen.held_s,
+        "refused_last_minute": seen.refused,
     }
 
 
@@ -83,6 +94,6 @@ def _steps(working: list[Paced], shown: list[Seen]) -> list[str]:
     if not working:
         return ["vecfleet jobs"]
     job = working[0]
-    if any(one.refused for one in shown):
+    if any(seen.refused for seen in shown):
         return [f"vecfleet set {job.job_id} pace {max(job.share / 2, 0.05):g}", f"vecfleet status {job.job_id}"]
     return [f"vecfleet status {job.job_id}", f"vecfleet set {job.job_id} pace SHARE"]

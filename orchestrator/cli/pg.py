@@ -1,4 +1,4 @@
-"""`vecfleet pg`: the namespaces of a Postgres database with pgvector. What a command changes is noted in a log file."""
+"""`vecfleet pg`: the namespaces of a Postgres database with pgvector. Each change is noted in a log file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ Layout = Annotated[
 
 @contextmanager
 def database() -> Iterator[tuple[DatabaseConnection, Settings]]:
-    """The database that PGVECTOR_URL names. Raises BadInput where it names none."""
+    """Connect to the database that PGVECTOR_URL names. Raises BadInput where it names none."""
     settings = Settings.load()
     if settings.pgvector_url is None:
         raise BadInput("PGVECTOR_URL is not set", next_step="set it: postgresql://user:password@host:5432/vectordb")
@@ -49,7 +49,7 @@ def database() -> Iterator[tuple[DatabaseConnection, Settings]]:
 
 @contextmanager
 def noted(settings: Settings, action: str, **facts: Any) -> Iterator[dict[str, Any]]:
-    """One line in the log file for what is done inside, how it ended included. Names and numbers only."""
+    """Write one line to the log file about what is done inside, and how it ended. Names and numbers only."""
     outcome: dict[str, Any] = {}
     ended = "done"
     try:
@@ -79,46 +79,47 @@ def setup(
 ) -> None:
     """Create the extension and a namespace, where they lack. Safe to repeat."""
     with database() as (connection, settings), noted(settings, "setup", namespace=namespace):
-        found = EmbeddingPipeline(connection, namespace=namespace, dimension=dimension).setup_database()
+        result = EmbeddingPipeline(connection, namespace=namespace, dimension=dimension).setup_database()
     if as_json:
-        say_json(found)
+        say_json(result)
         return
-    info = found["connection_info"]
+    info = result["connection_info"]
     say(f"Postgres {info['postgresql_version']} at {info['database_url']}")
-    say("the extension vector was created" if found["extension_created"] else "the extension vector is there")
-    _say_stats(found["namespace"])
+    say("the extension vector was created" if result["extension_created"] else "the extension vector is there")
+    _say_stats(result["namespace"])
     say_next([f"vecfleet pg process FILE --namespace {namespace}"])
 
 
 def namespaces(as_json: Json = False) -> None:
     """Every namespace, with how many embeddings it holds and whether its vectors have an index."""
     with database() as (connection, _):
-        found = EmbeddingSchema(connection.database_url, database=connection).list_namespaces()
+        entries = EmbeddingSchema(connection.database_url, database=connection).list_namespaces()
     if as_json:
-        say_json({"namespaces": found})
+        say_json({"namespaces": entries})
         return
     say(
-        f"{counted(len(found), 'namespace', 'namespaces')}, {_embeddings(sum(one['embedding_count'] for one in found))}"
+        f"{counted(len(entries), 'namespace', 'namespaces')}, "
+        f"{_embeddings(sum(row['embedding_count'] for row in entries))}"
     )
     rows = [
-        (one["namespace"], one["table_name"], f"{one['embedding_count']:,}", _yes(one["vector_index_exists"]))
-        for one in found
+        (row["namespace"], row["table_name"], f"{row['embedding_count']:,}", _yes(row["vector_index_exists"]))
+        for row in entries
     ]
     say_table(["namespace", "table", ">embeddings", "vector index"], rows)
-    bare = [one["namespace"] for one in found if one["embedding_count"] and not one["vector_index_exists"]]
+    bare = [row["namespace"] for row in entries if row["embedding_count"] and not row["vector_index_exists"]]
     say_next([f"vecfleet pg create {bare[0]}"] if bare else ["vecfleet pg stats NAMESPACE"])
 
 
 def stats(namespace: Namespace, as_json: Json = False) -> None:
     """One namespace: embeddings, collections, size on disk, dimension, vector index."""
     with database() as (connection, _):
-        found = EmbeddingSchema(connection.database_url, database=connection).get_namespace_stats(namespace)
-    if not found["exists"]:
+        result = EmbeddingSchema(connection.database_url, database=connection).get_namespace_stats(namespace)
+    if not result["exists"]:
         raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
     if as_json:
-        say_json(found)
+        say_json(result)
         return
-    _say_stats(found)
+    _say_stats(result)
     say_next([f"vecfleet pg collections {namespace}"])
 
 
@@ -135,12 +136,12 @@ def create(
             connection.database_url, dimension=dimension, layout=layout, method=index, database=connection
         )
         schema.create_namespace(namespace)
-        found = schema.get_namespace_stats(namespace)
+        result = schema.get_namespace_stats(namespace)
     if as_json:
-        say_json(found)
+        say_json(result)
         return
-    _say_stats(found)
-    if not found["embedding_count"]:
+    _say_stats(result)
+    if not result["embedding_count"]:
         say("its vector index is built once there are rows: type this command again then")
     say_next([f"vecfleet pg process FILE --namespace {namespace}"])
 
@@ -149,20 +150,20 @@ def drop(namespace: Namespace, dry_run: DryRun = False, force: Force = False, as
     """Delete a namespace with everything in it. There is no way back."""
     with database() as (connection, settings):
         schema = EmbeddingSchema(connection.database_url, database=connection)
-        found = schema.get_namespace_stats(namespace)
-        if not found["exists"]:
+        facts = schema.get_namespace_stats(namespace)
+        if not facts["exists"]:
             raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
         if not dry_run:
             confirm(
-                f"Delete {found['table_name']} with {_embeddings(found['embedding_count'])} ({found['table_size']})?",
+                f"Delete {facts['table_name']} with {_embeddings(facts['embedding_count'])} ({facts['table_size']})?",
                 yes=force,
             )
-            with noted(settings, "drop", namespace=namespace, embeddings=found["embedding_count"]):
+            with noted(settings, "drop", namespace=namespace, embeddings=facts["embedding_count"]):
                 schema.drop_namespace(namespace)
     if as_json:
-        say_json({**found, "dropped": not dry_run})
+        say_json({**facts, "dropped": not dry_run})
         return
-    _say_stats(found)
+    _say_stats(facts)
     say("this would be deleted; this was a dry run" if dry_run else "deleted")
     say_next([f"vecfleet pg drop {namespace}" if dry_run else "vecfleet pg namespaces"])
 
@@ -170,23 +171,23 @@ def drop(namespace: Namespace, dry_run: DryRun = False, force: Force = False, as
 def collections(namespace: Namespace, as_json: Json = False) -> None:
     """The collections of a namespace, each with its embeddings, strategies and content types."""
     with database() as (connection, _):
-        found = EmbeddingPipeline(connection, namespace=namespace).list_collections()
+        entries = EmbeddingPipeline(connection, namespace=namespace).list_collections()
     if as_json:
-        say_json({"namespace": namespace, "collections": found})
+        say_json({"namespace": namespace, "collections": entries})
         return
-    total = sum(one["total_embeddings"] for one in found)
-    say(f"{namespace}: {counted(len(found), 'collection', 'collections')}, {_embeddings(total)}")
+    total = sum(collection["total_embeddings"] for collection in entries)
+    say(f"{namespace}: {counted(len(entries), 'collection', 'collections')}, {_embeddings(total)}")
     say_table(
         ["collection", ">embeddings", "strategies", "content types", ">mean density"],
         [
             (
-                one["collection_name"],
-                f"{one['total_embeddings']:,}",
-                ", ".join(one["strategies"]),
-                ", ".join(one["content_types"]),
-                f"{one['avg_semantic_density']:.3f}",
+                collection["collection_name"],
+                f"{collection['total_embeddings']:,}",
+                ", ".join(collection["strategies"]),
+                ", ".join(collection["content_types"]),
+                f"{collection['avg_semantic_density']:.3f}",
             )
-            for one in found
+            for collection in entries
         ],
     )
     say_next([f"vecfleet pg collection-stats {namespace} COLLECTION"])
@@ -195,13 +196,13 @@ def collections(namespace: Namespace, as_json: Json = False) -> None:
 def collection_stats(namespace: Namespace, collection: Collection, as_json: Json = False) -> None:
     """One collection of a namespace."""
     with database() as (connection, _):
-        found = EmbeddingPipeline(connection, namespace=namespace).get_collection_stats(collection)
-    if not found["total_embeddings"]:
+        result = EmbeddingPipeline(connection, namespace=namespace).get_collection_stats(collection)
+    if not result["total_embeddings"]:
         raise _no_collection(namespace, collection)
     if as_json:
-        say_json(found)
+        say_json(result)
         return
-    _say_collection(found)
+    _say_collection(result)
     say_next([f'vecfleet pg search "a question" --namespace {namespace} --collection {collection}'])
 
 
@@ -215,18 +216,18 @@ def empty(
     """Delete every embedding of a collection. There is no way back."""
     with database() as (connection, settings):
         pipeline = EmbeddingPipeline(connection, namespace=namespace)
-        found = pipeline.get_collection_stats(collection)
-        if not found["total_embeddings"]:
+        facts = pipeline.get_collection_stats(collection)
+        if not facts["total_embeddings"]:
             raise _no_collection(namespace, collection)
         deleted = 0
         if not dry_run:
-            confirm(f"Delete {_embeddings(found['total_embeddings'])} of {namespace}/{collection}?", yes=force)
+            confirm(f"Delete {_embeddings(facts['total_embeddings'])} of {namespace}/{collection}?", yes=force)
             with noted(settings, "empty", namespace=namespace, collection=collection) as outcome:
                 deleted = outcome["deleted"] = pipeline.delete_collection(collection)
     if as_json:
-        say_json({**found, "deleted": deleted})
+        say_json({**facts, "deleted": deleted})
         return
-    _say_collection(found)
+    _say_collection(facts)
     say("these would be deleted; this was a dry run" if dry_run else f"deleted {_embeddings(deleted)}")
     say_next([f"vecfleet pg collections {namespace}"])
 
@@ -238,20 +239,20 @@ def _no_collection(namespace: str, collection: str) -> NotFound:
     )
 
 
-def _say_collection(found: dict[str, Any]) -> None:
-    say(f"collection: {found['collection_name']}")
-    say(f"  embeddings: {found['total_embeddings']:,}")
-    say(f"  strategies: {', '.join(found['strategies'])}")
-    say(f"  content types: {', '.join(found['content_types'])}")
-    say(f"  mean semantic density: {found['avg_semantic_density']:.3f}")
+def _say_collection(collection: dict[str, Any]) -> None:
+    say(f"collection: {collection['collection_name']}")
+    say(f"  embeddings: {collection['total_embeddings']:,}")
+    say(f"  strategies: {', '.join(collection['strategies'])}")
+    say(f"  content types: {', '.join(collection['content_types'])}")
+    say(f"  mean semantic density: {collection['avg_semantic_density']:.3f}")
 
 
-def _say_stats(found: dict[str, Any]) -> None:
-    say(f"namespace: {found['namespace']}")
-    say(f"  table: {found['table_name']}, {found['vector_type']}({found['dimension']}), {found['table_size']}")
-    collections = counted(found["collection_count"], "collection", "collections")
-    say(f"  embeddings: {found['embedding_count']:,} in {collections}")
-    say(f"  vector index: {_yes(found['vector_index_exists'])}")
+def _say_stats(figures: dict[str, Any]) -> None:
+    say(f"namespace: {figures['namespace']}")
+    say(f"  table: {figures['table_name']}, {figures['vector_type']}({figures['dimension']}), {figures['table_size']}")
+    collections = counted(figures["collection_count"], "collection", "collections")
+    say(f"  embeddings: {figures['embedding_count']:,} in {collections}")
+    say(f"  vector index: {_yes(figures['vector_index_exists'])}")
 
 
 def _embeddings(count: int) -> str:

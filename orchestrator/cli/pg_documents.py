@@ -56,17 +56,17 @@ def process(
     with database() as (connection, settings):
         pipeline = _pipeline(connection, settings, namespace, embedder, config, dimension)
         with noted(settings, "process", namespace=namespace, collection=collection) as outcome:
-            found = pipeline.process_json_data(data, collection, document or name, streaming=streaming)
-            outcome["embeddings"] = found["total_embeddings"]
+            result = pipeline.process_json_data(data, collection, document or name, streaming=streaming)
+            outcome["embeddings"] = result["total_embeddings"]
     asking = f'vecfleet pg search "a question" --namespace {namespace} --collection {collection}'
     steps = [asking + (f" --embedder {embedder}" if embedder != "openai" else "")]
     if as_json:
-        say_json({**found, "next_steps": steps})
+        say_json({**result, "next_steps": steps})
         return
-    used = ", ".join(f"{count} {name}" for name, count in found["chunking_stats"]["strategies_used"].items())
-    added = counted(found["total_embeddings"], "embedding", "embeddings")
-    say(f"{found['document_id']} → {namespace}/{collection}: {added} ({used})")
-    model = found["embedding_stats"]
+    used = ", ".join(f"{count} {name}" for name, count in result["chunking_stats"]["strategies_used"].items())
+    added = counted(result["total_embeddings"], "embedding", "embeddings")
+    say(f"{result['document_id']} → {namespace}/{collection}: {added} ({used})")
+    model = result["embedding_stats"]
     say(f"model: {model['embedding_model']}, {model['vector_dimensions']:,} dimensions")
     say_next(steps)
 
@@ -86,15 +86,15 @@ def search(
     """The embeddings nearest to a question, best first."""
     with database() as (connection, settings):
         pipeline = _pipeline(connection, settings, namespace, embedder, None, DEFAULT_DIMENSION)
-        found = pipeline.search_similar(question, collection, limit, threshold, dict(map(_filter, filters or ())))
-    results = [_shown(record, score) for record, score in found["results"]]
+        result = pipeline.search_similar(question, collection, limit, threshold, dict(map(_filter, filters or ())))
+    results = [_shown(record, score) for record, score in result["results"]]
     if as_json:
-        say_json({**found, "results": results})
+        say_json({**result, "results": results})
         return
     say(f"{len(results)} of {namespace}{'/' + collection if collection else ''}")
-    for number, one in enumerate(results, start=1):
-        say(f"{number}. {one['similarity']:.3f}  {one['collection_name']}/{one['document_id']}  {one['path'] or ''}")
-        say(f"   {' '.join(str(one['text']).split())[:_SHOWN_CHARS]}")
+    for number, hit in enumerate(results, start=1):
+        say(f"{number}. {hit['similarity']:.3f}  {hit['collection_name']}/{hit['document_id']}  {hit['path'] or ''}")
+        say(f"   {' '.join(str(hit['text']).split())[:_SHOWN_CHARS]}")
     say_next([f"vecfleet pg collections {namespace}"])
 
 
@@ -114,10 +114,10 @@ def _pipeline(
 def _embedder(settings: Settings, name: str) -> Embedder:
     if name == "hash":
         return HashEmbedder()
-    found = openai_embedder(settings)
-    if found is None:
+    embedder = openai_embedder(settings)
+    if embedder is None:
         raise BadInput("OPENAI_API_KEY is not set", next_step="set it, or rehearse without a model: `--embedder hash`")
-    return found
+    return embedder
 
 
 def _read(file: Path) -> tuple[Any, str]:

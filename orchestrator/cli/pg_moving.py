@@ -29,22 +29,24 @@ Index = Annotated[
 
 
 def check(as_json: Json = False) -> None:
-    """Whether the table of the time before namespaces is still to be migrated, and which backups moves left."""
+    """Show whether the table of the time before namespaces is still to be migrated, and which backups moves left."""
     with database() as (connection, _):
-        found = NamespaceMigration(connection.database_url, database=connection).check()
+        result = NamespaceMigration(connection.database_url, database=connection).check()
     if as_json:
-        say_json(found)
+        say_json(result)
         return
-    if found["legacy_table_exists"]:
-        say(f"the table {LEGACY_TABLE} is there, with {counted(found['legacy_row_count'], 'row', 'rows')}")
+    if result["legacy_table_exists"]:
+        say(f"the table {LEGACY_TABLE} is there, with {counted(result['legacy_row_count'], 'row', 'rows')}")
     else:
         say(f"there is no table {LEGACY_TABLE}")
-    say(f"the namespace default is {'there' if found['default_namespace_exists'] else 'not there'}")
-    say("a migration is needed" if found["migration_needed"] else "no migration is needed")
-    for kept in found["backups"]:
-        say(f"backup: {kept['table_name']}: {kept['backup_of']} became {kept['moved_to']} at {kept['moved_at']}")
-    steps = [f"vecfleet pg copy {kept['table_name']} NAMESPACE --dry-run" for kept in found["backups"][-1:]]
-    say_next(["vecfleet pg legacy --dry-run" if found["migration_needed"] else "vecfleet pg namespaces", *steps])
+    say(f"the namespace default is {'there' if result['default_namespace_exists'] else 'not there'}")
+    say("a migration is needed" if result["migration_needed"] else "no migration is needed")
+    for backup in result["backups"]:
+        say(
+            f"backup: {backup['table_name']}: {backup['backup_of']} became {backup['moved_to']} at {backup['moved_at']}"
+        )
+    steps = [f"vecfleet pg copy {backup['table_name']} NAMESPACE --dry-run" for backup in result["backups"][-1:]]
+    say_next(["vecfleet pg legacy --dry-run" if result["migration_needed"] else "vecfleet pg namespaces", *steps])
 
 
 def legacy(

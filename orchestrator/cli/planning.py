@@ -71,7 +71,7 @@ def index(
 
 
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
-    """Write a plan file, and show what it says and what to type next."""
+    """Write a plan file; show what it says and what to type next."""
     path = out or _unused(parts.settings.vecfleet_root / "plans", f"{found.recipe}-{found.source.index}")
     sealed = write_plan(found, path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
@@ -84,7 +84,7 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
 
 
 def _unused(folder: Path, title: str) -> Path:
-    """A name that no plan has yet: the one that is there may be another job's, or the way back of one."""
+    """Return a name that no plan has yet: an existing file may be another job's plan, or a job's way back."""
     name = re.sub(r"[^\w.-]+", "-", title)
     paths = (folder / f"{name}{'' if number == 1 else f'-{number}'}.yaml" for number in count(1))
     return next(path for path in paths if not path.exists())
@@ -106,35 +106,35 @@ def apply(
 ) -> None:
     """Start a job from a plan. The fleet does the work; this command may end."""
     with fleet() as parts:
-        found = read_plan(plan)
+        reviewed = read_plan(plan)
         if dry_run:
-            _show_dry_run(parts, found, plan, as_json=as_json)
+            _show_dry_run(parts, reviewed, plan, as_json=as_json)
             return
         taken: Backup | None = None
         if backup:
-            applying.check(parts, found)  # a backup that is not needed would still be paid for
-            taken = backups.take(parts, found.source.index, quiet=as_json)
-        job_id = applying.apply(parts, found, who=who(), backup=taken, no_backup=no_backup)
-        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(found, taken)
+            applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
+            taken = backups.take(parts, reviewed.source.index, quiet=as_json)
+        job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)
+        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
         if not as_json:
-            say(f"job {job_id} is planned: {in_namespaces(found.records, len(found.moves))}")
+            say(f"job {job_id} is planned: {in_namespaces(reviewed.records, len(reviewed.moves))}")
             say(f"way back: {way_back}")
         if watching:
             watch(parts, job_id, PROVEN, as_json=as_json)
         elif as_json:
-            say_json({"job": job_id, "plan_digest": found.digest, "way_back": way_back, "next_steps": steps})
+            say_json({"job": job_id, "plan_digest": reviewed.digest, "way_back": way_back, "next_steps": steps})
         else:
             say_next(steps)
 
 
-def _show_dry_run(parts: Fleet, found: Plan, path: Path, *, as_json: bool) -> None:
-    checked = applying.check(parts, found)
-    steps = [f"vecfleet apply {path}{'' if found.keeps_files else ' --no-backup'} --watch"]
+def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> None:
+    checked = applying.check(parts, plan)
+    steps = [f"vecfleet apply {path}{'' if plan.keeps_files else ' --no-backup'} --watch"]
     if as_json:
         moves = [move.model_dump(mode="json") for move in checked.moves]
-        say_json({"moves": moves, "estimate": found.estimate.model_dump(mode="json"), "next_steps": steps})
+        say_json({"moves": moves, "estimate": plan.estimate.model_dump(mode="json"), "next_steps": steps})
         return
-    rendering.moves(found)
-    rendering.estimate(found)
+    rendering.moves(plan)
+    rendering.estimate(plan)
     say("the plan fits the index as it is now; this was a dry run and nothing was written")
     say_next(steps)

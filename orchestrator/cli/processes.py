@@ -60,11 +60,11 @@ def flower(port: Annotated[int | None, typer.Option(help="Default: FLOWER_PORT."
     _become("celery", "-A", "orchestrator.queue", "flower", f"--conf={_FLOWER_SETTINGS}", *chosen)
 
 
-def _emulator_help(context: typer.Context, asked: bool) -> None:
-    if asked:
+def _emulator_help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
         width = {**os.environ, "COLUMNS": "120"}
-        told = subprocess.run([*PYTHON, "emulator", "--help"], env=width, capture_output=True, text=True, check=True)
-        typer.echo(f"{context.get_help()}\n\n{told.stdout}")
+        result = subprocess.run([*PYTHON, "emulator", "--help"], env=width, capture_output=True, text=True, check=True)
+        typer.echo(f"{context.get_help()}\n\n{result.stdout}")
         raise typer.Exit
 
 
@@ -77,7 +77,7 @@ def emulator(
 
 
 def _become(module: str, *arguments: str) -> None:
-    """Turn this process into that program: signals and exit codes are its own."""
+    """Turn this process into that program: it gets the signals and gives the exit code."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [*PYTHON, module, *arguments], {**KEEPS_FREED_MEMORY, **os.environ})

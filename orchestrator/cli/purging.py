@@ -1,4 +1,4 @@
-"""`purge`: let go of what ended jobs needed while they ran."""
+"""`purge`: delete what ended jobs needed while they ran."""
 
 import shlex
 from typing import Annotated
@@ -31,23 +31,23 @@ def purge(
         with parts.database.begin() as connection:
             if job is not None:
                 jobs.get(connection, job)
-            found = retention.ended(connection, older_than, job)
-        going = [one for one in found if one.stays is None]
+            ended = retention.ended(connection, older_than, job)
+        going = [row for row in ended if row.stays is None]
         if as_json:
             if not dry_run and not yes:
                 raise Refused("this needs a yes, and --json asks nothing", next_step="add --yes, or --dry-run")
         else:
-            _show(found, older_than)
+            _show(ended, older_than)
         if dry_run or not going:
-            _end(found, {}, _steps(older_than, job, going), as_json=as_json)
+            _end(ended, {}, _steps(older_than, job, going), as_json=as_json)
             return
         confirm("Delete them?", yes=yes)
-        deleted = {one.job_id: let_go(parts.database, one.job_id, who()) for one in going}
-    _end(found, deleted, [f"vecfleet report {going[0].job_id}"], as_json=as_json)
+        deleted = {row.job_id: let_go(parts.database, row.job_id, who()) for row in going}
+    _end(ended, deleted, [f"vecfleet report {going[0].job_id}"], as_json=as_json)
 
 
 def _steps(days: float, job: int | None, going: list[Ended]) -> list[str]:
-    """What lets go of just what was shown; where that is nothing, what shows more."""
+    """Return the command that deletes just what was shown; without anything to delete, one that shows more."""
     only = ["--job", str(job)] if job is not None else []
     if going:
         return [shlex.join(["vecfleet", "purge", "--older-than", f"{days:g}", *only, "--yes"])]
@@ -56,34 +56,34 @@ def _steps(days: float, job: int | None, going: list[Ended]) -> list[str]:
     return ["vecfleet jobs"]
 
 
-def _show(found: list[Ended], days: float) -> None:
-    if not found:
+def _show(ended: list[Ended], days: float) -> None:
+    if not ended:
         say(f"no job that ended {in_days(days)} ago or earlier has anything to let go of")
         return
     rows = [
-        (one.job_id, one.state, one.source, f"{one.ended_at:%Y-%m-%d}", f"{one.batches:,}", _size(one), one.stays)
-        for one in found
+        (job.job_id, job.state, job.source, f"{job.ended_at:%Y-%m-%d}", f"{job.batches:,}", _size(job), job.stays)
+        for job in ended
     ]
     say_table((">job", "state", "source", "ended", ">batches", ">ids and digests", "stays, for"), rows)
 
 
-def _size(one: Ended) -> str:
-    return f"{one.bytes / 1e6:,.1f} MB"
+def _size(job: Ended) -> str:
+    return f"{job.bytes / 1e6:,.1f} MB"
 
 
-def _end(found: list[Ended], deleted: dict[int, int], steps: list[str], *, as_json: bool) -> None:
+def _end(ended: list[Ended], deleted: dict[int, int], steps: list[str], *, as_json: bool) -> None:
     if as_json:
         jobs = [
             {
-                "job": one.job_id,
-                "state": one.state,
-                "ended_at": one.ended_at,
-                "batches": one.batches,
-                "bytes": one.bytes,
-                "stays": one.stays,
-                "deleted": deleted.get(one.job_id, 0),
+                "job": job.job_id,
+                "state": job.state,
+                "ended_at": job.ended_at,
+                "batches": job.batches,
+                "bytes": job.bytes,
+                "stays": job.stays,
+                "deleted": deleted.get(job.job_id, 0),
             }
-            for one in found
+            for job in ended
         ]
         say_json({"jobs": jobs, "next_steps": steps})
         return

@@ -44,7 +44,7 @@ def index_audit(audit: IndexAudit) -> None:
 
 
 def _metadata(audit: IndexAudit) -> None:
-    """Which keys a sample of the records holds, over all namespaces."""
+    """Print the metadata keys of a sample of records, over all namespaces."""
     sampled = [held.keys.types for held in audit.namespaces if held.keys.types]
     keys = sorted({key for types in sampled for key in types})
     if keys:
@@ -116,14 +116,14 @@ def moves(found: Plan) -> None:
         say(f"back to: {few(found.takes_back, quoted=False)}")
 
 
-def _target(found: Plan, move: PlannedMove) -> str:
-    return move.to or ("(where each came from)" if found.takes_back else "(each record's owner)")
+def _target(reviewed: Plan, move: PlannedMove) -> str:
+    return move.to or ("(where each came from)" if reviewed.takes_back else "(each record's owner)")
 
 
-def _shares(found: Plan, move: PlannedMove) -> tuple[str, str]:
-    """A move's part of the estimate, by its records."""
-    part = move.records / found.records if found.records else 0.0
-    return f"~{found.estimate.read_units * part:,.0f}", f"~{found.estimate.write_units * part:,.0f}"
+def _shares(reviewed: Plan, move: PlannedMove) -> tuple[str, str]:
+    """Return a move's part of the estimate, by its records."""
+    part = move.records / reviewed.records if reviewed.records else 0.0
+    return f"~{reviewed.estimate.read_units * part:,.0f}", f"~{reviewed.estimate.write_units * part:,.0f}"
 
 
 def estimate(found: Plan) -> None:
@@ -136,7 +136,7 @@ def estimate(found: Plan) -> None:
 
 
 def deletions(found: Sequence[Evidence]) -> None:
-    """The looks that deletions rest on; `!` where one was made before reads showed the last permitted write."""
+    """Print the looks that deletions rest on; `!` marks one made before reads showed the last permitted write."""
 
     def at(moment: datetime | None) -> str:
         return "—" if moment is None else f"{moment:%H:%M:%S}"
@@ -145,12 +145,12 @@ def deletions(found: Sequence[Evidence]) -> None:
         ("", "source", "last write", ">lag s", "fresh from", "read", "listed", ">ids", "asked for", "how"),
         (
             (
-                *(" " if one.is_fresh else "!", one.source, at(one.last_write_at), f"{one.lag_s:g}"),
-                *(at(one.fresh_from), f"{at(one.read_from)}–{at(one.read_to)}", at(one.listed_at)),
-                *("—" if one.listed is None else f"{one.listed:,}", f"{at(one.asked_from)}–{at(one.asked_to)}"),
-                "by ids" if one.clean_mode == "by_ids" else "whole",
+                *(" " if look.is_fresh else "!", look.source, at(look.last_write_at), f"{look.lag_s:g}"),
+                *(at(look.fresh_from), f"{at(look.read_from)}–{at(look.read_to)}", at(look.listed_at)),
+                *("—" if look.listed is None else f"{look.listed:,}", f"{at(look.asked_from)}–{at(look.asked_to)}"),
+                "by ids" if look.clean_mode == "by_ids" else "whole",
             )
-            for one in found
+            for look in found
         ),
     )
 

@@ -26,10 +26,10 @@ def reverse(
     """Plan that a cleaned-up job's records go back to where they came from, as they were. Writes the plan file only."""
     with fleet() as parts:
         with parts.database.begin() as connection:
-            found = jobs.get(connection, job)
-            namesakes = jobs.namesakes(connection, found)
+            row = jobs.get(connection, job)
+            namesakes = jobs.namesakes(connection, row)
             targets = [target.namespace for target in moves.targets_of_job(connection, job)]
-        if found.state is JobState.ROLLED_BACK:
+        if row.state is JobState.ROLLED_BACK:
             raise Refused(
                 f"job {job} was rolled back: nothing of it is left to take back",
                 next_step="`vecfleet jobs` lists the others",
@@ -41,6 +41,6 @@ def reverse(
                 "their records cannot be told apart, and would go to the wrong index",
                 next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
             )
-        store = parts.store_named(found.plan.target.store)
-        plan = plan_reverse(store, found.plan, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
+        store = parts.store_named(row.plan.target.store)
+        plan = plan_reverse(store, row.plan, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)

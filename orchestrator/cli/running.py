@@ -1,4 +1,4 @@
-"""All parts of a fleet on this machine: up and down; and the dispatcher alone, and the job table's revisions."""
+"""`up`, `down`, `dispatcher`, `migrate`: all parts of a fleet on this machine, and the job table's revisions."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def dispatcher() -> None:
         logs.configure(parts.settings)
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
-        found = Dispatcher(
+        process = Dispatcher(
             parts.database,
             parts.celery,
             Counters(redis_url),
@@ -57,9 +57,9 @@ def dispatcher() -> None:
             parts.settings.lease_seconds,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: found.stop())
+            signal.signal(number, lambda *_: process.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")
-        found.run()
+        process.run()
 
 
 def up(
@@ -77,7 +77,7 @@ def up(
     if join:
         _tell_again(settings)
         return
-    if running(settings.vecfleet_home) is None:  # else what is in use says so, and how to join it
+    if running(settings.vecfleet_home) is None:  # otherwise the lock says that it is in use, and how to join it
         settings = addresses.without_own(settings, settings.vecfleet_home)
         for warning in (addresses.require_answering(settings), addresses.short_wait(settings)):
             if warning:
@@ -105,7 +105,7 @@ def up(
 
 
 def _tell_this_shell(environment: Mapping[str, str]) -> None:
-    """What this shell needs before it can ask the stack: lines that were printed to a terminal, no shell took."""
+    """Say what this shell needs before it can ask the stack: lines printed to a terminal change no shell."""
     if all(os.environ.get(name) == value for name, value in environment.items()):
         err.print("next: vecfleet audit")
         return
@@ -130,12 +130,12 @@ def _tell_again(settings: Settings) -> None:
 
 
 def page_address(environment: Mapping[str, str]) -> str:
-    """Where the page is, for who may sign in there: a browser does not send what follows the `#`."""
+    """Return the page's address with the operator's token after `#`: a browser does not send that part."""
     return f"{environment['WEB_URL']}/login#{environment['OPERATOR_TOKEN']}"
 
 
 def _tell_how_to_join(environment: Mapping[str, str]) -> None:
-    """A log or a journal is kept, and others may read it: what holds passwords is printed to a terminal only."""
+    """Print lines with passwords to a terminal only: a log or journal is kept, and others may read it."""
     if not sys.stdout.isatty():
         err.print("everything runs; `vecfleet up --print` prints the lines, with passwords, by which a shell joins")
         return
@@ -153,8 +153,8 @@ def shut_down(
     """Stop what `vecfleet up` started here, whatever became of it."""
     settings = Settings.load()
     record = Record.read(settings.vecfleet_home)
-    found = down(settings.vecfleet_home, erase=erase)
-    say("everything that ran here is stopped" if found else "nothing was running here")
+    ran_here = down(settings.vecfleet_home, erase=erase)
+    say("everything that ran here is stopped" if ran_here else "nothing was running here")
     if erase:
         say("its data are erased")
         if kept := _kept(settings):
@@ -166,7 +166,7 @@ def shut_down(
 
 
 def _kept(settings: Settings) -> list[str]:
-    """What an erasure of the servers' data leaves: tokens, certificates of erasures, journals, and plan files."""
+    """Return what an erasure of the servers' data leaves: tokens, certificates of erasures, journals, plan files."""
     home, plans = settings.vecfleet_home, settings.vecfleet_root / "plans"
     there = sorted(home.iterdir()) if home.is_dir() else []
     return [str(path) for path in (*there, *([plans] if plans.is_dir() else []))]

@@ -1,4 +1,4 @@
-"""`serve`, and the tokens of those who ask it."""
+"""`serve`, and the tokens of its clients."""
 
 from datetime import datetime
 from ipaddress import ip_network
@@ -15,7 +15,7 @@ from vecfleet.settings import Settings
 from vecfleet.tenancy import tokens
 from vecfleet.tenancy.tokens import LASTS_DAYS, Token, TokenFile
 
-# Pages that are looked at hold a connection for ever; nothing is lost by cutting it.
+# An open page holds its connection for ever; nothing is lost by cutting it.
 _STOPS_WITHIN_S = 2
 _LONGEST_DAYS = 3_650
 _CONNECTIONS = 900  # at once; a process may usually open 1,024 files
@@ -39,7 +39,7 @@ def serve(
     from orchestrator.web.app import create
     from orchestrator.web.sessions import OperatorTokens
 
-    proxies = [_network(one) for one in trusted_proxy or ()]
+    proxies = [_network(address) for address in trusted_proxy or ()]
     with fleet() as parts:
         logs.configure(parts.settings)
         listening = port or parts.settings.api_port
@@ -51,14 +51,14 @@ def serve(
 
 
 def listening_options(host: str, port: int, proxies: list[str]) -> dict[str, Any]:
-    """How uvicorn listens: for how many at once, how patiently, and whom it believes who asks."""
+    """Return uvicorn's options: how many connections at once, how patient, and which proxies it believes."""
     from orchestrator.web.protocol import Impatient
 
     return {
         "host": host,
         "port": port,
         "log_config": None,
-        "access_log": False,  # it would quote ids out of addresses
+        "access_log": False,  # it would log ids that stand in addresses
         "server_header": False,
         "proxy_headers": bool(proxies),
         "forwarded_allow_ips": proxies,
@@ -92,13 +92,13 @@ def token_create(
             f"--creator says whose records a user's token reaches; one of the role {role} is not bound to creators",
             next_step="leave --creator away; or make a token of the role user for them, beside this one",
         )
-    for one in creator or ():
-        names.build(one)
+    for creator_id in creator or ():
+        names.build(creator_id)
     file = _file()
     token = file.create({"id": user, "role": role, "creator_ids": list(creator or ())}, days)
     typer.echo(token)
     name = tokens.name_of(token)
-    ends = next(_day(one.expires) for one in file.every() if one.name == name)
+    ends = next(_day(kept.expires) for kept in file.every() if kept.name == name)
     err.print(f"it ends on {ends}; `vecfleet token revoke {name}` ends it now")
     how = "sign in with it at /" if role in ("operator", "viewer") else "send it as `Authorization: Bearer …`"
     err.print(f"next: vecfleet serve; {how}")
@@ -106,23 +106,23 @@ def token_create(
 
 def token_list(as_json: Json = False) -> None:
     """List the tokens: whose each is, what it may do, when it ends, and when it was last used."""
-    found = _file().every()
-    steps = ["vecfleet token revoke TOKEN"] if found else ["vecfleet token create --role operator"]
+    known_tokens = _file().every()
+    steps = ["vecfleet token revoke TOKEN"] if known_tokens else ["vecfleet token create --role operator"]
     if as_json:
-        say_json({"tokens": [_json(one) for one in found], "next_steps": steps})
+        say_json({"tokens": [_json(token) for token in known_tokens], "next_steps": steps})
         return
-    if found:
+    if known_tokens:
         say_table(
             ("token", "user", "role", "creators", "made", "ends", "last used"),
             (
                 (
-                    one.name,
-                    one.user,
-                    one.role,
-                    ", ".join(one.creators),
-                    *map(_day, (one.made, one.expires, one.last_used)),
+                    token.name,
+                    token.user,
+                    token.role,
+                    ", ".join(token.creators),
+                    *map(_day, (token.made, token.expires, token.last_used)),
                 )
-                for one in found
+                for token in known_tokens
             ),
         )
     else:
@@ -158,5 +158,5 @@ def _day(moment: datetime | None) -> str:
 
 def _json(token: Token) -> dict[str, object]:
     stamps = {"made": token.made, "expires": token.expires, "last_used": token.last_used}
-    said = {"token": token.name, "user": token.user, "role": token.role, "creators": list(token.creators)}
-    return said | {name: moment.isoformat() if moment is not None else None for name, moment in stamps.items()}
+    body = {"token": token.name, "user": token.user, "role": token.role, "creators": list(token.creators)}
+    return body | {name: moment.isoformat() if moment is not None else None for name, moment in stamps.items()}

@@ -1,4 +1,4 @@
-"""What a command works with: the fleet's parts for as long as it runs, and the person who typed it."""
+"""The fleet's parts for as long as a command runs, and the person who typed it."""
 
 import getpass
 import os
@@ -11,23 +11,23 @@ from vecfleet.settings import Settings
 
 @contextmanager
 def fleet() -> Iterator[Fleet]:
-    """The parts named by the settings; connections made on the way are closed at the end."""
-    found = Fleet(Settings.load())
+    """Make the parts that the settings name; close at the end the connections made on the way."""
+    parts = Fleet(Settings.load())
     try:
-        yield found
+        yield parts
     finally:
-        made = vars(found)
+        made = vars(parts)
         if "database" in made:
-            found.database.dispose()
+            parts.database.dispose()
         if "celery" in made:
-            found.celery.close()
+            parts.celery.close()
         for store in ("tables", "other_tables"):
             if store in made:
                 made[store].close()
 
 
 def who() -> str:
-    """The person, for the audit."""
+    """Return the person's name, for the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -1,4 +1,4 @@
-"""Commands that change a job. Each calls one function of `services`; those that destroy show what, and ask."""
+"""Commands that change a job. Each calls one function of `services`; those that destroy show what, and ask first."""
 
 from enum import StrEnum
 from math import isfinite, nan
@@ -80,13 +80,16 @@ def verify(
 
 
 def _count(parts: Fleet, job: int) -> None:
-    """What the service says its targets hold. Changes nothing: neither a verdict nor the job."""
-    found = counts.counts(parts, job)
-    say_table((("namespace"), ">expected", ">counted"), ((one.namespace, one.expected, one.counted) for one in found))
-    differing = sum(one.expected != one.counted for one in found)
-    say(f"{differing:,} of {len(found):,} targets count other than was written; counts lag, and prove nothing")
+    """Show how many records the service counts at the targets. Changes neither a verdict nor the job."""
+    targets = counts.counts(parts, job)
+    say_table(
+        (("namespace"), ">expected", ">counted"),
+        ((target.namespace, target.expected, target.counted) for target in targets),
+    )
+    differing = sum(target.expected != target.counted for target in targets)
+    say(f"{differing:,} of {len(targets):,} targets count other than was written; counts lag, and prove nothing")
     say_next([f"vecfleet verify {job} --level ids" if differing else f"vecfleet status {job}"])
-    if differing or not found:
+    if differing or not targets:
         raise typer.Exit(1)
 
 
@@ -102,7 +105,7 @@ def another_pass(job: JobId, watching: Watch = False) -> None:
 
 
 def per_cent(word: str) -> int:
-    """A share of twins as it was typed. Raises BadInput for what is no whole number."""
+    """Read a share of twins as it was typed. Raises BadInput for what is no whole number."""
     try:
         return int(word)
     except ValueError as error:
@@ -151,15 +154,15 @@ def clean_up(
     """Delete the old namespaces; every record is read on both sides once more right before."""
     with fleet() as parts:
         with parts.database.begin() as connection:
-            found = jobs.get(connection, job)
-            guard_facts.clean_up(connection, found)
+            row = jobs.get(connection, job)
+            guard_facts.clean_up(connection, row)
             sources = moves.of_job(connection, job)
-        say(f"This deletes from the index {found.source.name} what job {job} copied and verified:")
+        say(f"This deletes from the index {row.source.name} what job {job} copied and verified:")
         say_table(
             ("namespace", ">records", "how"),
             ((move.source, f"{move.written:,}", _how(by_ids or move.keeps_some)) for move in sources),
         )
-        say(f"way back: {found.way_back}")
+        say(f"way back: {row.way_back}")
         confirm("Delete them?", yes=yes)
         acts.clean_up(parts.database, job, who(), by_ids=by_ids)
         say(f"job {job}: clean-up has begun")
@@ -189,12 +192,12 @@ def roll_back(
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
-            found = jobs.get(connection, job)
-            guard_facts.roll_back(connection, found)
+            row = jobs.get(connection, job)
+            guard_facts.roll_back(connection, row)
             targets = moves.targets_of_job(connection, job)
         written = counted(totals.written, "record", "records")
         say(
-            f"This deletes from the index {found.target.name} up to {written} that job {job} wrote, "
+            f"This deletes from the index {row.target.name} up to {written} that job {job} wrote, "
             f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
         confirm("Delete them?", yes=yes)
@@ -227,9 +230,9 @@ def cancel(job: JobId, yes: Yes = False) -> None:
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
-            found = jobs.get(connection, job)
-            guard_facts.cancel(connection, found)
-            deleting = guard_facts.cleaned_any(connection, found)
+            row = jobs.get(connection, job)
+            guard_facts.cancel(connection, row)
+            deleting = guard_facts.cleaned_any(connection, row)
         say(given_up(job, totals.written, deleting=deleting))
         confirm("Cancel it?", yes=yes)
         acts.cancel(parts.database, job, who())
@@ -248,7 +251,7 @@ class Lever(StrEnum):
 
 
 def lever_value(word: str) -> float:
-    """What a lever is set to, as it was typed. Raises BadInput for what is no number."""
+    """Read the value of a lever as it was typed. Raises BadInput for what is no number."""
     try:
         number = float(word)
     except ValueError:
@@ -293,7 +296,7 @@ def park_list(job: JobId, as_json: Json = False) -> None:
         decisions = deciding(job, parking.undecided(connection, job), conflicting)
     if batches:
         decisions.append(f"vecfleet retry {job} failed")
-    if any(one.kind is BatchKind.COPY for one in batches):
+    if any(parked.kind is BatchKind.COPY for parked in batches):
         decisions.append(f"vecfleet park accept {job} --all-batches")
     steps = (decisions if open_yet else []) or [f"vecfleet status {job}"]
     if as_json:

@@ -1,4 +1,4 @@
-"""`--watch`: a job until it rests, drawn on a terminal, or as lines where there is none."""
+"""`--watch`: show a job until it rests, drawn on a terminal, or as lines elsewhere."""
 
 import time
 from collections import deque
@@ -23,7 +23,7 @@ from vecfleet.errors import Unreachable, VecfleetError
 
 _LOOK_EVERY_S = 0.25
 _RATE_OVER_S = 5.0
-# Without a terminal: a line at each change, and at least one in so many seconds.
+# Seconds. Without a terminal: a line at each change, and at least one in this time.
 _LINE_EVERY_S = 5.0
 _BAR_COLUMNS = 24
 _NAME_COLUMNS = 44
@@ -39,7 +39,7 @@ class NotReached(VecfleetError):
 
 
 def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None = None) -> Progress:
-    """The view of a job right now. Raises NotFound, Unreachable."""
+    """Return the view of a job right now. Raises NotFound, Unreachable."""
     with fleet.database.begin() as connection:
         reading = status.reading(connection, job_id, namespaces=namespaces)
     lag = fleet.settings.freshness_wait_seconds
@@ -48,9 +48,9 @@ def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None 
 
 
 def _broker_takes(fleet: Fleet) -> bool:
-    """Whether Redis takes what is written: one that is full or read-only answers, too."""
+    """Say whether Redis takes a write: one that is full or read-only still answers reads."""
     if fleet.settings.redis_url is None:
-        return True  # not known here, so nothing to complain of
+        return True  # nothing to check: this command does not know the broker
     import redis  # a fifth of what `status` loads, and of no use for a job that rests
 
     url = fleet.settings.redis_url.get_secret_value()
@@ -65,9 +65,9 @@ def _broker_takes(fleet: Fleet) -> bool:
 
 
 def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState], *, as_json: bool = False) -> None:
-    """Show the job until it rests. Raises NotReached where that is not one of the `wanted` states.
+    """Show the job until it rests. Raises NotReached where it rests in none of the `wanted` states.
 
-    Ctrl-C ends the watching only: the job goes on. `as_json` is silent until then, and prints one document.
+    Ctrl-C ends only the watching; the job goes on. With `as_json` it is silent until the end, then prints one document.
     """
     try:
         last = _until_it_rests(fleet, job_id, silent=as_json)
@@ -79,9 +79,9 @@ def watch(fleet: Fleet, job_id: int, wanted: frozenset[JobState], *, as_json: bo
         say_json(last.to_json())
     if job.state not in wanted:
         hoped = next(state for state in JobState if state in wanted)
-        found = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {spoken(job.state)}"
+        outcome = "it needs attention" if job.state is JobState.NEEDS_ATTENTION else f"it is {spoken(job.state)}"
         raise NotReached(
-            f"job {job.id} is not {spoken(hoped)}: {found}" + (f": {job.reason}" if job.reason else ""),
+            f"job {job.id} is not {spoken(hoped)}: {outcome}" + (f": {job.reason}" if job.reason else ""),
             next_step="\n  or: ".join(last.next_steps),
         )
     if not as_json:
@@ -129,7 +129,7 @@ def _drawn(stack: ExitStack) -> _Drawn:
 
 
 class _Lines:
-    """A line when something changed, or when it was quiet for long."""
+    """Print a line when something changed, or after a long silence."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
@@ -139,10 +139,10 @@ class _Lines:
         job = seen.reading.job
         now = time.monotonic()
         missing = missing_processes(seen.reading)
-        what = (job.state, job.reason, bool(seen.waits), missing, trouble)
-        if what == self._last and now - self._said_at < _LINE_EVERY_S:
+        view = (job.state, job.reason, bool(seen.waits), missing, trouble)
+        if view == self._last and now - self._said_at < _LINE_EVERY_S:
             return
-        self._last, self._said_at = what, now
+        self._last, self._said_at = view, now
         say(headline(seen))
         for wait in (*seen.waits, *([trouble] if trouble else [])):
             say(f"  waits: {wait}")
@@ -150,7 +150,7 @@ class _Lines:
 
 
 def draw(seen: Progress, trouble: str | None = None) -> Group:
-    """The whole view: a bar for each of the most telling namespaces, totals, and why anything waits."""
+    """Draw the whole view: a bar for each of the most telling namespaces, totals, and why anything waits."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     for view in seen.namespaces:
         done = view.deleted if seen.step == "cleaning up" else view.settled

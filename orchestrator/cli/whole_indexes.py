@@ -1,4 +1,4 @@
-"""`wipe` and `decommission`: they empty or delete a whole index, show it first, and ask for its name."""
+"""`wipe` and `decommission`: empty or delete a whole index, after showing it and asking for its name."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -44,36 +44,36 @@ def wipe(
         opened = parts.store.open(parts.store.describe(index))
         with parts.database.begin() as connection:
             whole_indexes.require_unused(connection, index, opened.info.host)
-        found = finding.everything(opened)
-        records = sum(one.count for one in found)
-        say(f"This deletes {in_namespaces(records, len(found))} of the index {index}.")
+        namespaces = finding.everything(opened)
+        records = sum(namespace.count for namespace in namespaces)
+        say(f"This deletes {in_namespaces(records, len(namespaces))} of the index {index}.")
         confirm_by_typing(index, yes=yes)
         wait_for_reads(opened, parts.settings.freshness_wait_seconds, _STOPPED)
-        _require_as_shown(opened, found)
+        _require_as_shown(opened, namespaces)
         if export is not None:
             folder = parts.folders.open(parts.folders.create_like(export, opened.info, None, None))
             copy = exporter(folder)
-            exported = sum(copy(opened, one) for one in found)
-            differing = unlike(opened, folder, found)
+            exported = sum(copy(opened, namespace) for namespace in namespaces)
+            differing = unlike(opened, folder, namespaces)
             if differing:
                 raise Refused(
-                    f"{len(differing):,} of {len(found):,} namespaces are not in {export} as they are in {index}; "
+                    f"{len(differing):,} of {len(namespaces):,} namespaces are not in {export} as they are in {index}; "
                     "nothing was deleted",
                     next_step="stop the writers of the index, and wipe again",
                 )
             say(f"exported, and read back: {exported:,} records to {export}")
-            _require_as_shown(opened, found)
+            _require_as_shown(opened, namespaces)
         with parts.database.begin() as connection:
-            whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(found))
+            whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(namespaces))
         lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
         left = erasing.delete_all(
             opened,
-            found,
+            namespaces,
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
             wait_for_landing=lambda: wait(lands_in_s, _UNANSWERED),
         )
-        for one in left:
-            say(f"left: {one}", style="red")
+        for remainder in left:
+            say(f"left: {remainder}", style="red")
         say(
             f"{index}: {counted(records, 'record', 'records')} deleted at {datetime.now(UTC):%H:%M:%S} UTC",
             style="bold",
@@ -83,11 +83,11 @@ def wipe(
         raise typer.Exit(_UNCONFIRMED)
 
 
-def _require_as_shown(index: Index, found: list[finding.Found]) -> None:
-    """No more is deleted than was shown, and nothing that was not exported. Raises Refused."""
+def _require_as_shown(index: Index, shown: list[finding.Found]) -> None:
+    """Refuse to delete more than was shown, or anything that was not exported. Raises Refused."""
     now = finding.everything(index)
-    if _sizes(now) != _sizes(found):
-        records = sum(one.count for one in now)
+    if _sizes(now) != _sizes(shown):
+        records = sum(namespace.count for namespace in now)
         raise Refused(
             f"{index.info.name} changed since it was shown, or reads lagged then; nothing was deleted. It holds "
             f"{in_namespaces(records, len(now))} now",
@@ -95,9 +95,9 @@ def _require_as_shown(index: Index, found: list[finding.Found]) -> None:
         )
 
 
-def _sizes(found: list[finding.Found]) -> dict[str, tuple[int, int]]:
-    """Which ids are where: no more is deleted than was shown."""
-    return {one.name: (one.count, one.digest) for one in found}
+def _sizes(namespaces: list[finding.Found]) -> dict[str, tuple[int, int]]:
+    """Return the count and digest of the ids of each namespace: no more is deleted than was shown."""
+    return {namespace.name: (namespace.count, namespace.digest) for namespace in namespaces}
 
 
 def decommission(
@@ -117,7 +117,7 @@ def decommission(
         confirm_by_typing(index, yes=yes)
         info = store.describe(index)
         wait_for_reads(store.open(info), parts.settings.freshness_wait_seconds, _STOPPED)
-        _facts(parts, store, index)  # whoever was asked took their time, and reads may have lagged before
+        _facts(parts, store, index)  # again: the person took their time to answer, and reads may have lagged before
         host = info.host
         with parts.database.begin() as connection:
             whole_indexes.note_decommission(connection, who(), index, host, [job.id for job in moved])
@@ -127,7 +127,7 @@ def decommission(
 
 
 def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
-    """The jobs that took everything out of the index. Raises Refused with every reason against its deletion."""
+    """Return the jobs that took everything out of the index. Raises Refused with every reason against its deletion."""
     opened = parts.store.open(parts.store.describe(index))
     with parts.database.begin() as connection:
         jobs = whole_indexes.read_by(connection, index)
@@ -136,7 +136,7 @@ def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
         index=index,
         jobs=jobs,
         working=working,
-        held={one.name: one.count for one in finding.everything(opened) if one.count},
+        held={namespace.name: namespace.count for namespace in finding.everything(opened) if namespace.count},
         protected=store.protected(index),
         after=timedelta(days=parts.settings.decommission_after_days),
     )

@@ -8,7 +8,18 @@ from migrations.plan import Policies
 from orchestrator.core.freshness import next_pass_at
 from orchestrator.core.model import Job
 from orchestrator.core.reading import RollBackProgress
-from orchestrator.core.states import JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.states import (
+    CHECKING,
+    CLEANING,
+    COPYING,
+    JOB_EDGES,
+    JOB_WORKING,
+    ROLLING_BACK,
+    BatchKind,
+    BatchState,
+    JobState,
+    MoveState,
+)
 from orchestrator.core.wording import counted, wait_for_a_decision
 
 
@@ -113,11 +124,6 @@ Command = (
     To | Start | EndPass | NextPass | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
 )
 
-_COPYING = (BatchKind.LIST, BatchKind.COPY)
-_CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
-_CLEANING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
-_ROLLING = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
-
 
 def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
     """Return the next commands, with at most one change of state; the next tick sees its effect."""
@@ -164,13 +170,13 @@ def goes_on_cleaning(snapshot: Snapshot) -> bool:
 
 
 def _running(snapshot: Snapshot) -> list[Command]:
-    if snapshot.unsettled(*_COPYING):
+    if snapshot.unsettled(*COPYING):
         return [] if snapshot.policies.quiet_passes else [Check()]
     return _parked_copies(snapshot) or [To(JobState.COPIED)]
 
 
 def _parked_copies(snapshot: Snapshot) -> list[Command]:
-    parked = snapshot.parked(*_COPYING)
+    parked = snapshot.parked(*COPYING)
     if not parked:
         return []
     reason = counted(parked, "batch is parked", "batches are parked")
@@ -178,9 +184,9 @@ def _parked_copies(snapshot: Snapshot) -> list[Command]:
 
 
 def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
-    if snapshot.unsettled(*_COPYING):
+    if snapshot.unsettled(*COPYING):
         return [To(JobState.RUNNING, "batches are open again")]
-    if snapshot.parked(*_COPYING):
+    if snapshot.parked(*COPYING):
         return _parked_copies(snapshot)
     if snapshot.policies.quiet_passes and snapshot.job.passes_ended < snapshot.job.passes:
         return [EndPass(quiet=snapshot.changed == 0)]
@@ -192,8 +198,8 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
     if snapshot.targets.get("waiting"):
         return [Check()]
     if snapshot.targets.get("checking"):
-        parked = snapshot.parked(*_CHECKING)
-        if parked and not snapshot.unsettled(*_CHECKING):
+        parked = snapshot.parked(*CHECKING)
+        if parked and not snapshot.unsettled(*CHECKING):
             return [
                 To(JobState.NEEDS_ATTENTION, counted(parked, "check is parked", "checks are parked"), JobState.COPIED)
             ]
@@ -273,7 +279,7 @@ def _maybe_clean_up(snapshot: Snapshot, since: datetime | None, now: datetime) -
 
 
 def _cleaning(snapshot: Snapshot) -> list[Command]:
-    if snapshot.unsettled(*_CLEANING):
+    if snapshot.unsettled(*CLEANING):
         return [AddClears()]
     if snapshot.moves.get(MoveState.CLEANING):
         return [AddClears()]
@@ -287,9 +293,9 @@ def _cleaning(snapshot: Snapshot) -> list[Command]:
 def _rolling_back(snapshot: Snapshot) -> list[Command]:
     progress = snapshot.roll_back
     assert progress is not None
-    if snapshot.unsettled(*_ROLLING):
+    if snapshot.unsettled(*ROLLING_BACK):
         return []
-    parked = snapshot.parked(*_ROLLING)
+    parked = snapshot.parked(*ROLLING_BACK)
     if parked:
         reason = counted(parked, "batch of the roll back is parked", "batches of the roll back are parked")
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]

@@ -1,7 +1,7 @@
 """The earliest time of a read that a deletion may trust, from the plan's policy and the lag of the stores. Pure.
 
-A read may show a namespace as it was up to one freshness wait ago. A deletion therefore trusts only reads that are at
-least one wait later than the last moment at which the plan's policy let an application write to the source:
+A read may show a namespace as it was up to one freshness wait ago. So a deletion trusts only reads at least one wait
+after the last permitted write to the source. The plan's policy sets that moment:
 
 plan                            the last permitted write to the source
 with a cut-over                 the cut-over of all readers, plus the time for which an application may use a route
@@ -22,8 +22,8 @@ from migrations.plan import Policies
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Waits in seconds, fixed when a job is made: the longest lag of reads at its source and at its target, and the
-    longest time for which an application may use a route that it read."""
+    """Waits in seconds, fixed when a job is made: the longest lag of reads at its source, the same at its target, and
+    the longest time for which an application may use a route."""
 
     source_lag_s: float = 0.0
     target_lag_s: float = 0.0

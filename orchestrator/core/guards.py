@@ -48,9 +48,9 @@ def missing_cap(records: int) -> int:
 class MissingAt:
     """Count of the records that a job wrote to a target and that are missing there.
 
-    `compared`: those found missing one by one, so far. `uncounted`: how many fewer the service counts than there should
-    be, which includes those that no batch has compared yet. `said`: the number that a person allowed for this target
-    alone. `holds_nothing`: the target is empty or gone.
+    `compared`: records found missing one by one so far. `uncounted`: the shortfall of the service's own count, which
+    includes records that no batch has compared yet. `said`: the number that a person allowed for this target alone.
+    `holds_nothing`: the target is empty or gone.
     """
 
     namespace: str

@@ -16,19 +16,15 @@ from vecfleet.stores.base import IndexInfo, Kind
 LISTED_LATE = 0
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a plan."""
+@dataclass(frozen=True, kw_only=True)
+class JobColumns:
+    """Columns of a job's row that both decisions and people need."""
 
     id: int
     state: JobState
     resume_to: JobState | None
     reason: str | None
-    plan: Plan
-    source: IndexInfo
-    target: IndexInfo
     way_back: str
-    salt: str
     created_by: str
     created_at: datetime
     started_at: datetime | None
@@ -41,22 +37,32 @@ class Job:
     batch_window: int
     pace_share: float
     budget_factor: float
-    repairs: int
     passes: int
-    passes_ended: int
     passes_allowed: int
     quiet_passes: int
-    changed_records: str | None
-    missing_allowed: int | None
     source_lag_s: float
     target_lag_s: float
     routes_stale_s: float
-    doubted_at: datetime | None = None
     lands_by: datetime | None = None
 
     @property
     def waits(self) -> Waits:
         return Waits(self.source_lag_s, self.target_lag_s, self.routes_stale_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JobColumns):
+    """One run of a plan."""
+
+    plan: Plan
+    source: IndexInfo
+    target: IndexInfo
+    salt: str
+    repairs: int
+    passes_ended: int
+    changed_records: str | None
+    missing_allowed: int | None
+    doubted_at: datetime | None = None
 
     @property
     def listings(self) -> range:

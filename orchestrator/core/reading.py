@@ -5,51 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrations.plan import Estimate, Policies
-from orchestrator.core.freshness import Waits
 from orchestrator.core.guards import Proof
-from orchestrator.core.model import Move
-from orchestrator.core.states import JobState, MoveState
+from orchestrator.core.model import JobColumns, Move
+from orchestrator.core.states import MoveState
 from vecfleet.stores.base import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+@dataclass(frozen=True, kw_only=True)
+class JobRow(JobColumns):
     """A job without its plan's moves: a plan may hold 12,000 of them."""
 
-    id: int
-    state: JobState
-    resume_to: JobState | None
-    reason: str | None
     source: str
     target: str
     target_store: str
     recipe: str
     policies: Policies
     estimate: Estimate
-    way_back: str
-    created_by: str
-    created_at: datetime
-    started_at: datetime | None
-    verified_at: datetime | None
-    cut_over_at: datetime | None
-    cleaning_at: datetime | None
-    pass_ended_at: datetime | None
-    ended_at: datetime | None
-    cut_over_percent: int
-    batch_window: int
-    pace_share: float
-    budget_factor: float
-    passes: int
-    passes_allowed: int
-    quiet_passes: int
-    source_lag_s: float
-    target_lag_s: float
-    routes_stale_s: float
-    lands_by: datetime | None = None
-
-    @property
-    def waits(self) -> Waits:
-        return Waits(self.source_lag_s, self.target_lag_s, self.routes_stale_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from vecfleet.names import Tenant
 _BEFORE, _AFTER = r"(?<![\w-])(?<!\w\.)", r"(?![\w-])(?!\.\w)"
 # The rest of a namespace's name as texts quote it: up to a space, a quote or a bracket.
 _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
-# What surrounds the name in a task id (`orchestrator.queue.task_id`), which stands in every log line of Celery.
+# Text around the name in a task id (`orchestrator.queue.task_id`), which stands in every log line of Celery.
 _BEFORE_IN_TASK, _AFTER_IN_TASK = r"(?<![\w-])j\d+\.", r"(?=\.[a-z]+\d+\.b\d+\.g\d+)"
 
 

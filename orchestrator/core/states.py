@@ -217,11 +217,16 @@ JOB_PAUSABLE = frozenset(state for state, edges in JOB_EDGES.items() if _J.PAUSI
 BATCH_OPEN = frozenset({_B.READY, _B.DISPATCHED, _B.LEASED})
 BATCH_IN_FLIGHT = frozenset({_B.DISPATCHED, _B.LEASED})
 
+COPYING = (BatchKind.LIST, BatchKind.COPY)
+CHECKING = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
+CLEANING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
+ROLLING_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
+
 KINDS_OF: Mapping[JobState, frozenset[BatchKind]] = {
-    _J.RUNNING: frozenset({BatchKind.LIST, BatchKind.COPY, BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
-    _J.COPIED: frozenset({BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY}),
-    _J.CLEANING: frozenset({BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE}),
-    _J.ROLLING_BACK: frozenset({BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP}),
+    _J.RUNNING: frozenset({*COPYING, *CHECKING}),
+    _J.COPIED: frozenset(CHECKING),
+    _J.CLEANING: frozenset(CLEANING),
+    _J.ROLLING_BACK: frozenset(ROLLING_BACK),
 }
 """Kinds of batch that may be leased, by job state. Pausing or cancelling a job stops the leasing, never a call."""
 

@@ -1,6 +1,6 @@
-"""Who the private Postgres runs as. It refuses to run as root, so root hands it to an account without rights.
+"""The account of the private Postgres. Postgres refuses to run as root, so root gives it to an account without rights.
 
-Nothing outside our own folders is changed for it: where that account cannot go, we take what it needs to where it can.
+Nothing outside our own folders changes for it. Where that account cannot go, we copy what it needs to where it can.
 """
 
 import grp
@@ -17,21 +17,21 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 UNPRIVILEGED = "nobody"
-"""On every Linux and macOS; an account of our own would change the machine's user list."""
+"""Exists on every Linux and macOS; an account of our own would change the machine's user list."""
 
 ELSEWHERE = Path("/var/lib/vecfleet")
-"""Where root keeps the files of a database whose state folder that account cannot reach (as below /root)."""
+"""Root keeps here the files of a database whose state folder that account cannot reach (as below /root)."""
 
 MAKE_TRIES = 5
-"""Whoever removes the last database takes `ELSEWHERE` away, perhaps just before another makes its folder there."""
+"""Removing the last database removes `ELSEWHERE`, perhaps just before another start makes its folder there."""
 
 PASS_THROUGH = 0o711
-"""Others may go through our folder to the file they own, and see nothing on the way."""
+"""Others may pass through our folder to a file they own, and see nothing on the way."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Ourselves (`name` None), or the account that root hands the database to."""
+    """The current account (`name` None), or the one that root gives the database to."""
 
     name: str | None
 
@@ -40,7 +40,7 @@ class Account:
         return cls(UNPRIVILEGED if os.geteuid() == 0 else None)
 
     def identity(self) -> dict[str, Any]:
-        """Keyword arguments with which `subprocess` starts a program as this account."""
+        """Return the keyword arguments with which `subprocess` starts a program as this account."""
         if self.name is None:
             return {}
         return {"user": self.name, "group": self._group(), "extra_groups": []}
@@ -58,9 +58,9 @@ class Account:
         return done.returncode == 0
 
     def make_home(self, folder: Path) -> None:
-        """Make `folder`, or a link under its name to a folder that the account can reach; keep what is there.
+        """Make `folder`, or a link under its name to a folder that the account can reach; keep existing files.
 
-        Died in the middle: at worst an empty folder in `ELSEWHERE` is left.
+        A crash leaves at worst an empty folder in `ELSEWHERE`.
         """
         if folder.exists():
             return
@@ -83,11 +83,11 @@ class Account:
         shutil.rmtree(home, ignore_errors=True)
         if folder.is_symlink():
             folder.unlink()
-            with suppress(OSError):  # another database of root's is there, or went at the same moment
+            with suppress(OSError):  # another database of root's is there, or was removed at the same moment
                 ELSEWHERE.rmdir()
 
     def _reaches(self, folder: Path) -> bool:
-        """Found out by trying, since modes, access lists and mounts all have a say."""
+        """Try whether the account can enter the folder: modes, access lists and mounts all decide."""
         return self.can_run("/bin/sh", "-c", 'cd -- "$0"', folder)
 
     def _group(self) -> str:
@@ -96,7 +96,7 @@ class Account:
 
 
 def _make_elsewhere() -> Path:
-    """A folder of its own for one database."""
+    """Make a folder of its own for one database."""
     ELSEWHERE.mkdir(parents=True, exist_ok=True)
     ELSEWHERE.chmod(PASS_THROUGH)
     return Path(tempfile.mkdtemp(dir=ELSEWHERE))

@@ -1,4 +1,4 @@
-"""Where the addresses in a shell lead: to servers that run, to those that this folder gives out, or nowhere any more.
+"""Addresses in a shell: those of servers that run, those that this folder gives out, and those that lead nowhere.
 
 A shell keeps what it took from `vecfleet up` longer than the stack lives. Nothing here changes anything.
 """
@@ -22,7 +22,7 @@ EMULATOR_KEY = "emulator"
 """The emulator takes any key but an empty one."""
 
 SUITS_EMULATOR = ("FRESHNESS_WAIT_SECONDS", "ROUTES_CACHE_SECONDS", "ROUTES_STALE_SECONDS")
-"""What a stack gives out with the address of its own emulator: waits that are too short beside Pinecone."""
+"""Given out with the address of a stack's own emulator: waits that are too short beside Pinecone."""
 
 _ADDRESSES = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PGVECTOR_URL", "PINECONE_CONTROLLER_HOST")
 _OF_SOME_JOBS = "PGVECTOR_URL"
@@ -32,7 +32,7 @@ _GIVEN_WITH = {
     "FLOWER_URL": ("FLOWER_USER", "FLOWER_PASSWORD"),
     "WEB_URL": ("OPERATOR_TOKEN",),
 }
-"""What is of no use, and misleads, without the address that it was given out with."""
+"""Values that are useless, and mislead, without the address that they were given out with."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _USUAL_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "http": 80}
 _CONNECTS_WITHIN_S = 1.0  # on this machine; a refusal comes at once
@@ -42,29 +42,29 @@ START_AND_JOIN = 'eval "$(vecfleet up --detach)"'
 
 
 def told(address: str) -> str:
-    """`host:port` of an address, without the account and the password; the scheme's usual port where none is named."""
+    """Return `host:port` of an address, without account and password; the scheme's usual port where none is named."""
     place = _place(address)
     return f"{place[0]}:{place[1]}" if place else "an address that names no host and port"
 
 
 def is_here(address: str) -> bool:
-    """Whether it is on this machine."""
+    """Say whether an address is on this machine."""
     place = _place(address)
     return place is not None and place[0] in _LOOPBACK
 
 
 def nowhere(settings: Settings) -> tuple[str, ...]:
-    """The variables that lead to a port of this machine on which nothing listens."""
+    """Return the variables that lead to a port of this machine on which nothing listens."""
     named = {name: _value(settings, name) for name in _ADDRESSES}
     return tuple(name for name, address in named.items() if address and is_here(address) and not _listens(address))
 
 
 def without_own(settings: Settings, state_dir: Path) -> Settings:
-    """The settings without what this folder's own servers gave out: those are started again, at the same addresses."""
+    """Return the settings without what this folder's servers gave out: those start again, at the same addresses."""
     own: dict[str, None] = {}
     postgres = Postgres(state_dir)
     last: dict[str, set[str | None]] = {"redis_url": {Redis(state_dir).last_url()}}
-    if superusers := postgres.last_url():  # which was given out before there were roles
+    if superusers := postgres.last_url():  # an address given out before there were roles
         last["database_url"] = {superusers, postgres.client_url}
         last["pgvector_url"] = {postgres.url_of(VECTORS, role) for role in (ADMINISTRATOR, FLEET)}
     for field, addresses in last.items():
@@ -74,15 +74,15 @@ def without_own(settings: Settings, state_dir: Path) -> Settings:
     emulator, record = f"http://127.0.0.1:{port}", Record.read(state_dir)
     left_over = record is not None and any(process.port == port for process in record.processes)
     named = settings.pinecone_controller_host == emulator and _secret(settings.pinecone_api_key) == EMULATOR_KEY
-    if named and (left_over or not _listens(emulator)):  # else it is somebody's own, who started it there meanwhile
+    if named and (left_over or not _listens(emulator)):  # otherwise the user started it there meanwhile
         own |= {"pinecone_api_key": None, "pinecone_controller_host": None}
     return settings.model_copy(update=own)
 
 
 def require_answering(settings: Settings) -> str | None:
-    """Refused where a stack would be built on addresses of this machine where nothing listens.
+    """Refuse to build a stack on addresses of this machine where nothing listens.
 
-    Returns what does not work where only that is missing which some jobs need, and else None.
+    Return a warning where only an address is dead that some jobs need, and None if all is well.
     """
     lost = nowhere(settings)
     if lost == (_OF_SOME_JOBS,):
@@ -101,7 +101,7 @@ def require_answering(settings: Settings) -> str | None:
 
 
 def short_wait(settings: Settings) -> str | None:
-    """A warning where a wait that a stack gave out with its emulator, or another short one, is used beside Pinecone."""
+    """Return a warning where a short wait, such as one given out with an emulator, is used beside Pinecone."""
     usual_s = float(Settings.model_fields["freshness_wait_seconds"].default)
     host = settings.pinecone_controller_host
     if settings.pinecone_api_key is None or (host and is_here(host)) or settings.freshness_wait_seconds >= usual_s:
@@ -113,7 +113,7 @@ def short_wait(settings: Settings) -> str | None:
 
 
 def way_out(settings: Settings, state_dir: Path) -> str:
-    """What to type in a shell whose addresses lead nowhere, so that they lead to a stack that runs."""
+    """Tell what to type in a shell whose addresses lead nowhere, so that they lead to a stack that runs."""
     if running(state_dir) is not None:
         return f"this shell has the addresses of a stack that is gone; those of the one that runs: {JOIN_IT}"
     lost = nowhere(without_own(settings, state_dir))
@@ -124,8 +124,8 @@ def way_out(settings: Settings, state_dir: Path) -> str:
 
 
 def let_go(names: Iterable[str]) -> str:
-    """The line that takes these variables, and what was given out with them, out of this shell."""
-    every = [each for name in names for each in (name, *_GIVEN_WITH.get(name, ()))]
+    """Return the line that removes these variables, and what was given out with them, from this shell."""
+    every = [variable for name in names for variable in (name, *_GIVEN_WITH.get(name, ()))]
     exported = [name for name in every if name in os.environ]
     elsewhere = [name for name in names if name not in os.environ]
     lines = [f"unset {' '.join(exported)}"] if exported else []
@@ -133,10 +133,12 @@ def let_go(names: Iterable[str]) -> str:
 
 
 def given_out(record: Record) -> tuple[str, ...]:
-    """The variables that name what this stack itself started: of no use once it is stopped."""
+    """Return the variables that name what this stack started itself: useless once it is stopped."""
     ports = {process.port for process in record.processes if process.port}
     ours = [name for name, value in record.environment.items() if is_here(value) and _port(value) in ports]
-    return tuple(each for name in ours for each in (name, *_GIVEN_WITH.get(name, ())) if each in record.environment)
+    return tuple(
+        variable for name in ours for variable in (name, *_GIVEN_WITH.get(name, ())) if variable in record.environment
+    )
 
 
 def _value(settings: Settings, name: str) -> str:
@@ -152,7 +154,7 @@ def _place(address: str) -> tuple[str, int] | None:
     try:
         parts = urlsplit(address)
         if "@" in parts.path + parts.query + parts.fragment:
-            return None  # a password with a `/`, `?` or `#` in it: what stands for the port is the begin of that
+            return None  # the password has a `/`, `?` or `#` in it, so the port here is the beginning of the password
         port = parts.port or _USUAL_PORTS.get(parts.scheme.partition("+")[0])
     except ValueError:  # several hosts, or no number
         return None

@@ -1,4 +1,4 @@
-"""`vecfleet up`: a stack that runs for as long as its terminal, or its service manager, wants it to."""
+"""`vecfleet up`: a stack that runs until its terminal, or its service manager, ends it."""
 
 import shlex
 import signal
@@ -9,11 +9,11 @@ from types import FrameType
 from orchestrator.embedded.stack import Stack
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
-"""From `vecfleet down` or a service manager; from a terminal that is closed."""
+"""Sent by `vecfleet down` or a service manager; sent by a terminal that closes."""
 
 
 def run(stack: Stack, ready: Callable[[Mapping[str, str]], object]) -> None:
-    """Start the stack, tell `ready` how to reach it, watch it until Ctrl-C, SIGTERM or a hang-up, then stop it all."""
+    """Start the stack, tell `ready` how to reach it, and watch it; stop it all on Ctrl-C, SIGTERM or a hang-up."""
     with suppress(KeyboardInterrupt), endings_interrupt(), stack:
         ready(stack.environment)
         stack.watch()
@@ -21,7 +21,7 @@ def run(stack: Stack, ready: Callable[[Mapping[str, str]], object]) -> None:
 
 @contextmanager
 def endings_interrupt() -> Iterator[None]:
-    """Inside, SIGTERM and a hang-up are as Ctrl-C: what was started is stopped on the way out."""
+    """Make SIGTERM and a hang-up act as Ctrl-C inside the block: started processes are stopped on the way out."""
     before = {number: signal.signal(number, _interrupt) for number in ENDINGS}
     try:
         yield
@@ -31,7 +31,7 @@ def endings_interrupt() -> Iterator[None]:
 
 
 def exports(environment: Mapping[str, str]) -> str:
-    """Lines by which any other shell joins: `eval "$(...)"`."""
+    """Return the lines by which any other shell joins: `eval "$(...)"`."""
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
 
 

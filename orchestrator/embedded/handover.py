@@ -1,6 +1,6 @@
-"""Tables of before there were roles, handed over to the role that is to own them.
+"""Hand over tables from before there were roles to the role that is to own them.
 
-`REASSIGN OWNED` refuses it: the superuser that the server was made with owns what the server itself needs.
+`REASSIGN OWNED` refuses it: the superuser that made the server owns what the server itself needs.
 """
 
 import psycopg
@@ -27,11 +27,11 @@ WHERE n.oid IN (SELECT oid FROM ours) AND pg_get_userbyid(n.nspowner) = current_
 
 
 def hand_over(connection: "psycopg.Connection[tuple[object, ...]]", owner: str) -> None:
-    """Make `owner` own what the connected role owns in this database, but for what extensions brought.
+    """Make `owner` own what the connected role owns in this database, except what extensions brought.
 
-    Safe to repeat: what was handed over is not found again.
+    Safe to repeat: a table that was handed over is not found again.
     """
     for kind, name in connection.execute(_OWNED).fetchall():
-        # Both are Postgres' own words: a kind from above, and a name that it quotes itself.
+        # Both come from Postgres: a kind from the query above, and a name that Postgres has quoted.
         statement = sql.SQL(f"ALTER {kind} {name} OWNER TO {{}}")
         connection.execute(statement.format(sql.Identifier(owner)))

@@ -1,4 +1,4 @@
-"""Loopback ports: a free one, and the same one again after a restart, so that addresses printed earlier stay true."""
+"""Loopback ports: a free one, or the same one after a restart, so that addresses printed earlier stay true."""
 
 import socket
 from pathlib import Path
@@ -7,10 +7,10 @@ from orchestrator.embedded.process import DidNotStart
 
 
 def free_port(*preferred: int) -> int:
-    """The first of `preferred` that nobody has, else any port that nobody has."""
+    """Return the first of `preferred` that is free, else any free port."""
     for port in (*preferred, 0):
         with socket.socket() as probe:
-            # As the servers do: a port whose last connections are still fading away is free.
+            # As the servers do: a port whose last connections are still closing counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
@@ -24,7 +24,7 @@ def free_port(*preferred: int) -> int:
 
 
 def claim_port(state_dir: Path, name: str, *usual: int) -> int:
-    """The port that `name` had last time, else a `usual` one, else any: the first that is free. Remembered."""
+    """Return the first free one of these, and remember it: the port `name` had last time, a `usual` one, any."""
     place = _place(state_dir, name)
     remembered = remembered_port(state_dir, name)
     port = free_port(*([] if remembered is None else [remembered]), *usual)
@@ -34,7 +34,7 @@ def claim_port(state_dir: Path, name: str, *usual: int) -> int:
 
 
 def remembered_port(state_dir: Path, name: str) -> int | None:
-    """The port that `name` had last time; None where it never ran here, or was erased."""
+    """Return the port that `name` had last time; None where it never ran here, or was erased."""
     place = _place(state_dir, name)
     remembered = place.read_text() if place.exists() else ""
     return int(remembered) if remembered.isdigit() else None

@@ -1,7 +1,7 @@
-"""A private Postgres with pgvector: the binaries of a PyPI wheel under our own supervision, on a loopback port.
+"""A private Postgres with pgvector: the binaries of a PyPI wheel, supervised by us, on a loopback port.
 
-The wheel's Python helper is never imported: as root it opens up the permissions of every parent folder. Everybody needs
-a password; there is no unix socket, hence no limit on the path's length and no way round the password.
+The wheel's Python helper is never imported: as root it opens up the permissions of every parent folder. Every client
+needs a password. There is no unix socket, hence no limit on the path's length and no way round the password.
 """
 
 import hmac
@@ -22,23 +22,23 @@ from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.server import PORT_TAKEN, Server, environment
 
 ADMINISTRATOR = "vecfleet"
-"""The superuser: it sets up roles, databases and the extension, and its address is given to nobody."""
+"""The superuser: it sets up roles, databases and the extension. Nobody gets its address."""
 OWNER = "vecfleet_owner"
 """Owns the job table and brings it to its newest revision."""
 FLEET = "vecfleet_fleet"
 """The role of workers, the dispatcher, the page and each shell that joins; it owns the namespaces in `VECTORS`."""
 DATABASE = "vecfleet"
 VECTORS = "vectordb"
-"""As the seed calls it; apart from the job table, for it is the user's data."""
+"""The seed's name for it. It is apart from the job table because it is the user's data."""
 INSTALLATION = "pginstall18"
 """The wheel carries 16 as well; a data folder belongs to one major version."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # Each worker process holds a small pool; the default of 100 is used up by ten of them.
+    # Each worker process holds a small pool; ten of them use up the default of 100.
     "max_connections": "200",
-    # In the data folder rather than in /dev/shm, where a kill -9 would leave it behind and containers have 64 MB.
+    # In the data folder, not in /dev/shm: there a kill -9 would leave it behind, and containers have 64 MB.
     "dynamic_shared_memory_type": "mmap",
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
@@ -72,11 +72,11 @@ class Postgres(Server):
 
     @property
     def owner_url(self) -> str:
-        """The address for the owner of the job table."""
+        """Return the address for the owner of the job table."""
         return self.url_of(DATABASE, OWNER)
 
     def url_of(self, database: str, role: str = ADMINISTRATOR) -> str:
-        """SQLAlchemy's address of one database of this server, password included."""
+        """Return SQLAlchemy's address of one database of this server, password included."""
         return f"postgresql+psycopg://{role}:{self._password_of(role)}@127.0.0.1:{self.port}/{database}"
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
@@ -85,12 +85,12 @@ class Postgres(Server):
             for role in (OWNER, FLEET):
                 self._make_role(connection, role)
             self._make_database(connection, DATABASE, OWNER)
-            # Of any other session a temporary table would be a table of its own making.
+            # Otherwise any session could make temporary tables of its own in this database.
             connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
         return self
 
     def vectors_url(self) -> str:
-        """The fleet's address of a database for namespaces, with the extension; made where it is not there."""
+        """Return the fleet's address of a database for namespaces, with the extension; make it where it is missing."""
         with self._connect() as connection:
             self._make_database(connection, VECTORS, FLEET)
         with self._connect(VECTORS) as connection:
@@ -145,7 +145,7 @@ class Postgres(Server):
             cwd=self.home,
             env=environment(),
             port=self.port,
-            stop_signal=signal.SIGINT,  # its fast stop: SIGTERM would wait for every client to leave
+            stop_signal=signal.SIGINT,  # its fast stop: SIGTERM would wait until every client leaves
             identity=self._account.identity(),
         )
 
@@ -157,12 +157,12 @@ class Postgres(Server):
             return False
 
     def _password_of(self, role: str) -> str:
-        """The superuser's password, or one made from it, from which nobody learns the superuser's."""
+        """Return the superuser's password, or one derived from it that does not reveal it."""
         password = self._password()
         return password if role == ADMINISTRATOR else hmac.digest(password.encode(), role.encode(), "sha256").hex()
 
     def _make_role(self, connection: "psycopg.Connection[tuple[object, ...]]", role: str) -> None:
-        """A role that may log in and nothing else; its password follows the superuser's."""
+        """Make a role that may log in and nothing else; its password follows the superuser's."""
         if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
             connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
         rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
@@ -170,7 +170,7 @@ class Postgres(Server):
         connection.execute(statement)
 
     def _make_database(self, connection: "psycopg.Connection[tuple[object, ...]]", database: str, owner: str) -> None:
-        """A database of this owner's; one that the superuser owned, before there were roles, is handed over."""
+        """Make a database of this owner; hand over one that the superuser owned before there were roles."""
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", [database]
         ).fetchone()
@@ -194,7 +194,7 @@ class Postgres(Server):
         )
 
     def _reachable_binaries(self) -> Path:
-        """The wheel's programs, or our copy of them where the account cannot run the wheel's."""
+        """Return the wheel's programs, or our copy of them where the account cannot run the wheel's."""
         package = self._wheel_folder()
         binaries = package / INSTALLATION / "bin"
         if self._account.can_run(binaries / "postgres", "--version"):
@@ -202,7 +202,7 @@ class Postgres(Server):
         copy = self.home / "programs"
         copied = copy / self.wheel / INSTALLATION / "bin"
         if not self._account.can_run(copied / "postgres", "--version"):
-            # The shared libraries lie beside the package on Linux and are found by that relative place.
+            # On Linux the shared libraries lie beside the package, and are found by that relative path.
             for part in (f"{self.wheel}.libs", f"{self.wheel}/{INSTALLATION}"):
                 if (package.parent / part).exists():
                     shutil.copytree(package.parent / part, copy / part, symlinks=True, dirs_exist_ok=True)

@@ -1,7 +1,7 @@
-"""A process known by its pid and the moment it was born: together they name one process for ever, a pid alone does not.
+"""A process known by its pid and time of birth: together they name one process for ever, a pid alone does not.
 
-Each process is started in a session of its own, so that Ctrl-C in the terminal reaches its supervisor only, and may
-outlive whoever started it: what is on record is enough to find it and stop it.
+Each process starts in a session of its own, so that Ctrl-C in the terminal reaches only its supervisor. It may outlive
+its starter: the record is enough to find it and stop it.
 """
 
 import os
@@ -22,7 +22,7 @@ SAME_BIRTH_S = 2.0
 """Two readings of one process's birth may differ by this: Linux derives it from the wall clock, which is corrected."""
 
 POLL_S = 0.02
-"""How often a start or a stop is looked at: well under the 0.1 s in which these servers start and stop."""
+"""Time between looks at a start or a stop: well under the 0.1 s in which these servers start and stop."""
 
 LOG_TAIL_LINES = 12
 """Enough of a log to show why a server gave up, little enough to read in a terminal."""
@@ -34,7 +34,7 @@ class DidNotStart(VecfleetError):
 
 @dataclass(frozen=True)
 class Process:
-    """One process, ours or found on record. Its pid is never signalled once another process was born under it."""
+    """One process, started by us or read from the record. Its pid gets no signal once another process has it."""
 
     name: str
     pid: int
@@ -57,7 +57,7 @@ class Process:
         stop_signal: int = signal.SIGTERM,
         identity: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Start it, its output appended to `log`. `identity` names the account to run as (see `account`)."""
+        """Start the process, its output appended to `log`. `identity` names the account to run as (see `account`)."""
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("ab") as output:
             child = subprocess.Popen(
@@ -78,20 +78,20 @@ class Process:
 
     @classmethod
     def current(cls, name: str) -> Self:
-        """The process this runs in."""
+        """Return the process that this code runs in."""
         return cls(name, os.getpid(), psutil.Process().create_time(), log=Path(os.devnull))
 
     def alive(self) -> bool:
         if self.child is not None:
             return self.child.poll() is None
         try:
-            found = psutil.Process(self.pid)
-            return abs(found.create_time() - self.created) < SAME_BIRTH_S and found.status() != psutil.STATUS_ZOMBIE
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < SAME_BIRTH_S and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
     def stop(self, patience_s: float) -> None:
-        """Ask it to stop; after `patience_s` end it and all it started. Does nothing to a process that is gone."""
+        """Ask it to stop; after `patience_s` kill it and all it started. Does nothing to a process that is gone."""
         self._send(self.stop_signal, os.kill)
         if not _wait(lambda: not self.alive(), patience_s):
             with suppress(ProcessLookupError):
@@ -105,12 +105,12 @@ class Process:
                 send(self.pid, number)
 
     def wait_until(self, ready: Callable[[], bool], patience_s: float) -> None:
-        """Return once `ready()`; DidNotStart, with the end of its log, if it dies or is not ready in time."""
+        """Return once `ready()`. Raises DidNotStart, with the end of its log, if it dies or is not ready in time."""
         came = _wait(lambda: not self.alive() or ready(), patience_s)
         if not self.alive():
             raise DidNotStart(
                 f"{self.name} stopped {self.ending()} while starting.\n{self.log_tail()}",
-                next_step=f"mend what its log says, then run it again: {self.log}",
+                next_step=f"fix what its log says, then run it again: {self.log}",
             )
         if not came:
             raise DidNotStart(
@@ -119,7 +119,7 @@ class Process:
             )
 
     def ending(self) -> str:
-        """How it ended, in words."""
+        """Tell in words how it ended."""
         code = self.child.poll() if self.child is not None else None
         if code is None:
             return "for a reason not on record"

@@ -14,27 +14,27 @@ from orchestrator.embedded.process import DidNotStart, Process
 START_S = 180.0
 """Python and its imports take 1 to 2 s; a slow machine on which much else starts may need this."""
 STOP_S = 15.0
-"""A worker finishes the batch in its hands. One that takes longer is ended: the lease expires, the batch runs again."""
+"""A worker finishes its current batch. One that takes longer is killed: the lease expires, the batch runs again."""
 
 PYTHON = (sys.executable, "-P", "-m")
-"""-P: a folder named `workers` or `migrations` where the user happens to be must not be taken for ours."""
+"""-P: a folder named `workers` or `migrations` in the user's current folder must not be taken for ours."""
 
 
 WORKER = "worker-"
-"""What the name of every worker begins with."""
+"""The beginning of every worker's name."""
 
 EMULATOR_PORT = 5080
-"""What its documentation says. The hundred ports after it are for its indexes."""
+"""The port that its documentation names. The hundred ports after it are for its indexes."""
 KEEPS_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
 """For glibc, in bytes: an answer of 3 MB goes where the last one was. Else each takes pages anew, which the system
 clears first (docs/performance.md says what that cost).
 """
 CANNOT_LISTEN = "Cannot listen on port"
-"""How it says that its port is taken."""
+"""The emulator's words when its port is taken."""
 
 
 class Program:
-    """One process of ours. Ready when it listens on its port; one without a port is ready once it runs."""
+    """One process of ours. It is ready when it listens on its port; without a port, once it runs."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, state_dir: Path, env: Mapping[str, str], port: int | None = None
@@ -47,7 +47,7 @@ class Program:
         self._env = env
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
-        """`launched` hears of the process at once, before it is ready."""
+        """Start it, and return once it is ready. `launched` gets the process at once, before it is ready."""
         self.process = Process.launch(
             self.name,
             self.command,
@@ -70,18 +70,20 @@ class Program:
             self.process = None
 
     def _ready(self) -> bool:
-        """Whether this very process listens: somebody else may have taken the port first."""
+        """Say whether this very process listens: another program may have taken the port first."""
         if self.port is None or self.process is None:
             return True
         try:
             sockets = psutil.Process(self.process.pid).net_connections("tcp")
         except psutil.Error:
             return False
-        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == self.port for each in sockets)
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == self.port for connection in sockets
+        )
 
 
 def emulator(state_dir: Path, load: str | None, reads_lag_s: float, *, keep: bool) -> Program:
-    """The Pinecone-compatible server; `load` names what it holds at first. With `keep` its indexes outlive it."""
+    """Make the Pinecone-compatible server; `load` names its first content. With `keep` its indexes outlive it."""
     port = claim_port(state_dir, "emulator", EMULATOR_PORT)
     command = [
         *(*PYTHON, "emulator", "--port", str(port), "--reads-lag", f"{reads_lag_s:g}"),
@@ -96,7 +98,7 @@ def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
 
 
 def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events: bool) -> Program:
-    """With `task_events` Flower misses no task, the very first ones included."""
+    """Make a worker. With `task_events` Flower misses no task, the very first ones included."""
     options = ["--task-events"] if task_events else []
     return Program(f"{WORKER}{number}", [*PYTHON, "orchestrator", "worker", *options], state_dir=state_dir, env=env)
 
@@ -108,6 +110,6 @@ def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
 
 
 def web(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
-    """The operator's page, the API and the metrics."""
+    """Make the server of the operator's page, the API and the metrics."""
     command = [*PYTHON, "orchestrator", "serve"]
     return Program("web", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)

@@ -1,4 +1,4 @@
-"""What runs from one state folder: one supervisor at a time, and its processes for whoever comes after it."""
+"""The processes of one state folder: one supervisor at a time, and a record of its processes for the next one."""
 
 import fcntl
 import json
@@ -15,7 +15,7 @@ from vecfleet.errors import Refused
 
 @dataclass(frozen=True)
 class Restart:
-    """One process that died and was started again: when (UTC), which, and how it had ended."""
+    """One process that died and was started again: when (UTC), which, and how it ended."""
 
     at: str
     name: str
@@ -24,7 +24,7 @@ class Restart:
 
 @dataclass(frozen=True)
 class Record:
-    """The file `state.json`, replaced whole, so that a reader sees one moment; private, since it holds passwords."""
+    """The file `state.json`, replaced whole so that a reader sees one moment. Private, because it holds passwords."""
 
     supervisor: Process
     durable: bool
@@ -34,8 +34,8 @@ class Record:
     restarts: tuple[Restart, ...] = ()
 
     def with_process(self, process: Process) -> "Record":
-        """The same with `process` in place of the one that had its name."""
-        others = tuple(each for each in self.processes if each.name != process.name)
+        """Return the same record with `process` in place of the one of that name."""
+        others = tuple(other for other in self.processes if other.name != process.name)
         return replace(self, processes=(*others, process))
 
     def write(self, state_dir: Path) -> None:
@@ -63,8 +63,8 @@ class Record:
             durable=content["durable"],
             ready=content["ready"],
             environment=content["environment"],
-            processes=tuple(Process.from_record(each) for each in content["processes"]),
-            restarts=tuple(Restart(**each) for each in content["restarts"]),
+            processes=tuple(Process.from_record(body) for body in content["processes"]),
+            restarts=tuple(Restart(**body) for body in content["restarts"]),
         )
 
     @staticmethod
@@ -73,14 +73,14 @@ class Record:
 
 
 def running(state_dir: Path) -> Record | None:
-    """What runs from `state_dir` and is ready: its supervisor lives. None where nothing does."""
+    """Return the record of the stack that runs from `state_dir` and is ready: its supervisor lives. Else None."""
     record = Record.read(state_dir)
     return record if record and record.ready and record.supervisor.alive() else None
 
 
 @contextmanager
 def only_supervisor(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder's lock, which the kernel takes back however we die. Refused while another holds it."""
+    """Hold the state folder's lock; the kernel releases it however we die. Refused while another process holds it."""
     state_dir.mkdir(parents=True, exist_ok=True)
     folder = os.open(state_dir, os.O_RDONLY)
     try:

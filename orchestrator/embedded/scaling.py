@@ -1,4 +1,4 @@
-"""How many worker processes a running stack should have: asked in a file, done by its supervisor."""
+"""The number of worker processes of a running stack: asked for in a file, carried out by its supervisor."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from orchestrator.embedded.record import Record
 from vecfleet.errors import BadInput, Refused
 
 MAX_WORKERS = 64
-"""More than one machine can use; a typing error should not start thousands of processes."""
+"""More than one machine can use: a typing error should not start thousands of processes."""
 
 
 def scale(state_dir: Path, workers: int) -> None:
@@ -27,7 +27,7 @@ def scale(state_dir: Path, workers: int) -> None:
 
 
 def asked(state_dir: Path) -> int | None:
-    """How many were asked for; None where nobody did."""
+    """Return the number of workers asked for; None where nobody asked."""
     place = _place(state_dir)
     return int(place.read_text()) if place.exists() else None
 

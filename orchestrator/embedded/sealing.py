@@ -1,4 +1,4 @@
-"""The key with which our own job table's audit trail is sealed: in a file beside the database, never in it."""
+"""The key that seals our own job table's audit trail: in a file beside the database, never in it."""
 
 import secrets
 from pathlib import Path
@@ -12,9 +12,9 @@ AUDIT_KEY = "audit.key"
 
 
 def audit_key(state_dir: Path, url: str) -> str:
-    """The key, made once; what was sealed before without a key, it locks.
+    """Return the key, made once. Making it locks the rows that were sealed without a key.
 
-    Died in the middle: the same key is taken into use at the next start.
+    After a crash, the next start uses the same key.
     """
     place = state_dir / AUDIT_KEY
     unfinished = place.with_suffix(".unfinished")

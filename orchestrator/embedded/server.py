@@ -1,4 +1,4 @@
-"""What the private Postgres and the private Redis have in common: a folder, a password, a port, a start and a stop."""
+"""The common part of the private Postgres and the private Redis: a folder, a password, a port, a start and a stop."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ from orchestrator.embedded.process import DidNotStart, Process
 
 START_TRIES = 15
 PAUSE_S = 1.0
-"""Between tries, for what passes: another program took the port, or the last of a killed server is still going."""
+"""Seconds between tries: another program took the port, or a killed server's last process is still ending."""
 
 PORT_TAKEN = "Address already in use"
 
@@ -26,15 +26,15 @@ _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PA
 
 
 def environment() -> dict[str, str]:
-    """What of our environment a server needs. No key: it is another account's process, and its environment readable."""
+    """Return the part of our environment that a server needs. No key: another account can read its environment."""
     return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 class Server(ABC):
     """One server with one state folder: `with Postgres(folder) as pg: pg.url`.
 
-    Safe to start again on the same folder, whatever killed the last one: the data, the password and, if it is still
-    free, the port are the same. With `durable=False` it is faster, and leaving the `with` block erases its files.
+    Safe to start again on the same folder, whatever killed the last one: the data, the password and, if still free,
+    the port stay the same. With `durable=False` it is faster, and leaving the `with` block erases its files.
     """
 
     name: ClassVar[str]
@@ -42,7 +42,7 @@ class Server(ABC):
     variable: ClassVar[str]
     """The environment variable that names a server of the user's own, used instead of this one."""
     passing: ClassVar[tuple[str, ...]] = (PORT_TAKEN,)
-    """What its log says when another try may help."""
+    """Words in its log that mean another try may help."""
     start_s: ClassVar[float]
     stop_s: ClassVar[float]
 
@@ -56,29 +56,29 @@ class Server(ABC):
 
     @property
     def home(self) -> Path:
-        """Where its files really are: by `place`, which may be a link, another account may be unable to reach them."""
+        """Return the real folder of its files: `place` may be a link that another account cannot follow."""
         return self.place.resolve()
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """The address with all rights, password included."""
+        """Return the address with all rights, password included."""
 
     @property
     def client_url(self) -> str:
-        """The address that is given out, password included."""
+        """Return the address for clients, password included."""
         return self.url
 
     def last_url(self) -> str | None:
-        """The address of its last start, whether it runs or not. None where it never ran here, or was erased."""
+        """Return the address of its last start, whether it runs or not. None where it never ran here, or was erased."""
         self.port = remembered_port(self.state_dir, self.name)
         try:
             return self.url if self.port and (self.home / "password").exists() else None
-        except OSError:  # another account's folder, which is then not ours to start
+        except OSError:  # another account's folder, so the server is not ours to start
             return None
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
-        """Ready to be used when it returns. `launched` hears of each process at once, before it is ready."""
+        """Return when it is ready to be used. `launched` gets each process at once, before it is ready."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self._make_home()
         self._prepare()
@@ -99,11 +99,11 @@ class Server(ABC):
                 return self
         raise DidNotStart(
             f"{self.name} did not start in {START_TRIES} tries; its log is {self.log}.",
-            next_step="mend what its log says, then run it again",
+            next_step="fix what its log says, then run it again",
         )
 
     def stop(self) -> None:
-        """Returns when it is gone. What clients were told is saved, is saved."""
+        """Return when it is gone. Everything that clients were told is saved is on disk."""
         if self.process is not None:
             self.process.stop(self.stop_s)
             self.process = None
@@ -133,7 +133,7 @@ class Server(ABC):
     def _answers(self) -> bool: ...
 
     def _password(self) -> str:
-        """Made at first use; complete in its file or absent."""
+        """Return the password, made at first use; it is complete in its file or absent."""
         place = self.home / "password"
         if not place.exists():
             unfinished = self.home / "password.unfinished"
@@ -144,11 +144,11 @@ class Server(ABC):
 
     @classmethod
     def _wheel_folder(cls) -> Path:
-        """Where the wheel is installed, found without running its code."""
-        found = importlib.util.find_spec(cls.wheel)
-        if found is None or found.origin is None:
+        """Return the folder of the installed wheel, found without running its code."""
+        spec = importlib.util.find_spec(cls.wheel)
+        if spec is None or spec.origin is None:
             raise DidNotStart(
                 f"The private {cls.name} server is not installed here.",
                 next_step=f"run `make setup`, or set {cls.variable} to a server of your own",
             )
-        return Path(found.origin).parent
+        return Path(spec.origin).parent

@@ -1,7 +1,7 @@
 """Everything the fleet needs on one machine, started, watched, and stopped to the last process.
 
-What the user's settings name (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) is used; what is missing is started.
-Whoever kills what, `down` finds it: each process is on record the moment it exists, by pid and time of birth.
+The servers that the settings name (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) are used; the missing ones are started.
+Whatever is killed, `down` finds the rest: each process is on record once it exists, by pid and time of birth.
 """
 
 import os
@@ -36,10 +36,10 @@ from vecfleet.errors import Refused, Unreachable
 from vecfleet.settings import Settings
 
 MAX_RESTARTS = 5
-"""For one process in the life of its stack: a crash or two is bad luck, more has a cause that no restart cures."""
+"""For one process in the life of its stack: one or two crashes are bad luck, more have a cause that remains."""
 
 WATCH_S = 0.5
-"""How soon a death is noticed: no later than the dispatcher would notice what it costs."""
+"""Seconds until a death is noticed: no later than the dispatcher would notice its effect."""
 
 STOP_S = 30.0
 """As long as the slowest server may take: Postgres and its checkpoint on a slow disk."""
@@ -51,13 +51,13 @@ UP_S = 900.0
 """A supervisor gives up by itself on a part that does not start: longer than all of them, one by one, may take."""
 
 PAST_THE_LAG_S = 1.0
-"""How much longer than the reads of the stack's own emulator lag a difference must last before it counts."""
+"""Seconds a difference must last beyond the lag of the stack's own emulator before it counts."""
 
 ROUTES_STALE_S, ROUTES_CACHE_S = 1.0, 0.5
-"""Beside the stack's own emulator: all who use its routes are on this machine, and ask again within a second."""
+"""Seconds, beside the stack's own emulator: all clients of its routes are on this machine, and ask again soon."""
 
 PORT_TRIES = 5
-"""For the emulator, whose usual port every stack of this machine would like to have."""
+"""For the emulator: every stack of this machine tries the same usual port."""
 
 
 class Part(Protocol):
@@ -77,8 +77,8 @@ class Stack:
     """The private servers and, where asked for, the emulator, the dispatcher, workers, the page and Flower.
 
     `with Stack(folder, workers=2) as stack: stack.environment` names all that a client needs. One stack a folder: a
-    second is refused, what a killed one left running is stopped first. Leaving the block stops everything, and with
-    `durable=False` erases the data. Killed in the middle: `down` stops what is left.
+    second is refused, and the remains of a killed one are stopped first. Leaving the block stops everything, and with
+    `durable=False` erases the data. After a kill, `down` stops the rest.
     """
 
     state_dir: Path
@@ -88,14 +88,14 @@ class Stack:
     flower: bool = False
     emulator: bool = False
     load: str | None = None
-    """What the emulator holds at first."""
+    """The emulator's first content."""
     reads_lag_s: float = 0.0
-    """How long the emulator's reads lag behind its writes."""
+    """Seconds by which the emulator's reads lag behind its writes."""
     durable: bool = True
     settings: Settings = field(default_factory=Settings.load)
-    """Names the services of the user's own, which are used instead of ours."""
+    """Names the user's own services, which are used instead of ours."""
     tell: Callable[[str], object] = lambda _: None
-    """Hears, in sentences, what happens while the stack is watched."""
+    """Gets a sentence for each event while the stack is watched."""
     environment: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Stack:
         self._record = Record(Process.current("supervisor"), self.durable)
 
     def start(self) -> Self:
-        """Everything runs when it returns; nothing runs when it raises."""
+        """Start everything. When it returns, everything runs; when it raises, nothing runs."""
         with ExitStack() as held:
             held.enter_context(only_supervisor(self.state_dir))
             clear_leftovers(self.state_dir)
@@ -125,7 +125,7 @@ class Stack:
         return self
 
     def watch(self) -> None:
-        """Start again what dies, until interrupted. DidNotStart once something died too often; the rest still runs."""
+        """Restart processes that die, until interrupted. Raises DidNotStart if one dies too often; the rest runs on."""
         while True:
             for part in (*self._servers, *self._fleet):
                 if part.process is None or not part.process.alive():
@@ -134,7 +134,7 @@ class Stack:
             time.sleep(WATCH_S)
 
     def stop(self) -> None:
-        """The fleet first, so that the servers are there for its last words."""
+        """Stop the fleet, then the servers: they must still be there for the fleet's last writes."""
         for parts in (self._fleet, self._servers):
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda part: part.stop(), parts))
@@ -169,7 +169,7 @@ class Stack:
             }
 
     def _waits(self) -> dict[str, str]:
-        """The waits that suit the stack's own emulator. The user's own win; Pinecone's are the settings' defaults."""
+        """Return the waits that suit the stack's own emulator. The user's win; the defaults are Pinecone's."""
         cache_s = self._chosen("routes_cache_seconds", ROUTES_CACHE_S)
         waits = {
             "FRESHNESS_WAIT_SECONDS": self._chosen("freshness_wait_seconds", self.reads_lag_s + PAST_THE_LAG_S),
@@ -180,11 +180,11 @@ class Stack:
 
     def _chosen(self, setting: str, otherwise: float) -> float:
         """Take the user's choice. A default, which a copy of `.env.example` names, suits Pinecone alone."""
-        told, usual = float(getattr(self.settings, setting)), float(Settings.model_fields[setting].default)
-        return told if setting in self.settings.model_fields_set and told != usual else otherwise
+        chosen, usual = float(getattr(self.settings, setting)), float(Settings.model_fields[setting].default)
+        return chosen if setting in self.settings.model_fields_set and chosen != usual else otherwise
 
     def _begin_emulator(self) -> programs.Program:
-        """Two stacks that start at once both find its usual port free: the second one takes another."""
+        """Start the emulator. Two stacks that start at once both see its usual port free: the second takes another."""
         for tries_left in reversed(range(PORT_TRIES)):
             emulator = programs.emulator(self.state_dir, self.load, self.reads_lag_s, keep=self.durable)
             try:
@@ -246,7 +246,7 @@ class Stack:
         return programs.worker(self.state_dir, self.environment, number, task_events=self.flower)
 
     def _port(self, name: str, setting: str, chosen: int) -> int:
-        """The port that was set, if it is free; where none was, any: the default would clash with a second stack's."""
+        """Return the configured port if it is free; without one, any: the default would clash with a second stack's."""
         if setting in self.settings.model_fields_set:
             return free_port(chosen)
         return claim_port(self.state_dir, name)
@@ -256,14 +256,14 @@ class Stack:
         part.start(self._launched)
 
     def _scale(self) -> None:
-        """As many workers as were asked for while it runs."""
+        """Start or stop workers until as many run as were asked for."""
         wanted = scaling.asked(self.state_dir)
         if wanted is None or wanted == self.workers:
             return
         self.tell(f"{wanted} workers are wanted; {self.workers} run.")
         for number in range(self.workers + 1, wanted + 1):
             self._begin(self._worker(number), self._fleet)
-        for part in [each for each in self._fleet if each.name.startswith(programs.WORKER)][wanted:]:
+        for part in [member for member in self._fleet if member.name.startswith(programs.WORKER)][wanted:]:
             part.stop()
             self._fleet.remove(part)
         self.workers = wanted
@@ -294,14 +294,14 @@ class Stack:
             )
 
     def _shorten_leases(self, dead: Process) -> None:
-        """What a worker that died was at is begun again sooner than if it had only stopped answering."""
+        """Shorten the leases of a dead worker, so that its batches run again sooner."""
         database = Database(self.environment["DATABASE_URL"], pool_size=1)
         try:
             with database.begin() as connection:
                 leasing.shorten(connection, dead.pid, self.settings.request_deadline_seconds)
         except Unreachable as error:
             self.tell(f"the leases of {dead.name} last to their own end: {error.message}.")
-        except DBAPIError as error:  # a courtesy, no reason to end everything
+        except DBAPIError as error:  # this only saves time: no reason to end everything
             self.tell(f"the leases of {dead.name} last to their own end: {type(error.orig).__name__}.")
         finally:
             database.dispose()
@@ -315,9 +315,9 @@ class Stack:
 
 
 def down(state_dir: Path, *, erase: bool = False) -> bool:
-    """Stop whatever runs from `state_dir`, its supervisor first, and say whether anything was there to stop.
+    """Stop what runs from `state_dir`, its supervisor first. Say whether anything was there to stop.
 
-    With `erase` the data go too, running or not. Works after the supervisor was killed, and when run twice.
+    With `erase` the data are deleted too, running or not. Works after the supervisor was killed, and when run twice.
     """
     record = Record.read(state_dir)
     if record is not None:
@@ -332,7 +332,7 @@ def down(state_dir: Path, *, erase: bool = False) -> bool:
 
 
 def clear_leftovers(state_dir: Path) -> None:
-    """Stop the processes on record, last started first; erase data that were not to last. The caller has the lock."""
+    """Stop the processes on record, last started first; erase data that were not to last. The caller holds the lock."""
     record = Record.read(state_dir)
     if record is not None:
         for process in reversed(record.processes):
@@ -361,7 +361,7 @@ def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
 
 
 def _forget(state_dir: Path, *, durable: bool) -> None:
-    """Nothing runs here any more; unless its data are to last, no file of ours is left either."""
+    """Remove the record of a stack that runs no more; unless its data are to last, remove our files too."""
     Record.remove(state_dir)
     scaling.forget(state_dir)
     if durable:

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from orchestrator.core import manifests
 from orchestrator.core.redaction import Traces, Words
-from orchestrator.core.states import BatchKind
+from orchestrator.core.states import CHECKING, BatchKind
 from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
@@ -21,7 +22,6 @@ from vecfleet.owners import LOOKUP_KEY
 from vecfleet.tenancy.finding import Found
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
-_NOW = sa.func.clock_timestamp()
 # Parts of a plan that may name a tenant. The rest steers the job and stays even if a tenant is called `keep`.
 _PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
 # Columns with texts for people, or JSON, that may hold a name.
@@ -42,7 +42,7 @@ def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) ->
     order: jobs, then the batches whose ids leave, then targets and moves.
     """
     connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id).with_for_update(key_share=True))
-    touched = {"records": _strike_all(connection, traces, found)}
+    touched = {"records": _remove_all_ids(connection, traces, found)}
     touched["ownership"] = connection.execute(sa.delete(t.ownership).where(_owned(traces.tenant))).rowcount
     touched["names"] = _rename(connection, traces)
     touched["texts"] = _rewrite_jobs(connection, traces)
@@ -56,7 +56,7 @@ def _owned(tenant: Tenant) -> Any:
     return own if tenant.twin is None else sa.and_(own, _O.twin == tenant.twin)
 
 
-def _strike_all(connection: sa.Connection, traces: Traces, places: Sequence[Found]) -> int:
+def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[Found]) -> int:
     """Remove the tenant's ids from all batches. Return their number."""
     moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
     whole_moves = {
@@ -69,10 +69,10 @@ def _strike_all(connection: sa.Connection, traces: Traces, places: Sequence[Foun
     among = {(place.index, place.name): place.records for place in places if not place.whole}
     count, unknown = 0, set[int]()
     for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
-        struck = _struck(connection, batch, batch.move_id in whole_moves, whole_targets, among)
-        if struck:
-            unknown |= erased_ids.remove_ids(connection, batch.id, struck)
-            count += len(struck)
+        to_remove = _ids_to_remove(connection, batch, batch.move_id in whole_moves, whole_targets, among)
+        if to_remove:
+            unknown |= erased_ids.remove_ids(connection, batch.id, to_remove)
+            count += len(to_remove)
     _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
     for target_id in sorted(unknown - set(whole_targets)):
@@ -106,7 +106,7 @@ def _concerned(
     yield from connection.execute(query)
 
 
-def _struck(
+def _ids_to_remove(
     connection: sa.Connection,
     batch: Any,
     whole: bool,
@@ -117,19 +117,19 @@ def _struck(
     if whole:
         return dict.fromkeys(ids)
     at_source = among.get((batch.old, batch.source), {})
-    struck: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
+    to_remove: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
     rows = sa.select(_TALLY.target_id, _TALLY.members, _T.namespace).join(t.target, _T.id == _TALLY.target_id)
     for tally in connection.execute(rows.where(_TALLY.batch_id == batch.id)):
         members = manifests.select(ids, tally.members)
         if tally.target_id in whole_targets:
-            struck |= dict.fromkeys(members)
+            to_remove |= dict.fromkeys(members)
         at_target = among.get((batch.new, tally.namespace), {})
-        struck |= {
+        to_remove |= {
             record_id: at_target[batch.prefix + record_id]
             for record_id in members
             if batch.prefix + record_id in at_target
         }
-    return struck
+    return to_remove
 
 
 def _expect_less(
@@ -152,13 +152,13 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
         return
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
     differences.forget(connection, target_ids)
-    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(checks.CHECKS))
+    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(CHECKING))
     judged = sa.and_(_T.id.in_(target_ids), _T.check_state != "waiting")
     verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
     connection.execute(
         sa.update(t.target)
         .where(judged)
-        .values(check_state="empty", open_checks=0, verdict=verdict, verdict_at=_NOW, check_sequence=_T.sequence)
+        .values(check_state="empty", open_checks=0, verdict=verdict, verdict_at=NOW, check_sequence=_T.sequence)
     )
     connection.execute(
         sa.update(t.target)

@@ -14,12 +14,12 @@ from orchestrator.core.model import Deletion, Lease, Wakeup
 from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
 from orchestrator.ledger import erasures
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.stores.base import Usage
 
-_NOW = sa.func.clock_timestamp()
 _B = t.batch.c
-DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= _NOW, sa.true())
-"""A condition: the batch's wait is over and none of its deletions can still be under way; its next worker looks first."""
+DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= NOW, sa.true())
+"""A condition: the wait is over, and no deletion of the batch can still be under way; its next worker looks first."""
 
 _TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
@@ -43,7 +43,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     from lost commits may still take effect.
     """
     kinds = KINDS_OF.get(state, frozenset())
-    landing = sa.select(t.job.c.lands_by > _NOW).where(t.job.c.id == job_id).scalar_subquery()
+    landing = sa.select(t.job.c.lands_by > NOW).where(t.job.c.id == job_id).scalar_subquery()
     in_flight, waits = connection.execute(
         sa.select(sa.func.count(), landing).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
     ).one()
@@ -62,7 +62,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     picked = (
         sa.update(t.batch)
         .where(_B.id == due.c.id)
-        .values(state=BatchState.DISPATCHED, dispatched_at=_NOW)
+        .values(state=BatchState.DISPATCHED, dispatched_at=NOW)
         .returning(_B.id, _B.generation, _B.kind, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.seq)
         .cte("picked")
     )
@@ -98,7 +98,7 @@ def renew(
     rows = connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
-        .values(lease_until=_NOW + interval(seconds))
+        .values(lease_until=NOW + interval(seconds))
         .returning(_B.id, _B.generation)
     )
     return {(row.id, row.generation) for row in rows}
@@ -124,7 +124,7 @@ _COST = {
 _LET_GO = sa.update(t.batch).where(_MINE).values(lease_owner=None, lease_until=None, **_COST).returning(_B.id)
 DONE = _LET_GO.values(
     state=BatchState.DONE.value,
-    done_at=_NOW,
+    done_at=NOW,
     found=sa.bindparam("found"),
     error_class=None,
     error_text=None,
@@ -143,7 +143,7 @@ def _raising() -> sa.Select[bool, bool, bool]:
         sa.update(t.target)
         .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source")
         .where(held.exists(), ~erasing.exists())
-        .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
+        .values(sequence=t.target.c.sequence + 1, last_write_at=NOW)
         .returning(t.target.c.id)
         .cte("raised")
     )
@@ -181,7 +181,7 @@ def settle(
 ) -> None:
     """Leave the leased state through the fence and add the attempt's cost. Raises LeaseLost."""
     back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
-    query = _LET_GO.values(state=state, done_at=_NOW if state is BatchState.DONE else None, **back, **values)
+    query = _LET_GO.values(state=state, done_at=NOW if state is BatchState.DONE else None, **back, **values)
     if connection.execute(query, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
         raise LeaseLost
 
@@ -203,7 +203,7 @@ def size_of(connection: sa.Connection, batch_id: int) -> int:
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:
-    """Raise the target's write sequence before an upsert, if the lease is ours and no subject was erased. False: erased.
+    """Raise the target's write sequence before an upsert if the lease is ours and no subject was erased. False: erased.
 
     One statement. An erasure that it does not see was committed after it began. That erasure looks for leases in a
     later transaction, finds this lease and waits for its end.
@@ -235,8 +235,8 @@ def requeue(
     """
     called: dict[Deletion, dict[str, Any]] = {
         Deletion.UNSENT: {"lands_by": None},
-        Deletion.ANSWERED: {"lands_by": None, "answered_at": _NOW},
-        Deletion.UNANSWERED: {"lands_by": sa.func.greatest(_B.lands_by, _NOW + interval(lands_within_s))},
+        Deletion.ANSWERED: {"lands_by": None, "answered_at": NOW},
+        Deletion.UNANSWERED: {"lands_by": sa.func.greatest(_B.lands_by, NOW + interval(lands_within_s))},
     }
     settle(
         connection,
@@ -245,7 +245,7 @@ def requeue(
         usage,
         busy_ms,
         attempts=_B.attempts if spend_attempt else _B.attempts - 1,
-        run_after=_NOW + interval(after_seconds),
+        run_after=NOW + interval(after_seconds),
         error_class=error_class,
         error_text=error_text,
         **called[deletion],
@@ -254,7 +254,7 @@ def requeue(
 
 def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
     """Return batches with an expired lease to ready. Return their number, and those that used up `limit` attempts."""
-    ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < _NOW)
+    ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Lock batches before targets, as a worker does before it writes.
     rows = connection.execute(sa.select(*columns).where(ran_out).order_by(_B.id).with_for_update()).all()
@@ -291,7 +291,7 @@ def any_copy_leased(connection: sa.Connection, job_id: int) -> bool:
     """Say whether a worker may still copy for this job: a lease may be committed just as its job is cancelled."""
     held = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
     lag = sa.select(t.job.c.target_lag_s).where(t.job.c.id == job_id).scalar_subquery()
-    living = sa.select(_B.id).where(held, _B.lease_until + interval(lag) > _NOW).exists()
+    living = sa.select(_B.id).where(held, _B.lease_until + interval(lag) > NOW).exists()
     return bool(connection.execute(sa.select(living)).scalar_one())
 
 
@@ -303,9 +303,9 @@ def shows_by(batch: Any) -> Any:
 
 def any_landing(connection: sa.Connection, job_id: int) -> bool:
     """Say whether an unanswered deletion or upsert may still take effect."""
-    deletion = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > _NOW)
-    upsert = sa.select(t.target.c.id).where(t.target.c.job_id == job_id, t.target.c.lands_by > _NOW)
-    forgotten = sa.select(t.job.c.id).where(t.job.c.id == job_id, t.job.c.lands_by > _NOW)
+    deletion = sa.select(_B.id).where(_B.job_id == job_id, _B.lands_by > NOW)
+    upsert = sa.select(t.target.c.id).where(t.target.c.job_id == job_id, t.target.c.lands_by > NOW)
+    forgotten = sa.select(t.job.c.id).where(t.job.c.id == job_id, t.job.c.lands_by > NOW)
     any_of = sa.or_(deletion.exists(), upsert.exists(), forgotten.exists())
     return bool(connection.execute(sa.select(any_of)).scalar_one())
 
@@ -315,7 +315,7 @@ def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: fl
     late = sa.and_(
         _B.job_id.in_(job_ids),
         _B.state == BatchState.DISPATCHED,
-        _B.dispatched_at < _NOW - interval(after_seconds),
+        _B.dispatched_at < NOW - interval(after_seconds),
     )
     return bool(connection.execute(sa.select(sa.select(_B.id).where(late).exists())).scalar_one())
 
@@ -325,7 +325,7 @@ def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: flo
     return connection.execute(
         sa.update(t.batch)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
-        .where(_B.dispatched_at < _NOW - interval(after_seconds))
+        .where(_B.dispatched_at < NOW - interval(after_seconds))
         .values(state=BatchState.READY, generation=_B.generation + 1)
     ).rowcount
 
@@ -353,7 +353,7 @@ def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind
 
 
 def is_copied(connection: sa.Connection, batch_id: int) -> bool:
-    """Say whether the tallies cover all that the batch wrote. False for a parked batch, even if a person accepted it."""
+    """Say whether the tallies cover all that the batch wrote: not for a parked one, even if a person accepted it."""
     row = connection.execute(sa.select(_B.state, _B.found).where(_B.id == batch_id)).one()
     return row.state == BatchState.DONE and "accepted" not in (row.found or {})
 

@@ -13,7 +13,7 @@ from migrations.plan import Policies
 from orchestrator.core import manifests
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import TargetTally
-from orchestrator.core.states import BatchKind, BatchState
+from orchestrator.core.states import CHECKING, BatchKind, BatchState
 from orchestrator.core.verdicts import Evidence
 from orchestrator.ledger import checks, differences, moves
 from orchestrator.ledger import tables as t
@@ -84,7 +84,7 @@ def _figures(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, 
             figure("set_aside", BatchKind.SURVEY).label("set_aside"),
             figure("added", BatchKind.SURVEY).label("added"),
         )
-        .where(among(_B.target_id, target_ids), _B.kind.in_(checks.CHECKS), _B.state == BatchState.DONE)
+        .where(among(_B.target_id, target_ids), _B.kind.in_(CHECKING), _B.state == BatchState.DONE)
         .group_by(_B.target_id)
     )
     return {row.target_id: row for row in rows}

@@ -7,17 +7,15 @@ import sqlalchemy as sa
 
 from migrations.plan import Level, Policies
 from orchestrator.core.model import Finding, Lease, TargetTally
-from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.core.states import CHECKING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, differences
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import among
+from orchestrator.ledger.database import NOW, among
 from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 
-_NOW = sa.func.clock_timestamp()
 _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
 MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
-CHECKS = (BatchKind.VERIFY, BatchKind.SURVEY, BatchKind.QUERY)
 # Records that one check reads back, from any number of copy batches: a namespace split between thousands of owners
 # needs checks for its records, not one check for each batch and owner.
 CHECKED_AT_ONCE = 1_000
@@ -64,7 +62,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     _add_questions(connection, job_id, asked, policies.query_sample)
     checks = (
         sa.select(sa.func.count())
-        .where(_B.target_id == _T.id, _B.kind.in_(CHECKS))
+        .where(_B.target_id == _T.id, _B.kind.in_(CHECKING))
         .correlate(t.target)
         .scalar_subquery()
     )
@@ -118,7 +116,7 @@ def _add_questions(connection: sa.Connection, job_id: int, target_ids: Sequence[
 
 
 def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    batches.discard(connection, among(_B.target_id, target_ids), _B.kind.in_(CHECKS))
+    batches.discard(connection, among(_B.target_id, target_ids), _B.kind.in_(CHECKING))
 
 
 def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
@@ -236,7 +234,7 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
 
 def pronounce(connection: sa.Connection, target_id: int, check_state: str, verdict: dict[str, Any]) -> None:
     connection.execute(
-        sa.update(t.target).where(_T.id == target_id).values(check_state=check_state, verdict=verdict, verdict_at=_NOW)
+        sa.update(t.target).where(_T.id == target_id).values(check_state=check_state, verdict=verdict, verdict_at=NOW)
     )
 
 

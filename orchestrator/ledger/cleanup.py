@@ -8,13 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.core.model import Lease
-from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, continuity
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import among
+from orchestrator.ledger.database import NOW, among
 from vecfleet.stores.base import Usage
 
-_NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
 
 
@@ -101,7 +100,7 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 
 
 def prove_again(connection: sa.Connection, job_id: int) -> None:
-    """Read sources again that are to be deleted whole after a stop: a proof counts only while it is fresh.
+    """Read the sources to be deleted whole again, because the clean-up stopped: a proof counts only while it is fresh.
 
     Skip parked sources: a retry makes them cleaning first, and only a cleaning move gets its `clear` again.
     """
@@ -197,10 +196,9 @@ def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
 
     The reason why a move went by ids stays for people to read.
     """
-    kinds = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
     parked = (
         sa.select(_B.error_text)
-        .where(_B.move_id == _M.id, _B.kind.in_(kinds), _B.state == BatchState.PARKED)
+        .where(_B.move_id == _M.id, _B.kind.in_(CLEANING), _B.state == BatchState.PARKED)
         .correlate(t.move)
         .limit(1)
         .scalar_subquery()
@@ -217,7 +215,7 @@ def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
     connection.execute(
         sa.update(t.move)
         .where(cleaning, parked.is_not(None))
-        .where(_none_open(kinds))
+        .where(_none_open(CLEANING))
         .values(state=MoveState.PARKED, reason=parked)
     )
 
@@ -245,30 +243,28 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
         sa.update(t.batch)
         .where(_B.id == lease.id)
         .values(
-            intent_at=sa.func.coalesce(_B.intent_at, _NOW),
-            lands_by=_NOW + batches.interval(lands_within_s),
+            intent_at=sa.func.coalesce(_B.intent_at, NOW),
+            lands_by=NOW + batches.interval(lands_within_s),
             answered_at=None,
-            first_leased_at=sa.case((_B.intent_at.is_(None), _NOW), else_=_B.first_leased_at),
+            first_leased_at=sa.case((_B.intent_at.is_(None), NOW), else_=_B.first_leased_at),
         )
     )
     if target_ids:
         connection.execute(
-            sa.update(t.target)
-            .where(_T.id.in_(sorted(target_ids)))
-            .values(sequence=_T.sequence + 1, last_write_at=_NOW)
+            sa.update(t.target).where(_T.id.in_(sorted(target_ids))).values(sequence=_T.sequence + 1, last_write_at=NOW)
         )
 
 
 def presume_intent(connection: sa.Connection, lease: Lease) -> None:
     """Record an intent that was in lost commits: it explains why records of this batch are gone. Raises LeaseLost."""
     batches.require(connection, lease)
-    intent = sa.func.coalesce(_B.intent_at, _NOW)
+    intent = sa.func.coalesce(_B.intent_at, NOW)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
 
 
 def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = None) -> bool:
     """Say whether any deletion in a source of this job, or of this move, was ever intended."""
-    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    cleaning = _B.kind.in_(CLEANING)
     intended = sa.select(_B.id).where(_B.job_id == job_id, cleaning, _B.intent_at.is_not(None))
     if move_id is not None:
         intended = intended.where(_B.move_id == move_id)

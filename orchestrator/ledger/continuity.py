@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.errors import Busy
 
-_NOW = sa.func.clock_timestamp()
 _C = t.continuity.c
 _SERVER = sa.func.vecfleet_server()
 _SYNCHRONOUS = sa.text(
@@ -69,13 +69,13 @@ def look(connection: sa.Connection) -> Look:
     row = connection.execute(sa.select(t.continuity, _SERVER.label("now")).with_for_update()).one_or_none()
     if row is None:  # the first look at this job table
         first = sa.insert(t.continuity).values(
-            lineage=secrets.token_hex(16), looked_at=_NOW, server=_SERVER, synchronous=_SYNCHRONOUS
+            lineage=secrets.token_hex(16), looked_at=NOW, server=_SERVER, synchronous=_SYNCHRONOUS
         )
         connection.execute(first)
         row = connection.execute(sa.select(t.continuity, _SERVER.label("now"))).one()
     sequence: int = connection.execute(
         sa.update(t.continuity)
-        .values(sequence=_C.sequence + 1, looked_at=_NOW, synchronous=_SYNCHRONOUS)
+        .values(sequence=_C.sequence + 1, looked_at=NOW, synchronous=_SYNCHRONOUS)
         .returning(_C.sequence)
     ).scalar_one()
     return Look(

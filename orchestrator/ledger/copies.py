@@ -1,4 +1,4 @@
-"""What listing and copying record: batch rows with the bookmark, tallies with the counters, each in one transaction."""
+"""Records of listing and copying: batch rows with the bookmark, tallies with the counters, each in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,9 +56,9 @@ def add_listed(
     listed_in: int,
     complete: bool,
 ) -> None:
-    """Copy batches for runs of ids, and the bookmark behind the last of them. Raises LeaseLost.
+    """Add copy batches for runs of ids, and set the bookmark behind the last run. Raises LeaseLost.
 
-    A crash before the commit leaves the old bookmark and no rows; after it, the new one and all of them.
+    A crash before the commit leaves the old bookmark and no rows; after it, the new bookmark and all rows.
     """
     values = {
         **batches.mine(lease),
@@ -92,12 +92,12 @@ def add_listed(
 
 
 def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
-    """A batch's success, its tallies, its parked records and the move's counters: one transaction. Raises LeaseLost.
+    """Record a copied batch, its tallies, its parked records and the move's counters. Raises LeaseLost.
 
-    Repeating a batch (a repair, a second worker) replaces what it recorded before and never adds to it; only that a
-    person let a record stay behind holds on.
+    All in one transaction. A repeated batch (a repair, a second worker) replaces its earlier records and never adds to
+    them; a person's decision to let a record stay behind remains.
     """
-    # What a batch that never finished recorded is nothing.
+    # A batch that never finished has recorded nothing.
     before = _recorded(connection, lease.id) if lease.found is not None else {}
     if outcome.keeps:
         batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
@@ -109,8 +109,8 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    found = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
-    batches.done(connection, lease, found, usage, busy_ms)
+    results = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
+    batches.done(connection, lease, results, usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)
     if outcome.tallies:
@@ -152,9 +152,9 @@ def _tally(tally: TargetTally) -> dict[str, Any]:
 
 
 def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTally, tally: TargetTally) -> None:
-    """Both sides were read and are equal, though not what was written: the application wrote to both. Raises LeaseLost.
+    """Replace a tally if both sides are equal but differ from it: the application wrote to both. Raises LeaseLost.
 
-    `read` is the tally that was compared with: where an erasure has taken ids out of it since, it stays.
+    `read` is the compared tally. If an erasure has removed ids from the stored one since, that one stays.
     """
     batches.require(connection, lease)
     connection.execute(
@@ -166,13 +166,13 @@ def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTal
 
 
 def _recorded(connection: sa.Connection, batch_id: int) -> dict[str, int]:
-    """What the batch counts for now. Its row stays locked, so that nobody accepts its parked records meanwhile."""
+    """Return the batch's present counts. Lock its row, so that nobody accepts its parked records meanwhile."""
     query = sa.select(t.batch.c.found).where(t.batch.c.id == batch_id).with_for_update(key_share=True)
     return connection.execute(query).scalar_one() or {}
 
 
 def _accepted(connection: sa.Connection, batch_id: int) -> dict[str, dict[str, Any]]:
-    """By whom and when which of its parked records were let stay behind."""
+    """Return the accepted parked records of the batch, with who accepted each and when."""
     P = t.parked_record.c
     rows = connection.execute(
         sa.select(P.record_id, P.accepted_by, P.accepted_at).where(P.batch_id == batch_id, P.accepted_at.is_not(None))
@@ -181,8 +181,8 @@ def _accepted(connection: sa.Connection, batch_id: int) -> dict[str, dict[str, A
 
 
 def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> None:
-    """The newest write to each target, where the service tells its number."""
-    for tally in sorted(tallies, key=lambda one: one.target_id):
+    """Note the number of the newest write to each target, if the service tells it."""
+    for tally in sorted(tallies, key=lambda entry: entry.target_id):
         if tally.lsn is not None:
             connection.execute(
                 sa.update(t.target)
@@ -192,7 +192,7 @@ def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> Non
 
 
 def take_back(connection: sa.Connection, batch_id: int) -> None:
-    """Tallies and parked records of an earlier time. Its counts are the caller's to take back."""
+    """Delete the tallies and parked records of an earlier copy. The caller takes back its counts."""
     connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
 
@@ -202,7 +202,7 @@ def park(
 ) -> None:
     """Set the batch aside with its reason; its ids count as parked. Raises LeaseLost.
 
-    What it recorded when it was copied before stays, and counts again once it is retried.
+    The records of an earlier copy stay and count again once the batch is retried.
     """
     before = _recorded(connection, lease.id)
     parks_ids = lease.kind is BatchKind.COPY
@@ -232,7 +232,7 @@ def _park_move(connection: sa.Connection, move_id: int, reason: str) -> None:
 
 
 def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
-    """Park a ready batch whose worker died once too often."""
+    """Park a ready batch whose workers died too often."""
     row = connection.execute(
         sa.select(t.batch).where(t.batch.c.id == batch_id, t.batch.c.state == BatchState.READY).with_for_update()
     ).one_or_none()
@@ -240,13 +240,13 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
         return
     reason = f"its worker stopped answering {row.attempts} times"
     before = row.found or {}
-    found = _all_parked(row.size, before) if row.kind == BatchKind.COPY else row.found
+    counts = _all_parked(row.size, before) if row.kind == BatchKind.COPY else row.found
     connection.execute(
         sa.update(t.batch)
         .where(t.batch.c.id == batch_id)
         .values(
             state=BatchState.PARKED,
-            found=found,
+            found=counts,
             error_class="LeaseExpired",
             error_text=reason,
         )
@@ -254,13 +254,13 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
     if row.kind == BatchKind.LIST:
         _park_move(connection, row.move_id, reason)
     if row.kind == BatchKind.COPY:
-        _count(connection, row.move_id, before, found, opened=-1)
+        _count(connection, row.move_id, before, counts, opened=-1)
 
 
 def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
-    """Two halves in place of a batch that was too large: parent and children in one transaction. Raises LeaseLost.
+    """Replace a batch that was too large by two halves, in one transaction. Raises LeaseLost.
 
-    What the whole recorded when it was copied before is taken back: its ids are the halves' to account for.
+    The records of an earlier copy are taken back, because the halves account for the ids now.
     """
     middle = len(ids) // 2
     before = _recorded(connection, lease.id)
@@ -308,20 +308,20 @@ def _count(
     more = {f"more_{name}": after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
     move = connection.execute(_ADD_COUNTS, {"of_move": move_id, "opened": opened, **more}).one()
     if move.listed_all and not move.open_batches:
-        # A statement of its own: it must see what others recorded before they let go of the move's row.
+        # A separate statement: it must see what others recorded before they released the move's row.
         moves.settle_if_done(connection, move_id)
 
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
-    """What becomes of a move's counters when a batch counts for `after` and no more for `before`."""
+    """Return a move's new counters if a batch counts for `after` instead of `before`."""
     return {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
 
 
 def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, rewrite: str | None = None) -> int:
-    """Copy settled batches again: the repair of differing ones, the retry of parked ones. Returns how many were.
+    """Copy settled batches again, to repair differing ones or retry parked ones. Return their number.
 
-    `rewrite` says which of their ids are then written: those `differing`, those `parked`, or all; a parked batch goes
-    on with what it was about. What they recorded stays until they finish again.
+    `rewrite` says which ids are written: the `differing` ones, the `parked` ones, or all (None). A parked batch keeps
+    its own `rewrite`. The batches' records stay until they finish again.
     """
     rows = connection.execute(
         sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.found, t.batch.c.rewrite)
@@ -365,9 +365,9 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
 def manifest_page(
     connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
 ) -> list[tuple[str, bytes]]:
-    """The next copy batches whose ids one pass found, in id order: (first id, manifest).
+    """Return the next copy batches of one pass, in id order: (first id, manifest).
 
-    One that an erasure emptied stands nowhere in that order.
+    A batch that an erasure emptied has no place in that order.
     """
     B = t.batch.c
     query = (

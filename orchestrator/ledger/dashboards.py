@@ -1,7 +1,7 @@
-"""Figures for people and machines that watch: cells and speeds for the page, counts by job for monitoring. Read-only.
+"""Figures for the page (cells and speeds) and for monitoring (counts by job). Read-only.
 
-Monitoring reads a few statements, by job and never by namespace. Rows are counted as they are now, and a batch that is
-copied again is open again: what grows as a rule may also shrink.
+Monitoring reads a few statements, by job and never by namespace. Rows count in their present state, and a batch that
+is copied again is open again: counts that usually grow may also shrink.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import BATCH_OPEN, JOB_ENDED, JOB_WORKING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import leadership, moves, status
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 
-_NOW = sa.func.clock_timestamp()
 _J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
 _D, _S = t.difference.c, t.spent.c
 _SETTLED = _M.written + _M.identical + _M.gone + _M.parked + _M.left_behind + _M.erased
 _EXPECTED = sa.case((_M.listed_all, _M.listed), else_=sa.func.greatest(_M.listed, _M.planned))
-# A namespace that was written to so long ago is written to no more, or not often enough to be held up.
+# A namespace without a write for this long is no longer written to, or too rarely to be held up.
 _WRITTEN_WITHIN = sa.text("interval '5 seconds'")
 
 
 class Cell(NamedTuple):
-    """One move of a job, as small as it can be told."""
+    """The few figures that show one move of a job."""
 
     state: str
     settled: int
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 def cells(connection: sa.Connection, job_id: int) -> list[Cell]:
-    """Every move of a job in the order of its plan: the n-th has the `seq` n + 1."""
+    """Return every move of a job in the order of its plan: index n has the `seq` n + 1."""
     rows = connection.execute(
         sa.select(_M.state, _SETTLED, _EXPECTED, _M.parked, _M.deleted).where(_M.job_id == job_id).order_by(_M.seq)
     )
@@ -45,7 +45,7 @@ def cells(connection: sa.Connection, job_id: int) -> list[Cell]:
 
 
 def namespace(connection: sa.Connection, job_id: int, seq: int) -> tuple[Move, list[Target]] | None:
-    """One move and the targets it writes to, or None where the job has none of this number."""
+    """Return one move and its targets, or None if the job has no move of this number."""
     row = connection.execute(sa.select(t.move).where(_M.job_id == job_id, _M.seq == seq)).one_or_none()
     if row is None:
         return None
@@ -56,7 +56,7 @@ def namespace(connection: sa.Connection, job_id: int, seq: int) -> tuple[Move, l
 def namespaces(
     connection: sa.Connection, job_id: int, *, after: int, limit: int, states: Sequence[MoveState] = ()
 ) -> list[Move]:
-    """A page of the moves (in these states; none named: in all), those with a `seq` above `after`."""
+    """Return a page of the moves with a `seq` above `after`, in these states; in all states if none is named."""
     query = sa.select(t.move).where(_M.job_id == job_id, _M.seq > after).order_by(_M.seq).limit(limit)
     if states:
         query = query.where(_M.state.in_(states))
@@ -77,13 +77,13 @@ _SHORTEST_SPAN_S = 0.5
 
 
 def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
-    """By the times at which copy batches landed; None before the first one. Reads every batch of the job."""
+    """Return the throughput by the times when copy batches landed; None before the first. Reads every batch."""
     landed = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.DONE)
     last = sa.func.max(_B.done_at)
     row = connection.execute(
         sa.select(
             sa.func.min(sa.func.coalesce(_B.first_leased_at, _B.done_at)).label("began"),
-            sa.case((sa.exists().where(_J.id == job_id, _J.state == "running"), _NOW), else_=last).label("until"),
+            sa.case((sa.exists().where(_J.id == job_id, _J.state == "running"), NOW), else_=last).label("until"),
         ).where(landed)
     ).one()
     if row.began is None or row.until is None:
@@ -91,8 +91,8 @@ def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
     seconds = max((row.until - row.began).total_seconds() / _SPANS, _SHORTEST_SPAN_S)
     span = sa.cast(sa.func.floor(sa.func.extract("epoch", _B.done_at - row.began) / seconds), sa.Integer)
     counts = {
-        found.span: int(found.records)
-        for found in connection.execute(
+        group.span: int(group.records)
+        for group in connection.execute(
             sa.select(span.label("span"), sa.func.sum(_B.size).label("records")).where(landed).group_by(span)
         )
     }
@@ -102,7 +102,7 @@ def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """Whose pace a working job keeps to, and at which share of the documented limits. `written`: target namespaces."""
+    """The hosts that pace a working job, and its share of the documented limits. `written`: target namespaces."""
 
     job_id: int
     source_host: str
@@ -112,7 +112,7 @@ class Paced:
 
 
 def paced(connection: sa.Connection, namespaces: int) -> list[Paced]:
-    """Every working job, each with at most so many of the namespaces it wrote to in the last seconds."""
+    """Return every working job, each with at most `namespaces` that it wrote to in the last seconds."""
     rows: Sequence[Any] = connection.execute(
         sa.select(
             _J.id,
@@ -128,29 +128,30 @@ def paced(connection: sa.Connection, namespaces: int) -> list[Paced]:
 
 
 def _written(connection: sa.Connection, job_id: int, limit: int) -> tuple[str, ...]:
-    recent = sa.select(_T.namespace).where(_T.job_id == job_id, _T.last_write_at > _NOW - _WRITTEN_WITHIN)
+    recent = sa.select(_T.namespace).where(_T.job_id == job_id, _T.last_write_at > NOW - _WRITTEN_WITHIN)
     return tuple(connection.execute(recent.order_by(_T.last_write_at.desc()).limit(limit)).scalars())
 
 
 def places(connection: sa.Connection) -> list[tuple[str, str]]:
-    """Each namespace that a job reads or writes, with the host of its index. Reads every move and target."""
+    """Return each namespace that a job reads or writes, with its index's host. Reads every move and target."""
     read = sa.select(_J.source["host"].astext, _M.source).join(t.move, _M.job_id == _J.id)
     written = sa.select(_J.target["host"].astext, _T.namespace).join(t.target, _T.job_id == _J.id)
     return [(host, name) for host, name in connection.execute(sa.union(read, written))]
 
 
-# The last figures of a job that ended are there long enough for any monitoring to have read them.
+# The last figures of an ended job stay long enough for any monitoring to read them.
 _SHOWN_AFTER_THE_END = sa.text("interval '1 hour'")
 _UNSETTLED = sorted(BATCH_OPEN | {BatchState.PARKED})
-# Upper edges in seconds of how long a batch was worked on: a request takes a tenth of a second, its deadline 20.
+# Upper edges in seconds for the work on one batch: a request takes 0.1 s, its deadline is 20 s.
 BUSY_EDGES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one kind of batch took in one job, failed attempts and what was made anew included.
+    """Cost of one kind of batch in one job, with failed attempts and discarded batches.
 
-    `within`: how many done batches were worked on for no longer than each of BUSY_EDGES_S; `done` and `busy_s` of them.
+    `within`: the number of done batches that took no longer than each of BUSY_EDGES_S. `done` and `busy_s` count done
+    batches too.
     """
 
     requests: int
@@ -164,10 +165,10 @@ class Step:
 
 @dataclass(slots=True)
 class JobFigures:
-    """One job. `unsettled`: open and parked batches by state; `failing`: batches to be tried again, by error class.
+    """Figures of one job. `unsettled`: open and parked batches by state. `failing`: batches to retry, by error class.
 
-    `targets` by verdict, `findings` of the last checks by kind. `unproven_s`: how long ago the last write was to the
-    target that has waited longest for a verdict; 0 where every write is covered by one.
+    `targets` by verdict; `findings` of the last checks by kind. `unproven_s`: seconds since the last write to the
+    target that has waited longest for a verdict; 0 if a verdict covers every write.
     """
 
     row: JobRow
@@ -182,7 +183,7 @@ class JobFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`late_writes`: writes that may have come after their lease was lost."""
+    """Figures of all jobs. `late_writes`: writes that may have come after their lease was lost."""
 
     leads: bool
     by_state: dict[str, int]
@@ -191,9 +192,9 @@ class Figures:
 
 
 def read(connection: sa.Connection) -> Figures:
-    """Every job that is not over, or was an hour ago. Reads every batch of them."""
+    """Return every job that is live or ended within the last hour. Reads every batch of them."""
     states = connection.execute(sa.select(_J.state, sa.func.count()).group_by(_J.state)).all()
-    recent = sa.or_(_J.state.not_in(JOB_ENDED), _J.ended_at > _NOW - _SHOWN_AFTER_THE_END)
+    recent = sa.or_(_J.state.not_in(JOB_ENDED), _J.ended_at > NOW - _SHOWN_AFTER_THE_END)
     shown = set(connection.execute(sa.select(_J.id).where(recent)).scalars())
     every = {row.id: JobFigures(row, totals) for row, totals in status.every(connection) if row.id in shown}
     for job_id, state, count in connection.execute(
@@ -233,7 +234,7 @@ def _targets(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
         every[job_id].findings[kind] = int(count)
     covered = sa.and_(_T.check_state.in_(("verified", "empty")), _T.check_sequence == _T.sequence)
     for job_id, seconds in connection.execute(
-        sa.select(_T.job_id, sa.func.extract("epoch", _NOW - sa.func.min(_T.last_write_at)))
+        sa.select(_T.job_id, sa.func.extract("epoch", NOW - sa.func.min(_T.last_write_at)))
         .where(_T.job_id.in_(every), _T.last_write_at.is_not(None), sa.not_(sa.func.coalesce(covered, False)))
         .group_by(_T.job_id)
     ):

@@ -10,6 +10,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from vecfleet.errors import Busy, Unreachable
 
+NOW = sa.func.clock_timestamp()
+"""The time by the database's clock, which moves within a transaction."""
+
 # A transaction is a few statements without a call to a store; a longer one means a bug or a stuck client.
 _STATEMENT_TIMEOUT_MS = 60_000
 _LOCK_TIMEOUT_MS = 15_000

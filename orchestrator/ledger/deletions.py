@@ -18,8 +18,8 @@ from orchestrator.core.freshness import last_permitted_write
 from orchestrator.core.model import Job, Lease
 from orchestrator.core.states import BatchKind, MoveState
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 
-_NOW = sa.func.clock_timestamp()
 _B, _D, _M = t.batch.c, t.deletion.c, t.move.c
 
 
@@ -65,17 +65,17 @@ class Evidence:
 
 def note_reading(connection: sa.Connection, lease: Lease, job: Job) -> None:
     """Note that this attempt read the records that it will delete by their ids. Safe to repeat."""
-    _note(connection, lease, job, read_from=lease.leased_at, read_to=lease.leased_at, asked_from=_NOW, asked_to=_NOW)
+    _note(connection, lease, job, read_from=lease.leased_at, read_to=lease.leased_at, asked_from=NOW, asked_to=NOW)
 
 
 def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int, counted: int | None) -> None:
-    """Note the looks before a namespace is deleted whole: the rechecks read its records, this attempt listed its ids."""
+    """Note the looks before a namespace is deleted whole: rechecks read its records, this attempt listed its ids."""
     looks = sa.select(sa.func.min(_B.looked_at), sa.func.max(_B.looked_at)).where(
         _B.move_id == lease.move_id, _B.kind == BatchKind.RECHECK
     )
     read_from, read_to = connection.execute(looks).one()
     seen = {"listed_at": lease.leased_at, "listed": listed, "counted": counted}
-    _note(connection, lease, job, read_from=read_from, read_to=read_to, asked_from=_NOW, asked_to=_NOW, **seen)
+    _note(connection, lease, job, read_from=read_from, read_to=read_to, asked_from=NOW, asked_to=NOW, **seen)
 
 
 def note_listing(connection: sa.Connection, lease: Lease, job: Job, *, listed: int) -> None:
@@ -99,7 +99,7 @@ def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> No
 def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
     """Return how many seconds ago the first recheck of a source began, and when; its reading time counts."""
     first = sa.case((sa.func.bool_and(_B.looked_at.is_not(None)), sa.func.min(_B.looked_at)))
-    query = sa.select(sa.func.extract("epoch", _NOW - first), first)
+    query = sa.select(sa.func.extract("epoch", NOW - first), first)
     age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
     return float(age or 0.0), at
 

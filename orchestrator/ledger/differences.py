@@ -1,7 +1,7 @@
-"""What a check found not as it should be: every such id, packed as it was found; and a few of each kind to show.
+"""Ids that a check found missing, extra, different or changed, packed; and a few of each kind to show.
 
-A check of a hundred million records may find as many differences: they go to the job table in runs, and what repairs
-them reads them back one copy batch at a time.
+A check of a hundred million records may find as many differences. They go to the job table in runs, and a repair reads
+them back one copy batch at a time.
 """
 
 from collections import defaultdict
@@ -19,12 +19,12 @@ from orchestrator.ledger.deletions import UNTOUCHED
 _D, _F, _T = t.difference.c, t.finding.c, t.target.c
 # Enough to see what is wrong; the counts stay exact.
 SAMPLE_IDS = 20
-# What copying again can mend; what is extra or changed is not ours to.
+# Kinds that copying again repairs; extra and changed records are not ours.
 _REPAIRABLE = ("missing", "different")
 
 
 def note(connection: sa.Connection, target_id: int, check_id: int, findings: Sequence[Finding]) -> None:
-    """Keep all of these, packed by copy batch and kind, and of each kind up to `SAMPLE_IDS` a target to show."""
+    """Keep all findings, packed by copy batch and kind, and up to `SAMPLE_IDS` of each kind and target to show."""
     packed: dict[tuple[int | None, str], dict[str, int | None]] = defaultdict(dict)
     for finding in findings:
         packed[finding.copy_id, finding.kind][finding.record_id] = finding.digest
@@ -76,28 +76,28 @@ def _show(connection: sa.Connection, target_id: int, findings: Sequence[Finding]
 
 
 def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """These targets are checked anew: what was found before counts no more."""
+    """Delete the findings on these targets, because they are checked again."""
     connection.execute(sa.delete(t.finding).where(among(_F.target_id, target_ids)))
     connection.execute(sa.delete(t.difference).where(among(_D.target_id, target_ids)))
 
 
 def remove_ids(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
-    """These ids were erased: what was found of them counts no more."""
+    """Delete the findings on these ids, because they were erased."""
     connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
     for row in connection.execute(sa.select(_D.id, _D.manifest, _D.digests).where(_D.target_id == target_id)).all():
-        found = manifests.unpack(row.manifest)
-        seen = manifests.select_digests(found, None, row.digests)
-        rest = [record_id for record_id in found if record_id not in ids]
+        record_ids = manifests.unpack(row.manifest)
+        seen = manifests.select_digests(record_ids, None, row.digests)
+        rest = [record_id for record_id in record_ids if record_id not in ids]
         if not rest:
             connection.execute(sa.delete(t.difference).where(_D.id == row.id))
-        elif len(rest) < len(found):
-            digests = _pack_digests({one: seen.get(one) for one in rest})
+        elif len(rest) < len(record_ids):
+            digests = _pack_digests({record_id: seen.get(record_id) for record_id in rest})
             packed = {"size": len(rest), "manifest": manifests.pack(rest), "digests": digests}
             connection.execute(sa.update(t.difference).where(_D.id == row.id).values(**packed))
 
 
 def forget_changed(connection: sa.Connection, job_id: int, check_id: int | None = None) -> None:
-    """Which records changed is asked anew: of the whole job, or by one check that runs again."""
+    """Delete the findings of changed records, of the whole job or of one check that runs again."""
     targets = sa.select(_T.id).where(_T.job_id == job_id)
     changed = sa.delete(t.difference).where(_D.kind == "changed", _D.target_id.in_(targets))
     if check_id is not None:
@@ -108,18 +108,18 @@ def forget_changed(connection: sa.Connection, job_id: int, check_id: int | None 
 
 
 def samples(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, list[Finding]]:
-    """The ids to show, by target."""
-    found: dict[int, list[Finding]] = {}
+    """Return the ids to show, by target."""
+    by_target: dict[int, list[Finding]] = {}
     query = sa.select(t.finding).where(among(_F.target_id, target_ids)).order_by(_F.kind, _F.record_id)
     for row in connection.execute(query):
-        found.setdefault(row.target_id, []).append(Finding(row.kind, row.record_id, row.copy_id, row.parts))
-    return found
+        by_target.setdefault(row.target_id, []).append(Finding(row.kind, row.record_id, row.copy_id, row.parts))
+    return by_target
 
 
-def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
-    """The copy batches with a missing or different record at a mismatched target: what a repair copies again.
+def copies_to_repair(connection: sa.Connection, job_id: int) -> list[int]:
+    """Return the copy batches that a repair copies again: a mismatched target misses or differs in their records.
 
-    Not where the target tells the truth: what differs there is newer.
+    Skip authoritative targets: what differs there is newer.
     """
     rows = connection.execute(
         sa.select(_D.copy_id)
@@ -134,25 +134,26 @@ def copies_to_mend(connection: sa.Connection, job_id: int) -> list[int]:
 
 
 def to_repair(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
-    """Exactly the ids of a copy batch, as they are at the target, that a repair is about: each with the short digest of
-    what the check saw there. None: nothing, or something of which that is not on record.
+    """Return the ids of a copy batch to repair, as they are at the target, with the short digest that the check saw.
+
+    None for an id: the check saw no record, or its digest is not on record.
     """
     repairable = (_D.copy_id == copy_id, _D.kind.in_(_REPAIRABLE))
-    found: dict[str, int | None] = {}
-    # Who lists may miss what who reads saw: the latter, "different", comes last and counts.
+    seen: dict[str, int | None] = {}
+    # A survey may miss a record that a reading saw: the reading's "different" comes last and counts.
     query = sa.select(_D.manifest, _D.digests).where(*repairable).order_by(_D.kind.desc())
     for row in connection.execute(query):
         ids = manifests.unpack(row.manifest)
-        found |= dict.fromkeys(ids) | manifests.select_digests(ids, None, row.digests)
-    return found
+        seen |= dict.fromkeys(ids) | manifests.select_digests(ids, None, row.digests)
+    return seen
 
 
 _WHAT = {"missing": "removed", "different": "changed", "extra": "added", "changed": "changed"}
 
 
 def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
-    """What an application did at targets that readers have moved to, by their last verification; and what a roll back
-    found to be no longer what was written. At most `limit` of them by name.
+    """Count what changed since at targets that readers moved to, by their last verification, and what a rollback found
+    changed. Name at most `limit` records.
     """
     told = sa.and_(_T.job_id == job_id, _T.authority == "target", _T.verdict.is_not(None))
     totals = connection.execute(
@@ -171,7 +172,7 @@ def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
         .limit(limit)
     )
     rows = connection.execute(first).all() if limit else []
-    # Who lists and who reads both name a record that is missing.
+    # Both the survey and the reading name a missing record.
     shown = dict.fromkeys(
         (row.namespace, record_id, _WHAT[row.kind])
         for row in rows
@@ -186,13 +187,13 @@ def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
 
 
 def counted(connection: sa.Connection, job_id: int, kind: str) -> int:
-    """How many records of a job are of this kind."""
+    """Return the number of a job's records of this kind."""
     query = sa.select(sa.func.coalesce(sa.func.sum(_D.size), 0)).join(t.target, _T.id == _D.target_id)
     return int(connection.execute(query.where(_T.job_id == job_id, _D.kind == kind)).scalar_one())
 
 
 def listed(connection: sa.Connection, job_id: int, kind: str, limit: int) -> list[tuple[str, str]]:
-    """The first of these records, each as (namespace, id), however many there are."""
+    """Return the first `limit` records of this kind as (namespace, id)."""
     query = (
         sa.select(_T.namespace, _D.manifest)
         .join(t.target, _T.id == _D.target_id)
@@ -200,9 +201,9 @@ def listed(connection: sa.Connection, job_id: int, kind: str, limit: int) -> lis
         .order_by(_T.namespace, _D.id)
         .limit(limit)
     )
-    found = [
+    records = [
         (row.namespace, record_id)
         for row in connection.execute(query)
         for record_id in manifests.unpack(row.manifest)[:limit]
     ]
-    return found[:limit]
+    return records[:limit]

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from orchestrator.core.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
 from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 
-_NOW = sa.func.clock_timestamp()
 _J, _B = t.job.c, t.batch.c
 # Numbers from lost commits are not used again: processes remember jobs by their numbers.
 _SKIPPED = (("job", 100), ("batch", 1_000_000))
@@ -79,14 +79,14 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
     else:
         checks.restart(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
     # The soak time, and the time in which writers may still use the old side, start now.
-    began_again = sa.case((_J.cut_over_at.is_not(None), _NOW))
+    began_again = sa.case((_J.cut_over_at.is_not(None), NOW))
     policies = _J.plan["policies"]
     passes = sa.func.coalesce(sa.cast(policies["max_passes"].astext, sa.Integer), 0)
     jobs.change(
         connection,
         job.id,
-        doubted_at=_NOW,
-        lands_by=_NOW + batches.interval(lease_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
+        doubted_at=NOW,
+        lands_by=NOW + batches.interval(lease_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
         cut_over_at=began_again,
         quiet_passes=0,
         passes_allowed=sa.func.greatest(_J.passes_allowed, _J.passes + passes),

@@ -1,4 +1,4 @@
-"""Erased ids leave the accounts: manifests, tallies, parked records, and the counts, where they become `erased`."""
+"""Remove erased ids from the accounts: manifests, tallies, parked records and counts, where they become `erased`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,25 +13,25 @@ from vecfleet.digests import Tally
 
 _B, _M, _TALLY, _P = t.batch.c, t.move.c, t.batch_tally.c, t.parked_record.c
 _MODULUS = 2**128
-# What an id may count as where neither a tally nor a parked record names it; a scan found it, so hardly as `gone`.
+# Counts that may hold an id that no tally or parked record names; a scan found it, so hardly `gone`.
 _UNNAMED = ("identical", "left_behind", "gone", "parked")
 
 
 def remove_ids(
-    connection: sa.Connection, copy_id: int, struck: Mapping[str, int | None], *, counted: bool = True
+    connection: sa.Connection, copy_id: int, to_remove: Mapping[str, int | None], *, counted: bool = True
 ) -> set[int]:
-    """Take these ids out of one copy batch. Gives the targets whose digest cannot be known any more.
+    """Remove these ids from one copy batch. Return the targets whose digest is unknown from now on.
 
-    `struck`: id at the source → the digest of its record at its target, where it is known. `counted` False: the
-    batch's counts leave them out already. Shares the transaction of its caller; the batch's row stays locked. A worker
-    that has the batch loses it: what it would record are places among the ids that it was leased with.
+    `to_remove`: id at the source → the digest of its record at its target, if known. `counted` False: the batch's
+    counts leave them out already. Works in the caller's transaction; the batch's row stays locked. A worker with the batch
+    loses its lease, because it would record positions among the ids that it was leased with.
     """
     row = connection.execute(sa.select(t.batch).where(_B.id == copy_id).with_for_update()).one()
     ids = manifests.unpack(row.manifest)
-    gone = [record_id for record_id in ids if record_id in struck]
+    gone = [record_id for record_id in ids if record_id in to_remove]
     if not gone:
         return set()
-    rest = [record_id for record_id in ids if record_id not in struck]
+    rest = [record_id for record_id in ids if record_id not in to_remove]
     connection.execute(
         sa.update(t.batch)
         .where(_B.id == copy_id)
@@ -45,11 +45,11 @@ def remove_ids(
             .values(state=BatchState.READY, generation=_B.generation + 1, lease_owner=None, lease_until=None)
         )
     if row.state == BatchState.SPLIT:
-        return set()  # its halves account for them
+        return set()  # the halves account for these ids
     prefix = connection.execute(sa.select(_M.prefix).where(_M.id == row.move_id)).scalar_one()
     unknown, written = set[int](), 0
     for tally in connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id)).all():
-        exact, count = _shrink(connection, tally, ids, rest, struck, prefix)
+        exact, count = _shrink(connection, tally, ids, rest, to_remove, prefix)
         written += count
         if not exact:
             unknown.add(tally.target_id)
@@ -67,19 +67,19 @@ def _shrink(
     tally: sa.Row[Any],
     ids: list[str],
     rest: list[str],
-    struck: Mapping[str, int | None],
+    to_remove: Mapping[str, int | None],
     prefix: str,
 ) -> tuple[bool, int]:
-    """One tally without the struck ids: whether its digest is still exact, and how many it lost."""
+    """Remove the removed ids from one tally. Return whether its digest is still exact, and how many ids it lost."""
     members = manifests.select(ids, tally.members)
-    lost = [record_id for record_id in members if record_id in struck]
-    kept = [record_id for record_id in members if record_id not in struck]
+    lost = [record_id for record_id in members if record_id in to_remove]
+    kept = [record_id for record_id in members if record_id not in to_remove]
     key = sa.and_(_TALLY.batch_id == tally.batch_id, _TALLY.target_id == tally.target_id)
     if not kept:
         connection.execute(sa.delete(t.batch_tally).where(key))
         return True, len(lost)
     recorded = manifests.select_digests(ids, tally.members, tally.record_digests)
-    digests = [struck[record_id] for record_id in lost]
+    digests = [to_remove[record_id] for record_id in lost]
     exact = all(
         digest is not None and recorded.get(record_id, manifests.short(digest)) == manifests.short(digest)
         for record_id, digest in zip(lost, digests, strict=True)
@@ -93,33 +93,33 @@ def _shrink(
             digest=(int(tally.digest) - sum(digest or 0 for digest in digests)) % _MODULUS,
             ids_digest=ids_digest % _MODULUS,
             members=manifests.members_of(rest, set(kept)),
-            record_digests=manifests.pack_digests(rest, {one: recorded[one] for one in kept}) if recorded else None,
+            record_digests=manifests.pack_digests(rest, {id_: recorded[id_] for id_ in kept}) if recorded else None,
         )
     )
     return exact, len(lost)
 
 
 def _recount(connection: sa.Connection, row: sa.Row[Any], gone: list[str], written: int) -> dict[str, int]:
-    """By how much the counts of a batch fall, which its move's follow."""
-    found = dict(row.found or {})
+    """Lower the counts of a batch; return by how much, because its move's counts follow."""
+    results = dict(row.found or {})
     parked = connection.execute(
         sa.delete(t.parked_record)
         .where(_P.batch_id == row.id, _P.record_id.in_(gone))
         .returning(_P.accepted_at.is_not(None).label("accepted"))
     ).all()
-    accepted = sum(one.accepted for one in parked)
+    accepted = sum(record.accepted for record in parked)
     changes = {"written": written, "parked": len(parked) - accepted, "left_behind": accepted}
     left = len(gone) - written - len(parked)
-    counted = found.get("before", found)
+    counted = results.get("before", results)
     for name in _UNNAMED:
         count = min(left, max(0, counted.get(name, 0) - changes.get(name, 0)))
         changes[name] = changes.get(name, 0) + count
         left -= count
-    if "before" in found:  # a parked batch: all of it counts as parked, and as before once it is retried
-        found["before"] = found["before"] | _less(found["before"], changes)
+    if "before" in results:  # a parked batch: all its ids count as parked, and as before once it is retried
+        results["before"] = results["before"] | _less(results["before"], changes)
         changes = {"parked": len(gone)}
-    found |= _less(found, changes)
-    connection.execute(sa.update(t.batch).where(_B.id == row.id).values(found=found or None))
+    results |= _less(results, changes)
+    connection.execute(sa.update(t.batch).where(_B.id == row.id).values(found=results or None))
     return changes
 
 

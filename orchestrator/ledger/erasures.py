@@ -1,4 +1,4 @@
-"""The fence: which tenants were erased, by digest; and the certificates of their erasures."""
+"""The erasure fence: digests of the erased tenants, and the certificates of their erasures."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -10,20 +10,20 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState
 from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.errors import NotFound, Refused
 from vecfleet.patience import CALL_LASTS_DEADLINES
 
-_NOW = sa.func.clock_timestamp()
 _E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
 FENCED = sa.select(_E.subject).where(
     _E.subject == sa.any_(sa.bindparam("wanted", type_=ARRAY(sa.Text))), _E.lifted_at.is_(None)
 )
-# Erasures take seconds, a thousand namespaces ten. One without a certificate for so long ended without one.
+# Erasures take seconds; a thousand namespaces take ten. An erasure without a certificate for this long was given up.
 _GIVEN_UP_AFTER = sa.text("interval '15 minutes'")
 
 
 def begin(connection: sa.Connection, subject: str, who: str) -> int:
-    """Raise the fence. It stands once this is committed; what leases are out is asked in a transaction after it."""
+    """Raise the erasure fence. It stands once this is committed; `note_leases` comes in a later transaction."""
     number: int = connection.execute(
         sa.insert(t.erasure).values(subject=subject, who=who).returning(_E.id)
     ).scalar_one()
@@ -32,9 +32,9 @@ def begin(connection: sa.Connection, subject: str, who: str) -> int:
 
 
 def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> None:
-    """Note the copies that may have asked the fence before it stood, and when the last write before it had landed.
+    """Note the copies that may have asked the fence before it stood, and when the last earlier write had landed.
 
-    Safe to repeat: the first answer counts. A request lasts `deadline_s` at most.
+    Safe to repeat: the first answer counts. A request lasts at most `deadline_s`.
     """
     copying = sa.select(_B.id, _B.generation).where(_B.kind == BatchKind.COPY, _B.state == BatchState.LEASED)
     leases = [[row.id, row.generation] for row in connection.execute(copying)]
@@ -46,15 +46,15 @@ def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> No
 
 
 def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | None:
-    """By when the newest write of any job, live or ended, to any index whose reads lag had been carried out.
+    """Return by when the newest write of any job, live or ended, to an index whose reads lag was carried out.
 
-    A write is on record before it is sent. It was answered, unless a worker lost its lease over it: then it may take
-    as long as a request may last. None where nothing was written.
+    A write is on record before it is sent. It was answered unless a worker lost its lease over it; then it may take as
+    long as a request may last. None if nothing was written.
     """
     written = (
         sa.select(_T.job_id, sa.func.max(_T.last_write_at).label("at"))
         .join(t.job, _J.id == _T.job_id)
-        .where(_J.target_lag_s > 0)  # what is written to the others is read at once
+        .where(_J.target_lag_s > 0)  # other targets show a write at once
         .group_by(_T.job_id)
         .subquery()
     )
@@ -65,24 +65,24 @@ def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | No
         .exists()
     )
     answered_by = written.c.at + sa.func.make_interval(0, 0, 0, 0, 0, 0, deadline_s)
-    landed = sa.case((unanswered, answered_by), else_=sa.func.least(answered_by, _NOW))
+    landed = sa.case((unanswered, answered_by), else_=sa.func.least(answered_by, NOW))
     at: datetime | None = connection.execute(sa.select(sa.func.max(landed))).scalar_one()
     return at
 
 
 def last_write_at(connection: sa.Connection, number: int) -> datetime | None:
-    """By when the last write of a job that could concern the tenant had landed; None where there was none."""
+    """Return when the last write of a job that could concern the tenant had landed; None if there was none."""
     at: datetime | None = connection.execute(sa.select(_E.last_write_at).where(_E.id == number)).scalar_one()
     return at
 
 
 def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_s: float) -> float:
-    """Return for how many seconds a write from before the fence may still be unseen; 0 once every read shows it.
+    """Return how many seconds a write from before the fence may still be unseen; 0 once every read shows it.
 
-    Whichever is later: the end of the leases that the fence found, a request and a freshness wait after that; a
-    freshness wait after the last write of any job; and as long as a write to both sides may last. Raises NotFound.
+    The latest of three: a request and a freshness wait after the end of the leases that the fence found; a freshness
+    wait after the last write of any job; the end of a write to both sides. Raises NotFound.
     """
-    left = sa.func.extract("epoch", _E.last_write_at - _NOW)
+    left = sa.func.extract("epoch", _E.last_write_at - NOW)
     seconds: float | None = connection.execute(sa.select(left).where(_E.id == number)).scalar_one_or_none()
     unseen_s = 0.0 if seconds is None else max(0.0, float(seconds) + freshness_s)
     both_s = _both_sides_wait_s(connection, number, CALL_LASTS_DEADLINES * deadline_s)
@@ -90,17 +90,17 @@ def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_
 
 
 def _both_sides_wait_s(connection: sa.Connection, number: int, lasts_s: float) -> float:
-    """For how long a write of an application to both sides, from before the fence, may still be unseen on one of them.
+    """Return how long an application's write to both sides, from before the fence, may still be unseen on one side.
 
-    Its client asks no fence, and writes to the second side after the first one answered. It writes so where a job's
-    plan says so, and goes on while it may use a route that it read before the job ended.
+    The application's client asks no fence and writes to the second side after the first one answered. It does so if a
+    job's plan says so, and as long as it may use a route that it read before the job ended.
     """
     may_be_used = sa.or_(
         _J.state.not_in(sorted(JOB_ENDED)),
         _J.ended_at + sa.func.make_interval(0, 0, 0, 0, 0, 0, _J.routes_stale_s) > _E.at,
     )
     unseen_s = lasts_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)
-    left = sa.func.max(sa.func.extract("epoch", _E.at - _NOW) + unseen_s)
+    left = sa.func.max(sa.func.extract("epoch", _E.at - NOW) + unseen_s)
     seconds = connection.execute(
         sa.select(left)
         .select_from(t.erasure.join(t.job, may_be_used))
@@ -110,8 +110,9 @@ def _both_sides_wait_s(connection: sa.Connection, number: int, lasts_s: float) -
 
 
 def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:
-    """A lease that ran out counts as over: its worker asks nothing after its end, and `quiet_s` is longer than what it
-    asked last takes.
+    """Return how long the leases that the fence found may still lead to writes; 0 if none may. Raises NotFound.
+
+    An expired lease is over: its worker sends nothing after its end, and `quiet_s` outlasts its last request.
     """
     row = connection.execute(sa.select(_E.leases, _E.quiet_at).where(_E.id == number)).one_or_none()
     if row is None:
@@ -121,21 +122,21 @@ def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> fl
     if row.quiet_at is None:
         held = sa.tuple_(_B.id, _B.generation).in_([tuple(lease) for lease in row.leases])
         left = connection.execute(
-            sa.select(sa.func.max(sa.func.extract("epoch", _B.lease_until - _NOW))).where(
-                held, _B.state == BatchState.LEASED, _B.lease_until > _NOW
+            sa.select(sa.func.max(sa.func.extract("epoch", _B.lease_until - NOW))).where(
+                held, _B.state == BatchState.LEASED, _B.lease_until > NOW
             )
         ).scalar_one()
         if left is not None:
             return float(left) + quiet_s
-        connection.execute(sa.update(t.erasure).where(_E.id == number).values(quiet_at=_NOW))
+        connection.execute(sa.update(t.erasure).where(_E.id == number).values(quiet_at=NOW))
         return quiet_s
-    since = sa.func.extract("epoch", _NOW - _E.quiet_at)
+    since = sa.func.extract("epoch", NOW - _E.quiet_at)
     waited = float(connection.execute(sa.select(since).where(_E.id == number)).scalar_one())
     return max(0.0, quiet_s - waited)
 
 
 def under_way(connection: sa.Connection) -> bool:
-    """Whether a tenant is being erased: the fence stands, and no certificate says yet that its ids left the books."""
+    """Say whether an erasure is under way: its fence stands, and no certificate says that the ids left the books."""
     later = t.erasure.alias("later")
     done = (
         sa.select(later.c.id)
@@ -143,12 +144,12 @@ def under_way(connection: sa.Connection) -> bool:
         .correlate(t.erasure)
         .exists()
     )
-    begun = sa.and_(_E.certificate.is_(None), _E.lifted_at.is_(None), _E.at > _NOW - _GIVEN_UP_AFTER, ~done)
+    begun = sa.and_(_E.certificate.is_(None), _E.lifted_at.is_(None), _E.at > NOW - _GIVEN_UP_AFTER, ~done)
     return bool(connection.execute(sa.select(sa.select(_E.id).where(begun).exists())).scalar_one())
 
 
 def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:
-    """Which of these tenants were erased and did not come back."""
+    """Return the tenants among `subjects` that were erased and did not come back."""
     if not subjects:
         return set()
     return set(connection.execute(FENCED, {"wanted": sorted(subjects)}).scalars())
@@ -157,8 +158,8 @@ def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:
 def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Row[Any]:
     """Return when this erasure was begun (`at`), and who asked for it (`who`).
 
-    Locked until the transaction ends. Raises NotFound where there is none, and Refused where it is another tenant's, is
-    finished, or its fence fell.
+    Its row is locked until the transaction ends. Raises NotFound if there is no such erasure, and Refused if it is
+    another tenant's, is finished, or its fence fell.
     """
     row = connection.execute(sa.select(t.erasure).where(_E.id == number).with_for_update()).one_or_none()
     if row is None:
@@ -177,7 +178,7 @@ def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Ro
 
 
 def certify(connection: sa.Connection, number: int, who: str, certificate: Mapping[str, Any]) -> None:
-    """Put the certificate on record, and into the chain of the audit."""
+    """Record the certificate, also in the audit trail."""
     connection.execute(sa.update(t.erasure).where(_E.id == number).values(certificate=certificate))
     audit.note(connection, who, "erased", None, **certificate)
 
@@ -188,9 +189,9 @@ def asked_by(connection: sa.Connection, number: int) -> str:
 
 
 def lift(connection: sa.Connection, subject: str, who: str) -> int:
-    """The tenant came back: its records may be written again. Returns how many fences fell."""
+    """Lift the fences of a tenant that came back: its records may be written again. Return the number of fences."""
     lifted = connection.execute(
-        sa.update(t.erasure).where(_E.subject == subject, _E.lifted_at.is_(None)).values(lifted_at=_NOW)
+        sa.update(t.erasure).where(_E.subject == subject, _E.lifted_at.is_(None)).values(lifted_at=NOW)
     ).rowcount
     if lifted:
         audit.note(connection, who, "readmit", None, subject=subject)

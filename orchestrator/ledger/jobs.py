@@ -18,11 +18,10 @@ from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet import __version__, names
 from vecfleet.errors import BadPlan, NotFound, Refused
 from vecfleet.stores.base import IndexInfo
-
-_NOW = sa.func.clock_timestamp()
 
 
 def insert_job(
@@ -38,7 +37,7 @@ def insert_job(
     pace_share: float,
     waits: Waits,
 ) -> int:
-    """The job, its claims, its moves, and the ownership snapshot. Raises Refused where a live job stands in the way."""
+    """Insert the job, its claims, its moves and the ownership snapshot. Raises Refused if a live job is in the way."""
     try:
         job_id: int = connection.execute(
             sa.insert(t.job)
@@ -86,7 +85,7 @@ def insert_job(
 
 
 def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequence[str], role: str) -> None:
-    """Take namespaces for this job: one live job per target, and a source is no live job's target (or the reverse).
+    """Claim namespaces for this job: one live job per target, and a source is no live job's target (or the reverse).
 
     Safe to repeat. The table lock makes the two checks and the insert one step for concurrent jobs.
     """
@@ -98,7 +97,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     in_the_way = connection.execute(
         sa.select(other.c.namespace, other.c.role, other.c.job_id)
         .where(other.c.index_host == host)
-        # Of the same job, too: a record routed by its owner must not end in a namespace that the job itself empties.
+        # The same job counts too: a record routed by its owner must not land in a namespace that the job empties.
         .where(sa.or_(other.c.job_id != job_id, other.c.role != role))
         .where(other.c.namespace == sa.any_(sa.cast(namespaces, ARRAY(sa.Text))))
         .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
@@ -118,14 +117,14 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
 
 
 def lock_claims(connection: sa.Connection) -> None:
-    """Until this transaction ends, nobody else takes a namespace: neither a new job nor one that finds new owners."""
+    """Lock all claims until this transaction ends: no other job claims a namespace, new or with new owners."""
     connection.execute(sa.text("LOCK TABLE claim IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def namesakes(connection: sa.Connection, job: Job) -> list[tuple[int, str]]:
-    """Jobs that took a namespace of the same name, but of another index, to a target of this job: id and name.
+    """Return jobs (id, source) that moved a namespace of the same name from another index to a target of this job.
 
-    Their records say the same about where they came from, so that nobody can tell them apart any more.
+    Their records name the same origin, so nobody can tell them apart.
     """
     mine, theirs = t.move.alias("mine"), t.move.alias("theirs")
     into, beside = t.target.alias("into"), t.target.alias("beside")
@@ -144,7 +143,7 @@ def namesakes(connection: sa.Connection, job: Job) -> list[tuple[int, str]]:
 
 
 def require_alone(connection: sa.Connection, digest: str, *, but: int | None = None) -> None:
-    """Raises Refused where a live job, `but` for this one, runs the plan of this digest."""
+    """Raise Refused if a live job other than `but` runs the plan of this digest."""
     other = connection.execute(
         sa.select(t.job.c.id)
         .where(t.job.c.plan_digest == digest, t.job.c.id.is_distinct_from(but), t.job.c.state.not_in(JOB_ENDED))
@@ -157,8 +156,9 @@ def require_alone(connection: sa.Connection, digest: str, *, but: int | None = N
 
 
 def require_not_done(connection: sa.Connection, digest: str) -> None:
-    """Raises Refused where the plan of this digest was run to its end, sources deleted: what is left in them was to
-    stay, or came later."""
+    """Raise Refused if a job ran the plan of this digest to its end and deleted the sources.
+
+    Records that are left in them were meant to stay, or came later."""
     done = connection.execute(
         sa.select(sa.func.max(t.job.c.id)).where(t.job.c.plan_digest == digest, t.job.c.state == JobState.CLEANED)
     ).scalar_one()
@@ -170,7 +170,7 @@ def require_not_done(connection: sa.Connection, digest: str) -> None:
 
 
 def claimed_elsewhere(connection: sa.Connection, job: Job) -> list[str]:
-    """Sources of this job that another live job reads or writes."""
+    """Return the sources of this job that another live job reads or writes."""
     other = t.claim.alias()
     rows = connection.execute(
         sa.select(other.c.namespace)
@@ -193,24 +193,24 @@ def _insert_ownership(connection: sa.Connection, job_id: int, ownership: Ownersh
 
 
 def ownership(connection: sa.Connection, job_id: int) -> Ownership:
-    """The look-up's answers as they were when the job was made."""
-    found: dict[str, dict[str, Owner]] = {"twin": {}, "source": {}}
+    """Return the look-up's answers from when the job was made."""
+    answers: dict[str, dict[str, Owner]] = {"twin": {}, "source": {}}
     for row in connection.execute(sa.select(t.ownership).where(t.ownership.c.job_id == job_id)):
-        found[row.kind][row.key] = Owner(row.creator, row.twin)
-    return Ownership(twins=found["twin"], sources=found["source"])
+        answers[row.kind][row.key] = Owner(row.creator, row.twin)
+    return Ownership(twins=answers["twin"], sources=answers["source"])
 
 
 _COLUMNS = [column for column in t.job.c if column is not t.job.c.plan]
-# A plan never changes and may have 12,000 moves: a process reads and checks it once.
+# A plan never changes and may have 12,000 moves, so a process reads and checks it once.
 _PLANS_KEPT = 32
 _plans: OrderedDict[str, Plan] = OrderedDict()
 _plans_lock = threading.Lock()
 
 
 def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
-    """The job. `lock` holds its row until the transaction ends, so that decisions on it happen one at a time.
+    """Return the job. `lock` locks its row until the transaction ends: decisions on it happen one at a time.
 
-    Raises NotFound, and BadPlan where another version made its plan.
+    Raises NotFound, and BadPlan if another version made its plan.
     """
     query = sa.select(*_COLUMNS).where(t.job.c.id == job_id)
     row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
@@ -227,7 +227,7 @@ def every(connection: sa.Connection, states: Iterable[JobState] | None = None) -
 
 
 def live(connection: sa.Connection) -> list[int]:
-    """The jobs that have not ended."""
+    """Return the jobs that have not ended."""
     return list(
         connection.execute(sa.select(t.job.c.id).where(t.job.c.state.not_in(JOB_ENDED)).order_by(t.job.c.id)).scalars()
     )
@@ -273,19 +273,19 @@ def advance(
     reason: str | None = None,
     resume_to: JobState | None = None,
 ) -> bool:
-    """Move the job along an edge, if it still is where the caller saw it. False where somebody was faster."""
+    """Move the job along an edge if it is still in the state that the caller saw. False: somebody was faster."""
     if to not in JOB_EDGES[from_]:
         raise Refused(f"a job that is {from_} cannot become {to}", next_step=f"see `vecfleet status {job_id}`")
     stamped: dict[JobState, dict[str, Any]] = {
-        JobState.VERIFIED: {"verified_at": _NOW},
-        JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, _NOW)},
-        JobState.CLEANING: {"cleaning_at": _NOW},
+        JobState.VERIFIED: {"verified_at": NOW},
+        JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, NOW)},
+        JobState.CLEANING: {"cleaning_at": NOW},
     }
     stamps = stamped.get(to, {})
     if from_ is JobState.PLANNED and to is JobState.RUNNING:
-        stamps["started_at"] = _NOW
+        stamps["started_at"] = NOW
     if to in JOB_ENDED:
-        stamps["ended_at"] = _NOW
+        stamps["ended_at"] = NOW
     changed = connection.execute(
         sa.update(t.job)
         .where(t.job.c.id == job_id, t.job.c.state == from_)
@@ -299,7 +299,7 @@ def advance(
 
 
 def recall(connection: sa.Connection, job_id: int) -> None:
-    """Take back the wake-ups that no worker has answered yet."""
+    """Return batches to ready whose wake-ups no worker has answered yet."""
     connection.execute(
         sa.update(t.batch)
         .where(t.batch.c.job_id == job_id, t.batch.c.state == BatchState.DISPATCHED)
@@ -315,14 +315,14 @@ def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> No
 
 
 def add_reason(connection: sa.Connection, job_id: int, why: str) -> None:
-    """Add this to the reason there is, by whose beginning next steps are told. Said once: safe to repeat."""
+    """Add this behind the present reason, because next steps depend on its beginning. Safe to repeat: added once."""
     before = reason_of(connection, job_id)
     if before is None or why not in before:
         set_reason(connection, job_id, f"{before}; {why}" if before else why)
 
 
 def reason_of(connection: sa.Connection, job_id: int) -> str | None:
-    """The reason alone: there also where the rest of the row cannot be understood."""
+    """Return the reason alone, even if this version cannot read the rest of the row."""
     reason: str | None = connection.execute(sa.select(t.job.c.reason).where(t.job.c.id == job_id)).scalar_one()
     return reason
 

@@ -1,9 +1,9 @@
-"""Taking a lease: one statement that fences, and reads with the batch whatever its work will need.
+"""Leases: take one in a statement that fences and reads all that the work needs; end those of a dead process.
 
-A wake-up names its batch. A worker whose batch was soon done also takes the next one that is due, without a wake-up.
+A wake-up names its batch. A worker that was soon done with a batch also takes the next due one without a wake-up.
 
-Every batch begins with it, so what comes in its row is asked for nowhere again: the move, the manifest and the target;
-and the job is read only when its row has changed.
+Every batch begins with this statement, so nothing in its row is read again: the move, the manifest and the target. The
+job is read only if its row has changed.
 """
 
 import socket
@@ -20,9 +20,9 @@ from orchestrator.core.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, Batch
 from orchestrator.ledger import batches, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.continuity import ON_A_KNOWN_SERVER
+from orchestrator.ledger.database import NOW
 from vecfleet import clock
 
-_NOW = sa.func.clock_timestamp()
 _B, _M, _T = t.batch.c, t.move.c, t.target.c
 _READ = (
     *(_B.id, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.kind, _B.seq, _B.generation, _B.attempts, _B.size),
@@ -35,25 +35,25 @@ def _named(part: str, columns: Any) -> list[Any]:
 
 
 def _is(column: Any, value: str) -> Any:
-    """Equal to one of our own constants, which needs no parameter."""
+    """Return the condition that the column equals one of our constants, which needs no parameter."""
     return column == sa.literal_column(f"'{value}'")
 
 
 def _woken() -> list[Any]:
-    """The batch that a wake-up names, unless the wake-up is stale."""
+    """Return the conditions for the batch that a wake-up names, unless the wake-up is stale."""
     return [_B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)]
 
 
 def _next_due() -> list[Any]:
-    """The batch that the dispatcher would send first, if it is of these kinds and nobody else is about to take it.
+    """Return the conditions for the batch that the dispatcher would send first, if it is of these kinds and free.
 
-    The job's row is shared until the statement ends: who is about to pause or cancel the job, or decides about it just
-    then, comes before or after. It is not waited for.
+    The job's row is locked in share mode until the statement ends: a pause, a cancel or a decision comes before or
+    after. A locked row is skipped, not waited for.
     """
     J = t.job.c
     live = (
         sa.select(J.id, J.state, J.batch_window)
-        .where(J.id == sa.bindparam("job"), sa.func.coalesce(J.lands_by <= _NOW, sa.true()))
+        .where(J.id == sa.bindparam("job"), sa.func.coalesce(J.lands_by <= NOW, sa.true()))
         .with_for_update(read=True, skip_locked=True)
         .cte("live")
     )
@@ -62,7 +62,7 @@ def _next_due() -> list[Any]:
         .where(_B.job_id == sa.bindparam("job"), sa.or_(*(_is(_B.state, state) for state in sorted(BATCH_IN_FLIGHT))))
         .scalar_subquery()
     )
-    # By the job's number and not by a join: the index of what is ready then gives the first, and no other is read.
+    # By the job's number, not by a join: the index of ready batches then gives the first one and reads no other.
     state, window = (sa.select(column).scalar_subquery() for column in (live.c.state, live.c.batch_window))
     due = (
         sa.select(_B.id)
@@ -77,7 +77,7 @@ def _next_due() -> list[Any]:
 
 
 def _workable(state: Any) -> Any:
-    """Whether a job in this state has batches of such a kind worked on."""
+    """Return the condition that a job in this state allows work on the batch's kind."""
     return sa.or_(
         *(
             sa.and_(_is(state, of), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
@@ -87,8 +87,8 @@ def _workable(state: Any) -> Any:
 
 
 def _taking(which: Sequence[Any]) -> sa.Select[Any]:
-    # A batch of a move to one place writes there and nowhere else: where that place is on record, it is noted here.
-    # Any other target is noted before the first upsert into it.
+    # A batch of a move to one place writes only there: note the place here if it is on record. Any other target is
+    # noted before its first upsert.
     place = (
         sa.select(sa.func.array_agg(t.move_target.c.target_id))
         .join(t.move, _M.id == t.move_target.c.move_id)
@@ -103,15 +103,15 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
             state=BatchState.LEASED,
             attempts=_B.attempts + 1,
             lease_owner=sa.bindparam("owner"),
-            lease_until=_NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("seconds")),
-            first_leased_at=sa.func.coalesce(_B.first_leased_at, _NOW),
+            lease_until=NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("seconds")),
+            first_leased_at=sa.func.coalesce(_B.first_leased_at, NOW),
             targets=sa.case((_is(_B.kind, BatchKind.COPY), sa.func.coalesce(_B.targets, place)), else_=_B.targets),
         )
         .returning(
             *_READ,
-            sa.func.extract("epoch", _NOW - _B.first_leased_at).label("age"),
-            _NOW.label("leased_at"),
-            # Where commits were lost the numbers of transactions are given again.
+            sa.func.extract("epoch", NOW - _B.first_leased_at).label("age"),
+            NOW.label("leased_at"),
+            # After lost commits, transaction numbers are used again.
             sa.literal_column("job.xmin::text || coalesce(job.doubted_at::text, '')", sa.Text).label("job_version"),
         )
         .cte("taken")
@@ -131,21 +131,21 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
 
 
 _TAKE, _TAKE_NEXT = _taking(_woken()), _taking(_next_due())
-# Where in a row the columns of the move begin, and after them those of the target.
+# Positions in a row: where the columns of the move begin, and after them the columns of the target.
 _MOVES, _TARGETS = _M.keys(), _T.keys()
 _MOVE_AT = len(_TAKE.selected_columns) - len(_MOVES) - len(_TARGETS)
 _TARGET_AT = _MOVE_AT + len(_MOVES)
 
 
 def lease(connection: sa.Connection, batch_id: int, generation: int, owner: str, seconds: float) -> Lease | None:
-    """Take the batch, or None where the wake-up is stale or its job is not to be worked on now."""
+    """Lease the batch. None: the wake-up is stale, or the job allows no such work now."""
     return _take(connection, _TAKE, {"batch": batch_id, "of": generation}, owner, seconds)
 
 
 def lease_next(
     connection: sa.Connection, job_id: int, kinds: Collection[BatchKind], owner: str, seconds: float
 ) -> Lease | None:
-    """Take what is due next of a job, where it is of these kinds; else None, and the dispatcher sends it."""
+    """Lease the next due batch of a job if it is of these kinds; else None, and the dispatcher sends it."""
     return _take(connection, _TAKE_NEXT, {"job": job_id, "kinds": sorted(kinds)}, owner, seconds)
 
 
@@ -189,14 +189,15 @@ def _take(
 
 
 def owner_of(pid: int) -> str:
-    """What the name of every lease owner in this process begins with: the machine and the process."""
+    """Return the prefix of every lease owner's name in this process: the machine and the process."""
     return f"{socket.gethostname()}:{pid}:{_where_pids_count()}"
 
 
 @cache
 def _where_pids_count() -> str:
-    """This start of the kernel and the set of processes in it: two machines, and two containers, may have one name and
-    one pid. Empty where that is not Linux.
+    """Return the kernel's boot id and its pid namespace, because two machines or containers may share a name and a pid.
+
+    Empty if this is not Linux.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
@@ -206,11 +207,11 @@ def _where_pids_count() -> str:
 
 
 def shorten(connection: sa.Connection, pid: int, deadline_seconds: float) -> int:
-    """Let the leases of a process of this machine end as soon as they may. Returns how many end sooner for it.
+    """Let the leases of a process of this machine end as soon as they may. Return how many end sooner.
 
-    Not at once: what it had asked for last, the service may still be at until the request's deadline. Safe to repeat.
+    They do not end at once: the service may work on the last request until its deadline. Safe to repeat.
     """
-    soon = _NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, deadline_seconds)
+    soon = NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, deadline_seconds)
     its_own = _B.lease_owner.startswith(owner_of(pid), autoescape=True)
     return connection.execute(
         sa.update(t.batch).where(_B.state == BatchState.LEASED, its_own, _B.lease_until > soon).values(lease_until=soon)

@@ -1,4 +1,4 @@
-"""Moves and targets: where each source namespace stands, and which namespaces it writes to."""
+"""Moves and targets: the state of each source namespace, and the namespaces it writes to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from sqlalchemy.dialects.postgresql import insert
 
 from migrations.routing import Owner
 from orchestrator.core.model import Job, Lease, Move, Target
-from orchestrator.core.states import JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
+from orchestrator.core.states import COPYING, JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, jobs
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput
 
-_NOW = sa.func.clock_timestamp()
 _M = t.move.c
 _NOTHING = Tally()
 
@@ -54,14 +54,14 @@ def advance(
     where: Any = None,
     reason: str | None = None,
 ) -> int:
-    """Move all moves of a job (those `where` holds for) along one edge. Returns how many were there."""
+    """Take all moves of a job (if given, those for which `where` holds) along one edge. Return their number."""
     assert to in MOVE_EDGES[from_], f"no edge from {from_} to {to}"
     query = sa.update(t.move).where(_M.job_id == job_id, _M.state == from_).values(state=to, reason=reason)
     return connection.execute(query if where is None else query.where(where)).rowcount
 
 
 def start_listing(connection: sa.Connection, job_id: int) -> None:
-    """Every pending move gets its listing batch."""
+    """Add the listing batch of every pending move."""
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "move_id", "kind", "seq"],
@@ -74,11 +74,11 @@ def start_listing(connection: sa.Connection, job_id: int) -> None:
 
 
 def settle_if_done(connection: sa.Connection, move_id: int) -> None:
-    """Copied once its listing is complete and its last batch has landed; parked where one of them is."""
+    """Mark a move as copied once it is listed and its last batch has landed, or as parked if one of them is."""
     parked = (
         sa.select(t.batch.c.id)
         .where(t.batch.c.move_id == move_id, t.batch.c.state == BatchState.PARKED)
-        .where(t.batch.c.kind.in_((BatchKind.COPY, BatchKind.LIST)))
+        .where(t.batch.c.kind.in_(COPYING))
         .exists()
     )
     connection.execute(
@@ -97,7 +97,7 @@ _ITS |= {name: sa.bindparam(f"its_{name}", type_=t.target.c[name].type) for name
 
 
 def _ensuring(if_there: Any = None) -> sa.Select[Any]:
-    """A target and its tie to a move, unless it is there already; only `if_there` is a row of that."""
+    """Insert a target and its tie to a move unless the target exists, and only if `if_there` has a row."""
     its = sa.select(*_ITS.values())
     new = insert(t.target).from_select(list(_ITS), its if if_there is None else its.select_from(if_there))
     made = new.on_conflict_do_nothing().returning(t.target).cte("made")
@@ -119,7 +119,7 @@ def _taking_planned() -> sa.Select[Any]:
     new = sa.select(made.c.id)
     noted = (
         sa.update(t.batch)
-        .where(t.batch.c.id == sa.bindparam("batch"), new.exists())  # made only where the batch is held
+        .where(t.batch.c.id == sa.bindparam("batch"), new.exists())  # `new` has a row only if the lease is ours
         .values(
             targets=sa.func.array_append(
                 sa.func.coalesce(t.batch.c.targets, sa.text("'{}'::bigint[]")), new.scalar_subquery()
@@ -136,10 +136,10 @@ _TAKE_PLANNED = _taking_planned()
 def take_planned_target(
     connection: sa.Connection, job: Job, move: Move, lease: Lease, owner: Owner | None
 ) -> Target | None:
-    """The first batch of a move to one place puts that place on record, and in its own row, in one statement.
+    """Record the target of a move to one place, also in the row of the move's first batch, in one statement.
 
-    None where it is there already, or the lease is not ours any more: nothing is changed then. It was claimed by
-    `apply`. Every later batch is given it with its lease.
+    None: the target is on record already, or the lease is not ours any more; nothing changed. `apply` claimed the
+    target. Every later batch gets it with its lease.
     """
     assert move.to is not None, "a move to anywhere has no planned target"
     values = _target_values(job, move, move.to, owner) | batches.mine(lease)
@@ -159,9 +159,9 @@ def _target_values(job: Job, move: Move, namespace: str, owner: Owner | None) ->
 
 
 def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: str, owner: Owner | None) -> Target:
-    """The target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
+    """Return the target row for a namespace, claimed for this job and tied to the move. Safe to repeat and to race.
 
-    Raises Refused where another live job holds the namespace.
+    Raises Refused if another live job holds the namespace.
     """
     if namespace != move.to:  # a planned target is claimed by `apply`
         jobs.claim(connection, job.id, job.target.host, [namespace], "target")
@@ -175,7 +175,7 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
 
 
 def allow_missing(connection: sa.Connection, job_id: int, namespace: str, count: int) -> None:
-    """So many of what was written to this target may be missing there. Raises BadInput where the job wrote nothing."""
+    """Allow `count` records written to this target to be missing. Raises BadInput if the job wrote nothing there."""
     its = sa.and_(t.target.c.job_id == job_id, t.target.c.namespace == namespace)
     if not connection.execute(sa.update(t.target).where(its).values(missing_allowed=count)).rowcount:
         raise BadInput(
@@ -184,7 +184,7 @@ def allow_missing(connection: sa.Connection, job_id: int, namespace: str, count:
 
 
 def tied_targets(connection: sa.Connection, move_id: int, namespaces: Sequence[str]) -> dict[str, Target]:
-    """Those of these namespaces that are on record as targets of the move."""
+    """Return the targets of the move among these namespaces, as far as they are on record."""
     rows = connection.execute(
         sa.select(t.target)
         .join(t.move_target, t.move_target.c.target_id == t.target.c.id)
@@ -206,21 +206,21 @@ def target(connection: sa.Connection, target_id: int) -> Target:
 
 
 def targets_of_job(connection: sa.Connection, job_id: int, *where: Any) -> list[Target]:
-    """The job's targets (those `where` holds for), by name."""
+    """Return the job's targets (those for which `where` holds), by name."""
     query = sa.select(t.target).where(t.target.c.job_id == job_id, *where)
     rows = connection.execute(query.order_by(t.target.c.namespace))
     return [_target(row) for row in rows]
 
 
 def targets_of_batch(connection: sa.Connection, copy_id: int) -> list[Target]:
-    """The targets a copy batch may have written to."""
+    """Return the targets that a copy batch may have written to."""
     noted = sa.select(sa.func.unnest(t.batch.c.targets)).where(t.batch.c.id == copy_id)
     rows = connection.execute(sa.select(t.target).where(t.target.c.id.in_(noted)).order_by(t.target.c.id))
     return [_target(row) for row in rows]
 
 
 def taken(connection: sa.Connection, target_id: int, record_ids: Sequence[str], move_id: int | None = None) -> set[str]:
-    """Which of these ids of a target some move took (or this one)."""
+    """Return the ids of a target that some move (or this one) claimed."""
     query = sa.select(t.target_id.c.record_id).where(
         t.target_id.c.target_id == target_id, t.target_id.c.record_id.in_(record_ids)
     )
@@ -237,10 +237,10 @@ _PREPARE = (
 
 
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
-    """The target's namespace exists, and what it held before is on record. First come, first remembered.
+    """Record that the target's namespace exists, and what it held before. The first call counts.
 
-    Who comes second may have listed what the first has written since. Where ids are claimed before they are written it
-    knows those; where the first found the namespace empty nothing was there before, and what the second noted goes.
+    A second caller may have listed what the first has written since. If ids are claimed before they are written, it
+    knows them. If the first caller found the namespace empty, nothing was there before: the second one's notes go.
     """
     if not held.count:
         return _target(connection.execute(_PREPARE, {"of_target": target_id, "created": created_by_us}).one())
@@ -257,17 +257,17 @@ def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, 
 
 
 def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Before every upsert and removal: verdicts that name an older write sequence are void."""
+    """Raise the write sequence, before every upsert and removal: verdicts on an older sequence are void."""
     connection.execute(
         sa.update(t.target)
         .where(t.target.c.id.in_(sorted(target_ids)))
-        .values(sequence=t.target.c.sequence + 1, last_write_at=_NOW)
+        .values(sequence=t.target.c.sequence + 1, last_write_at=NOW)
     )
 
 
 def note_landing(connection: sa.Connection, target_id: int, within_s: float) -> None:
-    """An upsert to this target was not answered: it may take effect, and show, for so long. Safe to repeat."""
-    lands_by = _NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, within_s)
+    """Note an unanswered upsert to this target: it may take effect and show within `within_s`. Safe to repeat."""
+    lands_by = NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, within_s)
     connection.execute(
         sa.update(t.target)
         .where(t.target.c.id == target_id)
@@ -276,20 +276,20 @@ def note_landing(connection: sa.Connection, target_id: int, within_s: float) -> 
 
 
 def written_to(connection: sa.Connection, host: str, namespace: str) -> list[int]:
-    """The targets of live jobs that are this namespace of the index at `host`."""
-    found = (
+    """Return the targets of live jobs that are this namespace of the index at `host`."""
+    query = (
         sa.select(t.target.c.id)
         .join(t.job, t.job.c.id == t.target.c.job_id)
         .where(t.target.c.namespace == namespace, t.job.c.target["host"].astext == host)
         .where(t.job.c.state.not_in(sorted(JOB_ENDED)))
     )
-    return list(connection.execute(found).scalars())
+    return list(connection.execute(query).scalars())
 
 
 def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[str]) -> None:
-    """From now on these targets tell the truth: an application may write there what is nowhere else. For good.
+    """Make these targets authoritative for good: an application may write records there that are nowhere else.
 
-    Shares the transaction that moves the readers, whose guard saw a valid verdict on every target.
+    Runs in the transaction that moves the readers; its guard saw a valid verdict on every target.
     """
     connection.execute(
         sa.update(t.target)
@@ -299,7 +299,7 @@ def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[
 
 
 def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[int]) -> None:
-    """The targets this batch may have written to: in its row before its first upsert."""
+    """Note the targets that this batch may write to in its row, before its first upsert."""
     connection.execute(
         sa.update(t.batch).where(t.batch.c.id == lease.id).values(targets=sorted({*lease.targets, *target_ids}))
     )
@@ -308,10 +308,10 @@ def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[i
 def claim_ids(
     connection: sa.Connection, target_id: int, move_id: int, digests: Sequence[tuple[str, int]]
 ) -> dict[str, int | None]:
-    """Take ids of a target that not only this move writes to. Returns those that are not ours: id → digest.
+    """Claim ids of a target that several moves write to. Return the ids that are not ours: id → digest.
 
-    Committed before the upsert, so that after a crash a repeated batch knows its own ids; two batches racing for one
-    id are decided by the primary key. What an own id stands for is noted anew: writers may have changed it since the
+    Committed before the upsert, so that a repeated batch knows its own ids after a crash. The primary key decides a
+    race of two batches for one id. The digest of an own id is updated: writers may have changed the record since the
     last pass, and others compare with it. The rows are sorted so that two transactions cannot wait for each other.
     """
     ordered = sorted(digests)
@@ -340,7 +340,7 @@ def claim_ids(
 
 
 def release_ids(connection: sa.Connection, target_id: int, move_id: int, record_ids: Sequence[str]) -> None:
-    """Ids that a move took in a target, and whose records are there no more: another move may have them. Repeatable."""
+    """Release a move's ids in a target whose records are gone: another move may claim them. Safe to repeat."""
     connection.execute(
         sa.delete(t.target_id).where(
             t.target_id.c.target_id == target_id,
@@ -351,9 +351,9 @@ def release_ids(connection: sa.Connection, target_id: int, move_id: int, record_
 
 
 def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequence[str]) -> int:
-    """Ids that the target holds already. One that a move has taken meanwhile stays that move's. Safe to repeat.
+    """Note ids that the target held before. An id that a move has claimed meanwhile stays that move's. Safe to repeat.
 
-    Returns how many of them were not on record yet.
+    Return how many ids were not on record yet.
     """
     rows = [{"target_id": target_id, "record_id": record_id} for record_id in record_ids]
     noted = insert(t.target_id).values(rows).on_conflict_do_nothing().returning(t.target_id.c.record_id)
@@ -361,7 +361,7 @@ def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequ
 
 
 def held_before(connection: sa.Connection, target_id: int, after: str | None, limit: int) -> list[str]:
-    """The next ids, in byte order, that the target held before the job."""
+    """Return the next ids, in byte order, that the target held before the job."""
     column = t.target_id.c.record_id
     query = (
         sa.select(column)

@@ -1,6 +1,6 @@
-"""Whose a namespace is, and which ids look-ups named: as the job table knows it, index by index.
+"""Owners of namespaces and of the ids that look-ups named, as the job table knows them, index by index.
 
-A name, or an id of a look-up, may be one tenant's in one index and another's in a second.
+A name or an id of a look-up may belong to one tenant in one index and to another tenant in a second.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from vecfleet.tenancy.fences import Here
 
 _M, _T, _O, _J = t.move.c, t.target.c, t.ownership.c, t.job.c
 _OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
-# Of two jobs that differ on whose something is, one that was seen through is believed, then the younger.
+# If two jobs name different owners, a job that was not given up wins, then the younger one.
 _GIVEN_UP = (JobState.CANCELLING, JobState.CANCELLED, JobState.ROLLING_BACK, JobState.ROLLED_BACK)
 _WEIGHTIEST_LAST = (_J.state.in_(_GIVEN_UP).desc(), _J.id)
 
@@ -29,7 +29,7 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class _Told:
-    """What plans say: whose places are, which were copied whole into which, and which held something before."""
+    """Facts in plans: owners of places, places copied whole into another, places that held records before."""
 
     owners: dict[Place, Owner] = field(default_factory=dict)
     sources: dict[Place, set[Place]] = field(default_factory=lambda: defaultdict(set))
@@ -37,33 +37,33 @@ class _Told:
 
 
 def of_tenant(connection: sa.Connection, tenant: Tenant) -> dict[str, Here]:
-    """What is known of a tenant in each index that a job ever read or wrote."""
+    """Return what is known of a tenant in each index that a job ever read or wrote."""
     mine, theirs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for (index, name), owner in owners(connection).items():
         if is_of(owner, tenant):
             mine[index].add(name)
-        elif owner.creator != tenant.creator or owner.twin is not None:  # a creator's own may hold any of its twins'
+        elif owner.creator != tenant.creator or owner.twin is not None:  # a creator's place may hold its twins' records
             theirs[index].add(name)
     jobs = connection.execute(sa.select(_J.id, _OLD, _NEW).order_by(*_WEIGHTIEST_LAST)).all()
     answers = _answers(connection, tenant)
-    found = {}
+    known = {}
     for index in {side for job in jobs for side in (job.old, job.new)}:
         told = _owned(tenant, (answers.get(job, {}) for job in _nearest_last(index, jobs)))
-        found[index] = Here(told["twin"], told["source"], tuple(sorted(mine[index])), tuple(sorted(theirs[index])))
-    return found
+        known[index] = Here(told["twin"], told["source"], tuple(sorted(mine[index])), tuple(sorted(theirs[index])))
+    return known
 
 
 def anywhere(connection: sa.Connection, tenant: Tenant) -> Here:
-    """The look-ups' answers for an index that no job knows: of ids that are this tenant's wherever they were asked."""
+    """Return the look-ups' answers for an index that no job knows: ids that every look-up gives to this tenant."""
     answers = _answers(connection, tenant).values()
     told = _owned(tenant, answers)
-    others = {asked for some in answers for asked, owner in some.items() if owner.creator != tenant.creator}
+    others = {asked for answer in answers for asked, owner in answer.items() if owner.creator != tenant.creator}
     sure = {kind: {id: twin for id, twin in ids.items() if (kind, id) not in others} for kind, ids in told.items()}
     return Here(sure["twin"], sure["source"])
 
 
 def places_of(connection: sa.Connection, tenant: Tenant) -> set[Place]:
-    """Every place that is nobody's but this tenant's: by its name, by what a plan says, or by a look-up of its twin."""
+    """Return the places that belong to this tenant alone: by name, by a plan, or by a look-up of its twin."""
     known = of_tenant(connection, tenant)
     return _named(connection, tenant) | {
         (index, name) for index, here in known.items() for name in (*here.legacy, *here.twins)
@@ -79,7 +79,7 @@ def _named(connection: sa.Connection, tenant: Tenant) -> set[Place]:
 
 
 def owners(connection: sa.Connection) -> dict[Place, Owner]:
-    """Whose places are that hold one owner's records only; a namespace that was copied whole is its copy's owner's."""
+    """Return the owners of places with one owner's records only. A place copied whole belongs to its copy's owner."""
     told = _told(connection)
     while more := dict(_by_copies(told)):
         told.owners |= more
@@ -107,7 +107,7 @@ def _told(connection: sa.Connection) -> _Told:
 
 
 def _by_copies(told: _Told) -> Iterable[tuple[Place, Owner]]:
-    """Owners of places that nobody named, by the other side of a copy."""
+    """Yield owners of places that no plan names, by the other side of a copy."""
     for target, sources in told.sources.items():
         owner = told.owners.get(target)
         if owner is not None:
@@ -124,20 +124,20 @@ def is_of(owner: Owner, tenant: Tenant) -> bool:
 
 
 def _answers(connection: sa.Connection, tenant: Tenant) -> dict[int, dict[tuple[str, str], Owner]]:
-    """Job → what its look-up said, of every id that some look-up named as this creator's."""
+    """Return each job's look-up answers for the ids that some look-up gave to this creator."""
     asked = sa.select(_O.kind, _O.key).where(_O.creator == tenant.creator).distinct().subquery()
     rows = sa.select(t.ownership).join(asked, sa.and_(asked.c.kind == _O.kind, asked.c.key == _O.key))
-    found: dict[int, dict[tuple[str, str], Owner]] = defaultdict(dict)
+    by_job: dict[int, dict[tuple[str, str], Owner]] = defaultdict(dict)
     for row in connection.execute(rows):
-        found[row.job_id][row.kind, row.key] = Owner(row.creator, row.twin)
-    return found
+        by_job[row.job_id][row.kind, row.key] = Owner(row.creator, row.twin)
+    return by_job
 
 
 def _owned(tenant: Tenant, answers: Iterable[Mapping[tuple[str, str], Owner]]) -> dict[str, dict[str, str | None]]:
-    """`twin` and `source` → id → its twin: what is the tenant's by the last of the answers that speaks of it."""
+    """Return the tenant's ids by kind (`twin`, `source`), each with its twin. The last answer about an id counts."""
     told: dict[tuple[str, str], Owner] = {}
-    for some in answers:
-        told |= some
+    for answer in answers:
+        told |= answer
     owned: dict[str, dict[str, str | None]] = {"twin": {}, "source": {}}
     for (kind, key), owner in told.items():
         if is_of(owner, tenant):
@@ -146,8 +146,10 @@ def _owned(tenant: Tenant, answers: Iterable[Mapping[tuple[str, str], Owner]]) -
 
 
 def _nearest_last(index: str, jobs: Sequence[Any]) -> list[int]:
-    """The jobs whose look-ups speak of an index, the weightiest last: one that read it, then one that wrote it, then
-    those by which its records, or copies of them, came from or went to other indexes.
+    """Return the jobs whose look-ups concern an index, the weightiest last.
+
+    Jobs that read it weigh most, then jobs that wrote it. Then come jobs that moved its records, or copies of them,
+    from or to other indexes.
     """
     distances = {job.id: 0 for job in jobs if job.old == index}
     reached, distance = {index}, 1

@@ -1,4 +1,4 @@
-"""Parked records and batches: set aside with their reason until a person retries them or lets them stay behind."""
+"""Parked records and batches, set aside with their reason until a person retries them or lets them stay behind."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core import manifests
-from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.core.states import CLEANING, COPYING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import copies
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.enriching import HELD_ALREADY
 
-_NOW = sa.func.clock_timestamp()
 _P, _B, _M = t.parked_record.c, t.batch.c, t.move.c
 _ANEW = {
     "state": BatchState.READY,
@@ -79,7 +79,7 @@ def undecided(connection: sa.Connection, job_id: int) -> int:
 
 
 def conflicting(connection: sa.Connection, job_id: int) -> int:
-    """How many undecided records hold something else in a key that the plan adds: a retry parks them again."""
+    """Count the undecided records that hold another value in a key that the plan adds: a retry parks them again."""
     count: int = connection.execute(
         sa.select(sa.func.count()).where(
             _P.job_id == job_id, _P.accepted_at.is_(None), _P.reason.endswith(HELD_ALREADY)
@@ -89,17 +89,17 @@ def conflicting(connection: sa.Connection, job_id: int) -> int:
 
 
 def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[str] | None) -> int:
-    """These parked records (None: all) may stay behind: the move's counters change with them. Returns how many."""
+    """Let these parked records (None: all) stay behind, and change the move's counters. Return their number."""
     undecided_ones = sa.and_(_P.job_id == job_id, _P.accepted_at.is_(None))
     if record_ids is not None:
         undecided_ones = sa.and_(undecided_ones, _P.record_id.in_(record_ids))
-    # Batches are locked before their parked records and moves, as workers do.
+    # Lock batches before their parked records and moves, as workers do.
     held = sa.select(_B.id).where(_B.id.in_(sa.select(_P.batch_id).where(undecided_ones))).order_by(_B.id)
     connection.execute(held.with_for_update(key_share=True)).all()
     rows = connection.execute(
         sa.update(t.parked_record)
         .where(undecided_ones)
-        .values(accepted_by=who, accepted_at=_NOW)
+        .values(accepted_by=who, accepted_at=NOW)
         .returning(_P.move_id, _P.batch_id)
     ).all()
     for (move_id, batch_id), count in sorted(Counter((row.move_id, row.batch_id) for row in rows).items()):
@@ -108,18 +108,18 @@ def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[st
 
 
 def _shift(connection: sa.Connection, move_id: int, batch_id: int, count: int) -> None:
-    found = connection.execute(sa.select(_B.found).where(_B.id == batch_id)).scalar_one()
-    for counts in (found, found.get("before")):  # those of a batch that was parked later, too
+    results = connection.execute(sa.select(_B.found).where(_B.id == batch_id)).scalar_one()
+    for counts in (results, results.get("before")):  # `before`: counts of a batch that was parked later
         if counts:
             counts |= {"parked": counts["parked"] - count, "left_behind": counts["left_behind"] + count}
-    connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=found))
+    connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=results))
     connection.execute(
         sa.update(t.move).where(_M.id == move_id).values(parked=_M.parked - count, left_behind=_M.left_behind + count)
     )
 
 
 def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[ParkedBatch]) -> int:
-    """These parked batches, and only those, become ready again. Returns how many."""
+    """Return exactly these parked batches to ready. Return their number."""
     count = copies.reopen(connection, job_id, [batch.id for batch in parked if batch.kind is BatchKind.COPY])
     others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
     if others:
@@ -129,7 +129,7 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
         moves = sa.select(_B.move_id).where(_B.id.in_(others))
         for kinds, state in (
             ((BatchKind.LIST,), MoveState.LISTING),
-            ((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE), MoveState.CLEANING),
+            (CLEANING, MoveState.CLEANING),
         ):
             connection.execute(
                 sa.update(t.move)
@@ -140,20 +140,20 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
 
 
 def ready_deletions(connection: sa.Connection, job_id: int) -> None:
-    """Parked batches of a clean-up become ready, so that they look first when it goes on. Moves stay as they are."""
-    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    """Return parked batches of a clean-up to ready, so that they look first when it goes on. Moves stay as they are."""
+    cleaning = _B.kind.in_(CLEANING)
     stopped = sa.and_(_B.job_id == job_id, cleaning, _B.state == BatchState.PARKED)
     connection.execute(sa.update(t.batch).where(stopped).values(_ANEW))
 
 
 def retry_records(connection: sa.Connection, job_id: int) -> int:
-    """The copy batches of undecided parked records are copied again. Returns how many batches."""
+    """Copy the batches of undecided parked records again. Return the number of batches."""
     rows = connection.execute(sa.select(_P.batch_id).where(_P.job_id == job_id, _P.accepted_at.is_(None)).distinct())
     return copies.reopen(connection, job_id, [row.batch_id for row in rows], rewrite="parked")
 
 
 def of_batch(connection: sa.Connection, batch_id: int) -> list[Parked]:
-    """What of a copy batch is set aside."""
+    """Return the parked records of a copy batch."""
     rows = connection.execute(
         sa.select(_P.record_id, _M.source, _P.reason, _P.accepted_by, _P.accepted_at)
         .join(t.move, _M.id == _P.move_id)
@@ -163,16 +163,16 @@ def of_batch(connection: sa.Connection, batch_id: int) -> list[Parked]:
 
 
 def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]) -> set[str]:
-    """Which of these source ids of a move are parked or were let stay behind."""
+    """Return the source ids of a move, among these, that are parked or were accepted to stay behind."""
     rows = connection.execute(sa.select(_P.record_id).where(_P.move_id == move_id, _P.record_id.in_(record_ids)))
     return set(rows.scalars())
 
 
 def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: list[int] | None) -> int:
-    """The records of these parked copy batches (None: all) may stay behind in their source. Returns how many records.
+    """Let the records of these parked copy batches (None: all) stay behind. Return the number of records.
 
-    They become parked records that are decided, so that a clean-up leaves exactly them. The batch may have written
-    some before it was parked: whether it did is not known, so a roll back asks the target about each.
+    They become decided parked records, so that a clean-up leaves exactly them. The batch may have written some before
+    it was parked. Nobody knows, so a rollback asks the target about each.
     """
     parked = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.PARKED)
     if batch_ids is not None:
@@ -188,14 +188,14 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
                 "record_id": record_id,
                 "reason": f"its batch: {batch.error_text}",
                 "accepted_by": who,
-                "accepted_at": _NOW,
+                "accepted_at": NOW,
             }
             for record_id in manifests.unpack(batch.manifest)
         ]
-        copies.take_back(connection, batch.id)  # what an earlier copy of it recorded
+        copies.take_back(connection, batch.id)  # the records of an earlier copy
         connection.execute(insert(t.parked_record).values(rows))
-        found = {"parked": 0, "left_behind": batch.size, "accepted": True}
-        connection.execute(sa.update(t.batch).where(_B.id == batch.id).values(state=BatchState.DONE, found=found))
+        results = {"parked": 0, "left_behind": batch.size, "accepted": True}
+        connection.execute(sa.update(t.batch).where(_B.id == batch.id).values(state=BatchState.DONE, found=results))
         connection.execute(
             sa.update(t.move)
             .where(_M.id == batch.move_id)
@@ -207,10 +207,8 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
 
 
 def _settle_accepted(connection: sa.Connection, move_id: int) -> None:
-    """A move whose last parked batch was decided is copied."""
-    undecided = sa.select(_B.id).where(
-        _B.move_id == move_id, _B.state == BatchState.PARKED, _B.kind.in_((BatchKind.COPY, BatchKind.LIST))
-    )
+    """Mark a move as copied once its last parked batch is decided."""
+    undecided = sa.select(_B.id).where(_B.move_id == move_id, _B.state == BatchState.PARKED, _B.kind.in_(COPYING))
     connection.execute(
         sa.update(t.move)
         .where(_M.id == move_id, _M.state == MoveState.PARKED, _M.listed_all, _M.open_batches == 0)

@@ -1,29 +1,29 @@
-"""Passes: where writers go on, every source is listed and read again until nothing changes any more.
+"""Passes: while writers go on, every source is listed and read again until nothing changes.
 
-A clean-up that a write came into is left for another pass. What it deleted, or asked to delete, stays as it is.
+A clean-up stops for another pass if a write came into it. Its deletions, done or sent, stay as they are.
 """
 
 import sqlalchemy as sa
 
-from orchestrator.core.states import BatchKind, BatchState, MoveState
+from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, checks, parked
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
 
 _B, _M = t.batch.c, t.move.c
-# Those whose records a person let stay behind are not copied again.
+# Batches whose records a person let stay behind are not copied again.
 _COPIES = (_B.kind == BatchKind.COPY, _B.state == BatchState.DONE, _B.found["accepted"].astext.is_(None), UNTOUCHED)
 _PASSED = (MoveState.COPIED, MoveState.VERIFIED)
 
 
 def begin(connection: sa.Connection, job_id: int) -> None:
-    """Every copied move is listed again, and every batch of it copied again. What they recorded stays until then.
+    """List every copied move again and copy all its batches again. Their records stay until then.
 
-    Under the job's row lock, with nothing in flight. Verdicts are void: what they rest on is about to be read anew.
+    Call it under the job's row lock, with nothing in flight. Verdicts are void because their records are read again.
     """
     checks.restart(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
-    # A move that wrote nothing has no target whose verdict could be void: it stays verified, and is read again too.
+    # A move that wrote nothing has no target with a verdict to void: it stays verified and is read again too.
     copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_(_PASSED))
     of_move = sa.and_(_B.move_id == _M.id, *_COPIES)
     reopened = sa.select(sa.func.count()).select_from(t.batch).where(of_move).correlate(t.move).scalar_subquery()
@@ -62,13 +62,13 @@ def begin(connection: sa.Connection, job_id: int) -> None:
 
 
 def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
-    """Take the sources that are left of a clean-up back to be copied and verified again. Returns how many.
+    """Take the sources that a clean-up has left back to be copied and verified again. Return their number.
 
-    Not one that was asked to be deleted whole: it waits as it is until the clean-up goes on. Of one that is deleted by
-    ids, what was asked for stays on record; the rest is proven anew. What is parked of either is ready once the
-    clean-up goes on. Under the job's row lock, with nothing in flight.
+    A source whose whole deletion was sent waits as it is until the clean-up goes on. If a source is deleted by ids, the
+    sent deletions stay on record and the rest is proven again. Parked batches of both are ready once the clean-up goes
+    on. Call it under the job's row lock, with nothing in flight.
     """
-    cleaning = _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE))
+    cleaning = _B.kind.in_(CLEANING)
     stopped = sa.and_(
         _M.job_id == job_id,
         sa.or_(_M.state == MoveState.CLEANING, sa.and_(_M.state == MoveState.PARKED, _M.clean_mode.is_not(None))),
@@ -82,14 +82,14 @@ def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
         .values(state=MoveState.COPIED, reason=None, proof_lsn=None)
         .returning(_M.id)
     ).scalars()
-    of_those = among(_B.move_id, moves := list(left))
-    batches.discard(connection, of_those, cleaning, sa.or_(_B.kind == BatchKind.CLEAR, _B.intent_at.is_(None)))
+    of_moves = among(_B.move_id, moves := list(left))
+    batches.discard(connection, of_moves, cleaning, sa.or_(_B.kind == BatchKind.CLEAR, _B.intent_at.is_(None)))
     parked.ready_deletions(connection, job_id)
     return len(moves)
 
 
 def changed(connection: sa.Connection, job_id: int) -> int:
-    """How many records the job's copy batches found new, changed or gone when each was last worked."""
+    """Return how many records the last run of each copy batch found new, changed or gone."""
     total: int = connection.execute(
         sa.select(sa.func.coalesce(sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)), 0)).where(
             _B.job_id == job_id, *_COPIES

@@ -1,7 +1,7 @@
-"""Retention: what a job that ended keeps, and what of it may go.
+"""Retention: the rows of an ended job that stay, and those that may go.
 
-Ids, digests and batches make a job provable while it runs. Once its old side is gone nothing asks for them again: the
-way back reads the records themselves, and the report what was added up. What stays is three short rows a namespace.
+Ids, digests and batches make a job provable while it runs. Nothing needs them once its old side is gone: the way back
+reads the records themselves, and the report reads sums. Three short rows for each namespace stay.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,19 @@ from orchestrator.core.states import JOB_ENDED, BatchKind, JobState
 from orchestrator.core.wording import being, in_days
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import among
+from orchestrator.ledger.database import NOW, among
 
-_NOW = sa.func.clock_timestamp()
 _DAY_S = 86_400
 _J, _M, _T, _B, _P = t.job.c, t.move.c, t.target.c, t.batch.c, t.parked_record.c
-# Answers of queries are evidence that reports quote, and a parked record stays with the batch it is from.
+# Query batches stay because reports quote their answers; a batch with parked records stays with them.
 _GOES = sa.and_(_B.kind != BatchKind.QUERY, ~sa.select(_P.id).where(_P.batch_id == _B.id).exists())
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that ended long enough ago. `bytes` of ids and digests are in the `batches` that may go, about.
+    """A job that ended long enough ago. The `batches` that may go hold about `bytes` of ids and digests.
 
-    `stays` says why nothing of it goes; None where it may.
+    `stays` says why nothing may go; None if it may.
     """
 
     job_id: int
@@ -41,7 +40,7 @@ class Ended:
 
 
 def ended(connection: sa.Connection, days: float, job_id: int | None = None) -> list[Ended]:
-    """Jobs that ended so many days ago and have batches that may go, the oldest first. Reads every batch of them."""
+    """Return jobs that ended `days` ago or earlier and have batches that may go, oldest first. Reads every batch."""
     size = sa.func.coalesce(sa.func.sum(sa.func.pg_column_size(_B.manifest)), 0)
     digests = sa.select(
         _B.job_id,
@@ -66,7 +65,7 @@ def ended(connection: sa.Connection, days: float, job_id: int | None = None) -> 
         )
         .join(counted, counted.c.job_id == _J.id)
         .outerjoin(tallied, tallied.c.job_id == _J.id)
-        .where(_J.state.in_(sorted(JOB_ENDED)), _J.ended_at <= _NOW - timedelta(days=days))
+        .where(_J.state.in_(sorted(JOB_ENDED)), _J.ended_at <= NOW - timedelta(days=days))
         .order_by(_J.ended_at, _J.id)
     )
     if job_id is not None:
@@ -86,7 +85,7 @@ def ended(connection: sa.Connection, days: float, job_id: int | None = None) -> 
 
 
 def _wrote() -> Any:
-    """Whether the job of the enclosing query may have written anything."""
+    """Return the condition that the job of the enclosing query may have written anything."""
     return sa.select(_B.id).where(_B.job_id == _J.id, _B.targets.is_not(None)).correlate(t.job).exists()
 
 
@@ -97,8 +96,8 @@ def _stays(job_id: int, state: JobState, wrote: bool) -> str | None:
 
 
 def why_it_stays(connection: sa.Connection, job_id: int, least_days: float) -> str | None:
-    """Why nothing of this job may go, or None. Called under its row lock."""
-    age = sa.func.extract("epoch", _NOW - _J.ended_at).label("age")
+    """Say why nothing of this job may go; None if it may. Call it under the job's row lock."""
+    age = sa.func.extract("epoch", NOW - _J.ended_at).label("age")
     row = connection.execute(sa.select(_J.state, age, _wrote().label("wrote")).where(_J.id == job_id)).one()
     if row.state not in JOB_ENDED:
         return f"it {being(row.state)}"
@@ -108,7 +107,7 @@ def why_it_stays(connection: sa.Connection, job_id: int, least_days: float) -> s
 
 
 def let_go_of_ids(connection: sa.Connection, job_id: int) -> None:
-    """Ids that were taken in shared targets, and where listings stopped; what was found different names no batch."""
+    """Delete ids claimed in shared targets and the bookmarks of listings; findings no longer name their batch."""
     targets = sa.select(_T.id).where(_T.job_id == job_id)
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(targets)))
     for table in (t.difference, t.finding):
@@ -119,10 +118,10 @@ def let_go_of_ids(connection: sa.Connection, job_id: int) -> None:
 
 
 def shorten_verdicts(connection: sa.Connection, job_id: int) -> None:
-    """Of a verdict that all is there stays what it says: level, records, digest, reason, and what is worth a word.
+    """Shorten each good verdict to what it says: level, records, digest, reason and anything unusual. Safe to repeat.
 
-    A zero, an empty list, a count or digest that equals what was expected say it a second time, and columns of the
-    target a third: a quarter of all that a namespace keeps. Safe to repeat.
+    A zero, an empty list, and a count or digest equal to the expected one say the same again, as do columns of the
+    target: a quarter of all that a namespace keeps.
     """
     fact = (
         sa.func.jsonb_each(_T.verdict)
@@ -143,11 +142,11 @@ def shorten_verdicts(connection: sa.Connection, job_id: int) -> None:
 
 
 def drop_batches(connection: sa.Connection, job_id: int, limit: int) -> int:
-    """Delete so many batches with their tallies; what they cost stays with the job. Returns how many were left to go.
+    """Delete up to `limit` batches with their tallies; their cost stays with the job. Return the number deleted.
 
-    Those that work on others' ids go before the others. Safe to repeat.
+    Batches that work on another batch's ids go first. Safe to repeat.
     """
-    some = list(
+    batch_ids = list(
         connection.execute(
             sa.select(_B.id)
             .where(_B.job_id == job_id, _GOES)
@@ -156,6 +155,6 @@ def drop_batches(connection: sa.Connection, job_id: int, limit: int) -> int:
             .with_for_update()
         ).scalars()
     )
-    connection.execute(sa.delete(t.batch_tally).where(among(t.batch_tally.c.batch_id, some)))
-    batches.discard(connection, among(_B.id, some))
-    return len(some)
+    connection.execute(sa.delete(t.batch_tally).where(among(t.batch_tally.c.batch_id, batch_ids)))
+    batches.discard(connection, among(_B.id, batch_ids))
+    return len(batch_ids)

@@ -1,4 +1,4 @@
-"""Rights of the role of DATABASE_URL: it uses the job table, and changes neither its shape nor its audit."""
+"""Rights of the role of DATABASE_URL: it uses the job table but changes neither its shape nor its audit."""
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -7,13 +7,13 @@ from orchestrator.ledger.tables import metadata
 from vecfleet.errors import Refused
 
 ADDED_TO = ("audit",)
-"""Rows are added and read; `audit_seal` and `audit_empty` change them, and say what they refuse."""
+"""Tables whose rows the role adds and reads; `audit_seal` and `audit_empty` change them and say what they refuse."""
 READ = ("audit_head", "alembic_version")
 _FUNCTIONS = ("audit_seal", "audit_empty")
 _NOTED = ("who", "action", "job_id", "payload", "payload_digest")
-"""Columns of an act that its caller fills; number and time come from Postgres, and the seal from `audit_seal`."""
+"""Columns of an act that its caller fills; Postgres adds number and time, and `audit_seal` the seal."""
 _SKIPPED = ("job", "batch")
-"""Tables in whose numbers a gap is left where commits were lost (`orchestrator.ledger.continuity`)."""
+"""Tables whose numbers get a gap after lost commits (`orchestrator.ledger.doubts`)."""
 _RULES_IT = sa.text("""
     SELECT rolcreaterole OR EXISTS (
         SELECT FROM (
@@ -29,10 +29,10 @@ _RULES_IT = sa.text("""
 
 
 def allow(connection: sa.Connection, fleet_url: str) -> None:
-    """Let the role that `fleet_url` names use the job table; make it, with its password, where it is not there.
+    """Let the role that `fleet_url` names use the job table; create it with its password if it is missing.
 
-    The connected role owns the tables. Safe to repeat: what an earlier grant gave beyond this is taken back. Raises
-    Refused where the role is missing and may not be made, or where it could change everything anyway.
+    The connected role owns the tables. Safe to repeat: earlier grants beyond this are revoked. Raises Refused if the
+    role is missing and may not be created, or if it could change everything anyway.
     """
     fleet = sa.make_url(fleet_url)
     role = fleet.username or ""
@@ -87,9 +87,9 @@ def _sequence(connection: sa.Connection, table: str) -> str:
 
 
 def _require_plain(connection: sa.Connection, role: str, password: str | None) -> None:
-    """Make the role where it is not there. Raises Refused where it is one that no grant binds."""
-    found = connection.execute(sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = :role"), {"role": role})
-    superuser = found.scalar_one_or_none()
+    """Create the role if it is missing. Raises Refused if no grant binds it."""
+    result = connection.execute(sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = :role"), {"role": role})
+    superuser = result.scalar_one_or_none()
     if superuser:
         raise Refused(
             f"{role}, the role of DATABASE_URL, is a superuser, whom no grant binds",
@@ -112,5 +112,5 @@ def _require_plain(connection: sa.Connection, role: str, password: str | None) -
 
 
 def _run(connection: sa.Connection, statement: sql.Composed) -> None:
-    """Names are quoted by the driver; SQLAlchemy has no words for grants."""
+    """Run a statement whose names the driver has quoted; SQLAlchemy has no grants."""
     connection.exec_driver_sql(statement.as_string().replace("%", "%%"))

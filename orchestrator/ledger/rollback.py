@@ -1,4 +1,4 @@
-"""Roll back: which batches it needs, what they record, how far it is, and what it still waits for."""
+"""Rollback: its batches, their records, its progress and its waits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,19 +7,18 @@ import sqlalchemy as sa
 
 from orchestrator.core.model import Finding, Lease
 from orchestrator.core.reading import RollBackProgress, Undoing
-from orchestrator.core.states import BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.states import BATCH_OPEN, KINDS_OF, ROLLING_BACK, BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import batches, differences
 from orchestrator.ledger import tables as t
 
 _T, _B, _M = t.target.c, t.batch.c, t.move.c
 _NOT_LEASED = _B.state != BatchState.LEASED
-_ROLL_BACK = (BatchKind.COMPARE, BatchKind.UNDO, BatchKind.DROP)
 LINGERS = sa.and_(_B.kind == BatchKind.DROP, sa.func.coalesce(_B.error_class, "") == "Waiting")
-"""A namespace that is to be dropped and looks empty: it is looked at once more, when reads cannot lag any more."""
+"""A condition: a namespace to drop looks empty and gets one more look once reads cannot lag any more."""
 
 
 def undoing(connection: sa.Connection, job_id: int) -> Undoing:
-    """Of a job that is rolled back, or stopped amid it."""
+    """Return the progress of a job that rolls back or stopped in the middle of it."""
     lingers = sa.and_(LINGERS, _B.state.in_(sorted(BATCH_OPEN)))
     rows = {
         row.kind: row
@@ -56,22 +55,22 @@ def undoing(connection: sa.Connection, job_id: int) -> Undoing:
 
 
 def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datetime | None) -> None:
-    """One `compare` for every copy batch that may have written something. Deletes nothing.
+    """Add one `compare` for every copy batch that may have written something. Deletes no record.
 
-    None of them is due `not_before`, when reads show what applications wrote last to the new side.
+    No batch is due before `not_before`, from when reads show the applications' last writes to the new side.
     """
     differences.forget_changed(connection, job_id)
-    batches.discard(connection, _B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
+    batches.discard(connection, _B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
     _per_written_copy(connection, job_id, BatchKind.COMPARE, not_before)
 
 
 def add_undos(connection: sa.Connection, job_id: int) -> None:
-    """One `undo` for every written copy batch that has none: a late write may have brought one already."""
+    """Add one `undo` for every written copy batch without one; a late write may have added one already."""
     _per_written_copy(connection, job_id, BatchKind.UNDO)
 
 
 def add_drops(connection: sa.Connection, job_id: int) -> None:
-    """One `drop` for every target namespace that we created."""
+    """Add one `drop` for every target namespace that we created."""
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "target_id", "kind", "seq"],
@@ -83,10 +82,10 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
 
 
 def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
-    """A batch wrote after it was undone: undo it once more, and then the namespaces it may have brought back.
+    """Undo a batch once more that wrote after its undo, and later drop the namespaces that it may have created again.
 
-    Where the deletion of one of these was not answered, it begins once that can no longer land. An undo that waits
-    for a worker has not looked yet, and is enough.
+    If the deletion of such a namespace was not answered, the undo begins once that can no longer land. An undo that
+    waits for a worker has not looked yet and is enough.
     """
     drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
     copy_id = lease.copy_id or lease.id
@@ -130,22 +129,22 @@ def _per_written_copy(
 
 
 def note_changed(connection: sa.Connection, lease: Lease, changed: dict[int, list[str]]) -> None:
-    """Records at targets that are no longer what we wrote. Safe to repeat."""
+    """Note records at targets that changed since we wrote them. Safe to repeat."""
     differences.forget_changed(connection, lease.job_id, lease.id)
     for target_id, ids in changed.items():
-        found = [Finding("changed", record_id, lease.copy_id) for record_id in ids]
-        differences.note(connection, target_id, lease.id, found)
+        findings = [Finding("changed", record_id, lease.copy_id) for record_id in ids]
+        differences.note(connection, target_id, lease.id, findings)
 
 
 def roll_back_progress(connection: sa.Connection, job_id: int) -> RollBackProgress:
-    """How many batches of each step there are, and how many records changed since we wrote them."""
+    """Count the batches of each step, and the records that changed since we wrote them."""
     row = connection.execute(
         sa.select(
-            *(sa.func.count().filter(_B.kind == kind).label(str(kind)) for kind in _ROLL_BACK),
+            *(sa.func.count().filter(_B.kind == kind).label(str(kind)) for kind in ROLLING_BACK),
             sa.func.coalesce(
                 sa.func.sum(sa.cast(_B.found["changed"].astext, sa.Integer)).filter(_B.kind == BatchKind.COMPARE), 0
             ).label("changed"),
-        ).where(_B.job_id == job_id, _B.kind.in_(_ROLL_BACK))
+        ).where(_B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
     ).one()
     droppable: int = connection.execute(
         sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)

@@ -1,4 +1,4 @@
-"""The steps of each job's roll-out: since when how many per cent are moved, and what shadow reads told since."""
+"""The steps of each job's roll-out: the share of moved readers, its start, and the evidence of shadow reads since."""
 
 import msgspec
 import sqlalchemy as sa
@@ -12,12 +12,12 @@ _S = t.step.c
 
 
 def begin(connection: sa.Connection, job: Job, percent: int) -> None:
-    """Another share of the readers is on the new side. Not safe to repeat: a step that is begun again starts anew."""
+    """Begin a step: another share of the readers is on the new side. Not safe to repeat: a repeated step restarts."""
     connection.execute(sa.insert(t.step).values(job_id=job.id, percent=percent, passes=job.passes))
 
 
 def taken_back(connection: sa.Connection, job_id: int) -> TakenBack | None:
-    """The job's last step to a smaller share of the readers, or None where all that were moved are."""
+    """Return the job's last step to a smaller share of the readers, or None if no reader was ever taken back."""
     before = sa.func.lag(_S.percent).over(order_by=_S.id).label("before")
     steps = sa.select(t.step, before).where(_S.job_id == job_id).subquery().c
     back = sa.select(steps.since, steps.passes).where(steps.percent < steps.before)
@@ -26,7 +26,7 @@ def taken_back(connection: sa.Connection, job_id: int) -> TakenBack | None:
 
 
 def current(connection: sa.Connection, job_id: int) -> Step | None:
-    """The job's last step, or None where nobody was moved yet."""
+    """Return the job's last step, or None if no reader was moved yet."""
     row = connection.execute(
         sa.select(_S.percent, _S.since, _S.evidence).where(_S.job_id == job_id).order_by(_S.id.desc()).limit(1)
     ).one_or_none()
@@ -34,9 +34,9 @@ def current(connection: sa.Connection, job_id: int) -> Step | None:
 
 
 def add_evidence(connection: sa.Connection, job_id: int, evidence: Evidence) -> None:
-    """Add to what is known of the job's last step. The caller holds the job's row, so that no sum is lost.
+    """Add evidence to the job's last step. The caller holds the job's row lock, so that no sum is lost.
 
-    Sent twice it counts twice: queries are samples, and no decision hangs on their number but on their shares.
+    Evidence sent twice counts twice: queries are samples, and decisions depend on shares, not on numbers.
     """
     last = connection.execute(sa.select(sa.func.max(_S.id)).where(_S.job_id == job_id)).scalar_one()
     if last is None:

@@ -1,27 +1,26 @@
-"""The routes of all jobs as applications read them: `vecfleet.tenancy.routes.RouteTable`, made from the job table."""
+"""The routes of all jobs for applications: `vecfleet.tenancy.routes.RouteTable`, made from the job table."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.core.states import BatchKind, JobState, MoveState
+from orchestrator.core.states import CLEANING, JobState, MoveState
 from orchestrator.ledger import tables as t
 from vecfleet.tenancy.routes import Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
-# What such a job wrote is removed, or was never proven.
+# The records of such a job are removed or were never proven.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
 _TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
-_DELETING = (BatchKind.RECHECK, BatchKind.CLEAR, BatchKind.REMOVE)
 
 
 def read(connection: sa.Connection) -> RouteTable:
-    """One snapshot. Of a tenant with routes of several jobs the youngest counts.
+    """Return one snapshot. If a tenant has routes of several jobs, the youngest job counts.
 
-    A job has routes from its first cut-over on: only then is it known, and proven, where each tenant's records are. One
-    whose plan has the application write to both sides has them from the beginning, and all its readers on the old side.
+    A job has routes from its first cut-over on: from then the place of each tenant's records is known and proven. If a
+    plan has the application write to both sides, its job has routes from the beginning, all on the old side.
     """
     jobs = connection.execute(
         sa.select(_J.id, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
@@ -34,15 +33,15 @@ def read(connection: sa.Connection) -> RouteTable:
     rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
     dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual"}
     planned = [row for row in _planned(connection, dual) if row.job_id in live]
-    found = {
+    by_tenant = {
         (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual)
-        for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after those planned
+        for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
     }
     waiting = [job.plan for job in jobs if job.id not in {row.job_id for row in rows} and _regroups(job.plan)]
     begun = any(job.cut_over_percent for job in jobs) and not waiting
     return RouteTable(
-        routes=tuple(found[tenant] for tenant in sorted(found, key=lambda one: (one[0], one[1] or ""))),
-        # While another job is to move tenants of its own, who has no route is not known to be new.
+        routes=tuple(by_tenant[tenant] for tenant in sorted(by_tenant, key=lambda pair: (pair[0], pair[1] or ""))),
+        # While another job has tenants still to move, a tenant without a route may not be new.
         unlisted="new" if begun else "legacy",
         kept=tuple(sorted({name for job in jobs for name in job.plan.get("left_alone", ())})),
         shadow_share=max((job.plan["policies"].get("shadow_share", 0.0) for job in jobs), default=0.0),
@@ -50,16 +49,14 @@ def read(connection: sa.Connection) -> RouteTable:
 
 
 def _regroups(plan: dict[str, Any]) -> bool:
-    """Whether a plan gives namespaces to tenants; an export or a way back does not."""
+    """Say whether a plan gives namespaces to tenants; an export or a way back does not."""
     return any(move.get("creator") or not move.get("to") for move in plan["moves"])
 
 
 def _cleaned() -> Any:
-    """Whether a source of the job is deleted, or was ever to be: the deletion may still take effect."""
+    """Return the condition that a source of the job is deleted, or that a deletion was sent and may take effect."""
     moved = sa.exists().where(_M.job_id == _J.id, _M.state.in_((MoveState.CLEANING, MoveState.CLEANED)))
-    asked = sa.exists().where(
-        t.batch.c.job_id == _J.id, t.batch.c.kind.in_(_DELETING), t.batch.c.intent_at.is_not(None)
-    )
+    asked = sa.exists().where(t.batch.c.job_id == _J.id, t.batch.c.kind.in_(CLEANING), t.batch.c.intent_at.is_not(None))
     return sa.or_(moved, asked)
 
 
@@ -69,7 +66,7 @@ def _routes(connection: sa.Connection) -> list[Any]:
 
 
 def _planned(connection: sa.Connection, jobs: set[int]) -> list[Any]:
-    """What these jobs have planned or begun to write, as routes on the old side."""
+    """Return the planned and the begun targets of these jobs as routes on the old side."""
     sides = (_J.source["name"].astext.label("old_index"), _J.target["name"].astext.label("new_index"))
     begun = sa.select(_T.job_id, _T.creator, _T.twin, _T.namespace.label("new_namespace"))
     planned = sa.select(_M.job_id, _M.creator, _M.twin, _M.to.label("new_namespace")).where(_M.to.is_not(None))
@@ -79,7 +76,7 @@ def _planned(connection: sa.Connection, jobs: set[int]) -> list[Any]:
 
 
 def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[str, bool], ...]]:
-    """(job, new namespace) → its sources, each with whether its records go to several owners."""
+    """Return (job, new namespace) → its sources, each with whether its records go to several owners."""
     written = (
         sa.select(_T.job_id, _T.namespace, _M.source, _M.to.is_(None).label("shared"))
         .join(t.move_target, t.move_target.c.target_id == _T.id)
@@ -87,15 +84,15 @@ def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[
     )
     planned = sa.select(_M.job_id, _M.to, _M.source, sa.false()).where(_M.to.is_not(None))
     rows = connection.execute(sa.union(written, planned).order_by("source"))
-    found: dict[tuple[int, str], tuple[tuple[str, bool], ...]] = {}
+    places: dict[tuple[int, str], tuple[tuple[str, bool], ...]] = {}
     for row in rows:
         key = (row.job_id, row.namespace)
-        found[key] = (*found.get(key, ()), (row.source, row.shared))
-    return found
+        places[key] = (*places.get(key, ()), (row.source, row.shared))
+    return places
 
 
 def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    """(index, namespace) → the reverse job that took its records back, once all its readers are back."""
+    """Return (index, namespace) → the reverse job that took its records back, once all its readers are back."""
     rows = connection.execute(
         sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
         .join(t.move, _M.job_id == _J.id)

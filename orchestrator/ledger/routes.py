@@ -1,4 +1,4 @@
-"""Routes: where each twin's readers find it. The old route is kept; cutting over and reversing change one column."""
+"""Routes: the place where each twin's readers find it. The old place stays; a cut-over or reversal sets one column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.core.model import Job
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 
-_NOW = sa.func.clock_timestamp()
 _R, _T, _M = t.route.c, t.target.c, t.move.c
 
 
@@ -28,7 +28,7 @@ class Route:
 
 
 def ensure(connection: sa.Connection, job: Job) -> list[Route]:
-    """A route for each target with an owner, its old places being the sources that wrote to it. Safe to repeat."""
+    """Create a route for each target; its old places are the sources that wrote to it. Safe to repeat."""
     known = {row.new_namespace for row in connection.execute(sa.select(_R.new_namespace).where(_R.job_id == job.id))}
     rows = connection.execute(
         sa.select(_T.namespace, _T.creator, _T.twin, sa.func.array_agg(_M.source).label("sources"))
@@ -61,7 +61,7 @@ def of_job(connection: sa.Connection, job_id: int) -> list[Route]:
 
 
 def any_moved(connection: sa.Connection, job_id: int) -> bool:
-    """Whether readers of this job were ever moved, be it back since: its routes are made when they first are."""
+    """Say whether readers of this job were ever moved, even if they are back: the first move creates its routes."""
     return bool(connection.execute(sa.select(sa.select(_R.id).where(_R.job_id == job_id).exists())).scalar_one())
 
 
@@ -80,7 +80,7 @@ def _route(row: sa.Row[Any]) -> Route:
 
 
 def note_aliases(connection: sa.Connection, job_id: int, aliases: Mapping[str, str]) -> None:
-    """Remember which names lead to old places (alias → namespace): those of a route's only place go where it goes."""
+    """Note the aliases of old places (alias → namespace). The aliases of a route's only old place follow the route."""
     alone = sa.select(_M.to, _M.source).where(_M.job_id == job_id, _M.to.is_not(None))
     for new, old in connection.execute(alone).all():
         leading = {name: place for name, place in aliases.items() if place == old}
@@ -91,6 +91,6 @@ def note_aliases(connection: sa.Connection, job_id: int, aliases: Mapping[str, s
 
 
 def set_sides(connection: sa.Connection, new: list[int], old: list[int]) -> None:
-    """Point these routes to the new side and those to the old one."""
+    """Point the routes `new` to the new side and the routes `old` to the old side."""
     for side, ids in (("new", new), ("old", old)):
-        connection.execute(sa.update(t.route).where(_R.id.in_(ids), _R.side != side).values(side=side, changed_at=_NOW))
+        connection.execute(sa.update(t.route).where(_R.id.in_(ids), _R.side != side).values(side=side, changed_at=NOW))

@@ -1,7 +1,7 @@
-"""What people look at: where a job stands and why it waits, in a few bounded queries. Read-only.
+"""The status of a job for people: its state and its waits, in a few bounded queries. Read-only.
 
-A job of 12,000 namespaces and a million batches is read in well under a second: totals are aggregated in the database,
-namespaces come a page at a time, and only the head of the queue is searched for what holds it up.
+A job of 12,000 namespaces and a million batches is read in well under a second: the database adds up totals,
+namespaces come page by page, and only the head of the queue is searched for what holds it up.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from orchestrator.core.reading import JobRow, Reading, Totals, Waiting
 from orchestrator.core.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
-_NOW = sa.func.clock_timestamp()
 _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
-# Batches that wait were sent before those that were never tried, so they stand at the head of the queue.
+# Waiting batches were sent before those never tried, so they are at the head of the queue.
 _HEAD = 1_000
-_TOLD_EACH = sa.not_(rollback.LINGERS)  # those are told in one sentence, however many there are
+_TOLD_EACH = sa.not_(rollback.LINGERS)  # one sentence covers all lingering batches
 _REASONS = 3
 _COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:
-    """Everything about one job, with its `namespaces` most telling moves. Raises NotFound."""
+    """Return everything about one job, with `namespaces` moves, the most urgent first. Raises NotFound."""
     row = connection.execute(_job_columns().where(_J.id == job_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
@@ -49,7 +49,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
     leased = flight.get(BatchState.LEASED)
     led = leadership.seconds_left(connection)
     return Reading(
-        now=connection.execute(sa.select(_NOW)).scalar_one(),
+        now=connection.execute(sa.select(NOW)).scalar_one(),
         job=job,
         totals=_totals(connection, [job_id])[job_id],
         targets=_targets(connection, job_id),
@@ -85,14 +85,14 @@ def _proof(connection: sa.Connection, job: JobRow) -> Proof | None:
 
 
 def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:
-    """All jobs with their totals, the newest first."""
+    """Return all jobs with their totals, the newest first."""
     rows = [_job_row(row) for row in connection.execute(_job_columns().order_by(_J.id.desc()))]
     totals = _totals(connection, [row.id for row in rows])
     return [(row, totals[row.id]) for row in rows]
 
 
 def page(connection: sa.Connection, job_id: int, limit: int) -> list[Move]:
-    """The moves a person should see first: those that need one, then those under way, then the others in order."""
+    """Return moves in the order for people: first those that need a person, then those under way, then the others."""
     rank = sa.case(
         (_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), 0),
         (_M.state.in_((MoveState.COPYING, MoveState.REPAIRING, MoveState.CLEANING)), 1),
@@ -181,7 +181,7 @@ def _waiting(connection: sa.Connection, job_id: int) -> list[Waiting]:
             tried.c.error_text,
             sa.func.count().label("n"),
             sa.func.min(tried.c.first_leased_at).label("since"),
-            sa.func.min(tried.c.run_after).filter(tried.c.run_after > _NOW).label("next_at"),
+            sa.func.min(tried.c.run_after).filter(tried.c.run_after > NOW).label("next_at"),
         )
         .where(tried.c.error_class.is_not(None))
         .group_by(tried.c.error_class, tried.c.error_text)
@@ -193,7 +193,7 @@ def _waiting(connection: sa.Connection, job_id: int) -> list[Waiting]:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the batches of one step took, failed attempts included; `began` and `ended` by the database clock."""
+    """Cost of the batches of one step, failed attempts included; `began` and `ended` by the database clock."""
 
     requests: int
     read_units: float
@@ -204,7 +204,7 @@ class Spent:
 
 
 def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
-    """By kind of batch, checks and proofs that were made anew since included."""
+    """Return the cost by kind of batch, with the checks and proofs that were discarded since."""
     costs = ("requests", "read_units", "write_units", "egress_bytes")
     now = sa.select(
         _B.kind, *(_B[name] for name in costs), _B.first_leased_at.label("began"), _B.done_at.label("ended")
@@ -233,7 +233,7 @@ def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
 
 
 def used(connection: sa.Connection, job_id: int) -> Usage:
-    """What the job has cost so far."""
+    """Return the cost of the job so far."""
     usage = Usage()
     for kind in spent(connection, job_id).values():
         usage += Usage(kind.requests, kind.read_units, kind.write_units, kind.egress_bytes)
@@ -241,13 +241,13 @@ def used(connection: sa.Connection, job_id: int) -> Usage:
 
 
 def left_alone(connection: sa.Connection, job_id: int) -> list[str]:
-    """The source namespaces that the plan does not move."""
+    """Return the source namespaces that the plan does not move."""
     names: list[str] = connection.execute(sa.select(_J.plan["left_alone"]).where(_J.id == job_id)).scalar_one()
     return names
 
 
 def recorded_tests(connection: sa.Connection, job_id: int) -> dict[str, str]:
-    """The latest result of each test that was run and audited for this job: name → result."""
+    """Return the latest result of each test that was run and audited for this job: name → result."""
     rows = connection.execute(
         sa.select(t.audit.c.payload)
         .where(t.audit.c.job_id == job_id, t.audit.c.action == "test")

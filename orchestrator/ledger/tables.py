@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, JOB_ENDED, BatchKind, BatchState, JobState, MoveState
 
-_JSON_OR_NULL = JSONB(none_as_null=True)  # a JSON null is something, to which nothing can be added
+_JSON_OR_NULL = JSONB(none_as_null=True)  # else None is a JSON null, which cannot be added to
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -78,36 +78,36 @@ job = Table(
     metadata,
     _id(),
     Column("state", Text, nullable=False, server_default=text(f"'{JobState.PLANNED}'")),
-    Column("resume_to", Text),  # the state a pause or a call for attention interrupted
+    Column("resume_to", Text),  # the state that a pause or a call for attention interrupted
     Column("reason", Text),
     Column("plan", JSONB, nullable=False),
     Column("plan_digest", Text, nullable=False),
     Column("source", JSONB, nullable=False),  # IndexInfo as resolved when applied: pinned by host
     Column("target", JSONB, nullable=False),
     Column("way_back", Text, nullable=False),
-    Column("salt", Text, nullable=False),  # which twins come first at a cut-over of a few per cent
+    Column("salt", Text, nullable=False),  # decides which twins come first at a cut-over of a few per cent
     Column("created_by", Text, nullable=False),
     _now("created_at"),
     _when("started_at"),
     _when("verified_at"),
     _when("cut_over_at"),
-    _when("cleaning_at"),  # when clean-up was asked for last
+    _when("cleaning_at"),  # the last request for a clean-up
     _when("pass_ended_at"),
     _when("ended_at"),
     Column("cut_over_percent", SmallInteger, nullable=False, server_default=text("0")),
     Column("batch_window", Integer, nullable=False),  # batches on their way or leased at once
     Column("pace_share", Double, nullable=False),
-    Column("budget_factor", Double, nullable=False),  # how many times its estimate the job may spend
+    Column("budget_factor", Double, nullable=False),  # factor on the estimate that the job may spend
     Column("repairs", SmallInteger, nullable=False, server_default=text("0")),
     Column("passes", SmallInteger, nullable=False, server_default=text("1")),  # begun; a pass reads every source
     Column("passes_ended", SmallInteger, nullable=False, server_default=text("0")),
     Column("passes_allowed", SmallInteger, nullable=False, server_default=text("5")),
     Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
-    Column("changed_records", Text),  # what rolling back does with records changed since: keep | park
-    Column("missing_allowed", Integer),  # so many of each source may have gone, there or where readers have moved to
-    _when("doubted_at"),  # when commits of the job table were found lost; until a person ends the doubt
-    _when("lands_by"),  # what was sent before commits were lost may take effect, or show, until then: nothing is begun
-    # How long reads of the source and of the target may lag, and routes may be used after they were read.
+    Column("changed_records", Text),  # the rollback's act on records changed since: keep | park
+    Column("missing_allowed", Integer),  # records of each source that may be missing, there or at the targets
+    _when("doubted_at"),  # when lost commits were noticed; NULL once a person ends the doubt
+    _when("lands_by"),  # calls from lost commits may take effect or show until then: nothing begins before
+    # Seconds: the lag of reads at the source and at the target, and how long routes may be used after a read.
     Column("source_lag_s", Double, nullable=False, server_default=text("60")),
     Column("target_lag_s", Double, nullable=False, server_default=text("60")),
     Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
@@ -138,15 +138,15 @@ move = Table(
     Column("to", Text),  # None: each record goes to its owner's namespace
     Column("creator", Text),
     Column("twin", Text),
-    Column("prefix", Text, nullable=False, server_default=text("''")),  # what its ids are given at the target
+    Column("prefix", Text, nullable=False, server_default=text("''")),  # put before its ids at the target
     Column("state", Text, nullable=False, server_default=text(f"'{MoveState.PENDING}'")),
     Column("reason", Text),
     Column("planned", BigInteger, nullable=False),
-    Column("last_id", Text),  # the listing's bookmark: every id up to and with this one has its batch row
+    Column("last_id", Text),  # the listing's bookmark: every id up to this one has its batch row
     Column("page_token", Text),
     _flag("listed_all"),
     Column("batches", Integer, nullable=False, server_default=text("0")),  # copy batches made so far
-    Column("open_batches", Integer, nullable=False, server_default=text("0")),  # of them, those not settled
+    Column("open_batches", Integer, nullable=False, server_default=text("0")),  # batches not settled yet
     _count("listed"),
     _count("written"),
     _count("identical"),
@@ -168,12 +168,12 @@ deletion = Table(
     metadata,
     Column("move_id", BigInteger, ForeignKey("move.id"), primary_key=True),
     _when("last_write_at"),  # the last write to the source that the plan's policy permitted
-    Column("lag_s", Double, nullable=False),  # how long a read of the source may lag behind it
+    Column("lag_s", Double, nullable=False),  # the lag of reads at the source, in seconds
     _when("read_from"),  # the oldest and the newest look at both sides that the deletion rests on
     _when("read_to"),
     _when("listed_at"),
     Column("listed", BigInteger),
-    Column("counted", BigInteger),  # what the service said that it held, where it was asked
+    Column("counted", BigInteger),  # the service's own count, if it was asked
     _when("asked_from"),
     _when("asked_to"),
 )
@@ -190,19 +190,19 @@ target = Table(
     _flag("prepared"),  # its namespace exists with the right filterable fields
     _flag("created_by_us"),
     _flag("checks_ids"),  # more than one move may write to it, or it held records before the job
-    _count("held_before"),  # records it held before the job: ours neither to change nor to count
+    _count("held_before"),  # records from before the job: we neither change nor count them
     Column("held_before_digest", Numeric(39, 0), nullable=False, server_default=text("0")),
     _count("sequence"),  # raised before every upsert and removal
     _when("last_write_at"),
-    _when("lands_by"),  # an upsert that was not answered may take effect, or show, until then
+    _when("lands_by"),  # an unanswered upsert may take effect or show until then
     Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
     Column("open_checks", Integer, nullable=False, server_default=text("0")),
     Column("check_sequence", BigInteger),
-    Column("check_level", Text),  # how a person asked to have it checked; None: as the plan says
-    Column("lsn", BigInteger),  # of our last write to it, where the service tells: queries may lag behind it
+    Column("check_level", Text),  # the level that a person asked for; None: the plan's
+    Column("lsn", BigInteger),  # number of our last write, if the service tells it: queries may lag behind it
     Column("verdict", _JSON_OR_NULL),
     _when("verdict_at"),
-    Column("missing_allowed", Integer),  # so many of its records may be missing, a person says of it alone
+    Column("missing_allowed", Integer),  # records that may be missing here, set by a person for this target alone
     _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
     _one_of("authority", ("source", "target")),
     UniqueConstraint("job_id", "namespace"),
@@ -233,8 +233,8 @@ batch = Table(
     Column("move_id", BigInteger, ForeignKey("move.id")),
     Column("target_id", BigInteger, ForeignKey("target.id")),
     Column("copy_id", BigInteger, ForeignKey("batch.id")),  # the copy batch whose ids this one works on
-    Column("copies", ARRAY(BigInteger)),  # of a check: the copy batches it reads back
-    Column("rewrite", Text),  # what of it is written when it is copied again; None: all
+    Column("copies", ARRAY(BigInteger)),  # for a check: the copy batches that it reads back
+    Column("rewrite", Text),  # the part that is written when the batch is copied again; None: all
     Column("kind", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("state", Text, nullable=False, server_default=text(f"'{BatchState.READY}'")),
@@ -246,15 +246,15 @@ batch = Table(
     _when("dispatched_at"),
     _when("first_leased_at"),
     _when("done_at"),
-    _when("intent_at"),  # committed before the first deletion of this batch is asked for
-    _when("lands_by"),  # a deletion that was asked for and not answered may take effect, or show, until then
-    _when("answered_at"),  # when the newest deletion of this batch was answered
-    _when("looked_at"),  # no look that its newest finished attempt rests on is older
+    _when("intent_at"),  # committed before the first deletion of this batch is sent
+    _when("lands_by"),  # an unanswered deletion may take effect or show until then
+    _when("answered_at"),  # the answer to the newest deletion of this batch
+    _when("looked_at"),  # the oldest look of its newest finished attempt
     Column("listed_in", SmallInteger, nullable=False, server_default=text("1")),  # the pass that found its ids; 0: late
     Column("first_id", Text(collation="C")),
     Column("size", Integer, nullable=False, server_default=text("0")),
     Column("manifest", LargeBinary),
-    Column("targets", ARRAY(BigInteger)),  # those it may have written to; set before its first upsert
+    Column("targets", ARRAY(BigInteger)),  # targets that it may have written to; set before its first upsert
     Column("found", _JSON_OR_NULL),
     Column("error_class", Text),
     Column("error_text", Text),
@@ -272,7 +272,7 @@ batch = Table(
     Index("ix_batch_parked", "job_id", postgresql_where=text(f"state = '{BatchState.PARKED}'")),
     Index("ix_batch_move", "move_id", "kind", "first_id"),
     Index("ix_batch_target", "target_id", postgresql_where=text("target_id IS NOT NULL")),
-    Index("ix_batch_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),  # looked for when one is deleted
+    Index("ix_batch_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),  # read when a batch is deleted
 )
 
 batch_tally = Table(
@@ -283,8 +283,8 @@ batch_tally = Table(
     Column("records", Integer, nullable=False),
     Column("digest", Numeric(39, 0), nullable=False),
     Column("ids_digest", Numeric(39, 0), nullable=False),
-    Column("members", LargeBinary),  # which of the manifest's ids, one bit each; None: all of them
-    Column("record_digests", LargeBinary),  # 8 bytes for each of them: what it was when it was written
+    Column("members", LargeBinary),  # one bit for each id of the manifest; None: all of them
+    Column("record_digests", LargeBinary),  # 8 bytes for each member: its digest when it was written
     Index(None, "target_id"),
 )
 
@@ -296,7 +296,7 @@ finding = Table(
     Column("copy_id", BigInteger, ForeignKey("batch.id")),
     Column("kind", Text, nullable=False),
     Column("record_id", Text, nullable=False),
-    Column("parts", Text),  # of a different one: which of values, sparse values and metadata
+    Column("parts", Text),  # the parts that differ: values, sparse values, metadata
     _one_of("kind", ("missing", "extra", "different", "changed")),
     Index(None, "target_id"),
     Index("ix_finding_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),
@@ -308,11 +308,11 @@ difference = Table(
     _id(),
     Column("target_id", BigInteger, ForeignKey("target.id"), nullable=False),
     Column("check_id", BigInteger, ForeignKey("batch.id", ondelete="SET NULL")),
-    Column("copy_id", BigInteger, ForeignKey("batch.id")),  # whose ids these are; None: nobody's
+    Column("copy_id", BigInteger, ForeignKey("batch.id")),  # the copy batch of these ids; None: no batch's
     Column("kind", Text, nullable=False),
     Column("size", Integer, nullable=False),
     Column("manifest", LargeBinary, nullable=False),  # their ids at the target
-    Column("digests", LargeBinary),  # of different ones: 8 bytes for each, what the check saw there
+    Column("digests", LargeBinary),  # for different records, 8 bytes each: the digest that the check saw
     _one_of("kind", ("missing", "extra", "different", "changed")),
     Index(None, "target_id"),
     Index(None, "check_id"),
@@ -342,7 +342,7 @@ parked_record = Table(
     Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False),
     Column("record_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("accepted_by", Text),  # a person said that it may stay behind
+    Column("accepted_by", Text),  # the person who let it stay behind
     _when("accepted_at"),
     UniqueConstraint("move_id", "record_id"),
     Index(None, "job_id"),
@@ -371,7 +371,7 @@ route = Table(
     Column("old_namespaces", ARRAY(Text), nullable=False),
     Column("new_index", Text, nullable=False),
     Column("new_namespace", Text, nullable=False),
-    Column("aliases", _JSON_OR_NULL),  # names that led to one of its old places, and to which: they follow its readers
+    Column("aliases", _JSON_OR_NULL),  # aliases that led to an old place, each with that place: they follow the readers
     Column("side", Text, nullable=False, server_default=text("'old'")),
     _now("changed_at"),
     _one_of("side", ("old", "new")),
@@ -385,8 +385,8 @@ step = Table(
     _job(),
     Column("percent", SmallInteger, nullable=False),
     _now("since"),
-    Column("passes", SmallInteger, nullable=False),  # of the job, begun by then
-    Column("evidence", _JSON_OR_NULL),  # what shadow reads told since: sums that processes add to
+    Column("passes", SmallInteger, nullable=False),  # passes of the job begun by then
+    Column("evidence", _JSON_OR_NULL),  # the evidence of shadow reads since: sums that processes add to
     Index(None, "job_id"),
 )
 
@@ -398,7 +398,7 @@ audit = Table(
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("job_id", BigInteger),
-    Column("payload", _JSON_OR_NULL),  # NULL: erased on a person's request; its digest stays, and with it the chain
+    Column("payload", _JSON_OR_NULL),  # NULL: erased on a person's request; the digest stays, so the chain stays valid
     Column("payload_digest", Text, nullable=False),
     Column("previous_hash", Text),
     Column("hash", Text),
@@ -411,7 +411,7 @@ audit_head = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")),  # the one row
     Column("rows", BigInteger, nullable=False),
     Column("head", Text, nullable=False),
-    Column("seal", Text, nullable=False),  # of both: without the key nobody shortens the chain
+    Column("seal", Text, nullable=False),  # seals both: without the key nobody shortens the chain
     CheckConstraint("id = 1", name="one"),
 )
 
@@ -424,8 +424,8 @@ erasure = Table(
     Column("who", Text, nullable=False),
     _when("lifted_at"),  # the tenant came back
     Column("leases", _JSON_OR_NULL),  # copies under way when the fence was raised: batch and generation of each
-    _when("quiet_at"),  # when the last of them was seen to be over
-    _when("last_write_at"),  # by when any job's last write from before the fence had landed
+    _when("quiet_at"),  # when all of them were seen to be over
+    _when("last_write_at"),  # when any job's last write from before the fence had landed, at the latest
     Column("certificate", _JSON_OR_NULL),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )
@@ -441,9 +441,9 @@ leader = Table(
 continuity = Table(
     "continuity",
     metadata,
-    Column("lineage", Text, primary_key=True),  # which job table this is, wherever it is copied to
+    Column("lineage", Text, primary_key=True),  # the identity of this job table, the same in every copy of it
     _count("sequence"),  # raised by each look of a dispatcher, which remembers it elsewhere too
     Column("looked_at", DateTime(timezone=True), nullable=False),
-    Column("server", Text, nullable=False),  # which Postgres a dispatcher found this table to be whole on
-    _flag("synchronous"),  # whether commits waited for a standby then
+    Column("server", Text, nullable=False),  # the Postgres that a dispatcher approved
+    _flag("synchronous"),  # commits waited for a standby then
 )

@@ -1,4 +1,4 @@
-"""What the job table knows of a whole index, for the commands that empty or delete one."""
+"""Jobs on a whole index, and the intents to empty or delete one."""
 
 from datetime import timedelta
 
@@ -11,13 +11,13 @@ from orchestrator.ledger import audit, jobs
 from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
-# Longer than a plan is checked before its job is made: who looked at the index while it was there comes too late.
+# Longer than the time from the check of a plan to its job: a plan checked while the index was there comes too late.
 _GOING_FOR = timedelta(minutes=15)
 _J, _A = t.job.c, t.audit.c
 
 
 def live_on(connection: sa.Connection, host: str) -> list[int]:
-    """Live jobs that read or write this index, whether or not they hold a namespace of it by now."""
+    """Return live jobs that read or write this index, with or without a namespace of it by now."""
     claimed = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host)
     either = sa.or_(_J.source["host"].astext == host, _J.target["host"].astext == host)
     working = sa.select(_J.id).where(either, _J.state.not_in(JOB_ENDED))
@@ -25,7 +25,7 @@ def live_on(connection: sa.Connection, host: str) -> list[int]:
 
 
 def require_unused(connection: sa.Connection, index: str, host: str) -> None:
-    """Raises Refused where a live job uses the index. Until the transaction ends, no other job takes anything of it."""
+    """Raise Refused if a live job uses the index. No other job claims a part of it until the transaction ends."""
     jobs.lock_claims(connection)
     busy = live_on(connection, host)
     if busy:
@@ -33,7 +33,7 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
 
 
 def require_staying(connection: sa.Connection, plan: Plan) -> None:
-    """Raises Refused where an index of this plan is being deleted. For the transaction that has taken its claims."""
+    """Raise Refused if an index of this plan is being deleted. Call it in the transaction that took the claims."""
     going = sa.select(_A.payload["index"].astext, _A.who, _A.at + _GOING_FOR).where(
         _A.action == "decommission", _A.at > sa.func.clock_timestamp() - _GOING_FOR
     )
@@ -47,21 +47,21 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
 
 
 def note_wipe(connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int) -> None:
-    """The intent to empty an index, committed before the first deletion. Raises Refused where a job uses it by now."""
+    """Note the intent to empty an index; commit it before the first deletion. Raises Refused if a job uses it."""
     require_unused(connection, index, host)
     audit.note(connection, who, "wipe", None, index=index, records=records, namespaces=namespaces)
 
 
 def read_by(connection: sa.Connection, index: str) -> list[Job]:
-    """Jobs that read from this index of the vector database, in the order of their making."""
+    """Return the jobs that read from this index of the vector database, oldest first."""
     every = jobs.every(connection)
     return [job for job in every if job.source.name == index and _in_the_vector_database(job.plan.source)]
 
 
 def note_decommission(connection: sa.Connection, who: str, index: str, host: str, moved: list[int]) -> None:
-    """The intent to delete an index, committed before the deletion. Raises Refused where a job uses it by now.
+    """Note the intent to delete an index; commit it before the deletion. Raises Refused if a job uses the index.
 
-    From its commit on no plan of this index is applied, for as long as one may be that was checked before.
+    From the commit on no plan with this index is applied, until no plan checked before can still come.
     """
     require_unused(connection, index, host)
     audit.note(connection, who, "decommission", None, index=index, jobs=moved)

@@ -80,8 +80,7 @@ class JobTableBooks:
         """
         self.require_begun(number, tenant, found, who)
         with self._database.begin() as connection:
-            whole = {(place.index, place.name) for place in found if place.whole}
-            own = whole | ownership.places_of(connection, tenant)
+            own = {(held.index, held.name) for held in found if held.whole} | ownership.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
         rows = self._forget(traces, found)
         if tenant.twin is None:  # before the files are blacked out: no token may come to reach another name
@@ -168,8 +167,10 @@ def anonymise_files(settings: Settings, traces: Traces) -> int:
     """
     count = 0
     for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS):
-        count += sum(_blot(path, traces.words()) for path in _files(folder))
-    return count + sum(_blot(path, _words_of_plan(path, traces)) for path in _files(settings.vecfleet_root / PLANS))
+        count += sum(_anonymise(path, traces.words()) for path in _files(folder))
+    return count + sum(
+        _anonymise(path, _words_of_plan(path, traces)) for path in _files(settings.vecfleet_root / PLANS)
+    )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -185,7 +186,7 @@ def _words_of_plan(path: Path, traces: Traces) -> Words:
     return traces.words(plan.source.index, plan.target.index)
 
 
-def _blot(path: Path, words: Words) -> bool:
+def _anonymise(path: Path, words: Words) -> bool:
     with path.open("r+b") as file:
         spans = words.spans(file.read())
         for start, end in spans:

@@ -57,7 +57,7 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What this process saw itself: the time, the indexes, and the number of records read in shared namespaces."""
+    """The result of this process's own look: its time, the indexes, and the records read in shared namespaces."""
 
     at: datetime
     indexes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a person may do on the page: each act is one that the command line has, whose guard has the last word."""
+"""Acts that a person may do on the page. Each is one of the command line's, and its guard has the last word."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class Form:
     fields: Mapping[str, Sequence[str]]
 
     def one(self, name: str) -> str:
-        """The first value of a field; empty where it is absent."""
+        """Return the first value of a field; empty where it is absent."""
         return next(iter(self.fields.get(name, ())), "")
 
     def number(self, name: str) -> int:
-        """Raises BadInput."""
+        """Return the number in a field. Raises BadInput."""
         value = self.one(name)
         if not value.isascii() or not value.isdigit() or len(value) > _DIGITS or int(value) > _LARGEST:
             raise BadInput(f"{name} is no number", next_step="load the page again, and try once more")
@@ -37,9 +37,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What an act will do, and what must be typed before it does: nothing where a yes is enough.
+    """An act's effect, and the word to type before it; no word where a yes is enough.
 
-    `objections` are the guard's; where there are any it cannot be done now.
+    `objections` are the guard's; with any of them, the act cannot be done now.
     """
 
     name: str
@@ -58,7 +58,7 @@ _ROWS = 200
 
 
 def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Question:
-    """The question before one of the CONFIRMED acts."""
+    """Build the question before one of the CONFIRMED acts."""
     written = sum(move.written for move in moves)
     match name:
         case "cleanup":
@@ -106,10 +106,10 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
 def against(
     connection: sa.Connection, job: Job, name: str, percent: int | None = None, *, glance: bool = False
 ) -> tuple[str, ...]:
-    """What the guard of one of the ACTS says right now, as it would say it to who asked; nothing where it may be done.
+    """Return the objections of an act's guard right now, as the guard would tell them; empty where it may be done.
 
-    `percent` is the share of readers that a cut-over is for. At a `glance` no namespace is read: there may be more to
-    say.
+    `percent` is the share of readers that a cut-over is for. At a `glance` no namespace is read, so there may be more
+    objections.
     """
     try:
         if glance and name in _AT_A_GLANCE:
@@ -135,7 +135,7 @@ _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
 }
 _AT_A_GLANCE: Mapping[str, Callable[[sa.Connection, Job], None]] = {
     "cleanup": guard_facts.clean_up_by_state,
-    "cutover": lambda connection, job: None,  # it is offered in the one state in which it may be
+    "cutover": lambda connection, job: None,  # the page offers it only in the one state that permits it
 }
 
 
@@ -165,10 +165,10 @@ def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     only = [form.number("batch")] if form.one("batch") else None
-    what = "failed" if only else form.one("what")
-    if what not in ("failed", "parked", "all"):
-        raise BadInput(f"there is nothing called {what!r} to retry", next_step="`failed`, `parked` or `all`")
-    count = acts.retry(parts.database, job_id, who, what, only)
+    choice = "failed" if only else form.one("what")
+    if choice not in ("failed", "parked", "all"):
+        raise BadInput(f"there is nothing called {choice!r} to retry", next_step="`failed`, `parked` or `all`")
+    count = acts.retry(parts.database, job_id, who, choice, only)
     return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
 
 
@@ -233,5 +233,5 @@ CONFIRMED = frozenset({"cleanup", "rollback", "cancel"})
 
 
 def act(parts: Fleet, job_id: int, name: str, who: str, form: Form) -> str:
-    """Do one of the ACTS in this person's name. Returns what to tell them. Raises Refused in the guard's words."""
+    """Do one of the ACTS in this person's name. Return what to tell them. Raises Refused in the guard's words."""
     return ACTS[name](parts, job_id, who, form)

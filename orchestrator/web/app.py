@@ -39,7 +39,10 @@ AUDIT = "logs/tenants.jsonl"
 
 
 def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
-    """The application. Nothing is asked of Pinecone before the first request. A proxy in front of it speaks TLS."""
+    """Build the application. It asks Pinecone nothing before the first request.
+
+    `behind_proxy`: a proxy in front of it speaks TLS.
+    """
     settings = parts.settings
     registry = CollectorRegistry()
     webhook = Webhook(settings.webhook_url.get_secret_value()) if settings.webhook_url is not None else None
@@ -56,10 +59,10 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
     app = FastAPI(title="vecfleet", docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
-    # Applications whose token has ended must keep no operator out.
+    # Applications whose token has ended must not lock an operator out.
     failures = Failures(registry)
     unknown = failures.apart()
-    # Whatever tenants and applications wait for, they wait for in threads that the page does not need.
+    # Tenants and applications wait in threads of their own, which the page does not need.
     audit, threads = TenantAuditLogger(settings.vecfleet_home / AUDIT), anyio.CapacityLimiter(THREADS)
     app.include_router(
         delphi_router(
@@ -88,7 +91,7 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
 
 
 class _Static(StaticFiles):
-    """Our own style and script: asked for anew after an upgrade, and taken for nothing else."""
+    """Our own style and script: requested again after an upgrade, and never read as another type."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -125,7 +128,7 @@ def _for_monitoring(registry: CollectorRegistry) -> APIRouter:
 
 
 def _described(app: FastAPI) -> APIRouter:
-    """The API to read, from its own description: FastAPI's page would load its script from elsewhere."""
+    """Serve a page about the API, made from its own description: FastAPI's page loads its script from elsewhere."""
     router = APIRouter(include_in_schema=False, route_class=operator.PageRoute)
 
     @router.get("/docs")

@@ -1,7 +1,7 @@
-"""What the clients of an application ask: routes, what shadow reads told, and the fence. A role for each.
+"""Calls of an application's clients: routes, evidence of shadow reads, and the fence. Each has a role.
 
-A token of the role `service` reads routes and nothing else. Whoever reports evidence may move readers, and whoever
-fences makes the fleet forget a tenant: each is a role of its own, and reads routes besides.
+A token of the role `service` reads routes and nothing else. A client that reports evidence may move readers, and one
+that fences makes the fleet forget a tenant. So each of these is a role of its own, which reads routes besides.
 """
 
 import functools
@@ -37,15 +37,15 @@ from vecfleet.tenancy.tokens import TokenFile, User
 T = TypeVar("T")
 
 SERVICE, EVIDENCE, FENCING = "service", "evidence", "fencing"
-_LARGEST_ENDING = 64_000_000  # the ids of a tenant among others' records; who fences is known by then
+_LARGEST_ENDING = 64_000_000  # the ids of a tenant among others' records; by then the client has shown its token
 _LARGEST = 2**63 - 1  # the job table counts in 8 bytes
-_ROUTES_EVERY_S = 0.5  # however many applications ask, the job table is read twice a second
+_ROUTES_EVERY_S = 0.5  # the job table is read at most twice a second, however many applications ask
 
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 
 
 class JobTableRoutes:
-    """The job table as a provider of routes. Shared by threads."""
+    """A provider of routes that reads the job table. Shared by threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,7 +56,7 @@ class JobTableRoutes:
         self.age_s = 0.0
 
     def tagged(self) -> tuple[bytes, str, float]:
-        """The table, what it is known by, and its age in seconds: half a one at most, and the time of its reading."""
+        """Return the table, its tag, and its age in seconds: at most 0.5 and the time of its reading."""
         with self._lock:
             if clock.now() - self._read_at > _ROUTES_EVERY_S:
                 asked_at = clock.now()
@@ -67,7 +67,7 @@ class JobTableRoutes:
             return self._body, self._tag, clock.now() - self._asked_at
 
     def read(self) -> bytes | None:
-        """As `vecfleet.tenancy.providers.RouteProvider` has it."""
+        """Return the table, or None if it has not changed: see `vecfleet.tenancy.providers.RouteProvider`."""
         body, tag, self.age_s = self.tagged()
         if tag == self._given:
             return None
@@ -83,7 +83,7 @@ def routers(
     threads: anyio.CapacityLimiter,
     failures: Failures,
 ) -> Sequence[APIRouter]:
-    """One for each role."""
+    """Build a router for each role."""
 
     def router(
         role: str, *more: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True
@@ -110,7 +110,7 @@ def routers(
 def _reading(router: APIRouter, routes: JobTableRoutes) -> None:
     @router.get("/routes", response_class=JSONResponse)
     def read_routes(request: Request) -> Response:
-        """Every tenant's route, for `VECFLEET_ROUTES`."""
+        """Return every tenant's route, for `VECFLEET_ROUTES`."""
         body, tag, age_s = routes.tagged()
         headers = {"ETag": tag, AGE: f"{age_s:.3f}", "Cache-Control": "no-store"}
         if request.headers.get("if-none-match") == tag:
@@ -123,7 +123,7 @@ def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) 
 
     @router.post("/evidence/{job_id}", status_code=204, responses=documented(404, 422))
     async def note_evidence(job_id: Number, request: Request) -> None:
-        """What an application's shadow reads told of a job's new side: `ShadowLog.take`, as JSON."""
+        """Record an application's shadow reads of a job's new side: `ShadowLog.take`, as JSON."""
         try:
             evidence = read_evidence(await request.body())
         except ValueError as error:
@@ -137,22 +137,22 @@ def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads
     @router.post("/erasures", response_class=Response, responses=documented(422))
     async def begin_erasure(request: Request) -> Response:
         """Raise the fence against a tenant: `VECFLEET_FENCE`."""
-        asked = _read(BEGINNING, await request.body())
-        if not asked.who.isprintable():
+        body = _read(BEGINNING, await request.body())
+        if not body.who.isprintable():
             raise BadInput("`who` is no name", next_step="send letters, digits, spaces and signs")
-        names.build(asked.creator, asked.twin)
-        who = f"{_called(user_of(request, tokens))}, for {asked.who}"
-        begun = await begin(Tenant(asked.creator, asked.twin), who)
+        names.build(body.creator, body.twin)
+        who = f"{_called(user_of(request, tokens))}, for {body.who}"
+        begun = await begin(Tenant(body.creator, body.twin), who)
         return Response(msgspec.json.encode(begun), media_type="application/json")
 
     @router.get("/erasures", responses=documented(422))
     def fenced(subject: Annotated[list[str], Query(min_length=1, max_length=2)]) -> dict[str, bool]:
-        """Whether a tenant was erased and did not come back, by its digests: whoever copies its records asks this."""
-        return {"fenced": books.any_fenced([one.replace("\0", "") for one in subject])}
+        """Say whether a tenant, named by its digests, was erased and did not come back. Copiers of records ask this."""
+        return {"fenced": books.any_fenced([digest.replace("\0", "") for digest in subject])}
 
     @router.get("/erasures/{number}", responses=documented(404, 422))
     def erasure(number: Number) -> dict[str, float]:
-        """For how long a write from before the fence may still land."""
+        """Say for how many seconds a write from before the fence may still land."""
         return {"wait_s": books.wait_s(number)}
 
 
@@ -161,20 +161,20 @@ def _ending(
 ) -> None:
     @router.post("/erasures/{number}", response_class=JSONResponse, responses=documented(404, 409, 422))
     async def finish_erasure(number: Number, request: Request) -> JSONResponse:
-        """Nothing of the tenant is left in any index, which is looked at here too: forget it, and certify it."""
+        """Forget a tenant and certify it, once no index holds a record of it; this server checks that too."""
         who = _called(user_of(request, tokens))
         finish = functools.partial(_finish, parts, books, number, who)
         return JSONResponse(await in_threads(finish, threads)(await request.body()))
 
 
 def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: bytes) -> dict[str, Any]:
-    asked: Ending = _read(ENDING, body)
-    names.build(asked.creator, asked.twin)
-    return books.finish_told(parts.store, number, asked, who)
+    ending: Ending = _read(ENDING, body)
+    names.build(ending.creator, ending.twin)
+    return books.finish_told(parts.store, number, ending, who)
 
 
 def _called(user: User) -> str:
-    """Who asks, for the record: by name, and by the very token."""
+    """Name the client for the record: by its name, and by its token."""
     return f"{user.get('id', 'an application')} ({user.get('token', 'no token')})"
 
 

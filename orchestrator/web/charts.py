@@ -9,9 +9,9 @@ _HEADROOM = 1.1  # a line along the upper edge reads as cut off
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A line in a box of WIDTH × HEIGHT, and the words around it. `line` and `area` are SVG paths, empty without data.
+    """A line in a box of WIDTH × HEIGHT, with its words. `line` and `area` are SVG paths, empty without data.
 
-    `now` is the last value in words, `top` what the upper edge stands for, `since` when the line begins.
+    `now` is the last value in words, `top` the value of the upper edge, `since` when the line begins.
     """
 
     title: str
@@ -24,12 +24,12 @@ class Chart:
 
     @property
     def told(self) -> str:
-        """The chart for who cannot see it."""
+        """Describe the chart for people who cannot see it."""
         return f"{self.title}: now {self.now}; the scale ends at {self.top}" if self.line else f"{self.title}: no data"
 
 
 def path(values: Sequence[float], top: float) -> tuple[str, str]:
-    """The line through evenly spaced values between 0 and `top`, and the area under it."""
+    """Draw the line through evenly spaced values between 0 and `top`, and the area under it."""
     if len(values) < 2 or top <= 0:
         return "", ""
     step = WIDTH / (len(values) - 1)
@@ -39,7 +39,7 @@ def path(values: Sequence[float], top: float) -> tuple[str, str]:
 
 
 def scale(values: Sequence[float]) -> float:
-    """A round number a little above the largest value."""
+    """Return a round number a little above the largest value."""
     largest = max(values, default=0.0) * _HEADROOM
     if largest <= 0:
         return 1.0

@@ -1,4 +1,4 @@
-"""Gathers what the page shows of a job: one look at the job table, whoever and however many ask for it."""
+"""Gather what the page shows of a job: one look at the job table, however many viewers there are."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ from orchestrator.web.acting import against
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.views import SHOWN, Action, Look, actions, shadow
 
-_TOLD = 30  # namespaces in the table of those that tell most
+_TOLD = 30  # rows in the table of the most telling namespaces
 _ACTS = 8
 # Reading every batch of a job for the chart takes a tenth of the time at most.
 _REST_PER_CHART = 10.0
 _CHART_EVERY_S = 1.0
-# Guards read every namespace of a job, which takes 0.1 ms each: of a larger one only what its row says is asked, until
-# the button is pressed.
+# Guards read every namespace of a job, at 0.1 ms each. For a larger job they read only its row, until the button is
+# pressed.
 _GUARDS_READ = 2_000
 _REST_PER_GUARDS = 10.0
 _GUARDS_EVERY_S = 1.0
@@ -29,7 +29,7 @@ _RATE_OVER_S = 5.0
 
 @dataclass
 class _Memory:
-    """What is remembered of a job between looks: the last seconds' readings, for the rate; its chart; its acts."""
+    """Facts kept about a job between looks: the last seconds' readings, for the rate; its chart; its acts."""
 
     readings: deque[Reading] = field(default_factory=deque)
     throughput: Throughput | None = None
@@ -49,12 +49,12 @@ class Looker:
         self._memories: dict[int, _Memory] = {}
 
     def jobs(self) -> list[tuple[JobRow, Totals]]:
-        """All jobs, the newest first. Raises Unreachable."""
+        """Return all jobs, the newest first. Raises Unreachable."""
         with self._database.begin() as connection:
             return status.every(connection)
 
     def look(self, job_id: int) -> Look:
-        """One job right now. Raises NotFound, Unreachable."""
+        """Return one job as it is right now. Raises NotFound, Unreachable."""
         with self._database.begin() as connection:
             reading = status.reading(connection, job_id, namespaces=_TOLD)
             cells = dashboards.cells(connection, job_id)
@@ -85,19 +85,19 @@ class Looker:
         )
 
     def _ask_guards(self, memory: _Memory, reading: Reading, *, glance: bool) -> None:
-        """What may be asked of the job, each with what its guard says: anew when the job changed, and now and then."""
+        """Ask the guard of each act that the page offers: again when the job changed, and from time to time."""
         job = reading.job
-        of = (job.state, job.resume_to, job.cut_over_percent, reading.undecided, reading.parked_batches)
+        key = (job.state, job.resume_to, job.cut_over_percent, reading.undecided, reading.parked_batches)
         began = time.monotonic()
-        if of != memory.actions_of or began >= memory.next_guards_at:
+        if key != memory.actions_of or began >= memory.next_guards_at:
             with self._database.begin() as connection:
-                found = jobs.get(connection, job.id)
+                stored_job = jobs.get(connection, job.id)
                 memory.actions = tuple(
-                    replace(action, against=against(connection, found, action.name, action.percent, glance=glance))
+                    replace(action, against=against(connection, stored_job, action.name, action.percent, glance=glance))
                     for action in actions(job.state, job.cut_over_percent)
                 )
-                memory.against_retry = against(connection, found, "retry")
-            memory.actions_of = of
+                memory.against_retry = against(connection, stored_job, "retry")
+            memory.actions_of = key
             memory.next_guards_at = began + max(_GUARDS_EVERY_S, (time.monotonic() - began) * _REST_PER_GUARDS)
 
     def _throughput(self, memory: _Memory, job_id: int) -> Throughput | None:
@@ -111,7 +111,7 @@ class Looker:
 
 
 def _earlier(readings: deque[Reading], newest: Reading) -> Reading | None:
-    """The reading that a rate is counted from: as old as it may be, or else the one before."""
+    """Return the reading that a rate is counted from: the oldest within the period, or else the one before."""
     readings.append(newest)
     while len(readings) > 2 and (newest.now - readings[0].now).total_seconds() > _RATE_OVER_S:
         readings.popleft()

@@ -1,4 +1,4 @@
-"""What `/metrics` tells of the fleet: figures of the job table and the pace. By job, never by namespace."""
+"""Figures of the fleet for `/metrics`, from the job table and the pace. By job, never by namespace."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.web.sampling import Sampler
 from vecfleet.errors import Unreachable
 
-# However many scrape: every batch of the live jobs is read, which may take a twentieth of the time.
+# A reading takes every batch of the live jobs: a twentieth of the time at most, however many scrape.
 _EVERY_S = 5.0
 _REST_PER_READ = 20.0
 # Not `job`: that label is Prometheus's own name for what it scrapes.
@@ -33,7 +33,7 @@ Value = tuple[Sequence[str], float]
 
 
 class FleetCollector(Collector):
-    """Reads the job table when it is scraped. While that does not answer, it says that it does not, and no more."""
+    """Reads the job table when it is scraped. While the table does not answer, it reports only that."""
 
     def __init__(
         self, database: Database, sampler: Sampler, queued: Callable[[], int], counted: Counters | None
@@ -44,20 +44,20 @@ class FleetCollector(Collector):
         self._next_at = 0.0
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric, with `vecfleet_job_table_up` first."""
+        """Yield every metric, with `vecfleet_job_table_up` first."""
         try:
-            found = self._figures()
+            figures = self._figures()
         except Unreachable:
             yield _gauge("vecfleet_job_table_up", "Whether the job table answers", (), [((), 0)])
             return
         yield _gauge("vecfleet_job_table_up", "Whether the job table answers", (), [((), 1)])
-        yield from _of_the_fleet(found, self._queued())
-        yield from _of_jobs(found.jobs)
+        yield from _of_the_fleet(figures, self._queued())
+        yield from _of_jobs(figures.jobs)
         yield from _of_the_pace(self._sampler)
         yield from _counted((self._counted.read() if self._counted is not None else None) or {})
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not read the job table."""
+        """Return nothing: registering must not read the job table."""
         return ()
 
     def _figures(self) -> Figures:
@@ -70,18 +70,18 @@ class FleetCollector(Collector):
             return self._read
 
 
-def _of_the_fleet(found: Figures, queued: int) -> Iterable[Metric]:
-    yield _gauge("vecfleet_dispatcher_leads", "Whether a dispatcher leads", (), [((), found.leads)])
+def _of_the_fleet(figures: Figures, queued: int) -> Iterable[Metric]:
+    yield _gauge("vecfleet_dispatcher_leads", "Whether a dispatcher leads", (), [((), figures.leads)])
     yield _gauge("vecfleet_queue_depth", "Wake-ups in Redis that no worker took yet", (), [((), queued)])
-    states = [((state,), found.by_state.get(state, 0)) for state in JobState]
+    states = [((state,), figures.by_state.get(state, 0)) for state in JobState]
     yield _gauge("vecfleet_jobs", "Jobs by state", ("state",), states)
     late = CounterMetricFamily("vecfleet_late_writes", "Writes that may have come after their lease was lost")
-    late.add_metric((), found.late_writes)
+    late.add_metric((), figures.late_writes)
     yield late
 
 
 def _of_jobs(jobs: Sequence[JobFigures]) -> Iterable[Metric]:
-    """Of those that are not over, or were an hour ago."""
+    """Yield metrics of the jobs given: those that are open, or were an hour ago."""
 
     def gauge(name: str, meaning: str, label: str | None, values: Callable[[JobFigures], Iterable[Value]]) -> Metric:
         labels = (_JOB, label) if label else (_JOB,)
@@ -91,8 +91,8 @@ def _of_jobs(jobs: Sequence[JobFigures]) -> Iterable[Metric]:
     def by(kinds: Callable[[JobFigures], dict[str, int]]) -> Callable[[JobFigures], Iterable[Value]]:
         return lambda job: [((kind,), count) for kind, count in kinds(job).items()]
 
-    def spent(what: str) -> Callable[[JobFigures], Iterable[Value]]:
-        return lambda job: [((kind,), getattr(step, what)) for kind, step in job.steps.items()]
+    def spent(figure: str) -> Callable[[JobFigures], Iterable[Value]]:
+        return lambda job: [((kind,), getattr(step, figure)) for kind, step in job.steps.items()]
 
     yield gauge(
         "records",
@@ -125,14 +125,14 @@ def _of_jobs(jobs: Sequence[JobFigures]) -> Iterable[Metric]:
 
 
 def _durations(jobs: Sequence[JobFigures]) -> Metric:
-    found = HistogramMetricFamily(
+    histogram = HistogramMetricFamily(
         "vecfleet_job_batch_seconds", "How long workers were at work on a batch that is done", labels=(_JOB, "step")
     )
     for job in jobs:
         for kind, step in job.steps.items():
             buckets = [(str(edge), count) for edge, count in zip(BUSY_EDGES_S, step.within, strict=True)]
-            found.add_metric((str(job.row.id), kind), [*buckets, ("+Inf", step.done)], step.busy_s)
-    return found
+            histogram.add_metric((str(job.row.id), kind), [*buckets, ("+Inf", step.done)], step.busy_s)
+    return histogram
 
 
 def _of_the_pace(sampler: Sampler) -> Iterable[Metric]:
@@ -147,32 +147,32 @@ def _of_the_pace(sampler: Sampler) -> Iterable[Metric]:
     yield refused
 
 
-def _counted(found: dict[str, int]) -> Iterable[Metric]:
-    """What workers and dispatchers added up together. It begins anew with an empty Redis, as counters may."""
+def _counted(counts: dict[str, int]) -> Iterable[Metric]:
+    """Yield the counts of all workers and dispatchers together. They restart with an empty Redis, as counters may."""
     of_calls = CounterMetricFamily(
         "vecfleet_calls", "Calls to the stores by operation and answer", labels=("operation", "answer")
     )
-    for labels, count in calls(found).items():
+    for labels, count in calls(counts).items():
         of_calls.add_metric(labels, count)
     yield of_calls
-    others: tuple[tuple[str, str, float], ...] = (
-        ("leases_expired", "Leases that ran out: their workers stopped answering", found.get(LEASES_EXPIRED, 0)),
-        ("freshness_waits", "Looks at a store that did not yet show what was written", found.get(FRESHNESS_WAITS, 0)),
+    counters: tuple[tuple[str, str, float], ...] = (
+        ("leases_expired", "Leases that ran out: their workers stopped answering", counts.get(LEASES_EXPIRED, 0)),
+        ("freshness_waits", "Looks at a store that did not yet show what was written", counts.get(FRESHNESS_WAITS, 0)),
         (
             "freshness_wait_seconds",
             "Seconds waited for such a store until the next look",
-            found.get(FRESHNESS_WAIT_MS, 0) / 1_000,
+            counts.get(FRESHNESS_WAIT_MS, 0) / 1_000,
         ),
-        ("messages_set_aside", "Messages in the broker that were no wake-ups", found.get(MESSAGES_SET_ASIDE, 0)),
+        ("messages_set_aside", "Messages in the broker that were no wake-ups", counts.get(MESSAGES_SET_ASIDE, 0)),
     )
-    for name, meaning, value in others:
+    for name, meaning, value in counters:
         counter = CounterMetricFamily(f"vecfleet_{name}", meaning)
         counter.add_metric((), value)
         yield counter
 
 
 def _gauge(name: str, meaning: str, labels: Sequence[str], values: Iterable[Value]) -> Metric:
-    found = GaugeMetricFamily(name, meaning, labels=labels)
-    for of, value in values:
-        found.add_metric(of, value)
-    return found
+    gauge = GaugeMetricFamily(name, meaning, labels=labels)
+    for label_values, value in values:
+        gauge.add_metric(label_values, value)
+    return gauge

@@ -1,4 +1,4 @@
-"""The operator's page: who is signed in sees every job live; who may act steers it through `services`."""
+"""The operator's page: people who sign in see every job live; those who may act steer it through `services`."""
 
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -54,7 +54,7 @@ class PageRoute(APIRoute):
                 response = _refused(request, error)
                 if isinstance(error, TooOften):
                     response.headers["Retry-After"] = str(error.wait_s)
-            except RequestValidationError:  # a word where a number stands in our addresses
+            except RequestValidationError:  # the address has a word in the place of a number
                 nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs")
                 response = _refused(request, nothing)
             for name, value in pages.HEADERS.items():
@@ -98,8 +98,8 @@ def _refused(request: Request, error: VecfleetError) -> Response:
     job_id = request.path_params.get("job_id", "")
     objections = error.objections if isinstance(error, Refused) and error.objections else (error.message,)
     if not _wants_html(request):
-        said = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
-        return problem(said)
+        body = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
+        return problem(body)
     shown = {
         "objections": objections,
         "next_step": error.next_step,
@@ -111,7 +111,7 @@ def _refused(request: Request, error: VecfleetError) -> Response:
 
 @dataclass(frozen=True)
 class Operators:
-    """What the operator's routes work with."""
+    """The parts that the operator's routes work with."""
 
     fleet: Fleet
     sessions: Sessions
@@ -148,25 +148,25 @@ FormOf = Annotated[Form, Depends(_form)]
 
 
 def router(operators: Operators) -> APIRouter:
-    found = APIRouter(include_in_schema=False, route_class=PageRoute)
-    _signing(found, operators)
-    _looking(found, operators)
-    _following(found, operators)
-    _acting(found, operators)
-    return found
+    routes = APIRouter(include_in_schema=False, route_class=PageRoute)
+    _signing(routes, operators)
+    _looking(routes, operators)
+    _following(routes, operators)
+    _acting(routes, operators)
+    return routes
 
 
 def _signed_in(operators: Operators) -> Callable[[Request], Session]:
     def session(request: Request) -> Session:
-        by_token = "authorization" in request.headers  # a guess, as one at /login is
+        by_token = "authorization" in request.headers  # may be a guess, as at /login
         if by_token:
             _wait_after_failures(operators, request)
-        found = operators.sessions.of(request)
-        if found is None:
+        signed_in = operators.sessions.of(request)
+        if signed_in is None:
             if by_token:
                 operators.failures.note(_address(request))
             raise NotSignedIn
-        return found
+        return signed_in
 
     return session
 
@@ -194,7 +194,7 @@ def _signing(router: APIRouter, operators: Operators) -> None:
             raise MayNotAct("this form does not come from this page", next_step="sign in at /login")
         _wait_after_failures(operators, request)
         then = form.one("then")
-        # Only a path of ours: `//elsewhere` and `/\elsewhere` are addresses of others.
+        # Only a path of ours: browsers read `//elsewhere` and `/\elsewhere` as addresses of other sites.
         there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
         response = RedirectResponse(there, 303)
         if sessions.sign_in(request, response, form.one("token").strip()):
@@ -218,72 +218,72 @@ def _looking(router: APIRouter, operators: Operators) -> None:
 
     @router.get("/")
     def home(request: Request, session: Signed) -> Response:
-        found = looker.jobs()
+        rows = looker.jobs()
         if not _wants_html(request):
-            return JSONResponse({"jobs": [_job_json(job, totals) for job, totals in found]})
-        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": found}))
+            return JSONResponse({"jobs": [_job_json(job, totals) for job, totals in rows]})
+        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": rows}))
 
     @router.get("/jobs/{job_id}")
     def job(request: Request, session: Signed, job_id: Number) -> Response:
         look = looker.look(job_id)
         if not _wants_html(request):
             return JSONResponse(look.progress.to_json())
-        said = sessions.said(request)
-        shown = {"look": look, "may_act": session.may_act, "said": said, "tasks": _tasks(operators.fleet, job_id)}
+        message = sessions.said(request)
+        shown = {"look": look, "may_act": session.may_act, "said": message, "tasks": _tasks(operators.fleet, job_id)}
         return _saying(request, sessions, pages.page("job.html", session, shown))
 
     @router.get("/jobs/{job_id}/namespaces")
     def namespaces(session: Signed, job_id: Number, after: After = 0, state: str = "") -> Response:
         states = [MoveState(state)] if state in set(MoveState) else []
         with database.begin() as connection:
-            found = jobs.get(connection, job_id)
+            row = jobs.get(connection, job_id)
             page = dashboards.namespaces(connection, job_id, after=after, limit=_PER_PAGE, states=states)
         more = page[-1].seq if len(page) == _PER_PAGE else None
-        shown = {"job": found, "moves": page, "more": more, "state": state, "after": after}
+        shown = {"job": row, "moves": page, "more": more, "state": state, "after": after}
         return pages.page("namespaces.html", session, shown)
 
     @router.get("/jobs/{job_id}/namespaces/{seq}")
     def namespace(session: Signed, job_id: Number, seq: Number, part: bool = False) -> Response:
         with database.begin() as connection:
-            found = dashboards.namespace(connection, job_id, seq)
-            evidence = deletions.of_job(connection, job_id, found[0].source) if found is not None else []
-        if found is None:
+            pair = dashboards.namespace(connection, job_id, seq)
+            evidence = deletions.of_job(connection, job_id, pair[0].source) if pair is not None else []
+        if pair is None:
             raise NotFound(f"job {job_id} has no namespace number {seq}", next_step=f"see /jobs/{job_id}/namespaces")
-        move, targets = found
+        move, targets = pair
         template = "part_namespace.html" if part else "namespace.html"
         return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets, "evidence": evidence})
 
     @router.get("/jobs/{job_id}/audit")
     def acts(session: Signed, job_id: Number) -> Response:
         with database.begin() as connection:
-            found = jobs.get(connection, job_id)
+            row = jobs.get(connection, job_id)
             acts = audit.of_job(connection, job_id, _ACTS_SHOWN)
-        return pages.page("audit.html", session, {"job": found, "acts": acts, "shown": _ACTS_SHOWN})
+        return pages.page("audit.html", session, {"job": row, "acts": acts, "shown": _ACTS_SHOWN})
 
     @router.get("/jobs/{job_id}/report")
     def report(session: Signed, job_id: Number, format: str = "html") -> Response:
         fleet = operators.fleet
-        found = reports.build(fleet.database, fleet.store_named, Prices.of(fleet.settings), job_id)
+        summary = reports.build(fleet.database, fleet.store_named, Prices.of(fleet.settings), job_id)
         match format:
             case "json":
-                return JSONResponse(reports.to_json(found))
+                return JSONResponse(reports.to_json(summary))
             case "yaml":
-                body = yaml.safe_dump(reports.migration_log(found), sort_keys=False, allow_unicode=True)
+                body = yaml.safe_dump(reports.migration_log(summary), sort_keys=False, allow_unicode=True)
                 return Response(body, media_type="application/yaml")
         return pages.page(
             "report.html",
             session,
             {
-                "report": found,
-                "steps": reports.steps_after(found),
-                "way_back": reports.way_back(found),
-                "after": reports.namespaces_after(found),
+                "report": summary,
+                "steps": reports.steps_after(summary),
+                "way_back": reports.way_back(summary),
+                "after": reports.namespaces_after(summary),
             },
         )
 
 
 def _saying(request: Request, sessions: Sessions, response: Response) -> Response:
-    """What the last action had to say is shown once."""
+    """Delete the cookie of the last action's message: it is shown once."""
     if SAID in request.cookies:
         response.delete_cookie(SAID)
     return response
@@ -303,7 +303,7 @@ def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
 
 
 def _tasks(fleet: Fleet, job_id: int) -> str | None:
-    """Where Flower shows this job's tasks. What follows the name narrows the search."""
+    """Return the address where Flower shows this job's tasks. The text after the name narrows the search."""
     at = fleet.settings.flower_url
     return f"{at.rstrip('/')}/tasks?name={quote(f'vecfleet. kwargs:job={job_id}')}" if at else None
 
@@ -317,10 +317,10 @@ def _following(router: APIRouter, operators: Operators) -> None:
         async def events() -> AsyncIterator[bytes]:
             seen = Seen()
             async with aclosing(operators.lists.follow(ALL_JOBS)) as looks:
-                async for found, trouble in looks:
+                async for text, trouble in looks:
                     if sessions.of(request) is None:
                         return
-                    yield _told({} if found is None else seen.news({"jobs": found}, ()), trouble)
+                    yield _told({} if text is None else seen.news({"jobs": text}, ()), trouble)
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -330,7 +330,7 @@ def _following(router: APIRouter, operators: Operators) -> None:
             seen = Seen()
             async with aclosing(operators.feed.follow(job_id)) as looks:
                 async for shown, trouble in looks:
-                    # A token that was taken away ends what it began.
+                    # A revoked token ends its streams.
                     if sessions.of(request) is None:
                         return
                     news = {} if shown is None else seen.news(shown.parts[session.may_act], shown.cells)
@@ -351,7 +351,7 @@ def _acting(router: APIRouter, operators: Operators) -> None:
 
     @router.get("/jobs/{job_id}/{name}")
     def confirm(session: Signed, job_id: Number, name: str) -> Response:
-        """What will happen, and the form that makes it so; or why it may not."""
+        """Show what the act will do, with the form that does it; or why it may not be done."""
         if name not in CONFIRMED:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
         with database.begin() as connection:
@@ -375,7 +375,7 @@ def _acting(router: APIRouter, operators: Operators) -> None:
             )
         if not ours(request) or not proven(session, form.one("proof")):
             raise MayNotAct("this form is not of this session", next_step="load the page again, and try once more")
-        said = act(operators.fleet, job_id, name, session.who, form)
+        message = act(operators.fleet, job_id, name, session.who, form)
         response = RedirectResponse(f"/jobs/{job_id}", 303)
-        sessions.say(response, said)
+        sessions.say(response, message)
         return response

@@ -18,7 +18,7 @@ from orchestrator.web import charts, views
 from orchestrator.web.sessions import Session
 
 HERE = Path(__file__).parent
-# No script and no style but our own files, nothing from elsewhere, in nobody's frame.
+# Scripts and styles from our own files only, nothing from other sites, and no frames around the page.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -31,7 +31,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-# The parts of a job's page that are sent anew when they change; each is a template and the id of an element.
+# The parts of a job's page that are sent again when they change; each is a template and the id of an element.
 PARTS = (
     *("state", "waits", "actions", "figures", "legend", "failed"),
     *("parked", "evidence", "namespaces", "steps", "audit"),
@@ -51,7 +51,7 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _coded(text: str) -> Markup:
-    """What stands between backticks in our sentences, as code."""
+    """Mark the text between backticks in our sentences as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -75,20 +75,20 @@ def text(template: str, **shown: Any) -> str:
 
 
 def page(template: str, session: Session | None, shown: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
-    """A whole page for this session."""
+    """Render a whole page for this session."""
     return HTMLResponse(text(template, session=session, **shown), status)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A look at a job as all its viewers get it: drawn once. `parts` by whether the viewer may act."""
+    """A look at a job as all its viewers get it, drawn once. The key of `parts` says whether the viewer may act."""
 
     parts: Mapping[bool, Mapping[str, str]]
     cells: Sequence[str]
 
 
 def draw(look: views.Look) -> Shown:
-    """Every part of a job's page, as it is now, for those who may act and for those who may not."""
+    """Draw every part of a job's page twice: for viewers who may act, and for those who may not."""
     parts = {
         may_act: {name: text(f"part_{name}.html", look=look, may_act=may_act) for name in PARTS}
         for may_act in (True, False)
@@ -96,6 +96,6 @@ def draw(look: views.Look) -> Shown:
     return Shown(parts, look.cell_classes)
 
 
-# Compiled now: the first page is as quick as the next.
+# Compile now, so that the first page is as quick as the next.
 for _name in _templates.list_templates():
     _templates.get_template(_name)

@@ -1,4 +1,4 @@
-"""HTTP for clients that may be slow on purpose: heads and bodies have a size and a time, and then the line is cut."""
+"""HTTP for clients that may be slow on purpose: heads and bodies have limits of size and time, then the line is cut."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n
 
 
 class Impatient(HttpToolsProtocol):
-    """uvicorn's protocol, with an end to what it waits for. How long an answer takes is not its concern."""
+    """uvicorn's protocol with limits on what it waits for. It sets no limit on the time of an answer."""
 
     _due: asyncio.TimerHandle | None = None
     _in_head = True
@@ -54,7 +54,7 @@ class Impatient(HttpToolsProtocol):
         self._due = self.loop.call_later(seconds, self._cut, _LATE) if seconds is not None else None
 
     def _cut(self, answer: bytes) -> None:
-        """End the connection; with an answer, where none has begun and none of an earlier request is under way."""
+        """End the connection. Send `answer` first, unless another answer has begun and is not complete."""
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:

@@ -21,7 +21,7 @@ log = structlog.get_logger("vecfleet.web")
 EVERY_S = 1.0
 KEPT = 600  # samples: ten minutes
 _JOBS_KEPT = 50
-_NAMESPACES = 20  # of those written to just now; any one that is slowed down tells
+_NAMESPACES = 20  # of those written to just now; a few of them show a slow-down
 _OF_SOURCE = ("fetch", "list")
 _OF_NAMESPACE = ("upsert", "upsert_bytes", "delete", "deleted")
 
@@ -51,17 +51,17 @@ class Sampler:
             return list(self._samples.get(job_id, ()))
 
     def factors(self) -> Mapping[str, float]:
-        """By limit: the least allowance any working job has now."""
+        """Return, by limit, the least allowance any working job has now."""
         with self._lock:
             return dict(self._factors)
 
     def refusals(self) -> Mapping[str, int]:
-        """By limit: in how many samples since the start a 429 was seen."""
+        """Return, by limit, in how many samples since the start a 429 was seen."""
         with self._lock:
             return dict(self._refusals)
 
     async def run(self) -> None:
-        """Sample until cancelled. What does not answer is asked again a second later."""
+        """Sample until cancelled. After an error, try again a second later."""
         while True:
             try:
                 await run_in_threadpool(self.sample)
@@ -90,10 +90,10 @@ class Sampler:
             self._factors[limit] = min(seen.factor, self._factors.get(limit, 1.0))
         self._refusals.update(key.split(":")[2] for key in fresh)
         for job in jobs:
-            mine = keys[job.job_id]
-            factor = min((read[key].factor for key in mine & read.keys()), default=1.0)
+            job_keys = keys[job.job_id]
+            factor = min((read[key].factor for key in job_keys & read.keys()), default=1.0)
             kept = self._samples.setdefault(job.job_id, deque(maxlen=KEPT))
-            kept.append(Sample(job.share * factor, bool(fresh & mine)))
+            kept.append(Sample(job.share * factor, bool(fresh & job_keys)))
         while len(self._samples) > _JOBS_KEPT:
             del self._samples[next(iter(self._samples))]
 

@@ -1,7 +1,7 @@
-"""Who is signed in at the page: a token becomes a signed cookie, and each of its forms carries a proof that it is ours.
+"""Sessions of the page: a token becomes a signed cookie, and each form carries a proof that it is ours.
 
-The cookie holds the hash of the token, not the token, and the number of a session that is kept here: taking a token out
-of the file ends its sessions at once, and signing out ends that one session at once, wherever its cookie went.
+The cookie holds the hash of the token, not the token, and the number of a session that is kept here. Taking a token
+out of the file ends its sessions at once. Signing out ends that one session at once, for every copy of its cookie.
 """
 
 import hmac
@@ -45,7 +45,7 @@ class NotSignedIn(Exception):
 
 
 class MayNotAct(Refused):
-    """Who asks may not do this, whatever state a job is in; nothing was changed."""
+    """The person may not do this, whatever state a job is in; nothing was changed."""
 
 
 class OperatorTokens(TokenFile):
@@ -56,21 +56,21 @@ class OperatorTokens(TokenFile):
         self._of_settings = digest(of_settings.get_secret_value()) if of_settings else None
 
     def who_looks(self, hashed: str) -> User | None:
-        """Return who holds the token with this SHA-256, if they may look at the page."""
+        """Return the owner of the token with this SHA-256, if they may look at the page."""
         if self._of_settings is not None and hmac.compare_digest(hashed, self._of_settings):
             return _FROM_SETTINGS
         user = self.by_digest(hashed)
         return user if user is not None and user.get("role") in _MAY_LOOK else None
 
     def any_operator(self) -> bool:
-        """Whether anybody can sign in and act."""
+        """Say whether anybody can sign in and act."""
         return self._of_settings is not None or any(user.get("role") in _MAY_ACT for user in self.users())
 
 
 class Sessions:
-    """Makes and reads cookies. Those who share the folder share the sessions: it holds the key, and which are open.
+    """Makes and reads cookies. Servers that share the folder share the sessions: it holds the key and open sessions.
 
-    `secure`: browsers send the cookies over TLS only, for a proxy in front of this speaks it.
+    `secure`: browsers send the cookies over TLS only, because a proxy in front of this server speaks it.
     """
 
     def __init__(self, tokens: OperatorTokens, folder: Path, *, secure: bool = False) -> None:
@@ -101,7 +101,7 @@ class Sessions:
         response.delete_cookie(COOKIE)
 
     def of(self, request: Request) -> Session | None:
-        """The session of a request: by its cookie, or by a bearer token, which no form can send."""
+        """Return the session of a request: by its cookie, or by a bearer token, which no form can send."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._session(digest(token.strip()), "")
@@ -121,7 +121,7 @@ class Sessions:
         return Session(who, user["role"] in _MAY_ACT, proof)
 
     def _file(self, chance: str) -> Path:
-        """The file that stands for an open session: it is empty, and its name opens nothing."""
+        """Return the file of an open session: it is empty, and its name opens nothing."""
         self._open.mkdir(mode=0o700, exist_ok=True)
         return self._open / digest(chance)
 
@@ -137,7 +137,7 @@ class Sessions:
         self._set(response, SAID, str(self._said.dumps(text)), _SAID_LASTS_S)
 
     def said(self, request: Request) -> str | None:
-        """What the last action has to say. Whoever shows it deletes the cookie SAID."""
+        """Return the message of the last action. The caller that shows it deletes the cookie SAID."""
         try:
             return str(self._said.loads(request.cookies.get(SAID, ""), max_age=_SAID_LASTS_S))
         except BadData:
@@ -148,23 +148,23 @@ class Sessions:
 
 
 def ours(request: Request) -> bool:
-    """Whether a form was sent from a page of ours, as far as the browser says."""
+    """Say whether a form was sent from a page of ours, as far as the browser tells."""
     return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
 def proven(session: Session, proof: str) -> bool:
-    """Whether the form carries the proof of this session."""
+    """Say whether the form carries the proof of this session."""
     return bool(session.proof) and hmac.compare_digest(session.proof.encode(), proof.encode("utf-8", "replace"))
 
 
 def _key(file: Path) -> str:
-    """The key that cookies are signed with: made once, readable by its owner alone."""
+    """Return the key that signs cookies: made once, readable by its owner alone."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         made = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
         with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(secrets.token_urlsafe(_KEY_BYTES))
-        with suppress(FileExistsError):  # another server was first: the whole of its key is there
+        with suppress(FileExistsError):  # another server was first, and its key is complete
             os.link(made, file)
         made.unlink()
     return file.read_text()

@@ -1,4 +1,4 @@
-"""Guessing is slow: how often one address, and all, may ask without being known. Each failure is logged and counted."""
+"""Limits on guessing: how often one address, and all together, may try. Each failure is logged and counted."""
 
 import copy
 
@@ -9,13 +9,13 @@ from vecfleet.tenancy.api import RateLimit
 
 log = structlog.get_logger("vecfleet.web")
 
-_EACH = (0.1, 10)  # failures a second from one address, and at once
+_EACH = (0.1, 10)  # from one address: failures a second, and failures at once
 _ALL = (1.0, 100)  # from all addresses together
 _EVERYBODY = "everybody"
 
 
 class Failures:
-    """Who failed to sign in, or sent no known token, by address. In this process; several allow as many times more."""
+    """Failed attempts to sign in, and unknown tokens, by address. Per process: N processes allow N times as many."""
 
     def __init__(
         self, registry: CollectorRegistry, each: RateLimit | None = None, together: RateLimit | None = None
@@ -28,20 +28,20 @@ class Failures:
             self._counted.labels(outcome)
 
     def apart(self) -> "Failures":
-        """For another door: counted together with these, while none of its failures closes this one."""
+        """Return limits for another door. Both are counted together, but failures at one never close the other."""
         other = copy.copy(self)
         other._each, other._together = RateLimit(*_EACH), RateLimit(*_ALL)
         return other
 
     def wait_s(self, address: str) -> float:
-        """0 where this address may try now; else for how long it has to wait, and the attempt is counted."""
+        """Return 0 where this address may try now; otherwise the seconds it has to wait, and count the attempt."""
         wait_s = max(self._each.left_s(address), self._together.left_s(_EVERYBODY))
         if wait_s:
             self._counted.labels("throttled").inc()
         return wait_s
 
     def note(self, address: str) -> None:
-        """An attempt failed."""
+        """Note a failed attempt."""
         self._each.wait_s(address)
         self._together.wait_s(_EVERYBODY)
         self._counted.labels("unknown").inc()

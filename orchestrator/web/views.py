@@ -1,4 +1,4 @@
-"""What the page shows of a job, from what the job table says: words, marks and what may be done. Pure."""
+"""A job as the page shows it, from what the job table says: words, marks and the acts on offer. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from orchestrator.web.sampling import EVERY_S, Sample
 
 _J, _M = JobState, MoveState
 
-# Colour alone tells nothing to some: each state has its mark and its word too.
+# Some people cannot tell colours apart: each state has a mark and a word too.
 JOB_MARKS: dict[JobState, tuple[str, str]] = {
     _J.PLANNED: ("○", "quiet"),
     _J.RUNNING: ("▶", "busy"),
@@ -78,7 +78,7 @@ def cell_class(cell: Cell) -> str:
 class Action:
     """A button. `asks`: a page in between says what will happen and wants a word typed, or a yes.
 
-    `against`: what the act's guard says right now; with anything there the button is shown, and does nothing.
+    `against`: the guard's objections right now; with any of them, the button is shown and does nothing.
     """
 
     name: str
@@ -92,32 +92,32 @@ CUT_OVER_STEPS = (5, 25, 50, 100)
 
 
 def actions(state: JobState, cut_over_percent: int) -> list[Action]:
-    """What a person may ask of a job in this state; whether it may be done right now, its guard says."""
+    """Return the acts to offer for a job in this state. Each act's guard says whether it may be done right now."""
     edges = JOB_EDGES[state]
-    found: list[Action] = []
+    offered: list[Action] = []
     if _J.PAUSING in edges:
-        found.append(Action("pause", "Pause"))
+        offered.append(Action("pause", "Pause"))
     if state in (_J.PAUSING, _J.PAUSED):
-        found.append(Action("resume", "Resume"))
+        offered.append(Action("resume", "Resume"))
     if state in (_J.COPIED, _J.VERIFIED, _J.NEEDS_ATTENTION, _J.CUT_OVER):
-        found.append(Action("verify", "Verify again"))
+        offered.append(Action("verify", "Verify again"))
     if state is _J.VERIFIED:
         steps = [step for step in CUT_OVER_STEPS if step > cut_over_percent]
-        found += [Action("cutover", f"Cut over {step} %", percent=step) for step in steps]
+        offered += [Action("cutover", f"Cut over {step} %", percent=step) for step in steps]
     if cut_over_percent and state not in JOB_ENDED:
-        found.append(Action("reverse", "Reverse the cut-over"))
+        offered.append(Action("reverse", "Reverse the cut-over"))
     if state in (_J.VERIFIED, _J.CUT_OVER, _J.NEEDS_ATTENTION):
-        found.append(Action("cleanup", "Clean up…", asks=True))
+        offered.append(Action("cleanup", "Clean up…", asks=True))
     if _J.ROLLING_BACK in edges and state not in (_J.PAUSING, _J.PAUSED, _J.ROLLED_BACK):
-        found.append(Action("rollback", "Roll back…", asks=True))
+        offered.append(Action("rollback", "Roll back…", asks=True))
     if _J.CANCELLING in edges:
-        found.append(Action("cancel", "Cancel…", asks=True))
-    return found
+        offered.append(Action("cancel", "Cancel…", asks=True))
+    return offered
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What shadow reads told of the present step of a roll-out."""
+    """Results of the shadow reads at the present step of a roll-out."""
 
     step: Step
     complaints: tuple[str, ...]
@@ -130,7 +130,7 @@ def shadow(step: Step | None) -> Shadow | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A job at one moment, all that its page shows."""
+    """A job at one moment: everything that its page shows."""
 
     progress: Progress
     cells: tuple[Cell, ...]
@@ -153,12 +153,12 @@ class Look:
 
     @property
     def stopped(self) -> list[tuple[str, tuple[str, ...]]]:
-        """What may not be done now, with why: what is stopped alike is told together."""
-        told: dict[tuple[str, ...], list[str]] = {}
+        """Return the acts that may not be done now, with the reasons; acts with the same reasons stand together."""
+        labels_by_reasons: dict[tuple[str, ...], list[str]] = {}
         for action in self.actions:
             if action.against:
-                told.setdefault(action.against, []).append(action.label.removesuffix("…"))
-        return [(", ".join(labels), why) for why, labels in told.items()]
+                labels_by_reasons.setdefault(action.against, []).append(action.label.removesuffix("…"))
+        return [(", ".join(labels), why) for why, labels in labels_by_reasons.items()]
 
     @property
     def cell_classes(self) -> list[str]:
@@ -166,7 +166,7 @@ class Look:
 
     @property
     def states(self) -> list[tuple[MoveState, str, int]]:
-        """Every state that some namespace is in, with its letter and how many are."""
+        """Return every state that some namespace is in, with its letter and the number of namespaces."""
         counts = Counter(cell.state for cell in self.cells)
         return [(state, CELL_LETTERS[state], counts[state]) for state in MoveState if counts[state]]
 
@@ -176,7 +176,7 @@ class Look:
 
     @property
     def density(self) -> str:
-        """How large a cell may be so that all of them fit one screen."""
+        """Return a size of cell at which all cells fit one screen."""
         return "few" if len(self.cells) <= 200 else "some" if len(self.cells) <= 2_000 else "many"
 
     @property
@@ -185,18 +185,18 @@ class Look:
 
 
 def _records(look: Look) -> Chart:
-    found, working = look.throughput, look.progress.reading.job.state is _J.RUNNING
-    rates = found.rates if found else ()
+    throughput, working = look.throughput, look.progress.reading.job.state is _J.RUNNING
+    rates = throughput.rates if throughput else ()
     top = scale(rates)
     line, area = path(rates, top)
     rate = look.progress.rate if working else None
     now = "—" if rate is None else f"{rate:,.0f}/s"
-    since = _clock(found.began) if found else ""
+    since = _clock(throughput.began) if throughput else ""
     return Chart("Records copied a second", now, f"{top:,.0f}/s", since, line, area, "busy")
 
 
 def _paces(samples: Sequence[Sample]) -> list[Chart]:
-    """A sample is kept for each second in which the job worked."""
+    """Draw the samples; there is one for each second in which the job worked."""
     paces = [sample.pace for sample in samples]
     line, area = path(paces, 1.0)
     now = f"{paces[-1]:.0%}" if paces else "—"
@@ -214,7 +214,7 @@ _MINUTE = int(60 / EVERY_S)
 
 
 def _shares(samples: Sequence[Sample]) -> list[float]:
-    """For each sample the share of the minute before it in which the service refused a call for its rate."""
+    """Return, for each sample, the share of the minute before it in which the service refused a call for its rate."""
     shares, refused = [], 0
     for number, sample in enumerate(samples):
         refused += sample.refused
