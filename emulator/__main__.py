@@ -1,4 +1,4 @@
-"""`python -m emulator`: run the emulator until it is told to stop."""
+"""`python -m emulator`: run the emulator until a signal stops it."""
 
 import argparse
 import asyncio

@@ -21,7 +21,7 @@ class Aliases:
         self.by_name: dict[str, Alias] = {}
 
     def resolve(self, name: str) -> str:
-        """The namespace a read of this name reaches."""
+        """Return the namespace that a read of this name reaches."""
         alias = self.by_name.get(name)
         return alias["target_namespace"] if alias else name
 
@@ -34,7 +34,7 @@ class Aliases:
             )
 
     def refuse_name(self, name: str) -> None:
-        """A namespace may not bear an alias's name."""
+        """Refuse to give a namespace the name of an alias."""
         if name in self.by_name:
             raise Refusal(409, f"'{name}' is the name of an alias", reason="NAME_IN_USE_BY_ALIAS")
 
@@ -74,7 +74,7 @@ class Aliases:
         return alias
 
     def delete(self, name: str) -> None:
-        """Readers that still use the name get empty answers, not errors."""
+        """Delete an alias. Readers that still use the name get empty answers, not errors."""
         self.find(name)
         del self.by_name[name]
 
@@ -87,7 +87,7 @@ class Aliases:
     def list(
         self, prefix: str, target: str | None, token: str | None, limit: int
     ) -> tuple[list[Alias], str | None, int]:
-        """A page by name, the token of the next one, and how many there are in all."""
+        """Return a page by name, the token of the next one, and the number of aliases in all."""
         if not 1 <= limit <= LIST_LIMIT:
             raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
         after = read_token(token, "aliases")

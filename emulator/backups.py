@@ -1,6 +1,6 @@
 """Backups of whole indexes, and the jobs that make new indexes from them.
 
-A backup takes a while, lacks what was written shortly before it, and never overwrites: it is restored into a new index.
+A backup takes a while and lacks the writes shortly before it. It never overwrites: it is restored into a new index.
 """
 
 import time
@@ -23,8 +23,8 @@ BACKUPS_PER_PROJECT = 500
 
 @dataclass
 class Backup:
-    answer: Document  # what the service answers, but for `status`
-    description: Document  # of the index it was taken of
+    answer: Document  # the service's answer, except `status`
+    description: Document  # of the backed-up index
     ready_at: float  # Unix time
     namespaces: dict[str, Namespace]
 
@@ -36,7 +36,7 @@ class Backup:
 @dataclass
 class Vault:
     project: Project
-    delay_s: float  # how long a backup and a restore take
+    delay_s: float  # duration of a backup, and of a restore
     misses_s: float  # writes younger than this are not in a backup; Pinecone: about 15 minutes
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Vault:
         self._jobs: dict[str, Document] = {}
 
     def load(self, disk: Disk) -> None:
-        """What a former process kept."""
+        """Load the backups and jobs that a former process kept."""
         for body in disk.documents("backup"):
             answer, description = cast(Document, body["answer"]), cast(Document, body["description"])
             backup = Backup(answer, description, cast(float, body["ready_at"]), {})
@@ -108,7 +108,7 @@ class Vault:
         return backup.answer | {"status": "Ready" if backup.ready_at <= time.time() else "Initializing"}
 
     def backups(self, index: str | None = None) -> list[Document]:
-        """Newest first."""
+        """Return the backups, newest first."""
         chosen = [b for b in self._backups.values() if index in (None, b.answer["source_index_name"])]
         return [self.answer(backup) for backup in reversed(chosen)]
 
@@ -121,7 +121,7 @@ class Vault:
         self.project.keeper.drop_owner(id)
 
     def restore(self, id: str, body: Mapping[str, object]) -> Document:
-        """Starts a restore job and makes the new index, which is ready when the job is done."""
+        """Start a restore job and make the new index, which is ready when the job is done."""
         backup = self.find(id)
         if backup.ready_at > time.time():
             raise Refusal(412, "The backup is not complete yet")
@@ -157,7 +157,7 @@ class Vault:
 
     @staticmethod
     def job_answer(job: Document) -> Document:
-        """As in the service, the percentage is told at the end only."""
+        """Describe a restore job. As in the service, the percentage appears at the end only."""
         answer = {key: value for key, value in job.items() if key not in ("ready_at", "completed_at")}
         if cast(float, job["ready_at"]) > time.time():
             return answer | {"status": "Pending"}

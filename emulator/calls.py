@@ -1,4 +1,4 @@
-"""The witness: what was asked, in the order it was carried out."""
+"""The witness: the calls, in the order in which they were carried out."""
 
 import time
 from collections import Counter, deque
@@ -15,11 +15,11 @@ class Call:
     index: str | None = None
     namespace: str | None = None
     transport: str = "rest"
-    agent: str | None = None  # the User-Agent of who asked, over REST
+    agent: str | None = None  # the client's User-Agent, over REST
     seq: int = 0
     time: float = field(default_factory=time.time)
     status: int = 0  # HTTP status; 0: no answer was sent
-    applied: bool = False  # whether it was carried out
+    applied: bool = False  # true if the call was carried out
     ids: Sequence[str] = ()
     bytes_in: int = 0
     bytes_out: int = 0
@@ -49,7 +49,7 @@ class CallLog:
             self.dropped += 1
 
     def clear(self) -> None:
-        """Forgets the calls; sequence numbers go on."""
+        """Forget the calls; sequence numbers go on."""
         self._calls.clear()
         self._ids = self.dropped = 0
 
@@ -65,7 +65,7 @@ class CallLog:
 
     @staticmethod
     def counts(calls: Iterator[Call]) -> dict[str, dict[str, int]]:
-        """Operation → status → how many."""
+        """Count the calls: operation → status → number."""
         counter = Counter((call.operation, str(call.status)) for call in calls)
         counts: dict[str, dict[str, int]] = {}
         for (operation, status), number in sorted(counter.items()):

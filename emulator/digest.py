@@ -1,4 +1,4 @@
-"""A second opinion on what a namespace holds; shares no code with the fleet's own digests."""
+"""A second opinion on a namespace's content; shares no code with the fleet's own digests."""
 
 import hashlib
 from collections.abc import Collection, Iterable

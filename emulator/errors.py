@@ -1,4 +1,4 @@
-"""How the service refuses: one exception, three spellings (data-plane JSON, control-plane JSON, gRPC status)."""
+"""Refusals of the service: one exception, three spellings (data-plane JSON, control-plane JSON, gRPC status)."""
 
 from collections.abc import Mapping
 
@@ -46,11 +46,11 @@ class Refusal(Exception):
         self.details: list[dict[str, object]] = [{"reason": reason, "metadata": metadata or {}}] if reason else []
 
     def data_plane(self) -> dict[str, object]:
-        """The body the data plane sends (`rpcStatus` of the official description)."""
+        """Return the body that the data plane sends (`rpcStatus` of the official description)."""
         return {"code": self.grpc_code, "message": self.message, "details": self.details}
 
     def control_plane(self) -> dict[str, object]:
-        """The body the control plane sends (`ErrorResponse` of the official description)."""
+        """Return the body that the control plane sends (`ErrorResponse` of the official description)."""
         return {"error": {"code": self.word, "message": self.message}, "status": self.status}
 
 

@@ -1,4 +1,4 @@
-"""Cruelty on demand: rules that say which requests go wrong, and how."""
+"""Faults on demand: rules that say which requests go wrong, and in which way."""
 
 import random
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "vanish": (bool,),
     "quota": (str,),
 }
-# What waiting does not cure: the month's allowance is used up.
+# Refusals that waiting does not cure: the month's allowance is used up.
 QUOTA_TEXTS: Mapping[str, str] = {
     "read": "Request failed. You've reached your read unit limit for the current month. "
     "To continue reading data, upgrade your plan.",
@@ -82,22 +82,22 @@ class Fault:
     operation: str = "*"
     index: str | None = None
     namespace: str | None = None
-    count: int | None = None  # how often it strikes; None: always
+    count: int | None = None  # number of strikes; None: no end
     probability: float = 1.0
     seed: int = 0
     status: int | None = None  # answer with this HTTP status (over gRPC: its code)
     message: str | None = None
     retry_after: float | None = None  # seconds, with the answer
     delay_ms: float = 0  # before anything is done
-    apply_first: bool = False  # carry the request out, then misbehave (alone: drop the connection)
-    late_ms: float = 0  # misbehave at once, and carry the request out that much later (alone: drop the connection)
-    again_ms: float = 0  # carry the request out, and once more that much later
+    apply_first: bool = False  # carry the request out, then fail (alone: drop the connection)
+    late_ms: float = 0  # fail at once, and carry the request out so much later (alone: drop the connection)
+    again_ms: float = 0  # carry the request out, and again so much later
     hang: bool = False  # never answer
     drop: bool = False  # break the connection
-    partial: float | None = None  # upsert this share of the records only, from the first on
-    lag_ms: float = 0  # reads see the state of that long ago
-    varies: bool = False  # each read of each namespace sees a state of its own, between so long ago and now
-    lose_lsn: bool = False  # the answer does not tell its sequence number
+    partial: float | None = None  # upsert only this share of the records, beginning with the first
+    lag_ms: float = 0  # reads see the state of so long ago
+    varies: bool = False  # each read of each namespace lags differently, from 0 to `lag_ms`
+    lose_lsn: bool = False  # the answer lacks its sequence number
     lose_token: bool = False  # the answer lacks its pagination token
     refuse_token: bool = False  # a request that carries a token is refused
     vanish: bool = False  # the namespace is dropped first
@@ -147,15 +147,15 @@ class Fault:
         return self.lag_ms / 1000 * (self.chance.random() if self.varies else 1)
 
     def name(self) -> str:
-        """How the call log names it."""
-        said = [
+        """Name the fault for the call log."""
+        names = [
             item.name
             for item in fields(self)
             if item.name in _TYPES
             and getattr(self, item.name)
             and item.name not in ("operation", "probability", "seed")
         ]
-        return ",".join(name for name in said if name not in ("index", "namespace", "count")) or "none"
+        return ",".join(name for name in names if name not in ("index", "namespace", "count")) or "none"
 
     def as_json(self) -> dict[str, object]:
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "chance"}
@@ -165,16 +165,16 @@ NO_FAULT = Fault(operation="")
 
 
 class Faults:
-    """`reads_lag_s`: how old the state is that every read shows. A rule may make some of them lag longer."""
+    """Rules in force. `reads_lag_s`: the lag of every read, in seconds. A rule may make some reads lag longer."""
 
     def __init__(self, reads_lag_s: float = 0.0) -> None:
         self.reads_lag_s = reads_lag_s
         self.rules: list[Fault] = []
 
     def strike(self, call: Call, has_token: bool) -> Fault:
-        """The first rule that hits this call; lag is no strike, it is the weather.
+        """Return the first rule that strikes this call. Rules about lag never strike: they are part of the weather.
 
-        A rule that refuses tokens waits for one, so that the first page of a listing does not use it up.
+        A rule that refuses tokens waits for a token, so the first page of a listing does not use it up.
         """
         for rule in self.rules:
             if rule.lag_ms or (rule.refuse_token and not has_token):
@@ -184,7 +184,7 @@ class Faults:
         return NO_FAULT
 
     def lag_s(self, call: Call, namespace: str | None) -> float:
-        """How old the state of this namespace is that the call sees."""
+        """Return how far back, in seconds, the call sees the state of this namespace."""
         lags = (rule.lag_s() for rule in self.rules if rule.lag_ms and rule.matches(call, namespace))
         return max([self.reads_lag_s, *lags])
 

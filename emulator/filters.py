@@ -1,6 +1,6 @@
 """The metadata filter language: `$eq $ne $gt $gte $lt $lte $in $nin $exists $and $or`, compiled to a predicate.
 
-A field outside the namespace's filterable schema matches nothing, for it is not in the service's metadata index.
+A field outside the namespace's filterable schema matches nothing: it is not in the service's metadata index.
 """
 
 import operator
@@ -14,7 +14,7 @@ Predicate = Callable[[Fields], bool]
 Filter = Callable[[Record], bool]
 
 SET_VALUES = 10_000
-MAX_DEPTH = 50  # ours, against the interpreter's stack
+MAX_DEPTH = 50  # our own limit, to protect the interpreter's stack
 _ORDERED: Mapping[str, Callable[[float, float], bool]] = {
     "$gt": operator.gt,
     "$gte": operator.ge,
@@ -24,7 +24,7 @@ _ORDERED: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def compile_filter(expression: object, filterable: frozenset[str] | None = None) -> Filter:
-    """A test of records; raises the service's 400 when the expression is not one."""
+    """Make a test of records. Raises the service's 400 when the expression is no filter."""
     predicate = _expression(expression, filterable)
     return lambda record: predicate(record.fields())
 
@@ -108,7 +108,7 @@ def _set(name: str, operand: object) -> frozenset[tuple[type, object]]:
 
 
 def _token(value: object) -> tuple[type, object] | None:
-    """Tells `true` from `1.0`, which Python calls equal."""
+    """Return a value that tells `true` from `1.0`, which Python calls equal."""
     if isinstance(value, bool):
         return bool, value
     if isinstance(value, (int, float)):
@@ -124,5 +124,5 @@ def _tokens(value: object) -> frozenset[tuple[type, object]]:
 
 
 def _holds(value: object, wanted: tuple[type, object]) -> bool:
-    """A list of strings equals each string that is in it."""
+    """Compare; a list of strings equals each string in it."""
     return wanted in _tokens(value)

@@ -1,7 +1,7 @@
-"""REST and gRPC on one port: the first bytes of a connection tell which it speaks.
+"""REST and gRPC on one port: the first bytes of a connection show which of them it uses.
 
-HTTP/1.1 is answered here. HTTP/2, which only gRPC clients speak to us, is passed through to one grpcio server that
-serves all indexes and tells them apart by the port our end of the pass-through connection has.
+HTTP/1.1 is answered here. HTTP/2, which only gRPC clients use here, is passed through to one grpcio server. That server
+serves all indexes and tells them apart by the port of our end of the pass-through connection.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ HIGH_WATER = 1024 * 1024
 
 
 class Front(asyncio.Protocol):
-    """Waits for enough bytes to tell, then hands the connection over."""
+    """Waits for enough bytes to recognise the protocol, then hands the connection over."""
 
     def __init__(
         self, handler: Handler, backend: "Backend", index: Index, connections: "WeakSet[asyncio.Transport]"
@@ -53,7 +53,7 @@ class Passage(asyncio.Protocol):
     def __init__(self, backend: Backend, index: Index) -> None:
         self.index = index
         self._backend = backend
-        self._waiting: list[bytes] | None = []  # what came before the other side was there
+        self._waiting: list[bytes] | None = []  # bytes that came before the other side was connected
         self._onward: asyncio.Transport | None = None
         self._local_port = 0
         self._closed = False
@@ -99,7 +99,7 @@ class Passage(asyncio.Protocol):
             self._onward.resume_reading()
 
     def onward_lost(self) -> None:
-        if self._backend.passages.get(self._local_port) is self:  # the port may be another passage's by now
+        if self._backend.passages.get(self._local_port) is self:  # another passage may have the port by now
             del self._backend.passages[self._local_port]
         self.transport.close()
 

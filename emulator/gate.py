@@ -1,4 +1,4 @@
-"""What every request passes, whichever transport brought it: faults, limits, execution, commit, the call log."""
+"""The path of every request, whichever transport brought it: faults, limits, execution, commit, the call log."""
 
 import asyncio
 import functools
@@ -16,15 +16,15 @@ from emulator.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """The circumstances a request is carried out under."""
+    """The circumstances in which a request is carried out."""
 
     lag_s: float = 0.0
-    lag_in: Callable[[str], float] = lambda _: 0.0  # of each namespace, where a read is of many
+    lag_in: Callable[[str], float] = lambda _: 0.0  # by namespace, for a read of many
     lose_token: bool = False
     partial: float | None = None
 
     def share(self, records: list[Record]) -> list[Record]:
-        """The part of an upsert that gets through."""
+        """Return the part of an upsert that gets through."""
         return records if self.partial is None else records[: int(len(records) * self.partial)]
 
 
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Job:
-    """A request understood, not yet carried out. A `Refusal` in `run` leaves nothing half done."""
+    """A request that was understood but not carried out. A `Refusal` in `run` leaves nothing half done."""
 
     run: Callable[[Weather], Outcome]
     vanish: Callable[[], None] = lambda: None
@@ -54,7 +54,7 @@ class Gate:
         self._keeper = keeper
 
     async def serve(self, call: Call, prepare: Callable[[Call], Job]) -> Outcome:
-        """Carries a request out; `prepare` reads it, and fills in the call's namespace and ids."""
+        """Carry a request out; `prepare` reads it, and fills in the call's namespace and ids."""
         try:
             job = prepare(call)
             self.limits.admit(call, job.by_metadata)
@@ -100,12 +100,12 @@ class Gate:
         return outcome
 
     def _land(self, call: Call, prepare: Callable[[Call], Job]) -> None:
-        """Carry out a request whose caller heard of it long ago, or never; the log has it once more, without answer."""
+        """Carry out a request whose client was answered before, or never. Log it again, without an answer."""
         landed = replace(call, time=time.time(), status=0, applied=False, fault="landed late")
         try:
             prepare(landed).run(Weather())
             landed.applied = True
-        except Refusal:  # what it was to change is gone
+        except Refusal:  # its object is gone
             pass
         finally:
             self._keeper.commit()

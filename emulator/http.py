@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio: one protocol object a connection, requests answered in the order they came."""
+"""HTTP/1.1 on asyncio: one protocol object a connection, requests answered in the order in which they came."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ import orjson
 from emulator.errors import Hang, Refusal, Reset, invalid
 
 _log = logging.getLogger(__name__)
-MAX_BODY = 64 * 1024 * 1024  # what is read at all; the service's own limits are far below
+MAX_BODY = 64 * 1024 * 1024  # the most that is read; the service's own limits are far below
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Request:
             raise invalid(f"{name} must be an integer, got '{text[:40]}'") from None
 
     def json(self) -> dict[str, object]:
-        """The body as an object; an empty body is an empty one."""
+        """Return the body as an object; an empty body is an empty object."""
         try:
             value = orjson.loads(self.body) if self.body else {}
         except orjson.JSONDecodeError as error:
@@ -72,7 +72,7 @@ def json_response(value: object, status: int = 200, headers: dict[str, str] | No
 
 
 class HttpConnection(asyncio.Protocol):
-    """Callbacks named `on_*` are httptools'."""
+    """One connection. httptools calls the callbacks named `on_*`."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -102,7 +102,7 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(cause if isinstance(cause, Refusal) else invalid(f"This is not an HTTP/1.1 request: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # A request under way is carried out all the same: a client that gave up does not undo its write.
+        # A request under way is still carried out: a client that gives up does not undo its write.
         self._broken = True
         self._may_write.set()
         self._gone.set()
@@ -167,7 +167,7 @@ class HttpConnection(asyncio.Protocol):
             except Hang:
                 await self._gone.wait()
                 break
-            except Exception:  # noqa: BLE001 - one bad request must not take the connection's others with it
+            except Exception:  # noqa: BLE001 - one bad request must not end the connection's others
                 _log.exception("%s /%s failed", request.method, "/".join(request.segments))
                 response = json_response(Refusal(500, "Internal error; the emulator's log says more").data_plane(), 500)
             await self._send(response, request.last)
@@ -196,7 +196,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """The stream of requests cannot be followed any more: answer once and close."""
+        """Answer once and close: the stream of requests cannot be followed any more."""
         self._broken = True
         if self._transport:
             body = orjson.dumps(refusal.data_plane())

@@ -1,4 +1,4 @@
-"""What a bulk import reads: Parquet files, one folder a namespace, with the columns the service documents."""
+"""The files of a bulk import: Parquet files, one folder a namespace, with the columns that the service documents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class ImportFailed(Exception):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the objects of a URI are on this machine."""
+    """The objects of URIs on this machine."""
 
     buckets: Path | None  # holds a folder for each bucket; None: `file://` URIs only
 
     def folder(self, uri: str, cloud: object) -> Path:
-        """The folder a URI names, which need not exist; `cloud` is the index's."""
+        """Return the folder that a URI names, which need not exist; `cloud` is the index's."""
         try:
             parts = urlsplit(uri)
         except ValueError as error:
@@ -62,23 +62,23 @@ class Sources:
 
 
 def find_files(folder: Path) -> list[tuple[str, Path]]:
-    """Each Parquet file with its namespace; other files are no concern of an import."""
-    found = [
+    """Return each Parquet file with its namespace; an import ignores other files."""
+    files = [
         (path.relative_to(folder).parts[0], path)
         for path in sorted(folder.rglob("*.parquet"))
         if path.parent != folder and path.is_file()
     ]
-    if not found:
+    if not files:
         raise ImportFailed("No Parquet files were found; each namespace needs a folder of its own under the URI")
-    if len(found) > FILES_PER_IMPORT or len({namespace for namespace, _ in found}) > NAMESPACES_PER_IMPORT:
+    if len(files) > FILES_PER_IMPORT or len({namespace for namespace, _ in files}) > NAMESPACES_PER_IMPORT:
         raise ImportFailed(
             f"An import may have at most {FILES_PER_IMPORT} files and {NAMESPACES_PER_IMPORT} namespaces"
         )
-    return found
+    return files
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a file has, once its columns are those of an import."""
+    """Count the rows of a file, after checking that its columns are those of an import."""
     try:
         with pq.ParquetFile(path) as file:
             wrong = _wrong_columns(file.schema_arrow)
@@ -91,7 +91,7 @@ def count_rows(path: Path) -> int:
 
 
 def name_file(path: Path) -> str:
-    """How messages name a file: with its folder."""
+    """Name a file for messages: with its folder."""
     return f"{path.parent.name}/{path.name}"
 
 
@@ -100,9 +100,9 @@ def _unreadable(path: Path, error: Exception) -> ImportFailed:
 
 
 def _wrong_columns(schema: Any) -> str | None:
-    strange = sorted(set(schema.names) - set(COLUMNS))
-    if strange:
-        return f"column '{strange[0]}' is not one of {', '.join(COLUMNS)}"
+    unexpected = sorted(set(schema.names) - set(COLUMNS))
+    if unexpected:
+        return f"column '{unexpected[0]}' is not one of {', '.join(COLUMNS)}"
     if "id" not in schema.names or not {"values", "sparse_values"} & set(schema.names):
         return "columns 'id' and 'values' or 'sparse_values' are required"
     for name in schema.names:
@@ -132,7 +132,7 @@ def _is_list_of(kind: Any, is_item: Any) -> bool:
 
 
 def read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """The file's rows, some at a time: `values` as float32 bytes, the rest as Python values."""
+    """Yield the file's rows in batches: `values` as float32 bytes, the rest as Python values."""
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
@@ -143,7 +143,7 @@ def read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]]:
-    """A null among the numbers becomes NaN, which no index stores."""
+    """Add the values to the rows. A null among the numbers becomes NaN, which no index stores."""
     for row, item in zip(rows, column, strict=True):
         numbers = item.values if item.is_valid else None
         row["values"] = b"" if numbers is None else numbers.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
@@ -151,7 +151,7 @@ def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]
 
 
 def read_row(index: Index, row: dict[str, Any]) -> Record:
-    """The record a row describes; raises the `Refusal` an upsert of it would get."""
+    """Return the record that a row describes. Raises the `Refusal` that an upsert of it would get."""
     id, sparse, metadata = row["id"], row.get("sparse_values"), row.get("metadata")
     name = f"Vector ID {id}"
     try:

@@ -1,7 +1,7 @@
 """Bulk imports into one index: Pending, InProgress, then Completed, Failed or Cancelled.
 
-As in the service, namespaces must be new, and of records with equal vectors only the first is kept: in mode `continue`
-without a word, in mode `abort` the import fails. What had landed before a failure or a cancellation stays.
+As in the service, namespaces must be new. Of records with equal vectors only the first is kept: in mode `continue`
+without a message; in mode `abort` the import fails. Records that landed before a failure or a cancellation stay.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Imports:
                 _log.warning("import %s of %s: %s", job["id"], job["uri"], CUT_SHORT)
 
     def start(self, body: Mapping[str, object]) -> str:
-        """The id of a new import, whose files are looked for later."""
+        """Return the id of a new import; its files are looked for later."""
         if self._index.shape.kind == "integrated":
             raise invalid("Bulk import is not supported for indexes with integrated embedding")
         uri, mode = body.get("uri"), body.get("errorMode")
@@ -58,7 +58,7 @@ class Imports:
         return id
 
     def all(self) -> list[Document]:
-        """Newest first."""
+        """Return the imports, newest first."""
         return list(reversed(self._imports.values()))
 
     def find(self, id: str) -> Document:
@@ -68,7 +68,7 @@ class Imports:
         return job
 
     def cancel(self, id: str) -> None:
-        """No effect on one that is over."""
+        """Cancel an import; has no effect on one that is over."""
         job = self.find(id)
         if job["status"] in _UNDER_WAY:
             self._change(job, status="Cancelled")
@@ -95,7 +95,7 @@ class Imports:
             ending = {"status": "Failed", "error": str(failure)}
         except Refusal as refusal:
             ending = {"status": "Failed", "error": refusal.message}
-        except Exception:  # noqa: BLE001 - nobody awaits this task: whoever asks for the import must hear of it
+        except Exception:  # noqa: BLE001 - nobody awaits this task: the import's answer must report the error
             _log.exception("import %s of %s failed", job["id"], job["uri"])
             ending = {"status": "Failed", "error": "Internal error; the emulator's log says more"}
         if self._goes_on(job):
@@ -131,7 +131,7 @@ class Imports:
             raise ImportFailed(f"Namespace '{name}' already exists; an import needs namespaces that do not")
 
     def _records(self, rows: list[Document], file: str, vectors: set[object], lenient: bool) -> list[Record]:
-        """What is kept of some rows; `vectors` are those the namespace has had already."""
+        """Return the records to keep of some rows; `vectors` are those the namespace has had already."""
         records: list[Record] = []
         for row in rows:
             try:

@@ -1,6 +1,6 @@
-"""One index: what it is, its namespaces, and every operation of the data plane as a method.
+"""One index: its shape, its namespaces, and every operation of the data plane as a method.
 
-REST and gRPC both call these methods, so that the two transports cannot disagree.
+REST and gRPC both call these methods, so the two transports cannot disagree.
 """
 
 import time
@@ -36,13 +36,13 @@ POD_OPERATIONS = frozenset(("upsert", "fetch", "query", "delete", "update", "des
 
 @dataclass
 class Shape:
-    """What the index accepts, read from its schema."""
+    """The records that the index accepts, read from its schema."""
 
     kind: str  # vector | integrated | document | pod
     dimension: int | None
     metric: str
     sparse: bool
-    text_field: str | None = None  # of an integrated index: the field that is embedded
+    text_field: str | None = None  # the field that an integrated index embeds
 
     @property
     def vector_type(self) -> str:
@@ -52,7 +52,7 @@ class Shape:
 @dataclass
 class Index:
     name: str
-    description: dict[str, object]  # what the control plane answers, but for `host` and `status`
+    description: dict[str, object]  # the control plane's answer, except `host` and `status`
     shape: Shape
     port: int
     keeper: Keeper
@@ -62,7 +62,9 @@ class Index:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     aliases: Aliases = field(init=False)
     deleted: bool = False
-    _dropped: dict[str, Namespace] = field(default_factory=dict)  # the last of each name, for readers that lag
+    _dropped: dict[str, Namespace] = field(
+        default_factory=dict
+    )  # the last namespace of each name, for readers that lag
 
     def __post_init__(self) -> None:
         self.aliases = Aliases(self.namespaces)
@@ -84,7 +86,7 @@ class Index:
         self.keeper.save_document("aliases", self.id, dict(self.aliases.by_name))
 
     def _written(self, name: str) -> Namespace:
-        """The namespace of a write, made when it is new."""
+        """Return the namespace of a write; make it when it is new."""
         self.aliases.refuse_write(name)
         namespace = self.namespaces.get(name)
         if namespace is None:
@@ -113,11 +115,11 @@ class Index:
         return self._make(name, filterable)
 
     def restore_namespace(self, name: str, filterable: frozenset[str] | None, records: Sequence[Record]) -> None:
-        """A namespace out of a backup."""
+        """Make a namespace out of a backup."""
         self._put(self._make(name, filterable), records)
 
     def describe_namespace(self, name: str, lag_s: float) -> Namespace:
-        """`__default__` of a vector index exists before its first record."""
+        """Return a namespace. `__default__` of a vector index exists before its first record."""
         name = self.aliases.resolve(name)
         seen = self._seen(name, lag_s)
         if seen is None and name == DEFAULT_NAMESPACE:
@@ -127,7 +129,7 @@ class Index:
     def list_namespaces(
         self, prefix: str, token: str | None, limit: int, lag_in: Callable[[str], float]
     ) -> tuple[list[tuple[Namespace, float]], str | None, int]:
-        """A page, each namespace with its lag, the token of the next one, and how many there are in all."""
+        """Return a page of namespaces, each with its lag, the token of the next page, and the number of all."""
         if not 1 <= limit <= LIST_LIMIT:
             raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")
         names = [name for name in self._names_seen(lag_in) if name.startswith(prefix)]
@@ -138,7 +140,7 @@ class Index:
         return self._each_seen(page, lag_in), token, len(names)
 
     def _seen(self, name: str, lag_s: float) -> Namespace | None:
-        """What a reader who lags takes for the namespace: perhaps the one that was dropped meanwhile."""
+        """Return the namespace that a lagging reader sees: perhaps the one that was dropped meanwhile."""
         former = self._dropped.get(name)
         if former is not None and time.monotonic() - lag_s < former.dropped_at:
             return former
@@ -176,7 +178,7 @@ class Index:
     # -- writes -------------------------------------------------------------------------------------------------
 
     def check_record(self, id: object, values: bytes, sparse: Sparse | None, fields: object) -> Record:
-        """A record this index would store."""
+        """Return a record that this index would store."""
         id = check_id(id)
         if values:
             self.check_values(values, f"Vector ID {id}")
@@ -190,7 +192,7 @@ class Index:
         return Record(id, values, sparse, metadata)
 
     def check_values(self, values: bytes, what: str) -> None:
-        """Dense values that fit this index."""
+        """Refuse dense values that do not fit this index."""
         if self.shape.dimension is None:
             raise invalid(f"{what}: the index holds sparse vectors only")
         if len(values) != 4 * self.shape.dimension:
@@ -206,7 +208,7 @@ class Index:
             raise invalid("Index configuration does not support sparse values: its schema declares no '_sparse_values'")
 
     def check_wanted(self, id: str | None, values: bytes, sparse: Sparse | None) -> Wanted | str:
-        """What a query of this index looks for: a stored record's id, or vectors."""
+        """Return the goal of a query of this index: a stored record's id, or vectors."""
         if id:
             if values or sparse:
                 raise invalid("Cannot provide both 'ID' and 'vector' at the same time")
@@ -229,7 +231,7 @@ class Index:
             raise invalid("An update by filter changes metadata only and names no id")
 
     def upsert(self, name: str, records: Sequence[Record]) -> int:
-        """Stores the records, the last of equal ids winning; returns the write's LSN."""
+        """Store the records, the last of equal ids winning; return the write's LSN."""
         return self._put(self._written(name), {record.id: record for record in records}.values())
 
     def _put(self, namespace: Namespace, records: Iterable[Record]) -> int:
@@ -268,7 +270,7 @@ class Index:
     def update(
         self, name: str, id: str, values: bytes, sparse: Sparse | None, fields: Mapping[str, object] | None
     ) -> int | None:
-        """Changes one record; an id that is not there changes nothing and is no error."""
+        """Change one record; an id that is not there changes nothing and is no error."""
         self.aliases.refuse_write(name)
         if values:
             self.check_values(values, f"Vector ID {id}")
@@ -285,7 +287,7 @@ class Index:
     def update_by_filter(
         self, name: str, expression: Mapping[str, object], fields: Mapping[str, object], dry_run: bool
     ) -> tuple[int, int | None]:
-        """How many records match, and the LSN if they were changed."""
+        """Return how many records match, and the LSN if they were changed."""
         self.aliases.refuse_write(name)
         namespace = self.namespaces.get(name)
         if namespace is None:
@@ -301,7 +303,7 @@ class Index:
     # -- reads --------------------------------------------------------------------------------------------------
 
     def fetch(self, name: str, ids: Iterable[str], lag_s: float = 0) -> list[Record]:
-        """The records there are; ids that are missing are left out without a word, as the service does."""
+        """Return the records that exist; as in the service, missing ids are left out without an error."""
         namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             return []
@@ -349,7 +351,7 @@ class Index:
         expression: Mapping[str, object] | None,
         lag_s: float = 0,
     ) -> tuple[list[Match], int]:
-        """The best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
+        """Return the best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
         if not 1 <= top_k <= TOP_K_LIMIT:
             raise invalid(f"topK must be between 1 and {TOP_K_LIMIT}, got {top_k}")
         namespace = self._seen(self.aliases.resolve(name), lag_s)

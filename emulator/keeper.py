@@ -1,7 +1,7 @@
-"""Where the emulator's state outlives its process: nowhere, or one SQLite file.
+"""The emulator's state beyond its process: kept nowhere, or in one SQLite file.
 
-One request is one transaction, committed before its answer is sent, so that a killed process leaves whole requests
-only. SQLite's write-ahead log survives the death of the process without `fsync`; a power cut may lose the newest.
+One request is one transaction, committed before its answer is sent, so a killed process leaves whole requests only.
+SQLite's write-ahead log survives the death of the process without `fsync`; a power cut may lose the newest.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS record (owner TEXT, namespace TEXT, id TEXT, vector B
 
 
 class Keeper(Protocol):
-    """`owner` is the unique id of an index or of a backup."""
+    """A place for state. `owner` is the unique id of an index or of a backup."""
 
     def save_document(self, kind: str, name: str, body: dict[str, object]) -> None: ...
     def drop_document(self, kind: str, name: str) -> None: ...
@@ -90,7 +90,7 @@ class Disk:
 
     def drop_all(self) -> None:
         for table in ("document", "namespace", "record"):
-            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - three names of our own
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - three fixed names of ours
 
     def commit(self) -> None:
         self._db.commit()

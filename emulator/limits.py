@@ -26,12 +26,12 @@ class Limit:
         return self.operation == call.operation and self.by_metadata in (None, by_metadata)
 
     def amount(self, call: Call) -> float:
-        """A write's ids are known before it is carried out."""
+        """Return how much of the limit a call takes. A write's ids are known before it is carried out."""
         return {"requests": 1, "records": len(call.ids), "bytes": call.bytes_in}[self.measure]
 
     def text(self, call: Call, per_s: float) -> str:
-        said = self.message.format(ns=call.namespace, index=call.index, n=f"{per_s:g}")
-        return f"Request failed. You've reached the {said}. {_PACE.format(operation=self.operation.replace('_', ' '))}"
+        limit_text = self.message.format(ns=call.namespace, index=call.index, n=f"{per_s:g}")
+        return f"Request failed. You've reached the {limit_text}. {_PACE.format(operation=self.operation.replace('_', ' '))}"
 
 
 LIMITS = (
@@ -57,7 +57,7 @@ LIMITS = (
 
 
 class Meter(Protocol):
-    """How much of one limit in one scope is used."""
+    """The use of one limit in one scope."""
 
     def full(self, amount: float, per_s: float, now: float) -> bool: ...
     def take(self, amount: float, per_s: float, now: float) -> None: ...
@@ -79,7 +79,7 @@ class Window:
 
 
 class Bucket:
-    """Lets nothing pass until what passed before is paid off: no bursts at all."""
+    """Lets nothing pass until earlier requests are paid off: no bursts at all."""
 
     def __init__(self) -> None:
         self._free_at = 0.0
@@ -92,7 +92,7 @@ class Bucket:
 
 
 class Limits:
-    """`off`, `documented`, or a share of the documented ones, such as `x0.1`."""
+    """The limits in force: `off`, `documented`, or a share of the documented ones, such as `x0.1`."""
 
     def __init__(
         self, setting: str = "off", shape: str = "window", clock: Callable[[], float] = time.monotonic
@@ -103,15 +103,15 @@ class Limits:
     def set(self, setting: str, shape: str = "window") -> None:
         if shape not in ("window", "bucket"):
             raise invalid(f"limits take the shape of a 'window' or a 'bucket', not of '{shape}'")
-        found = re.fullmatch(r"x(\d+(?:\.\d+)?)", setting)
-        if setting not in ("off", "documented") and not (found and float(found[1])):
+        factor = re.fullmatch(r"x(\d+(?:\.\d+)?)", setting)
+        if setting not in ("off", "documented") and not (factor and float(factor[1])):
             raise invalid(f"limits are 'off', 'documented' or a factor such as 'x0.1', not '{setting}'")
-        self.factor = 0.0 if setting == "off" else float(found[1]) if found else 1.0
+        self.factor = 0.0 if setting == "off" else float(factor[1]) if factor else 1.0
         self._new_meter: Callable[[], Meter] = Window if shape == "window" else Bucket
         self._meters: dict[tuple[Limit, str | None], Meter] = {}
 
     def admit(self, call: Call, by_metadata: bool) -> None:
-        """Counts the request, or refuses it uncounted when any limit that applies is reached."""
+        """Count the request; or refuse it uncounted when any limit that applies is reached."""
         if not self.factor:
             return
         now = self._clock()

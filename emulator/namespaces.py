@@ -1,4 +1,4 @@
-"""One namespace: its records, their byte order, and what a reader that lags behind still sees."""
+"""One namespace: its records, their byte order, and the older states that lagging readers still see."""
 
 import math
 import time
@@ -30,16 +30,16 @@ class Namespace:
         self.lsn = lsn
         self.dropped_at = math.inf  # time.monotonic()
         self.records: dict[str, Record] = {}
-        self.size_bytes = 0  # as billed; kept along, so that describing a large namespace costs nothing
+        self.size_bytes = 0  # as billed; updated with each write, so that describing a large namespace costs nothing
         self._order: list[str] | None = []
         self._changes: deque[Change] = deque()
 
     def load(self, record: Record) -> None:
-        """Puts back what was kept; not a write."""
+        """Put back a record that was kept; this is no write."""
         self._store(record, self.records.get(record.id))
 
     def put(self, records: Iterable[Record], remember_s: float) -> None:
-        """One write. `remember_s`: how long a reader may lag, hence how long the state before is kept."""
+        """Store records as one write. Readers may lag by `remember_s`, so the state before is kept that long."""
         self._begin(remember_s)
         for record in records:
             before = self.records.get(record.id)
@@ -48,7 +48,7 @@ class Namespace:
             self._store(record, before)
 
     def remove(self, ids: Iterable[str], remember_s: float) -> None:
-        """One write; ids that are not there do not matter."""
+        """Remove records as one write; ids that are not there do not matter."""
         self._begin(remember_s)
         for id in ids:
             before = self.records.pop(id, None)
@@ -73,7 +73,7 @@ class Namespace:
             self._changes.popleft()
 
     def seen(self, lag_s: float) -> Mapping[str, Record]:
-        """The records as they were `lag_s` ago."""
+        """Return the records as they were `lag_s` ago."""
         hidden = self._hidden(lag_s)
         if not hidden:
             return self.records
@@ -86,7 +86,7 @@ class Namespace:
         return view
 
     def seen_lsn(self, lag_s: float) -> int:
-        """The newest write that a reader who lags this much has seen whole."""
+        """Return the newest write that a reader with this lag has seen whole."""
         hidden = self._hidden(lag_s)
         return hidden[0].lsn - 1 if hidden else self.lsn
 
@@ -97,7 +97,7 @@ class Namespace:
         return [change for change in self._changes if change.at > horizon]
 
     def page(self, prefix: str, after: str, limit: int, lag_s: float = 0) -> Page:
-        """Ids in byte order (ids are ASCII, so Python's order is the byte order)."""
+        """Return a page of ids in byte order (ids are ASCII, so Python's order is the byte order)."""
         view = self.seen(lag_s)
         if view is self.records:
             if self._order is None:
@@ -115,7 +115,7 @@ class Namespace:
 
 
 def read_schema(schema: object) -> frozenset[str] | None:
-    """The filterable fields a namespace's schema names; None, without a schema, is all."""
+    """Return the filterable fields of a namespace's schema; None, without a schema, means all."""
     if schema is None:
         return None
     fields = schema.get("fields") if isinstance(schema, dict) else None

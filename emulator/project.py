@@ -1,4 +1,4 @@
-"""The project: its indexes, how they are made from a request, and the ports they live on."""
+"""The project: its indexes, their making from a request, and their ports."""
 
 import socket
 from collections.abc import Callable
@@ -17,7 +17,7 @@ INDEXES_PER_PROJECT = 200
 
 
 def timestamp(at: float | None = None) -> str:
-    """Unix time, or now, as the service spells it."""
+    """Write Unix time, or now, in the service's spelling."""
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -26,7 +26,7 @@ class Ports:
     """Hands out listening sockets, round the range, so that a deleted index's port is not reused at once."""
 
     def __init__(self, bind: str, first: int, last: int) -> None:
-        """`first` 0: any free port."""
+        """Take the range; `first` 0 means any free port."""
         self._bind, self._first, self._last, self._next = bind, first, last, first
 
     def open(self, wanted: int | None = None) -> socket.socket:
@@ -59,7 +59,7 @@ def listen(bind: str, port: int) -> socket.socket:
 
 
 class Project:
-    """`serve` starts, and `unserve` stops, an index's data plane on a listening socket."""
+    """The indexes. `serve` starts, and `unserve` stops, an index's data plane on a listening socket."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Project:
         self._ports, self._remember_s, self._serve, self._unserve = ports, remember_s, serve, unserve
 
     def restore(self, disk: Disk) -> None:
-        """What a former process kept."""
+        """Load the indexes that a former process kept."""
         for body in disk.documents("index"):
             description = cast(dict[str, object], body["description"])
             index = self._open(description, str(body["id"]), cast(int, body["port"]), cast(float, body["ready_at"]))
@@ -93,7 +93,7 @@ class Project:
         return index
 
     def create(self, description: dict[str, object], ready_at: float = 0.0) -> Index:
-        """`description` comes from `emulator.shapes`."""
+        """Make an index from a description of `emulator.shapes`."""
         if description["name"] in self.indexes:
             raise Refusal(409, "Resource already exists")
         if len(self.indexes) >= INDEXES_PER_PROJECT:
@@ -143,7 +143,7 @@ class Project:
         self._unserve(index)
 
     def clear(self) -> None:
-        """Everything goes, protected or not."""
+        """Delete everything, protected or not."""
         for index in list(self.indexes.values()):
             self._close(index)
         self.keeper.drop_all()

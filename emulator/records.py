@@ -26,7 +26,7 @@ class Sparse(NamedTuple):
 
 
 class Record:
-    """Immutable once stored: an update stores a new one, so backups and lagging readers may share it."""
+    """A stored record. It never changes: an update stores a new one, so backups and lagging readers may share it."""
 
     __slots__ = ("id", "metadata", "sparse", "values")
 
@@ -37,11 +37,11 @@ class Record:
         self.metadata = metadata  # JSON object, or None when there is none
 
     def fields(self) -> dict[str, object]:
-        """The metadata as Python values."""
+        """Return the metadata as Python values."""
         return orjson.loads(self.metadata) if self.metadata else {}
 
     def billed_bytes(self) -> int:
-        """The size the service bills: id + metadata + 4 a dimension + 8 a sparse entry."""
+        """Return the size that the service bills: id + metadata + 4 a dimension + 8 a sparse entry."""
         size = len(self.id) + len(self.values) + len(self.metadata or b"")
         return size + 2 * len(self.sparse.indices) if self.sparse else size
 
@@ -70,14 +70,14 @@ def check_batch(count: int) -> None:
 
 
 def canonical_namespace(name: object) -> str:
-    """`""` and an absent namespace are `__default__`."""
+    """Return the namespace's name; `""` and an absent one are `__default__`."""
     if name is None or name == "":
         return DEFAULT_NAMESPACE
     return check_id(name, "Namespace")
 
 
 def pack_floats(numbers: object, what: str) -> bytes:
-    """JSON numbers as float32 bytes."""
+    """Pack JSON numbers as float32 bytes."""
     if not isinstance(numbers, list):
         raise invalid(f"{what} must be a list of numbers")
     try:
@@ -90,13 +90,13 @@ def pack_floats(numbers: object, what: str) -> bytes:
 @np.errstate(over="ignore")
 def check_finite(values: bytes, what: str) -> None:
     floats = np.frombuffer(values, "<f4")
-    # The sum of squares is finite only if all are, and costs half; it may overflow without a culprit.
+    # The sum of squares is finite only if all are, and costs half; it may overflow though all are finite.
     if not math.isfinite(floats.dot(floats)) and not np.isfinite(floats).all():
         raise invalid(f"{what} contains a value that is not a finite 32-bit float")
 
 
 def sparse_of(indices: Sequence[int], weights: bytes, what: str) -> Sparse | None:
-    """Sparse values in canonical order, or None when there are none."""
+    """Return sparse values in canonical order, or None when there are none."""
     if 4 * len(indices) != len(weights):
         raise invalid(f"{what}: sparse indices and values must have the same length")
     if not indices:
@@ -118,7 +118,7 @@ def sparse_of(indices: Sequence[int], weights: bytes, what: str) -> Sparse | Non
 
 
 def clean_fields(fields: object, id: str) -> dict[str, object]:
-    """Metadata as the service keeps it: nulls dropped, numbers as float64, only flat values."""
+    """Return metadata as the service keeps it: nulls dropped, numbers as float64, only flat values."""
     if not isinstance(fields, dict):
         raise invalid(f"Vector ID {id}: metadata must be an object")
     clean: dict[str, object] = {}
@@ -147,7 +147,7 @@ def _number(value: int | float, key: str) -> float:
 
 
 def pack_metadata(fields: Mapping[str, object]) -> bytes | None:
-    """Clean metadata as the bytes a record holds."""
+    """Pack clean metadata as the bytes that a record holds."""
     if not fields:
         return None
     packed = orjson.dumps(fields)
@@ -155,7 +155,7 @@ def pack_metadata(fields: Mapping[str, object]) -> bytes | None:
         raise invalid(
             f"Metadata size is {len(packed)} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector"
         )
-    # A copy of exact size: orjson's own buffer stays several KB large, a third of a vector, for as long as it lives.
+    # A copy of exact size: orjson's own buffer stays several KB large, a third of a vector, as long as it lives.
     return bytes(memoryview(packed))
 
 

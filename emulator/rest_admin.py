@@ -1,4 +1,4 @@
-"""`/_emulator/…` on the control port: what really happened, what is really there, and what shall go wrong."""
+"""`/_emulator/…` on the control port: the calls, the content, and the faults to come."""
 
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -88,7 +88,7 @@ class Admin:
         return json_response({"index": index.name, "namespaces": digests})
 
     def _stored(self, request: Request) -> Iterable[Record]:
-        """The records of a namespace as they are, whatever lag readers suffer; none when it does not exist."""
+        """Return the records of a namespace as they are, whatever lag readers see; none when it does not exist."""
         index = self._project.find(request.argument("index") or "")
         namespace = index.namespaces.get(canonical_namespace(request.argument("namespace")))
         return namespace.records.values() if namespace else ()
@@ -105,7 +105,7 @@ class Admin:
         return json_response({})
 
     def _make_pod(self, request: Request) -> Response:
-        """A pod index, for tests: the service describes old ones and makes none."""
+        """Make a pod index, for tests: the service describes old ones and makes none."""
         index = self._project.create(pod_index(request.json()))
         self._project.keeper.commit()
         return json_response({"name": index.name}, 201)
@@ -114,7 +114,7 @@ class Admin:
         return json_response({"faults": [rule.as_json() for rule in self._faults.rules]})
 
     def _add_fault(self, request: Request) -> Response:
-        """One rule, or a list of rules under `faults`."""
+        """Add one rule, or a list of rules under `faults`."""
         body = request.json()
         bodies = body["faults"] if isinstance(body.get("faults"), list) else [body]
         if not isinstance(bodies, list) or not all(isinstance(item, dict) for item in bodies):

@@ -105,7 +105,7 @@ class ControlPlane:
         return Outcome(encode(self._description(self._project.find(request.segments[1]))))
 
     def _configure(self, request: Request) -> Outcome:
-        """Tags are merged; an empty value takes one away."""
+        """Configure an index. Tags are merged; an empty value removes one."""
         index, body = self._project.find(request.segments[1]), request.json()
         protection = read_protection(body.get("deletion_protection", index.description["deletion_protection"]))
         tags = body.get("tags") or {}

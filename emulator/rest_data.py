@@ -46,7 +46,7 @@ class DataPlane:
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
-            # As the service does it: a refused key gets a bare string.
+            # As in the service: a refused key gets a bare string.
             body = refusal.message if refusal.status == 401 else refusal.data_plane()
             return json_response(body, refusal.status, headers)
         return Response(outcome.status, outcome.body, lsn_headers(outcome))
@@ -129,11 +129,11 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
     call.ids = ids = check_ids(request.arguments("ids"), "fetch")
 
     def run(weather: Weather) -> Outcome:
-        found = index.fetch(name, ids, weather.lag_s)
+        records = index.fetch(name, ids, weather.lag_s)
         answer = {
-            "vectors": {record.id: record_json(record) for record in found},
+            "vectors": {record.id: record_json(record) for record in records},
             "namespace": index.aliases.resolve(name),
-            "usage": {"readUnits": fetch_units(found)},
+            "usage": {"readUnits": fetch_units(records)},
         }
         return Outcome(encode(answer))
 
@@ -149,11 +149,11 @@ def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
     limit = _integer(body, "limit", 100)
 
     def run(weather: Weather) -> Outcome:
-        found, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
+        records, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
         answer: dict[str, object] = {
-            "vectors": {record.id: record_json(record) for record in found},
+            "vectors": {record.id: record_json(record) for record in records},
             "namespace": index.aliases.resolve(name),
-            "usage": {"readUnits": fetch_units(found)},
+            "usage": {"readUnits": fetch_units(records)},
         }
         return _with_next(answer, following, weather)
 

@@ -19,7 +19,7 @@ RECORDS_PER_REQUEST = 96
 
 
 def upsert_records(index: Index, request: Request, call: Call) -> Job:
-    """One JSON object a line."""
+    """Upsert records from one JSON object a line."""
     call.namespace = name = canonical_namespace(request.segments[2])
     lines = [line for line in request.body.split(b"\n") if line.strip()]
     if not 1 <= len(lines) <= RECORDS_PER_REQUEST:
@@ -94,7 +94,7 @@ def search_records(index: Index, request: Request, call: Call) -> Job:
 
 
 def _wanted(index: Index, query: Mapping[str, object]) -> tuple[Wanted | str, str]:
-    """What to look for, and the query's text if it has one."""
+    """Return the goal of the search, and the query's text if it has one."""
     inputs, vector, id = query.get("inputs"), query.get("vector"), query.get("id")
     if isinstance(id, str) and id:
         return check_id(id), ""
@@ -110,7 +110,7 @@ def _wanted(index: Index, query: Mapping[str, object]) -> tuple[Wanted | str, st
 
 
 def _terms(query: Mapping[str, object]) -> set[str]:
-    """Words that every hit must have (`match_terms`, strategy `all`)."""
+    """Return the words that every hit must have (`match_terms`, strategy `all`)."""
     match_terms = query.get("match_terms")
     terms = match_terms.get("terms", []) if isinstance(match_terms, dict) else []
     return {word for term in terms for word in words(str(term))}

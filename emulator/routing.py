@@ -1,4 +1,4 @@
-"""What the REST services have in common: which reader a path has, and pages of what they list."""
+"""The common part of the REST services: the route of a path, and pages of lists."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -16,14 +16,14 @@ Route: TypeAlias = tuple[str, tuple[str, ...], str, Prepare]  # method, path ("{
 
 
 def find_route(routes: Iterable[Route], request: Request) -> tuple[str, Prepare]:
-    """The operation and its reader; 404 for unknown paths, 405 for known paths with another method."""
-    path, known = request.segments, False
+    """Return the operation and its reader; 404 for unknown paths, 405 for known paths with another method."""
+    path, path_exists = request.segments, False
     for method, pattern, operation, prepare in routes:
         if len(path) == len(pattern) and all(p in ("{}", s) for p, s in zip(pattern, path, strict=True)):
             if method == request.method:
                 return operation, prepare
-            known = True
-    if known:
+            path_exists = True
+    if path_exists:
         raise Refusal(405, f"Method {request.method} is not allowed here")
     raise unknown_path(request)
 
@@ -33,7 +33,7 @@ def unknown_path(request: Request) -> Refusal:
 
 
 def page_of(request: Request, items: list[dict[str, object]], key: str) -> Outcome:
-    """A page that starts behind the item the token names."""
+    """Return the page behind the item that the token names."""
     limit, after = request.number("limit", LIST_LIMIT), read_token(request.argument("paginationToken"), key)
     if not 1 <= limit <= LIST_LIMIT:
         raise invalid(f"limit must be between 1 and {LIST_LIMIT}, got {limit}")

@@ -1,4 +1,4 @@
-"""The data plane over gRPC: `VectorService` with its twelve calls, onto the same index methods as REST."""
+"""The data plane over gRPC: `VectorService` with its twelve calls, on the same index methods as REST."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -73,11 +73,11 @@ def _upsert(index: Index, request: Message, call: Call) -> Job:
 
 
 def _fetched(response: Message, index: Index, name: str, records: Iterable[Record]) -> Message:
-    found = list(records)
-    for record in found:
+    fetched = list(records)
+    for record in fetched:
         _write(response.vectors[record.id], record)
     response.namespace = index.aliases.resolve(name)
-    response.usage.read_units = fetch_units(found)
+    response.usage.read_units = fetch_units(fetched)
     return response
 
 

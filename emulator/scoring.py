@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from emulator.records import Record, Sparse
 
-BLOCK = 4096  # records scored at once: bounds the copy made of their vectors
+BLOCK = 4096  # records scored at once: limits the copy of their vectors
 
 Floats = NDArray[np.float32]
 
 
 class Wanted(NamedTuple):
-    """What to look for: a dense vector, a sparse one, or both (hybrid: the scores add)."""
+    """The goal of a query: a dense vector, a sparse one, or both (hybrid: the scores add)."""
 
     values: bytes
     sparse: Sparse | None
@@ -27,7 +27,7 @@ class Match(NamedTuple):
 
 
 def best(records: Sequence[Record], wanted: Wanted, metric: str, top_k: int) -> list[Match]:
-    """The `top_k` best matches, best first; equal scores in the order of their ids."""
+    """Return the `top_k` best matches, best first; equal scores in the order of their ids."""
     scored = [record for record in records if _comparable(record, wanted)]
     if not scored:
         return []
@@ -76,7 +76,7 @@ def _dense(matrix: Floats, query: Floats, metric: str) -> Floats:
 
 
 def _overlap(left: Sparse | None, right: Sparse) -> float:
-    """The dot product of two sparse vectors; indices are sorted and unique."""
+    """Return the dot product of two sparse vectors; indices are sorted and unique."""
     if left is None:
         return 0.0
     _, here, there = np.intersect1d(

@@ -16,7 +16,7 @@ from emulator.shapes import plain_index
 INDEX = "digital-twin-brain"
 DIMENSION = 3072
 DEFAULT_RECORDS = 376
-SHARED_IDS = ("welcome", "faq_chunk_0", "faq_chunk_1", "persona")  # found in several namespaces, with other contents
+SHARED_IDS = ("welcome", "faq_chunk_0", "faq_chunk_1", "persona")  # in several namespaces, with other contents
 _SENTENCES = (
     "The creator explains how the first prototype failed and what was learned from it.",
     "Ein Vektor ist mehr als die Summe seiner Zahlen; Größe und Richtung zählen.",
@@ -34,7 +34,7 @@ _TAGS = ("training", "health", "日本語", "product", "naïve", "q&a", "life", 
 
 
 def load_seeds(project: Project) -> None:
-    """Creates and fills the index, unless it is there already."""
+    """Create and fill the index, unless it is there already."""
     if INDEX in project.indexes:
         return
     index = project.create(

@@ -1,4 +1,4 @@
-"""Who owns the seeds' namespaces: 29 twins of three creators, and the sources their records were cut from.
+"""The owners of the seeds' namespaces: 29 twins of three creators, and the sources of their records.
 
 The same on every machine: all ids derive from fixed names.
 """
@@ -30,7 +30,7 @@ class Twin:
     id: str
     creator_id: str
     name: str
-    records: int  # in the namespace that bears its id
+    records: int  # in the namespace named by its id
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ def twins() -> Sequence[Twin]:
 
 
 def sources() -> Sequence[Source]:
-    """About one source for every twelve records of a twin."""
+    """Return about one source for every twelve records of a twin."""
     return [
         Source(seed_uuid(f"source-{twin.id}-{n}"), twin.id) for twin in twins() for n in range(1 + twin.records // 12)
     ]
 
 
 def write_ownership(path: Path) -> None:
-    """Writes `twins` and `sources`; the file is JSON, which every YAML reader reads."""
+    """Write `twins` and `sources`; the file is JSON, which every YAML reader reads."""
     ownership = {
         "twins": [{"id": twin.id, "creator_id": twin.creator_id, "name": twin.name} for twin in twins()],
         "sources": [{"id": source.id, "twin_id": source.twin_id} for source in sources()],

@@ -39,21 +39,21 @@ class Options:
     port: int = 5080  # of the control plane; 0: any free one
     index_ports: tuple[int, int] | None = None  # first and last; None: the hundred that follow `port`
     bind: str = "127.0.0.1"
-    host_name: str = "127.0.0.1"  # what index addresses are advertised with
+    host_name: str = "127.0.0.1"  # the host in the addresses of indexes
     data: Path | None = None
     api_keys: Sequence[str] = ()  # empty: any key, or none, is let in
-    own_key: str | None = None  # what /_emulator asks for, as the header emulator-key; None: nothing
+    own_key: str | None = None  # the key that /_emulator requires in the header emulator-key; None: no key
     request_bytes: int = 2 * 1024 * 1024  # of a request's body; 0: unlimited
     limits: str = "off"  # off | documented | x0.1 (any factor)
     limit_shape: str = "window"  # window | bucket
     url_bytes: int | None = None  # None: 16 KB when limits are on, unlimited when they are off
-    backup_delay_s: float = 0.5  # how long a backup and a restore take
+    backup_delay_s: float = 0.5  # duration of a backup, and of a restore
     backup_misses_s: float = 0.0  # writes younger than this are not in a backup; Pinecone: about 15 minutes
     imports: Path | None = None  # holds a folder for each bucket that bulk imports read
-    import_delay_s: float = 0.5  # how long a bulk import takes beside its work
+    import_delay_s: float = 0.5  # time of a bulk import beside its work
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
-    reads_lag_s: float = 0.0  # every read shows the state of that long ago; a rule may make some lag longer
+    reads_lag_s: float = 0.0  # every read shows the state of so long ago; a rule may make some lag longer
     faults: Sequence[Mapping[str, object]] = ()  # rules in force from the start, and again after a reset
 
 
@@ -78,7 +78,7 @@ class Emulator:
 
     @property
     def control(self) -> str:
-        """The control plane's address."""
+        """Return the control plane's address."""
         return f"http://{self.options.host_name}:{self._control_port}"
 
     async def start(self) -> None:
@@ -122,10 +122,10 @@ class Emulator:
         kept = self._keeper.document("imports", index.id) if isinstance(self._keeper, Disk) else None
         imports = Imports(index, sources, self.options.import_delay_s, kept or {})
         plane = DataPlane(index, imports, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
-        # Whoever still has a connection to an index that was deleted would ask that one, and not its port's new index.
+        # An old connection would still reach the deleted index, not the port's new one.
         for transport in self._connections.pop(index.port, ()):
             transport.abort()
-        # The socket listens already, so whoever comes before the task has run waits in its backlog.
+        # The socket listens already, so a client that comes before the task has run waits in its backlog.
         front = functools.partial(Front, plane.handle, self._backend, index, self._connections[index.port])
         task = asyncio.get_running_loop().create_task(self._listen(index.id, listener, front))
         self._tasks.add(task)
@@ -147,11 +147,11 @@ class Emulator:
         self._keeper.commit()
 
     def _remember_s(self) -> float:
-        """How far back any reader, or a backup, may look."""
+        """Return how far back any reader, or a backup, may look."""
         return max(self._faults.longest_lag_s(), self.options.backup_misses_s)
 
     def _url_bytes(self) -> int:
-        """The longest URL let in; 0: any."""
+        """Return the longest URL that is accepted; 0 means any."""
         if self.options.url_bytes is not None:
             return self.options.url_bytes
         return URL_BYTES if self._limits.factor else 0
@@ -208,5 +208,5 @@ class Running:
 
 
 def start(port: int = 0, **options: object) -> Running:
-    """Starts an emulator in this process; the options are those of `Options`."""
+    """Start an emulator in this process; the options are those of `Options`."""
     return Running(Options(port=port, **options))  # type: ignore[arg-type]

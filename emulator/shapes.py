@@ -1,4 +1,4 @@
-"""What an index is, read from the request that creates it."""
+"""The shape of an index, read from the request that creates it."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _METRICS = ("cosine", "dotproduct", "euclidean")
 
 
 def shape_of(schema: object, deployment: object = None) -> Shape:
-    """What an index with this schema accepts; 400 when it is none."""
+    """Return what an index with this schema accepts; 400 when it is none."""
     fields = schema.get("fields") if isinstance(schema, Mapping) else None
     if not isinstance(fields, Mapping) or not fields:
         raise invalid("schema.fields is required and must name at least one field")
@@ -48,7 +48,7 @@ def _integrated(name: str, config: Mapping[str, object]) -> Shape:
 
 
 def plain_index(body: Mapping[str, object]) -> dict[str, object]:
-    """A description from `POST /indexes`."""
+    """Return a description from `POST /indexes`."""
     if body.get("source_collection") or body.get("source_backup_id"):
         raise invalid("Creating an index from collection or backup is not yet supported")
     schema = body.get("schema")
@@ -62,7 +62,7 @@ def plain_index(body: Mapping[str, object]) -> dict[str, object]:
 
 
 def model_index(body: Mapping[str, object]) -> dict[str, object]:
-    """A description from `POST /indexes/create-for-model`."""
+    """Return a description from `POST /indexes/create-for-model`."""
     embed = body.get("embed")
     field_map = embed.get("field_map") if isinstance(embed, dict) else None
     text_field = field_map.get("text") if isinstance(field_map, dict) else None
@@ -77,7 +77,7 @@ def model_index(body: Mapping[str, object]) -> dict[str, object]:
 
 
 def pod_index(body: Mapping[str, object]) -> dict[str, object]:
-    """A legacy pod index, as an old project still has; the service itself makes no new ones."""
+    """Return a legacy pod index, as an old project still has; the service itself makes no new ones."""
     field = {"type": "dense_vector", "dimension": body.get("dimension"), "metric": body.get("metric", "cosine")}
     deployment: dict[str, object] = {
         "deployment_type": "pod",
@@ -132,7 +132,7 @@ def read_protection(value: object) -> str:
 
 
 def read_tags(tags: object) -> dict[str, str]:
-    """At most 20 short strings; an empty value removes a tag."""
+    """Return the tags: at most 20 short strings; an empty value removes a tag."""
     if tags is None:
         return {}
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):

@@ -1,6 +1,6 @@
-"""What pages of other sites may ask of an emulator on somebody's own machine: nothing.
+"""Refusal of requests that pages of other sites send to an emulator on somebody's own machine.
 
-A browser lets any page send a request to 127.0.0.1, and tells with it whose page it was. Programs tell nothing of that.
+A browser lets any page send a request to 127.0.0.1, and names the page's site in it. Programs name none.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from emulator.errors import Refusal
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
-# What a form of any page can send; `curl -d` calls its body a form, too, and is known by its lack of an Origin.
+# Types that a form of any page can send. `curl -d` calls its body a form, too, but sends no Origin.
 _OF_FORMS = ("text/plain", "multipart/form-data")
 
 
 def refuse_other_sites(headers: Mapping[str, str], names: Collection[str]) -> None:
     """Raise Refusal where a browser asks for a page that is not at `names`, ourselves.
 
-    By the address that the browser was given, too: a name that somebody led to this machine is another's.
+    The address that the browser was given counts, too: a name that others point at this machine is another site.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is None and site is None:
@@ -28,7 +28,7 @@ def refuse_other_sites(headers: Mapping[str, str], names: Collection[str]) -> No
 
 
 def refuse_forms(headers: Mapping[str, str]) -> None:
-    """Raise Refusal for a body that says it is no JSON."""
-    told = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if told in _OF_FORMS:
-        raise Refusal(415, f"The body is JSON, and said to be {told}: send it as application/json")
+    """Raise Refusal for a body whose type is not JSON."""
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in _OF_FORMS:
+        raise Refusal(415, f"The body is JSON, and said to be {content_type}: send it as application/json")

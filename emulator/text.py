@@ -1,4 +1,4 @@
-"""Stand-ins for hosted models: deterministic, and close enough that texts which share words score higher."""
+"""Stand-ins for hosted models: deterministic, and good enough that texts which share words score higher."""
 
 import hashlib
 import re
@@ -26,24 +26,24 @@ def words(text: str) -> list[str]:
 
 
 def embed_dense(text: str, dimension: int) -> bytes:
-    """The normalised sum of one fixed random direction a word; an empty text has a direction of its own."""
+    """Return the normalised sum of one fixed random direction a word; an empty text has a direction of its own."""
     total = np.sum([_direction(word, dimension) for word in words(text) or [""]], axis=0, dtype="<f8")
     return bytes((total / np.linalg.norm(total)).astype("<f4").tobytes())
 
 
 def embed_sparse(text: str) -> Sparse:
-    """One index a word, weighted by how often it occurs."""
+    """Return one index a word, weighted by how often it occurs."""
     counts = sorted((_hash(word), count) for word, count in Counter(words(text) or [""]).items())
     indices, weights = zip(*dict(counts).items(), strict=True)
     return Sparse(np.array(indices, "<u4").tobytes(), np.array(weights, "<f4").tobytes())
 
 
 def relevance(query: str, text: str) -> float:
-    """How well a text answers a query, from 0 to 1: the share of its words in the text, less a little for length."""
-    wanted, found = set(words(query)), words(text)
-    if not wanted or not found:
+    """Score a text for a query from 0 to 1: the share of the query's words in it, less a little for length."""
+    query_words, text_words = set(words(query)), words(text)
+    if not query_words or not text_words:
         return 0.0
-    return len(wanted & set(found)) / len(wanted) * (1 - 1 / (2 + 100 / len(found)))
+    return len(query_words & set(text_words)) / len(query_words) * (1 - 1 / (2 + 100 / len(text_words)))
 
 
 def _hash(word: str) -> int:

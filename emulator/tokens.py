@@ -1,4 +1,4 @@
-"""Pagination tokens: opaque to clients, the last name of the page before to us."""
+"""Pagination tokens: opaque to clients; to us, the last name of the page before."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
@@ -11,13 +11,13 @@ def make_token(kind: str, after: str) -> str:
 
 
 def read_token(token: str | None, kind: str) -> str:
-    """The last name of the page before; empty at the start."""
+    """Return the last name of the page before; empty at the start."""
     if not token:
         return ""
     try:
-        found, _, after = urlsafe_b64decode(token.encode()).decode().partition(":")
+        token_kind, _, after = urlsafe_b64decode(token.encode()).decode().partition(":")
     except (Base64Error, UnicodeError, ValueError):
-        found = after = ""
-    if found != kind or not after:
+        token_kind = after = ""
+    if token_kind != kind or not after:
         raise invalid("Invalid pagination token")
     return after

@@ -12,7 +12,7 @@ from emulator.scoring import Match
 
 
 def encode(value: object) -> bytes:
-    """float32 arrays become their shortest text that reads back as the same float32."""
+    """Encode as JSON. A float32 array becomes the shortest text that reads back as the same float32."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -66,5 +66,5 @@ def read_ids(value: object) -> list[str]:
 
 
 def fetch_units(records: Iterable[Record]) -> int:
-    """One read unit for ten records, at least one a request."""
+    """Return the read units of a fetch: one for ten records, at least one a request."""
     return max(1, -(-sum(1 for _ in records) // 10))

@@ -28,7 +28,7 @@ def _decode_value(value: Any) -> object:
 
 
 def encode_struct(fields: Mapping[str, object]) -> bytes:
-    """Flat metadata (strings, numbers, booleans, lists of strings) as a Struct's wire bytes."""
+    """Encode flat metadata (strings, numbers, booleans, lists of strings) as a Struct's wire bytes."""
     parts: list[bytes] = []
     for key, value in fields.items():
         parts.append(_block(b"\x0a", _key(key) + _block(b"\x12", _encode_value(value))))
@@ -53,7 +53,7 @@ def _encode_value(value: object) -> bytes:
 
 
 def _block(tag: bytes, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Encode a length-delimited field."""
     size = len(content)
     return tag + (_SHORT[size] if size < 0x80 else _varint(size)) + content
 

@@ -1,4 +1,4 @@
-"""What becomes what. One recipe a module: it looks at a source and makes a plan, which a person reviews.
+"""Plans: which namespace becomes which. One recipe a module looks at a source and makes a plan, which a person reviews.
 
 Reading order: `plan` is the reviewed file; `routing` and `enriching` are the pure functions that a plan means;
 `recipes` is the door to planning, `creators` and `index` decide, `checks` objects, `estimating` says what it costs.

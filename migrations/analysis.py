@@ -1,4 +1,4 @@
-"""Look into a namespace that several owners share, before anything moves: whose records, by which rule, which orphans.
+"""A look into a shared namespace before anything moves: the owners of its records, by which rule, and the orphans.
 
 A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is written.
 """
@@ -20,7 +20,7 @@ SAMPLE_IDS = 10
 
 @dataclass(slots=True)
 class MetadataKeys:
-    """Which metadata keys records hold, with how many values of each type."""
+    """The metadata keys that records hold, with the number of values of each type."""
 
     types: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -31,11 +31,11 @@ class MetadataKeys:
 
 @dataclass(slots=True)
 class Breakdown:
-    """What would become of the records of one namespace.
+    """The outcome of routing the records of one namespace.
 
-    `targets` and `rules` count the records that have a target; `orphans` counts the reasons of those that have none,
-    `conflicts` the enriched keys that hold another value already, `brought` the records that say they came from
-    elsewhere. The ids are the first few.
+    `targets` and `rules` count the records that have a target; `orphans` counts those that have none, by reason.
+    `conflicts` counts, by key, the enriched keys that hold another value already. `brought` counts the records that say
+    they came from elsewhere. The ids are the first few.
     """
 
     namespace: str
@@ -62,30 +62,30 @@ def analyze(reader: Reader, namespace: str, router: Router) -> Breakdown:
 
 
 def foresee(found: Breakdown, policies: Policies) -> Findings:
-    """What a reviewer of the plan should know of these records before they move."""
+    """Warn a reviewer of the plan about these records before they move."""
     findings = Findings()
-    whose = f"of the {counted(found.records, 'record')} of {found.namespace!r}, "
+    scope = f"of the {counted(found.records, 'record')} of {found.namespace!r}, "
     orphans, to_review = sum(found.orphans.values()), found.rules["review"]
     if orphans:
         findings.warnings.append(
-            f"{whose}{orphans:,} have no owner to go to: they will be parked, for a person to decide"
+            f"{scope}{orphans:,} have no owner to go to: they will be parked, for a person to decide"
         )
     if to_review:
-        findings.warnings.append(f"{whose}{to_review:,} have no owner: they go to {policies.review_namespace!r}")
+        findings.warnings.append(f"{scope}{to_review:,} have no owner: they go to {policies.review_namespace!r}")
     if found.brought:
         findings.warnings.append(
-            f"{whose}{found.brought:,} hold another value under {SOURCE!r} already: it is overwritten and remembered"
+            f"{scope}{found.brought:,} hold another value under {SOURCE!r} already: it is overwritten and remembered"
         )
     for key, records in sorted(found.conflicts.items()):
         outcome = {"fail": "they will be parked", "keep": "it stays", "overwrite": "it is overwritten and remembered"}
         findings.warnings.append(
-            f"{whose}{records:,} hold another value under {key!r} already: {outcome[policies.conflicts]}"
+            f"{scope}{records:,} hold another value under {key!r} already: {outcome[policies.conflicts]}"
         )
     return findings
 
 
 def type_name(value: MetadataValue) -> str:
-    """How a metadata value's type is called in the vector stores' own words."""
+    """Return the vector stores' own word for the type of a metadata value."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, (int, float)):

@@ -1,4 +1,4 @@
-"""The rows of a look-up, as text: what an application's database says about ownership."""
+"""Rows of a look-up, as text: the answers of an application's database about ownership."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class TwinRow(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """A source (a document, say), and the id of the twin it belongs to (empty where the row has none)."""
+    """A source (such as a document), and the id of its twin (empty where the row has none)."""
 
     id: str
     twin: str

@@ -1,4 +1,4 @@
-"""What is there: every index, and of one its namespaces, their metadata, their names, and the room that is left."""
+"""The present state: every index, and of one its namespaces, their metadata, their names, and the room that is left."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ SAMPLED_RECORDS = 20
 
 @dataclass(frozen=True, slots=True)
 class NamespaceAudit:
-    """A namespace: its records (`exact`: as listed), its share of the index from 0 to 1, and how its name reads.
+    """A namespace: its records (`exact`: as listed), its share of the index from 0 to 1, and the tenant in its name.
 
-    `tenant` is None where the name is not a tenant's; `keys` are those of a few of its records, or of none where the
+    `tenant` is None where the name is not a tenant's. `keys` are those of a few of its records, or of none where the
     index has many namespaces.
     """
 
@@ -43,54 +43,56 @@ class IndexAudit:
 
     @property
     def records(self) -> int:
-        return sum(held.records for held in self.namespaces)
+        return sum(namespace.records for namespace in self.namespaces)
 
     @property
     def unparsed(self) -> tuple[str, ...]:
         known = {names.DEFAULT, names.PUBLIC}
-        return tuple(held.name for held in self.namespaces if held.tenant is None and held.name not in known)
+        return tuple(
+            namespace.name for namespace in self.namespaces if namespace.tenant is None and namespace.name not in known
+        )
 
     @property
     def room(self) -> int:
-        """How many namespaces more the index may hold."""
+        """Return how many more namespaces the index may hold."""
         return max(0, self.quota - len(self.namespaces))
 
 
 def audit_indexes(store: Store) -> list[IndexInfo]:
-    """Every index of the project: name, kind, dimension, metric, host."""
+    """Return every index of the project: name, kind, dimension, metric, host."""
     return patiently(store.indexes)
 
 
 def audit_index(store: Store, index: str, *, quota: int = NAMESPACE_QUOTA) -> IndexAudit:
-    """One index. Raises NotFound where there is none of that name; one that cannot list shows no namespaces."""
+    """Audit one index; one that cannot list shows no namespaces. Raises NotFound where there is none of that name."""
     surveyor = Surveyor(store)
     info = surveyor.describe(index)
     if info.kind in (Kind.DOCUMENT, Kind.POD):
         return IndexAudit(info, (), quota, Usage())
-    held = surveyor.namespaces(info)
-    total = sum(one.records for one in held.values())
+    namespaces = surveyor.namespaces(info)
+    total = sum(namespace.records for namespace in namespaces.values())
     reader = surveyor.reader(info)
-    largest = set(sorted(held, key=lambda name: held[name].records, reverse=True)[:SAMPLED_NAMESPACES])
-    found = tuple(
+    largest = set(sorted(namespaces, key=lambda name: namespaces[name].records, reverse=True)[:SAMPLED_NAMESPACES])
+    audits = tuple(
         NamespaceAudit(
             name=name,
-            records=one.records,
-            exact=one.exact,
-            share=one.records / total if total else 0.0,
+            records=namespace.records,
+            exact=namespace.exact,
+            share=namespace.records / total if total else 0.0,
             tenant=names.parse(name),
             keys=_keys(reader, name) if name in largest else MetadataKeys(),
         )
-        for name, one in held.items()
+        for name, namespace in namespaces.items()
     )
-    return IndexAudit(info, found, quota, reader.usage)
+    return IndexAudit(info, audits, quota, reader.usage)
 
 
 def sample_records(reader: Reader, number: int) -> Iterator[tuple[str, Record]]:
-    """Up to `number` records with their namespaces, taken in turn from each namespace, largest first."""
-    found = patiently(lambda: list(reader.index.namespaces()))
+    """Yield up to `number` records with their namespaces, taken in turn from each namespace, largest first."""
+    listed = patiently(lambda: list(reader.index.namespaces()))
     streams = {
-        held.name: reader.records(held.name, islice(reader.ids(held.name), number))
-        for held in sorted(found, key=lambda held: held.count, reverse=True)
+        namespace.name: reader.records(namespace.name, islice(reader.ids(namespace.name), number))
+        for namespace in sorted(listed, key=lambda namespace: namespace.count, reverse=True)
     }
     taken = 0
     while streams and taken < number:

@@ -21,7 +21,7 @@ TABLES = ("pgvector", "pgvector-other")
 class StoresOptions:
     """Recipe `stores`: an index of one store into one of another, created where it is absent.
 
-    Records keep their names and metadata. `cloud` and `region`: where Pinecone creates it.
+    Records keep their names and metadata. Pinecone creates the index at `cloud` and `region`.
     """
 
     source: str
@@ -76,16 +76,16 @@ def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
 
 
 def _halves(survey: Survey, target: Store, common: Common) -> list[str]:
-    """Half the bits of each value are gone for ever once the source is: only who says so may plan that."""
+    """Refuse to halve the bits of each value unless the options accept it: they are lost once the source is deleted."""
     if _kind(survey.target, survey.source.dimension) != values.HALFVEC or _is_half(survey.source):
         return []
-    said = (
+    message = (
         f"{target.name} keeps vectors of {survey.source.dimension:,} dimensions as halfvec, 16 bits a value: what is "
         "verified is each value rounded to that, and cleaning up the source deletes the only exact one"
     )
     if common.policies.halves == "refuse":
-        raise BadPlan(said, next_step="if that is what you want: `--halves accept`")
-    return [said]
+        raise BadPlan(message, next_step="if that is what you want: `--halves accept`")
+    return [message]
 
 
 def _kind(there: IndexInfo | None, dimension: int | None) -> str:
@@ -97,15 +97,15 @@ def _is_half(source: IndexInfo) -> bool:
 
 
 def _columns(source: Store, survey: Survey, plan: Plan) -> list[str]:
-    """A new table has the columns of our own layout: what others become must be known before."""
+    """Warn which columns become metadata keys: a new table has the columns of our own layout only."""
     index = source.open(survey.source)
     if not isinstance(index, PgvectorIndex):
         return []
     moved = {move.source for move in plan.moves}
-    odd = {namespace: columns for namespace, columns in index.own_columns().items() if namespace in moved}
-    if not odd:
+    own_columns = {namespace: columns for namespace, columns in index.own_columns().items() if namespace in moved}
+    if not own_columns:
         return []
-    shown = few([f"{namespace} ({', '.join(columns)})" for namespace, columns in odd.items()])
+    shown = few([f"{namespace} ({', '.join(columns)})" for namespace, columns in own_columns.items()])
     return [
         f"new tables have no columns for these, which become keys of their metadata, without their indexes and "
         f"constraints: {shown}; `vecfleet pg copy` makes a table like the source"

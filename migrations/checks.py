@@ -1,4 +1,4 @@
-"""What stands in the way of a plan, or should be known of it. Pure: everything was gathered before."""
+"""Objections to a plan, and warnings about it. Pure: every fact was gathered before."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ from vecfleet import names
 from vecfleet.errors import BadName
 from vecfleet.stores.base import IndexInfo, Kind
 
-# Of one index, in every plan; and what their names are made of.
+# The aliases that one index may have in every plan, and the characters of their names.
 ALIAS_QUOTA = 1_000
 _ALIAS_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 # Standard and Enterprise; Starter has 100, Builder 1,000.
@@ -27,7 +27,7 @@ NO_ID_SOURCE = "is made of pods, which cannot list their ids: a plan needs an id
 
 
 def check_indexes(survey: Survey) -> Findings:
-    """Can the source be read, and can the target take its records as they are?"""
+    """Check that the source can be read, and that the target can take its records as they are."""
     findings = Findings()
     source, target = survey.source, survey.target
     if source.kind is Kind.DOCUMENT:
@@ -51,12 +51,12 @@ def check_indexes(survey: Survey) -> Findings:
 
 def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
     problems = []
-    for what, ours, theirs in (
+    for property_name, ours, theirs in (
         ("dimension", source.dimension, target.dimension),
         ("metric", source.metric, target.metric),
     ):
         if ours != theirs:
-            problems.append(f"{what}: {source.name!r} has {ours}, {target.name!r} has {theirs}")
+            problems.append(f"{property_name}: {source.name!r} has {ours}, {target.name!r} has {theirs}")
     fitting = {Kind.DENSE, Kind.HYBRID} if source.kind is Kind.POD else {source.kind}
     if target.kind not in fitting:
         problems.append(f"kind: {source.name!r} is {source.kind.value}, {target.name!r} is {target.kind.value}")
@@ -64,15 +64,15 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
 
 
 def reachable_targets(snapshot: Snapshot | None, policies: Policies) -> frozenset[str]:
-    """Where records that go to their own owners may arrive, as far as the look-up tells (their metadata may add)."""
-    found = {policies.review} if policies.review is not None else set()
+    """Return the targets of records that go to their own owners, as the look-up tells; their metadata may add some."""
+    targets = {policies.review} if policies.review is not None else set()
     owners = set(snapshot.ownership.twins.values()) if snapshot is not None else set()
     for owner in owners:
         try:
-            found.add(names.build(owner.creator, owner.twin))
+            targets.add(names.build(owner.creator, owner.twin))
         except BadName:
-            continue  # its records will be parked with that reason
-    return frozenset(found)
+            continue  # its records will be parked for that reason
+    return frozenset(targets)
 
 
 def check_targets(
@@ -84,19 +84,19 @@ def check_targets(
     *,
     takes_back: bool = False,
 ) -> Findings:
-    """Are the targets empty, nobody's source, no aliases, and within the quota of namespaces?
+    """Check that the targets are empty, no sources, no aliases, and within the quota of namespaces.
 
-    `takes_back`: what a plan left under the old names, aliases that lead to the sources of this one, the job removes.
+    `takes_back`: the job removes aliases that a plan left under the old names and that lead to this plan's sources.
     """
     findings = Findings()
     targets = {move.to for move in moves if move.to is not None}
     if any(move.by_owner for move in moves):
         targets |= set(reachable)
-    held = {name: survey.occupied[name].records for name in targets if name in survey.occupied}
-    occupied = {name for name, records in held.items() if records}
+    counts = {name: survey.occupied[name].records for name in targets if name in survey.occupied}
+    occupied = {name for name, records in counts.items() if records}
     if occupied:
-        total = sum(held[name] for name in occupied)
-        # Under `dual` what is there comes from the application, which writes to both sides.
+        total = sum(counts[name] for name in occupied)
+        # Under `dual` the application writes to both sides, so it wrote what is there.
         stops = policies.collisions == "fail" and policies.writers != "dual"
         findings.found(
             f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
@@ -121,7 +121,7 @@ def check_targets(
 def _taken_by_aliases(
     moves: Sequence[PlannedMove], targets: Collection[str], aliases: Mapping[str, str], *, takes_back: bool
 ) -> Findings:
-    """No namespace can be made under the name of an alias, and what is read by it is what it leads to."""
+    """Check names against aliases: no namespace can be made under an alias, and a read by it reaches its target."""
     findings = Findings()
     sources = {move.source for move in moves}
     taken = {name for name in targets if name in aliases}
@@ -212,7 +212,7 @@ def _chains(moves: Sequence[PlannedMove], targets: Collection[str]) -> list[str]
 
 
 def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str | None) -> Findings:
-    """Do sources that share a target agree on its filterable fields?"""
+    """Check that sources that share a target agree on its filterable fields."""
     findings = Findings()
     if schema_from is not None and schema_from not in survey.namespaces:
         findings.problems.append(f"the filterable fields are to be those of {schema_from!r}, which is no source")
@@ -248,7 +248,7 @@ def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str
 
 
 def check_common_ids(common: Mapping[str, CommonIds], policies: Policies) -> Findings:
-    """Would sources that share a target overwrite one another?"""
+    """Check that sources that share a target do not overwrite one another."""
     findings = Findings()
     for target, ids in sorted(common.items()):
         if ids.count:
@@ -273,7 +273,7 @@ def drop_no_ops(moves: Iterable[PlannedMove], survey: Survey) -> tuple[list[Plan
 
 
 def sharing_groups(moves: Iterable[PlannedMove], occupied: Mapping[str, Held]) -> dict[str, list[str]]:
-    """The targets that several named sources, or one and its present records, come together in: their sources."""
+    """Return the sources of each target that several named sources share, or one source and present records."""
     by_target: dict[str, list[str]] = defaultdict(list)
     for move in moves:
         if move.to is not None:

@@ -1,7 +1,7 @@
-"""Recipe `creators`: which namespace becomes which tenant's. Pure: decides from what a survey found.
+"""Recipe `creators`: assign namespaces to tenants. Pure: decides from what a survey found.
 
-An explicit row decides first, then what was said of `__default__`, then either the one creator, whose twins take the
-old names, or the look-up, by which a namespace that is named after a twin belongs to that twin's creator.
+An explicit row decides first, then the option about `__default__`. Then one of two: a single creator, whose twins take
+the old names, or the look-up, which gives a namespace named after a twin to that twin's creator.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ROW_COLUMNS = ("namespace", "creator", "twin")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of an explicit list: this namespace is this creator's (`twin` None: creator-wide)."""
+    """One line of an explicit list: the namespace and its creator (`twin` None: creator-wide)."""
 
     namespace: str
     creator: str
@@ -79,7 +79,7 @@ class Grouping:
 
 @dataclass(slots=True)
 class Assignment:
-    """What each namespace becomes: moves, and those left as they are."""
+    """The result for every namespace: the moves, and the names that are left alone."""
 
     moves: list[PlannedMove] = field(default_factory=list)
     left_alone: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ def assign(
 
 
 def read_list(root: Path, file: str) -> tuple[Row, ...]:
-    """An explicit list: CSV with the columns namespace,creator,twin, or a YAML list of such mappings.
+    """Read an explicit list: CSV with the columns namespace,creator,twin, or a YAML list of such mappings.
 
     An empty or absent twin makes a line creator-wide. Raises BadInput, NotFound.
     """

@@ -1,4 +1,4 @@
-"""Enrichment by a plan: a record and where it goes, in; what its target should hold, out. Pure."""
+"""Enrichment by a plan: from a record and its route to the record that the target should hold. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ __all__ = ["PREVIOUS", "SOURCE", "Conflict", "ConflictPolicy", "enrich", "restor
 
 
 def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) -> Record | Conflict:
-    """The record as the target should hold it, or the key that stands in the way."""
+    """Return the record as the target should hold it, or the key that stands in the way."""
     metadata = enriched(record.metadata, _added(source, routed), policy)
     return metadata if isinstance(metadata, Conflict) else record.with_metadata(metadata)
 
 
 def restore(record: Record, source: str, routed: Routed) -> Record:
-    """The record as it was: touches only keys that still hold what `enrich` put there."""
+    """Return the record as it was: changes only keys that still hold what `enrich` put there."""
     return record.with_metadata(restored(record.metadata, _added(source, routed)))
 
 

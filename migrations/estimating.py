@@ -1,8 +1,8 @@
-"""What a plan costs, before anything runs. Pure arithmetic on Pinecone's published metering (understand-cost page).
+"""The cost of a plan, before anything runs. Pure arithmetic on Pinecone's published metering (understand-cost page).
 
 1 KB is 1,000 bytes. A list request is 1 read unit; a fetch is 1 for every 10 records it returns; an upsert is 1 write
 unit for each KB, at least 5 a request; a deletion by ids is 1 for each KB deleted, at least 5 a request; deleting a
-namespace is 5. What an answer holds leaves the service and counts as egress.
+namespace is 5. The content of an answer leaves the service and counts as egress.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,20 +16,20 @@ from vecfleet.settings import Settings
 from vecfleet.stores import rules
 from vecfleet.stores.base import Limits
 
-# The documented limits, each second: list and fetch of an index, upserts, queries and deletions of a namespace.
+# The documented limits, per second: list and fetch of an index; upserts, queries and deletions of a namespace.
 LISTS_PER_SECOND = 200
 FETCHES_PER_SECOND = 100
 UPSERTS_PER_SECOND = 100
 UPSERT_BYTES_PER_SECOND = 50_000_000
 DELETED_RECORDS_PER_SECOND = 5_000
 QUERIES_PER_SECOND = 100
-# A query costs one read unit for each GB of its namespace, and a quarter at least.
+# A query costs one read unit for each GB of its namespace, and at least a quarter.
 QUERY_UNITS_PER_GB, MIN_QUERY_UNITS = 1.0, 0.25
 BYTES_PER_GB = 1e9
 
 # creator_id, twin_id and migrated_from, each with a UUID and its key.
 ENRICHED_BYTES = 150
-# What surrounds an id in the answer of a list request.
+# The bytes around an id in the answer of a list request.
 LISTED_ID_BYTES = 12
 # Records read first to learn how many fit one request.
 SAMPLED_RECORDS = 10
@@ -55,7 +55,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a record takes, in mean bytes seen in a sample: as billed, in an upsert, in a fetch's answer, its id."""
+    """Mean bytes of a record in a sample: as billed, in an upsert, in a fetch's answer, and of its id."""
 
     record: float
     request: float
@@ -64,19 +64,19 @@ class Shape:
 
 
 def shape_of(sample: Sequence[Record], request_bytes: Callable[[Record], int], answered: int) -> Shape:
-    """The shape of records like these (at least one), whose fetch was answered with `answered` bytes (0: not told)."""
-    record = fmean(rules.billed_bytes(one) for one in sample)
+    """Return the shape of these records (at least one). Their fetch took `answered` bytes; 0 means unknown."""
+    record = fmean(rules.billed_bytes(sampled) for sampled in sample)
     return Shape(
         record=record,
-        request=fmean(request_bytes(one) for one in sample),
+        request=fmean(request_bytes(sampled) for sampled in sample),
         answer=answered / len(sample) or record,
-        id=fmean(len(one.id) for one in sample),
+        id=fmean(len(sampled.id) for sampled in sample),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """Calls and what they cost."""
+    """Calls and their cost."""
 
     lists: int = 0
     fetches: int = 0
@@ -95,7 +95,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """How to count. `owners`: over how many namespaces the records that go to their own owners may spread."""
+    """The rules of counting. `owners`: the number of namespaces that records which go to their own owners may reach."""
 
     shape: Shape
     policies: Policies
@@ -108,12 +108,12 @@ class CostModel:
 
     @property
     def batch_records(self) -> int:
-        """How many records one fetch and one upsert hold."""
+        """Return how many records one fetch and one upsert hold."""
         fitting = int(self.limits.upsert_bytes // (self.shape.request + ENRICHED_BYTES))
         return max(1, min(self.limits.fetch_ids, self.limits.upsert_records, fitting))
 
     def estimate(self, moves: Sequence[PlannedMove]) -> Estimate:
-        """Everything these moves need: copy, quiet passes, verification, reading again, clean-up."""
+        """Estimate everything these moves need: copy, quiet passes, verification, reading again, clean-up."""
         phases = [
             [self._copy(move) for move in moves],
             [self._verify(move) for move in moves],
@@ -148,7 +148,7 @@ class CostModel:
         return self._at_source(reading + sample if sampled else reading) + self._at_target(writing)
 
     def _reread(self, move: PlannedMove) -> _Work:
-        """One more pass, which finds nothing changed."""
+        """Return the work of one more pass, which finds nothing changed."""
         return self._at_source(self._read(move.records, metered=self.metered_source, listed=move.ids_file is None))
 
     def _verify(self, move: PlannedMove) -> _Work:
@@ -157,21 +157,21 @@ class CostModel:
         return work + self._ask(move) if self.policies.verify == "content+query" else work
 
     def _ask(self, move: PlannedMove) -> _Work:
-        """Sampled vectors of each target are read and asked of both sides; a query costs by what it searches."""
+        """Return the work of querying both sides with sampled vectors; a query costs by what it searches."""
         targets = self.owners if move.by_owner else 1
-        asked = min(move.records, self.policies.query_sample * targets)
+        queried = min(move.records, self.policies.query_sample * targets)
         gigabytes = move.records * self.shape.record / BYTES_PER_GB
         units = max(QUERY_UNITS_PER_GB * gigabytes, MIN_QUERY_UNITS)
-        answers = 2 * asked * self.policies.query_top_k * (self.shape.id + LISTED_ID_BYTES)
+        answers = 2 * queried * self.policies.query_top_k * (self.shape.id + LISTED_ID_BYTES)
         return _Work(
-            queries=2 * asked,
-            fetches=asked,
-            read_units=asked * (2 * units + 1),
-            egress=asked * self.shape.answer + answers,
+            queries=2 * queried,
+            fetches=queried,
+            read_units=queried * (2 * units + 1),
+            egress=queried * self.shape.answer + answers,
         )
 
     def _clean_up(self, move: PlannedMove) -> _Work:
-        """Both sides are read again right before the deletion, and the source is listed once more after it."""
+        """Return the work of reading both sides right before the deletion, deleting, and listing the source again."""
         can_list = move.ids_file is None
         source = self._read(move.records, metered=self.metered_source, listed=can_list)
         confirmed = self._read(0, metered=self.metered_source, listed=can_list, fetched=False)
@@ -215,7 +215,7 @@ def _free(work: _Work) -> _Work:
 
 
 def _seconds(phase: Sequence[_Work]) -> float:
-    """At the whole allowance: the index serves every move at once, each namespace only its own."""
+    """Return the time at the whole allowance: all moves share the index's limits, each namespace has its own."""
     index_wide = max(
         sum(work.lists for work in phase) / LISTS_PER_SECOND,
         sum(work.fetches for work in phase) / FETCHES_PER_SECOND,

@@ -1,4 +1,4 @@
-"""A sample of records as a Parquet file, to look at elsewhere. Values stay the float32 they are."""
+"""A sample of records as a Parquet file, to look at elsewhere. Values stay float32."""
 
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ SCHEMA = pa.schema([pa.field("namespace", pa.string(), nullable=False), *columns
 
 
 def export_sample(reader: Reader, number: int, path: Path) -> int:
-    """Write up to `number` records from all namespaces to a new Parquet file, whole or not at all. Returns how many."""
+    """Write up to `number` records from all namespaces to a new Parquet file, whole or not at all. Return how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
     written = 0

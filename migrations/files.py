@@ -1,4 +1,4 @@
-"""The files a plan may name: under one folder, of a bounded size, read without running anything in them."""
+"""Files that a plan may name: under one folder, of a bounded size, read without running anything in them."""
 
 import csv
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from vecfleet.errors import BadInput, NotFound
 
 # 1,000,000 ids or twins take about 40 MB as CSV.
 MAX_FILE_BYTES = 256_000_000
-# YAML is read whole into memory, at about ten times its size.
+# YAML is read whole into memory, and takes about ten times its size there.
 MAX_YAML_BYTES = 64_000_000
 
 
 def within(root: Path, name: str) -> Path:
-    """The file of this name under `root`. Raises BadInput where the name leads out of it."""
+    """Return the file of this name under `root`. Raises BadInput where the name leads out of it."""
     parts = PurePosixPath(name.replace("\\", "/"))
     path = (root / parts).resolve()
     if parts.is_absolute() or PureWindowsPath(name).drive or not path.is_relative_to(root.resolve()):
@@ -30,13 +30,13 @@ def within(root: Path, name: str) -> Path:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file that has (at least) these columns, in order. Raises BadInput where it has not."""
+    """Yield the rows of a CSV file that has (at least) these columns, in order. Raises BadInput where it has not."""
     _refuse_over(path, MAX_FILE_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = csv.DictReader(lines)
-            held = rows.fieldnames or ()
-            missing = [column for column in columns if column not in held]
+            present = rows.fieldnames or ()
+            missing = [column for column in columns if column not in present]
             if missing:
                 raise BadInput(
                     f"{path.name} has no column {', '.join(missing)}",
@@ -54,7 +54,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file that are not empty, without their ends. An id may begin or end with a space."""
+    """Yield the lines of a text file that are not empty, without their ends. An id may begin or end with a space."""
     _refuse_over(path, MAX_FILE_BYTES)
     try:
         with path.open(encoding="utf-8-sig") as lines:
@@ -67,7 +67,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file says. Raises BadInput where it is too large or is not YAML."""
+    """Read a YAML file. Raises BadInput where it is too large or is not YAML."""
     _refuse_over(path, MAX_YAML_BYTES)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))

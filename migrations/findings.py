@@ -1,4 +1,4 @@
-"""What planning found: problems, which stop it, and warnings, which a person reads in the plan."""
+"""Findings of planning: problems, which stop it, and warnings, which a person reads in the plan."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class Findings:
-    """Everything that was found, so that all of it can be said at once."""
+    """All findings together, so that a person reads every one of them at once."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Findings:
         (self.problems if stops else self.warnings).append(text)
 
     def raise_problems(self) -> None:
-        """Raises BadPlan with every problem in its message, where there is one."""
+        """Raise BadPlan with every problem in its message, where there is one."""
         if self.problems:
             raise BadPlan(
                 "this cannot be planned:\n" + "\n".join(f"  · {problem}" for problem in self.problems),
@@ -32,10 +32,10 @@ class Findings:
 
 
 def few(names: Iterable[str], *, quoted: bool = True) -> str:
-    """The first names in order, and how many more there are."""
-    given = sorted(names)
-    shown = ", ".join(repr(name) if quoted else name for name in given[:SHOWN])
-    return f"{shown} and {len(given) - SHOWN:,} more" if len(given) > SHOWN else shown
+    """List the first names in order, and say how many more there are."""
+    ordered = sorted(names)
+    shown = ", ".join(repr(name) if quoted else name for name in ordered[:SHOWN])
+    return f"{shown} and {len(ordered) - SHOWN:,} more" if len(ordered) > SHOWN else shown
 
 
 def counted(number: int, noun: str) -> str:

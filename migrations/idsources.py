@@ -14,40 +14,40 @@ COLUMNS = ("namespace", "id")
 
 @dataclass(frozen=True, slots=True)
 class IdSources:
-    """Which file under `root` holds the ids of which namespace (canonical), and how many different ids each has."""
+    """The file under `root` with the ids of each namespace (canonical), and the number of different ids of each."""
 
     root: Path
     files: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def ids(self, namespace: str) -> list[str]:
-        """The ids of one namespace, each once, in byte order."""
+        """Return the ids of one namespace, each once, in byte order."""
         return sorted(set(read_ids(self.root, self.files[namespace], namespace)))
 
 
 def find_ids(root: Path, given: Sequence[str]) -> IdSources:
-    """Understand `--ids FILE` (CSV with the columns namespace,id) and `--ids NAMESPACE=FILE` (one id a line).
+    """Read `--ids FILE` (CSV with the columns namespace,id) and `--ids NAMESPACE=FILE` (one id a line).
 
     Raises BadInput where a file cannot be used or two of them answer for one namespace.
     """
-    found = IdSources(root)
+    sources = IdSources(root)
     for option in given:
         namespace, is_single, file = option.partition("=")
-        held = (
+        counts = (
             {names.canonical(namespace): len(set(read_lines(within(root, file))))}
             if is_single
             else _count(root, option)
         )
-        for name, count in held.items():
-            if name in found.files:
+        for name, count in counts.items():
+            if name in sources.files:
                 raise BadInput(f"two files give ids of the namespace {name!r}", next_step="name one of them only")
-            found.files[name] = file if is_single else option
-            found.counts[name] = count
-    return found
+            sources.files[name] = file if is_single else option
+            sources.counts[name] = count
+    return sources
 
 
 def count_ids(root: Path, files: Mapping[str, str]) -> IdSources:
-    """The id sources of a plan, which names a file for each namespace. Raises BadInput, NotFound."""
+    """Return the id sources of a plan, which names a file for each namespace. Raises BadInput, NotFound."""
     tables = {file: _count(root, file) for file in set(files.values()) if _is_table(within(root, file))}
     counts = {
         name: tables[file].get(name, 0) if file in tables else len(set(read_lines(within(root, file))))
@@ -57,7 +57,7 @@ def count_ids(root: Path, files: Mapping[str, str]) -> IdSources:
 
 
 def read_ids(root: Path, file: str, namespace: str) -> Iterator[str]:
-    """The ids that the file gives for the namespace, as they stand there. Raises BadInput, NotFound."""
+    """Yield the ids that the file gives for the namespace, unchanged. Raises BadInput, NotFound."""
     path = within(root, file)
     if not _is_table(path):
         yield from read_lines(path)
@@ -68,11 +68,11 @@ def read_ids(root: Path, file: str, namespace: str) -> Iterator[str]:
 
 
 def _count(root: Path, file: str) -> dict[str, int]:
-    held: dict[str, set[str]] = defaultdict(set)
+    ids_by_name: dict[str, set[str]] = defaultdict(set)
     for row in read_rows(within(root, file), COLUMNS):
         if row["id"]:
-            held[names.canonical(row["namespace"])].add(row["id"])
-    return {name: len(ids) for name, ids in held.items()}
+            ids_by_name[names.canonical(row["namespace"])].add(row["id"])
+    return {name: len(ids) for name, ids in ids_by_name.items()}
 
 
 def _is_table(path: Path) -> bool:

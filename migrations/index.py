@@ -1,6 +1,6 @@
 """Recipes `index`, `export`, `import`, `stores` and `tables`: every namespace under its own name or a given one. Pure.
 
-Regrouped on the way, it follows the rules of recipe `creators` instead.
+Namespaces that are regrouped on the way follow the rules of recipe `creators` instead.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from vecfleet.errors import BadInput
 
 
 def keep_names(namespaces: Mapping[str, Held], renamed: Mapping[str, str]) -> Assignment:
-    """Every namespace (each holds at least one record) to the one of the same name, or of the one that it gets."""
+    """Move every namespace (each holds at least one record) to one of the same name, or of its new name."""
     moves = [
         PlannedMove(source=name, records=held.records, to=renamed.get(name, name))
         for name, held in sorted(namespaces.items())
@@ -21,7 +21,7 @@ def keep_names(namespaces: Mapping[str, Held], renamed: Mapping[str, str]) -> As
 
 
 def new_index(survey: Survey, cloud: str | None, region: str | None) -> NewIndex | None:
-    """Where to create the target, or None where it exists. By default beside the source. Raises BadInput."""
+    """Say where to create the target; None where it exists. By default beside the source. Raises BadInput."""
     if survey.target is not None:
         return None
     cloud, region = cloud or survey.source.cloud, region or survey.source.region

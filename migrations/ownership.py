@@ -1,7 +1,7 @@
-"""Whose a namespace or record is: the look-up's answers, read once, checked, and given a digest.
+"""The owners of namespaces and records: the look-up's answers, read once, checked, and given a digest.
 
-A twin belongs to one creator; a source (a document, say) belongs to one twin. The answers come from a file, from
-Supabase or from Postgres; from there on it is plain data (`migrations.routing.Ownership`).
+A twin belongs to one creator; a source (such as a document) belongs to one twin. The answers come from a file, from
+Supabase or from Postgres; after that they are plain data (`migrations.routing.Ownership`).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ TWIN_COLUMNS = ("id", "creator_id", "name")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The answers, where they came from with their digest, and what was odd about them."""
+    """The answers, their origin and digest, and warnings about them."""
 
     ownership: Ownership
     ref: OwnershipRef
@@ -37,7 +37,7 @@ class Snapshot:
 
 
 def look_up(origin: Origin, settings: Settings, *, file: str | None = None, twin_key: TwinKey = "id") -> Snapshot:
-    """Ask the look-up, whole. `file` lies under VECFLEET_ROOT; the settings name the tables of a database.
+    """Ask the look-up for all its answers. `file` lies under VECFLEET_ROOT; the settings name the tables of a database.
 
     Raises BadInput where the answers are ambiguous or a setting is missing or refused, Unreachable where the service
     does not answer.
@@ -45,7 +45,7 @@ def look_up(origin: Origin, settings: Settings, *, file: str | None = None, twin
     if origin == "file":
         twins, sources = _from_file(settings.vecfleet_root, file)
     elif origin == "supabase":
-        from migrations import supabase_rows  # half a second to import: only where it is asked
+        from migrations import supabase_rows  # takes half a second to import: only where it is needed
 
         twins, sources = supabase_rows.read(settings)
     else:
@@ -54,7 +54,7 @@ def look_up(origin: Origin, settings: Settings, *, file: str | None = None, twin
 
 
 def look_up_again(ref: OwnershipRef, settings: Settings) -> Snapshot:
-    """The answers as they are now, from where the plan had them. Errors as for `look_up`."""
+    """Ask again for the answers, from the plan's origin. Errors as for `look_up`."""
     return look_up(ref.origin, settings, file=ref.file, twin_key=ref.twin_key)
 
 
@@ -91,7 +91,7 @@ def understand(
 
 
 def digest_of(ownership: Ownership) -> str:
-    """The same for the same answers, in whatever order they were read."""
+    """Return a digest that is the same for the same answers, in whatever order they were read."""
     hasher = hashlib.sha256()
     for answers in (ownership.twins, ownership.sources):
         for key in sorted(answers):

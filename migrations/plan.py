@@ -29,11 +29,11 @@ except ImportError:
 PLAN_VERSION: Literal[1] = 1
 # 12,000 moves take about 3 MB of YAML; a file beyond this is not one of ours.
 MAX_PLAN_BYTES = 64_000_000
-# Of a move, what the file always says; the rest only where there is something to say.
+# The fields of a move that the file always has; others only where they have a value.
 _SHOWN = ("source", "records", "to")
 
 
-# How far a verification goes, the weakest first. `count` is not among them: a count proves nothing.
+# The depth of a verification, the weakest first. `count` is not among them: a count proves nothing.
 Level = Literal["ids", "content", "content+query"]
 LEVELS: tuple[Level, ...] = ("ids", "content", "content+query")
 
@@ -43,7 +43,7 @@ class _Part(BaseModel):
 
 
 class IndexRef(_Part):
-    """An index by store and name, with what must still be true of it when the plan is applied."""
+    """An index by store and name, with properties that must still hold when the plan is applied."""
 
     store: Literal["pinecone", "parquet", "memory", "pgvector", "pgvector-other"] = "pinecone"
     index: str
@@ -53,7 +53,7 @@ class IndexRef(_Part):
 
 
 class NewIndex(_Part):
-    """Where `apply` creates the target if it is absent, from the source's schema and tags. A folder says neither."""
+    """The place of a target that `apply` creates, from the source's schema and tags. A folder needs none."""
 
     cloud: str | None = None
     region: str | None = None
@@ -75,48 +75,52 @@ class PlannedMove(_Part):
 
 
 class Policies(_Part):
-    """What to do where the plan meets the world. One answer for the whole job."""
+    """The choices of a plan for what it meets in the world. One answer for the whole job."""
 
-    # freeze: the operator stops writers until the cut-over; dual: the application writes to both sides; delta: to the
-    # source, not knowing of us.
+    # freeze: the operator stops writers until the cut-over; dual: the application writes to both sides; delta: it
+    # writes to the source and knows nothing of the fleet.
     writers: Literal["freeze", "dual", "delta"] = "freeze"
-    max_passes: int = Field(default=5, ge=1)  # so often the sources are read in all, where writers go on
+    max_passes: int = Field(default=5, ge=1)  # passes over the sources in all, where writers go on
     conflicts: Literal["fail", "keep", "overwrite"] = "fail"
     collisions: Literal["fail", "skip", "prefix", "identical"] = "fail"
     orphans: Literal["park", "review"] = "park"
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
-    halves: Literal["refuse", "accept"] = "refuse"  # values that a target keeps as 16 bits each
+    halves: Literal["refuse", "accept"] = "refuse"  # for values that a target keeps as 16 bits each
     enrich: bool = True
     verify: Level = "content"
-    query_sample: int = Field(default=10, ge=1, le=1_000)  # of a target's vectors, asked of both sides
+    query_sample: int = Field(default=10, ge=1, le=1_000)  # vectors of a target, queried on both sides
     query_top_k: int = Field(default=10, ge=1, le=100)
-    query_overlap: float = Field(default=0.9, gt=0, le=1)  # that each of them must reach at least
+    query_overlap: float = Field(default=0.9, gt=0, le=1)  # each query must reach at least this overlap
     cut_over: Literal["operator", "auto", "none"] = "operator"
     dwell_seconds: int = Field(default=86_400, ge=0)  # at 25 % and at 50 % of the readers
-    shadow_share: float = Field(default=0.0, ge=0, le=1)  # of queries asked of both sides; above 0: needed for a step
-    bad_step: Literal["refuse", "reverse"] = "refuse"  # what to do above 1 % errors or p95 > 100 ms on the new side
+    shadow_share: float = Field(
+        default=0.0, ge=0, le=1
+    )  # share of queries asked of both sides; above 0, a step needs them
+    bad_step: Literal["refuse", "reverse"] = "refuse"  # when the new side has over 1 % errors or a p95 over 100 ms
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
-    check_every_write: bool = False  # each target is read before it is first written to, also those that are ours
+    check_every_write: bool = False  # read each target before the first write to it, even one that this job made
     leave_alias: bool = False  # a deleted namespace's name leads to its target from then on
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
-    exclusive: bool = False  # no live readers or writers share the index: the whole documented allowance is ours
+    exclusive: bool = (
+        False  # no live readers or writers share the index: the fleet may use the whole documented allowance
+    )
 
     @property
     def review(self) -> str | None:
-        """Where records without an owner go; None where they are parked."""
+        """Return the namespace for records without an owner; None where they are parked."""
         return self.review_namespace if self.orphans == "review" else None
 
     @property
     def quiet_passes(self) -> int:
-        """How many passes in a row must find nothing changed before what was copied is worth verifying."""
+        """Return how many passes in a row must find nothing changed before the copy is worth verifying."""
         return {"freeze": 0, "dual": 1, "delta": 2}[self.writers]
 
 
 class OwnershipRef(_Part):
-    """Where the answers came from, and the digest they must still have when the plan is applied."""
+    """The origin of the answers, and the digest they must still have when the plan is applied."""
 
     origin: Literal["supabase", "postgres", "file"]
     file: str | None = None
@@ -127,7 +131,7 @@ class OwnershipRef(_Part):
 
 
 class Estimate(_Part):
-    """What the whole job should take: copy, verification, re-read and clean-up.
+    """The expected cost of the whole job: copy, verification, re-read and clean-up.
 
     `record_bytes` is the mean size of a record as the service bills it, seen in a sample when planning.
     """
@@ -143,7 +147,7 @@ class Estimate(_Part):
 
 
 class Plan(_Part):
-    """What becomes what. Built by a recipe, reviewed by a person, run as a job."""
+    """The reviewed plan: which namespace becomes which. Built by a recipe, reviewed by a person, run as a job."""
 
     vecfleet: Literal[1] = PLAN_VERSION
     recipe: str
@@ -154,9 +158,9 @@ class Plan(_Part):
     policies: Policies = Policies()
     ownership: OwnershipRef | None = None
     lookup_key: str = "source_id"  # the metadata key by which a record names its source
-    # Where the sources of a target disagree on filterable fields: the source namespace whose fields every target gets.
+    # The source namespace whose filterable fields every target gets, where sources of one target disagree.
     schema_from: str | None = None
-    # Of a reverse plan: the namespaces to which records go back, each to the one that it came from.
+    # In a reverse plan: the namespaces that records go back to, each to the one it came from.
     takes_back: tuple[str, ...] = ()
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
@@ -178,7 +182,7 @@ class Plan(_Part):
 
     @property
     def keeps_files(self) -> bool:
-        """Whether what is copied stays at hand as files, which can be imported again: it is its own backup."""
+        """Say whether the copy stays as files, which can be imported again: it is its own backup."""
         return self.target.store == "parquet"
 
     @property
@@ -186,9 +190,9 @@ class Plan(_Part):
         return sum(move.records for move in self.moves)
 
     def may_share(self, target: str) -> bool:
-        """Whether more than one move may write to this target: their ids are then checked against each other.
+        """Say whether more than one move may write to this target: their ids are then checked against each other.
 
-        A move whose records go to their own owners may reach any target; two of them, the same one.
+        A move whose records go to their own owners may reach any target; two such moves may reach the same one.
         """
         writers: int = self._writers[None] + self._writers[target]
         return writers > 1
@@ -199,16 +203,16 @@ class Plan(_Part):
 
     @cached_property
     def ids_files(self) -> dict[str, str]:
-        """The id source of each namespace that has one."""
+        """Return the id source of each namespace that has one."""
         return {move.source: move.ids_file for move in self.moves if move.ids_file is not None}
 
     @cached_property
     def _writers(self) -> Counter[str | None]:
-        """How many moves write to each target; under None those that may write to any."""
+        """Count the moves that write to each target; under None, those that may write to any."""
         return Counter(move.to for move in self.moves)
 
     def sealed(self) -> Self:
-        """The same plan with its digest."""
+        """Return the same plan with its digest."""
         return self.model_copy(update={"digest": self.computed_digest()})
 
     def computed_digest(self) -> str:
@@ -217,7 +221,7 @@ class Plan(_Part):
 
 
 def write_plan(plan: Plan, path: Path) -> Plan:
-    """Write the plan with its digest as YAML, whole or not at all, for its owner to read. Returns the sealed plan."""
+    """Write the plan with its digest as YAML, whole or not at all, for its owner to read. Return the sealed plan."""
     sealed = plan.sealed()
     body = sealed.model_dump(mode="json")
     body["moves"] = [{key: value for key, value in move.items() if value or key in _SHOWN} for move in body["moves"]]
@@ -229,23 +233,23 @@ def write_plan(plan: Plan, path: Path) -> Plan:
 
 def read_plan(path: Path) -> Plan:
     """Read a plan file. Raises BadPlan where it is missing, too large, malformed, or edited after it was sealed."""
-    again = "make a plan with `vecfleet plan`"
+    remedy = "make a plan with `vecfleet plan`"
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8") if size <= MAX_PLAN_BYTES else ""
     except FileNotFoundError as error:
-        raise BadPlan(f"there is no plan file {path}", next_step=again) from error
+        raise BadPlan(f"there is no plan file {path}", next_step=remedy) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BadPlan(f"the plan file {path} cannot be read: {error}", next_step=again) from error
+        raise BadPlan(f"the plan file {path} cannot be read: {error}", next_step=remedy) from error
     if size > MAX_PLAN_BYTES:
-        raise BadPlan(f"{path} has {size:,} bytes; a plan has at most {MAX_PLAN_BYTES:,}", next_step=again)
+        raise BadPlan(f"{path} has {size:,} bytes; a plan has at most {MAX_PLAN_BYTES:,}", next_step=remedy)
     try:
         body: Any = yaml.load(text, Loader=SafeLoader)
         plan = Plan.model_validate(body)
     except yaml.YAMLError as error:
-        raise BadPlan(f"{path} is not YAML: {_first_line(error)}", next_step=again) from error
+        raise BadPlan(f"{path} is not YAML: {_first_line(error)}", next_step=remedy) from error
     except ValidationError as error:
-        raise BadPlan(f"{path} is not a plan: {_complaints(error)}", next_step=again) from error
+        raise BadPlan(f"{path} is not a plan: {_complaints(error)}", next_step=remedy) from error
     if plan.digest != plan.computed_digest():
         raise BadPlan(
             f"{path} was changed after it was made: its content does not match its digest",

@@ -11,7 +11,7 @@ CONNECT_SECONDS = 10
 
 
 def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
-    """Every twin and source. Raises BadInput (settings, table names) or Unreachable."""
+    """Read every twin and source. Raises BadInput (settings, table names) or Unreachable."""
     url = settings.ownership_database_url
     if url is None:
         raise BadInput(
@@ -51,8 +51,8 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
 
 def _rows(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     schema, _, name = table.rpartition(".")
-    held = sa.table(name, *(sa.column(column) for column in columns), schema=schema or None)
-    answers = connection.execute(sa.select(*held.c))
+    source = sa.table(name, *(sa.column(column) for column in columns), schema=schema or None)
+    answers = connection.execute(sa.select(*source.c))
     return [tuple("" if value is None else str(value) for value in row) for row in answers]
 
 

@@ -1,6 +1,6 @@
-"""Read an index for planning and analysing: patiently, politely, and adding up what it cost.
+"""Reading of an index for planning and analysing: patient, polite, and adding up what it cost.
 
-The fleet does its own waiting by the job table; this is for commands that a person watches.
+The fleet waits by the job table; this is for commands that a person watches.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ __all__ = ["ATTEMPTS", "Reader", "patiently"]
 
 
 class Reader:
-    """Reads one index; `usage` is what it cost so far. Raises the store's error when patience ends."""
+    """Reads one index; `usage` is the cost so far. Raises the store's error when patience ends."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.usage = Usage()
 
     def ids(self, namespace: str) -> Iterator[str]:
-        """Every id of a namespace, in byte order."""
+        """Yield every id of a namespace, in byte order."""
         token: str | None = None
         while True:
             page = patiently(lambda token=token: self.index.list_ids(namespace, token))  # type: ignore[misc]
@@ -33,7 +33,7 @@ class Reader:
                 return
 
     def records(self, namespace: str, ids: Iterable[str]) -> Iterator[Record]:
-        """The records with these ids that are there, a fetch at a time."""
+        """Yield the records with these ids that exist, a fetch at a time."""
         waiting = iter(ids)
         while chunk := list(islice(waiting, self.index.limits.fetch_ids)):
             yield from self._fetch(namespace, chunk)

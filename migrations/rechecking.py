@@ -1,4 +1,4 @@
-"""Whether a plan still fits the world when it is applied: the same indexes, the same sources, the same answers."""
+"""Check that a plan still fits the world when it is applied: the same indexes, the same sources, the same answers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from vecfleet.stores.base import IndexInfo, Store
 
 
 def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = None) -> Survey:
-    """The world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone.
+    """Survey the world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone.
 
     `into` is the target's store, where it is not the source's.
     """
@@ -23,7 +23,7 @@ def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = N
 
 
 def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) -> list[str]:
-    """What speaks against applying this plan now; nothing does where the list is empty.
+    """Return the objections to applying this plan now; none where the list is empty.
 
     `ownership` is the look-up's answers as they are now, for a plan that was made with a look-up.
     """
@@ -50,8 +50,8 @@ def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) ->
 
 def _index_changes(planned: IndexRef, now: IndexInfo) -> list[str]:
     return [
-        f"the plan was made for an index {planned.index!r} with {what} {before}; it has {after}"
-        for what, before, after in (
+        f"the plan was made for an index {planned.index!r} with {property_name} {before}; it has {after}"
+        for property_name, before, after in (
             ("kind", planned.kind.value, now.kind.value),
             ("dimension", planned.dimension, now.dimension),
             ("metric", planned.metric, now.metric),

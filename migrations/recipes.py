@@ -1,4 +1,4 @@
-"""The door to planning: typed options in, a plan out; and whether a plan still fits the world when it is applied.
+"""The door to planning: typed options in, a plan out; and checks that a plan still fits when it is applied.
 
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
@@ -35,11 +35,11 @@ __all__ = [
     "survey_again",
 ]
 
-# The stores that send no bill for what is read and written: folders of files, tables of the user's own databases.
+# The stores that charge nothing for reads and writes: folders of files, tables of the user's own databases.
 UNMETERED = frozenset({"parquet", "pgvector", "pgvector-other"})
-# How many namespaces records are thought to spread over where no look-up tells.
+# The number of namespaces that records are assumed to spread over where no look-up tells.
 GUESSED_OWNERS = 10
-# Up to here a namespace that is to be split is read when planning, for at most 1,100 read units.
+# Records. Up to here a namespace to be split is read when planning, for at most 1,100 read units.
 ANALYZE_UP_TO = 10_000
 
 
@@ -47,7 +47,7 @@ ANALYZE_UP_TO = 10_000
 class Common:
     """Options that every recipe takes. `skip`: source namespaces to leave alone; `only`: leave all others alone.
 
-    `renamed`: the target's name of those source namespaces that do not keep theirs.
+    `renamed`: the new names of source namespaces that do not keep theirs.
     """
 
     policies: Policies = field(default_factory=Policies)
@@ -73,8 +73,8 @@ class CreatorsOptions:
 class IndexOptions:
     """Recipe `index`: everything into another index, under its own name or, with `grouping`, as tenants' namespaces.
 
-    The target is created where it is absent, at `cloud` and `region` (None: where the source is). `ids` are needed of
-    a pod index only.
+    The target is created where it is absent, at `cloud` and `region` (None: where the source is). Only a pod index
+    needs `ids`.
     """
 
     source: str
@@ -98,9 +98,9 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """Recipe `import`: such a folder into an index, which is created where it is absent: as the exported one was.
+    """Recipe `import`: an exported folder into an index, which is created where it is absent, like the exported one.
 
-    At `cloud` and `region`, or (None) where that one was.
+    It is created at `cloud` and `region` (None: where the exported one was).
     """
 
     folder: str
@@ -142,7 +142,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
 
 
 def _unread(common: Common) -> Common:
-    """Nobody reads from a folder, so there are no readers to cut over and nothing to soak."""
+    """Leave out the cut-over and the soak: nobody reads from a folder."""
     return replace(common, policies=common.policies.model_copy(update={"cut_over": "none", "soak_seconds": 0}))
 
 
@@ -156,10 +156,10 @@ def plan_surveyed(
     target: str,
     create: NewIndex | None = None,
 ) -> Plan:
-    """The plan of a recipe whose survey is made. Raises BadPlan with every problem found."""
+    """Make the plan of a recipe from its survey. Raises BadPlan with every problem found."""
     findings = checks.check_indexes(survey)
     if not survey.namespaces:
-        findings.raise_problems()  # it cannot be read: nothing else can be known
+        findings.raise_problems()  # the source cannot be read: nothing else can be checked
     policies = _settled(common.policies, grouping)
     candidates, left_alone = _candidates(survey, common, findings)
     if grouping is None:
@@ -176,9 +176,9 @@ def plan_surveyed(
         review_namespace=policies.review,
     )
     reachable = checks.reachable_targets(snapshot, policies)
-    for found in _analyzed(surveyor, survey, moves, router):
-        findings.add(foresee(found, policies))
-        reachable |= set(found.targets)
+    for breakdown in _analyzed(surveyor, survey, moves, router):
+        findings.add(foresee(breakdown, policies))
+        reachable |= set(breakdown.targets)
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
@@ -193,7 +193,7 @@ def plan_surveyed(
     costs = CostModel(
         shape=surveyor.shape(survey),
         policies=policies,
-        # Whichever side takes less at once sets the size of a batch; folders and tables take the most.
+        # The side with the smaller limits sets the size of a batch; folders and tables have the largest.
         limits=Limits() if free_source else surveyor.reader(survey.source).index.limits,
         prices=common.prices,
         owners=len(reachable) or GUESSED_OWNERS,
@@ -219,26 +219,26 @@ def plan_surveyed(
 
 
 def _analyzed(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], router: Router) -> Iterator[Breakdown]:
-    """The namespaces whose records go to their own owners, as far as they are small enough to read when planning."""
+    """Analyze the namespaces whose records go to their own owners, where they are small enough to read now."""
     for move in moves:
         if move.by_owner and move.records <= ANALYZE_UP_TO and survey.source.kind is not Kind.POD:
             yield analyze(surveyor.reader(survey.source), move.source, router)
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
-    """What the grouping implies: names that stay add nothing to a record; reviewing the unowned reviews orphans."""
+    """Add what the grouping implies: kept names add nothing to a record; reviewing the unowned reviews orphans."""
     if grouping is None:
         return policies.model_copy(update={"enrich": False})
     return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
 
 
 def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, Held], list[str]]:
-    """The namespaces to decide about, and those that are not to be moved: skipped, not chosen, or empty."""
-    skipped, chosen = ({names.canonical(name) for name in given} for given in (common.skip, common.only))
-    for asked, what in ((skipped, "skipped"), (chosen, "chosen")):
-        absent = asked - set(survey.namespaces)
+    """Return the namespaces to decide about, and those to leave alone: skipped, not chosen, or empty."""
+    skipped, chosen = ({names.canonical(name) for name in option} for option in (common.skip, common.only))
+    for wanted, purpose in ((skipped, "skipped"), (chosen, "chosen")):
+        absent = wanted - set(survey.namespaces)
         if absent:
-            findings.problems.append(f"to be {what}, but not in the index {survey.source.name!r}: {few(absent)}")
+            findings.problems.append(f"to be {purpose}, but not in the index {survey.source.name!r}: {few(absent)}")
     if chosen:
         skipped |= set(survey.namespaces) - chosen
     empty = {name for name, held in survey.namespaces.items() if not held.records} - skipped

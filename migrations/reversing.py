@@ -1,7 +1,7 @@
 """Recipe `reverse`: the way back after clean-up. Every record returns to the namespace it came from, as it was.
 
-What a record needs for it travels in the record: `migrated_from`, and `_vecfleet_prev` where an enriched key had been
-there before. So the way back needs neither the old job's manifests nor its ownership look-up.
+Each record carries what it needs: `migrated_from`, and `_vecfleet_prev` where an enriched key was there before. So the
+way back needs neither the old job's manifests nor its ownership look-up.
 """
 
 from collections.abc import Collection
@@ -22,13 +22,13 @@ from vecfleet.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """The rule of a reverse plan: what the plan it takes back had emptied, and where that sent records for review."""
+    """The rule of a reverse plan: the sources of the plan it takes back, and that plan's namespace for review."""
 
     sources: Collection[str]
     review: str | None
 
     def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
-        """Where the record came from and what it was there, or why it cannot be told. Pure."""
+        """Return the record's origin and what it was there, or why that is unknown. Pure."""
         came_from = record.metadata.get(SOURCE)
         if not isinstance(came_from, str) or came_from not in self.sources:
             return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
@@ -39,7 +39,7 @@ class Backward:
 
 
 def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, prices: Prices, now: datetime) -> Plan:
-    """Plan to take a plan's effect back, `targets` being what its job wrote to. Read-only.
+    """Plan to take a plan's effect back; its job wrote to `targets`. Read-only.
 
     Raises BadPlan with every problem found: names that were never changed, prefixed ids, nothing there to take back.
     """
@@ -48,7 +48,7 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
     into = None if original.same_index else original.source.index
     survey = surveyor.survey(original.target.index, into)
     findings = checks.check_indexes(survey)
-    # Ids are checked one by one against what is in the old namespaces by now: nothing there is overwritten.
+    # Each id is checked against the present content of the old namespaces: nothing there is overwritten.
     policies = Policies(
         collisions="identical",
         enrich=False,
@@ -89,7 +89,7 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
 
 
 def way_back(original: Plan, job_id: int | None = None) -> str:
-    """What brings the records back once the plan's job has deleted them from their sources."""
+    """Tell what brings the records back after the plan's job deleted them from their sources."""
     if original.takes_back:
         return "apply the plan it took back once more"
     if not original.policies.enrich:
@@ -115,7 +115,7 @@ def _check_reversible(original: Plan) -> None:
 
 
 def _of_kept_names(original: Plan) -> str:
-    """The recipe that brings records back which kept their names and metadata."""
+    """Return the recipe that brings back records which kept their names and metadata."""
     source, target = original.source, original.target
     if original.recipe == "tables":
         return "tables " + " ".join(f"{move.to}={move.source}" for move in original.moves)

@@ -1,4 +1,4 @@
-"""Where a record goes: pure functions of (record, plan, ownership). No I/O, so the answer is the same on every read.
+"""The target of a record: pure functions of (record, plan, ownership). No I/O, so the answer is the same on every read.
 
 The first rule that answers wins: the move's fixed target, the record's own `creator_id` and `twin_id`, the ownership
 snapshot (by the record's `twin_id`, by its source, by its id), then the plan's rule for orphans.
@@ -20,10 +20,10 @@ Rule = Literal["move", "metadata", "twin", "source", "record", "review"]
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The target namespace and the owner to enrich with (None: nothing to add but where it came from).
+    """The target namespace and the owner to enrich with (None: only the origin is added).
 
-    `rule` is what answered: the move's fixed target, the record's own `creator_id`, the look-up by its `twin_id`, by
-    its source or by its id, or the rule for orphans.
+    `rule` names what answered: the move's fixed target, the record's own `creator_id`, the look-up by its `twin_id`,
+    by its source or by its id, or the rule for orphans.
     """
 
     target: str
@@ -37,13 +37,13 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Unrouted:
-    """No rule may place this record: it is parked with this reason, for a person."""
+    """A record that no rule may place: it is parked with this reason, for a person."""
 
     reason: str
 
 
 class Fixed(Protocol):
-    """What routing needs of a move; `migrations.plan.PlannedMove` and the job table's moves both fit."""
+    """The part of a move that routing needs; `migrations.plan.PlannedMove` and the job table's moves both fit."""
 
     @property
     def to(self) -> str | None: ...

@@ -1,4 +1,4 @@
-"""The twins and sources of a Supabase project, whole: an answer holds at most 1,000 rows, so it asks page by page.
+"""The twins and sources of a Supabase project, all of them: an answer holds at most 1,000 rows, so it reads by pages.
 
 The only module that imports `supabase`.
 """
@@ -18,13 +18,13 @@ ROUNDS = 3
 TIMEOUT_SECONDS = 30
 
 UNKNOWN = -1
-_PAST_THE_END = "PGRST103"  # rows went away since the page before
+_PAST_THE_END = "PGRST103"  # rows were deleted since the page before
 _REFUSED = {"401", "403", "42501", "PGRST300", "PGRST301", "PGRST302", "PGRST303"}
 _ABSENT = {"404", "42P01", "42703", "PGRST204", "PGRST205"}
 
 
 def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
-    """Every twin and source. Raises BadInput (settings, key, table names) or Unreachable."""
+    """Read every twin and source. Raises BadInput (settings, key, table names) or Unreachable."""
     client = _client(settings)
     at = settings
     twin = (at.ownership_twin_id_column, at.ownership_twin_creator_column, at.ownership_twin_name_column)
@@ -66,7 +66,7 @@ def _read_table(client: Client, table: str, columns: tuple[str, ...]) -> list[tu
 
 
 def _read_once(client: Client, table: str, columns: tuple[str, ...]) -> list[tuple[str, ...]] | None:
-    """All rows, or None where rows came or went meanwhile: the pages would then overlap or leave some out."""
+    """Read all rows; None where rows came or went meanwhile, because the pages would overlap or leave some out."""
     rows: list[tuple[str, ...]] = []
     total: int | None = None
     while total is None or len(rows) < total:
@@ -81,7 +81,7 @@ def _read_once(client: Client, table: str, columns: tuple[str, ...]) -> list[tup
 
 def _page(client: Client, table: str, columns: tuple[str, ...], start: int) -> tuple[list[tuple[str, ...]], int]:
     query = client.table(table).select(*columns, count=CountMethod.exact)
-    for column in columns:  # all of them: the order must be total for the pages to fit together
+    for column in columns:  # by all columns: only a total order makes the pages fit together
         query = query.order(column)
     try:
         answer = query.range(start, start + PAGE_ROWS - 1).execute()
@@ -98,15 +98,15 @@ def _page(client: Client, table: str, columns: tuple[str, ...], start: int) -> t
 
 
 def _understood(error: PostgrestAPIError, table: str, columns: tuple[str, ...]) -> BadInput | Unreachable:
-    code, said = error.code or "", error.message or "no reason given"
-    if code in _REFUSED or "api key" in said.lower() or "jwt" in said.lower():
-        return BadInput(f"Supabase refuses the key: {said}", next_step="check SUPABASE_SERVICE_ROLE_KEY")
+    code, reason = error.code or "", error.message or "no reason given"
+    if code in _REFUSED or "api key" in reason.lower() or "jwt" in reason.lower():
+        return BadInput(f"Supabase refuses the key: {reason}", next_step="check SUPABASE_SERVICE_ROLE_KEY")
     if code in _ABSENT:
         return BadInput(
-            f"Supabase has no table {table!r} with the columns {', '.join(columns)}: {said}",
+            f"Supabase has no table {table!r} with the columns {', '.join(columns)}: {reason}",
             next_step="name the tables and columns that hold twins and sources",
         )
-    return Unreachable(f"Supabase answers {code} to a look-up in {table!r}: {said}", next_step="try again later")
+    return Unreachable(f"Supabase answers {code} to a look-up in {table!r}: {reason}", next_step="try again later")
 
 
 def _text(value: Any) -> str:

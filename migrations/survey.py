@@ -1,4 +1,4 @@
-"""What a recipe knows before it plans: both indexes, their namespaces with counts, a sample of the records."""
+"""The facts that a recipe plans from: both indexes, their namespaces with counts, a sample of the records."""
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +12,9 @@ from migrations.reading import Reader, patiently
 from vecfleet.errors import Missing, NotFound
 from vecfleet.stores.base import Aliased, IndexInfo, Kind, Store
 
-# Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
+# Ids. Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
 COUNT_EXACTLY_UP_TO = 100_000
-# Up to here the ids of sources that share a target are compared when planning; the copy compares them in any case.
+# Ids. Up to here sources that share a target are compared when planning; the copy compares them in any case.
 COMPARE_UP_TO = 1_000_000
 _UNLISTABLE = (Kind.DOCUMENT, Kind.POD)
 COMMON_EXAMPLES = 3
@@ -24,7 +24,7 @@ SAMPLE_RECORDS = 40
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A namespace: how many records it holds (`exact`: its ids were listed), and its filterable fields."""
+    """A namespace: the number of its records (`exact`: its ids were listed), and its filterable fields."""
 
     records: int
     exact: bool = False
@@ -33,14 +33,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The source, and the target where it is another index (None: it is not there yet)."""
+    """The source, and the target where it is another index (None: it does not exist yet)."""
 
     source: IndexInfo
     target: IndexInfo | None
     namespaces: Mapping[str, Held]
     occupied: Mapping[str, Held]  # the namespaces of the index that is written to
     ids: IdSources | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)  # of the index that is written to: where each leads
+    aliases: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the index that is written to: each alias and its target
 
     @property
     def same_index(self) -> bool:
@@ -58,9 +60,9 @@ class CommonIds:
 
 @dataclass(slots=True)
 class Surveyor:
-    """Looks at a store for a plan, and through `into` at the target's, where that is another one.
+    """Looks at a store for a plan, and through `into` at the target's store, where that is another one.
 
-    Reads only; `readers` remember what it cost.
+    Reads only; `readers` add up the cost.
     """
 
     store: Store
@@ -101,13 +103,13 @@ class Surveyor:
         return self.readers[info.name]
 
     def ids(self, survey: Survey, namespace: str) -> Iterable[str]:
-        """The ids of a source namespace, in byte order, from wherever they are known."""
+        """Return the ids of a source namespace, in byte order, from the id source or the index."""
         return survey.ids.ids(namespace) if survey.ids else self.reader(survey.source).ids(namespace)
 
     def shape(self, survey: Survey) -> Shape:
-        """The mean sizes of a few records from each of the largest source namespaces."""
-        held = survey.namespaces
-        largest = sorted(held, key=lambda name: held[name].records, reverse=True)[:SAMPLE_NAMESPACES]
+        """Return the mean sizes of a few records from each of the largest source namespaces."""
+        namespaces = survey.namespaces
+        largest = sorted(namespaces, key=lambda name: namespaces[name].records, reverse=True)[:SAMPLE_NAMESPACES]
         chosen = [(name, list(islice(self.ids(survey, name), SAMPLE_RECORDS))) for name in largest]
         reader = self.reader(survey.source)
         before = reader.usage.egress_bytes
@@ -118,19 +120,21 @@ class Surveyor:
         return shape_of(sample, reader.index.request_bytes, answered=reader.usage.egress_bytes - before)
 
     def namespaces(self, info: IndexInfo, ids: IdSources | None = None) -> dict[str, Held]:
-        """The namespaces of an index that can list, or those that an id source names."""
+        """Return the namespaces of an index that can list, or those that an id source names."""
         if ids is not None:
             return {name: Held(count, exact=True) for name, count in ids.counts.items()}
         reader = self.reader(info)
-        found = patiently(lambda: list(reader.index.namespaces()))
-        exact = sum(held.count for held in found) <= COUNT_EXACTLY_UP_TO
+        listed = patiently(lambda: list(reader.index.namespaces()))
+        exact = sum(namespace.count for namespace in listed) <= COUNT_EXACTLY_UP_TO
         return {
-            held.name: Held(sum(1 for _ in reader.ids(held.name)) if exact else held.count, exact, held.schema)
-            for held in found
+            namespace.name: Held(
+                sum(1 for _ in reader.ids(namespace.name)) if exact else namespace.count, exact, namespace.schema
+            )
+            for namespace in listed
         }
 
     def aliases(self, info: IndexInfo) -> dict[str, str]:
-        """Each alias of an index and where it leads; none where its store has none. A request for each 100."""
+        """Return each alias of an index with its target; none where its store has none. One request for each 100."""
         index = self.reader(info).index
         return patiently(index.aliases) if isinstance(index, Aliased) else {}
 
@@ -142,7 +146,7 @@ class Surveyor:
 
 
 def common_ids(streams: Sequence[Iterable[str]]) -> CommonIds:
-    """The ids that more than one of these streams hold. Each is in byte order, with no id twice; memory stays small."""
+    """Return the ids that more than one stream holds. Each is in byte order, with no id twice; memory stays small."""
     common = (id for id, holders in groupby(heapq.merge(*streams)) if len(list(holders)) > 1)
     examples = tuple(islice(common, COMMON_EXAMPLES))
     return CommonIds(len(examples) + sum(1 for _ in common), examples)

@@ -45,7 +45,7 @@ def embed(embedder: Embedder, texts: Sequence[str], dimension: int) -> list[list
     if len(vectors) != len(texts):
         raise BadInput(
             f"the embedder {embedder.model!r} gave {len(vectors)} vectors for {len(texts)} texts",
-            next_step="it must give one for each text, in their order: mend it, or name another",
+            next_step="it must give one for each text, in their order: correct it, or name another",
         )
     other = next((len(vector) for vector in vectors if len(vector) != dimension), None)
     if other is not None:

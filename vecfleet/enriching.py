@@ -19,7 +19,7 @@ PREVIOUS = "_vecfleet_prev"
 SOURCE = "migrated_from"
 
 HELD_ALREADY = "already holds another value"
-"""How the reason of every record ends that a plan's policy about conflicts parks."""
+"""The end of the reason for every record that a plan's policy about conflicts parks."""
 
 ConflictPolicy = Literal["fail", "keep", "overwrite"]
 

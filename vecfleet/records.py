@@ -25,7 +25,7 @@ class Sparse:
 class Record:
     """One vector with its id. `values` are little-endian float32 bytes (4 × dimension; empty for sparse-only records).
 
-    `metadata` is read-only by agreement: whoever changes it makes a new mapping (`with_metadata`).
+    `metadata` is read-only by agreement: to change it, make a new mapping (`with_metadata`).
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What the environment says, read in one place and once. Every variable stands with its meaning in `.env.example`.
+"""Settings from the environment, read in one place and once. `.env.example` explains every variable.
 
 Values come from the process environment, then from a `.env` file in the current directory; an empty one counts as not
 set. Keys, and addresses that may hold a password, are secrets: they show as stars unless asked for.
@@ -20,7 +20,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 def _by_psycopg(url: SecretStr) -> SecretStr:
-    """The address of a Postgres as SQLAlchemy takes it. Providers write `postgres://`, and none names the driver."""
+    """Return the address of a Postgres as SQLAlchemy takes it. Providers write `postgres://`, without the driver."""
     scheme, _, place = url.get_secret_value().partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+psycopg") or not place:
         raise ValueError("is no address of a Postgres: write postgresql://user:password@host:5432/name")
@@ -28,7 +28,7 @@ def _by_psycopg(url: SecretStr) -> SecretStr:
 
 
 JOIN = 'set it; of an embedded stack that runs: eval "$(vecfleet up --print)"; or start one: `vecfleet up`'
-"""What to do where a setting is missing that names a server."""
+"""The next step if a setting that names a server is missing."""
 
 
 class Settings(BaseSettings):
@@ -130,17 +130,17 @@ class Settings(BaseSettings):
 
     @property
     def heartbeat_seconds(self) -> float:
-        """How often a worker renews its leases."""
+        """Seconds between two renewals of a worker's leases."""
         return self.lease_seconds / HEARTBEATS_PER_LEASE
 
     @property
     def wake_ups(self) -> SecretStr | None:
-        """Where wake-ups are queued: BROKER_URL, or else Redis, which keeps the pace in any case."""
+        """The address of the queue of wake-ups: BROKER_URL, or else Redis, which keeps the pace in any case."""
         return self.broker_url or self.redis_url
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process. Raises BadInput naming each variable that cannot be used, never its value."""
+        """Return the settings of this process. Raises BadInput naming each unusable variable, never its value."""
         try:
             return cls()
         except ValidationError as error:
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def variables(cls) -> dict[str, tuple[str, ...]]:
-        """Field name → the environment variables it is read from, the first one first."""
+        """Return field name → the environment variables it is read from, in order of precedence."""
         return {name: _spellings(name, field.validation_alias) for name, field in cls.model_fields.items()}
 
 

@@ -1,8 +1,8 @@
-"""Metadata as protobuf writes them (`google.protobuf.Struct`), read and written by hand, each field kept as it came.
+"""Metadata in protobuf form (`google.protobuf.Struct`), read and written by hand, each field kept as it came.
 
-A field that nobody changes is passed on as the bytes it is: its value, its canonical form and its size as JSON are
-made once for all records that share it, and for a long text once for its record. What is not spelt as usual is not
-read at all: whoever asked reads it another way.
+A field that nobody changes is passed on as its bytes. Its value, its canonical form and its size as JSON are made once
+for all records that share it, and for a long text once for its record. Unusual spelling is not read at all: the caller
+reads it another way.
 """
 
 import math
@@ -17,7 +17,7 @@ from vecfleet import canonical
 from vecfleet.errors import BadRequest
 from vecfleet.records import Metadata, MetadataValue
 
-# Of a field that has a length: its number, shifted by three, and 2.
+# The tag of a field that has a length: its number, shifted by three, and 2.
 ONE, TWO, THREE, FOUR = b"\x0a", b"\x12", b"\x1a", b"\x22"
 # The kinds of a google.protobuf.Value: null, number (fixed64), text, true, false, list.
 _NULL, _NUMBER, _TEXT, _TRUE, _FALSE, _LIST = b"\x08\x00", b"\x11", b"\x1a", b"\x20\x01", b"\x20\x00", b"\x32"
@@ -25,21 +25,21 @@ _FIELD, _KEY, _VALUE, _ITEM = ONE[0], ONE[0], TWO[0], ONE[0]
 _double = struct.Struct("<d")
 _MOST_BITS = 63
 LONGEST_SHORT = 0x7F
-"""What a length of one byte can say."""
+"""The longest length that fits one byte."""
 
-# More than anything has: the size of a number that JSON cannot say.
+# The size of a number that has no JSON: more than anything has.
 _NO_JSON = 1 << 40
 
-# Fields that records share are short; one of 127 bytes is kept as about 700 here, all of them as 3 MB at most.
+# Fields that records share are short. One of 127 bytes is kept as about 700 here, all of them as 3 MB at most.
 _SHARED = 4_096
 
 
 class NotPlain(Exception):
-    """Bytes that are no Struct as every library writes it, or hold what metadata do not."""
+    """Bytes that are no Struct as every library writes it, or that hold values metadata cannot."""
 
 
 class Field(NamedTuple):
-    """One field: what it says, the bytes of its entry in a Struct, and what others need of it."""
+    """One field: its value, the bytes of its entry in a Struct, its canonical form and its size."""
 
     value: MetadataValue
     wire: bytes
@@ -59,7 +59,7 @@ class Struct(Mapping[str, MetadataValue]):
 
     def __getitem__(self, key: str) -> MetadataValue:
         value = self._fields[key].value
-        return list(value) if type(value) is list else value  # the field is shared, and nobody may change it
+        return list(value) if type(value) is list else value  # the field is shared: nobody may change it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -77,7 +77,7 @@ class Struct(Mapping[str, MetadataValue]):
         return repr(dict(self))
 
     def with_fields(self, added: Mapping[str, str | bool]) -> Metadata:
-        """These metadata and those. With half a character among them a plain dict, which no store takes."""
+        """Return these metadata and those added. Half a character makes them a plain dict, which no store takes."""
         try:
             return Struct(self._fields | {key: _added(key, value) for key, value in added.items()})
         except UnicodeEncodeError:
@@ -98,9 +98,9 @@ class Struct(Mapping[str, MetadataValue]):
 
 
 def read(body: bytes) -> Metadata:
-    """The metadata of a Struct, without its nulls. Raises NotPlain.
+    """Return the metadata of a Struct, without its nulls. Raises NotPlain.
 
-    A number that is none (no service sends one) makes them a plain dict, in which those who must not send it find it.
+    A number that is none (no service sends one) makes them a plain dict. A sender that must not send it finds it there.
     """
     fields: dict[str, Field] = {}
     at, end = 0, len(body)
@@ -125,8 +125,8 @@ def read(body: bytes) -> Metadata:
             at = stop
     except (IndexError, UnicodeDecodeError) as error:
         raise NotPlain from error
-    found = Struct(fields)
-    return found if found.json_bytes < _NO_JSON else dict(found)
+    metadata = Struct(fields)
+    return metadata if metadata.json_bytes < _NO_JSON else dict(metadata)
 
 
 @lru_cache(maxsize=_SHARED)
@@ -135,7 +135,7 @@ def _shared(entry: bytes) -> tuple[str, Field | None]:
 
 
 def _field(entry: bytes, at: int) -> tuple[str, Field | None]:
-    """The key and field of an entry of a Struct whose key begins at `at`; None for a null, which the service drops."""
+    """Return the key and field of an entry whose key begins at `at`; None for a null, which the service drops."""
     if entry[at] != _KEY:
         raise NotPlain
     size, at = number(entry, at + 1)
@@ -164,7 +164,7 @@ def _field(entry: bytes, at: int) -> tuple[str, Field | None]:
 
 
 def _text(body: bytes, at: int) -> str:
-    """The text whose tag is at `at`, and which ends where the body does."""
+    """Return the text whose tag is at `at`, and which ends where the body does."""
     size, at = number(body, at + 1)
     if at + size != len(body):
         raise NotPlain
@@ -172,7 +172,7 @@ def _text(body: bytes, at: int) -> str:
 
 
 def _texts(body: bytes, at: int) -> list[str]:
-    """The list whose tag is at `at`. What is not all texts is not read: a number would read as an empty text."""
+    """Return the list whose tag is at `at`. Only texts are read: a number would read as an empty text."""
     size, at = number(body, at + 1)
     if at + size != len(body):
         raise NotPlain
@@ -196,18 +196,18 @@ def _json_bytes(key: str, value: MetadataValue) -> int:
 
 
 def number(body: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends. Raises IndexError where the body ends first, or no length is that large."""
+    """Return a varint, and where it ends. Raises IndexError if the body ends first, or no length is that large."""
     byte = body[at]
     if byte <= LONGEST_SHORT:
         return byte, at + 1
-    found = byte & LONGEST_SHORT
+    total = byte & LONGEST_SHORT
     shift = 7
     while True:
         at += 1
         byte = body[at]
-        found |= (byte & LONGEST_SHORT) << shift
+        total |= (byte & LONGEST_SHORT) << shift
         if byte <= LONGEST_SHORT:
-            return found, at + 1
+            return total, at + 1
         shift += 7
         if shift > _MOST_BITS:
             raise IndexError
@@ -228,14 +228,14 @@ def _made(key: str, value: str | bool) -> Field:
 
 
 def written(metadata: Metadata) -> bytes:
-    """A Struct of these metadata, without nulls. Raises BadRequest for what a service does not take."""
+    """Return a Struct of these metadata, without nulls. Raises BadRequest for values that a service does not take."""
     if isinstance(metadata, Struct):
         return metadata.wire
     return b"".join([write(key, value) for key, value in metadata.items() if value is not None])
 
 
 def write(key: str, value: MetadataValue) -> bytes:
-    """An entry of a Struct. Raises BadRequest for a value that metadata do not hold."""
+    """Return an entry of a Struct. Raises BadRequest for a value that metadata cannot hold."""
     head, kind, body = _key(key), b"", b""
     if isinstance(value, str):
         body = value.encode()
@@ -259,12 +259,12 @@ def _value(key: str, value: MetadataValue) -> bytes:
 
 @lru_cache(maxsize=4_096)  # the records of an index share a few dozen keys
 def _key(key: str) -> bytes:
-    """What an entry begins with: its key, and the number of the field that its value is in."""
+    """Return the start of an entry: its key, and the number of the field that its value is in."""
     return sized(ONE, key.encode()) + TWO
 
 
 def sized(tag: bytes, body: bytes) -> bytes:
-    """A field that has a length."""
+    """Return a field that has a length."""
     return tag + varint(len(body)) + body
 
 

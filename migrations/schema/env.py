@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection and tables that `orchestrator.schema` hands over."""
+"""Alembic's entry: run the revisions on the connection and tables that `orchestrator.schema` passes."""
 
 from alembic import context
 

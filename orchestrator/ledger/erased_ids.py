@@ -23,8 +23,8 @@ def remove_ids(
     """Remove these ids from one copy batch. Return the targets whose digest is unknown from now on.
 
     `to_remove`: id at the source → the digest of its record at its target, if known. `counted` False: the batch's
-    counts leave them out already. Works in the caller's transaction; the batch's row stays locked. A worker with the batch
-    loses its lease, because it would record positions among the ids that it was leased with.
+    counts leave them out already. Works in the caller's transaction; the batch's row stays locked. A worker with the
+    batch loses its lease, because it would record positions among the ids that it was leased with.
     """
     row = connection.execute(sa.select(t.batch).where(_B.id == copy_id).with_for_update()).one()
     ids = manifests.unpack(row.manifest)

@@ -1,4 +1,4 @@
-"""Copy and move namespaces inside one database: what the seed's `NamespaceMigration` promises, and previews of it."""
+"""Copy and move namespaces inside one database, with previews: the seed's `NamespaceMigration`."""
 
 import time
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ MODES: tuple[Mode, ...] = ("copy", "move")
 
 
 class NamespaceMigration:
-    """Migrates namespaces of one database. The seed's methods answer with a dictionary, in failure too.
+    """Migrates namespaces of one database. The seed's methods return a dictionary, in failure too.
 
     `run` and `preview` raise instead, for callers that want the reason as an error.
     """
@@ -28,10 +28,10 @@ class NamespaceMigration:
         self._database = database or DatabaseConnection(database_url=database_url)
 
     def migrate_namespace(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
-        """`success`, `rows_migrated`, `duration_seconds`, `source_action`, …; or `success` False and `error`.
+        """Return `success`, `rows_migrated`, `duration_seconds`, `source_action`, …; or `success` False and `error`.
 
-        The source `embeddings` is the table of the time before there were namespaces. A backup may be copied by its
-        table's name, as `check` gives it.
+        The source `embeddings` is the table from before there were namespaces. A backup may be copied by its table's
+        name, as `check` gives it.
         """
         try:
             done = self.run(source_namespace, target_namespace, mode)
@@ -68,7 +68,7 @@ class NamespaceMigration:
         method: Method | None = None,
         tell: Telling = lambda _: None,
     ) -> dict[str, Any]:
-        """The same; raises why it cannot be. Runs whole or not at all, and may be run again after any failure."""
+        """Migrate, or raise the reason. Runs whole or not at all, and may be run again after any failure."""
         checked, source = _mode(mode), self._source_table(source_namespace)
         naming.check(target_namespace)
         began = time.monotonic()
@@ -86,7 +86,7 @@ class NamespaceMigration:
         return _answer(done, checked, time.monotonic() - began)
 
     def preview(self, source_namespace: str, target_namespace: str, mode: str = "copy") -> dict[str, Any]:
-        """What `run` would do, and whether it could: `checks` are sentences with their answers. Changes nothing."""
+        """Return what `run` would do, and whether it could: `checks` are sentences with answers. Changes nothing."""
         checked, source = _mode(mode), self._source_table(source_namespace)
         target = naming.table_name(target_namespace)
         with self._database.transaction("look at what would be migrated") as connection:
@@ -96,12 +96,12 @@ class NamespaceMigration:
             readers = moving.readers_of(connection, table) if table is not None and checked == "move" else []
             size = None
             if table is not None:
-                found = connection.execute(
+                row = connection.execute(
                     sql.SQL("SELECT pg_size_pretty(pg_total_relation_size({}::regclass))").format(
                         sql.Literal(table.identifier.as_string(connection))
                     )
                 ).fetchone()
-                size = found[0] if found else None
+                size = row[0] if row else None
         return {
             "source_table": source,
             "target_table": target,
@@ -118,7 +118,7 @@ class NamespaceMigration:
         }
 
     def _source_table(self, source: str) -> str:
-        """The table that is meant: that of a namespace, else the backup whose table is called so; or the legacy one.
+        """Return the table that is meant: that of a namespace, a backup of this table name, or the legacy one.
 
         Raises InvalidNamespace.
         """
@@ -133,7 +133,7 @@ class NamespaceMigration:
         return naming.table_name(source)
 
     def check(self) -> dict[str, Any]:
-        """Whether the table of the time before namespaces is still to be migrated, and which backups there are."""
+        """Say whether the table from before namespaces is still to be migrated, and which backups there are."""
         with self._database.transaction("look for what is to be migrated") as connection:
             legacy = tables.find(connection, naming.LEGACY_TABLE)
             default = tables.find_namespace(connection, "default")

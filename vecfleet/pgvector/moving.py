@@ -1,8 +1,8 @@
-"""One namespace becomes another inside one database: a single transaction, proven before it is committed.
+"""Make one namespace from another inside one database: a single transaction, proven before it is committed.
 
 The target has the source's columns, whatever they are, a sequence of its own, and all its indexes, built after the rows
 are there. Count and digest are compared in SQL; the digest covers every column, vectors bit by bit. A move renames the
-source and says in its comment that it is a backup. Whatever fails, even the connection, leaves nothing behind.
+source and says in its comment that it is a backup. Any failure, even of the connection, leaves nothing behind.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from vecfleet.pgvector.tables import Connection, Table
 Mode = Literal["copy", "move"]
 Telling = Callable[[str], object]
 
-# These are hashed as they are; every other type by its binary form or its text, for a digest must see every bit.
+# These types are hashed as they are; every other type by its binary form or its text: a digest must see every bit.
 _HASHED = frozenset(
     {"int2", "int4", "int8", "text", "varchar", "bool", "jsonb", "timestamp", "timestamptz", "uuid", "_text", "_int8"}
 )
@@ -49,7 +49,7 @@ _PUBLICATIONS = """
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a table holds, as far as can be compared: the rows, and the sum of their digests (None: not asked)."""
+    """The comparable content of a table: its rows, and the sum of their digests (None: not asked)."""
 
     rows: int
     digest: int | None
@@ -57,7 +57,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a copy or a move did."""
+    """The outcome of a copy or a move."""
 
     source: str
     target: str
@@ -82,14 +82,14 @@ def move(
     method: Method | None = None,
     tell: Telling = lambda _: None,
 ) -> Moved:
-    """Copy the table `source` to a new namespace, and with `move` keep the source as a backup only.
+    """Copy the table `source` to a new namespace; with `move` keep the source as a backup only.
 
-    A copy is of one moment and keeps no writer waiting. A move lets nobody write from its beginning to its end, or it
-    would leave behind what they wrote. `method`: of our index on the vectors (None: as the source's, or ivfflat).
-    Raises Refused where the source is absent, the target there, or something could not be carried.
+    A copy is of one moment and keeps no writer waiting. A move lets nobody write from its beginning to its end:
+    otherwise it would leave behind what they wrote. `method`: of our index on the vectors (None: as the source's, or
+    ivfflat). Raises Refused if the source is absent, the target exists, or something could not be carried.
     """
     target_name = naming.table_name(target_namespace)
-    # Before the first look: what we see is then what nobody changes any more.
+    # Lock before the first look: nobody changes what we see after it.
     held = _locked(connection, source, target_name, mode)
     warnings = _objections(connection, held, mode)
     tell(f"creating {target_name}")
@@ -112,7 +112,7 @@ def contents_of(connection: Connection, table: Table, *, digest: bool) -> Conten
     """Count the rows and, if asked, add up the digests of all their columns."""
     summed = sql.SQL("sum(hash_record_extended(ROW({}), 0)::numeric)").format(
         sql.SQL(", ").join(
-            _seen(column.name, column.type) for column in sorted(table.columns, key=lambda one: one.name)
+            _seen(column.name, column.type) for column in sorted(table.columns, key=lambda item: item.name)
         )
     )
     statement = sql.SQL("SELECT count(*), {} FROM {}").format(summed if digest else sql.SQL("NULL"), table.identifier)
@@ -136,7 +136,7 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
     ).fetchone()
     if where is None:
         raise Refused(f"there is no table {source!r}", next_step="`vecfleet pg namespaces` lists what there is")
-    connection.rollback()  # that look was a snapshot: the lock comes first
+    connection.rollback()  # that look took a snapshot: the lock comes first
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     how = "SHARE ROW EXCLUSIVE" if mode == "move" else "ACCESS SHARE"
     connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(where[0], source), sql.SQL(how)))
@@ -162,23 +162,23 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
 
 
 def readers_of(connection: Connection, table: Table) -> list[str]:
-    """The views and functions that mean this very table, not its name: renamed, it is what they go on reading."""
+    """Return the views and functions that mean this very table, not its name: after a rename they go on reading it."""
     return [name for (name,) in connection.execute(_READERS, [table.schema, table.name]).fetchall()]
 
 
 def _objections(connection: Connection, source: Table, mode: Mode) -> list[str]:
-    """What would not be carried, as warnings.
+    """Return warnings about what would not be carried.
 
-    Raises Refused where losing it would open what is closed, or leave readers behind on the backup.
+    Raises Refused if losing it would open what is closed, or leave readers behind on the backup.
     """
-    found = connection.execute(
+    row = connection.execute(
         "SELECT relrowsecurity, (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),"
         " (SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND c.oid IN (conrelid, confrelid))"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
         [source.schema, source.name],
     ).fetchone()
-    assert found is not None, "the table is locked"
-    secured, triggers, references = found
+    assert row is not None, "the table is locked"
+    secured, triggers, references = row
     if secured:
         raise Refused(
             f"{source.name!r} has row-level security: a copy of it would be open to everybody who may read the table",
@@ -218,8 +218,8 @@ def _create_like(connection: Connection, source: Table, name: str) -> Table:
 
 
 def _copy_rows(connection: Connection, source: Table, target: Table) -> int:
-    columns = sql.SQL(", ").join(sql.Identifier(one.name) for one in source.columns if not one.computed)
-    identity = sql.SQL("OVERRIDING SYSTEM VALUE") if any(one.identity for one in source.columns) else sql.SQL("")
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in source.columns if not column.computed)
+    identity = sql.SQL("OVERRIDING SYSTEM VALUE") if any(column.identity for column in source.columns) else sql.SQL("")
     return connection.execute(
         sql.SQL("INSERT INTO {} ({}) {} SELECT {} FROM {}").format(
             target.identifier, columns, identity, columns, source.identifier
@@ -228,7 +228,7 @@ def _copy_rows(connection: Connection, source: Table, target: Table) -> int:
 
 
 def _compare(connection: Connection, source: Table, target: Table, copied: int, *, digest: bool) -> Contents:
-    if digest:  # Postgres takes hashing a vector of 6 KB for as cheap as adding two numbers: every core is worth it
+    if digest:  # Postgres thinks hashing 6 KB as cheap as adding two numbers: every core is worth it
         connection.execute("SET LOCAL parallel_setup_cost = 0")
         connection.execute("SET LOCAL parallel_tuple_cost = 0")
     before = contents_of(connection, source, digest=digest)

@@ -1,8 +1,8 @@
 """Names of namespaces, and of everything derived from one. Pure.
 
 A namespace is a table `embeddings_{namespace}`. A name outside the rules is refused and never folded into another:
-`A-B`, `a-b` and `a_b` are three names, two of which cannot be used. Postgres cuts a longer identifier off at 63 bytes
-without a word, so every derived name beyond that is shortened here, with a digest of the whole of it.
+`A-B`, `a-b` and `a_b` are three names, and two of them cannot be used. Postgres silently cuts a longer identifier off
+at 63 bytes. So every derived name beyond that is shortened here, with a digest of the whole of it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from itertools import count
 from vecfleet.errors import BadName
 
 PREFIX = "embeddings_"
-LEGACY_TABLE = "embeddings"  # the one table of the time before there were namespaces
+LEGACY_TABLE = "embeddings"  # the one table from before there were namespaces
 MAX_NAMESPACE_CHARS = 50
 MAX_IDENTIFIER_BYTES = 63  # NAMEDATALEN - 1 of every ordinary Postgres
 RESERVED = frozenset({"backup", "temp", "tmp", "system", "admin"})
@@ -23,7 +23,7 @@ _ALLOWED = re.compile(r"[a-z0-9_]+", re.ASCII)
 _SLUG_CHARS = 24
 _DIGEST_CHARS = 16
 _MOST_KEPT = 32  # bytes of a name's end; the digest and some of its beginning must have room too
-# No namespace within the rules has this character: a table that is named after a digest is never taken for another's.
+# No namespace within the rules has this character: a table named after a digest is never mistaken for another's.
 _FOREIGN = "~"
 
 
@@ -32,7 +32,7 @@ class InvalidNamespace(BadName, ValueError):
 
 
 def check(namespace: str) -> str:
-    """The name as it is. Raises InvalidNamespace, saying which rule it breaks."""
+    """Return the name as it is. Raises InvalidNamespace, saying which rule it breaks."""
     if not namespace:
         why = "is empty"
     elif not _ALLOWED.fullmatch(namespace):
@@ -59,14 +59,14 @@ def is_valid(namespace: str) -> bool:
 
 
 def table_name(namespace: str) -> str:
-    """The table of a namespace within the rules. Raises InvalidNamespace."""
+    """Return the table of a namespace within the rules. Raises InvalidNamespace."""
     return PREFIX + check(namespace)
 
 
 def table_name_of_any(namespace: str) -> str:
-    """The table of a namespace of any name, such as a fleet may bring from elsewhere.
+    """Return the table of a namespace of any name, such as a fleet may bring from elsewhere.
 
-    One within the rules has the table that everybody expects; any other one a table named after its digest, whose
+    A name within the rules has the table that everybody expects. Any other has a table named after its digest, whose
     comment holds the name as it is.
     """
     if is_valid(namespace):
@@ -76,18 +76,18 @@ def table_name_of_any(namespace: str) -> str:
 
 
 def namespace_of(table: str) -> str | None:
-    """The namespace whose table is called so, or None where the name says nothing of the kind."""
+    """Return the namespace whose table has this name; None if no namespace's table has it."""
     name = table.removeprefix(PREFIX)
     return name if table.startswith(PREFIX) and is_valid(name) else None
 
 
 def derived(table: str, suffix: str) -> str:
-    """`{table}_{suffix}`, or where that is too long for Postgres: shortened, with a digest of the whole name."""
+    """Return `{table}_{suffix}`; if that is too long for Postgres, shortened, with a digest of the whole name."""
     return fitted(f"{table}_{suffix}", keep=suffix)
 
 
 def fitted(name: str, keep: str = "") -> str:
-    """The name if Postgres keeps it whole; else its beginning, a digest of the whole, and the end `keep`."""
+    """Return the name if Postgres keeps it whole; else its beginning, a digest of the whole, and the end `keep`."""
     if len(name.encode()) <= MAX_IDENTIFIER_BYTES:
         return name
     end = f"_{_digest(name)}" + (f"_{keep}" if 0 < len(keep.encode()) <= _MOST_KEPT else "")
@@ -96,7 +96,7 @@ def fitted(name: str, keep: str = "") -> str:
 
 
 def backup_names(table: str, now: datetime) -> Iterator[str]:
-    """What a table may be called once it was moved away: `{table}_backup_{timestamp}`, to the second, then numbered."""
+    """Yield names for a table that was moved away: `{table}_backup_{timestamp}`, to the second, then numbered."""
     stamp = f"backup_{now:%Y%m%d_%H%M%S}"
     yield derived(table, stamp)
     for number in count(2):

@@ -1,4 +1,4 @@
-"""From JSON to embeddings in a namespace, and from a question to the nearest of them."""
+"""Turn JSON into embeddings in a namespace, and a question into the nearest of them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +19,8 @@ from vecfleet.pgvector.store import VectorStore
 class EmbeddingPipeline:
     """One namespace of one database, with an embedder. Safe between threads.
 
-    `embedder` takes the place of OpenAI's; `dimension` is that of namespaces created here. Nothing is asked of either
-    before the first call, and managing namespaces needs no embedder.
+    `embedder` takes the place of OpenAI's; `dimension` is that of namespaces created here. Neither is asked for
+    anything before the first call, and managing namespaces needs no embedder.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class EmbeddingPipeline:
         self._embedder = embedder
 
     def setup_database(self) -> dict[str, Any]:
-        """Create the extension and this namespace where they lack. Safe to repeat.
+        """Create the extension and this namespace if they are missing. Safe to repeat.
 
         Raises ExtensionMissing or KeyRefused, with the command for somebody who may.
         """
@@ -63,19 +63,19 @@ class EmbeddingPipeline:
     # Namespaces
 
     def create_namespace(self, namespace: str) -> bool:
-        """Create it, or rebuild its indexes. Raises InvalidNamespace (a ValueError) for a name outside the rules."""
+        """Create the namespace, or rebuild its indexes. Raises InvalidNamespace (a ValueError) for an invalid name."""
         return self.schema.create_namespace(namespace)
 
     def list_namespaces(self) -> list[dict[str, Any]]:
-        """Of each: `namespace`, `table_name`, `embedding_count`, `vector_index_exists`."""
+        """Return for each: `namespace`, `table_name`, `embedding_count`, `vector_index_exists`."""
         return self.schema.list_namespaces()
 
     def get_namespace_stats(self, namespace: str) -> dict[str, Any]:
-        """`exists`, and `table_name`, `embedding_count`, `collection_count`, `table_size`, …; or `error`."""
+        """Return `exists`, and `table_name`, `embedding_count`, `collection_count`, `table_size`, …; or `error`."""
         return self.schema.get_namespace_stats(namespace)
 
     def drop_namespace(self, namespace: str, confirm: bool = False) -> bool:
-        """Delete it with everything in it: there is no way back. Raises ValueError without `confirm`."""
+        """Delete the namespace with everything in it: there is no way back. Raises ValueError without `confirm`."""
         if not confirm:
             raise ValueError("dropping a namespace deletes all of it: say confirm=True")
         return self.schema.drop_namespace(namespace)
@@ -89,7 +89,7 @@ class EmbeddingPipeline:
         return self.vector_store.get_collection_stats(collection_name)
 
     def delete_collection(self, collection_name: str) -> int:
-        """Delete every embedding of it. Returns how many there were."""
+        """Delete every embedding of the collection. Returns how many there were."""
         return self.vector_store.delete_collection(collection_name)
 
     # Documents
@@ -101,23 +101,23 @@ class EmbeddingPipeline:
         document_id: str = "document",
         streaming: bool = False,
     ) -> dict[str, Any]:
-        """Cut a document into chunks, embed them and insert them in place of what the collection holds of it.
+        """Cut a document into chunks, embed them, and insert them in place of what the collection holds of it.
 
-        Without `streaming` all is one transaction. With it, `json_data` may be an iterator of any length, and what is
-        embedded is inserted a batch at a time: of what was inserted memory keeps the ids only, what came before a
-        failure stays there, and what the document no longer has goes at the end.
+        Without `streaming` all is one transaction. With it, `json_data` may be an iterator of any length, and embedded
+        chunks are inserted a batch at a time. Memory then keeps only the ids of inserted chunks. Chunks inserted before
+        a failure stay, and chunks that the document no longer has are deleted at the end.
         """
         dimension = self._ready()
-        found = self._chunks(json_data, streaming=streaming)
+        pieces = self._chunks(json_data, streaming=streaming)
         strategies: Counter[str] = Counter()
         total = 0
         kept: set[str] = set()
-        for batch in _batched(found) if streaming else [list(found)]:
+        for batch in _batched(pieces) if streaming else [list(pieces)]:
             strategies.update(chunk.strategy for chunk in batch)
             embedded = self._embedded(batch, dimension, collection_name, document_id)
             if streaming:
                 total += self.vector_store.insert_embeddings(embedded)
-                kept.update(one.chunk_id for one in embedded)
+                kept.update(embedding.chunk_id for embedding in embedded)
             else:
                 total = self.vector_store.replace_document(collection_name, document_id, embedded)
         if streaming:
@@ -158,7 +158,7 @@ class EmbeddingPipeline:
         }
 
     def _ready(self) -> int:
-        """The dimension of the namespace, which is created on first use."""
+        """Return the dimension of the namespace, which is created on first use."""
         self._required()
         if not self.schema.table_factory.table_exists(self.namespace):
             self.schema.create_namespace(self.namespace)
@@ -177,8 +177,8 @@ class EmbeddingPipeline:
             return chunks(data, self.config)
         if isinstance(data, list) and not streaming:
             return chunks(data, self.config)
-        parts = (chunks(one, self.config) for one in data)
-        return chain.from_iterable(_placed(number, some) for number, some in enumerate(parts))
+        parts = (chunks(part, self.config) for part in data)
+        return chain.from_iterable(_placed(number, pieces) for number, pieces in enumerate(parts))
 
     def _embedded(
         self, batch: list[Chunk], dimension: int, collection_name: str, document_id: str
@@ -210,13 +210,13 @@ class EmbeddingPipeline:
         ]
 
 
-def _placed(number: int, found: Iterable[Chunk]) -> Iterator[Chunk]:
-    """A streamed document's part, with its number in front of its places."""
-    for chunk in found:
+def _placed(number: int, pieces: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks of a streamed document's part, with its number in front of their places."""
+    for chunk in pieces:
         path = f"[{number}]" if chunk.path == "$" else f"[{number}].{chunk.path}"
         yield replace(chunk, path=path)
 
 
-def _batched(found: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    while batch := list(islice(found, TEXTS_AT_ONCE)):
+def _batched(pieces: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    while batch := list(islice(pieces, TEXTS_AT_ONCE)):
         yield batch

@@ -1,4 +1,4 @@
-"""Whose a copied table is, and who may do what with it: as with its source, or those who are moved are locked out."""
+"""Copy a table's owner and grants to its copy: otherwise users who are moved are locked out."""
 
 import psycopg
 from psycopg import sql
@@ -9,8 +9,8 @@ _OWNER = """
     SELECT r.rolname, r.rolname = current_user, current_user::text FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
     WHERE n.nspname = %s AND c.relname = %s"""
-# One row for each privilege of somebody else than the owner, on the table, one of its columns, or the sequence that
-# a column's default draws from (`column` tells whose, on the target too).
+# One row for each privilege of somebody other than the owner: on the table, one of its columns, or the sequence that a
+# column's default draws from (`column` tells which, on the target too).
 _GRANTS = """
     WITH source AS (
         SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -42,12 +42,12 @@ _GRANTS = """
 def copy_privileges(connection: Connection, source: Table, target: Table) -> list[str]:
     """Give the target the source's owner and its grants: on the table, its columns and its sequences.
 
-    Where this role may not give the table away, the source's owner is granted everything on it. Returns what the
-    operator should know of that.
+    If this role may not give the table away, the source's owner is granted everything on it. Returns warnings about
+    that for the operator.
     """
-    found = connection.execute(_OWNER, [source.schema, source.name]).fetchone()
-    assert found is not None, "the table is locked"
-    owner, ours, role = found
+    row = connection.execute(_OWNER, [source.schema, source.name]).fetchone()
+    assert row is not None, "the table is locked"
+    owner, ours, role = row
     warnings = []
     if not ours:
         try:
@@ -94,8 +94,8 @@ def _grant_everything(connection: Connection, target: Table, role: str) -> None:
 
 
 def _sequence_of(connection: Connection, table: Table, column: str) -> str | None:
-    """The sequence that a column owns, quoted as SQL needs it."""
-    found = connection.execute(
+    """Return the sequence that a column owns, quoted as SQL needs it."""
+    row = connection.execute(
         "SELECT pg_get_serial_sequence(format('%%I.%%I', %s::text, %s::text), %s)", [table.schema, table.name, column]
     ).fetchone()
-    return found[0] if found else None
+    return row[0] if row else None

@@ -1,4 +1,4 @@
-"""Rows as objects: what is inserted (`VectorEmbedding`), and what a search gives (`EmbeddingRecord`)."""
+"""Rows as objects: `VectorEmbedding` is inserted, `EmbeddingRecord` comes from a search."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ class EmbeddingRecord:
 
     @classmethod
     def of(cls, columns: Iterable[tuple[str, Any]]) -> Self:
-        """A record with these columns."""
+        """Return a record with these columns."""
         record = cls.__new__(cls)
         record.__dict__.update(columns)
         return record
@@ -44,7 +44,7 @@ class EmbeddingRecord:
 
 @dataclass(slots=True)
 class VectorEmbedding:
-    """One embedding to insert. `metadata`: whatever else; a key that is a column of the table goes there."""
+    """One embedding to insert. `metadata`: all other keys; a key that is a column of the table goes there."""
 
     chunk_id: str
     document_id: str
@@ -69,20 +69,20 @@ class VectorEmbedding:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self, **more: MetadataValue) -> Record:
-        """The record of it; an integer that no float64 equals stays one. Raises BadInput for numbers that are none."""
+        """Return it as a record; an integer that no float64 equals stays one. Raises BadInput for a NaN or infinity."""
         own = {name: getattr(self, name) for name in _ARGUMENTS}
         every = {**more, **self.metadata, **{key: value for key, value in own.items() if value is not None}}
         return Record(self.chunk_id, vector_bytes(self.embedding), None, dict(map(_carried, every.items())))
 
 
 _OWN = frozenset({"chunk_id", "embedding", "metadata"})
-_ARGUMENTS = tuple(one.name for one in fields(VectorEmbedding) if one.name not in _OWN)
+_ARGUMENTS = tuple(spec.name for spec in fields(VectorEmbedding) if spec.name not in _OWN)
 # Python prints no integer of more than 4,300 digits, and so writes none as JSON.
 _MOST_BITS = 14_000
 
 
 def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
-    """Raises BadInput, naming the key, for what the table would not give back exactly as it was given."""
+    """Raise BadInput, naming the key, if the table would not give every value back exactly as it was given."""
     column = rows.table.column("chunk_id")
     if not _is_text(one.chunk_id, column.size if column is not None else None):
         raise BadInput(
@@ -130,17 +130,17 @@ def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
                 ) from error
 
 
-def _check_json(one: VectorEmbedding, key: str, value: Any) -> None:
+def _check_json(embedding: VectorEmbedding, key: str, value: Any) -> None:
     if not _is_kept(value):
         raise BadInput(
-            f"Postgres cannot keep the value of {key!r} of {one.chunk_id!r} exactly",
+            f"Postgres cannot keep the value of {key!r} of {embedding.chunk_id!r} exactly",
             next_step="leave it out, or give it as a text: its JSON has no NUL, no NaN, no negative zero, no float from"
             " 1e16 on, no integer of over 4,000 digits, no types but JSON's own",
         )
 
 
 def _is_kept(value: Any) -> bool:
-    """Whether JSONB gives this back as it is, all the way down."""
+    """Say whether JSONB gives this back as it is, all the way down."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and fits_json(key) and _is_kept(inner) for key, inner in value.items())
     if isinstance(value, list | tuple):
@@ -155,7 +155,7 @@ def _is_text(value: Any, most: int | None) -> bool:
 
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
-    """A vector as little-endian float32 bytes. Raises BadInput for NaN and the infinities."""
+    """Return a vector as little-endian float32 bytes. Raises BadInput for NaN and the infinities."""
     values = np.asarray(vector, "<f4")
     if values.ndim != 1 or not np.isfinite(values).all():
         raise BadInput("an embedding is a list of finite numbers", next_step="check what the embedder gives")

@@ -1,7 +1,7 @@
 """Records as rows of a namespace's table, and back: what goes in comes out, whatever the columns are. Pure.
 
-A metadata key that has a column of its own goes there; all others go into the JSONB column `metadata`. What neither can
-hold exactly (a NUL, a negative zero) is kept there too, as JSON text under `_vecfleet`, together with the names of the
+A metadata key that has a column of its own goes there; all others go into the JSONB column `metadata`. A value that
+neither can hold exactly (a NUL, a negative zero) is kept there too, as JSON text under `_vecfleet`. So are the names of
 columns that must hold something and for which the record had nothing. Somebody's later edit of a column wins.
 """
 
@@ -47,7 +47,7 @@ _NUMBERS = ("int2", "int4", "int8")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How the records of one table are written and read: every column but its own numbering, `id`, is part of them."""
+    """The mapping of one table's records to its rows: every column but its own numbering, `id`, is part of them."""
 
     table: Table
     cells: tuple[Cells, ...]
@@ -56,7 +56,7 @@ class Rows:
 
     @classmethod
     def of(cls, table: Table, collection_key: str = COLLECTION) -> "Rows":
-        """`collection_key`: the metadata key that the column `collection_name` holds."""
+        """Return the rows of a table. `collection_key`: the metadata key that the column `collection_name` holds."""
         body = table.column(METADATA)
         body = body if body is not None and body.type in ("json", "jsonb") else None
         number = table.column("id")
@@ -64,9 +64,9 @@ class Rows:
         apart = {CHUNK_ID, *(column.name for column in (number, table.vector, body) if column is not None)}
         apart |= _SPARSE if table.has_sparse else set()
         cells = tuple(
-            cells_of(one, collection_key if one.name == COLLECTION else one.name)
-            for one in table.columns
-            if one.name not in apart
+            cells_of(column, collection_key if column.name == COLLECTION else column.name)
+            for column in table.columns
+            if column.name not in apart
         )
         return cls(table, cells, table.vector, body)
 
@@ -83,22 +83,22 @@ class Rows:
         parts: list[sql.Composable] = [sql.Identifier(name) for name in self._fixed()]
         if self.body is not None and self.body.type == "json":
             parts[-1] = sql.SQL("{}::jsonb").format(parts[-1])
-        for one in self.cells:
-            name = sql.Identifier(one.column.name)
-            parts.append(sql.SQL("{}::text").format(name) if one.as_text else name)
+        for conversion in self.cells:
+            name = sql.Identifier(conversion.column.name)
+            parts.append(sql.SQL("{}::text").format(name) if conversion.as_text else name)
         return sql.SQL(", ").join(parts)
 
     @property
     def written_types(self) -> list[str]:
-        return [*self._fixed_types(), *(one.wire for one in self._written_cells)]
+        return [*self._fixed_types(), *(conversion.wire for conversion in self._written_cells)]
 
     @property
     def read_types(self) -> list[str]:
-        return [*self._fixed_types(), *("text" if one.as_text else one.wire for one in self.cells)]
+        return [*self._fixed_types(), *("text" if conversion.as_text else conversion.wire for conversion in self.cells)]
 
     @property
     def _written_cells(self) -> Iterator[Cells]:
-        return (one for one in self.cells if not one.column.computed)
+        return (conversion for conversion in self.cells if not conversion.column.computed)
 
     def _fixed(self) -> list[str]:
         names = [CHUNK_ID]
@@ -113,12 +113,12 @@ class Rows:
         return types + (["bytea"] if self.body is not None else [])
 
     def _names(self) -> list[str]:
-        return [*self._fixed(), *(one.column.name for one in self._written_cells)]
+        return [*self._fixed(), *(conversion.column.name for conversion in self._written_cells)]
 
     # Records to rows
 
     def row(self, record: Record) -> tuple[Any, ...]:
-        """The row of a normalised record. Raises BadRequest for one that this table cannot hold."""
+        """Return the row of a normalised record. Raises BadRequest if this table cannot hold it."""
         fixed: list[Any] = [record.id]
         if self.vector is not None:
             fixed.append(values.to_wire(record.values, self.vector.type) if record.values else None)
@@ -126,10 +126,10 @@ class Rows:
             fixed += _sparse_lists(record.sparse)
         left: dict[str, Any] = dict(record.metadata)
         filled: list[str] = []
-        for one in self.cells:
-            if one.column.computed:  # the database computes it again; that it comes to the same is for the proof to say
-                left.pop(one.key, None)
-        cells = [self._cell(one, record, left, filled) for one in self._written_cells]
+        for conversion in self.cells:
+            if conversion.column.computed:  # the database computes it again; the proof compares it
+                left.pop(conversion.key, None)
+        cells = [self._cell(conversion, record, left, filled) for conversion in self._written_cells]
         if self.body is not None:
             body = self._json(record, left, filled)
             return (*fixed, body if body is None or self.body.type == "jsonb" else body[len(JSONB_VERSION) :], *cells)
@@ -141,20 +141,20 @@ class Rows:
         return (*fixed, *cells)
 
     @staticmethod
-    def _cell(one: Cells, record: Record, left: dict[str, Any], filled: list[str]) -> Any:
-        """The cell of one column; a value that fits is taken out of `left`."""
-        if one.key in left:
+    def _cell(conversion: Cells, record: Record, left: dict[str, Any], filled: list[str]) -> Any:
+        """Return the cell of one column; a value that fits is taken out of `left`."""
+        if conversion.key in left:
             try:
-                cell = one.pack(left[one.key])
+                cell = conversion.pack(left[conversion.key])
             except Unfit:
                 pass
             else:
-                del left[one.key]
+                del left[conversion.key]
                 return cell
-        if not one.column.not_null:
+        if not conversion.column.not_null:
             return None
-        filled.append(one.column.name)
-        return _filler(one, record.id)
+        filled.append(conversion.column.name)
+        return _filler(conversion, record.id)
 
     @staticmethod
     def _json(record: Record, left: Mapping[str, Any], filled: list[str]) -> bytes | None:
@@ -193,7 +193,7 @@ class Rows:
     # Rows to records
 
     def record(self, row: tuple[Any, ...]) -> Record:
-        """The record of a row."""
+        """Return the record of a row."""
         cursor = iter(row)
         id: str = next(cursor)
         sent = next(cursor) if self.vector is not None else None
@@ -209,12 +209,14 @@ class Rows:
         notes = body.pop(NOTES, None)
         notes = notes if isinstance(notes, dict) else {}
         filled = notes.get(_FILLED, ())
-        found: dict[str, Any] = {}
-        for one, cell in zip(self.cells, cells, strict=True):
-            if cell is None or (one.column.name in filled and one.unpack(cell) == _read_filler(one, id)):
+        fields: dict[str, Any] = {}
+        for conversion, cell in zip(self.cells, cells, strict=True):
+            if cell is None or (
+                conversion.column.name in filled and conversion.unpack(cell) == _read_filler(conversion, id)
+            ):
                 continue
-            found[one.key] = one.unpack(cell)
-        columns = frozenset(found)
+            fields[conversion.key] = conversion.unpack(cell)
+        columns = frozenset(fields)
         for key, value in body.items():
             name = key + BESIDE if key in columns else key
             if name != key and name in body:
@@ -222,15 +224,15 @@ class Rows:
                     f"the row {id!r} holds {key!r} twice, and {name!r} too: one must be renamed",
                     next_step="rename it in that row's metadata, then run the batch again",
                 )
-            found[name] = number(value)
+            fields[name] = number(value)
         for key, value in json.loads(notes.get(_EXACT, "{}")).items():
             if key not in columns:  # else somebody has given the column a value since
-                found[key] = number(value)
-        for key, value in found.items():
+                fields[key] = number(value)
+        for key, value in fields.items():
             if plain(value):
                 yield key, value
             else:
-                if key + AS_JSON in found:
+                if key + AS_JSON in fields:
                     raise WrongKind(
                         f"the row {id!r} holds both {key!r} and {key + AS_JSON!r}: one must be renamed",
                         next_step="rename it in that row's metadata, then run the batch again",
@@ -239,7 +241,7 @@ class Rows:
 
 
 def _opened(key: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, tuple[Any] | None]:
-    """The key and the value of what travelled as JSON text, if writing it open gives the same text back."""
+    """Return the key and the opened value of JSON text, if writing it open gives the same text back."""
     name = key.removesuffix(AS_JSON)
     if name in (key, NOTES) or not isinstance(value, str) or name in metadata:
         return key, None
@@ -252,21 +254,21 @@ def _opened(key: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, tup
     return name, (held,)
 
 
-def _filler(one: Cells, id: str) -> Any:
-    if one.column.name == "document_id":
-        return id[: one.column.size or None]  # a row belongs to some document: its own, where nothing else is said
-    if one.column.name == "text_hash":
+def _filler(conversion: Cells, id: str) -> Any:
+    if conversion.column.name == "document_id":
+        return id[: conversion.column.size or None]  # a row belongs to some document: its own, if no other is given
+    if conversion.column.name == "text_hash":
         return hashlib.sha256(id.encode()).hexdigest()  # must differ from row to row
-    if one.column.name == COLLECTION:
+    if conversion.column.name == COLLECTION:
         return "default"
-    return one.filler
+    return conversion.filler
 
 
-def _read_filler(one: Cells, id: str) -> Any:
-    filler = _filler(one, id)
-    if one.as_text:
-        return str(filler)[: len("1970-01-01 00:00:00")] + ("+00" if one.wire == "timestamptz" else "")
-    return one.unpack(filler)
+def _read_filler(conversion: Cells, id: str) -> Any:
+    filler = _filler(conversion, id)
+    if conversion.as_text:
+        return str(filler)[: len("1970-01-01 00:00:00")] + ("+00" if conversion.wire == "timestamptz" else "")
+    return conversion.unpack(filler)
 
 
 def _sparse_lists(sparse: Sparse | None) -> tuple[list[int] | None, list[float] | None]:

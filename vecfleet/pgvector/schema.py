@@ -1,4 +1,4 @@
-"""Namespaces as tables: their SQLAlchemy models, creating and dropping them, and what there is."""
+"""Namespaces as tables: their SQLAlchemy models, and creating, describing and dropping them."""
 
 import re
 import threading
@@ -39,7 +39,7 @@ _TYPES: dict[str, Any] = {
 class NamespaceTableFactory:
     """Models of namespaces' tables, made once each. Safe between threads.
 
-    A table that is there is described as it is, whatever its columns; one that is not as it would be created.
+    An existing table is described as it is, whatever its columns; a missing one as it would be created.
     """
 
     def __init__(self, engine: sa.Engine, *, dimension: int = DEFAULT_DIMENSION, layout: LayoutName = "seed") -> None:
@@ -47,15 +47,15 @@ class NamespaceTableFactory:
         self.dimension = dimension
         self.layout: LayoutName = layout
         self._models: dict[str, type[EmbeddingRecord]] = {}
-        self._seen: set[str] = set()  # the namespaces whose model is that of a table that was there
+        self._seen: set[str] = set()  # the namespaces whose model was made from an existing table
         self._lock = threading.Lock()
 
     def get_table_name(self, namespace: str) -> str:
-        """Raises InvalidNamespace, a ValueError."""
+        """Return the name of the table. Raises InvalidNamespace, a ValueError."""
         return naming.table_name(namespace)
 
     def validate_namespace_name(self, namespace: str) -> bool:
-        """Whether a namespace may be called so: nothing is folded, so `Prod` is not `prod`."""
+        """Say whether a namespace may have this name: nothing is folded, so `Prod` is not `prod`."""
         return naming.is_valid(namespace)
 
     def table_exists(self, namespace: str) -> bool:
@@ -63,7 +63,7 @@ class NamespaceTableFactory:
             return sa.inspect(connection).has_table(naming.table_name(namespace))
 
     def get_or_create_model(self, namespace: str) -> type[EmbeddingRecord]:
-        """The model of a namespace's table; the table itself is not created. Raises InvalidNamespace."""
+        """Return the model of a namespace's table; the table itself is not created. Raises InvalidNamespace."""
         name = naming.table_name(namespace)
         model = self._models.get(namespace)
         if model is not None and namespace in self._seen:
@@ -77,11 +77,11 @@ class NamespaceTableFactory:
             return model
 
     def knows_table(self, namespace: str) -> bool:
-        """Whether the model is that of a table that was there when it was made."""
+        """Say whether the model was made from an existing table."""
         return namespace in self._seen
 
     def forget(self, namespace: str) -> None:
-        """Its table was dropped or made anew."""
+        """Forget the model: its table was dropped or made anew."""
         with self._lock:
             self._models.pop(namespace, None)
             self._seen.discard(namespace)
@@ -114,7 +114,7 @@ class NamespaceTableFactory:
 class EmbeddingSchema:
     """Creates, describes and drops namespaces.
 
-    `method`: how the indexes on vectors are built (None: as they are, and new ones ivfflat).
+    `method`: the kind of indexes built on vectors (None: as they are, and new ones ivfflat).
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class EmbeddingSchema:
         return self._database.engine
 
     def create_extension(self) -> bool:
-        """Create the extension `vector` where the database lacks it. Raises ExtensionMissing, KeyRefused."""
+        """Create the extension `vector` if the database lacks it. Raises ExtensionMissing, KeyRefused."""
         with self._database.transaction("create the extension vector") as connection:
             there = connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is not None
             if not there:
@@ -148,10 +148,10 @@ class EmbeddingSchema:
         return not there
 
     def create_namespace(self, namespace: str) -> bool:
-        """Create it, or where it exists build the indexes that it lacks and rebuild that of its vectors.
+        """Create the namespace; if it exists, build its missing indexes and rebuild that of its vectors.
 
         An empty namespace gets no vector index: call this again once there are rows. Raises InvalidNamespace, and
-        Refused where what has its name is no namespace.
+        Refused if something that is no namespace has its name.
         """
         naming.check(namespace)
         try:
@@ -177,7 +177,7 @@ class EmbeddingSchema:
         tables.create(connection, namespace, schema=schema, vector=vector, layout=self.table_factory.layout)
 
     def drop_namespace(self, namespace: str) -> bool:
-        """Drop its table. False where there is none. What depends on it (a view) keeps it: refused."""
+        """Drop the namespace's table; False if there is none. Refused if something (a view) depends on it."""
         naming.check(namespace)
         with self._database.transaction(f"drop the namespace {namespace!r}") as connection:
             table = tables.find_namespace(connection, namespace)
@@ -187,12 +187,12 @@ class EmbeddingSchema:
         return table is not None
 
     def list_namespaces(self) -> list[dict[str, Any]]:
-        """Of each: `namespace`, `table_name`, `embedding_count`, `vector_index_exists`. Backups are not among them."""
+        """Return for each: `namespace`, `table_name`, `embedding_count`, `vector_index_exists`. Without backups."""
         with self._database.transaction("list the namespaces") as connection:
             return [_listed(connection, table) for table in tables.namespaces(connection)]
 
     def get_namespace_stats(self, namespace: str) -> dict[str, Any]:
-        """`exists`, and where it does what there is in it; where not, `error`."""
+        """Return `exists`, and what is in the namespace; or `error` if it does not exist."""
         naming.check(namespace)
         with self._database.transaction(f"describe the namespace {namespace!r}") as connection:
             table = tables.find_namespace(connection, namespace)
@@ -225,10 +225,10 @@ def _listed(connection: Connection, table: Table) -> dict[str, Any]:
 
 
 def _current_schema(connection: Connection) -> str:
-    found = connection.execute("SELECT current_schema()").fetchone()
-    if found is None or found[0] is None:
+    row = connection.execute("SELECT current_schema()").fetchone()
+    if row is None or row[0] is None:
         raise BadInput("the role has no schema to create tables in", next_step="CREATE SCHEMA, or set its search_path")
-    return str(found[0])
+    return str(row[0])
 
 
 def _type_of(spelled: str) -> Any:

@@ -30,7 +30,7 @@ _COLLECTIONS = """
 
 
 class VectorStore:
-    """Embeddings in namespaces; every method takes another namespace than the store's own. Safe between threads."""
+    """Embeddings in namespaces; every method also takes a namespace other than the store's. Safe between threads."""
 
     def __init__(self, db_connection: DatabaseConnection, namespace: str = "default") -> None:
         self.namespace = naming.check(namespace)
@@ -50,17 +50,18 @@ class VectorStore:
     ) -> bool:
         """Insert one; another of the same chunk_id is replaced. `metadata` may name columns, such as strategy.
 
-        Raises NotFound where the namespace is not there, and BadInput naming the key of what would not be kept exactly.
+        Raises NotFound if the namespace does not exist, and BadInput naming the key of a value that would not be kept
+        exactly.
         """
-        one = VectorEmbedding(chunk_id, document_id, collection_name, text, embedding)
+        entry = VectorEmbedding(chunk_id, document_id, collection_name, text, embedding)
         known = {key: value for key, value in metadata.items() if key in _FIELDS}
         for key, value in known.items():
-            setattr(one, key, value)
-        one.metadata = {key: value for key, value in metadata.items() if key not in known}
-        return self.insert_embeddings([one], namespace) == 1
+            setattr(entry, key, value)
+        entry.metadata = {key: value for key, value in metadata.items() if key not in known}
+        return self.insert_embeddings([entry], namespace) == 1
 
     def insert_embeddings(self, embeddings: Sequence[VectorEmbedding], namespace: str | None = None) -> int:
-        """Insert all in one transaction, or none. Those whose chunk_id is there already are replaced.
+        """Insert all in one transaction, or none. Replace those whose chunk_id exists already.
 
         Returns how many rows there are of them.
         """
@@ -77,20 +78,22 @@ class VectorStore:
         embeddings: Sequence[VectorEmbedding],
         namespace: str | None = None,
     ) -> int:
-        """Insert these and delete what else the collection holds of the document, in one transaction.
+        """Insert these and delete all else that the collection holds of the document, in one transaction.
 
         Returns how many rows there are of it.
         """
         target = self._target(namespace)
         with self.db.transaction(f"replace the document {document_id!r} in {target!r}") as connection:
             table = _found(connection, target)
-            _delete_from_document(connection, table, collection_name, document_id, [one.chunk_id for one in embeddings])
+            _delete_from_document(
+                connection, table, collection_name, document_id, [embedding.chunk_id for embedding in embeddings]
+            )
             return _insert(connection, table, embeddings)
 
     def delete_from_document(
         self, collection_name: str, document_id: str, *, all_but: Collection[str], namespace: str | None = None
     ) -> int:
-        """Delete what the collection holds of a document, but for these chunks. Returns how many there were."""
+        """Delete what the collection holds of a document, except these chunks. Returns how many there were."""
         target = self._target(namespace)
         with self.db.transaction(f"clear the document {document_id!r} in {target!r}") as connection:
             return _delete_from_document(
@@ -106,10 +109,10 @@ class VectorStore:
         similarity_threshold: float = 0.0,
         filters: Mapping[str, Any] | None = None,
     ) -> list[tuple[EmbeddingRecord, float]]:
-        """The nearest by cosine similarity, best first, each with its similarity.
+        """Return the nearest by cosine similarity, best first, each with its similarity.
 
-        `filters`: column → value or list of values; a key that is no column is looked for in the metadata. Those below
-        `similarity_threshold` are left out. The records are detached, and come without their vectors.
+        `filters`: column → value or list of values; a key that is no column is looked for in the metadata. Records
+        below `similarity_threshold` are left out. The records are detached, and come without their vectors.
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise BadInput(f"a search gives 1 to {MAX_LIMIT:,} results, not {limit:,}", next_step="ask for 10")
@@ -117,12 +120,12 @@ class VectorStore:
         vector = vector_bytes(query_vector)
         conditions = dict(filters or {}) | ({"collection_name": collection_name} if collection_name is not None else {})
         try:
-            found = self._search(target, self._known(target), vector, limit, conditions)
+            matches = self._search(target, self._known(target), vector, limit, conditions)
         except (Missing, WrongKind):  # dropped or made anew since we looked
             self._tables.pop(target, None)
-            found = self._search(target, self._known(target), vector, limit, conditions)
-        # They come by distance, so what is cut off here is what a condition would have left out.
-        return [(record, score) for record, score in found if score >= similarity_threshold]
+            matches = self._search(target, self._known(target), vector, limit, conditions)
+        # Matches come by distance, so this cut leaves out exactly what a condition would have.
+        return [(record, score) for record, score in matches if score >= similarity_threshold]
 
     def _search(
         self, namespace: str, known: "_Known", vector: bytes, limit: int, conditions: Mapping[str, Any]
@@ -140,13 +143,15 @@ class VectorStore:
                 next_step="embed the query with the model that made the namespace",
             )
         parts = [_condition(table, key, value) for key, value in conditions.items()]
-        names = [one.name for one in table.columns if one.name != column.name]
+        names = [other.name for other in table.columns if other.name != column.name]
         distance = sql.SQL("{} <=> %s::{}").format(sql.Identifier(column.name), sql.SQL(column.type))
         statement = sql.SQL("SELECT {}, {} AS distance FROM {} {} ORDER BY distance LIMIT %s").format(
             sql.SQL(", ").join(map(sql.Identifier, names)),
             distance,
             table.identifier,
-            sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(one for one, _ in parts)) if parts else sql.SQL(""),
+            sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(condition for condition, _ in parts))
+            if parts
+            else sql.SQL(""),
         )
         given = [as_text(vector), *(value for _, value in parts), limit]
         with self.db.transaction(f"search {namespace!r}") as connection:
@@ -157,17 +162,17 @@ class VectorStore:
             if settings is None and len(rows) < limit and (settings := known.settings(limit)) is not None:
                 connection.execute(settings)  # deleted rows were among the candidates, or there are no more
                 rows = connection.execute(statement, given).fetchall()
-        rows.sort(key=lambda row: row[-1])  # a scan that goes on gives what it finds late behind what it found early
+        rows.sort(key=lambda row: row[-1])  # a scan that goes on gives late finds behind early ones
         return [(EmbeddingRecord.of(zip(names, row, strict=False)), 1.0 - row[-1]) for row in rows]
 
     def list_collections(self, namespace: str | None = None) -> list[dict[str, Any]]:
-        """Of each collection: `collection_name`, `total_embeddings`, `strategies`, `content_types`, mean density."""
+        """Return for each: `collection_name`, `total_embeddings`, `strategies`, `content_types`, mean density."""
         return self._collections(self._target(namespace), None)
 
     def get_collection_stats(self, collection_name: str, namespace: str | None = None) -> dict[str, Any]:
-        """The same of one collection; `total_embeddings` 0 where there is none of that name."""
-        found = self._collections(self._target(namespace), collection_name)
-        return found[0] if found else _stats(collection_name, 0, [], [], None)
+        """Return the same of one collection; `total_embeddings` is 0 if there is none of that name."""
+        stats = self._collections(self._target(namespace), collection_name)
+        return stats[0] if stats else _stats(collection_name, 0, [], [], None)
 
     def delete_collection(self, collection_name: str, namespace: str | None = None) -> int:
         """Delete every embedding of a collection. Returns how many there were."""
@@ -179,7 +184,7 @@ class VectorStore:
             return connection.execute(statement, [collection_name]).rowcount
 
     def dimension(self, namespace: str | None = None) -> int:
-        """How many dimensions the vectors of a namespace have."""
+        """Return how many dimensions the vectors of a namespace have."""
         target = self._target(namespace)
         with self.db.transaction(f"describe the namespace {target!r}") as connection:
             vector = _found(connection, target).vector
@@ -208,16 +213,16 @@ class VectorStore:
         if known is None or time.monotonic() - known.since > _REMEMBERED_S:
             with self.db.transaction(f"look at the namespace {namespace!r}") as connection:
                 table = _found(connection, namespace)
-                there = indexes.searched_index(connection, table)
+                index = indexes.searched_index(connection, table)
                 goes_on = indexes.scans_go_on(connection)
-            method = there.method if there else None
+            method = index.method if index else None
             known = self._tables[namespace] = _Known(table, method, goes_on, time.monotonic())
         return known
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a search need not ask each time: the table, and how the index of its vectors was built."""
+    """State that a search need not ask for each time: the table, and the method of its vectors' index."""
 
     table: Table
     method: Method | None
@@ -225,11 +230,11 @@ class _Known:
     since: float
 
     def defaults_do(self, limit: int, *, filtered: bool) -> bool:
-        """Whether an index most often gives enough as it is: settings cost a trip to the server."""
+        """Say whether an index most often gives enough as it is: settings cost a trip to the server."""
         return self.method == "hnsw" and not filtered and indexes.ef_for(limit) == indexes.DEFAULT_EF
 
     def settings(self, limit: int) -> str | None:
-        """For one transaction: look at enough of the index, and go on where that or a filter leaves too few."""
+        """Return settings for one transaction: look at enough of the index, and go on if too few rows are left."""
         wanted = {}
         if self.method == "ivfflat":
             wanted["ivfflat.probes"] = str(indexes.probes_for(max(self.table.rows, 0)))
@@ -265,10 +270,10 @@ def _insert(connection: Connection, table: Table, embeddings: Sequence[VectorEmb
     zone = "+00" if (column := table.column("created_at")) and column.type == "timestamptz" else ""
     times = {"created_at": stamp + zone, "updated_at": stamp + zone}
     rows = Rows.of(table)
-    for one in embeddings:
-        _check_dimension(table, len(one.embedding))
-        refuse_losses(one, rows)
-    return writing.replace(connection, table, rows, (one.as_record(**times) for one in embeddings))
+    for embedding in embeddings:
+        _check_dimension(table, len(embedding.embedding))
+        refuse_losses(embedding, rows)
+    return writing.replace(connection, table, rows, (embedding.as_record(**times) for embedding in embeddings))
 
 
 def _delete_from_document(
@@ -276,7 +281,7 @@ def _delete_from_document(
 ) -> int:
     parts = [_condition(table, "collection_name", collection), _condition(table, "document_id", document)]
     statement = sql.SQL("DELETE FROM {} WHERE {} AND {} <> ALL(%s)").format(
-        table.identifier, sql.SQL(" AND ").join(one for one, _ in parts), sql.Identifier(CHUNK_ID)
+        table.identifier, sql.SQL(" AND ").join(condition for condition, _ in parts), sql.Identifier(CHUNK_ID)
     )
     return connection.execute(statement, [*(value for _, value in parts), all_but]).rowcount
 
@@ -291,7 +296,7 @@ def _check_dimension(table: Table, given: int) -> None:
 
 
 def _condition(table: Table, key: str, value: Any) -> tuple[sql.Composable, Any]:
-    """A condition and the value that it asks for."""
+    """Return a condition and the value that it asks for."""
     several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
     if key != METADATA and table.column(key) is not None:
         of = sql.SQL("{} = ANY(%s)" if several else "{} = %s")
@@ -299,7 +304,7 @@ def _condition(table: Table, key: str, value: Any) -> tuple[sql.Composable, Any]
     if table.column(METADATA) is None:
         names = ", ".join(column.name for column in table.columns)
         raise BadInput(f"{table.name!r} has no column {key!r}", next_step=f"filter by one of: {names}")
-    wanted = [Jsonb({key: one}) for one in (value if several else [value])]
+    wanted = [Jsonb({key: item}) for item in (value if several else [value])]
     return sql.SQL("{} @> ANY(%s)").format(sql.Identifier(METADATA)), wanted
 
 

@@ -1,8 +1,8 @@
-"""Tables of namespaces: what there is, and creating one. Statements are composed by the driver, names quoted.
+"""Tables of namespaces: finding and creating them. Statements are composed by the driver, names quoted.
 
-Every function works inside the caller's transaction. What we have to say about a table or schema of our own stands in
-its comment, as JSON under `vecfleet`: the namespace's name where the table's does not tell it, its filterable fields,
-or that it is a backup. A table is never taken for a backup by its name.
+Every function works inside the caller's transaction. Our notes on a table or schema of our own stand in its comment, as
+JSON under `vecfleet`. They hold the namespace's name if the table's does not tell it, its filterable fields, or that it
+is a backup. A table is never taken for a backup by its name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it is. `rows` is Postgres's own guess, or -1 where it has none."""
+    """A table as it is. `rows` is Postgres's own guess, or -1 if it has none."""
 
     schema: str
     name: str
@@ -48,8 +48,8 @@ class Table:
     @property
     def vector(self) -> Column | None:
         """Its column of vectors."""
-        found = self.column(EMBEDDING)
-        return found if found is not None and found.type in (values.VECTOR, values.HALFVEC) else None
+        column = self.column(EMBEDDING)
+        return column if column is not None and column.type in (values.VECTOR, values.HALFVEC) else None
 
     @property
     def has_sparse(self) -> bool:
@@ -57,7 +57,7 @@ class Table:
 
     @property
     def namespace(self) -> str | None:
-        """The namespace whose table this is; None where it is a backup, or no table of records at all."""
+        """The namespace whose table this is; None for a backup, or for no table of records at all."""
         if "backup_of" in self.said or self.column(CHUNK_ID) is None or not (self.vector or self.has_sparse):
             return None
         named = self.said.get("namespace")
@@ -81,25 +81,25 @@ _LOOK = """
     WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%(schema)s, current_schema()) AND {which}
     ORDER BY c.relname, a.attnum"""
 _ONE = sql.SQL(_LOOK).format(which=sql.SQL("c.relname = %(name)s"))
-# Not LIKE: there the underscore stands for any character.
+# Not LIKE, in which the underscore stands for any character.
 _EVERY = sql.SQL(_LOOK).format(which=sql.SQL("starts_with(c.relname, %(name)s)"))
 
 
 def find(connection: Connection, name: str, schema: str | None = None) -> Table | None:
-    """The table of this name, or None."""
+    """Return the table of this name, or None."""
     return next(_tables(connection.execute(_ONE, {"schema": schema, "name": name})), None)
 
 
 def find_namespace(connection: Connection, namespace: str, schema: str | None = None) -> Table | None:
-    """The table of a namespace, or None."""
+    """Return the table of a namespace, or None."""
     table = find(connection, naming.table_name_of_any(namespace), schema)
     return table if table is not None and table.namespace == namespace else None
 
 
 def objection(connection: Connection, namespace: str, schema: str | None = None) -> Refused | None:
-    """Why what has the name of a namespace's table is none; None where it is one, or nothing is called so."""
+    """Return why the holder of a namespace's table name is none; None if it is one, or nothing has the name."""
     name = naming.table_name_of_any(namespace)
-    taken = is_taken(connection, schema, name)  # before the look: what somebody creates in between is then a table
+    taken = is_taken(connection, schema, name)  # before the look: anything created in between is then a table
     table = find(connection, name, schema)
     if table is None:
         if not taken:
@@ -121,19 +121,21 @@ def objection(connection: Connection, namespace: str, schema: str | None = None)
 
 
 def namespaces(connection: Connection, schema: str | None = None) -> list[Table]:
-    """The tables of all namespaces, by name: neither backups nor tables that only look like them."""
-    found = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.PREFIX}))
-    return sorted((table for table in found if table.namespace is not None), key=lambda table: table.namespace or "")
+    """Return the tables of all namespaces, by name: neither backups nor tables that only look like them."""
+    candidates = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.PREFIX}))
+    return sorted(
+        (table for table in candidates if table.namespace is not None), key=lambda table: table.namespace or ""
+    )
 
 
 def backups(connection: Connection, schema: str | None = None) -> list[Table]:
-    """The tables that moving namespaces left, with what was moved in their comment."""
-    found = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.LEGACY_TABLE}))
-    return [table for table in found if "backup_of" in table.said]
+    """Return the tables that moves of namespaces left, whose comment says what was moved."""
+    candidates = _tables(connection.execute(_EVERY, {"schema": schema, "name": naming.LEGACY_TABLE}))
+    return [table for table in candidates if "backup_of" in table.said]
 
 
 def _tables(rows: Iterable[tuple[Any, ...]]) -> Iterator[Table]:
-    """Rows come table by table, one for each column."""
+    """Yield the tables. Rows come table by table, one for each column."""
     held: tuple[Any, ...] | None = None
     columns: list[Column] = []
     for schema, name, guess, comment, *column in rows:
@@ -159,7 +161,7 @@ def _column(name: str, kind: str, modifier: int, not_null: bool, computed: bool,
 
 
 def ours(comment: str | None) -> Mapping[str, Any]:
-    """What our part of a comment says; nothing where somebody else wrote it."""
+    """Return our part of a comment; nothing if somebody else wrote it."""
     try:
         body = orjson.loads(comment) if comment and comment.startswith("{") else None
     except orjson.JSONDecodeError:
@@ -183,10 +185,10 @@ def create(
     layout: LayoutName = "seed",
     fields: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create the table of a namespace and its indexes, but for that of the vectors: an empty one would serve nobody.
+    """Create the table of a namespace and its indexes, except that of the vectors: an empty one would serve nobody.
 
-    `vector` is the type with its dimension, or None for a table of sparse values alone. Raises psycopg's
-    DuplicateTable where it exists.
+    `vector` is the type with its dimension, or None for a table of sparse values alone. Raises psycopg's DuplicateTable
+    if it exists.
     """
     name = naming.table_name_of_any(namespace)
     table = sql.Identifier(schema, name)
@@ -222,7 +224,7 @@ def _constraint(index: IndexSpec, table: str) -> sql.Composable:
 
 
 def is_taken(connection: Connection, schema: str | None, name: str) -> bool:
-    """Whether any table, index, view or sequence is called so."""
+    """Say whether any table, index, view or sequence has this name."""
     statement = "SELECT to_regclass(format('%%I.%%I', coalesce(%s::text, current_schema()), %s::text)) IS NOT NULL"
     return connection.execute(statement, [schema, name]).fetchone() == (True,)
 

@@ -1,4 +1,4 @@
-"""Vectors as Postgres sends them, to and from the float32 bytes of a record. No Python float is made on the way.
+"""Vectors in Postgres's binary form, to and from the float32 bytes of a record. No Python float is made on the way.
 
 pgvector's binary form is the dimension and an unused field, two bytes each, then the numbers, big-endian: four bytes
 each in `vector`, two in `halfvec`.
@@ -21,12 +21,12 @@ _HEAD_BYTES = 4
 
 
 def type_for(dimension: int) -> str:
-    """`halfvec` where only that can be indexed; where nothing can be, nothing is gained by losing bits."""
+    """Return `halfvec` if only that can be indexed; if nothing can be, nothing is gained by losing bits."""
     return HALFVEC if MAX_INDEXED_VECTOR < dimension <= MAX_INDEXED_HALFVEC else VECTOR
 
 
 def to_wire(values: bytes, kind: str) -> bytes:
-    """Little-endian float32 bytes as the binary form of `vector` or `halfvec`.
+    """Return little-endian float32 bytes as the binary form of `vector` or `halfvec`.
 
     Raises BadRequest for a number that a `halfvec` cannot hold.
     """
@@ -38,7 +38,7 @@ def to_wire(values: bytes, kind: str) -> bytes:
 
 
 def from_wire(sent: bytes, kind: str) -> bytes:
-    """The binary form of `vector` or `halfvec` as little-endian float32 bytes."""
+    """Return the binary form of `vector` or `halfvec` as little-endian float32 bytes."""
     if kind == HALFVEC:
         halves = np.frombuffer(sent, ">u2", offset=_HEAD_BYTES).astype("<u2").view("<f2")
         return halves.astype("<f4").tobytes()
@@ -46,12 +46,12 @@ def from_wire(sent: bytes, kind: str) -> bytes:
 
 
 def as_text(values: bytes) -> str:
-    """Float32 bytes as Postgres reads a vector, each number in the fewest digits that mean it: half as long."""
+    """Return float32 bytes as text that Postgres reads, each number in the fewest digits that mean it: half as long."""
     return orjson.dumps(np.frombuffer(values, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def as_stored(values: bytes, kind: str) -> bytes:
-    """What comes back of these values: themselves from a `vector`, the nearest halves from a `halfvec`.
+    """Return these values as they come back: unchanged from a `vector`, the nearest halves from a `halfvec`.
 
     A value that no half can hold stays: its upsert says so.
     """

@@ -1,6 +1,6 @@
 """Rows out of a table and into it by binary COPY, by their ids.
 
-Each id is written once: what is there under an id of theirs goes, in the same transaction.
+Each id is written once: older rows under these ids are deleted in the same transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 
 _ROW = sql.SQL("tableoid::text || ctid::text")
-"""Where a row lies. A row that is locked stays there until the transaction ends."""
+"""The place of a row. A row that is locked stays there until the transaction ends."""
 
 
 def read(
     connection: Connection, table: Table, rows: Rows, ids: Sequence[str], *, lock: bool = False
 ) -> list[tuple[str, Record]]:
-    """The records with these ids, each with where its row lies. With `lock` nobody else changes them from here on.
+    """Return the records with these ids, each with its row's place. With `lock` nobody else changes them from here on.
 
     The ids are locked in one order, so that two of us wait and never deadlock.
     """
@@ -51,7 +51,7 @@ def delete(connection: Connection, table: Table, ids: Sequence[str]) -> int:
 
 
 def delete_rows(connection: Connection, table: Table, rows: Sequence[tuple[str, str]]) -> None:
-    """Delete the rows that lie there, each with its id, which finds it by its index."""
+    """Delete the rows at these places, each with its id, by whose index it is found."""
     statement = sql.SQL("DELETE FROM {} WHERE {} = ANY(%s) AND {} = ANY(%s)").format(
         table.identifier, sql.Identifier(CHUNK_ID), _ROW
     )

@@ -1,8 +1,8 @@
-"""What a vector store must be able to do for us: two small protocols and the values they speak in.
+"""The interface of a vector store: two small protocols and the values they speak in.
 
-Every call returns its `Usage`, so that what was spent can be compared with what was estimated; every failure is one of
-the `StoreError`s of `vecfleet.errors`. No call retries: waiting and retrying is decided by the caller, once.
-Namespaces are given and returned in canonical form (`names.canonical`: the default one is `__default__`).
+Every call returns its `Usage`, so that the actual cost can be compared with the estimate. Every failure is one of the
+`StoreError`s of `vecfleet.errors`. No call retries: the caller decides, once, on waiting and retrying. Namespaces are
+given and returned in canonical form (`names.canonical`: the default one is `__default__`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from vecfleet.records import Record
 
 
 class Kind(StrEnum):
-    """What an index holds, as far as copying it is concerned."""
+    """The content of an index, as far as copying it is concerned."""
 
     DENSE = "dense"
     SPARSE = "sparse"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call cost: requests sent, read units, write units, bytes the service bills as egress."""
+    """The cost of a call: requests sent, read units, write units, bytes the service bills as egress."""
 
     requests: int = 0
     read_units: float = 0.0
@@ -78,7 +78,7 @@ class IdPage:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The records found, by id. An id that was asked for and is not here was not there: the service says nothing."""
+    """The fetched records, by id. An id that was asked for and is missing was not there: the service says nothing."""
 
     records: dict[str, Record]
     usage: Usage = Usage()
@@ -86,7 +86,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An acknowledged upsert of `count` records. `lsn`: the namespace's write sequence number, where told."""
+    """An acknowledged upsert of `count` records. `lsn`: the namespace's write sequence number, if told."""
 
     count: int
     lsn: int | None = None
@@ -95,7 +95,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A deletion of records as they were proven. `changed`: the ids of those that are others by now, and stay."""
+    """A deletion of records as they were proven. `changed`: the ids of records that differ by now, and stay."""
 
     changed: list[str] = field(default_factory=list)
     usage: Usage = Usage()
@@ -111,7 +111,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query found, best first. `lsn`: up to which write of the namespace it has looked, where told."""
+    """The matches of a query, best first. `lsn`: the last write of the namespace that it has seen, if told."""
 
     matches: list[Match]
     usage: Usage = Usage()
@@ -122,7 +122,7 @@ class Answer:
 class Limits:
     """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids.
 
-    `reads_lag`: what was written may be listed and fetched only a while later.
+    `reads_lag`: a write may be listed and fetched only a while later.
     """
 
     upsert_bytes: int = 2_000_000
@@ -137,7 +137,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A copy of a whole index that its store keeps. The counts are the store's own word."""
+    """A copy of a whole index that its store keeps. The counts are the store's own."""
 
     id: str
     index: str
@@ -165,26 +165,26 @@ class Index(Protocol):
     def limits(self) -> Limits: ...
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
-        """Every namespace, sorted by name, read page by page."""
+        """Yield every namespace, sorted by name, read page by page."""
 
     def namespace(self, name: str) -> NamespaceInfo | None:
-        """One namespace, or None where there is none of that name."""
+        """Return one namespace, or None if there is none of that name."""
 
     def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
-        """Create it with its filterable fields. False where it exists already (its schema is then left as it is).
+        """Create it with its filterable fields; False if it exists already (its schema is then left as it is).
 
-        Raises NameIsAlias where an alias has this name: what it leads to is another namespace.
+        Raises NameIsAlias if an alias has this name: it leads to another namespace.
         """
 
     def delete_namespace(self, name: str) -> Usage:
-        """Delete it with all its records. Nothing happens where it does not exist."""
+        """Delete it with all its records. Do nothing if it does not exist."""
 
     def list_ids(
         self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
     ) -> IdPage:
-        """A page of the ids (those that start with `prefix`). An absent namespace is an empty page.
+        """Return a page of the ids (those that start with `prefix`). An absent namespace is an empty page.
 
-        A token the store no longer takes: `BadRequest`.
+        Raises `BadRequest` for a token that the store no longer takes.
         """
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched: ...
@@ -196,44 +196,44 @@ class Index(Protocol):
         """Delete these ids. An absent id or namespace is no error."""
 
     def query(self, namespace: str, like: Record, top_k: int) -> Answer:
-        """The records nearest to `like` by its values (and sparse values). WrongKind where a store answers none."""
+        """Return the records nearest to `like` by its values (and sparse values). WrongKind if a store answers none."""
 
     def request_bytes(self, record: Record) -> int:
-        """How many bytes this record takes in an upsert request of this store, at most."""
+        """Return how many bytes this record takes in an upsert request of this store, at most."""
 
     def normalise(self, record: Record) -> Record:
-        """The record as this store gives it back once stored (nulls dropped, numbers as float64, …)."""
+        """Return the record as this store gives it back once stored (nulls dropped, numbers as float64, …)."""
 
 
 @runtime_checkable
 class Aliased(Protocol):
-    """An index whose namespaces may have second names, which readers use and which bar their deletion."""
+    """An index whose namespaces may have second names, which readers use and which prevent their deletion."""
 
     def aliases(self) -> dict[str, str]:
-        """Alias → the namespace that it leads to."""
+        """Return alias → the namespace that it leads to."""
 
     def alias(self, name: str) -> str | None:
-        """The namespace that it leads to, or None where no alias has this name. One request."""
+        """Return the namespace that the alias leads to; None if no alias has this name. One request."""
 
     def point_alias(self, name: str, to: str | None) -> None:
-        """Lead it there, making it where there is none; or (None) remove it."""
+        """Point the alias at the namespace, creating it if needed; or (None) remove it."""
 
 
 @runtime_checkable
 class Conditional(Protocol):
-    """An index that compares and deletes in one transaction: what was written since it was proven is never deleted."""
+    """An index that compares and deletes in one transaction: what was written after the proof is never deleted."""
 
     def version(self, namespace: str) -> int | None:
-        """A number that any insert, update and deletion changes. None for an absent namespace."""
+        """Return a number that any insert, update and deletion changes; None for an absent namespace."""
 
     def delete_namespace_if(self, name: str, version: int | None) -> Usage:
-        """Delete it with all its records if this is its version still. Raises Changed, and deletes nothing, if not.
+        """Delete it with all its records if this is still its version; else raise Changed and delete nothing.
 
-        Nothing happens where it does not exist.
+        Nothing happens if it does not exist.
         """
 
     def delete_if(self, namespace: str, digests: Mapping[str, int]) -> Deleted:
-        """Delete the records that still have these digests (`record_digest`), by id. The others stay, and are named."""
+        """Delete by id the records that still have these digests (`record_digest`). The others stay, and are named."""
 
 
 @runtime_checkable
@@ -241,14 +241,14 @@ class Removing(Protocol):
     """A store whose indexes can be deleted whole, and be protected against that."""
 
     def protected(self, index: str) -> bool:
-        """Whether it refuses the deletion until a person lifts the protection."""
+        """Say whether it refuses the deletion until a person lifts the protection."""
 
     def remove(self, index: str) -> None:
         """Delete it with all that is in it, and wait until it is gone."""
 
 
 class Store(Protocol):
-    """A store's control plane: which indexes there are."""
+    """A store's control plane: its indexes."""
 
     @property
     def name(self) -> str: ...
@@ -256,7 +256,7 @@ class Store(Protocol):
     def indexes(self) -> list[IndexInfo]: ...
 
     def describe(self, index: str) -> IndexInfo:
-        """Raises Missing where there is no such index, naming those that exist."""
+        """Return the description of an index. Raises Missing, naming those that exist, if there is no such index."""
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         """Create an index with the source's schema (so that sparse values stay writable) and tags; wait until ready."""
@@ -264,4 +264,4 @@ class Store(Protocol):
     def open(self, info: IndexInfo) -> Index: ...
 
     def backups(self) -> Backups | None:
-        """Its own backups, or None where it takes none."""
+        """Return its own backups, or None if it takes none."""

@@ -1,4 +1,4 @@
-"""A store in memory that keeps its word: Pinecone's limits, refusals, billing and answers, for tests and rehearsals."""
+"""A store in memory with Pinecone's limits, refusals, billing and answers, for tests and rehearsals."""
 
 import threading
 from bisect import bisect_right
@@ -29,7 +29,7 @@ MAX_TOP_K = 10_000
 
 
 class MemoryStore:
-    """Indexes by name. `open` gives the one index every caller shares."""
+    """Indexes by name. `open` returns the one index that every caller shares."""
 
     name = "memory"
 
@@ -38,8 +38,9 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def create(self, info: IndexInfo, limits: Limits | None = None) -> "MemoryIndex":
-        """Make an index of Pinecone's limits, except that reads show each write at once. Raises Conflict where the name
-        is taken.
+        """Make an index of Pinecone's limits, except that reads show each write at once.
+
+        Raises Conflict if the name is taken.
         """
         with self._lock:
             if info.name in self._indexes:
@@ -101,8 +102,8 @@ class MemoryIndex:
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with self._lock:
-            found = [self._describe(name) for name in sorted(self._namespaces)]
-        yield from found
+            infos = [self._describe(name) for name in sorted(self._namespaces)]
+        yield from infos
 
     def namespace(self, name: str) -> NamespaceInfo | None:
         with self._lock:
@@ -165,8 +166,10 @@ class MemoryIndex:
             rules.check_record(record, self.info, self.limits)
         with self._lock:
             space = self._namespaces.setdefault(canonical(namespace), _Namespace())
-            replaced = sum(rules.billed_bytes(space.records[one.id]) for one in records if one.id in space.records)
-            space.records.update((one.id, self.normalise(one)) for one in records)
+            replaced = sum(
+                rules.billed_bytes(space.records[record.id]) for record in records if record.id in space.records
+            )
+            space.records.update((record.id, self.normalise(record)) for record in records)
             sequence = space.changed()
         return Written(
             len(records), sequence, Usage(requests=1, write_units=rules.write_units(size) + replaced / 1_000)
@@ -208,22 +211,22 @@ class MemoryIndex:
         return NamespaceInfo(name, len(space.records), space.schema)
 
 
-def _score(one: Record, other: Record, metric: str | None) -> float:
-    a, b = np.frombuffer(one.values, "<f4"), np.frombuffer(other.values, "<f4")
+def _score(like: Record, other: Record, metric: str | None) -> float:
+    a, b = np.frombuffer(like.values, "<f4"), np.frombuffer(other.values, "<f4")
     if a.size != b.size:
         raise BadRequest(f"the query has {a.size} values; the record {other.id!r} has {b.size}")
     if metric == "euclidean":
         return float(np.square(a - b).sum())
-    score = float(a @ b) + _sparse_product(one, other)
+    score = float(a @ b) + _sparse_product(like, other)
     if metric == "cosine":
         return score / (float(np.linalg.norm(a)) * float(np.linalg.norm(b)) or 1.0)
     return score
 
 
-def _sparse_product(one: Record, other: Record) -> float:
-    if one.sparse is None or other.sparse is None:
+def _sparse_product(like: Record, other: Record) -> float:
+    if like.sparse is None or other.sparse is None:
         return 0.0
     _, left, right = np.intersect1d(
-        np.frombuffer(one.sparse.indices, "<u4"), np.frombuffer(other.sparse.indices, "<u4"), return_indices=True
+        np.frombuffer(like.sparse.indices, "<u4"), np.frombuffer(other.sparse.indices, "<u4"), return_indices=True
     )
-    return float(np.frombuffer(one.sparse.values, "<f4")[left] @ np.frombuffer(other.sparse.values, "<f4")[right])
+    return float(np.frombuffer(like.sparse.values, "<f4")[left] @ np.frombuffer(other.sparse.values, "<f4")[right])

@@ -1,4 +1,4 @@
-"""Listing tokens of the stores that make their own: one names the last id that was given."""
+"""Listing tokens of the stores that make their own: a token names the last id that was given."""
 
 import base64
 
@@ -10,7 +10,7 @@ def token_after(last_id: str) -> str:
 
 
 def last_id(token: str) -> str:
-    """Raises BadRequest for a token that `token_after` did not make."""
+    """Return the id that a token names. Raises BadRequest for a token that `token_after` did not make."""
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
     except ValueError as error:

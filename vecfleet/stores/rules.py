@@ -1,4 +1,4 @@
-"""What Pinecone makes of a record: how it gives one back once stored, what it bills for one, which it refuses.
+"""Pinecone's rules for a record: its form once stored, its bill, and reasons to refuse it.
 
 Shared by the stores that behave like it. Facts: Pinecone's data-modeling and understanding-cost pages.
 """
@@ -19,11 +19,11 @@ from vecfleet.structs import Struct
 FETCHES_PER_READ_UNIT = 10  # records; a request costs one read unit at least
 BYTES_PER_WRITE_UNIT = 1_000
 DOCUMENTS_REMEDY = "embed its texts yourself into an index of vectors; or leave it where it is"
-MIN_WRITE_UNITS = 5.0  # of a write request, and the whole price of deleting a namespace
+MIN_WRITE_UNITS = 5.0  # for a write request, and the whole price of deleting a namespace
 
 
 def normalise(record: Record) -> Record:
-    """The record as it comes back: nulls dropped, numbers as float64, empty sparse values as none."""
+    """Return the record as it comes back: nulls dropped, numbers as float64, empty sparse values as none."""
     sparse = record.sparse if record.sparse is not None and len(record.sparse) else None
     metadata = normal_metadata(record.metadata)
     if sparse is record.sparse and metadata is record.metadata:
@@ -32,7 +32,7 @@ def normalise(record: Record) -> Record:
 
 
 def check_numbers(records: Sequence[Record]) -> None:
-    """Raises BadRequest for numbers that no JSON can hold: NaN and the infinities."""
+    """Raise BadRequest for numbers that no JSON can hold: NaN and the infinities."""
     with np.errstate(over="ignore", invalid="ignore"):
         for record in records:
             if record.values and not _finite(np.frombuffer(record.values, "<f4")):
@@ -46,14 +46,16 @@ def check_numbers(records: Sequence[Record]) -> None:
 
 
 def _finite(values: Any) -> bool:
-    """Whether every value is a finite number. The sum of their squares is none where one of them is none, and takes a
-    fifth of the time of a look at each; where it is too large for a number itself, each is looked at.
+    """Say whether every value is a finite number.
+
+    The sum of their squares takes a fifth of the time of a look at each, and is not finite if any value is not. If the
+    sum itself overflows, each value is looked at.
     """
     return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
 
 
 def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:
-    """Metadata as it comes back: the same mapping where it is so already."""
+    """Return metadata as it comes back: the same mapping if it is so already."""
     if not metadata:
         return {}
     if isinstance(metadata, Struct):
@@ -66,13 +68,13 @@ def normal_metadata(metadata: Mapping[str, Any] | None) -> Metadata:
 
 
 def billed_bytes(record: Record) -> int:
-    """The size of a record as Pinecone bills it: id, metadata, 4 bytes a value, 8 a sparse value."""
+    """Return the size of a record as Pinecone bills it: id, metadata, 4 bytes a value, 8 a sparse value."""
     sparse = 8 * len(record.sparse) if record.sparse is not None else 0
     return len(record.id) + metadata_bytes(record.metadata) + len(record.values) + sparse
 
 
 def metadata_bytes(metadata: Metadata) -> int:
-    """The size of metadata as JSON, in bytes; 0 where there is none. Raises BadRequest for what is no JSON."""
+    """Return the bytes of metadata as JSON; 0 if there is none. Raises BadRequest for content that is no JSON."""
     if not metadata:
         return 0
     if isinstance(metadata, Struct):
@@ -84,29 +86,29 @@ def metadata_bytes(metadata: Metadata) -> int:
 
 
 def fetch_units(records: int) -> float:
-    """The read units of one fetch that found so many records."""
+    """Return the read units of one fetch that found so many records."""
     return max(1.0, records / FETCHES_PER_READ_UNIT)
 
 
 def write_units(size: float) -> float:
-    """The write units of one upsert or delete of records billed at so many bytes; overwritten records come on top."""
+    """Return the write units of one upsert or delete, by billed bytes; overwritten records come on top."""
     return max(MIN_WRITE_UNITS, size / BYTES_PER_WRITE_UNIT)
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises BadRequest for what can be no id and no namespace."""
+    """Raise BadRequest for a name that can be no id and no namespace."""
     if not 1 <= len(name) <= MAX_CHARS or not name.isascii() or "\0" in name:
         raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
 
 
 def check_dimension(record: Record, info: IndexInfo) -> None:
-    """Raises BadRequest for a dense record of another dimension than the index."""
+    """Raise BadRequest for a dense record of another dimension than the index."""
     if record.values and info.dimension is not None and len(record.values) != FLOAT32_BYTES * info.dimension:
         raise BadRequest(f"the record {record.id!r} has {record.dimension} values, not {info.dimension}")
 
 
 def check_record(record: Record, info: IndexInfo, limits: Limits) -> None:
-    """Raises BadRequest for a record that does not fit the index."""
+    """Raise BadRequest for a record that does not fit the index."""
     check_name("an id", record.id)
     dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
     if not dense and not sparse:
@@ -130,4 +132,4 @@ def _as_float(value: int) -> MetadataValue:
     try:
         return float(value)
     except OverflowError:
-        return value  # no store takes it: its upsert says so
+        return value  # no store takes it: its upsert fails with the reason

@@ -1,7 +1,7 @@
-"""What an application's searches need of a store: questions with a filter, answers with metadata, on one index.
+"""The store's interface for an application's searches: questions with a filter, answers with metadata, on one index.
 
-Beside `base`, which is about moving records, this is about serving them: one call is one question to one namespace.
-Failures are the `StoreError`s of `vecfleet.errors`; a namespace that is not there has no answers, which is no error.
+`base` is about moving records; this is about serving them: one call is one question to one namespace. Failures are the
+`StoreError`s of `vecfleet.errors`. An absent namespace has no answers, which is no error.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from vecfleet.stores.base import IndexInfo
 Filter = Mapping[str, Any]
 
 Before = Callable[[], object]
-"""Asked right before each request of a write leaves, those sent again among them: it raises where it must not."""
+"""Called right before each request of a write leaves, also when it is sent again: it raises if it must not leave."""
 AsyncBefore = Callable[[], Awaitable[object]]
 
 
@@ -29,7 +29,7 @@ class Rerank:
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is looked for: a vector, a sparse vector, both, or a text where the index embeds texts itself.
+    """The object of a search: a vector, a sparse vector, both, or a text if the index embeds texts itself.
 
     A vector may come as its JSON text (`orjson.Fragment`), made once for several questions.
     """
@@ -45,9 +45,9 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """One record found. Fields may be read as keys too, as those of the SDK's matches may.
+    """One record found. Fields may be read as keys too, like those of the SDK's matches.
 
-    A struct, for it is made ten times a query: a frozen dataclass takes ten times as long.
+    A struct, because it is made ten times a query: a frozen dataclass takes ten times as long.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Serving(Protocol):
     def ask(self, namespace: str, question: Question) -> list[Hit]: ...
 
     def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
-        """Write the records, in as many requests as the store's limits ask for. Returns how many were taken."""
+        """Write the records, in as many requests as the store's limits require. Returns how many were taken."""
 
     def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
         """Write texts that the index embeds. Returns how many were taken."""

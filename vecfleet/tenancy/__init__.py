@@ -1,9 +1,9 @@
-"""What an application imports: the tenants' clients, the guard, and the roll-out.
+"""The application's package: the tenants' clients, the guard, and the roll-out.
 
-Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (how a
-roll-out is told), `rollout` (which side a tenant is on), `requests` (questions and answers), `client` and its twin
-`async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erase`, `evidence`,
-`sending`.
+Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (routes of
+a roll-out), `rollout` (which side a tenant is on), `requests` (questions and answers), `client` and its twin
+`async_client`, `journal` (writes to both sides), `guard` and `audit`, `finding`, `fences` and `erasing`,
+`shadow_reads`, `evidence_sender`.
 The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are imported by their own names. Nothing here
 needs Celery, Postgres, or a package of ours but `vecfleet`.
 """
@@ -56,7 +56,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded when it is asked for: who needs only what evidence looks like waits for no SDK."""
+    """Load a name when it is asked for: a program that needs only the form of evidence waits for no SDK."""
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     for module, names in _MODULES.items():

@@ -1,4 +1,4 @@
-"""The client for coroutines: the twin of `client`. What both decide is in `requests` and `rollout`."""
+"""The client for coroutines: the twin of `client`. `requests` and `rollout` decide for both."""
 
 import asyncio
 import time
@@ -68,13 +68,13 @@ class DelphiPineconeClient:
     # Names
 
     def _get_namespace(self, creator_id: str, twin_id: str | None = None) -> str:
-        """The tenant's own namespace. Raises BadName for ids that can have none."""
+        """Return the tenant's own namespace. Raises BadName for ids that can have none."""
         return names.build(creator_id, twin_id or None)
 
     get_namespace = _get_namespace
 
     async def list_creator_twins(self, creator_id: str) -> list[str]:
-        """The creator's twins that have a namespace, or a route, sorted."""
+        """Return the creator's twins that have a namespace, or a route, sorted."""
         return await asyncio.to_thread(self.in_threads.list_creator_twins, creator_id)
 
     # Writing
@@ -88,7 +88,7 @@ class DelphiPineconeClient:
     ) -> int:
         """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
 
-        What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
+        The arguments are not changed. Raises RoutesTooOld if the routes are too old: a write must not miss.
         """
         tenant = requests.tenant_of(creator_id, twin_id)
         where, before = await self._to_write(tenant)
@@ -100,7 +100,7 @@ class DelphiPineconeClient:
 
         async def put(side: Side, _: Sequence[Place]) -> int:
             on_side = requests.records_on(side, where, homes, records)
-            return sum([await self._serving(place).write(place.namespace, some, before) for place, some in on_side])
+            return sum([await self._serving(place).write(place.namespace, batch, before) for place, batch in on_side])
 
         return await self._put(where, ids, put, before)
 
@@ -118,7 +118,7 @@ class DelphiPineconeClient:
         async def put(side: Side, _: Sequence[Place]) -> int:
             on_side = requests.texts_on(side, where, homes, flat)
             return sum(
-                [await self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side]
+                [await self._serving(place).write_texts(place.namespace, batch, before) for place, batch in on_side]
             )
 
         return await self._put(where, ids, put, before)
@@ -126,7 +126,7 @@ class DelphiPineconeClient:
     async def delete_vectors(
         self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None
     ) -> int:
-        """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
+        """Delete single records of one tenant. Returns how many were there; no other tenant's record is deleted."""
         return await asyncio.to_thread(self.in_threads.delete_vectors, ids, creator_id, twin_id)
 
     async def replay(self) -> int:
@@ -150,7 +150,7 @@ class DelphiPineconeClient:
         include_values: bool = False,
         rerank: bool | None = None,
     ) -> Answer:
-        """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
+        """Return the nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
         tenant = requests.tenant_of(creator_id, twin_id)
         question = requests.question_of(
             self.texts,
@@ -181,7 +181,7 @@ class DelphiPineconeClient:
         include_values: bool = False,
         rerank: bool | None = None,
     ) -> list[Hit]:
-        """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
+        """Return the nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
         creator = requests.tenant_of(creator_id, None).creator
         question = requests.question_of(
             self.texts,
@@ -198,7 +198,7 @@ class DelphiPineconeClient:
         twins = requests.twins_of(creator, await self.list_creator_twins(creator) if twin_ids is None else twin_ids)
         sent = requests.sent_often(question)
         wheres = [await self._where(twin) for twin in twins]
-        asks = list(chain.from_iterable(requests.asks_of(one.tenant, one.reads, sent) for one in wheres))
+        asks = list(chain.from_iterable(requests.asks_of(where.tenant, where.reads, sent) for where in wheres))
         heard = requests.heard(asks, await self._ask_all(asks), metadata=include_metadata)
         return requests.merged(heard, top_k, await self._metric(len(heard)))
 
@@ -223,13 +223,13 @@ class DelphiPineconeClient:
         export: erasing.Export | None = None,
         repoint: Mapping[str, str] | None = None,
     ) -> erasing.Erased:
-        """Erase a creator or a twin from wherever its records are, and tell what was deleted and what is left."""
+        """Erase a creator or a twin from wherever its records are; return what was deleted and what is left."""
         return await asyncio.to_thread(
             self.in_threads.erase, creator_id, twin_id, who=who, export=export, repoint=repoint
         )
 
     async def verify_deletion(self, creator_id: str) -> bool:
-        """Whether nothing of this creator is there: neither a namespace nor a record among others'."""
+        """Say whether nothing of this creator is there: neither a namespace nor a record among others'."""
         return await asyncio.to_thread(self.in_threads.verify_deletion, creator_id)
 
     # Inside
@@ -238,13 +238,13 @@ class DelphiPineconeClient:
         if self.rollout is None:
             return requests.alone(tenant.creator, tenant.twin)
         if self.rollout.routes is not None and self.rollout.routes.due:
-            # A provider is read with blocking calls.
+            # Reading a provider blocks.
             await asyncio.to_thread(self.rollout.routes.refresh, to_write=to_write)
         where = self.rollout.where(tenant.creator, tenant.twin, to_write=to_write, own_index=self.index_name)
         return admitted(where)
 
     async def _to_write(self, tenant: Tenant) -> tuple[Where, AsyncBefore]:
-        """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
+        """Return a write's places, and a check to run before each of its calls leaves and after the last answer."""
         leave = requests.Leave(await self._where(tenant, to_write=True), requests.clock_of(self.rollout))
 
         async def before() -> None:
@@ -256,8 +256,8 @@ class DelphiPineconeClient:
 
     def _serving(self, place: Place) -> AsyncServing:
         name = place.index or self.index_name
-        found = self._open.get(name)
-        return found if found is not None else self._open.setdefault(name, self._make(name))
+        serving = self._open.get(name)
+        return serving if serving is not None else self._open.setdefault(name, self._make(name))
 
     async def _homes(self, where: Where, ids: Sequence[str]) -> requests.Homes:
         if not writing.looks(where):
@@ -271,7 +271,7 @@ class DelphiPineconeClient:
         put: Callable[[Side, Sequence[Place]], Awaitable[int]],
         before: AsyncBefore,
     ) -> int:
-        """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
+        """Write to the tenant's side and, on a dual route, to the other too; a failed write there is owed to it."""
         book = self.in_threads.journal
         if not where.dual:
             if where.shares:
@@ -345,7 +345,7 @@ class DelphiPineconeClient:
         return await self._serving(ask.place).ask(ask.place.namespace, ask.question)
 
     async def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> None:
-        """Ask the other side the same, and note what the new one is like beside the old one."""
+        """Ask the other side the same, and note how the new one compares with the old one."""
         started = time.perf_counter()
         failed, others = False, list[Hit]()
         try:

@@ -1,4 +1,4 @@
-"""Who asked for what: one JSON object a line, for the application's own records. Neither texts nor vectors are kept."""
+"""The audit log: one JSON object a line, for the application's own records. Neither texts nor vectors are kept."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class TenantAuditLogger:
         )
 
     def log_isolation_violation(self, *, user_id: str, requested: str, **details: object) -> None:
-        """Somebody asked for what is another's, and did not get it."""
+        """Log that somebody asked for another's records, and did not get them."""
         self._write("isolation_violation", "HIGH", user_id=user_id, requested=requested, blocked=True, **details)
 
     def log_data_deletion(

@@ -31,9 +31,9 @@ class PineconeDelphiClient:
     """Reads and writes a tenant's records where they are now. Nothing is sent before the first call.
 
     Without a `rollout` every tenant has its own namespace; with one, its route says which side it uses. `observe` is
-    told of every query, `shadow` of every query asked of both sides. `books` keep the fence of an erasure (default:
-    those that VECFLEET_FENCE names). On a dual route it writes to both sides; its `journal`, under VECFLEET_HOME, says
-    what one of them is still owed. May be shared by threads and carried over a fork.
+    called with every query, `shadow` with every query asked of both sides. `books` keep the fence of an erasure
+    (default: those that VECFLEET_FENCE names). On a dual route it writes to both sides; its `journal`, under
+    VECFLEET_HOME, says what one of them is still owed. May be shared by threads and carried over a fork.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class PineconeDelphiClient:
     # Names
 
     def _get_namespace(self, creator_id: str, twin_id: str | None = None) -> str:
-        """The tenant's own namespace. Raises BadName for ids that can have none."""
+        """Return the tenant's own namespace. Raises BadName for ids that can have none."""
         return names.build(creator_id, twin_id or None)
 
     get_namespace = _get_namespace
 
     def list_creator_twins(self, creator_id: str) -> list[str]:
-        """The creator's twins that have a namespace, or a route, sorted."""
+        """Return the creator's twins that have a namespace, or a route, sorted."""
         routed = self.rollout.twins(creator_id) if self.rollout is not None else []
         return sorted({*finding.twins_of(self.data, creator_id), *routed})
 
@@ -81,7 +81,7 @@ class PineconeDelphiClient:
 
     @property
     def serving(self) -> Serving:
-        """The index as questions are asked of it, whoever's: for keep-alives. It guards nothing."""
+        """The index for questions, of any tenant: for keep-alives. It guards nothing."""
         return self._serving(Place(""))
 
     # Writing
@@ -95,7 +95,7 @@ class PineconeDelphiClient:
     ) -> int:
         """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
 
-        What is given is not changed. Raises RoutesTooOld where the routes are too old: a write must not miss.
+        The arguments are not changed. Raises RoutesTooOld if the routes are too old: a write must not miss.
         """
         tenant = requests.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
@@ -106,7 +106,7 @@ class PineconeDelphiClient:
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = requests.records_on(side, where, homes, records)
-            return sum(self._serving(place).write(place.namespace, some, before) for place, some in on_side)
+            return sum(self._serving(place).write(place.namespace, batch, before) for place, batch in on_side)
 
         return self._put(where, ids, put, before)
 
@@ -122,26 +122,26 @@ class PineconeDelphiClient:
 
         def put(side: Side, _: Sequence[Place]) -> int:
             on_side = requests.texts_on(side, where, homes, flat)
-            return sum(self._serving(place).write_texts(place.namespace, some, before) for place, some in on_side)
+            return sum(self._serving(place).write_texts(place.namespace, batch, before) for place, batch in on_side)
 
         return self._put(where, ids, put, before)
 
     def delete_vectors(self, ids: Iterable[str], creator_id: str | None = None, twin_id: str | None = None) -> int:
-        """Delete single records of one tenant. Returns how many were there; of others nothing is deleted."""
+        """Delete single records of one tenant. Returns how many were there; no other tenant's record is deleted."""
         tenant = requests.tenant_of(creator_id, twin_id)
         where, before = self._to_write(tenant)
         wanted = requests.ids_of(ids)
 
         def delete(_: Side, places: Sequence[Place]) -> int:
             unseen = self.journal.unseen
-            return sum(writing.delete(self._index(one), one, tenant, wanted, unseen, before) for one in places)
+            return sum(writing.delete(self._index(place), place, tenant, wanted, unseen, before) for place in places)
 
         return self._put(where, wanted, delete, before)
 
     def replay(self) -> int:
-        """Bring to each side what the journal says it is owed and is due. Returns how many records are owed still.
+        """Bring to each side what the journal says it is owed and is due. Returns how many records are still owed.
 
-        Writers do so by themselves every few seconds; call it when the application starts, and in a quiet one at times.
+        Writers do so by themselves every few seconds; call it when the application starts, and at times if it is quiet.
         """
         if self.rollout is None:  # nobody tells where the other side is
             return self.journal.count()
@@ -168,7 +168,7 @@ class PineconeDelphiClient:
         include_values: bool = False,
         rerank: bool | None = None,
     ) -> Answer:
-        """The nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
+        """Return the nearest records of one tenant, best first; without `twin_id`, of the creator-wide namespace."""
         tenant = requests.tenant_of(creator_id, twin_id)
         question = requests.question_of(
             self.texts,
@@ -199,7 +199,7 @@ class PineconeDelphiClient:
         include_values: bool = False,
         rerank: bool | None = None,
     ) -> list[Hit]:
-        """The nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
+        """Return the nearest records of several twins (None: of all), asked at once. Each hit says its namespace."""
         creator = requests.tenant_of(creator_id, None).creator
         question = requests.question_of(
             self.texts,
@@ -216,7 +216,7 @@ class PineconeDelphiClient:
         twins = requests.twins_of(creator, self.list_creator_twins(creator) if twin_ids is None else twin_ids)
         sent = requests.sent_often(question)
         wheres = [self._where(twin) for twin in twins]
-        asks = list(chain.from_iterable(requests.asks_of(one.tenant, one.reads, sent) for one in wheres))
+        asks = list(chain.from_iterable(requests.asks_of(where.tenant, where.reads, sent) for where in wheres))
         heard = requests.heard(asks, self._ask_all(asks), metadata=include_metadata)
         return requests.merged(heard, top_k, self._metric(len(heard)))
 
@@ -241,9 +241,9 @@ class PineconeDelphiClient:
         export: erasing.Export | None = None,
         repoint: Mapping[str, str] | None = None,
     ) -> erasing.Erased:
-        """Erase a creator or a twin from wherever its records are, and tell what was deleted and what is left.
+        """Erase a creator or a twin from wherever its records are; return what was deleted and what is left.
 
-        `export` is given each place before its deletion; `repoint` says where aliases of what is deleted lead then.
+        `export` is given each place before its deletion; `repoint` says where aliases of deleted namespaces lead then.
         """
         tenant = requests.tenant_of(creator_id, twin_id)
         known, indexes, elsewhere = self._where_all(tenant)
@@ -259,17 +259,17 @@ class PineconeDelphiClient:
             elsewhere=elsewhere,
             lands_s=erasing.lands_s(self.settings, indexes),
         )
-        self.journal.forget(tenant)  # of writes that were under way
+        self.journal.forget(tenant)  # for writes that were under way
         return erased
 
     def verify_deletion(self, creator_id: str) -> bool:
-        """Whether nothing of this creator is there: no namespace by the index's own list, no record among others'."""
+        """Say whether nothing of this creator is there: no namespace that the index lists, no record among others'."""
         tenant = requests.tenant_of(creator_id, None)
         known, indexes, elsewhere = self._where_all(tenant)
         return not elsewhere and not any(finding.find(index, tenant, known(index.info.name)).found for index in indexes)
 
     def _where_all(self, tenant: Tenant) -> tuple[finding.KnownAt, list[Index], list[str]]:
-        """What is known of a tenant, the indexes that may hold its records, and what cannot be reached."""
+        """Return what is known of a tenant, the indexes that may hold its records, and the places out of reach."""
         names.build(tenant.creator, tenant.twin)
         if self.rollout is None:
             return finding.known_nowhere, [self.data], []
@@ -289,7 +289,7 @@ class PineconeDelphiClient:
         return admitted(where)
 
     def _to_write(self, tenant: Tenant) -> tuple[Where, Before]:
-        """Where a write goes, and what is asked before each of its calls leaves, and after the last answer."""
+        """Return a write's places, and a check to run before each of its calls leaves and after the last answer."""
         leave = requests.Leave(self._where(tenant, to_write=True), requests.clock_of(self.rollout))
 
         def before() -> None:
@@ -301,8 +301,8 @@ class PineconeDelphiClient:
 
     def _serving(self, place: Place) -> Serving:
         name = place.index or self.index_name
-        found = self._open.get(name)
-        return found if found is not None else self._open.setdefault(name, self._make(name))
+        serving = self._open.get(name)
+        return serving if serving is not None else self._open.setdefault(name, self._make(name))
 
     def _index(self, place: Place) -> Index:
         name = place.index or self.index_name
@@ -312,7 +312,7 @@ class PineconeDelphiClient:
     def _put(
         self, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
     ) -> int:
-        """Write where the tenant is and, on a dual route, to the other side too; what that lacks then is owed to it."""
+        """Write to the tenant's side and, on a dual route, to the other too; a failed write there is owed to it."""
         if not where.dual:
             if where.shares:
                 self.journal.outdate(where.tenant, ids)
@@ -358,7 +358,7 @@ class PineconeDelphiClient:
         return self._serving(ask.place).ask(ask.place.namespace, ask.question)
 
     def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> None:
-        """Ask the other side the same, and note what the new one is like beside the old one."""
+        """Ask the other side the same, and note how the new one compares with the old one."""
         started = time.perf_counter()
         failed, others = False, list[Hit]()
         try:
@@ -384,5 +384,5 @@ _shared = PerProcess(lambda: PineconeDelphiClient(rollout=shared_rollout()))
 
 
 def get_delphi_client() -> PineconeDelphiClient:
-    """The one client of this process, made from the environment when first asked for."""
+    """Return the one client of this process, made from the environment when first asked for."""
     return _shared.get()

@@ -1,7 +1,7 @@
 """The one door by which a tenant is erased: fence, find, export, delete, confirm, look again, forget, certify.
 
-Safe to repeat: what is gone already is no error. Dies in the middle: the fence stands, and the next call finds what is
-left. Our own records of the tenant go last, for they say where its records are.
+Safe to repeat: an absent record is no error. Dies in the middle: the fence stands, and the next call finds what is
+left. Our own records of the tenant go last, because they say where its records are.
 """
 
 import time
@@ -23,7 +23,8 @@ from vecfleet.tenancy.finding import Found, Known, KnownAt, chunks, in_parallel,
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
-# Every namespace is listed and fetched from; with more than so many, so many of them, evenly spread, are queried too.
+# Every namespace is listed and fetched from. With more than this many, this many of them, evenly spread, are queried
+# too.
 _QUERIED = 200
 _LONGEST_NAP_S = 1.0
 _UNSEEN = (
@@ -32,7 +33,7 @@ _UNSEEN = (
 )
 _UNANSWERED = "a deletion was not answered, and may still be carried out until then"
 
-# What this cannot reach, and who has to be asked about it.
+# Places that this cannot reach, and whom to ask about them.
 RESIDUAL = (
     "backups of the index made before this: `pc.backups` lists them; records leave a backup only with the backup",
     "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
@@ -58,7 +59,7 @@ Export = Callable[[Index, Found], int]
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was deleted, what is left of it with the reason, and the certificate (empty while anything is left)."""
+    """The deletions, the remains with their reasons, and the certificate (empty while anything is left)."""
 
     creator: str
     twin: str | None
@@ -72,12 +73,12 @@ class Erased:
 
     @property
     def confirmed(self) -> bool:
-        """Nothing of the tenant is left, as far as was looked."""
+        """True if nothing of the tenant is left, as far as was looked."""
         return not self.left
 
     @property
     def records(self) -> int:
-        return sum(one.count for one in self.deleted)
+        return sum(place.count for place in self.deleted)
 
 
 def erase(
@@ -98,12 +99,12 @@ def erase(
 ) -> Erased:
     """Erase a creator, or one twin, from these indexes and from the books, and prove it.
 
-    `known` is what the caller knows beside the books. Aliases of what is deleted are removed, or led where `repoint`
+    `known` is what the caller knows beside the books. Aliases of deleted namespaces are removed, or led where `repoint`
     says. `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
-    `on_wait` hears for how long the last look has to wait, and why: until reads show whatever a job wrote before the
-    fence, or an application to both sides; and, where a deletion was not answered, for `lands_s`, until none can be
-    carried out any more, for it would take what a readmitted tenant wrote. Raises BadName, and Unreachable where books
-    that are named do not answer: nothing is deleted then.
+    `on_wait` is called with the seconds that the last look has to wait, and the reason. The wait lasts until reads show
+    all writes of a job before the fence, or of an application to both sides. If a deletion was not answered, it lasts
+    `lands_s`, until none can be carried out any more: such a deletion would take what a readmitted tenant wrote. Raises
+    BadName, and Unreachable if named books do not answer: nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -123,7 +124,7 @@ def erase(
                 on_wait(wait, _UNSEEN)
             nap(min(wait, _LONGEST_NAP_S))
     last_look = datetime.now(UTC)
-    left = left or eraser.round()  # writes that were under way, and reads that lagged
+    left = left or eraser.round()  # finds writes that were under way, and lagging reads
     if eraser.unanswered and not left:
         on_wait(lands_s, _UNANSWERED)
         nap(lands_s)
@@ -148,13 +149,13 @@ def erase(
 
 
 def lands_s(settings: Settings, indexes: Iterable[Index]) -> float:
-    """After how many seconds a deletion that was not answered is no longer carried out, and every read shows it."""
+    """Return the seconds after which an unanswered deletion is no longer carried out, and every read shows it."""
     lags = any(index.limits.reads_lag for index in indexes)
     return settings.request_deadline_seconds + (settings.freshness_wait_seconds if lags else 0.0)
 
 
 def _joined(ours: Known, theirs: Known) -> Known:
-    """Where the two differ, the books are right: what an application was told may be old."""
+    """Join both. Where they differ, the books are right: the application's knowledge may be old."""
     return replace(
         theirs,
         legacy=theirs.legacy | (ours.legacy - theirs.others),
@@ -179,10 +180,10 @@ class _Eraser:
     aliases: set[str] = field(default_factory=set)
     exported: int = 0
     read: int = 0
-    unanswered: bool = False  # a deletion, once: it was asked for again, and the first may be carried out yet
+    unanswered: bool = False  # a deletion was asked for again, and the first may be carried out yet
 
     def round(self) -> list[str]:
-        """Find, export, delete and confirm once. Gives what is left, with the reason."""
+        """Find, export, delete and confirm once. Returns what is left, with the reason."""
         return [said for index in self.indexes for said in self._round(index)]
 
     def _round(self, index: Index) -> list[str]:
@@ -191,20 +192,20 @@ class _Eraser:
         if not places.found:
             return []
         if self.export is not None:
-            self.exported += sum(self.export(index, one) for one in places.found)
+            self.exported += sum(self.export(index, place) for place in places.found)
         return self.delete(index, places.found)
 
-    def delete(self, index: Index, found: Sequence[Found]) -> list[str]:
-        """Delete these places and confirm it. Gives what is left, with the reason."""
-        self.free(index, {one.name for one in found if one.whole})
-        refused = {name: said for name, said in in_parallel(lambda one: self._delete(index, one), found) if said}
-        for one in found:
-            key = (one.index, one.name)
-            self.deleted[key] = _added(self.deleted[key], one) if key in self.deleted else one
-        return self.confirm(index, found, refused)
+    def delete(self, index: Index, places: Sequence[Found]) -> list[str]:
+        """Delete these places and confirm it. Returns what is left, with the reason."""
+        self.free(index, {place.name for place in places if place.whole})
+        refused = {name: said for name, said in in_parallel(lambda place: self._delete(index, place), places) if said}
+        for place in places:
+            key = (place.index, place.name)
+            self.deleted[key] = _added(self.deleted[key], place) if key in self.deleted else place
+        return self.confirm(index, places, refused)
 
     def free(self, index: Index, going: set[str]) -> None:
-        """No alias may lead to what is deleted: it bars the deletion, and its readers must not be surprised by it."""
+        """Free these namespaces of aliases: an alias bars the deletion, and its readers must not be surprised by it."""
         if not isinstance(index, Aliased) or not going:
             return
         for alias, target in patiently(index.aliases).items():
@@ -217,38 +218,38 @@ class _Eraser:
                 patiently(lambda alias=alias, target=target, to=to: _lead(index, alias, target, to))  # type: ignore[misc]
                 self.aliases.add(alias if to is None else f"{alias} → {to}")
 
-    def confirm(self, index: Index, found: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
-        """List, fetch and query until nothing answers any more, or the time is over. What was refused is left."""
+    def confirm(self, index: Index, places: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
+        """List, fetch and query until nothing answers any more, or the time is over. Refused places are left."""
         until = self.clock() + self.confirm_s
-        waiting = [one for one in found if one.name not in refused]
-        queried = {one.name for one in found[:: max(1, -(-len(found) // _QUERIED))]}
+        waiting = [place for place in places if place.name not in refused]
+        queried = {place.name for place in places[:: max(1, -(-len(places) // _QUERIED))]}
         while True:
-            listed = {one.name for one in patiently(lambda: list(index.namespaces()))}
-            gone = [one for one in waiting if not (one.whole and one.name in listed)]
-            answers = in_parallel(lambda one: _answer(index, one, query=one.name in queried), gone)
-            left = [(one, said) for one, said in answers if said is not None]
-            left += [(one, "it is still listed") for one in waiting if one.whole and one.name in listed]
+            listed = {place.name for place in patiently(lambda: list(index.namespaces()))}
+            gone = [place for place in waiting if not (place.whole and place.name in listed)]
+            answers = in_parallel(lambda place: _answer(index, place, query=place.name in queried), gone)
+            left = [(place, said) for place, said in answers if said is not None]
+            left += [(place, "it is still listed") for place in waiting if place.whole and place.name in listed]
             if not left or self.clock() >= until:
-                said_of = {one.name: said for one, said in left} | dict(refused)
+                said_of = {place.name: said for place, said in left} | dict(refused)
                 return [f"{name}: {said}" for name, said in sorted(said_of.items())]
-            waiting = [one for one, _ in left]
+            waiting = [place for place, _ in left]
             self.nap(_LOOK_AGAIN_S)
 
-    def _delete(self, index: Index, one: Found) -> tuple[str, str | None]:
-        """Gives the store's sentence where it refuses.
+    def _delete(self, index: Index, place: Found) -> tuple[str, str | None]:
+        """Delete one place; return the store's sentence if it refuses.
 
-        Repeated without a look in between: what is under these names and ids is an erased tenant's, and goes too.
+        Repeated without a look in between: all under these names and ids is an erased tenant's, and goes too.
         """
         try:
-            if one.whole:
-                self._ask(lambda: index.delete_namespace(one.name))
-            for some in chunks(one.records, index.limits.delete_ids):
-                self._ask(lambda some=some: index.delete(one.name, some))  # type: ignore[misc]
+            if place.whole:
+                self._ask(lambda: index.delete_namespace(place.name))
+            for batch_ids in chunks(place.records, index.limits.delete_ids):
+                self._ask(lambda batch_ids=batch_ids: index.delete(place.name, batch_ids))  # type: ignore[misc]
         except Transient as error:
-            return one.name, f"{error.message}; ask again"
+            return place.name, f"{error.message}; ask again"
         except StoreError as error:
-            return one.name, error.message
-        return one.name, None
+            return place.name, error.message
+        return place.name, None
 
     def _ask(self, call: Callable[[], object]) -> None:
         def asked() -> None:
@@ -262,33 +263,33 @@ class _Eraser:
 
 
 def _lead(index: Aliased, alias: str, target: str, to: str | None) -> None:
-    """Lead the alias elsewhere, or remove it, if it still leads there. Safe to repeat: each time it is looked first."""
+    """Point the alias elsewhere, or remove it, if it still leads to `target`. Safe to repeat: it looks each time."""
     if index.alias(alias) == target:
         index.point_alias(alias, to)
 
 
-def _answer(index: Index, one: Found, *, query: bool) -> tuple[Found, str | None]:
-    return one, finding.still_there(index, one, query=query)
+def _answer(index: Index, place: Found, *, query: bool) -> tuple[Found, str | None]:
+    return place, finding.still_there(index, place, query=query)
 
 
 def delete_all(
     index: Index, found: Sequence[Found], *, confirm_s: float, wait_for_landing: Callable[[], None]
 ) -> list[str]:
-    """Delete these namespaces, asking once for each, and confirm it. Gives what is left, with the reason.
+    """Delete these namespaces, asking once for each, and confirm it. Returns what is left, with the reason.
 
-    Where an answer is missing the deletion may be carried out later: `wait_for_landing` returns when it no longer can,
-    and only then is it looked whether the namespace is there. What is there then stays, for whoever asks again.
+    If an answer is missing, the deletion may be carried out later. `wait_for_landing` returns when it no longer can,
+    and only then does this look whether the namespace is there. If it is there then, it stays, for the next request.
     """
     eraser = _Eraser([index], Tenant(""), known_nowhere, None, {}, confirm_s, time.monotonic, time.sleep)
-    eraser.free(index, {one.name for one in found})
-    answers = in_parallel(lambda one: (one.name, *_ask_to_delete(index, one.name)), found)
+    eraser.free(index, {place.name for place in found})
+    answers = in_parallel(lambda place: (place.name, *_ask_to_delete(index, place.name)), found)
     if any(unanswered for _, _, unanswered in answers):
         wait_for_landing()
     return eraser.confirm(index, found, {name: said for name, said, unanswered in answers if said and not unanswered})
 
 
 def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
-    """Gives the store's sentence where it does not say yes, and whether it may have done it all the same."""
+    """Ask once; return the store's sentence if it does not say yes, and whether it may have done it all the same."""
     try:
         unrepeated(lambda: index.delete_namespace(namespace))
     except StoreError as error:
@@ -297,7 +298,7 @@ def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
 
 
 def _added(before: Found, again: Found) -> Found:
-    """A second round may find records again that the first deleted: the lagging listing names them once more."""
+    """Add a second round's finds: its lagging listing may name records that the first round deleted."""
     if before.whole:
         return before if before.count >= again.count else again
     records = {**before.records, **again.records}
@@ -308,7 +309,7 @@ def _added(before: Found, again: Found) -> Found:
 def _certificate(
     erased: Erased, tenant: Tenant, who: str, began: datetime, last_look: datetime, read: int
 ) -> dict[str, Any]:
-    """What may be kept for good: the tenant and its namespaces stand there as digests only."""
+    """Return what may be kept for good: the tenant and its namespaces appear as digests only."""
     return {
         "certificate": 1,
         "subject": subject_of(tenant),
@@ -318,7 +319,7 @@ def _certificate(
         "last_look": last_look.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(erased.seconds, 3),
-        "namespaces": sum(one.whole for one in erased.deleted),
+        "namespaces": sum(place.whole for place in erased.deleted),
         "records": erased.records,
         "shared_records_read": read,
         "where": [deleted_at(place) for place in erased.deleted],
@@ -331,7 +332,7 @@ def _certificate(
 
 
 def deleted_at(place: Found) -> dict[str, Any]:
-    """A place as a certificate names it: its own namespace as a digest."""
+    """Return a place as a certificate names it: its own namespace as a digest."""
     return {
         "index": place.index,
         "namespace": subject_of(Tenant(place.name)) if place.whole else place.name,

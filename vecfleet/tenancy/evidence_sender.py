@@ -1,4 +1,4 @@
-"""Hand the evidence of shadow reads to whoever decides about the next step: `vecfleet serve`."""
+"""Hand the evidence of shadow reads to `vecfleet serve`, which decides about the next step."""
 
 import threading
 
@@ -22,7 +22,7 @@ class EvidenceSender:
         self._client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=_SEND_TIMEOUT_S)
 
     def send(self) -> int:
-        """Send it now; what is not taken stays in the log. Returns how many queries were told of."""
+        """Send it now; evidence that is not taken stays in the log. Returns the number of queries sent."""
         sent = 0
         for job, evidence in self._log.take().items():
             if job is None:

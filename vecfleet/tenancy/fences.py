@@ -1,4 +1,4 @@
-"""The fence of an erasure, and the books it is kept in: what an eraser needs of the fleet, and how it reaches it.
+"""The fence of an erasure, and the books that keep it: the eraser's interface to the fleet.
 
 Once the fence is raised no path of the fleet writes a record of the erased tenant. The job table is the books
 (`orchestrator.services.erase`), reached directly or through `vecfleet serve`. Without any, the result says so.
@@ -24,18 +24,18 @@ FENCED = "raised: no path of the fleet writes this tenant's records"
 
 
 def subject_of(tenant: Tenant) -> str:
-    """What stands for a tenant where its name must not: the same wherever it is computed."""
+    """Return the digest that stands for a tenant where its name must not: the same wherever it is computed."""
     text = f"vecfleet erasure\0{tenant.creator}\0{tenant.twin or ''}"
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def subjects_of(tenant: Tenant) -> list[str]:
-    """What an erasure that concerns this tenant may be of: it, or its creator as a whole."""
+    """Return the subjects of erasures that concern this tenant: it, or its creator as a whole."""
     return sorted({subject_of(tenant), subject_of(Tenant(tenant.creator))})
 
 
 class Here(msgspec.Struct, frozen=True):
-    """What the books know of a tenant in one index.
+    """The books' knowledge of a tenant in one index.
 
     `twins` and `sources` are ids that look-ups named as this tenant's, each with its twin. `legacy` are namespaces that
     were given to it whole, `others` those given to another one.
@@ -48,11 +48,11 @@ class Here(msgspec.Struct, frozen=True):
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """An erasure under way: its number (None: nobody keeps books), and what the books know of the tenant.
+    """An erasure under way: its number (None: nobody keeps books), and the books' knowledge of the tenant.
 
-    `indexes` says it for each index that a job ever read or wrote. In any other one only `twins` and `sources` count:
-    no plan speaks of its namespaces. A server from before `indexes` (None) tells by name alone, of all of them at once,
-    in `legacy` and `others`; who asks from before it hears the same.
+    `indexes` holds it for each index that a job ever read or wrote. In any other one only `twins` and `sources` count:
+    no plan speaks of its namespaces. A server from before `indexes` (None) tells by name alone, for all of them at
+    once, in `legacy` and `others`; a client from before it gets the same.
     """
 
     number: int | None = None
@@ -73,31 +73,32 @@ class Begun(msgspec.Struct, frozen=True):
             here = self.indexes.get(index, Here(self.twins, self.sources))
         legacy, others = frozenset(here.legacy), frozenset(here.others)
         ownership = Ownership(owners(here.twins), owners(here.sources))
-        # A name in both is one tenant's here and another's there, told by name alone: its records speak for themselves.
+        # A name in both is this tenant's in one index and another's in a second. Told by name alone, its records
+        # decide.
         return Known(legacy - others, others - legacy, ownership, self.lookup_keys)
 
 
 class Books(Protocol):
-    """Where erasures are on record."""
+    """The record of erasures."""
 
     def fenced(self, tenant: Tenant) -> bool:
-        """Whether this tenant was erased and did not come back: nobody copies its records then."""
+        """Say whether this tenant was erased and did not come back: nobody copies its records then."""
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
-        """Raise the fence. On return it stands, for whatever is written from now on. Safe to repeat."""
+        """Raise the fence. On return it stands, for every later write. Safe to repeat."""
 
     def wait_s(self, number: int) -> float:
-        """For how long a write from before the fence may still land; 0 once none can."""
+        """Return the seconds in which a write from before the fence may still land; 0 once none can."""
 
     def finish(
         self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Forget the tenant in the books themselves, and put the certificate on record. Gives it completed."""
+        """Forget the tenant in the books themselves, and put the certificate on record. Returns it completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoBooks:
-    """Nobody is told."""
+    """Books that keep nothing."""
 
     def fenced(self, tenant: Tenant) -> bool:
         return False
@@ -128,7 +129,7 @@ class Beginning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reported(msgspec.Struct, frozen=True):
-    """What the books take over of a certificate that an application sends: counts. The rest they saw themselves."""
+    """The counts that the books take over from an application's certificate. The rest they saw themselves."""
 
     aliases: Count = 0
     exported: Count | None = None
@@ -143,7 +144,7 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     twin: Id | None = None
 
 
-# Made by the importing thread: msgspec crashes where two threads let it meet a class at once.
+# Made by the importing thread: msgspec crashes if two threads let it meet a class at once.
 BEGINNING, ENDING = msgspec.json.Decoder(Beginning), msgspec.json.Decoder(Ending)
 _BEGUN = msgspec.json.Decoder(Begun)
 _TIMEOUT_S = 60.0
@@ -199,7 +200,7 @@ class HttpBooks:
 
 
 def _said(answer: httpx.Response) -> str:
-    """What a refusal says of itself, where it is one of ours."""
+    """Return what a refusal of ours says of itself; nothing for any other."""
     try:
         detail = answer.json().get("detail")
     except (ValueError, AttributeError):
@@ -208,12 +209,12 @@ def _said(answer: httpx.Response) -> str:
 
 
 def _digests(tenant: Tenant) -> httpx.QueryParams:
-    """Names would end in a server's access log."""
+    """Return the tenant's digests as a query: names would end in a server's access log."""
     return httpx.QueryParams({"subject": subjects_of(tenant)})
 
 
 def books_of(settings: Settings) -> Books:
-    """The books that VECFLEET_FENCE names; none where it is empty."""
+    """Return the books that VECFLEET_FENCE names; none if it is empty."""
     if settings.vecfleet_fence is None:
         return NoBooks()
     if settings.vecfleet_routes_token is None:

@@ -1,7 +1,7 @@
-"""Where a tenant's records are: whole namespaces, and single records among those of others. Reads only.
+"""Finding a tenant's records: whole namespaces, and single records among those of others. Reads only.
 
 Names are parsed, never compared by their beginning. Every namespace whose name belongs to nobody is read record by
-record, and each record is routed as a migration routes it: a filter would miss those without metadata of their own.
+record, and each record is routed as a migration routes it. A filter would miss records without metadata of their own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a tenant in one index, beside names and metadata.
+    """Knowledge of a tenant in one index, beside names and metadata.
 
     `legacy` are namespaces that were given to this tenant whole, `others` those given to another one. `ownership` are
     the answers of look-ups, `lookup_keys` the metadata keys by which records name their sources. `legacy_owner` tells
-    the creator of a namespace that is called by a twin's id.
+    the creator of a namespace that is named by a twin's id.
     """
 
     legacy: frozenset[str] = frozenset()
@@ -40,7 +40,7 @@ class Known:
     legacy_owner: Callable[[str], str | None] | None = None
 
     def is_legacy_of(self, name: str, tenant: Tenant) -> bool:
-        """Whether this namespace holds this tenant's records and nobody else's."""
+        """Say whether this namespace holds this tenant's records and nobody else's."""
         if name in self.legacy or name in self.others:
             return name in self.legacy
         owner = self.ownership.twins.get(name)
@@ -50,7 +50,7 @@ class Known:
         return told == tenant.creator and tenant.twin in (None, name)
 
     def is_anothers(self, name: str, tenant: Tenant) -> bool:
-        """Whether this namespace is known to hold nothing of this tenant."""
+        """Say whether this namespace is known to hold nothing of this tenant."""
         if name in self.legacy or name in self.others:
             return name in self.others
         told = self._told(name)
@@ -61,11 +61,11 @@ class Known:
 
 
 KnownAt = Callable[[str], Known]
-"""What is known of a tenant in the index of this name: what is one tenant's in one may be another's in a second."""
+"""Knowledge of a tenant by index name: a namespace may be one tenant's in one index and another's in a second."""
 
 
 def known_nowhere(index: str) -> Known:
-    """Names and metadata are all there is to go by."""
+    """Return no knowledge: only names and metadata are left to go by."""
     return Known()
 
 
@@ -73,7 +73,7 @@ def known_nowhere(index: str) -> Known:
 class Found:
     """The tenant's records in one namespace. `whole`: nobody else has any there, so the namespace goes with them.
 
-    `digest` is that of the set of their ids. `records`: each id with its content's digest, where others' are beside.
+    `digest` is that of the set of their ids. `records`: each id with its content's digest, if others' are beside.
     """
 
     index: str
@@ -87,27 +87,27 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What an index holds of a tenant. `read`: how many records of shared namespaces were looked at."""
+    """The places of a tenant in an index. `read`: how many records of shared namespaces were looked at."""
 
     found: tuple[Found, ...]
     read: int
 
 
 def namespaces_of(index: Index, creator: str, twin: str | None = None) -> list[NamespaceInfo]:
-    """The creator's namespaces, or the twin's, by the index's own list. Raises BadName for ids that can have none."""
+    """Return the creator's namespaces, or the twin's, by the index's own list. Raises BadName for ids without one."""
     names.build(creator, twin)
-    return [one for one in index.namespaces() if names.belongs_to(one.name, creator, twin)]
+    return [info for info in index.namespaces() if names.belongs_to(info.name, creator, twin)]
 
 
 def twins_of(index: Index, creator: str) -> list[str]:
-    """The creator's twins that have a namespace, sorted."""
-    tenants = (names.parse(one.name) for one in namespaces_of(index, creator))
+    """Return the creator's twins that have a namespace, sorted."""
+    tenants = (names.parse(info.name) for info in namespaces_of(index, creator))
     return sorted({tenant.twin for tenant in tenants if tenant is not None and tenant.twin is not None})
 
 
 def find(index: Index, tenant: Tenant, known: Known) -> Places:
-    """Every place of the tenant in this index. Raises WrongKind for an index that cannot list its ids."""
-    there = [one.name for one in patiently(lambda: list(index.namespaces()))]
+    """Return every place of the tenant in this index. Raises WrongKind for an index that cannot list its ids."""
+    there = [info.name for info in patiently(lambda: list(index.namespaces()))]
     whole = [
         name
         for name in there
@@ -122,24 +122,26 @@ def find(index: Index, tenant: Tenant, known: Known) -> Places:
     ]
     alone = in_parallel(lambda name: entire(index, name), whole)
     among = in_parallel(lambda name: _among(index, name, tenant, known), shared)
-    return Places((*alone, *(one for one, _ in among if one.count)), sum(read for _, read in among))
+    return Places((*alone, *(place for place, _ in among if place.count)), sum(read for _, read in among))
 
 
 def everything(index: Index) -> list[Found]:
-    """Every namespace of an index, as if it were one tenant's."""
-    there = [one.name for one in patiently(lambda: list(index.namespaces()))]
+    """Return every namespace of an index, as if it were one tenant's."""
+    there = [info.name for info in patiently(lambda: list(index.namespaces()))]
     return [
-        one for one in in_parallel(lambda name: entire(index, name), there) if one.count or one.name != names.DEFAULT
+        place
+        for place in in_parallel(lambda name: entire(index, name), there)
+        if place.count or place.name != names.DEFAULT
     ]
 
 
 def _is_legacy(name: str) -> bool:
-    """A name that only ownership tells the tenant of; the default and the public one are always several tenants'."""
+    """Say whether only ownership tells a name's tenant; the default and the public one are always several tenants'."""
     return names.parse(name) is None and name not in (names.DEFAULT, names.PUBLIC)
 
 
 def _may_hold(name: str, tenant: Tenant) -> bool:
-    """A namespace that is nobody's by its name; of a twin, also the creator-wide one, where all twins may be."""
+    """Say whether a namespace is nobody's by its name or, for a twin, the creator-wide one, where all twins may be."""
     named = names.parse(name)
     return named is None or (tenant.twin is not None and named == Tenant(tenant.creator))
 
@@ -149,7 +151,7 @@ def _is(owner: Owner, tenant: Tenant) -> bool:
 
 
 def entire(index: Index, namespace: str) -> Found:
-    """A namespace as one place, by listing its ids."""
+    """Return a namespace as one place, by listing its ids."""
     tally, sample = Tally(), list[str]()
     for page in pages(index, namespace):
         tally += Tally.of_ids(page)
@@ -169,9 +171,9 @@ def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[
 
 
 def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool:
-    """Whether a record among others is this tenant's, by any of the keys under which a plan might look its owner up.
+    """Say whether a record among others is this tenant's, by any key under which a plan might look its owner up.
 
-    One that nothing tells the owner of is theirs to whom a plan gave the whole namespace, be it the default one.
+    A record without a known owner belongs to the tenant that a plan gave the whole namespace, even the default one.
     """
     answers = [owner_of(record, known.ownership, key) for key in known.lookup_keys]
     told = [answer[0] for answer in answers if answer is not None]
@@ -179,10 +181,10 @@ def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool
 
 
 def records(index: Index, namespace: str) -> Iterator[Record]:
-    """Every record of a namespace."""
+    """Yield every record of a namespace."""
     for page in pages(index, namespace):
-        for some in chunks(page, index.limits.fetch_ids):
-            yield from patiently(lambda some=some: index.fetch(namespace, some)).records.values()  # type: ignore[misc]
+        for batch_ids in chunks(page, index.limits.fetch_ids):
+            yield from patiently(lambda batch_ids=batch_ids: index.fetch(namespace, batch_ids)).records.values()  # type: ignore[misc]
 
 
 def pages(index: Index, namespace: str) -> Iterator[list[str]]:
@@ -197,14 +199,14 @@ def pages(index: Index, namespace: str) -> Iterator[list[str]]:
 
 
 def still_there(index: Index, found: Found, *, query: bool = True) -> str | None:
-    """How this place still answers for what was deleted, or None where it does not: by fetching and by querying."""
+    """Return how this place still answers for deleted records, by fetching or by querying; None if it does not."""
     ids = list(found.records) or list(found.sample)
-    for some in chunks(ids, index.limits.fetch_ids):
-        if patiently(lambda some=some: index.fetch(found.name, some)).records:  # type: ignore[misc]
+    for batch_ids in chunks(ids, index.limits.fetch_ids):
+        if patiently(lambda batch_ids=batch_ids: index.fetch(found.name, batch_ids)).records:  # type: ignore[misc]
             return "its records are still fetched"
     if not query or not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:
         return None
-    # Whatever direction: what is there answers.
+    # Any direction does: a record that is there answers.
     like = Record("", b"\0\0\x80\x3f" * index.info.dimension)
     try:
         matches = patiently(lambda: index.query(found.name, like, top_k=10)).matches

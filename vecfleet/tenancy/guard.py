@@ -1,4 +1,4 @@
-"""Who may reach which namespace. Every decision goes through the codec of names, never through a prefix."""
+"""The access of users to namespaces. Every decision goes through the codec of names, never through a prefix."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -15,14 +15,14 @@ ADMIN = "admin"
 
 
 class Audit(Protocol):
-    """What a guard reports to; `vecfleet.tenancy.audit.TenantAuditLogger` is one."""
+    """The receiver of a guard's reports; `vecfleet.tenancy.audit.TenantAuditLogger` is one."""
 
     def log_isolation_violation(self, *, user_id: str, requested: str, **details: object) -> None: ...
     def log_admin_access(self, *, user_id: str, requested: str, **details: object) -> None: ...
 
 
 class _OfClassOrInstance:
-    """One name for two forms: called on the class it is given a creator, called on a guard it knows its user."""
+    """One name for two forms: called on the class it takes a creator, called on a guard it knows its user."""
 
     def __init__(self, of_class: Callable[..., bool], of_instance: Callable[..., bool]) -> None:
         self._of_class, self._of_instance = of_class, of_instance
@@ -32,14 +32,14 @@ class _OfClassOrInstance:
 
 
 def _check_creator(user_creator_id: str, namespace: str) -> bool:
-    """True when the namespace is this creator's, or one of its twins'. Raises TenantIsolationError otherwise."""
+    """Return True if the namespace is this creator's, or one of its twins'. Raises TenantIsolationError otherwise."""
     if not _belongs(namespace, user_creator_id):
         raise _denied(f"namespace {namespace!r}")
     return True
 
 
 def _check_user(guard: "TenantGuard", namespace: str) -> bool:
-    """True when the namespace is one of the user's, or the user an admin. Raises TenantIsolationError otherwise."""
+    """Return True if the namespace is one of the user's, or the user an admin; else raise TenantIsolationError."""
     tenant = names.parse(namespace) if isinstance(namespace, str) else None
     if tenant is not None and tenant.creator in guard.creator_ids:
         return True
@@ -47,10 +47,10 @@ def _check_user(guard: "TenantGuard", namespace: str) -> bool:
 
 
 class TenantGuard:
-    """What one user may reach. `user`: `id`, `email`, `role`, and `creator_ids`, `creator_id` or `tenant_id`.
+    """The access of one user. `user`: `id`, `email`, `role`, and `creator_ids`, `creator_id` or `tenant_id`.
 
     A `tenant_id` alone stands for the creator `tenant_{tenant_id}`. An admin passes everywhere, and is logged. `token`,
-    where there is one, names the token that was sent: two tokens of one user are two identities.
+    if there is one, names the token that was sent: two tokens of one user are two identities.
     """
 
     validate_namespace_access = _OfClassOrInstance(_check_creator, _check_user)
@@ -64,27 +64,27 @@ class TenantGuard:
         self._audit = audit
 
     def validate_creator_access(self, creator_id: str) -> bool:
-        """True when the creator is one of the user's. Raises TenantIsolationError otherwise."""
+        """Return True if the creator is one of the user's. Raises TenantIsolationError otherwise."""
         if isinstance(creator_id, str) and creator_id in self.creator_ids:
             return True
         return self._only_for_admins(f"creator {creator_id!r}")
 
     def get_allowed_namespaces(self) -> list[str]:
-        """What the user may reach, for people to read: `creator_{id}` and `creator_{id}_*`. Decides nothing."""
+        """Return the user's namespaces, for people to read: `creator_{id}` and `creator_{id}_*`. Decides nothing."""
         if self.is_admin:
             return ["*"]
         return [pattern for id in sorted(self.creator_ids) for pattern in (f"creator_{id}", f"creator_{id}_*")]
 
     def filter_results_by_tenant(self, results: Iterable[T]) -> list[T]:
-        """The results that are the user's: by the namespace they came from, else by their `creator_id`.
+        """Return the results that are the user's: by the namespace they came from, else by their `creator_id`.
 
         A result that says neither is left out.
         """
-        found = list(results)
+        listed = list(results)
         if self.is_admin:
             self._only_for_admins("results")
-            return found
-        return [result for result in found if self._is_own(result)]
+            return listed
+        return [result for result in listed if self._is_own(result)]
 
     def _is_own(self, result: Any) -> bool:
         metadata = _field(result, "metadata") or {}

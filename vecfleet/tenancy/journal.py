@@ -1,10 +1,11 @@
-"""Writes to both sides of a roll-out, and the journal of what one side is still owed of them.
+"""Writes to both sides of a roll-out, and the journal of the records that one side is still owed.
 
 The journal is a SQLite file of this machine, shared by its threads and processes. A row says (side, namespace, id):
 this side may lack what the other one holds of the record. `namespace` is the tenant's own, whichever side is meant;
-neither text nor vectors are kept. A row is there before the first of the two writes and goes after the second. Whoever
-dies in between leaves it, and `replay` reads the record again where it was written first, and writes or deletes what it
-finds. An id is written by one at a time on this machine; who was overtaken all the same leaves it to the replay.
+neither text nor vectors are kept. A row is there before the first of the two writes and goes after the second. A
+process that dies in between leaves it. `replay` then reads the record again where it was written first, and writes or
+deletes it. An id is written by one at a time on this machine; a writer that was overtaken all the same leaves it to the
+replay.
 """
 
 import sqlite3
@@ -62,21 +63,21 @@ class Noted:
 
 
 class Journal:
-    """What is owed, in a file; and which deletions have to be looked at again. For threads, processes and forks.
+    """Records that are owed, in a file, and deletions to look at again. For threads, processes and forks.
 
-    `fresh_s`: for how long reads may lag behind a write; nothing is replayed earlier. `abandoned_s`: after so long a
-    write that was noted and not settled is taken for dead. Raises Unreachable where the file cannot be used.
+    `fresh_s`: seconds that reads may lag behind a write; nothing is replayed earlier. `abandoned_s`: after so long a
+    write that was noted and not settled is taken for dead. Raises Unreachable if the file cannot be used.
     """
 
     def __init__(self, path: Path, fresh_s: float, abandoned_s: float, clock: Callable[[], float] = time.time) -> None:
         self._file, self._fresh_s, self._abandoned_s, self._clock = JournalFile(path), fresh_s, abandoned_s, clock
         self._looked = float("-inf")
-        self._turns = PerProcess(threading.Lock)  # one that was taken by another thread at a fork is never given back
+        self._turns = PerProcess(threading.Lock)  # a lock that another thread holds at a fork is never released
         self.unseen = Unseen(self._file, fresh_s, abandoned_s, lambda: self._clock())
 
     @property
     def turn(self) -> threading.Lock:
-        """One thread of a process replays at a time."""
+        """The lock by which one thread of a process replays at a time."""
         return self._turns.get()
 
     @classmethod
@@ -96,14 +97,14 @@ class Journal:
         return noted
 
     def outdate(self, tenant: Tenant, ids: Sequence[str]) -> None:
-        """These records are about to be written, to one side only: a deletion from before counts no more."""
+        """Note that these records are about to be written, to one side only: an earlier deletion counts no more."""
         if self._file.exists():
             with self._taking(names.build(tenant.creator, tenant.twin), tuple(ids)):
                 pass
 
     @contextmanager
     def _taking(self, namespace: str, ids: Sequence[str]) -> Iterator[sqlite3.Connection]:
-        """A transaction in which these records are one's own to write: nobody else is at them, for a while at least."""
+        """Give a transaction in which these records are one's own to write: nobody else is at them, for a while."""
         patient_until = time.monotonic() + _PATIENCE_S
         while True:
             with self._file.open() as db:
@@ -118,10 +119,10 @@ class Journal:
         return written or self.unseen.sought(db, namespace, ids)
 
     def settle(self, noted: Noted, both: bool, *, taken: bool = True) -> None:
-        """The write has ended, on both sides or not. What it did not bring to both, alone, is owed from now on.
+        """Note that the write has ended. Records that it did not bring to both sides, alone, are owed from now on.
 
         Not `taken`: the side that was written first refused, so the caller knows of no write. It must not outweigh an
-        earlier one that was taken there where readers were then: a cut-over may have come between the two.
+        earlier write that readers' side took then: a cut-over may have come between the two.
         """
         with self._file.open() as db:
             due = self._clock() + self._fresh_s
@@ -140,15 +141,15 @@ class Journal:
                     db.execute("DELETE FROM owed WHERE namespace = ? AND id = ? AND n <= ?", older)
                 elif self._opposed(db, noted, id):
                     db.execute("UPDATE owed SET writer = '', due = ? WHERE n = ?", (due, own[0]))
-                else:  # as the youngest, so that whoever is at this record still does not settle it along with theirs
+                else:  # as the youngest, so that another writer at this record does not settle it with its own
                     youngest = "UPDATE owed SET writer = '', due = ?, n = (SELECT max(n) + 1 FROM owed) WHERE n = ?"
                     db.execute(youngest, (due, own[0]))
 
     def claim(self) -> Noted | None:
         """Take some records of one tenant that one side is owed and nobody is writing: the caller is, from now on.
 
-        Of several rows of a record the youngest that was settled says which side: a writer that died before had not
-        told anybody that it wrote. None where nothing is due.
+        If a record has several rows, the youngest that was settled tells the side: a writer that died before had told
+        nobody of its write. None if nothing is due.
         """
         if not self._file.exists():
             return None
@@ -170,7 +171,7 @@ class Journal:
             return Noted(namespace, side, tuple(id for id, _ in own), writer)
 
     def look(self) -> bool:
-        """Whether it is time to look, and something is due."""
+        """Say whether it is time to look, and something is due."""
         if time.monotonic() - self._looked < _LOOK_EVERY_S or not self._file.exists():
             return False
         self._looked = time.monotonic()
@@ -179,7 +180,7 @@ class Journal:
             return db.execute(due, (self._clock(),)).fetchone() is not None
 
     def count(self) -> int:
-        """How many records a side is owed, or are to be looked for, those being written now among them."""
+        """Return how many records a side is owed, or are to be looked for, including those being written now."""
         if not self._file.exists():
             return 0
         with self._file.open() as db:
@@ -187,7 +188,7 @@ class Journal:
             return int(db.execute(every).fetchone()[0])
 
     def forget(self, tenant: Tenant) -> int:
-        """Nothing of this tenant stays in the file. Returns how many rows went."""
+        """Delete every row of this tenant from the file. Returns how many rows went."""
         if not self._file.exists():
             return 0
         with self._file.open() as db:
@@ -199,9 +200,9 @@ class Journal:
                 if names.belongs_to(namespace, tenant.creator, tenant.twin)
             ]
             return sum(
-                db.execute(statement, one).rowcount
+                db.execute(statement, row).rowcount
                 for statement in ("DELETE FROM owed WHERE namespace = ?", "DELETE FROM unseen WHERE namespace = ?")
-                for one in own
+                for row in own
             )
 
     def _being_written(self, db: sqlite3.Connection, namespace: str, id: str) -> bool:
@@ -210,21 +211,21 @@ class Journal:
 
     @staticmethod
     def _opposed(db: sqlite3.Connection, noted: Noted, id: str) -> bool:
-        """Whether the other side is owed this record too, by a write from before a cut-over or a reversal."""
+        """Say whether the other side is owed this record too, by a write from before a cut-over or a reversal."""
         query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND side <> ?"
         return db.execute(query, (noted.namespace, id, noted.side)).fetchone() is not None
 
     @staticmethod
     def _overlapped(db: sqlite3.Connection, noted: Noted, id: str, n: int) -> bool:
-        """Whether somebody else was at this record meanwhile: which of the two came last on each side, nobody knows."""
+        """Say whether another writer was at this record meanwhile: nobody knows which came last on each side."""
         query = "SELECT 1 FROM owed WHERE namespace = ? AND id = ? AND n <> ? AND (writer <> '' OR n > ?)"
         return db.execute(query, (noted.namespace, id, n, n)).fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a replay needs of a client: where a tenant is, with what is asked before each call that changes something;
-    its indexes; how to write; and whether the tenant was erased.
+    """A replay's needs of a client: a tenant's places with a check before each changing call, its indexes, a way to
+    write, and whether the tenant was erased.
     """
 
     to_write: Callable[[Tenant], tuple[Where, Before]]
@@ -234,9 +235,10 @@ class Sides:
 
 
 def replay(journal: Journal, sides: Sides) -> int:
-    """Level what is due. Returns how many records are owed still. Safe to repeat, and to run in several processes.
+    """Level the sides for all that is due; return how many records are owed still.
 
-    The first failure ends it: a side that is away is asked again when writers look next, not by a thread that waits.
+    Safe to repeat, and to run in several processes. The first failure ends it: a side that is away is asked again when
+    writers look next, not by a thread that waits.
     """
     if not journal.turn.acquire(blocking=False):
         return journal.count()
@@ -256,9 +258,9 @@ def _deleted(unseen: Unseen, sought: Sought, sides: Sides) -> bool:
         where, before = sides.to_write(sought.tenant)
         for place in chain.from_iterable(where.writes):
             index = sides.index(place)
-            for some in finding.chunks(sought.ids, index.limits.fetch_ids):
+            for batch_ids in finding.chunks(sought.ids, index.limits.fetch_ids):
                 # As late as can be: one of them may have been written anew since.
-                there = unseen.still(sought, list(own(index, place, sought.tenant, some)))
+                there = unseen.still(sought, list(own(index, place, sought.tenant, batch_ids)))
                 before()
                 index.delete(place.namespace, there)
         before()
@@ -287,18 +289,18 @@ def _levelled(journal: Journal, noted: Noted, sides: Sides) -> bool:
 
 
 def _not_its_own(records: int, error: TenantIsolationError) -> bool:
-    """The routes lead this tenant to no place of its own any more: there is no side to level. What was owed is done."""
+    """Log that the routes lead this tenant to no place of its own: there is no side to level, so all owed is done."""
     log.warning("nothing is owed where nothing is the tenant's own", records=records, why=error.message)
     return True
 
 
 def tell_owed(noted: Noted, error: Exception) -> None:
-    """One side took a write and the other did not: the application goes on, and the journal remembers."""
+    """Log that one side took a write and the other did not: the application goes on, and the journal remembers."""
     log.warning("a side is owed records", side=noted.side, records=len(noted.ids), why=type(error).__name__)
 
 
 def tell_unexpected(done: Future[int]) -> None:
-    """What ended a replay in the background, where nobody waits for its result."""
+    """Log the error that ended a replay in the background, where nobody waits for its result."""
     error = done.exception()
     if error is not None:
         log.error("a replay ended", why=type(error).__name__, said=str(error))
@@ -312,29 +314,29 @@ def _level(noted: Noted, sides: Sides) -> None:
     told, owed = (where.old, where.new) if noted.side == "new" else (where.new, where.old)
     held: dict[str, tuple[Place, Record]] = {}
     for place in told:
-        found = own(sides.index(place), place, tenant, noted.ids)
-        held |= {id: (place, record) for id, record in found.items() if id not in held}
+        fetched = own(sides.index(place), place, tenant, noted.ids)
+        held |= {id: (place, record) for id, record in fetched.items() if id not in held}
     records: dict[Place, list[Record]] = {}
     for place, record in held.values():
         home = _home(owed, record) if noted.side == "old" else owed[0]
         records.setdefault(home, []).append(_as_on(noted.side, tenant, place, record))
-    for place, some in records.items():
-        # For good: the side where readers are has them, and the other one never had room for them.
-        kept = anothers(sides.index(place), place, tenant, [one.id for one in some])
+    for place, batch in records.items():
+        # For good: the readers' side has them, and the other one never had room for them.
+        kept = anothers(sides.index(place), place, tenant, [record.id for record in batch])
         if kept:
             log.warning("ids that are another tenant's by now are not replaced", records=len(kept))
-            records[place] = [one for one in some if one.id not in kept]
+            records[place] = [record for record in batch if record.id not in kept]
     gone = [id for id in noted.ids if id not in held]
 
     def not_erased() -> None:
-        """As late as can be, and before each attempt: an erasure may have begun since."""
+        """Check as late as can be, and before each attempt: an erasure may have begun since."""
         before()
         if sides.fenced(tenant):
             raise _Erased
 
     try:
-        for place, some in records.items():
-            sides.write(place, some, not_erased)
+        for place, batch in records.items():
+            sides.write(place, batch, not_erased)
     except _Erased:
         return
     before()
@@ -343,9 +345,9 @@ def _level(noted: Noted, sides: Sides) -> None:
     for place in owed if gone else ():
         index = sides.index(place)
         there = list(own(index, place, tenant, gone))
-        if there and not any(sides.index(one).namespace(one.namespace) for one in told):
+        if there and not any(sides.index(other).namespace(other.namespace) for other in told):
             raise Conflict(
-                "the side that tells the truth is not there: nothing is deleted on its account",
+                "the authoritative side is not there: nothing is deleted on its account",
                 next_step="look at both sides; the journal keeps it, and `replay()` tries it again",
             )
         before()
@@ -357,26 +359,30 @@ class _Erased(Exception):
 
 
 def _home(old: Sequence[Place], record: Record) -> Place:
-    """The old place that a record of the new side came from."""
+    """Return the old place that a record of the new side came from."""
     return next((place for place in old if place.namespace == record.metadata.get(SOURCE)), old[0])
 
 
 def own(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> dict[str, Record]:
-    """The tenant's own of these records."""
-    found = index.fetch(place.namespace, ids).records
-    return found if holds_only(place) else {id: one for id, one in found.items() if is_own(one.metadata, tenant)}
+    """Return these records as far as they are the tenant's own."""
+    fetched = index.fetch(place.namespace, ids).records
+    return (
+        fetched
+        if holds_only(place)
+        else {id: record for id, record in fetched.items() if is_own(record.metadata, tenant)}
+    )
 
 
 def anothers(index: Index, place: Place, tenant: Tenant, ids: Sequence[str]) -> set[str]:
-    """Which of these ids are records of others, or nobody's, in a place that tenants share."""
+    """Return the ids that are records of others, or nobody's, in a place that tenants share."""
     if holds_only(place):
         return set()
-    found = index.fetch(place.namespace, ids).records
-    return {id for id, one in found.items() if not is_own(one.metadata, tenant)}
+    fetched = index.fetch(place.namespace, ids).records
+    return {id for id, record in fetched.items() if not is_own(record.metadata, tenant)}
 
 
 def _as_on(side: Side, tenant: Tenant, place: Place, record: Record) -> Record:
-    """A record of one side as the other one holds it."""
+    """Return a record of one side as the other one holds it."""
     if side == "new":
         return record.with_metadata(on_new_side(record.metadata, tenant, place))
     source = record.metadata.get(SOURCE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vecfleet.errors import Unreachable
 
-_LOCK_S = 10.0  # how long for the file's own lock, which is held for milliseconds
+_LOCK_S = 10.0  # how long to wait for the file's own lock, which is held for milliseconds
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS owed (
@@ -22,14 +22,14 @@ CREATE TABLE IF NOT EXISTS unseen (
 ) WITHOUT ROWID;
 """
 
-# SQLite keeps, for a whole process, who holds which lock of a file: a process that is forked while a thread has the
-# file open would find it locked by nobody, for ever. So a fork waits until none has.
+# SQLite keeps, for a whole process, the holders of a file's locks: a process that is forked while a thread has the file
+# open would find it locked by nobody, for ever. So a fork waits until no thread has it open.
 _in_use = threading.Lock()
 os.register_at_fork(before=_in_use.acquire, after_in_parent=_in_use.release, after_in_child=_in_use.release)
 
 
 class JournalFile:
-    """Opened anew for each transaction, by one thread of a process at a time; may be carried over a fork."""
+    """A file opened anew for each transaction, by one thread of a process at a time; may be carried over a fork."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,7 +39,7 @@ class JournalFile:
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
-        """One transaction. On its end the file holds no trace of what was deleted. Raises Unreachable."""
+        """Open one transaction. At its end the file holds no trace of deleted rows. Raises Unreachable."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)

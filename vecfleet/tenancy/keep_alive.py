@@ -1,7 +1,7 @@
 """Keep-alive queries: a namespace that readers come back to is asked now and then, so that it does not go cold.
 
-What is hot is learned from the queries themselves. After how long the service lets a namespace go cold is not
-documented; each keep-alive costs a query's least, 0.25 read units.
+Hot namespaces are learned from the queries themselves. The service does not document after how long it lets one go
+cold. Each keep-alive costs a query's least, 0.25 read units.
 """
 
 import threading
@@ -18,8 +18,8 @@ from vecfleet.tenancy.query_metrics import QueryMetrics
 
 log = structlog.get_logger("vecfleet.tenancy")
 
-HOT_S = 3_600.0  # who was asked in the last hour is expected back
-QUIET_S = 300.0  # unasked for so long, a namespace is asked by us
+HOT_S = 3_600.0  # a namespace asked in the last hour will be asked again
+QUIET_S = 300.0  # a namespace that nobody asked for so long is asked by us
 MOST = 100  # namespaces kept warm: at most 100 queries every five minutes
 
 
@@ -45,7 +45,7 @@ class HotNamespaces:
             self._warmed[namespace] = self._clock()
 
     def due(self, hot_s: float = HOT_S, quiet_s: float = QUIET_S) -> list[str]:
-        """The namespaces that readers will be back for, and that nobody has asked for a while."""
+        """Return the namespaces that readers will be back for, and that nobody has asked for a while."""
         now = self._clock()
         with self._lock:
             return [
@@ -56,7 +56,7 @@ class HotNamespaces:
 
 
 class KeepAlive:
-    """Asks what is due, from a thread of its own between `start` and `stop`."""
+    """Asks the namespaces that are due, from a thread of its own between `start` and `stop`."""
 
     def __init__(self, serving: Serving, hot: HotNamespaces, every_s: float = QUIET_S / 5) -> None:
         self._serving, self._hot, self._every_s = serving, hot, every_s
@@ -71,7 +71,7 @@ class KeepAlive:
         self._thread.join()
 
     def ask_due(self) -> list[str]:
-        """Ask each namespace that is due once; one that cannot answer is left for the next time."""
+        """Ask each due namespace once; return those that answered. The others are left for the next time."""
         asked = []
         for namespace in self._hot.due():
             try:

@@ -1,6 +1,7 @@
-"""How the queries are: seed 003's monitor, on Prometheus metrics. Needs the extra `api`.
+"""Monitoring of queries: seed 003's monitor, on Prometheus metrics. Needs the extra `api`.
 
-No metric is labelled with a namespace: with 12,000 of them each would be a series of its own, and names its tenant.
+No metric is labelled with a namespace: with 12,000 of them each would be a series of its own, and would name its
+tenant.
 """
 
 import threading
@@ -24,7 +25,7 @@ QUIET_S = 300.0  # the same complaint at most every five minutes
 
 
 class PineconeMonitor:
-    """Counts queries and tells a notifier what passes a threshold. Give its `record_query` to a client's `observe`."""
+    """Counts queries and alerts a notifier past a threshold. Give its `record_query` to a client's `observe`."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class PineconeMonitor:
         )
 
     def record_query(self, metrics: QueryMetrics) -> None:
-        """Count one query, and alert where it, or the errors so far, pass a threshold."""
+        """Count one query, and alert if it, or the errors so far, pass a threshold."""
         with self._lock:
             self.query_count += 1
             self.error_count += metrics.error is not None
@@ -74,13 +75,13 @@ class PineconeMonitor:
             self._check_percentiles()
 
     def record_erasure(self, seconds: float) -> None:
-        """Note how long erasing a tenant took, and alert where it took too long."""
+        """Note how long erasing a tenant took, and alert if it took too long."""
         self._erasure.observe(seconds)
         if seconds > query_metrics.ERASURE_S:
             self._alert_once("erasure", f"Slow erasure: {seconds:.0f}s, over {query_metrics.ERASURE_S:g}s")
 
     def get_stats(self) -> dict[str, float]:
-        """Counts since the start; percentiles in ms of the last samples. Empty before the first query."""
+        """Return counts since the start, and percentiles in ms of the last samples. Empty before the first query."""
         with self._lock:
             ordered = sorted(self.latencies)
             queries, errors = self.query_count, self.error_count
@@ -112,7 +113,7 @@ class PineconeMonitor:
             self._alert(message)
 
     def _alert(self, message: str) -> None:
-        """Tell the log, and whoever listens."""
+        """Tell the log, and the notifier if there is one."""
         log.warning("alert", message=message)
         if self._notifier is not None:
             self._notifier.send(f"[ALERT] {message}")

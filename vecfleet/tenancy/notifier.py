@@ -1,4 +1,4 @@
-"""Messages to people, as a webhook takes them: `{"text": …}`, which Slack and what imitates it show as it is."""
+"""Messages to people in the form of a webhook: `{"text": …}`, which Slack and its imitators show as it is."""
 
 import queue
 import threading
@@ -13,7 +13,7 @@ log = structlog.get_logger("vecfleet.tenancy")
 
 _TRIES = 3
 _TIMEOUT_S = 5.0
-_WAITING = 100  # messages; whoever is told a hundred things at once reads none
+_WAITING = 100  # messages; a person told a hundred things at once reads none
 
 
 class Notifier(Protocol):
@@ -40,12 +40,12 @@ class Webhook:
             log.warning("a message was dropped", why="too many wait already")
             return
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # also in a child, where no thread came along
+            if self._thread is None or not self._thread.is_alive():  # also in a forked child, which has no thread
                 self._thread = threading.Thread(target=self._deliver, name="webhook", daemon=True)
                 self._thread.start()
 
     def flush(self) -> None:
-        """Wait until what was handed over is delivered, or given up."""
+        """Wait until every message handed over is delivered, or given up."""
         self._queue.join()
 
     def _deliver(self) -> None:

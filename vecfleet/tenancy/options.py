@@ -1,17 +1,17 @@
-"""What the environment says to a client about texts and names."""
+"""The environment's settings for a client's texts and names."""
 
 from dataclasses import dataclass
 
 from vecfleet.settings import Settings
 
-DEFAULT_INDEX = "digital-twin-brain"  # seed 000's, where neither the caller nor PINECONE_INDEX_NAME names one
+DEFAULT_INDEX = "digital-twin-brain"  # seed 000's, if neither the caller nor PINECONE_INDEX_NAME names one
 # Cohere's name of its model, as the seeds' environment has it, and Pinecone's name of the same model.
 _RERANKERS = {"rerank-v3.5": "cohere-rerank-3.5"}
 
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """How texts are searched: the field they are in, and the model that has a second look at the order.
+    """Options of text searches: the field of the texts, and the model that has a second look at the order.
 
     `integrated`: the index embeds texts itself.
     """

@@ -1,7 +1,7 @@
-"""Where a tenant's records are, and what may be read there: pure functions of (tenant, place).
+"""The places of a tenant's records, and what may be read there: pure functions of (tenant, place).
 
-A namespace that more than one tenant shares is only ever read with the tenant's own filter, which what the caller asks
-for can narrow and never widen; and what comes back is looked at once more, record by record.
+A namespace that more than one tenant shares is only ever read with the tenant's own filter. The caller's filter can
+narrow that and never widen it. The answers are looked at once more, record by record.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from vecfleet.stores.serving import Filter, Hit
 
 Side = Literal["old", "new"]
 
-_NAMED = 5  # ids named where more are meant
+_NAMED = 5  # ids named if there are more
 
 
 class TenantIsolationError(Refused):
@@ -44,10 +44,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where one tenant's readers and writers go now, and why. The first place of `reads` is where writes go.
+    """The places of one tenant's readers and writers now, and why. The first place of `reads` is where writes go.
 
     `other` are the places of the other side, for shadow reads and for the fallback; empty once they are cleaned up.
-    `dual`: what is written here is written there, too. A write may rest on this `until` then, by the routes' clock.
+    `dual`: a write here is written there, too. A write may rest on this `until` then, by the routes' clock.
     """
 
     tenant: Tenant
@@ -79,35 +79,35 @@ class Where:
 
     @property
     def shares(self) -> bool:
-        """Whether others have records where this tenant's are read and written."""
+        """Say whether others have records where this tenant's are read and written."""
         return not all(map(holds_only, self.reads))
 
 
 def new_place(tenant: Tenant, index: str | None = None) -> Place:
-    """The tenant's own namespace. Raises BadName for ids that cannot have one."""
+    """Return the tenant's own namespace. Raises BadName for ids that cannot have one."""
     return Place(names.build(tenant.creator, tenant.twin), index, built=True)
 
 
 def is_shared(namespace: str) -> bool:
-    """Whether this namespace is shared whatever a route says of it."""
+    """Say whether this namespace is shared, whatever a route says of it."""
     return names.canonical(namespace) in (names.DEFAULT, names.PUBLIC)
 
 
 def holds_only(place: Place) -> bool:
-    """Whether all that is in this place is one tenant's, so that nothing of it needs a filter or a second look."""
+    """Say whether this place is one tenant's alone, so that nothing of it needs a filter or a second look."""
     return not (place.shared or is_shared(place.namespace))
 
 
 def on_new_side(metadata: Metadata, tenant: Tenant, old: Place) -> Metadata:
-    """What the new side holds of a record of this old place: what a migration makes of it."""
+    """Return the form that a record of this old place has on the new side: a migration makes the same."""
     added = additions(names.canonical(old.namespace), Owner(tenant.creator, tenant.twin))
-    found = enriched(metadata, added, "overwrite")
-    assert not isinstance(found, Conflict), "an overwriting enrichment has no conflicts"
-    return found
+    result = enriched(metadata, added, "overwrite")
+    assert not isinstance(result, Conflict), "an overwriting enrichment has no conflicts"
+    return result
 
 
 def require_own(place: Place, tenant: Tenant) -> None:
-    """The one check of whose a place is: this tenant's alone, or shared, where each record says it.
+    """Check, here alone, that a place is this tenant's alone, or shared, where each record names its owner.
 
     Raises TenantIsolationError before anything is read there, written or deleted.
     """
@@ -122,14 +122,14 @@ def require_own(place: Place, tenant: Tenant) -> None:
 
 
 def admitted(where: Where) -> Where:
-    """Every way of a client to a namespace. Raises TenantIsolationError where one of its places is not the tenant's."""
+    """Check a client's every way to a namespace. Raises TenantIsolationError if a place is not the tenant's."""
     for place in (*where.reads, *where.other):
         require_own(place, where.tenant)
     return where
 
 
 def require_marked(where: Where, metadata: Mapping[str, Any]) -> None:
-    """Raises TenantIsolationError where a record would pass for a twin's, though its creator as a whole writes it."""
+    """Raise TenantIsolationError if a record would pass for a twin's, though its creator as a whole writes it."""
     tenants_share = not all(map(holds_only, chain.from_iterable(where.writes)))
     if tenants_share and not is_own(metadata, where.tenant):
         raise TenantIsolationError(
@@ -139,10 +139,10 @@ def require_marked(where: Where, metadata: Mapping[str, Any]) -> None:
 
 
 def require_not_others(place: Place, tenant: Tenant, records: Mapping[str, Record]) -> None:
-    """Raises TenantIsolationError where a write of these ids would replace a record that is not the tenant's own."""
+    """Raise TenantIsolationError if a write of these ids would replace a record that is not the tenant's own."""
     if holds_only(place):
         return
-    others = sorted(id for id, one in records.items() if not is_own(one.metadata, tenant))
+    others = sorted(id for id, record in records.items() if not is_own(record.metadata, tenant))
     if others:
         named = ", ".join(map(repr, others[:_NAMED])) + (", …" if len(others) > _NAMED else "")
         raise TenantIsolationError(
@@ -153,7 +153,7 @@ def require_not_others(place: Place, tenant: Tenant, records: Mapping[str, Recor
 
 
 def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter | None:
-    """The filter to read this place with. Raises TenantIsolationError where no filter makes it safe."""
+    """Return the filter to read this place with. Raises TenantIsolationError if no filter makes it safe."""
     require_own(place, tenant)
     if holds_only(place):
         return asked
@@ -162,14 +162,14 @@ def allowed_filter(place: Place, tenant: Tenant, asked: Filter | None) -> Filter
 
 
 def screened(place: Place, tenant: Tenant, hits: Iterable[Hit]) -> list[Hit]:
-    """The tenant's own of what a shared place answered; of any other place, all."""
+    """Return the tenant's own of a shared place's answers; of any other place, all."""
     if holds_only(place):
         return list(hits)
     return [hit for hit in hits if is_own(hit.metadata, tenant)]
 
 
 def is_own(metadata: Mapping[str, Any] | None, tenant: Tenant) -> bool:
-    """Whether a record in a shared namespace names this very tenant as its owner."""
+    """Say whether a record in a shared namespace names this very tenant as its owner."""
     said = metadata or {}
     return said.get("creator_id") == tenant.creator and said.get("twin_id") == tenant.twin
 

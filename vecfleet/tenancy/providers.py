@@ -1,9 +1,9 @@
-"""Where the routes are read: a file, Redis, or HTTP (`vecfleet serve` gives the job table's there); and the cache.
+"""Providers of the routes: a file, Redis, or HTTP (`vecfleet serve` gives the job table's there); and the cache.
 
-A provider answers with the table's bytes, or None where they are those it gave last. It may fail; the cache remembers.
-Routes have an age: it counts from when they were asked for. They are read again after half of ROUTES_CACHE_SECONDS; a
-write may rest on them for ROUTES_STALE_SECONDS, and the fleet deletes nothing sooner after a cut-over; a read for an
-hour.
+A provider answers with the table's bytes, or None if they are those it gave last. It may fail; the cache remembers.
+Routes have an age: it counts from when they were asked for. They are read again after half of ROUTES_CACHE_SECONDS. A
+write may rest on them for ROUTES_STALE_SECONDS, and the fleet deletes nothing sooner after a cut-over. A read may rest
+on them for an hour.
 """
 
 import threading
@@ -26,25 +26,25 @@ log = structlog.get_logger("vecfleet.tenancy")
 
 CACHE_S = 5.0
 STALE_S = 60.0
-# Readers of an old side that was cleaned up find nothing there; those of a new side that is not filled find as little.
+# Readers of a cleaned-up old side find nothing there; readers of a new side that is not filled find as little.
 READ_FOR_S = 3_600.0
 REDIS_KEY = "vecfleet:routes"
-AGE = "Vecfleet-Routes-Age"  # seconds since the table was read that is answered with
-# The routes are read again halfway through the cache time, and an answer is waited for as long as the other half.
+AGE = "Vecfleet-Routes-Age"  # seconds since the table in the answer was read
+# The routes are read again halfway through the cache time; the other half is the longest wait for an answer.
 _AHEAD = 0.5
 
 
 class RouteProvider(Protocol):
-    """Gives the routes as JSON, or None where they have not changed since its last answer. Raises when it cannot.
+    """Gives the routes as JSON, or None if they have not changed since its last answer. Raises when it cannot.
 
-    One that answers from a cache says in `age_s` how old its last answer was; what it does not say counts as 0.
+    One that answers from a cache gives its last answer's age in `age_s`; a missing age counts as 0.
     """
 
     def read(self) -> bytes | None: ...
 
 
 class FileRoutes:
-    """A JSON file. Replace it by renaming another over it, and no reader sees half a table."""
+    """A JSON file. Replace it by renaming another over it, so that no reader sees half a table."""
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
@@ -135,12 +135,12 @@ class HttpRoutes:
 
 def _age(said: str) -> float:
     try:
-        found = float(said)
+        age_s = float(said)
     except ValueError:
-        found = -1.0
-    if not 0 <= found < inf:
+        age_s = -1.0
+    if not 0 <= age_s < inf:
         raise Unreachable("the routes do not say how old they are", next_step="check VECFLEET_ROUTES")
-    return found
+    return age_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +172,21 @@ class CachedRoutes:
         self._next = float("-inf")
         self._failing = False
         self._unusable: BadInput | None = None  # why the table that the provider gave last cannot be read
-        self._locks = PerProcess(threading.Lock)  # one that another thread has at a fork is never given back
+        self._locks = PerProcess(threading.Lock)  # a lock that another thread holds at a fork is never released
 
     @property
     def due(self) -> bool:
-        """Whether the next look reads the provider."""
+        """Say whether the next look reads the provider."""
         return self.clock() >= self._next
 
     def current(self, *, to_write: bool = False) -> Told | None:
-        """The routes, or None where they were never read, or last too long ago for what is to be done."""
+        """Return the routes, or None if they were never read, or last too long ago for the purpose."""
         if self.due:
             self.refresh(to_write=to_write)
         return None if self._too_old(to_write) else self._told
 
     def refresh(self, *, to_write: bool = False) -> None:
-        """Read the provider if it is time. Others go on meanwhile; those whose routes are too old wait."""
+        """Read the provider if it is time. Others go on meanwhile; callers whose routes are too old wait."""
         lock = self._locks.get()
         if not lock.acquire(blocking=self._too_old(to_write)):
             return
@@ -223,7 +223,7 @@ class CachedRoutes:
 
 
 def provider_of(settings: Settings) -> RouteProvider | None:
-    """The provider that VECFLEET_ROUTES names: a file, redis://… or http(s)://…; None where it is empty."""
+    """Return the provider that VECFLEET_ROUTES names: a file, redis://… or http(s)://…; None if it is empty."""
     address = settings.vecfleet_routes.get_secret_value() if settings.vecfleet_routes is not None else ""
     if not address:
         return None

@@ -1,4 +1,4 @@
-"""Metrics of a query as clients report them, and the thresholds at which somebody is told."""
+"""Metrics of a query as clients report them, and the thresholds for alerts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueryMetrics:
-    """One query: how long it took, where it went, what it gave; `error` is the name of what went wrong."""
+    """One query: its duration, its namespace and its result count; `error` is the name of the error."""
 
     latency_ms: float
     namespace: str
@@ -17,7 +17,7 @@ class QueryMetrics:
 
 Observe = Callable[[QueryMetrics], None]
 
-# Thresholds of the seeds, above or below which somebody is told. Alert rules, monitor and roll-out read them here.
+# Thresholds of the seeds, above or below which somebody is alerted. Alert rules, monitor and roll-out read them here.
 MIGRATION_SUCCESS = 0.99  # share of records that reached their target; below: alert (seed 001; the target is 1)
 COUNT_MATCH = 1.0  # share of targets whose count is the source's; below: alert (seed 001)
 P95_WARN_MS = 100.0  # seeds 000 and 003: the promise to readers

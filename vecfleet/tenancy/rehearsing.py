@@ -1,6 +1,6 @@
-"""A rehearsal of erasure: what seeds 001 ("Day 2") and 002 ask before a structure is trusted, measured.
+"""Rehearsing an erasure: seeds 001 ("Day 2") and 002 ask for this before a structure is trusted, measured.
 
-A twin goes and its neighbours stay; its creator goes and everybody else stays. What is printed was looked at, not
+A twin goes and its neighbours stay; its creator goes and everybody else stays. Every printed result was looked at, not
 assumed: the namespaces of others are listed, with their ids, before and after.
 """
 
@@ -25,7 +25,7 @@ QUERIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the rehearsal: whether it passed, and what was measured."""
+    """One line of the rehearsal: its verdict, and its measurement."""
 
     name: str
     passed: bool
@@ -39,7 +39,7 @@ class Result:
 def rehearse(index: Index, creator: str, twin: str, books: Books, who: str, lands_s: float) -> tuple[Result, ...]:
     """Measure queries, erase the twin, then the creator, and look each time at what had to stay. For good.
 
-    Raises Refused where the twin, or a second place of its creator, is not there: nothing would be rehearsed.
+    Raises Refused if the twin, or a second place of its creator, is missing: nothing would be rehearsed.
     """
     own = finding.namespaces_of(index, creator, twin)
     if not own or len(finding.namespaces_of(index, creator)) < 2:
@@ -69,8 +69,8 @@ def _deletion(name: str, erased: erasing.Erased, kept: bool) -> Result:
 
 
 def _gdpr(erasures: Sequence[erasing.Erased]) -> Result:
-    slowest = max(one.seconds for one in erasures)
-    certified = sum(bool(one.certificate) for one in erasures)
+    slowest = max(erased.seconds for erased in erasures)
+    certified = sum(bool(erased.certificate) for erased in erasures)
     passed = certified == len(erasures) and slowest <= ERASURE_TARGET_S
     return Result("GDPR Compliance", passed, _said(passed), f"{certified} certificates, {slowest:.2f} s at most")
 
@@ -93,16 +93,16 @@ def _timed(index: Index, namespace: str, like: Record) -> float:
 
 
 def _census(index: Index, stays: Callable[[str], bool]) -> dict[str, tuple[int, int]]:
-    """What is in each namespace that has to stay, by its ids."""
-    there = [one.name for one in patiently(lambda: list(index.namespaces())) if stays(one.name)]
+    """Return the content of each namespace that has to stay, by its ids."""
+    there = [info.name for info in patiently(lambda: list(index.namespaces())) if stays(info.name)]
     return {
-        one.name: (one.count, one.digest)
-        for one in finding.in_parallel(lambda name: finding.entire(index, name), there)
+        place.name: (place.count, place.digest)
+        for place in finding.in_parallel(lambda name: finding.entire(index, name), there)
     }
 
 
 def _is_others(name: str, creator: str) -> bool:
-    """Namespaces by name of another; those that are shared lose this creator's records rightly."""
+    """Say whether a namespace is another's by name; shared ones rightly lose this creator's records."""
     named = names.parse(name)
     return named is not None and named.creator != creator
 

@@ -1,6 +1,6 @@
-"""What both clients do before they send and after they hear: pure functions, written once for threads and coroutines.
+"""Steps of both clients before they send and after they hear: pure functions, once for threads and coroutines.
 
-What an application gives is read and never changed.
+The application's arguments are read and never changed.
 """
 
 import heapq
@@ -43,7 +43,7 @@ LOWER_IS_NEARER = frozenset({"euclidean"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found, best first. `matches` as in the SDK; each match knows its namespace."""
+    """The result of a query, best first. `matches` as in the SDK; each match knows its namespace."""
 
     matches: list[Hit] = field(default_factory=list)
     namespace: str = ""
@@ -64,13 +64,13 @@ class Ask:
     question: Question
 
     def heard(self, hits: Sequence[Hit], *, metadata: bool) -> list[Hit]:
-        """Its answers, foreign ones left out, with metadata only where the caller asked for them."""
+        """Return its answers without foreign ones, with metadata only if the caller asked for them."""
         kept = screened(self.place, self.tenant, hits)
         return kept if metadata or not self.question.metadata else [replace(hit, metadata=None) for hit in kept]
 
 
 def tenant_of(creator_id: str | None, twin_id: str | None) -> Tenant:
-    """Raises BadInput where no creator is named: whose records are meant is never guessed."""
+    """Return the tenant. Raises BadInput if no creator is named: the owner of records is never guessed."""
     if not creator_id or not isinstance(creator_id, str):
         raise BadInput("no creator is named", next_step="give `creator_id`")
     if twin_id is not None and not isinstance(twin_id, str):
@@ -79,7 +79,7 @@ def tenant_of(creator_id: str | None, twin_id: str | None) -> Tenant:
 
 
 def twins_of(creator: str, twin_ids: Iterable[str]) -> list[Tenant]:
-    """The twins that are asked together, each once. Raises BadInput where one is none."""
+    """Return the twins that are asked together, each once. Raises BadInput if one is none."""
     if isinstance(twin_ids, str):
         raise BadInput("`twin_ids` is one text", next_step="give a list of ids")
     return list(dict.fromkeys(Tenant(creator, twin_of(twin)) for twin in twin_ids))
@@ -87,13 +87,13 @@ def twins_of(creator: str, twin_ids: Iterable[str]) -> list[Tenant]:
 
 @lru_cache(maxsize=4_096)  # tenants asked for again and again; an entry takes under 1 KB
 def alone(creator_id: str, twin_id: str | None) -> Where:
-    """Where a tenant is without a roll-out: in its own namespace."""
+    """Return the place of a tenant without a roll-out: its own namespace."""
     tenant = Tenant(creator_id, twin_id)
     return Where(tenant, "new", (new_place(tenant),), "there is no roll-out")
 
 
 def twin_of(twin_id: str | None) -> str:
-    """Raises BadInput where no twin is named: a deletion of a twin never becomes one of its creator."""
+    """Return the twin's id. Raises BadInput without one: a twin's deletion never becomes one of its creator."""
     if not twin_id or not isinstance(twin_id, str):
         raise BadInput("no twin is named", next_step="give `twin_id`, or delete the creator")
     return twin_id
@@ -103,7 +103,7 @@ def twin_of(twin_id: str | None) -> str:
 class Leave:
     """Leave to write where the routes lead, for as long as a write may rest on them. Asked before each call and after.
 
-    A write that is answered too late may have come to a side that was deleted meanwhile: it does not count either.
+    A write with a late answer does not count either: it may have come to a side that was deleted meanwhile.
     """
 
     where: Where
@@ -114,7 +114,7 @@ class Leave:
         return self.clock() < self.where.until
 
     def renew(self, again: Where) -> None:
-        """By routes that were read again. Raises RoutesTooOld where they were not, or lead elsewhere by now."""
+        """Renew it by routes that were read again. Raises RoutesTooOld if they were not, or lead elsewhere by now."""
         if self.clock() >= again.until:
             raise RoutesTooOld(
                 "this write does not count: the routes it would rest on were read longer ago than "
@@ -130,12 +130,12 @@ class Leave:
 
 
 def clock_of(rollout: Rollout | None) -> Callable[[], float]:
-    """The clock by which a client's routes age. Without a roll-out nothing does."""
+    """Return the clock by which a client's routes age. Without a roll-out nothing does."""
     return now if rollout is None else rollout.clock
 
 
 def may_fall_back(where: Where, rollout: Rollout | None) -> bool:
-    """Whether a reader whose new side fails for a moment may be answered from the old one."""
+    """Say whether a reader whose new side fails for a moment may be answered from the old one."""
     return rollout is not None and rollout.fallback and where.side == "new" and bool(where.other)
 
 
@@ -152,7 +152,7 @@ def question_of(
     include_values: bool,
     rerank: bool | None,
 ) -> Question:
-    """One question from either spelling of its arguments. Raises BadInput where it says nothing, or two things."""
+    """Return one question from either spelling of its arguments. Raises BadInput for none, or for two at once."""
     if vector is not None and query_vector is not None:
         raise BadInput("`vector` and `query_vector` are the same argument", next_step="give one of them")
     wanted = query_vector if vector is None else vector
@@ -174,11 +174,11 @@ def question_of(
 
 
 def asks_of(tenant: Tenant, places: Sequence[Place], question: Question) -> list[Ask]:
-    """The question to each place. Raises TenantIsolationError before anything is sent where one may not be read."""
+    """Return the question to each place. Raises TenantIsolationError, before sending, if one may not be read."""
     asks = []
     for place in places:
         own = allowed_filter(place, tenant, question.filter)
-        # What a shared place answers is looked at once more, and for that its metadata is needed.
+        # A shared place's answers are looked at once more, and that needs their metadata.
         seen = question.metadata or not holds_only(place)
         plain = own is question.filter and seen == question.metadata
         asks.append(Ask(place, tenant, question if plain else replace(question, filter=own, metadata=seen)))
@@ -186,14 +186,14 @@ def asks_of(tenant: Tenant, places: Sequence[Place], question: Question) -> list
 
 
 def sent_often(question: Question) -> Question:
-    """The same question with its vector as JSON text: it is then written once, however many places it goes to."""
+    """Return the question with its vector as JSON text: it is then written once for all its places."""
     if question.vector is None:
         return question
     return replace(question, vector=orjson.Fragment(orjson.dumps(question.vector)))
 
 
 def merged(lists: Sequence[Sequence[Hit]], top_k: int, metric: str | None) -> list[Hit]:
-    """The best of several answers. Equal scores stay in the order of the lists, then of each list.
+    """Return the best of several answers. Equal scores stay in the order of the lists, then of each list.
 
     The same id in two namespaces is two records.
     """
@@ -205,7 +205,7 @@ def merged(lists: Sequence[Sequence[Hit]], top_k: int, metric: str | None) -> li
 
 
 def heard(asks: Sequence[Ask], lists: Sequence[Sequence[Hit]], *, metadata: bool) -> list[list[Hit]]:
-    """What each question was answered, foreign records left out."""
+    """Return the answers to each question, foreign records left out."""
     return [ask.heard(hits, metadata=metadata) for ask, hits in zip(asks, lists, strict=True)]
 
 
@@ -218,7 +218,7 @@ def note_shadow(
     other_ms: float,
     failed: bool,
 ) -> None:
-    """Note one query asked of both sides: what the new side is like beside the old one."""
+    """Note one query asked of both sides: how the new side compares with the old one."""
     if where.side == "new":
         log.record(where.job, took_ms, False, None if failed else overlap(others, hits))
     else:
@@ -226,7 +226,7 @@ def note_shadow(
 
 
 def records_of(vectors: Iterable[Any], where: Where, extra: Mapping[str, Any] | None, info: IndexInfo) -> list[Record]:
-    """The records to write: copies of what was given, each with its owner in its metadata."""
+    """Return the records to write: copies of the given ones, each with its owner in its metadata."""
     records = [_record(vector, where.tenant, extra, info) for vector in vectors]
     for record in records:
         require_marked(where, record.metadata)
@@ -234,7 +234,7 @@ def records_of(vectors: Iterable[Any], where: Where, extra: Mapping[str, Any] | 
 
 
 def texts_of(texts: Iterable[Mapping[str, Any]], where: Where, field_name: str) -> list[dict[str, Any]]:
-    """The texts to write: copies, flat as the service takes them, each with its owner."""
+    """Return the texts to write: copies, flat as the service takes them, each with its owner."""
     flat = [_text(given, where.tenant, field_name) for given in texts]
     for text in flat:
         require_marked(where, text)
@@ -242,25 +242,25 @@ def texts_of(texts: Iterable[Mapping[str, Any]], where: Where, field_name: str) 
 
 
 Homes = Mapping[str, Place]
-"""Of a tenant with several old places: in which of them a record is; a new one comes to the first."""
+"""The old place of each record, for a tenant with several; a new record comes to the first."""
 
 
 def records_on(
     side: Side, where: Where, homes: Homes, records: Sequence[Record]
 ) -> Iterator[tuple[Place, list[Record]]]:
-    """Which records go to which place of this side, as it holds them: the new one holds what a migration makes."""
+    """Yield the records for each place of this side, as it holds them: the new one holds what a migration makes."""
     if side == "new" and where.dual:
         records = [
-            one.with_metadata(on_new_side(one.metadata, where.tenant, homes.get(one.id, where.old[0])))
-            for one in records
+            record.with_metadata(on_new_side(record.metadata, where.tenant, homes.get(record.id, where.old[0])))
+            for record in records
         ]
-    return by_place(side, where, homes, records, lambda one: one.id)
+    return by_place(side, where, homes, records, lambda record: record.id)
 
 
 def texts_on(
     side: Side, where: Where, homes: Homes, texts: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Place, list[Mapping[str, Any]]]]:
-    """Which texts go to which place of this side, as it holds them."""
+    """Yield the texts for each place of this side, as it holds them."""
     if side == "new" and where.dual:
         texts = [
             {**on_new_side({key: value for key, value in text.items() if key != "_id"}, where.tenant,
@@ -274,30 +274,30 @@ def texts_on(
 def by_place(
     side: Side, where: Where, homes: Homes, those: Sequence[T], id_of: Callable[[T], str]
 ) -> Iterator[tuple[Place, list[T]]]:
-    """Which of those go to which place of this side: to where they are, new ones to the first."""
+    """Yield the items for each place of this side: to where they are, new ones to the first."""
     places = where.new if side == "new" else where.old
-    found: dict[Place, list[T]] = {}
-    for one in those:
-        found.setdefault(homes.get(id_of(one), places[0]) if side == "old" else places[0], []).append(one)
-    yield from found.items()
+    placed: dict[Place, list[T]] = {}
+    for item in those:
+        placed.setdefault(homes.get(id_of(item), places[0]) if side == "old" else places[0], []).append(item)
+    yield from placed.items()
 
 
 def ids_of(ids: Iterable[str]) -> list[str]:
-    """Raises BadInput where one of them is none."""
-    found = [ids] if isinstance(ids, str) else list(ids)
-    if not all(isinstance(id, str) and id for id in found):
+    """Return the ids as a list. Raises BadInput if one of them is none."""
+    listed = [ids] if isinstance(ids, str) else list(ids)
+    if not all(isinstance(id, str) and id for id in listed):
         raise BadInput("an id of a record is not a text", next_step="give the ids as they were written")
-    return found
+    return listed
 
 
 def overlap(old: Sequence[Hit], new: Sequence[Hit]) -> float | None:
-    """The share of what the old side found that the new one found too, by id. None where the old one found nothing."""
+    """Return the share of the old side's finds that the new one found too, by id. None if the old one has none."""
     wanted = {hit.id for hit in old}
     return len(wanted & {hit.id for hit in new}) / len(wanted) if wanted else None
 
 
 def _listed(vector: Any) -> Any:
-    """The SDK reads sequences; an array of numpy is told by its method, so that numpy need not be loaded for it."""
+    """Return a vector as the SDK reads it. An array of numpy is known by its method: numpy need not be loaded."""
     return vector.tolist() if hasattr(vector, "tolist") else vector
 
 

@@ -1,8 +1,8 @@
-"""Which side a tenant is on: by its route, then its creator's setting, then the environment's flag, else the old one.
+"""The side of each tenant: by its route, then its creator's setting, then the environment's flag, else the old one.
 
-Routes that cannot be read are not taken for "legacy": what they would say may be that the old side is deleted. Reads
-then use the new side. No write rests on routes that are too old or were never read, whatever a setting or the flag
-says: a route, which would be heard before them, may say otherwise.
+Routes that cannot be read are not taken for "legacy": they might say that the old side is deleted. Reads then use the
+new side. No write rests on routes that are too old or were never read, whatever a setting or the flag says: a route
+comes before them, and may say otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,19 +24,19 @@ LegacyOwner = Callable[[str], str | None]
 
 
 def use_delphi_namespaces() -> bool:
-    """The flag of seed 000: USE_DELPHI_NAMESPACES."""
+    """Return the flag of seed 000: USE_DELPHI_NAMESPACES."""
     return Settings.load().use_delphi_namespaces
 
 
 def use_serverless() -> bool:
-    """The flag of seed 003: USE_PINECONE_SERVERLESS."""
+    """Return the flag of seed 003: USE_PINECONE_SERVERLESS."""
     return Settings.load().use_pinecone_serverless
 
 
 class Rollout:
     """Resolves tenants to places. `routes` None: there is no provider. `creators`: settings by creator.
 
-    `legacy_owner` tells whose a legacy namespace is (by twin id), for twins without a route; without it, or where it
+    `legacy_owner` tells the owner of a legacy namespace (by twin id), for twins without a route. Without it, or if it
     names another creator, such a namespace is not read. `legacy_namespace` names it (default: the twin id itself).
     `fallback`: a reader whose new side fails for a moment is answered from the old one, while that is there.
     """
@@ -60,7 +60,7 @@ class Rollout:
 
     @classmethod
     def of(cls, settings: Settings) -> "Rollout | None":
-        """What the environment says; None where it names no provider: then every tenant has its own namespace."""
+        """Return the environment's roll-out; None without a provider: then every tenant has its own namespace."""
         provider = provider_of(settings)
         if provider is None:
             return None
@@ -75,10 +75,10 @@ class Rollout:
     def where(
         self, creator_id: str, twin_id: str | None = None, *, to_write: bool = False, own_index: str | None = None
     ) -> Where:
-        """Where this tenant is, and until when a write may rest on that. Raises BadName for ids without a namespace.
+        """Return this tenant's places, and until when a write may rest on them.
 
-        `own_index` is the client's: a place that names none is there. `to_write`: routes that are too old for a write
-        are read again first, and else count as those never read.
+        Raises BadName for ids without a namespace. `own_index` is the client's: a place that names none is there.
+        `to_write`: routes that are too old for a write are read again first; if that fails, they count as never read.
         """
         tenant = Tenant(creator_id, twin_id)
         if self.routes is None:
@@ -106,7 +106,7 @@ class Rollout:
         return self._legacy(tenant, known, own_index, "no route, setting or flag says otherwise")
 
     def use_creator_namespaces(self, creator_id: str, twin_id: str | None = None) -> bool:
-        """Option A of seed 001. Without a twin: whether all of the creator's routes are on the new side."""
+        """Answer option A of seed 001. Without a twin: whether all of the creator's routes are on the new side."""
         known = self._known()
         routes = known.of_creator(creator_id) if known is not None and twin_id is None else []
         if known is not None and routes:
@@ -114,15 +114,15 @@ class Rollout:
         return self.where(creator_id, twin_id).side == "new"
 
     def twins(self, creator_id: str) -> list[str]:
-        """The creator's twins that have a route."""
+        """Return the creator's twins that have a route."""
         known = self._known()
         return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
 
     def known_of(self, tenant: Tenant, own_index: str) -> tuple[KnownAt, set[str]] | None:
-        """What the routes know of where a tenant's records are, and the indexes they name. None: cannot be read.
+        """Return what the routes know of a tenant's places, and the indexes they name; None if they cannot be read.
 
-        Old routes may give a namespace to this tenant that is another's by now: they must be as young as for a write.
-        A place whose route names no index is in the client's own.
+        Old routes may give a namespace to this tenant that is another's by now: they must be as young as for a write. A
+        place whose route names no index is in the client's own.
         """
         known = self._known(to_write=True)
         if self.routes is not None and known is None:
@@ -131,7 +131,7 @@ class Rollout:
         places = [place for route in table if _is_of(route, tenant) for place in (*route.old, route.new)]
 
         def at(index: str) -> Known:
-            """Asked in each round of an erasure, minutes apart: by routes that are young then."""
+            """Look up in each round of an erasure, minutes apart: by routes that are young then."""
             known = self._known(to_write=True)
             if self.routes is not None and known is None:
                 raise RoutesTooOld(next_step="check VECFLEET_ROUTES, then erase again: the fence stands")
@@ -146,7 +146,7 @@ class Rollout:
         return at, {place.index for place in places if place.index}
 
     def _owner_by(self, known: Resolved | None, index: str, own_index: str) -> LegacyOwner | None:
-        """Who owns a legacy namespace of an index whole; nobody where the routes know that it is shared."""
+        """Return the owner of whole legacy namespaces in an index; nobody for one that the routes know as shared."""
         owner = self._legacy_owner
         if owner is None or known is None:
             return owner
@@ -177,12 +177,12 @@ _shared = PerProcess(lambda: Rollout.of(Settings.load()))
 
 
 def shared_rollout() -> Rollout | None:
-    """The one roll-out of this process, as the environment has it; None where it names no provider."""
+    """Return the one roll-out of this process, as the environment has it; None if it names no provider."""
     return _shared.get()
 
 
 def use_creator_namespaces(creator_id: str, twin_id: str | None = None) -> bool:
-    """The question of seed 001's option A, answered from the environment: routes, then USE_DELPHI_NAMESPACES."""
+    """Answer option A of seed 001 from the environment: routes, then USE_DELPHI_NAMESPACES."""
     return (shared_rollout() or Rollout()).use_creator_namespaces(creator_id, twin_id)
 
 
@@ -196,10 +196,10 @@ def _routed(tenant: Tenant, known: Resolved, route: Route, own_index: str | None
 
 
 def _is_of(route: Route, tenant: Tenant) -> bool:
-    """Whether a route is the tenant's, or a twin's of a whole creator."""
+    """Say whether a route is the tenant's, or a twin's of a whole creator."""
     return route.creator == tenant.creator and tenant.twin in (None, route.twin)
 
 
 def _legacy_namespace(creator: str, twin: str | None) -> str:
-    """Before: a namespace a twin, called by its id; what no twin had went to the default one."""
+    """Return the namespace from before: a twin's is called by its id; without a twin it is the default one."""
     return twin or ""

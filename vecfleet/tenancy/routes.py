@@ -1,4 +1,4 @@
-"""Routes: which side each tenant's readers use. The form in which they are kept, sent and read; no I/O here.
+"""Routes name the side that each tenant's readers use. This is their stored and sent form; no I/O here.
 
 {"version": 1, "percent": 25, "salt": "x", "shadow_share": 0.05, "unlisted": "new", "kept": ["old-1"],
  "creators": {"sainath.no.1": true},
@@ -66,13 +66,13 @@ class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     shadow_share: float = 0.0
 
 
-# Made by the importing thread: msgspec crashes where two threads let it meet a class at once.
+# Made by the importing thread: msgspec crashes if two threads let it meet a class at once.
 _DECODER = msgspec.json.Decoder(RouteTable)
 _ENCODER = msgspec.json.Encoder()
 
 
 def read_table(text: bytes) -> RouteTable:
-    """Raises BadInput saying which field cannot be used."""
+    """Return the table. Raises BadInput saying which field cannot be used."""
     try:
         return _DECODER.decode(text)
     except msgspec.MsgspecError as error:
@@ -84,13 +84,13 @@ def write_table(table: RouteTable) -> bytes:
 
 
 def share_of(namespace: str, salt: str) -> float:
-    """Where a tenant stands between 0 and 100: the same for as long as the salt is, unrelated between salts."""
+    """Return a tenant's number between 0 and 100: the same as long as the salt is, unrelated between salts."""
     digest = hashlib.sha256(f"{salt}\0{namespace}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 * 100
 
 
 class Resolved:
-    """A table made ready for look-ups: which route a tenant has, and which old namespaces several tenants share."""
+    """A table made ready for look-ups: a tenant's route, and the old namespaces that several tenants share."""
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
@@ -100,9 +100,9 @@ class Resolved:
         for route in table.routes:
             for place in (*route.old, route.new):
                 key = (names.canonical(place.namespace), place.index)
-                some = self._tenants.setdefault(key, set())
-                if len(some) < 2:  # a second one says all: 12,000 tenants may share a namespace
-                    some.add(route.tenant)
+                tenants = self._tenants.setdefault(key, set())
+                if len(tenants) < 2:  # two are enough: 12,000 tenants may share a namespace
+                    tenants.add(route.tenant)
                 if place.shared:
                     self._marked.add(key)
 
@@ -120,20 +120,20 @@ class Resolved:
         return "new" if share_of(route.new.namespace, self.table.salt) < self.table.percent else "old"
 
     def old(self, route: Route, own_index: str | None = None) -> tuple[Place, ...]:
-        """`own_index` is the asking client's: what a place without one means. Not given: it is no named one."""
+        """Return the old places. `own_index`, the client's, is for places without one. Not given: no named one."""
         return tuple(self._place(place, own_index) for place in route.old)
 
     def new(self, route: Route, own_index: str | None = None) -> Place:
         return self._place(route.new, own_index)
 
     def legacy(self, namespace: str, tenant: Tenant, owned: bool, own_index: str | None) -> Place:
-        """A namespace of the client's own index that no route gives to this tenant, as the routes of others know it."""
+        """Return a namespace of the client's own index, without a route for this tenant, as others' routes know it."""
         named = RoutePlace(namespace)
         others = self._tenants_in(named, own_index) - {tenant}
         return replace(self._place(named, own_index), owned=owned and not others)
 
     def shares(self, place: RoutePlace, own_index: str | None) -> bool:
-        """Whether a route knows records of several tenants there."""
+        """Say whether a route knows records of several tenants there."""
         return self._place(place, own_index).shared
 
     def _place(self, place: RoutePlace, own_index: str | None) -> Place:
@@ -142,11 +142,11 @@ class Resolved:
         return Place(place.namespace, place.index, shared)
 
     def _tenants_in(self, place: RoutePlace, own_index: str | None) -> set[Tenant]:
-        """Who has this place in a route: all of them where it is nobody or one, else some."""
+        """Return the tenants with this place in a route: all of them if they are none or one, else some."""
         return {tenant for key in _spellings(place, own_index) for tenant in self._tenants.get(key, ())}
 
 
 def _spellings(place: RoutePlace, own_index: str | None) -> set[tuple[str, str | None]]:
-    """A namespace of the client's own index may be named with that index or without."""
+    """Return the spellings of a namespace: one of the client's own index may be named with it or without."""
     namespace, index = names.canonical(place.namespace), place.index or own_index
     return {(namespace, index), (namespace, None if index == own_index else index)}

@@ -1,4 +1,4 @@
-"""Shadow reads: what both sides answered to the same queries, added up as evidence for the next step of a roll-out."""
+"""Shadow reads: both sides' answers to the same queries, added up as evidence for the next step of a roll-out."""
 
 import random
 import threading
@@ -15,8 +15,8 @@ EDGES_MS = (5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 500.0, 1_000
 class Evidence(msgspec.Struct, forbid_unknown_fields=True):
     """Sums over queries of the new side: they can be added up over processes.
 
-    `compared` are those that the old side answered with something; `overlap` is the sum of the shares that the new side
-    found too. `buckets` count the new side's latencies by EDGES_MS, one more for those beyond.
+    `compared` counts the queries that the old side answered with something; `overlap` is the sum of the shares that the
+    new side found too. `buckets` count the new side's latencies by EDGES_MS, one more for those beyond.
     """
 
     queries: int = 0
@@ -65,17 +65,19 @@ _DECODER = msgspec.json.Decoder(Evidence)
 
 
 def read_evidence(body: bytes) -> Evidence:
-    """Raises ValueError saying what is wrong with it."""
-    found = _DECODER.decode(body)
-    if len(found.buckets) != len(EDGES_MS) + 1:
+    """Return the evidence. Raises ValueError saying what is wrong with it."""
+    evidence = _DECODER.decode(body)
+    if len(evidence.buckets) != len(EDGES_MS) + 1:
         raise ValueError(f"evidence has {len(EDGES_MS) + 1} buckets")
-    if min(found.queries, found.errors, found.compared, *found.buckets) < 0 or found.queries != sum(found.buckets):
+    if min(evidence.queries, evidence.errors, evidence.compared, *evidence.buckets) < 0 or evidence.queries != sum(
+        evidence.buckets
+    ):
         raise ValueError("its counts do not add up")
-    return found
+    return evidence
 
 
 def evidence_of(body: Any) -> Evidence:
-    """From the mapping that a database gives back."""
+    """Return the evidence in the mapping that a database gives back."""
     return msgspec.convert(body, Evidence)
 
 
@@ -88,7 +90,7 @@ class ShadowLog:
         self._by_job: dict[int | None, Evidence] = {}
 
     def drawn(self, share: float) -> bool:
-        """Whether this query is one of the share that is asked of both sides."""
+        """Say whether this query is one of the share that is asked of both sides."""
         return share > 0 and self._chance() < share
 
     def record(self, job: int | None, new_ms: float, error: bool, overlap: float | None) -> None:
@@ -97,15 +99,15 @@ class ShadowLog:
 
     def seen(self) -> dict[int | None, Evidence]:
         with self._lock:
-            return {job: found.plus(Evidence()) for job, found in self._by_job.items()}
+            return {job: evidence.plus(Evidence()) for job, evidence in self._by_job.items()}
 
     def take(self) -> dict[int | None, Evidence]:
-        """What was collected since the last time."""
+        """Return the evidence collected since the last time."""
         with self._lock:
             taken, self._by_job = self._by_job, {}
         return taken
 
     def give_back(self, job: int | None, evidence: Evidence) -> None:
-        """What was taken and could not be handed on."""
+        """Put back evidence that was taken and could not be handed on."""
         with self._lock:
             self._by_job[job] = self._by_job.get(job, Evidence()).plus(evidence)

@@ -1,7 +1,7 @@
 """Bearer tokens in one JSON file that only its owner may read: as hashes, each with an end, each its own identity.
 
-Whatever cannot be read lets nobody in: a missing file, one that is no JSON, an entry that makes no sense. Several
-processes share the file; a change is seen at the next request.
+Unreadable content lets nobody in: a missing file, one that is no JSON, an entry that makes no sense. Several processes
+share the file; a change is seen at the next request.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from vecfleet.tenancy.guard import creators_of
 log = structlog.get_logger("vecfleet.tenancy")
 
 User = Mapping[str, Any]
-"""What `TenantGuard` takes: `id`, `email`, `role`, the creators; and `token`, the name of the token that was sent."""
+"""The mapping that `TenantGuard` takes: `id`, `email`, `role`, the creators; and `token`, the sent token's name."""
 
 FILE = "tokens.json"  # under VECFLEET_HOME
 LASTS_DAYS = 90
@@ -38,7 +38,7 @@ _CREATORS = ("creator_ids", "creator_id", "tenant_id")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is known of a token, for people to read. `expires` is None for one from before tokens had an end."""
+    """The facts about a token, for people to read. `expires` is None for one from before tokens had an end."""
 
     name: str
     user: str
@@ -60,11 +60,11 @@ class TokenFile:
         self._entries: dict[str, dict[str, Any]] = {}
 
     def user(self, token: str) -> User | None:
-        """Return whose token this is; None for one that is not known, was revoked, or has ended."""
+        """Return the user of this token; None for one that is not known, was revoked, or has ended."""
         return self.by_digest(digest(token))
 
     def by_digest(self, wanted: str) -> User | None:
-        """As `user`, for whoever kept the hash alone."""
+        """Return the user as `user` does, for a caller that kept the hash alone."""
         entry = self._current().get(wanted)
         now = self._clock()
         if entry is None or not _valid(entry, now):
@@ -75,7 +75,7 @@ class TokenFile:
         return {key: value for key, value in entry.items() if key not in _STAMPS} | {"token": wanted[:_NAME_CHARS]}
 
     def users(self) -> list[User]:
-        """Return whom the valid tokens are of."""
+        """Return the users of the valid tokens."""
         now = self._clock()
         return [entry for entry in self._current().values() if _valid(entry, now)]
 
@@ -89,12 +89,12 @@ class TokenFile:
         return token
 
     def every(self) -> list[Token]:
-        """Return all tokens, also those that ended, the oldest first. Raises BadInput where the file is unreadable."""
-        found = [_token(key, entry) for key, entry in self._read().items()]
-        return sorted(found, key=lambda one: (one.made or datetime.min.replace(tzinfo=UTC), one.name))
+        """Return all tokens, also those that ended, the oldest first. Raises BadInput if the file is unreadable."""
+        tokens = [_token(key, entry) for key, entry in self._read().items()]
+        return sorted(tokens, key=lambda token: (token.made or datetime.min.replace(tzinfo=UTC), token.name))
 
     def revoke(self, name: str) -> Token:
-        """Take out the token of this name; whoever holds it is refused from the next request on. Raises NotFound."""
+        """Take out the token of this name; its holder is refused from the next request on. Raises NotFound."""
         with self._changing() as entries:
             named = [key for key in entries if key[:_NAME_CHARS] == name]
             if not named:
@@ -118,7 +118,7 @@ class TokenFile:
         return len(concerned)
 
     def _current(self) -> dict[str, dict[str, Any]]:
-        """The entries as the file has them now; none where it cannot be read."""
+        """Return the entries as the file has them now; none if it cannot be read."""
         try:
             stat = self._path.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -136,14 +136,14 @@ class TokenFile:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            found = orjson.loads(self._path.read_bytes())
+            entries = orjson.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, orjson.JSONDecodeError) as error:
             raise self._unusable(type(error).__name__) from error
-        if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
             raise self._unusable("it holds something else")
-        return found
+        return entries
 
     def _unusable(self, why: str) -> BadInput:
         step = f"make {self._path.name} readable again, or move it away and make its tokens anew"
@@ -162,7 +162,7 @@ class TokenFile:
             os.close(locked)
 
     def _locked(self, *, wait: bool) -> int:
-        """Lock the file as it is now, whoever replaced it while this waited. A new one holds no tokens."""
+        """Lock the file as it is now, even if it was replaced during the wait. A new one holds no tokens."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             if not self._path.exists():
@@ -181,7 +181,7 @@ class TokenFile:
             os.close(locked)
 
     def _note_use(self, key: str, now: datetime) -> None:
-        # Whether it is written down decides nothing: a folder that is read-only, or busy, keeps nobody out.
+        # The note of a use decides nothing: a folder that is read-only, or busy, keeps nobody out.
         with suppress(OSError, BadInput), self._changing(wait=False) as entries:
             if key in entries:
                 entries[key]["last_used"] = _text(now)
@@ -198,7 +198,7 @@ def digest(token: str) -> str:
 
 
 def name_of(token: str) -> str:
-    """Return what a token is called in lists and records. It opens nothing."""
+    """Return the name of a token in lists and records. It opens nothing."""
     return digest(token)[:_NAME_CHARS]
 
 
@@ -221,7 +221,7 @@ def _text(moment: datetime) -> str:
 
 def _moment(text: object) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+        parsed = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    return found if found is None or found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return parsed if parsed is None or parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)

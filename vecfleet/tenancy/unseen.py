@@ -1,8 +1,9 @@
-"""Deletions of records that no read showed: in a namespace that tenants share, only what is seen to be one's own is
-deleted, and what was written a moment ago may not be seen yet.
+"""Deletions of records that no read showed yet.
 
-They are kept in the journal's file until reads are fresh. What is there by then, and the tenant's own, is deleted. Who
-writes such a record meanwhile takes its row away first: it is to be there.
+In a namespace that tenants share, a record is deleted only once it is seen to be the tenant's own. A record that was
+written a moment ago may not be seen yet. Its deletion is kept in the journal's file until reads are fresh. A record
+that is there by then, and the tenant's own, is deleted. A writer of such a record takes its row away first: the record
+is to stay.
 """
 
 import sqlite3
@@ -33,7 +34,7 @@ class Unseen:
         self._file, self._fresh_s, self._abandoned_s, self._clock = file, fresh_s, abandoned_s, clock
 
     def keep(self, tenant: Tenant, ids: Sequence[str]) -> None:
-        """These were to be deleted, and were not seen. Whoever looks for them already is not done with that."""
+        """Keep deletions of records that were not seen. A search for them that is under way does not settle them."""
         if not ids:
             return
         namespace, due = names.build(tenant.creator, tenant.twin), self._clock() + self._fresh_s
@@ -42,16 +43,16 @@ class Unseen:
             db.executemany("INSERT OR REPLACE INTO unseen (namespace, id, writer, due) VALUES (?, ?, '', ?)", rows)
 
     def sought(self, db: sqlite3.Connection, namespace: str, ids: Sequence[str]) -> bool:
-        """Whether somebody looks for one of these now."""
+        """Say whether somebody looks for one of these now."""
         query = "SELECT 1 FROM unseen WHERE namespace = ? AND id = ? AND writer <> '' AND due > ?"
         return any(db.execute(query, (namespace, id, self._clock())).fetchone() for id in ids)
 
     def outdate(self, db: sqlite3.Connection, namespace: str, ids: Sequence[str]) -> None:
-        """These are about to be written, or deleted once more: what was asked before counts no more."""
+        """Drop the rows of records about to be written, or deleted once more: an earlier request counts no more."""
         db.executemany("DELETE FROM unseen WHERE namespace = ? AND id = ?", [(namespace, id) for id in ids])
 
     def claim(self) -> Sought | None:
-        """Take some that are due and that nobody looks for: the caller does, from now on. None where there are none."""
+        """Take some that are due and that nobody looks for: the caller does, from now on. None if there are none."""
         if not self._file.exists():
             return None
         with self._file.open() as db:
@@ -68,13 +69,13 @@ class Unseen:
             return Sought(tenant, ids, by)
 
     def still(self, sought: Sought, ids: Sequence[str]) -> list[str]:
-        """Those that nobody has written since."""
+        """Return the ids that nobody has written since."""
         with self._file.open() as db:
             own = {id for (id,) in db.execute("SELECT id FROM unseen WHERE writer = ?", (sought.by,))}
         return [id for id in ids if id in own]
 
     def settle(self, sought: Sought, done: bool) -> None:
-        """What was there is deleted; or, not `done`, is looked for again."""
+        """Drop the rows, because the records found are deleted; or, not `done`, look for them again later."""
         with self._file.open() as db:
             if done:
                 db.execute("DELETE FROM unseen WHERE writer = ?", (sought.by,))

@@ -1,4 +1,4 @@
-"""What a write of the client for threads does where a route has two sides, or where tenants share a namespace."""
+"""Writes of the client for threads: to both sides of a route, and to namespaces that tenants share."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -16,33 +16,33 @@ from vecfleet.tenancy.unseen import Unseen
 
 
 def looks(where: Where) -> bool:
-    """Whether a write looks first: at places that tenants share, or where the tenant has several old ones."""
+    """Say whether a write looks first: at places that tenants share, or if the tenant has several old ones."""
     return bool(_several(where)) or not all(map(holds_only, chain.from_iterable(where.writes)))
 
 
 def homes_of(where: Where, ids: Sequence[str], index_of: Callable[[Place], Index]) -> dict[str, Place]:
-    """Of a tenant with several old places: in which of them these records are; none may come to be in two.
+    """Return the old place of each of these records, for a tenant with several: none may come to be in two.
 
-    Raises TenantIsolationError where a record that the write would replace is not the tenant's own. Others may write
-    such a record a moment later, or have a moment ago: the store has no conditional write, and reads may lag.
+    Raises TenantIsolationError if a record that the write would replace is not the tenant's own. Others may write such
+    a record a moment later, or have a moment ago: the store has no conditional write, and reads may lag.
     """
     several = _several(where)
     there: dict[Place, dict[str, Record]] = {}
     for place in {*chain.from_iterable(where.writes), *several}:
         if place in several or not holds_only(place):
             index, there[place] = index_of(place), {}
-            for some in finding.chunks(ids, index.limits.fetch_ids):
-                there[place] |= index.fetch(place.namespace, some).records
+            for batch_ids in finding.chunks(ids, index.limits.fetch_ids):
+                there[place] |= index.fetch(place.namespace, batch_ids).records
     homes: dict[str, Place] = {}
     for place in several:
-        for id, one in there[place].items():
-            if holds_only(place) or is_own(one.metadata, where.tenant):
+        for id, record in there[place].items():
+            if holds_only(place) or is_own(record.metadata, where.tenant):
                 homes.setdefault(id, place)
     sides: tuple[Side, ...] = ("old", "new") if where.dual else (where.side,)
     for side in sides:
-        for place, some in by_place(side, where, homes, ids, str):
-            found = there.get(place, {})
-            require_not_others(place, where.tenant, {id: found[id] for id in some if id in found})
+        for place, place_ids in by_place(side, where, homes, ids, str):
+            held = there.get(place, {})
+            require_not_others(place, where.tenant, {id: held[id] for id in place_ids if id in held})
     return homes
 
 
@@ -53,9 +53,9 @@ def _several(where: Where) -> tuple[Place, ...]:
 def put_to_both(
     book: Journal, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
 ) -> int:
-    """Write to the side of the readers, then to the other one; what that lacks then is owed to it.
+    """Write to the side of the readers, then to the other one; if that fails, the records are owed to it.
 
-    Who dies in between leaves it on record. Safe to repeat: a write made twice is the same write.
+    A process that dies in between leaves them on record. Safe to repeat: a write made twice is the same write.
     """
     noted, first, both = book.note(where, ids), False, False
     try:
@@ -75,15 +75,16 @@ def put_to_both(
 def delete(index: Index, place: Place, tenant: Tenant, ids: Sequence[str], unseen: Unseen, before: Before) -> int:
     """Delete the tenant's own of these records. Returns how many were there.
 
-    Among others' only what is seen is deleted, and reads may lag: what is not seen is looked for once they are fresh.
+    Among others' records only seen ones are deleted, and reads may lag: unseen ones are looked for once reads are
+    fresh.
     """
     count = 0
-    for some in finding.chunks(ids, index.limits.fetch_ids):
-        found = index.fetch(place.namespace, some).records.values()
-        own = [one.id for one in found if holds_only(place) or is_own(one.metadata, tenant)]
+    for batch_ids in finding.chunks(ids, index.limits.fetch_ids):
+        held = index.fetch(place.namespace, batch_ids).records.values()
+        own = [record.id for record in held if holds_only(place) or is_own(record.metadata, tenant)]
         before()
-        index.delete(place.namespace, some if holds_only(place) else own)
+        index.delete(place.namespace, batch_ids if holds_only(place) else own)
         if not holds_only(place):
-            unseen.keep(tenant, sorted({*some} - {one.id for one in found}))
+            unseen.keep(tenant, sorted({*batch_ids} - {record.id for record in held}))
         count += len(own)
     return count

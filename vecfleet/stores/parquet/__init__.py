@@ -1,7 +1,7 @@
-"""A folder of Parquet files as a store: what is exported is listed, read back and verified like any other index.
+"""A folder of Parquet files as a store: an export is listed, read back and verified like any other index.
 
 `store` finds and creates the folders, `index` is one of them, `parts` the files of one namespace, `columns` turns
-records into a table and back, `folders` names into paths, `files` what the file system refuses into our errors.
+records into a table and back, `folders` names into paths, `files` errors of the file system into ours.
 
     exports/brain/                           the index, described by `_index.json`
         namespace=creator_a_twin_b/          a namespace, described by `_namespace.json`

@@ -1,6 +1,6 @@
 """Records as columns, and back. Values are copied as the bytes they are: no Python float is made on the way.
 
-Metadata is a JSON object as text. `digest` is the record's SHA-256 in hexadecimal, by which reading notices damage.
+Metadata is a JSON object as text. `digest` is the record's SHA-256 in hexadecimal: it shows damage on reading.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 
 
 def to_arrays(records: Sequence[Record]) -> list[pa.Array]:
-    """The columns of `SCHEMA`. Records are as a store gives them back; other metadata may not be JSON."""
+    """Return the columns of `SCHEMA`. Records are as a store gives them back; other metadata may not be JSON."""
     return [
         pa.array([record.id for record in records], pa.string()),
         _lists((record.values for record in records), "<f4"),
@@ -38,7 +38,7 @@ def to_arrays(records: Sequence[Record]) -> list[pa.Array]:
 
 
 def to_records(table: pa.Table) -> Iterator[Record]:
-    """The records of a table. Raises BadRequest for one that is no longer what was written."""
+    """Yield the records of a table. Raises BadRequest for one that is no longer what was written."""
     ids, metadata, digests = (table.column(name).to_pylist() for name in ("id", "metadata", "digest"))
     values, indices, weights = (_bytes(table.column(name)) for name in ("values", "sparse_indices", "sparse_values"))
     for row, id in enumerate(ids):
@@ -51,7 +51,7 @@ def to_records(table: pa.Table) -> Iterator[Record]:
 
 
 def _lists(parts: Iterable[bytes | None], dtype: str) -> pa.ListArray:
-    """Lists of numbers made of their bytes; None stays null."""
+    """Return lists of numbers made of their bytes; None stays null."""
     held = list(parts)
     lengths = [len(part or b"") // FLOAT32_BYTES for part in held]
     flat = np.frombuffer(b"".join(part or b"" for part in held), dtype=dtype)
@@ -61,7 +61,7 @@ def _lists(parts: Iterable[bytes | None], dtype: str) -> pa.ListArray:
 
 
 def _bytes(column: pa.ChunkedArray) -> list[bytes | None]:
-    """The bytes of each list of numbers; null is None."""
+    """Return the bytes of each list of numbers; null is None."""
     array = column.combine_chunks()
     flat = memoryview(array.values.to_numpy(zero_copy_only=True)).cast("B")
     ends = (array.offsets.to_numpy() * FLOAT32_BYTES).tolist()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, a lock that dies with its process, and what the file system refuses."""
+"""Files that appear whole or not at all, a lock that dies with its process, and errors of the file system."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ from vecfleet.errors import BadRequest, NeedsOperator, QuotaExhausted, StoreErro
 from vecfleet.private import write_private
 from vecfleet.stores.parquet.folders import DRAFT
 
-# Longer than any write under the lock takes; who holds it for longer is frozen.
+# Longer than any write under the lock takes; a process that holds it for longer is frozen.
 LOCK_PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.01
 
@@ -32,7 +32,7 @@ class Replaced(Exception):
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise what the file system refuses inside as one of our `StoreError`s, saying what was being done."""
+    """Raise an error of the file system inside as one of our `StoreError`s, saying what was being done."""
     try:
         yield
     except pa.ArrowInvalid as error:
@@ -40,7 +40,7 @@ def translated(doing: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise Replaced from error
     except OSError as error:
-        if error.errno is None:  # the Parquet reader's own: not the file system's, but what lies there
+        if error.errno is None:  # the Parquet reader's own error: about the content
             raise BadRequest(f"could not {doing}: a file is damaged") from error
         raise _understood(error)(
             f"could not {doing}: {error.strerror or error}",
@@ -56,7 +56,7 @@ def _understood(error: OSError) -> type[StoreError]:
 
 @contextmanager
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the lock on this file. Raises FileNotFoundError where it is gone, Unavailable where it stays taken."""
+    """Hold the lock on this file. Raises FileNotFoundError if it is gone, Unavailable if it stays taken."""
     how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
@@ -67,7 +67,7 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise Unavailable(f"another process keeps {path.parent.name} locked") from None
             else:
-                # Whoever waited may hold the lock of a file that was deleted meanwhile.
+                # After a wait, the lock may be that of a file that was deleted meanwhile.
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     yield
                     return
@@ -76,7 +76,7 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def draft_in(folder: Path) -> Iterator[Path]:
-    """A place for a file nobody reads yet, gone afterwards unless it was published. Only its owner may read it."""
+    """Give a place for a file nobody reads yet, gone afterwards unless it was published. Only its owner may read it."""
     draft = folder / f"{DRAFT}{uuid4().hex}"
     try:
         draft.touch(mode=0o600)
@@ -94,7 +94,7 @@ def publish(draft: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Put the names in a folder on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -103,7 +103,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def create_folder(path: Path, file: str, body: Mapping[str, Any]) -> bool:
-    """Create a folder with one JSON file in it. False where it exists and holds something.
+    """Create a folder with one JSON file in it; False if it exists and holds something.
 
     Safe to run twice. Dies at any line, or the power does: the folder is there with its file, or not at all.
     """

@@ -1,4 +1,4 @@
-"""Names as folders: nothing leads out of the root, and no two names share a folder, whatever the file system folds."""
+"""Names as folders: none leads out of the root, and no two share a folder, whatever the file system folds."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from vecfleet.errors import BadInput
 INDEX_FILE = "_index.json"
 NAMESPACE_FILE = "_namespace.json"
 NAMESPACES = "namespace=*"
-# Begin with a dot, so that no reader takes them for data.
+# These begin with a dot, so that no reader takes them for data.
 DRAFT, DELETED = ".new-", ".deleted-"
 
 _HOST = "parquet:"
@@ -24,7 +24,7 @@ def is_index_name(name: str) -> bool:
 
 
 def index_path(root: Path, name: str) -> Path:
-    """The folder of an index. Raises BadInput for a name that is none, or that leads elsewhere through a link."""
+    """Return the folder of an index. Raises BadInput for a name that is none, or that is a link to elsewhere."""
     path = root / name
     if not is_index_name(name):
         raise BadInput(
@@ -37,14 +37,15 @@ def index_path(root: Path, name: str) -> Path:
 
 
 def host_of(name: str) -> str:
-    """What stands for the address of an index in claims and in the pace: the same on every machine."""
+    """Return the address of an index for claims and the pace: the same on every machine."""
     return _HOST + name
 
 
 def namespace_folder(namespace: str) -> str:
-    """`namespace=` and the name, percent-encoded; capitals too, for some file systems do not tell them apart.
+    """Return `namespace=` and the name, percent-encoded.
 
-    A name that is too long for one becomes its digest: `_namespace.json` inside tells it.
+    Capitals are encoded too, because some file systems do not tell them apart. A name that is too long becomes its
+    digest: `_namespace.json` inside tells it.
     """
     encoded = "".join(char if char in _PLAIN else f"%{ord(char):02X}" for char in namespace)
     if len(encoded) > _MAX_CHARS:

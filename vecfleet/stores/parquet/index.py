@@ -33,9 +33,9 @@ class ParquetIndex:
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with files.translated(f"list the namespaces in {self.info.name!r}"):
-            found = sorted(self._folder.glob(f"{NAMESPACES}/{NAMESPACE_FILE}"))
-        described = (self._described(file.parent) for file in found)
-        yield from sorted((one for one in described if one is not None), key=lambda one: one.name)
+            paths = sorted(self._folder.glob(f"{NAMESPACES}/{NAMESPACE_FILE}"))
+        described = (self._described(file.parent) for file in paths)
+        yield from sorted((info for info in described if info is not None), key=lambda info: info.name)
 
     def namespace(self, name: str) -> NamespaceInfo | None:
         return self._described(self._path(name))
@@ -50,7 +50,7 @@ class ParquetIndex:
             with files.locked(path / NAMESPACE_FILE, exclusive=True):
                 path.rename(path.with_name(f"{DELETED}{uuid4().hex}"))
             files.sync_folder(self._folder)
-        for gone in self._folder.glob(f"{DELETED}*"):  # those that a dead process left, too
+        for gone in self._folder.glob(f"{DELETED}*"):  # also those that a dead process left
             shutil.rmtree(gone, ignore_errors=True)
         return ONE_CALL
 
@@ -65,7 +65,7 @@ class ParquetIndex:
         return IdPage(ids[:limit], paging.token_after(ids[limit - 1]) if len(ids) > limit else None, ONE_CALL)
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        """Raises BadRequest for a record that is not what was written."""
+        """Return the records. Raises BadRequest for a record that is not what was written."""
         if not ids:
             return Fetched({})
         requests = -(-len(ids) // self.limits.fetch_ids)

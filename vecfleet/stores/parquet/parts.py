@@ -2,9 +2,9 @@
 
     part-0000000012-9f….parquet      later numbers win for an id that is in several
 
-An id is in several parts only until the write that put it into the later one has taken it out of the others; after a
-crash in between, the repeated write does that. Writers take turns; readers look at the list of files in between, and
-look again where a file was replaced before they opened it.
+An id is in several parts only while a write has put it into a later one and not yet taken it out of the others. After
+a crash in between, the repeated write does that. Writers take turns. Readers look at the list of files in between, and
+look again if a file was replaced before they opened it.
 """
 
 import re
@@ -27,7 +27,7 @@ from vecfleet.stores.parquet.folders import DRAFT, NAMESPACE_FILE
 
 T = TypeVar("T")
 
-# A fetch reads whole groups: small ones, for ids that are asked for together lie together.
+# A fetch reads whole groups. They are small, because ids that are asked for together lie together.
 GROUP_RECORDS = 100
 # Text is compressed; values are noise to a compressor.
 _COMPRESSION = {name: "zstd" if name in ("id", "metadata") else "none" for name in columns.SCHEMA.names}
@@ -43,7 +43,7 @@ _NAME = re.compile(r"part-(\d{10})-[0-9a-f]{32}\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part in three words. Its records are sorted by id."""
+    """A part's first and last id, and its count. Its records are sorted by id."""
 
     first: str
     last: str
@@ -51,7 +51,7 @@ class Span:
 
 
 def looking_again(call: Callable[[], T]) -> T:
-    """What the call says, once no file was replaced under it. Raises Unavailable where that never ends."""
+    """Return the call's result once no file was replaced under it. Raises Unavailable if that never ends."""
     for _ in range(_LOOKS):
         with suppress(files.Replaced):
             return call()
@@ -70,27 +70,29 @@ class Parts:
             return sum(_span(self._folder / name).records for name in self._names())
 
     def ids_after(self, after: str, limit: int, prefix: str) -> list[str]:
-        """The first ids in byte order after this one that start with the prefix, each once."""
-        found: set[str] = set()
+        """Return the first ids in byte order after this one that start with the prefix, each once."""
+        ids: set[str] = set()
         with files.translated(f"list the ids in {self._folder.name}"):
-            spans = sorted(((_span(self._folder / name), name) for name in self._names()), key=lambda one: one[0].first)
+            spans = sorted(
+                ((_span(self._folder / name), name) for name in self._names()), key=lambda entry: entry[0].first
+            )
             for span, name in spans:
-                if sum(id < span.first for id in found) >= limit:
+                if sum(id < span.first for id in ids) >= limit:
                     break  # whatever follows comes later
                 if span.last > after and span.last >= prefix:
-                    found.update(id for id in _ids(self._folder / name) if id > after and id.startswith(prefix))
-        return sorted(found)[:limit]
+                    ids.update(id for id in _ids(self._folder / name) if id > after and id.startswith(prefix))
+        return sorted(ids)[:limit]
 
     def read(self, ids: Collection[str]) -> dict[str, Record]:
-        """The records with these ids that are there."""
-        found: dict[str, Record] = {}
+        """Return the records with these ids that are there."""
+        records: dict[str, Record] = {}
         missing = set(ids)
         with files.translated(f"read records from {self._folder.name}"):
             for name in reversed(self._names()):
                 rows = self._rows(name, missing)
-                found |= {record.id: record for record in _read(self._folder / name, rows)}
-                missing -= found.keys()
-        return found
+                records |= {record.id: record for record in _read(self._folder / name, rows)}
+                missing -= records.keys()
+        return records
 
     def write(self, records: Sequence[Record]) -> int:
         """Add a part with these records, each once, and take them out of the others. Returns its number."""
@@ -106,12 +108,12 @@ class Parts:
             return number
 
     def remove(self, ids: Collection[str]) -> None:
-        """Take these ids out."""
+        """Take these ids out of every part."""
         with files.translated(f"delete {len(ids):,} records from {self._folder.name}"), self._alone():
             self._take_out(set(ids), self._listed())
 
     def _take_out(self, ids: set[str], names: Sequence[str]) -> None:
-        """Oldest first: cut short at any point, no older record of an id has come to light again."""
+        """Take ids out, oldest part first: cut short at any point, no older record of an id comes to light again."""
         for name in names:
             rows = self._rows(name, ids)
             if rows:
@@ -130,14 +132,14 @@ class Parts:
         files.sync_folder(self._folder)
 
     def _rows(self, name: str, ids: set[str]) -> list[int]:
-        """The rows of a part that hold one of these ids."""
+        """Return the rows of a part that hold one of these ids."""
         span = _span(self._folder / name)
         if not any(span.first <= id <= span.last for id in ids):
             return []
         return [row for row, id in enumerate(_ids(self._folder / name)) if id in ids]
 
     def _names(self) -> list[str]:
-        """The names of the parts, oldest first, as no writer is changing them. An absent folder has none."""
+        """Return the names of the parts, oldest first, while no writer changes them. An absent folder has none."""
         try:
             with files.locked(self._lock, exclusive=False):
                 return self._listed()
@@ -149,7 +151,7 @@ class Parts:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """While no other process writes here; and clear what a dead one left."""
+        """Hold the lock under which no other process writes here, and clear what a dead process left."""
         with files.locked(self._lock, exclusive=True):
             for draft in self._folder.glob(f"{DRAFT}*"):
                 with suppress(FileNotFoundError):
@@ -164,9 +166,9 @@ def _name(number: int, table: pa.Table) -> str:
 
 
 def _number(name: str) -> int:
-    found = _NAME.fullmatch(name)
-    assert found is not None, "only parts are listed"
-    return int(found[1])
+    match = _NAME.fullmatch(name)
+    assert match is not None, "only parts are listed"
+    return int(match[1])
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -191,12 +193,12 @@ def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
     yield from columns.to_records(table.take([starts[row // GROUP_RECORDS] + row % GROUP_RECORDS for row in rows]))
 
 
-# A name holds the digest of the ids: whatever became of the file since, one of this name holds these.
+# A name holds the digest of the ids: whatever became of the file since, a file of this name holds these ids.
 @lru_cache(maxsize=_SPANS_KEPT)
 def _span(path: Path) -> Span:
-    found = pq.read_metadata(path)
-    groups = [found.row_group(number).column(0).statistics for number in (0, found.num_row_groups - 1)]
-    return Span(groups[0].min, groups[1].max, found.num_rows)
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(number).column(0).statistics for number in (0, metadata.num_row_groups - 1)]
+    return Span(groups[0].min, groups[1].max, metadata.num_rows)
 
 
 @lru_cache(maxsize=_ID_LISTS_KEPT)

@@ -1,4 +1,4 @@
-"""The folders under one root: those with an `_index.json`, which says what their records are like."""
+"""The folders under one root that have an `_index.json`, which describes their records."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,17 +31,17 @@ class ParquetStore:
         return [self.describe(name) for name in self._names()]
 
     def handed_out(self) -> set[str]:
-        """Those that `hand_out` made."""
+        """Return the indexes that `hand_out` made."""
         return {name for name in self._names() if _is_handed_out(self._description_of(name))}
 
     def describe(self, index: str) -> IndexInfo:
-        """Raises Missing where there is no such folder, BadInput where it is not one that this version can read."""
+        """Return the index's description. Raises Missing without such a folder, BadInput if it cannot be read."""
         return _info(index, self._description_of(index))
 
     def _names(self) -> list[str]:
         with files.translated(f"list the folders under {self._root}"):
-            found = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
-        names = sorted(file.parent.relative_to(self._root).as_posix() for file in found)
+            index_files = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
+        names = sorted(file.parent.relative_to(self._root).as_posix() for file in index_files)
         return [name for name in names if is_index_name(name)]
 
     def _description_of(self, index: str) -> bytes:
@@ -57,13 +57,13 @@ class ParquetStore:
             ) from None
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
-        """Where the source lives, unless told otherwise, stays on record: an import creates its index there."""
+        """Create an index like the source, and record where the source lives: an import creates its index there."""
         return self._create(name, source, cloud, region, {})
 
     def hand_out(self, name: str, source: IndexInfo) -> IndexInfo:
-        """A folder for what a tenant gets before it is erased: it is the tenant's, and no erasure looks there.
+        """Create a folder for a tenant's export before its erasure: it is the tenant's, and no erasure looks there.
 
-        It says so from its first moment on: a later erasure would delete the only copy.
+        The folder is marked from its first moment on: a later erasure would otherwise delete the only copy.
         """
         return self._create(name, source, None, None, {_HANDED_OUT: True})
 
@@ -95,7 +95,7 @@ def _is_handed_out(text: bytes) -> bool:
     try:
         return orjson.loads(text).get(_HANDED_OUT) is True
     except (ValueError, AttributeError):
-        return False  # damaged: whoever opens it is told
+        return False  # damaged: opening it raises an error
 
 
 def _description(info: IndexInfo) -> dict[str, Any]:

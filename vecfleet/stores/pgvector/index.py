@@ -31,15 +31,15 @@ from vecfleet.stores.base import (
 )
 from vecfleet.stores.pgvector.listing import WHOLE_TABLE, Listings
 
-ONE_CALL = Usage(requests=1)  # a database costs the same whatever is asked of it
+ONE_CALL = Usage(requests=1)  # a database costs the same for any request
 MAX_TOP_K = 10_000
 VALUES = "values"
 """In an `IndexInfo.schema`: the type of its vectors, `vector` or `halfvec`."""
 
-# Up to here rows are counted; beyond, Postgres's own guess is as good a hint and costs nothing.
+# Up to this many, rows are counted; beyond, Postgres's own guess is as good a hint and costs nothing.
 _COUNTED_ROWS = 500_000
-_MOST = 2**63 - 1  # that a bigint holds
-# Rows that a policy hides would be dropped unseen: with this Postgres refuses instead.
+_MOST = 2**63 - 1  # the most that a bigint holds
+# Rows hidden by a policy would be dropped unseen: with this setting Postgres refuses instead.
 _EVERY_ROW = "SET LOCAL row_security = off"
 _OPERATORS: Mapping[str, str] = {"cosine": "<=>", "dotproduct": "<#>", "euclidean": "<->"}
 
@@ -63,12 +63,12 @@ class PgvectorIndex:
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with self._database.transaction(f"list the namespaces of {self.info.name!r}") as connection:
-            found = [
+            infos = [
                 self._described(connection, table)
                 for table in tables.namespaces(connection, self._schema)
                 if self._fits(table)
             ]
-        yield from sorted(found, key=lambda one: one.name)
+        yield from sorted(infos, key=lambda info: info.name)
 
     def namespace(self, name: str) -> NamespaceInfo | None:
         with self._database.transaction(f"describe the namespace {name!r}") as connection:
@@ -80,7 +80,7 @@ class PgvectorIndex:
         return canonical(name) != DEFAULT and self._create(name, schema)  # that one counts as always there
 
     def delete_namespace(self, name: str) -> Usage:
-        """Drops its table; refused where a view or another table depends on it."""
+        """Drop its table; refused if a view or another table depends on it."""
         with self._database.transaction(f"delete the namespace {name!r}") as connection:
             table = self._find(connection, name)
             if table is not None:
@@ -88,9 +88,9 @@ class PgvectorIndex:
         return ONE_CALL
 
     def delete_namespace_if(self, name: str, version: int | None) -> Usage:
-        """Drops its table, once nobody can write to it and every row is as it was: one transaction.
+        """Drop its table, once nobody can write to it and every row is as it was: one transaction.
 
-        Dies at any line: the transaction is rolled back. Its end is lost on the way: the next look tells.
+        Dies at any line: the transaction is rolled back. If its commit was unanswered, the next look tells.
         """
         with self._database.transaction(f"delete the namespace {name!r}") as connection:
             table = self._find(connection, name)
@@ -128,12 +128,12 @@ class PgvectorIndex:
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
         if not ids:
             return Fetched({})
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         requests = 0
         for start in range(0, len(ids), self.limits.fetch_ids):
             requests += 1
-            found |= self._fetch(namespace, list(ids[start : start + self.limits.fetch_ids]))
-        return Fetched(found, Usage(requests))
+            records |= self._fetch(namespace, list(ids[start : start + self.limits.fetch_ids]))
+        return Fetched(records, Usage(requests))
 
     def _fetch(self, namespace: str, ids: list[str]) -> dict[str, Record]:
         with self._database.transaction(f"fetch {len(ids):,} records of {namespace!r}") as connection:
@@ -144,7 +144,7 @@ class PgvectorIndex:
             return {record.id: record for _, record in writing.read(connection, table, rows, ids)}
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
-        """Rows with these ids are replaced whole, in one transaction with the new ones."""
+        """Replace rows with these ids whole, in one transaction with the new ones."""
         if not records:
             return Written(0)
         self._check(records)
@@ -178,9 +178,9 @@ class PgvectorIndex:
         return ONE_CALL
 
     def delete_if(self, namespace: str, digests: Mapping[str, int]) -> Deleted:
-        """Locks the rows, compares what they hold then, and deletes these rows and no others: one transaction.
+        """Lock the rows, compare what they hold then, and delete these rows and no others: one transaction.
 
-        Dies at any line: the transaction is rolled back. Its end is lost on the way: repeating it deletes the rest.
+        Dies at any line: the transaction is rolled back. If its commit was unanswered, repeating it deletes the rest.
         """
         if not digests:
             return Deleted()
@@ -198,7 +198,7 @@ class PgvectorIndex:
         return Deleted(sorted({record.id for row, record in held if row not in same}), ONE_CALL)
 
     def query(self, namespace: str, like: Record, top_k: int) -> Answer:
-        """By the vectors alone. Raises WrongKind where sparse values would have to count."""
+        """Query by the vectors alone. Raises WrongKind if sparse values would have to count."""
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
         if self.info.kind is not Kind.DENSE:
@@ -217,18 +217,18 @@ class PgvectorIndex:
             statement = sql.SQL("SELECT {id}, {distance} AS far FROM {table} ORDER BY far LIMIT %(top_k)s").format(
                 id=sql.Identifier(CHUNK_ID), distance=distance, table=table.identifier
             )
-            found = connection.execute(statement, {"like": values.as_text(like.values), "top_k": top_k}).fetchall()
-        return Answer([Match(id, _score(metric, far)) for id, far in found], ONE_CALL)
+            rows = connection.execute(statement, {"like": values.as_text(like.values), "top_k": top_k}).fetchall()
+        return Answer([Match(id, _score(metric, far)) for id, far in rows], ONE_CALL)
 
     def own_columns(self) -> dict[str, list[str]]:
-        """By namespace the columns that a new table of ours would lack: there they are keys of the metadata."""
+        """Return by namespace the columns that a new table of ours would lack: there they are keys of the metadata."""
         known = {column.name for column in LAYOUTS["seed"].columns} | {spec.name for spec in SPARSE_COLUMNS}
         with self._database.transaction(f"look at the columns of {self.info.name!r}") as connection:
-            found = {
+            extra_columns = {
                 table.namespace or "": [column.name for column in table.columns if column.name not in known]
                 for table in tables.namespaces(connection, self._schema)
             }
-        return {namespace: columns for namespace, columns in found.items() if columns}
+        return {namespace: columns for namespace, columns in extra_columns.items() if columns}
 
     def version(self, namespace: str) -> int | None:
         with self._database.transaction(f"look at the writes to {namespace!r}") as connection:
@@ -242,22 +242,24 @@ class PgvectorIndex:
         return rules.billed_bytes(record)
 
     def normalise(self, record: Record) -> Record:
-        """As a row gives it back; of a `halfvec` the values are the nearest halves, not those that were sent."""
+        """Return the record as a row gives it back; in a `halfvec` the values become the nearest halves."""
         normal = rules.normalise(record)
         return Record(normal.id, values.as_stored(normal.values, self._values), normal.sparse, normal.metadata)
 
     @staticmethod
     def _version(connection: Connection, table: Table) -> int:
-        """The sum of a digest of each row's id and of the transaction that wrote it. No two versions of a row share
-        one; a sum of the transactions alone would not notice two changes that make up for each other.
+        """Return the sum of a digest of each row's id and of the transaction that wrote it.
+
+        No two versions of a row share one. A sum of the transactions alone would miss two changes that offset each
+        other.
         """
         row = sql.SQL("hashtextextended(concat(xmin::text, ' ', {}) COLLATE \"C\", 0)").format(sql.Identifier(CHUNK_ID))
         statement = sql.SQL("SELECT coalesce(sum({row} & {most}), 0) % {most} FROM {table}").format(
             row=row, most=sql.Literal(_MOST), table=table.identifier
         )
-        found = connection.execute(statement).fetchone()
-        assert found is not None, "a sum over no rows is a row"
-        return int(found[0])
+        total = connection.execute(statement).fetchone()
+        assert total is not None, "a sum over no rows is a row"
+        return int(total[0])
 
     def _check(self, records: Sequence[Record]) -> None:
         if len(records) > self.limits.upsert_records:
@@ -281,12 +283,12 @@ class PgvectorIndex:
                     sparse=self.info.kind in (Kind.SPARSE, Kind.HYBRID),
                     fields=fields,
                 )
-        except (Conflict, Duplicate):  # of the table, or of the type that a table brings, where two are created at once
+        except (Conflict, Duplicate):  # of the table, or of its type, when two are created at once
             return False
         return True
 
     def _find(self, connection: Connection, namespace: str) -> Table | None:
-        """Its table. Raises WrongKind where that has vectors of another type or dimension."""
+        """Return its table. Raises WrongKind if that has vectors of another type or dimension."""
         table = tables.find_namespace(connection, canonical(namespace), self._schema)
         if table is not None and not self._fits(table):
             vector = table.vector
@@ -311,7 +313,7 @@ class PgvectorIndex:
 
 
 def _score(metric: str, distance: float) -> float:
-    """As Pinecone scores: similarities grow, squared distances shrink."""
+    """Return the score as Pinecone gives it: similarities grow, squared distances shrink."""
     if metric == "euclidean":
         return distance * distance
     return 1.0 - distance if metric == "cosine" else -distance

@@ -1,8 +1,8 @@
 """Ids in byte order, page by page.
 
-Where an index has that order, as in a database whose locale is C, each page is looked up by it. Elsewhere the server
-sorts once and a cursor over it is kept open from page to page: sorting anew for each would take for ever. A token names
-the last id that was given, so whoever has lost the cursor goes on without it.
+If an index has that order, as in a database whose locale is C, each page is looked up by it. Elsewhere the server sorts
+once, and a cursor over the result stays open from page to page: sorting anew for each would take for ever. A token
+names the last id that was given, so a caller that lost the cursor goes on without it.
 
 A listing begins by asking whether every row has an id of its own: one without would be on no page.
 """
@@ -58,7 +58,7 @@ class _Open:
     since: float
 
     def discard(self) -> None:
-        """Close it; it only read, so nothing is lost where the server has ended it already."""
+        """Close it. It only read, so nothing is lost if the server has ended it already."""
         with suppress(StoreError, psycopg.Error):
             self.closing.close()
 
@@ -73,13 +73,13 @@ class Listings:
 
     @staticmethod
     def order(connection: Connection, table: Table) -> str | None:
-        """The collation of an index that has the ids in byte order; None where there is no such index."""
-        found = connection.execute(_IN_ORDER, [table.schema, table.name, CHUNK_ID]).fetchone()
-        return str(found[0]) if found else None
+        """Return the collation of an index that has the ids in byte order; None if there is no such index."""
+        row = connection.execute(_IN_ORDER, [table.schema, table.name, CHUNK_ID]).fetchone()
+        return str(row[0]) if row else None
 
     @staticmethod
     def require_ids(connection: Connection, table: Table) -> None:
-        """Raise WrongKind where a row has no id, or two have the same: a record is known by its id."""
+        """Raise WrongKind if a row has no id, or two have the same: a record is known by its id."""
         connection.execute(WHOLE_TABLE)
         column = table.column(CHUNK_ID)
         names = {"table": table.identifier, "id": sql.Identifier(CHUNK_ID)}
@@ -101,13 +101,13 @@ class Listings:
 
     @staticmethod
     def check(token: str | None) -> None:
-        """Raises BadRequest for a token that is none of ours."""
+        """Raise BadRequest for a token that is none of ours."""
         _last_id(token)
 
     def page(
         self, table: Table, token: str | None, limit: int, prefix: str, doing: str, *, order: str | None
     ) -> tuple[list[str], str | None]:
-        """The ids after `token` that begin with `prefix`, and the token for those after them."""
+        """Return the ids after `token` that begin with `prefix`, and the token for those after them."""
         after = _last_id(token)
         if order is not None:
             with self._database.transaction(doing) as connection:
@@ -164,7 +164,7 @@ class Listings:
 def statement(
     table: Table, after: str, prefix: str, limit: int | None = None, *, order: str | None = None
 ) -> sql.Composed:
-    """The ids after this one. `order`: the collation of the index to go by; it serves no other one."""
+    """Return the query for ids after this one. `order`: the collation of the index to go by; it serves no other one."""
     id: sql.Composable = sql.Identifier(CHUNK_ID)
     if order != "default":
         id = sql.SQL("{} COLLATE {}").format(id, sql.Identifier(order or "C"))

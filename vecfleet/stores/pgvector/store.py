@@ -27,20 +27,20 @@ _SCHEMAS = """
 @dataclass(frozen=True, slots=True)
 class _Schema:
     name: str
-    said: Any  # of our comment; empty where the schema is not of our making
+    said: Any  # our comment's; empty if the schema is not of our making
     tables: list[Table] = field(default_factory=list)
 
     def shapes(self) -> dict[str, list[Table]]:
-        """Its tables by the type of their vectors, such as vector(1536)."""
-        found: dict[str, list[Table]] = {}
+        """Return its tables by the type of their vectors, such as vector(1536)."""
+        by_shape: dict[str, list[Table]] = {}
         for table in self.tables:
             if table.vector is not None:
-                found.setdefault(f"{table.vector.type}({table.vector.size})", []).append(table)
-        return found
+                by_shape.setdefault(f"{table.vector.type}({table.vector.size})", []).append(table)
+        return by_shape
 
 
 class PgvectorStore:
-    """One database. An index is a schema; where its tables differ in dimension: `schema:vector(1536)`, one each."""
+    """One database. An index is a schema; if its tables differ in dimension: `schema:vector(1536)`, one each."""
 
     def __init__(self, database: DatabaseConnection, name: str = "pgvector", collection_key: str = COLLECTION) -> None:
         self.name = name
@@ -51,11 +51,11 @@ class PgvectorStore:
         with self._database.transaction("list the schemas") as connection:
             server = _server(connection, self._database)
             every = [schema for schema in _schemas(connection) if schema.said or schema.tables]
-        found = [info for schema in every for info in _infos(schema, server)]
-        return sorted(found, key=lambda info: info.name)
+        infos = [info for schema in every for info in _infos(schema, server)]
+        return sorted(infos, key=lambda info: info.name)
 
     def describe(self, index: str) -> IndexInfo:
-        """Raises Missing where there is no such schema or nothing in it, BadInput where its name leaves a choice."""
+        """Return the index. Raises Missing without such a schema or if it is empty, BadInput if the name is unclear."""
         asked = _NAME.fullmatch(index)
         with self._database.transaction(f"describe the schema {index!r}") as connection:
             server = _server(connection, self._database)
@@ -68,19 +68,19 @@ class PgvectorStore:
                 f"the schema {index!r} holds tables of several dimensions: {shapes}",
                 next_step=f"name one, such as {infos[0].name!r}",
             )
-        found = [info for info in infos if info.name == index]
+        matching = [info for info in infos if info.name == index]
         if len(infos) == 1 and schema is not None and index in (schema.name, f"{schema.name}:{_shape(infos[0])}"):
-            found = infos
-        if not found:
-            there = sorted(info.name for one in every.values() for info in _infos(one, server))
+            matching = infos
+        if not matching:
+            there = sorted(info.name for other in every.values() for info in _infos(other, server))
             raise Missing(
                 f"there is no schema {index!r} with namespaces here; there are: {', '.join(there) or 'none'}",
                 next_step="name one of them, or check the address of the database",
             )
-        return found[0]
+        return matching[0]
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
-        """A schema for namespaces of the source's dimension. One that is there and holds none yet is taken."""
+        """Create a schema for namespaces of the source's dimension. An existing one that holds none yet is taken."""
         if source.kind is Kind.DOCUMENT:
             raise WrongKind(
                 f"the index {source.name!r} holds documents, which cannot be read back unchanged",
@@ -121,12 +121,12 @@ class PgvectorStore:
 
 
 def _require_extension(connection: Connection) -> None:
-    """Fails, as every use of it would, where the database lacks the extension."""
+    """Fail, as every use of it would, if the database lacks the extension."""
     connection.execute("SELECT NULL::vector")
 
 
 def _server(connection: Connection, database: DatabaseConnection) -> str:
-    """What stands for this database, by whatever address it was reached. Raises BadInput for a standby."""
+    """Return the identity of this database, by whatever address it was reached. Raises BadInput for a standby."""
     standby = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     if standby is not None and standby[0]:
         raise BadInput(
@@ -139,8 +139,8 @@ def _server(connection: Connection, database: DatabaseConnection) -> str:
     ).fetchone()
     if answer is None or not answer[0]:
         return database.place
-    found = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
-    return f"{found[0] if found else database.place}/{answer[1]}"
+    row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    return f"{row[0] if row else database.place}/{answer[1]}"
 
 
 def _schemas(connection: Connection) -> Iterable[_Schema]:
@@ -149,17 +149,17 @@ def _schemas(connection: Connection) -> Iterable[_Schema]:
 
 
 def _infos(schema: _Schema, server: str) -> list[IndexInfo]:
-    """One for each shape of its tables; for a schema of ours that holds none yet, what it was made for."""
+    """Return one index for each shape of its tables; for a schema of ours without any yet, the one it was made for."""
     shapes = schema.shapes()
     host = f"postgres:{server}/{schema.name}"
     if schema.said and len(shapes) <= 1:
         return [_info_of_ours(schema, next(iter(shapes.values()), []), host)]
-    found = [_info_of_tables(schema.name, shape, held, host) for shape, held in sorted(shapes.items())]
-    return [replace(found[0], name=schema.name, host=host)] if len(found) == 1 else found
+    infos = [_info_of_tables(schema.name, shape, held, host) for shape, held in sorted(shapes.items())]
+    return [replace(infos[0], name=schema.name, host=host)] if len(infos) == 1 else infos
 
 
 def _info_of_ours(schema: _Schema, held: list[Table], host: str) -> IndexInfo:
-    """As it was made, but what is there decides: somebody may have made its tables otherwise."""
+    """Return the index as it was made, except where its tables differ: somebody may have made them otherwise."""
     said = schema.said
     vector = held[0].vector if held else None
     dimension = vector.size if vector is not None else said["dimension"]

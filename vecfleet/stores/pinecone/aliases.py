@@ -1,4 +1,4 @@
-"""Aliases of namespaces, which the SDK (10.2) does not know: read through by every reader, never written through."""
+"""Aliases of namespaces, which the SDK (10.2) does not know: every reader reads through them, no writer writes."""
 
 from typing import Any
 from urllib.parse import quote
@@ -29,25 +29,25 @@ class NamespaceAliases:
         )
 
     def every(self) -> dict[str, str]:
-        """Alias → the namespace that it leads to."""
-        found: dict[str, str] = {}
+        """Return alias → the namespace that it leads to."""
+        targets: dict[str, str] = {}
         token: str | None = None
         while True:
             params = {"limit": PER_PAGE} | ({"paginationToken": token} if token else {})
             body = self._call("list the aliases", "GET", "", params=params)
-            found |= {one["name"]: one["target_namespace"] for one in body.get("namespace_aliases", ())}
+            targets |= {alias["name"]: alias["target_namespace"] for alias in body.get("namespace_aliases", ())}
             token = (body.get("pagination") or {}).get("next")
             if not token:
-                return found
+                return targets
 
     def one(self, name: str) -> str | None:
-        """The namespace that it leads to, or None where no alias has this name."""
+        """Return the namespace that the alias leads to; None if no alias has this name."""
         body = self._call(f"look up the alias {name!r}", "GET", f"/{quote(name, safe='')}", absent=True)
         to: str | None = body.get("target_namespace")
         return to
 
     def point(self, name: str, to: str | None) -> None:
-        """Lead it there, making it where there is none; or (None) remove it: its readers then get empty answers."""
+        """Point the alias at the namespace, creating it if needed. None removes it: its readers get empty answers."""
         if to is None:
             self._call(f"remove the alias {name!r}", "DELETE", f"/{name}", absent=True)
             return

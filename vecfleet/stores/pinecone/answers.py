@@ -1,8 +1,8 @@
-"""The answer to a fetch, read by hand: each vector is copied once, from the answer into its record.
+"""Reading the answer to a fetch by hand: each vector is copied once, from the answer into its record.
 
-The library would copy it twice, and make an object for each metadata field. The fields are those of
-`bytes_lane.proto`. A record that is not spelt as expected (a field that we do not know, one that comes in pieces,
-values of another dimension) is not read but told of.
+The library would copy it twice, and make an object for each metadata field. The fields are those of `bytes_lane.proto`.
+An unexpected record is not read but reported: one with an unknown field, with a field in pieces, or with values of
+another dimension.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from vecfleet.structs import FOUR, LONGEST_SHORT, ONE, THREE, TWO, NotPlain, num
 _VECTORS, _USAGE = ONE[0], THREE[0]
 _KEY, _VECTOR = ONE[0], TWO[0]
 _VALUES, _METADATA, _SPARSE = TWO[0], THREE[0], FOUR[0]
-_KNOWN = {ONE[0], _VALUES, _METADATA, _SPARSE}  # the first one is the id once more
-# How a field says that it has a length, and how long the others are (None: a varint).
+_KNOWN = {ONE[0], _VALUES, _METADATA, _SPARSE}  # the first one is the id again
+# The wire type of a field that has a length, and the lengths of the others (None: a varint).
 _HAS_LENGTH, _LENGTHS = 2, {0: None, 1: 8, 5: 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The records read, the ids of those that must be read another way, what the service says it cost."""
+    """The records read, the ids of those that must be read another way, and the cost that the service tells."""
 
     records: dict[str, Record]
     unreadable: list[str]
@@ -34,7 +34,7 @@ class Found:
 
 
 def fetched(body: bytes, info: IndexInfo) -> Found:
-    """The records of a FetchResponse. Raises DecodeError where it is none."""
+    """Return the records of a FetchResponse. Raises DecodeError if it is none."""
     records: dict[str, Record] = {}
     unreadable: list[str] = []
     units: float | None = None
@@ -67,7 +67,7 @@ def fetched(body: bytes, info: IndexInfo) -> Found:
 
 
 def _past(body: bytes, at: int) -> int:
-    """The end of a field that we do not know, whose tag is at `at`."""
+    """Return the end of an unknown field, whose tag is at `at`."""
     tag, at = number(body, at)
     kind = tag & 7
     if kind == _HAS_LENGTH:
@@ -80,7 +80,7 @@ def _past(body: bytes, at: int) -> int:
 
 
 def _entry(body: bytes, at: int, stop: int, info: IndexInfo) -> tuple[str, Record | None]:
-    """The id and record of an entry of the map; None for a record that is not as expected."""
+    """Return the id and record of an entry of the map; None for an unexpected record."""
     if body[at] != _KEY:
         raise DecodeError("a record comes without its id")
     size, at = number(body, at + 1)
@@ -98,7 +98,7 @@ def _entry(body: bytes, at: int, stop: int, info: IndexInfo) -> tuple[str, Recor
 
 
 def _record(record_id: str, body: bytes, at: int, stop: int, info: IndexInfo) -> Record:
-    """Raises NotPlain for a vector that is not as expected, or more than we can hold."""
+    """Return the record. Raises NotPlain for an unexpected vector, or for more than we can hold."""
     parts: dict[int, bytes] = {}
     while at < stop:
         tag, size = body[at], body[at + 1]
@@ -122,8 +122,8 @@ def _record(record_id: str, body: bytes, at: int, stop: int, info: IndexInfo) ->
 
 
 def _sparse(entries: bytes) -> Sparse | None:
-    found = pb.SparseValues.FromString(entries)
-    indices = np.array(found.indices, "<u4").tobytes()
-    if len(found.values) != len(indices) or len(UnknownFieldSet(found)):
+    message = pb.SparseValues.FromString(entries)
+    indices = np.array(message.indices, "<u4").tobytes()
+    if len(message.values) != len(indices) or len(UnknownFieldSet(message)):
         raise NotPlain  # an index and a value are 4 bytes each
-    return Sparse(indices, found.values) if indices else None
+    return Sparse(indices, message.values) if indices else None

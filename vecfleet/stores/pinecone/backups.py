@@ -1,8 +1,8 @@
 """Backups that Pinecone takes of a whole index, and new indexes made from them.
 
-What the service says of them: a backup lacks records written in the about 15 minutes before it and all namespace
-aliases; it is restored into a new index only; it takes about 10 minutes below a million vectors in a namespace and up
-to 5 hours for a hundred million; the Starter plan has none.
+The service documents these limits. A backup lacks all namespace aliases, and records written in the about 15 minutes
+before it. It is restored into a new index only. It takes about 10 minutes below a million vectors in a namespace, and
+up to 5 hours for a hundred million. The Starter plan has none.
 """
 
 import time
@@ -29,9 +29,9 @@ class PineconeBackups:
         self._client = client
 
     def create(self, index: str, name: str, on_wait: Callable[[Backup], None]) -> Backup:
-        """Take a backup and wait until it is there; `on_wait` hears of each look at it.
+        """Take a backup and wait until it is there; `on_wait` is called at each look at it.
 
-        Raises StoreError where the service takes none or gives up. Stopped while it waits: the backup goes on.
+        Raises StoreError if the service takes none or gives up. Stopped while it waits: the backup goes on.
         """
         try:
             with translated(f"back up the index {index!r}"):
@@ -48,16 +48,16 @@ class PineconeBackups:
         return taken
 
     def every(self, index: str | None = None) -> list[Backup]:
-        """Those of one index, or of all, page by page."""
-        found: list[Backup] = []
+        """Return the backups of one index, or of all, page by page."""
+        backups: list[Backup] = []
         token: str | None = None
         while True:
             with translated("list the backups"):
                 page = self._client.get().backups.list(index_name=index, pagination_token=token)
-            found += [_backup(model) for model in page]
+            backups += [_backup(model) for model in page]
             token = page.pagination.next if page.pagination is not None else None
             if token is None:
-                return found
+                return backups
 
     def restore(self, backup_id: str, name: str) -> None:
         """Make the index `name` from a backup. Returns when it is ready."""

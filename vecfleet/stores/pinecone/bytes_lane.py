@@ -1,8 +1,8 @@
-"""List, fetch and upsert over gRPC without decoding a value: vectors pass as the float32 bytes they are on the wire.
+"""List, fetch and upsert over gRPC without decoding a value: vectors stay the float32 bytes they are on the wire.
 
-A message that is wire-compatible with the service's own declares `values` as bytes. What does not look as expected (a
-field we do not know, values that are not 4 bytes each of the index's dimension) is reported back by id, and the caller
-reads it through the SDK instead. Channels are made per process, on first use, never before a fork.
+A message that is wire-compatible with the service's own declares `values` as bytes. Unexpected content (an unknown
+field, values that are not 4 bytes each of the index's dimension) is reported back by id. The caller then reads it
+through the SDK. Channels are made per process, on first use, never before a fork.
 """
 
 import os
@@ -32,9 +32,9 @@ MESSAGE_BYTES = 128 * 1024 * 1024
 _SERVICE = "/VectorService/"
 _TLS_PORT = 443
 
-# What surrounds a record, a metadata field and a list item in an upsert, at most.
+# The most that surrounds a record, a metadata field and a list item in an upsert.
 _RECORD_BYTES, _FIELD_BYTES, _ITEM_BYTES = 32, 24, 8
-# Of a sparse value: an index above 2**28 takes five bytes where four are billed.
+# For each sparse value: an index above 2**28 takes five bytes where four are billed.
 _INDEX_BYTES = 1
 
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
@@ -60,7 +60,7 @@ HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The records read, the ids that must be read another way, what it cost."""
+    """The records read, the ids that must be read another way, and the cost."""
 
     records: dict[str, Record]
     unreadable: list[str]
@@ -70,7 +70,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page of ids, the token of the next one, what it cost."""
+    """A page of ids, the token of the next one, and the cost."""
 
     ids: list[str]
     next_token: str | None
@@ -99,11 +99,11 @@ class BytesLane:
     def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
         request = pb.FetchRequest(ids=ids, namespace=namespace).SerializeToString()
         doing = f"fetch {len(ids):,} records of {namespace!r}"
-        found, size = self._call("Fetch", request, lambda body: answers.fetched(body, self._info), doing)
-        return Answer(found.records, found.unreadable, found.read_units, size)
+        answer, size = self._call("Fetch", request, lambda body: answers.fetched(body, self._info), doing)
+        return Answer(answer.records, answer.unreadable, answer.read_units, size)
 
     def upsert(self, namespace: str, records: Sequence[Record], limit: int) -> int:
-        """Write all records or raise: TooLarge, unsent, where the request is over `limit` bytes.
+        """Write all records or raise: TooLarge, unsent, if the request is over `limit` bytes.
 
         Returns the number that the service acknowledges.
         """
@@ -115,7 +115,7 @@ class BytesLane:
         return int(answer.upserted_count)
 
     def _call(self, name: str, body: bytes, read: Callable[[bytes], Any], doing: str) -> tuple[Any, int]:
-        """The answer and its size: a message counts its bytes by serializing itself again."""
+        """Return the answer and its size: a message counts its bytes by serializing itself again."""
         try:
             with self._channels.get().least_busy() as channel:
                 call = channel.unary_unary(_SERVICE + name)
@@ -128,13 +128,13 @@ class BytesLane:
 
 
 def request_bytes(record: Record) -> int:
-    """The bytes this record takes in an upsert, at most."""
+    """Return the most bytes that this record takes in an upsert."""
     entries = len(record.sparse) if record.sparse is not None else 0
     return _RECORD_BYTES + rules.billed_bytes(record) + _INDEX_BYTES * entries + _around(record.metadata)
 
 
 def _around(metadata: Metadata) -> int:
-    """What surrounds the fields of metadata, at most, beside their JSON."""
+    """Return the most bytes that surround the fields of metadata, beside their JSON."""
     if isinstance(metadata, Struct):
         return max(0, metadata.wire_bytes - metadata.json_bytes)
     items = sum(len(value) for value in metadata.values() if isinstance(value, list))
@@ -146,7 +146,7 @@ def _channel(host: str) -> grpc.Channel:
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
-        # Connections are this lane's own: else it would share those of whoever dialed the same address before.
+        # Connections are this lane's own: else it would share those of anybody who dialed the same address before.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if place.scheme == "http":

@@ -1,6 +1,6 @@
-"""As many connections to one index as its calls keep busy: few share one, many open more.
+"""Connections to one index, as many as its calls keep busy: few calls share one, many open more.
 
-All calls of a gRPC channel go over one connection, and so through its one window: the kernel lets some 4 MB be on their
+All calls of a gRPC channel go over one connection, and so through its one window. The kernel lets some 4 MB be on their
 way unacknowledged, each way, and no more follows within a round trip of tens of milliseconds. An upsert of 2 MB fills
 half of that, a fetch's answer of 250 records of 3,072 dimensions most of it.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import grpc
 
-# Two large bodies fill a connection, and of its calls about half wait for the service meanwhile.
+# Two large bodies fill a connection, and about half of its calls wait for the service meanwhile.
 CALLS = 4
-# Beyond that a process has no processor time for more: gRPC in Python takes turns.
+# Beyond this a process has no processor time for more: gRPC in Python takes turns.
 CONNECTIONS = 4
 
 
@@ -34,15 +34,15 @@ class Channels:
 
     @contextmanager
     def least_busy(self) -> Iterator[grpc.Channel]:
-        """For one call: that with the fewest in flight. Another is opened where each has `CALLS` already."""
+        """Give one call the channel with the fewest in flight. Open another if each has `CALLS` already."""
         with self._lock:
-            one = min(self._opened, key=lambda opened: opened.calls, default=None)
-            if one is None or (one.calls >= CALLS and len(self._opened) < CONNECTIONS):
-                one = _Opened(self._dial())
-                self._opened.append(one)
-            one.calls += 1
+            chosen = min(self._opened, key=lambda opened: opened.calls, default=None)
+            if chosen is None or (chosen.calls >= CALLS and len(self._opened) < CONNECTIONS):
+                chosen = _Opened(self._dial())
+                self._opened.append(chosen)
+            chosen.calls += 1
         try:
-            yield one.channel
+            yield chosen.channel
         finally:
             with self._lock:
-                one.calls -= 1
+                chosen.calls -= 1

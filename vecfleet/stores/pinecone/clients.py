@@ -1,6 +1,6 @@
 """The SDK's clients: built per process and when first needed, with our deadline and without their own retries.
 
-A client made before a fork shares its sockets with the child, and a gRPC one hangs there forever; so none is made at
+A client made before a fork shares its sockets with the child, and a gRPC one hangs there forever. So none is made at
 import or handed across.
 """
 
@@ -32,7 +32,7 @@ NO_RETRIES = RetryConfig(max_retries=0)
 CONNECTIONS_PER_THREAD = 2
 
 # msgspec (0.22), with which the SDK reads its answers, learns a class when it first meets it, and crashes the process
-# where two threads do so at once. So one thread, the importing one, lets it meet each class that a data plane answers.
+# if two threads do so at once. So one thread, the importing one, lets it meet each class that a data plane answers.
 ANSWERS = (
     DescribeIndexStatsResponse,
     FetchResponse,
@@ -61,14 +61,14 @@ class PerProcess(Generic[T]):
 
 
 def api_key(settings: Settings) -> str:
-    """Raises BadInput where it is not set."""
+    """Return the API key. Raises BadInput if it is not set."""
     if settings.pinecone_api_key is None:
         raise BadInput("PINECONE_API_KEY is not set", next_step="set it in the environment or in .env")
     return settings.pinecone_api_key.get_secret_value()
 
 
 def control_plane(settings: Settings) -> Pinecone:
-    """Raises BadInput where the API key is not set or not a key."""
+    """Return the client of the control plane. Raises BadInput if the API key is not set or not a key."""
     try:
         control = Pinecone(
             api_key=api_key(settings),
@@ -84,7 +84,7 @@ def control_plane(settings: Settings) -> Pinecone:
 
 
 def data_plane(control: Pinecone, host: str, settings: Settings) -> Index:
-    """Raises BadInput where the SDK takes the host for none."""
+    """Return the client of a data plane. Raises BadInput if the SDK refuses the host."""
     try:
         index = control.index(host=host)
     except PineconeValueError as error:
@@ -95,15 +95,16 @@ def data_plane(control: Pinecone, host: str, settings: Settings) -> Index:
 
 
 def dialed(info: IndexInfo, settings: Settings) -> str:
-    """Where this process reaches the index. What the service calls its host stays its identity: jobs, claims and the
-    pace go by that, however differently each machine dials.
+    """Return the address by which this process reaches the index.
+
+    The service's host name stays its identity: jobs, claims and the pace go by that, however each machine dials.
     """
     own = settings.pinecone_host if info.name == settings.pinecone_index_name else None
     return own or info.host
 
 
 def switch_retries_off(index: Index | AsyncIndex) -> None:
-    """Here and below the SDK's inside is touched: over REST its data plane takes no retry setting (10.2)."""
+    """Switch the SDK's own retries off. From here on its internals are touched: over REST it has no setting (10.2)."""
     try:
         client = index._http._ensure_client() if isinstance(index, AsyncIndex) else index._http._client
         transport: Any = client._transport
@@ -117,7 +118,7 @@ def switch_retries_off(index: Index | AsyncIndex) -> None:
 
 
 def bound_calls(client: Pinecone | Index, seconds: float) -> None:
-    """End each call of this client after so many seconds: the SDK bounds each wait of a call alone (10.2)."""
+    """End each call of this client after so many seconds: the SDK bounds only each wait of a call (10.2)."""
     try:
         transport: Any = client._http._client._transport
         transport._transport = BoundedTransport(transport._transport, seconds)

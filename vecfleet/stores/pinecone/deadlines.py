@@ -1,8 +1,8 @@
 """An end for a REST call as a whole. httpx bounds each wait of a call by itself, and a call has any number of them.
 
-A server that sends or takes a byte now and then would keep a call alive for ever; a deletion that is still being sent
-then lands long after its lease. Here each wait gets what is left of the call's own time, and nothing is sent after it.
-Looking up a host's name is the system's, which has limits of its own; nothing was sent by then.
+A server that sends or takes a byte now and then would keep a call alive for ever. A deletion that is still being sent
+would then land long after its lease. Here each wait gets what is left of the call's own time, and nothing is sent after
+it. The system looks up a host's name, with limits of its own; nothing was sent by then.
 """
 
 import threading
@@ -21,7 +21,7 @@ _call = threading.local()
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """The transport it is given, each call of which ends after so many seconds. Makes its connections itself."""
+    """A transport around the given one that ends each call after so many seconds. Makes its connections itself."""
 
     def __init__(self, transport: httpx.HTTPTransport, seconds: float) -> None:
         self._transport = transport
@@ -47,7 +47,7 @@ def _left(over: type[httpcore.TimeoutException]) -> float:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Makes connections that know until when the call of the asking thread may last."""
+    """Makes connections that know how long the call of the asking thread may last."""
 
     def __init__(self, backend: httpcore.NetworkBackend) -> None:
         self._backend = backend
@@ -65,7 +65,7 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection each of whose waits ends with the call."""
+    """A connection whose waits each end with the call."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """By the socket itself: the stream waits anew for each part that the other side takes."""
+        """Write by the socket itself: the stream waits anew for each part that the other side takes."""
         socket, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
         try:
             while rest:

@@ -1,4 +1,4 @@
-"""What went wrong, in one table: an error of the SDK → one of ours.
+"""Errors of the SDK → errors of ours, in one table.
 
 The status decides, and for 400, 403 and 429 the words beside it: one status stands for several causes there. Facts:
 Pinecone's database-limits and error-handling pages, and the SDK's behaviour (over gRPC a 429 is a plain `ApiError`).
@@ -52,7 +52,7 @@ BY_STATUS: Mapping[int, type[StoreError]] = {
     431: TooLarge,
     504: TimedOut,
 }
-# The first that fits an error holds, so a class stands before those it derives from.
+# The first match holds, so a class stands before its base classes.
 BY_CLASS: Mapping[type[Exception], type[StoreError]] = {
     PineconeTimeoutError: TimedOut,
     PineconeConnectionError: Unavailable,
@@ -96,7 +96,7 @@ class UnreadableRecord(BadRequest):
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise what the SDK raises inside as one of our `StoreError`s, saying what was being done."""
+    """Raise an error of the SDK inside as one of our `StoreError`s, saying what was being done."""
     try:
         yield
     except (PineconeError, httpx.HTTPError, httpx.InvalidURL) as error:
@@ -104,7 +104,7 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def understood(error: Exception, doing: str) -> StoreError:
-    """The `StoreError` that stands for this error of the SDK."""
+    """Return the `StoreError` that stands for this error of the SDK."""
     said = str(getattr(error, "message", error))
     retry_after = getattr(error, "retry_after", None)
     if isinstance(error, ApiError) and error.status_code is not None:
@@ -115,7 +115,7 @@ def understood(error: Exception, doing: str) -> StoreError:
 def of_status(
     status: int, said: str, doing: str, retry_after: float | None = None, code: str | None = None
 ) -> StoreError:
-    """The `StoreError` that stands for this status and the words beside it."""
+    """Return the `StoreError` that stands for this status and the words beside it."""
     return _made(_by_status(status, said, code), said, doing, f" (status {status})", retry_after)
 
 
@@ -138,7 +138,7 @@ def _by_status(status: int, said: str, code: str | None) -> type[StoreError]:
     if status == 429 and not _PACE.search(said):
         if _ALLOWANCE.search(said):
             return QuotaExhausted
-        if oversized:  # gRPC says RESOURCE_EXHAUSTED of a message that is too long as well
+        if oversized:  # gRPC says RESOURCE_EXHAUSTED for a message that is too long, too
             return TooLarge
     if status == 400 and oversized:
         return TooLarge

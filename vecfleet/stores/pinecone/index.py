@@ -1,7 +1,7 @@
 """Pinecone's data plane: one index. Each call is one attempt; waiting and retrying is the caller's.
 
-Ids are listed, records read and written over the bytes lane where there is one; all else, and what that lane cannot
-read, goes through the SDK over REST.
+Ids are listed, and records read and written, over the bytes lane if there is one. All else, and records that the lane
+cannot read, go through the SDK over REST.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +66,7 @@ class PineconeIndex:
 
     def namespace(self, name: str) -> NamespaceInfo | None:
         if self.info.kind is Kind.POD:
-            return next((one for one in self._counted() if one.name == canonical(name)), None)
+            return next((info for info in self._counted() if info.name == canonical(name)), None)
         try:
             with translated(f"describe the namespace {name!r}"):
                 return _namespace(self._client.get().describe_namespace(name=canonical(name)))
@@ -132,16 +132,16 @@ class PineconeIndex:
         return IdPage(ids, following or None, Usage(1, read_units=1.0 if units is None else units, egress_bytes=egress))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        """As many requests as the limit on ids asks for, and over REST the length of a URL."""
+        """Fetch in as many requests as the limit on ids requires, and over REST the length of a URL."""
         if self._lane is None:
             return self._fetch_text(namespace, ids)
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         usage = Usage()
         for start in range(0, len(ids), self.limits.fetch_ids):
             part = self._fetch_bytes(self._lane, namespace, ids[start : start + self.limits.fetch_ids])
-            found |= part.records
+            records |= part.records
             usage += part.usage
-        return Fetched(found, usage)
+        return Fetched(records, usage)
 
     def _fetch_bytes(self, lane: BytesLane, namespace: str, ids: Sequence[str]) -> Fetched:
         try:
@@ -159,20 +159,20 @@ class PineconeIndex:
         return Fetched(answer.records | others.records, fetched.usage + others.usage)
 
     def _fetch_text(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         usage = Usage()
-        for some in wire.query_sized(ids, self.limits.fetch_ids):
-            part = self._fetch(namespace, some)
-            found |= part.records
+        for part_ids in wire.query_sized(ids, self.limits.fetch_ids):
+            part = self._fetch(namespace, part_ids)
+            records |= part.records
             usage += part.usage
-        return Fetched(found, usage)
+        return Fetched(records, usage)
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
         if not records:
             return Written(0)
         doing = f"upsert {len(records):,} records into {namespace!r}"
         self._check_count(doing, len(records), self.limits.upsert_records)
-        for record in records:  # one record's fault; that the service speaks of dimensions then is the index's
+        for record in records:  # one record's fault; a later error about dimensions is the index's
             rules.check_dimension(record, self.info)
         if self._lane is not None:
             return self._upsert_bytes(self._lane, namespace, records)
@@ -189,12 +189,14 @@ class PineconeIndex:
 
     def _upsert_bytes(self, lane: BytesLane, namespace: str, records: Sequence[Record]) -> Written:
         rules.check_numbers(records)
-        size = self._billed(records)  # before it is sent: what has no JSON is refused
+        size = self._billed(records)  # before it is sent: values without JSON are refused
         count = lane.upsert(wire_name(namespace), records, self.limits.upsert_bytes)
         return Written(count, usage=Usage(requests=1, write_units=rules.write_units(size)))
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
-        """Its write units are an estimate, from the mean size of the records seen: the service tells neither."""
+        """Delete the ids. The write units are estimated by the mean size of the records seen: the service tells
+        neither.
+        """
         if not ids:
             return Usage()
         doing = f"delete {len(ids):,} records from {namespace!r}"
@@ -264,7 +266,7 @@ class PineconeIndex:
         return Fetched(left.records | right.records, left.usage + right.usage + Usage(requests=1, read_units=1.0))
 
     def _counted(self) -> list[NamespaceInfo]:
-        """A pod index has no namespaces API: its statistics name them."""
+        """Return the namespaces of a pod index from its statistics: it has no namespaces API."""
         with translated(f"count the namespaces of {self.info.name!r}"):
             stats = self._client.get().describe_index_stats()
         counts = {canonical(name): summary.vector_count for name, summary in stats.namespaces.items()}
@@ -292,7 +294,7 @@ def _page(listed: bytes_lane.Listed) -> IdPage:
 
 
 def wire_name(namespace: str) -> str:
-    """Empty for the default namespace: every version of the API takes that spelling for vectors."""
+    """Return the name on the wire: the default namespace is empty, which every version of the API takes for vectors."""
     return "" if canonical(namespace) == DEFAULT else namespace
 
 
@@ -302,6 +304,6 @@ def _namespace(described: NamespaceDescription) -> NamespaceInfo:
 
 
 def _egress(info: ResponseInfo | None) -> int:
-    """The bytes of an answer's body, or 0 where its headers do not say."""
+    """Return the bytes of an answer's body, or 0 if its headers do not say."""
     length = info.raw_headers.get("content-length", "") if info is not None else ""
     return int(length) if length.isdecimal() else 0

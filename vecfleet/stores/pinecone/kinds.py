@@ -1,7 +1,7 @@
-"""What an index holds, told from its description, and the request that creates its like.
+"""The kind of an index, told from its description, and the request that creates its like.
 
-Facts: the SDK's schema models (API 2026-07). An index of vectors has no fields but `_values` and `_sparse_values`; one
-made by `create_for_model` has a semantic text field; any other named field makes it an index of documents.
+Facts: the SDK's schema models (API 2026-07). An index of vectors has no fields but `_values` and `_sparse_values`. One
+made by `create_for_model` has a semantic text field. Any other named field makes it an index of documents.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _BY_VECTORS: Mapping[frozenset[str], Kind] = {
 
 
 def info_of(model: IndexModel) -> IndexInfo:
-    """Our description of an index from the SDK's."""
+    """Return our description of an index from the SDK's."""
     fields = _fields(model)
     vectors = next((field for field in fields.values() if field.get("type") in (_DENSE_TYPE, _SEMANTIC_TYPE)), {})
     managed = model.deployment if isinstance(model.deployment, ManagedDeployment) else None
@@ -45,13 +45,13 @@ def info_of(model: IndexModel) -> IndexInfo:
 
 
 def vector_schema(source: IndexInfo) -> dict[str, Any]:
-    """The schema to create a vector index with. A sparse field cannot be added later, so it is declared at once."""
+    """Return the schema for a vector index. A sparse field cannot be added later, so it is declared at once."""
     vectors = {name: field for name, field in source.schema["fields"].items() if name in (DENSE, SPARSE)}
     return {"fields": vectors}
 
 
 def embedding(source: IndexInfo) -> dict[str, Any]:
-    """The `embed` argument to create an integrated index like this one."""
+    """Return the `embed` argument for creating an integrated index like this one."""
     name, field = next(item for item in source.schema["fields"].items() if item[1].get("type") == _SEMANTIC_TYPE)
     settings = {key: value for key, value in field.items() if key not in ("type", "description")}
     return {**settings, "field_map": {"text": name}}

@@ -1,8 +1,8 @@
 """Records as requests, and answers as records. Values stay float32: their shortest text out, the very bytes back in.
 
-The shortest text that names a float32 takes 13 characters where that of the same number as a float64 takes 21, and it
-reads back to the same bits. The SDK writes requests with orjson, which copies an `orjson.Fragment` as it is, so the
-text is made once from the bytes and no Python float on the way.
+The shortest text of a float32 takes 13 characters; that of the same number as a float64 takes 21. It reads back to the
+same bits. The SDK writes requests with orjson, which copies an `orjson.Fragment` as it is. So the text is made once
+from the bytes, with no Python float on the way.
 """
 
 import math
@@ -21,7 +21,8 @@ from vecfleet.names import MAX_CHARS
 from vecfleet.records import Record, Sparse
 from vecfleet.stores import rules
 
-# A batch is measured, then sent: kept for a few batches of the threads in between, about 50 KB each at 3,072 values.
+# A batch is measured, then sent. Texts are kept for a few batches of the threads in between, about 50 KB each at 3,072
+# values.
 _TEXTS_KEPT = 512
 _PUNCTUATION_BYTES = len('{"id":,"values":[],"sparseValues":{"indices":,"values":},"metadata":},')
 _ENVELOPE_BYTES = len('{"vectors":[],"namespace":""}') + 6 * MAX_CHARS  # a control character is written \u0001
@@ -30,7 +31,7 @@ MAX_QUERY_BYTES = 6_500
 
 
 def to_vector(record: Record) -> Vector:
-    """The record as the SDK takes it. Raises BadRequest for what JSON would drop: NaN, the infinities."""
+    """Return the record as the SDK takes it. Raises BadRequest for values that JSON would drop: NaN, the infinities."""
     sparse = None
     if record.sparse is not None and len(record.sparse):
         sparse = to_sparse(record.sparse)
@@ -44,22 +45,22 @@ def to_vector(record: Record) -> Vector:
 
 
 def to_sparse(sparse: Sparse) -> SparseValues:
-    """Sparse values as the SDK takes them. Raises BadRequest for values that are no numbers."""
+    """Return sparse values as the SDK takes them. Raises BadRequest for values that are no numbers."""
     return SparseValues(as_list(_integers(sparse.indices)), as_list(_floats(sparse.values)))
 
 
 def as_list(text: bytes) -> list[Any]:
-    """JSON text of an array in the place of the list that the SDK's types ask for."""
+    """Return JSON text of an array in place of the list that the SDK's types ask for."""
     return cast(list[Any], orjson.Fragment(text))
 
 
 def values_text(record: Record) -> list[Any] | None:
-    """The record's values for a query, or None where it has none."""
+    """Return the record's values for a query, or None if it has none."""
     return as_list(_floats(record.values)) if record.values else None
 
 
 def to_record(vector: Vector) -> Record:
-    """The record in the SDK's answer."""
+    """Return the record in the SDK's answer."""
     sparse = None
     if vector.sparse_values is not None and vector.sparse_values.indices:
         indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
@@ -68,7 +69,7 @@ def to_record(vector: Vector) -> Record:
 
 
 def request_bytes(record: Record) -> int:
-    """The bytes this record takes in the JSON of an upsert, at most."""
+    """Return the most bytes that this record takes in the JSON of an upsert."""
     size = _PUNCTUATION_BYTES + len(orjson.dumps(record.id)) + rules.metadata_bytes(record.metadata)
     if record.values:
         size += len(_floats(record.values))
@@ -78,12 +79,12 @@ def request_bytes(record: Record) -> int:
 
 
 def body_bytes(records: Sequence[Record]) -> int:
-    """The bytes of an upsert request of these records, at most."""
+    """Return the most bytes that an upsert request of these records takes."""
     return _ENVELOPE_BYTES + sum(map(request_bytes, records))
 
 
 def query_sized(ids: Sequence[str], most: int) -> list[list[str]]:
-    """The ids in requests of at most so many whose URL stays short enough, percent-encoding counted."""
+    """Split the ids into requests of at most `most` whose URL stays short enough, percent-encoding counted."""
     requests: list[list[str]] = []
     size = 0
     for id in ids:

@@ -1,9 +1,10 @@
-"""Pinecone as an application asks it: the SDK's clients over REST, with its own bounded retries.
+"""Pinecone for an application's searches: the SDK's clients over REST, with its own bounded retries.
 
-The fleet decides itself when to try again; an application's single question is best repeated where it is asked, so the
-SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here. A write is repeated as often by us:
-before each time it leaves, its caller says whether it still may. Each request ends by its deadline as a whole, however
-slowly the other side takes and gives; of a coroutine's question, which the SDK repeats, all of its requests together.
+The fleet decides itself when to try again. An application's single question is best repeated where it is asked, so the
+SDK's retries (at most three, with its backoff, honouring Retry-After) stay on here. We repeat a write as often: each
+time before it leaves, its caller says whether it still may. Each request ends by its deadline as a whole, however
+slowly the other side takes and gives. For a coroutine's question, which the SDK repeats, the end holds for all its
+requests together.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from vecfleet.stores.serving import AsyncBefore, Before, Hit, Question
 T = TypeVar("T")
 Client = TypeVar("Client", Index, AsyncIndex)
 
-# As many questions may be under way at once: a creator's twins are asked together.
+# This many questions may be under way at once: a creator's twins are asked together.
 CONNECTIONS = 64
 TEXTS_PER_REQUEST = 96  # the documented limit of an upsert of texts
 _WRITES = 4  # as often as the SDK sends a question
@@ -71,16 +72,16 @@ class PineconeServing:
 
     def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
         client, taken = self._writer.get(), 0
-        for some in _requests(records):
-            send = partial(client.upsert, vectors=some, namespace=wire_name(namespace))
-            taken += _sent(send, before, f"upsert {len(some):,} records into {namespace!r}").upserted_count
+        for batch in _requests(records):
+            send = partial(client.upsert, vectors=batch, namespace=wire_name(namespace))
+            taken += _sent(send, before, f"upsert {len(batch):,} records into {namespace!r}").upserted_count
         return taken
 
     def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
         client = self._writer.get()
-        for some in _text_requests(texts):
-            send = partial(client.upsert_records, namespace=canonical(namespace), records=some)
-            _sent(send, before, f"upsert {len(some):,} texts into {namespace!r}")
+        for batch in _text_requests(texts):
+            send = partial(client.upsert_records, namespace=canonical(namespace), records=batch)
+            _sent(send, before, f"upsert {len(batch):,} texts into {namespace!r}")
         return len(texts)
 
 
@@ -110,18 +111,18 @@ class AsyncPineconeServing:
 
     async def write(self, namespace: str, records: Sequence[Record], before: AsyncBefore) -> int:
         client, taken = await self._client(self._writers), 0
-        for some in _requests(records):
-            send = partial(client.upsert, vectors=some, namespace=wire_name(namespace))
-            doing = f"upsert {len(some):,} records into {namespace!r}"
+        for batch in _requests(records):
+            send = partial(client.upsert, vectors=batch, namespace=wire_name(namespace))
+            doing = f"upsert {len(batch):,} records into {namespace!r}"
             answer = await _sent_async(send, before, doing, self._settings.request_deadline_seconds)
             taken += answer.upserted_count
         return taken
 
     async def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: AsyncBefore) -> int:
         client = await self._client(self._writers)
-        for some in _text_requests(texts):
-            send = partial(client.upsert_records, namespace=canonical(namespace), records=some)
-            doing = f"upsert {len(some):,} texts into {namespace!r}"
+        for batch in _text_requests(texts):
+            send = partial(client.upsert_records, namespace=canonical(namespace), records=batch)
+            doing = f"upsert {len(batch):,} texts into {namespace!r}"
             await _sent_async(send, before, doing, self._settings.request_deadline_seconds)
         return len(texts)
 
@@ -136,13 +137,13 @@ class AsyncPineconeServing:
         if loop not in clients:
             host = dialed(await self.describe(), self._settings)
             made = AsyncIndex(host=host, **_options(self._settings))
-            # Another coroutine may have made one meanwhile; then that one is kept.
+            # Another coroutine may have made a client meanwhile; then that one is kept.
             clients.setdefault(loop, _once(made) if clients is self._writers else made)
         return clients[loop]
 
 
 def _once(client: Client) -> Client:
-    """A client that sends each request once."""
+    """Return the client, set to send each request once."""
     switch_retries_off(client)
     return client
 
@@ -219,20 +220,20 @@ def _found(answer: SearchRecordsResponse, namespace: str) -> list[Hit]:
 
 
 def _requests(records: Sequence[Record]) -> Iterator[list[Any]]:
-    """The records in as many requests as their bytes and their number ask for."""
-    some: list[Any] = []
+    """Yield the records in as many requests as their bytes and their number require."""
+    batch: list[Any] = []
     size = wire.body_bytes([])
     for record in records:
         if not record.id:
             raise BadRequest("a record has no id")
         added = wire.request_bytes(record)
-        if some and (len(some) == _LIMITS.upsert_records or size + added > _LIMITS.upsert_bytes):
-            yield some
-            some, size = [], wire.body_bytes([])
-        some.append(wire.to_vector(record))
+        if batch and (len(batch) == _LIMITS.upsert_records or size + added > _LIMITS.upsert_bytes):
+            yield batch
+            batch, size = [], wire.body_bytes([])
+        batch.append(wire.to_vector(record))
         size += added
-    if some:
-        yield some
+    if batch:
+        yield batch
 
 
 def _text_requests(texts: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Pinecone's control plane: which indexes there are, what they hold, and creating one like another."""
+"""Pinecone's control plane: lists indexes, describes them, and creates one like another."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ from vecfleet.stores.pinecone.index import PineconeIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
 READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
-GONE_SECONDS = 300  # as long as for its making
-DEFAULT_CLOUD = "aws"  # where the service itself creates an index that names no place
+GONE_SECONDS = 300  # as long as for creating one
+DEFAULT_CLOUD = "aws"  # the service's own choice for an index without a place
 DEFAULT_REGION = "us-east-1"
 
 
@@ -83,7 +83,7 @@ class PineconeStore:
         return PineconeBackups(self._client)
 
     def open(self, info: IndexInfo) -> PineconeIndex:
-        """Raises WrongKind for an index of documents."""
+        """Open the index. Raises WrongKind for an index of documents."""
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
         host = dialed(info, self._settings)

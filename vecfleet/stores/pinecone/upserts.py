@@ -1,7 +1,7 @@
-"""An upsert, written as protobuf by hand: each vector is copied once, from its record into the request.
+"""Writing an upsert as protobuf by hand: each vector is copied once, from its record into the request.
 
 A message of the library would copy it twice, and make an object for each metadata field. The fields are those of
-`bytes_lane.proto`; a field that is empty is left out, as the library does it, and a value's kind never is.
+`bytes_lane.proto`. An empty field is left out, as the library does it, but never the kind of a value.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from vecfleet.structs import FOUR, ONE, THREE, TWO, sized, varint, written
 
 
 def request(namespace: str, records: Sequence[Record]) -> bytes:
-    """The UpsertRequest. Raises BadRequest for metadata that the service does not take, and text that is none."""
+    """Return the UpsertRequest. Raises BadRequest for metadata that the service does not take, and for invalid text."""
     parts: list[bytes] = []
     try:
         for record in records:

@@ -1,7 +1,7 @@
 """The tenants' HTTP API: `app.include_router(delphi_router(tokens=TokenFile("tokens.json")))`. Needs the extra `api`.
 
-`router` has the endpoints, `models` what goes in and out, `users` who asks, `rate` how often, and `problems` what a
-refusal looks like.
+`router` has the endpoints, `models` the requests and answers, `users` the askers, `rate` their limits, and `problems`
+the form of a refusal.
 """
 
 from vecfleet.embedders import Embedder, OpenAIEmbedder

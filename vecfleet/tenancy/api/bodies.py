@@ -1,4 +1,4 @@
-"""What a request may bring: its sender is known before a byte is read, and no more is read than the limit."""
+"""The bodies of requests: the sender is known before a byte is read, and no more is read than the limit."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +37,7 @@ async def bounded(request: Request, limit: int) -> Request:
 
 
 def check_shape(body: bytes) -> None:
-    """Refuse JSON that nests too deep or holds too many values, before anything is made of it. Raises Refusal."""
+    """Refuse JSON that nests too deep or holds too many values, before it is parsed. Raises Refusal."""
     if body.count(b"[") + body.count(b"{") <= DEPTH and body.count(b",") < VALUES:
         return
     depth = values = 0

@@ -1,4 +1,4 @@
-"""What goes in and out of the API."""
+"""The requests and answers of the API."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ Nothing = SkipJsonSchema[None]
 
 
 def _whole(value: object) -> object:
-    """To JSON 10.0 is an integer, to pydantic's strict mode none."""
+    """Return a whole float as an integer: to JSON 10.0 is an integer, to pydantic's strict mode none."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -118,7 +118,7 @@ class Deleted(BaseModel):
 
 
 class Erased(BaseModel):
-    """What was deleted; its absence was confirmed."""
+    """The namespaces that were deleted; their absence was confirmed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
         "creator_id": "sainath.no.1", "twin_id": "coach", "confirmed": True, "seconds": 0.2,

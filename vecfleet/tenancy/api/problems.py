@@ -40,7 +40,7 @@ _TITLES = {
     429: "Too many requests",
     503: "Not available",
 }
-# The first that fits holds, so a class stands before those it derives from.
+# The first match holds, so a class stands before its base classes.
 _STATUS: Mapping[type[VecfleetError], int] = {
     TenantIsolationError: 403,
     NotFound: 404,
@@ -56,7 +56,7 @@ _STATUS: Mapping[type[VecfleetError], int] = {
 
 
 class Problem(BaseModel):
-    """What went wrong, and what to do next."""
+    """A refusal: what went wrong, and what to do next."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{
         "type": "about:blank",
@@ -103,7 +103,7 @@ class ProblemRoute(APIRoute):
 
 
 def problems(handle: Handler) -> Handler:
-    """Answer with a problem where this handler raises one of our errors, or one of FastAPI's."""
+    """Answer with a problem when this handler raises one of our errors, or one of FastAPI's."""
 
     async def handled(request: Request) -> Response:
         try:
@@ -122,11 +122,11 @@ def problems(handle: Handler) -> Handler:
             if status is None:
                 raise
             if status == 503:
-                # What is away, and what else there is, is for whoever runs the service: it is in the log.
+                # The cause, and the existing names, are for the operator of the service: they are in the log.
                 log.warning("a request was not served", why=type(error).__name__, said=error.message)
                 said = Problem(title=_TITLES[503], status=503, detail=_AWAY, next_step="ask again in a moment")
                 return problem(said, {"Retry-After": "1"})
-            # What a store's error advises is for whoever runs the index, not for whoever asks here.
+            # The advice of a store's error is for the operator of the index, not for the asker.
             told = None if isinstance(error, StoreError) else error.next_step
             step = told or "correct it and ask again"
             return problem(Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step))
@@ -140,7 +140,7 @@ def problem(said: Problem, headers: Mapping[str, str] | None = None) -> JSONResp
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of an endpoint, for its description."""
+    """Return the refusals of an endpoint, for its description."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": _TITLES[status], "model": Problem, "content": {MEDIA_TYPE: schema}}
@@ -149,10 +149,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _invalid(error: RequestValidationError) -> Problem:
-    found = error.errors()
-    unreadable = any(item["type"] == "json_invalid" for item in found)
+    complaints = error.errors()
+    unreadable = any(item["type"] == "json_invalid" for item in complaints)
     status = 400 if unreadable else 422
-    fields = [{"field": ".".join(map(str, item["loc"])), "why": item["msg"]} for item in found]
+    fields = [{"field": ".".join(map(str, item["loc"])), "why": item["msg"]} for item in complaints]
     said = "; ".join(f"{field['field']}: {field['why']}" for field in fields)
     return Problem(
         title=_TITLES[status], status=status, detail=said, next_step="correct it and ask again", errors=fields

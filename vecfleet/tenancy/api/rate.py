@@ -1,4 +1,4 @@
-"""How often one user may ask: a bucket each, in this process. Several processes allow as many times as much."""
+"""Limits on the requests of one user: a bucket each, in this process. Several processes allow as many times as much."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 PER_SECOND = 20.0  # the seeds' load of all readers; one user of the API rarely needs it
 BURST = 40
-USERS = 10_000  # remembered at once; who was forgotten starts with a full bucket
+USERS = 10_000  # remembered at once; a forgotten user starts with a full bucket
 
 
 class RateLimit:
@@ -19,14 +19,14 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def left_s(self, user: str) -> float:
-        """As `wait_s`, and nothing is taken."""
+        """Return what `wait_s` would, and take nothing."""
         with self._lock:
             left, at = self._buckets.get(user, (float(self._burst), self._clock()))
         left += (self._clock() - at) * self._per_second
         return 0.0 if left >= 1 else (1 - left) / self._per_second
 
     def wait_s(self, user: str) -> float:
-        """0 where this request may go on; else for how long the user has to wait."""
+        """Return 0 if this request may go on; else the seconds that the user has to wait."""
         now = self._clock()
         with self._lock:
             left, at = self._buckets.get(user, (float(self._burst), now))

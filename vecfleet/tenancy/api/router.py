@@ -1,4 +1,4 @@
-"""The endpoints of seed 001, guarded: who asks, how often, and whose records before anything is sent."""
+"""The endpoints of seed 001, guarded: the asker, the rate and the owner are checked before anything is sent."""
 
 import math
 import threading
@@ -40,7 +40,7 @@ from vecfleet.tenancy.tokens import TokenFile, User
 
 
 class _Anything(PathConvertor):
-    """What Starlette's own `path` matches, and line feeds: they are refused by their field, not as an unknown page."""
+    """Matches Starlette's own `path`, and line feeds: they are refused by their field, not as an unknown page."""
 
     regex = r"[\s\S]*"
 
@@ -62,12 +62,12 @@ def delphi_router(
     threads: anyio.CapacityLimiter | None = None,
     failures: Failures | None = None,
 ) -> APIRouter:
-    """The router, to be included in an application.
+    """Return the router, to be included in an application.
 
-    Who asks is told by `user`, a FastAPI dependency that gives a mapping as `TenantGuard` takes it, or by `tokens`.
-    `client` None: the process's own, from the environment. `on_erasure` is told the seconds each erasure took. With
-    `tokens`, who asks is known before the body is read, up to `body_bytes` of it, and who comes without a
-    known token again and again waits as `failures` says. The work is done in `threads`.
+    `user`, a FastAPI dependency that gives a mapping as `TenantGuard` takes it, or `tokens` tells who asks. `client`
+    None: the process's own, from the environment. `on_erasure` is called with the seconds each erasure took. With
+    `tokens`, the asker is known before the body is read, up to `body_bytes` of it. A sender that comes without a known
+    token again and again waits as `failures` says. The work is done in `threads`.
     """
     if (tokens is None) == (user is None):
         raise BadInput("the API needs to know its users", next_step="give either `tokens` or `user`")
@@ -77,8 +77,8 @@ def delphi_router(
 
     turns = Turns()
 
-    async def asker(found: Annotated[User, Depends(identify)]) -> AsyncIterator[TenantGuard]:
-        guard = TenantGuard(found, log)
+    async def asker(asking_user: Annotated[User, Depends(identify)]) -> AsyncIterator[TenantGuard]:
+        guard = TenantGuard(asking_user, log)
         wait_s = limit.wait_s(guard.who.get("token", guard.user_id))
         if wait_s:
             raise Refusal(
@@ -96,7 +96,7 @@ def delphi_router(
         return client if client is not None else get_delphi_client()
 
     def question(asked: Search | CrossTwinSearch) -> dict[str, Any]:
-        """The vector or the text, as the client takes it."""
+        """Return the vector or the text, as the client takes it."""
         shared = {"top_k": asked.top_k, "filter": asked.filter, "include_metadata": asked.include_metadata}
         if asked.query is None:
             return {"vector": asked.vector, **shared}
@@ -121,8 +121,8 @@ def delphi_router(
     def search(asked: Search, guard: Asker) -> Answer:
         """Search one twin, or the creator-wide namespace."""
         creator = _creator(guard, asked.creator_id)
-        found = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked))
-        return answer(guard, creator, asked.twin_id, found.matches)
+        result = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked))
+        return answer(guard, creator, asked.twin_id, result.matches)
 
     @router.post("/search-cross-twin", responses=documented(400))
     def search_cross_twin(asked: CrossTwinSearch, guard: Asker) -> Answer:
@@ -139,7 +139,7 @@ def delphi_router(
 
     @router.get("/validate-name")
     def validate_name(guard: Asker, of: Annotated[OfName, Query()]) -> NameVerdict:
-        """Whether a new twin may be called so."""
+        """Say whether a new twin may have this name."""
         try:
             names.check_semantic_twin_name(of.name)
         except BadName as refusal:
@@ -164,7 +164,7 @@ def delphi_router(
             **guard.who,
             creator_id=creator,
             twin_id=twin,
-            namespaces=[one.name for one in erased.deleted],
+            namespaces=[place.name for place in erased.deleted],
             confirmed=erased.confirmed,
         )
         if on_erasure is not None:
@@ -176,7 +176,7 @@ def delphi_router(
         return Erased(
             creator_id=creator,
             twin_id=twin,
-            deleted=[Deleted(namespace=one.name, records=one.count) for one in erased.deleted],
+            deleted=[Deleted(namespace=place.name, records=place.count) for place in erased.deleted],
             seconds=erased.seconds,
         )
 
@@ -184,7 +184,7 @@ def delphi_router(
 
 
 def _creator(guard: TenantGuard, asked: str | None) -> str:
-    """The creator that is meant, and that the user may reach."""
+    """Return the creator that is meant, if the user may reach it."""
     if asked is None:
         if len(guard.creator_ids) != 1:
             raise BadInput("which creator is meant is not clear", next_step="give `creator_id`")
@@ -203,7 +203,7 @@ def _called(creator: str, twin: str | None) -> str:
 
 
 class _OneAtATime:
-    """Two erasures of one creator at once would each report what the other deleted; the second is refused."""
+    """Refuses the second of two erasures of one creator at once: each would report what the other deleted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

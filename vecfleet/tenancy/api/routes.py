@@ -1,4 +1,4 @@
-"""Routes that know who asks before they read what is asked, and that work in threads of their own."""
+"""Routes that know who asks before they read the request's body, and that work in threads of their own."""
 
 import functools
 import inspect
@@ -14,16 +14,16 @@ from fastapi import Request, Response
 from vecfleet.tenancy.api.bodies import BODY_BYTES, Admit, bounded, check_shape
 from vecfleet.tenancy.api.problems import Handler, ProblemRoute, problems
 
-THREADS = 64  # of all tenants together
-EACH = 8  # of one tenant: eight tenants that wait for a slow index leave no ninth waiting for them
+THREADS = 64  # for all tenants together
+EACH = 8  # for one tenant: eight tenants that wait for a slow index do not hold up a ninth
 
 
 def guarded(
     admit: Admit | None, threads: anyio.CapacityLimiter, body_bytes: int = BODY_BYTES, *, shaped: bool = True
 ) -> type[ProblemRoute]:
-    """A kind of route: `admit` looks at the headers, then the body is read up to the limit, then the endpoint runs.
+    """Make a kind of route: `admit` sees the headers, then the body is read up to the limit, then the endpoint runs.
 
-    Not `shaped`: how deep its JSON nests, and how many values it holds, is told by a decoder that knows its type.
+    Not `shaped`: a decoder that knows the type of its JSON limits how deep it nests, and how many values it holds.
     """
 
     class Guarded(ProblemRoute):
@@ -47,7 +47,7 @@ def guarded(
 
 
 def in_threads(work: Callable[..., Any], threads: anyio.CapacityLimiter) -> Callable[..., Any]:
-    """The same, run in these threads and no others; what waits by itself needs none."""
+    """Return the work, run in these threads and no others; a coroutine needs none."""
     if inspect.iscoroutinefunction(work):
         return work
 
@@ -67,7 +67,7 @@ class _Line:
 
 
 class Turns:
-    """A few requests of a tenant are at work at a time; its others wait their turn, and nobody else's."""
+    """Lets a few requests of a tenant work at a time; its others wait their turn, and nobody else's."""
 
     def __init__(self, each: int = EACH) -> None:
         self._each = each

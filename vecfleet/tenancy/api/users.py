@@ -1,4 +1,4 @@
-"""Who asks: the bearer tokens of a file, or any dependency of the application that gives a user."""
+"""Identifying the asker: the bearer tokens of a file, or any dependency of the application that gives a user."""
 
 import math
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from vecfleet.tenancy.audit import TenantAuditLogger
 from vecfleet.tenancy.guard import ADMIN, TenantGuard
 from vecfleet.tenancy.tokens import TokenFile, User
 
-USER = "user"  # of a token that names no role, too
+USER = "user"  # also for a token that names no role
 _SCHEME = HTTPBearer(auto_error=False, description="A token made by `vecfleet token create`.")
 
 
 class Failures(Protocol):
-    """How often who asks may be unknown: for how long an address has to wait (0: not at all), and that one was."""
+    """Limits on unknown askers: the seconds that an address has to wait (0: none), and a note of each failure."""
 
     def wait_s(self, address: str) -> float: ...
     def note(self, address: str) -> None: ...
 
 
 def bearer(tokens: TokenFile) -> Callable[..., User]:
-    """A dependency that gives the user of the request's bearer token, or refuses with 401."""
+    """Return a dependency that gives the user of the request's bearer token, or refuses with 401."""
 
     async def user(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]) -> User:
         return user_of(request, tokens)
@@ -34,17 +34,17 @@ def bearer(tokens: TokenFile) -> Callable[..., User]:
 
 
 def user_of(request: Request, tokens: TokenFile) -> User:
-    """Return whose bearer token the request carries, by its headers alone. Raises Refusal with 401."""
+    """Return the user of the request's bearer token, by its headers alone. Raises Refusal with 401."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found = tokens.user(token.strip()) if scheme.lower() == "bearer" else None
-    if found is None:
+    user = tokens.user(token.strip()) if scheme.lower() == "bearer" else None
+    if user is None:
         raise Refusal(
             401,
             "the request has no valid bearer token",
             next_step="send `Authorization: Bearer …`; `vecfleet token create` makes one",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return found
+    return user
 
 
 def admitting(
@@ -52,7 +52,7 @@ def admitting(
 ) -> Admit:
     """Let in tokens of this role, of `more`, and admins', by the headers alone. Raises Refusal; a 403 is audited.
 
-    Who is unknown waits, by `failures`. A known token never does: others of its address may have none.
+    An unknown asker waits, by `failures`. A known token never does: others of its address may have none.
     """
 
     def admit(request: Request) -> None:
@@ -72,7 +72,7 @@ def admitting(
 
 
 def _slow_down(request: Request, failures: Failures) -> None:
-    """Note that a request came without a known token. Raises Refusal with 429 where too many did."""
+    """Note that a request came without a known token. Raises Refusal with 429 if too many did."""
     address = request.client.host if request.client is not None else "nowhere"
     wait_s = math.ceil(failures.wait_s(address))
     if wait_s:
