@@ -28,7 +28,7 @@ class Call:
 
 
 class CallLog:
-    """Bounded by calls and by the ids they name; the oldest fall out first and are counted in `dropped`."""
+    """A log with limits on calls and on ids in them. The oldest calls fall out first and are counted in `dropped`."""
 
     def __init__(self, max_calls: int = DEFAULT_CALLS, max_ids: int = DEFAULT_IDS) -> None:
         self._max_calls = max_calls

@@ -9,7 +9,7 @@ from emulator.records import Record
 
 
 def digest(records: Iterable[Record], ignore: Collection[str] = ()) -> tuple[int, str]:
-    """Count, and the sum modulo 2^256 of each record's SHA-256 over id, values, sparse values and metadata."""
+    """Return the count, and the sum modulo 2^256 of each record's SHA-256 over id, values, sparse values, metadata."""
     count = total = 0
     for record in records:
         count += 1

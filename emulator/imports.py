@@ -25,7 +25,7 @@ _UNDER_WAY = ("Pending", "InProgress")
 
 class Imports:
     def __init__(self, index: Index, sources: Sources, delay_s: float, kept: Mapping[str, object]) -> None:
-        """`delay_s`: what an import takes beside its work, half of it pending; `kept`: by id, from a former process."""
+        """`delay_s`: an import's time beside its work, half of it pending; `kept`: by id, from a former process."""
         self._index, self._sources, self._delay_s = index, sources, delay_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._imports = {id: cast(Document, job) for id, job in kept.items()}

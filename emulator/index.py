@@ -70,7 +70,7 @@ class Index:
         self.aliases = Aliases(self.namespaces)
 
     def check_operation(self, operation: str) -> None:
-        """Not every kind of index has the whole of the vector API; a connection may outlive its index."""
+        """Refuse an operation that this kind of index lacks, or one over a connection that outlives the index."""
         if self.deleted:
             raise not_found(f"Index {self.name} not found")
         if self.shape.kind == "document" and operation != "documents":
@@ -250,7 +250,7 @@ class Index:
     def deletion(
         self, name: str, ids: Sequence[str], everything: bool, expression: Mapping[str, object] | None
     ) -> Callable[[], int]:
-        """The one of three deletions a request asks for, not yet done; as in the service, a filter beats ids."""
+        """Return the one of three deletions that a request asks for, not yet done. As in the service, a filter wins."""
         if everything:
             return lambda: self._remove(self._deletable(name), list(self._deletable(name).records))
         if expression is not None:

@@ -30,8 +30,8 @@ class Limit:
         return {"requests": 1, "records": len(call.ids), "bytes": call.bytes_in}[self.measure]
 
     def text(self, call: Call, per_s: float) -> str:
-        limit_text = self.message.format(ns=call.namespace, index=call.index, n=f"{per_s:g}")
-        return f"Request failed. You've reached the {limit_text}. {_PACE.format(operation=self.operation.replace('_', ' '))}"
+        words = self.message.format(ns=call.namespace, index=call.index, n=f"{per_s:g}")
+        return f"Request failed. You've reached the {words}. {_PACE.format(operation=self.operation.replace('_', ' '))}"
 
 
 LIMITS = (

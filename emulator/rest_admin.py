@@ -27,7 +27,7 @@ class Admin:
         self._reset, self._check = reset, check
 
     async def handle(self, request: Request) -> Response:
-        """Its health is told to whoever asks, for a container's health check; all else is checked first."""
+        """Answer a request. Its health is open to all, for a container's health check; all else is checked first."""
         try:
             if request.segments[1:] != ["health"]:
                 self._check(request.headers)

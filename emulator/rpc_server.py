@@ -81,7 +81,7 @@ class RpcServer:
         index.check_operation(call.operation)
 
     async def _to_its_end(self, work: Any) -> Outcome:
-        """A client that gives up cancels its call; what it asked for is carried out all the same."""
+        """Carry the work out even if the client gives up, which cancels its call."""
         task: asyncio.Task[Outcome] = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._forget)

@@ -65,7 +65,7 @@ def _of_twin(index: Index, chance: np.random.Generator, twin: Twin) -> Iterator[
 
 
 def _default(index: Index, chance: np.random.Generator) -> Iterator[Record]:
-    """Half of it names its twin, a quarter a twin's source, a few name creator and twin; the rest are orphans."""
+    """Yield the default namespace: half of it names its twin, a quarter a source, a few both ids; the rest orphans."""
     owners, known = twins(), sources()
     for number in range(DEFAULT_RECORDS - len(SHARED_IDS)):
         twin = owners[int(chance.integers(len(owners)))]

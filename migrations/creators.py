@@ -36,11 +36,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """How namespaces become tenants'. One of `creator`, `snapshot` and `rows` is given; rows go with a snapshot too.
+    """The rule that makes tenants of namespaces: one of `creator`, `snapshot` and `rows`; rows may join a snapshot.
 
-    `default` says what becomes of `__default__`: one twin of the creator, nothing (skip), every record its own owner's
-    (split), or nothing but a warning that names the export whose clean-up deletes it (delete). Left open, it is a twin
-    where one creator has all, and has to be said otherwise.
+    `default` decides about `__default__`. twin: one twin of the creator. skip: nothing. split: every record goes to its
+    own owner. delete: only a warning, which names the export whose clean-up deletes it. Left open, it is a twin where
+    one creator has all; otherwise it has to be given.
     `unowned`: fail, skip, or review (each record to its own owner, the rest to the review namespace).
 
     Raises BadInput where these contradict each other, BadName where the creator's id cannot be in a name.

@@ -48,9 +48,9 @@ _MODULES = {
     "client": ("PineconeDelphiClient", "PineconeServerlessManager", "get_delphi_client"),
     "erasing": ("Erased",),
     "guard": ("TenantGuard",),
-    "metrics": ("QueryMetrics",),
     "places": ("TenantIsolationError",),
     "providers": ("CachedRoutes", "FileRoutes", "HttpRoutes", "RedisRoutes"),
+    "query_metrics": ("QueryMetrics",),
     "rollout": ("Rollout", "use_creator_namespaces", "use_delphi_namespaces", "use_serverless"),
 }
 
