@@ -103,7 +103,7 @@ class Server(ABC):
         )
 
     def stop(self) -> None:
-        """Return when it is gone. Everything that clients were told is saved is on disk."""
+        """Return when it is gone. Everything that it confirmed as saved to clients stays saved."""
         if self.process is not None:
             self.process.stop(self.stop_s)
             self.process = None
