@@ -19,12 +19,12 @@ import sqlalchemy as sa
 
 from orchestrator.core import manifests
 from orchestrator.core.freshness import fresh_from
-from orchestrator.core.guards import MissingAt, against_missing
 from orchestrator.ledger import checks, cleanup, deletions
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
 from vecfleet.records import Record
 from vecfleet.stores.base import Conditional, Kind
+from workers import caps
 from workers.doubting import require_at_targets
 from workers.old_names import is_our_alias, leave_alias
 from workers.placing import Placed, place_all
@@ -324,7 +324,7 @@ def _prove(work: Work) -> _Proof:
             f"{len(compared.different)} records of {work.move.source} are not equal at their target"
             + (", and not what was copied either" if compared.changed else "")
         )
-    return _Proof(records, _few_missing(work, compared.missing), compared.changed)
+    return _Proof(records, caps.require_few_missing(work, compared.missing), compared.changed)
 
 
 @dataclass
@@ -356,38 +356,3 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
                     compared.missing[truths[namespace]] += 1
                 compared.changed += there is not None
     return compared
-
-
-def _few_missing(work: Work, missing: Counter[int]) -> Counter[int]:
-    """Return how many records of this batch are missing at each target. Raise NotProven if they are not few.
-
-    An application deletes a few records; if many are missing, the source may be their last place.
-
-    Counts over each target, whichever sources go there, and over the source, whatever other batches are about to do.
-    By ids, each batch deletes what it has proven: the service's own count tells what later batches would find.
-    Records that an earlier attempt counted and then deleted still count: this attempt does not see them any more.
-    """
-    noted = (work.lease.found or {}).get("missing_at", {})
-    if work.lease.intended:
-        missing |= Counter({int(target_id): count for target_id, count in noted.items()})
-    if not missing and not noted:
-        return missing
-    looked = {target.id: target for target in work.copy_targets if target.id in missing}
-    empty = {id for id, target in looked.items() if _holds_nothing(work, target.namespace)}
-    beyond = {id: target.held_before - work.target.count(target.namespace) for id, target in looked.items()}
-    with work.database.begin() as connection:
-        total, rows = cleanup.add_up_missing(connection, work.lease, missing)
-        targets = [
-            MissingAt(looked[id].namespace, row.missing, row.written, row.said, id in empty, row.written + beyond[id])
-            for id, row in rows.items()
-        ]
-        why = against_missing(work.job, work.move, total, targets)
-        if why:
-            raise NotProven(why)
-    return missing
-
-
-def _holds_nothing(work: Work, namespace: str) -> bool:
-    if work.target.index.info.kind is Kind.POD:
-        return not work.target.count(namespace)
-    return next(work.target.ids(namespace), None) is None

@@ -8,103 +8,83 @@ transaction at the end.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from orchestrator.core import manifests
-from orchestrator.core.guards import may_go
 from orchestrator.core.model import CopyOutcome, ParkedRecord, Target, TargetTally
-from orchestrator.core.states import BatchKind
-from orchestrator.ledger import batches, cleanup, differences, erasures, moves
+from orchestrator.ledger import batches, erasures, moves
 from vecfleet.digests import Tally, record_digest
-from vecfleet.errors import NeedsOperator, Refused
+from vecfleet.errors import Refused
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
-from workers.doubting import unlike_written
-from workers.erasure_check import ErasureCheck, wait_for_erasures
-from workers.foreign import as_the_source_is_now, held_by_others, not_as_written
+from workers import caps
+from workers.choosing import Chosen, choose, left_alone
+from workers.erasure_check import ErasureCheck
 from workers.placing import Placed, place_all
-from workers.repairing import rewrite_of, why_held
+from workers.repairing import Rewrite, rewrite_of
 from workers.target_namespaces import prepare
+from workers.withdrawing import withdraw
 from workers.work import Later, Work
 
 
+@dataclass
+class _Batch:
+    """Records on their way to their targets, and what has become of the others so far."""
+
+    records: Mapping[str, Record]
+    groups: Mapping[str, list[Placed]]  # by target namespace
+    parked: list[ParkedRecord]
+    erased: frozenset[str]
+    erasure_check: ErasureCheck
+    identical: int = 0
+    left_behind: int = 0
+    changed: int = 0
+    tallies: list[TargetTally] = field(default_factory=list)
+
+
 def copy_batch(work: Work) -> CopyOutcome:
-    """Copy the batch and return its outcome, which the caller commits."""
+    """Copy the batch: fetch, place, choose, write, withdraw. Return its outcome, which the caller commits."""
     records, gone = _fetch(work)
     rewrite = rewrite_of(work)
-    if gone and work.job.passes == 1 and not (rewrite is not None and rewrite.lacks(gone)):
-        _require_few_gone(work, len(gone))
-    placed, parked = place_all(work.placer, records)
-    placed, erasure_check, erased = _without_the_erased(work, placed, records)
-    parked = [record for record in parked if record.record_id not in erased]
-    if rewrite is not None:
-        placed, parked = rewrite.hold_back(placed, parked)
-    groups: dict[str, list[Placed]] = defaultdict(list)
-    for item in placed.values():
-        groups[item.target].append(item)
-    targets, unplaceable = _take_targets(work, groups)
-    parked += unplaceable
-    tallies: list[TargetTally] = []
-    identical = left_behind = changed = 0
-    for namespace, target in targets.items():
-        group = groups[namespace]
-        if target.checks_ids:
-            group, taken = _take_ids(work, target, group, records)
-            parked += taken.parked
-            identical += taken.identical
-            left_behind += taken.left_behind
-        if target.is_authoritative:
-            refused = _leave(work, target, group)
-        else:
-            if rewrite is None:
-                if work.job.plan.policies.writers == "dual":
-                    group = as_the_source_is_now(work, target, group)
-                sent = _unlike_recorded(work, target, group)
-                foreign = held_by_others(work, target, sent)
-                parked += [ParkedRecord(record_id, why_held(target)) for record_id in sorted(foreign)]
-                group = [item for item in group if item.source_id not in foreign]
-                sent = [item for item in sent if item.source_id not in foreign]
-            else:
-                group, sent, newer = rewrite.choose(work, target, group)
-                parked += newer
-                if work.job.passes > 1:  # writers go on: what they changed since is copied along
-                    chosen = {item.record.id for item in sent} | rewrite.differing.keys()
-                    sent += [item for item in _unlike_recorded(work, target, group) if item.record.id not in chosen]
-            newer_there = dict.fromkeys(unlike_written(work, target, sent), why_held(target))
-            newer_there |= not_as_written(work, target, sent)
-            parked += [ParkedRecord(record_id, why) for record_id, why in sorted(newer_there.items())]
-            group = [item for item in group if item.source_id not in newer_there]
-            sent = [item for item in sent if item.source_id not in newer_there]
-            refused = _upsert(work, target, sent, erasure_check)
-            changed += sum(item.record.id not in refused for item in sent)
-        parked += [ParkedRecord(item.source_id, refused[item.record.id]) for item in group if item.record.id in refused]
-        lsn = work.target.lsns.get(target.namespace)
-        tallies.append(tally_of(work.ids, target.id, [item for item in group if item.record.id not in refused], lsn))
-    tallies = [tally for tally in tallies if tally.count]
-    removed = _withdraw(work, tallies, gone)
+    keeps = work.job.passes == 1 and rewrite is not None and rewrite.lacks(gone)
+    if gone and work.job.passes == 1 and not keeps:
+        caps.require_few_gone(work, len(gone))
+    batch = _place(work, records, rewrite)
+    for target in _take_targets(work, batch):
+        group = _take_ids(work, target, batch)
+        chosen = left_alone(work, target, group) if target.is_authoritative else choose(work, target, group, rewrite)
+        _write(work, target, chosen, batch)
+    removed = withdraw(work, batch.tallies, gone)
     return CopyOutcome(
-        tallies=tuple(tallies),
-        parked=tuple(sorted(parked, key=lambda record: record.record_id)),
-        written=sum(tally.count for tally in tallies),
-        identical=identical,
+        tallies=tuple(batch.tallies),
+        parked=tuple(sorted(batch.parked, key=lambda record: record.record_id)),
+        written=sum(tally.count for tally in batch.tallies),
+        identical=batch.identical,
         gone=len(gone),
-        left_behind=left_behind,
-        changed=changed + removed,
+        left_behind=batch.left_behind,
+        changed=batch.changed + removed,
         removed=removed,
-        keeps=rewrite is not None and work.job.passes == 1 and rewrite.lacks(gone),
-        erased=erased,
+        keeps=keeps,
+        erased=batch.erased,
     )
 
 
-def _without_the_erased(
-    work: Work, placed: dict[str, Placed], records: dict[str, Record]
-) -> tuple[dict[str, Placed], ErasureCheck, frozenset[str]]:
-    """Return the records that may be written, the check to ask before writing, and the ids of erased tenants."""
+def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -> _Batch:
+    """Give each record its target and its form, or park it. Leave out those of erased tenants."""
+    placed, parked = place_all(work.placer, records)
     erasure_check = ErasureCheck(work.router, work.move.source)
     subjects = {record_id: erasure_check.subjects(records[record_id], placed.get(record_id)) for record_id in records}
     with work.database.once() as connection:
         erased_subjects = erasures.fenced(connection, set().union(*subjects.values()))
     erased = frozenset(record_id for record_id, own in subjects.items() if own & erased_subjects)
-    return {record_id: item for record_id, item in placed.items() if record_id not in erased}, erasure_check, erased
+    placed = {record_id: placement for record_id, placement in placed.items() if record_id not in erased}
+    parked = [record for record in parked if record.record_id not in erased]
+    if rewrite is not None:
+        placed, parked = rewrite.hold_back(placed, parked)
+    groups: dict[str, list[Placed]] = defaultdict(list)
+    for placement in placed.values():
+        groups[placement.target].append(placement)
+    return _Batch(records, groups, parked, erased, erasure_check)
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
@@ -137,10 +117,10 @@ def _listed(work: Work, ids: Sequence[str]) -> list[str]:
     return [record_id for record_id in ids if work.source.is_listed(work.move.source, record_id)]
 
 
-def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str, Target], list[ParkedRecord]]:
+def _take_targets(work: Work, batch: _Batch) -> list[Target]:
     """Return a claimed, noted and existing namespace for each group; park records whose target another job holds."""
     targets: dict[str, Target] = {}
-    parked: list[ParkedRecord] = []
+    groups = batch.groups
     place = work.lease.target  # its move's target, noted with the lease
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
@@ -161,201 +141,53 @@ def _take_targets(work: Work, groups: dict[str, list[Placed]]) -> tuple[dict[str
                     owner = groups[namespace][0].owner
                     targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
                 except Refused as error:
-                    parked += [ParkedRecord(item.source_id, error.message) for item in groups[namespace]]
+                    batch.parked += [
+                        ParkedRecord(placement.source_id, error.message) for placement in groups[namespace]
+                    ]
             moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
-    for namespace, target in targets.items():
-        if not target.prepared:
-            targets[namespace] = prepare(work, target)
-    return targets, parked
+    return [target if target.prepared else prepare(work, target) for target in targets.values()]
 
 
-class _Taken:
-    """The outcome for records whose ids are not ours to write in this target."""
-
-    def __init__(self) -> None:
-        self.parked: list[ParkedRecord] = []
-        self.identical = 0
-        self.left_behind = 0
-
-
-def _take_ids(
-    work: Work, target: Target, group: Sequence[Placed], records: dict[str, Record]
-) -> tuple[list[Placed], _Taken]:
+def _take_ids(work: Work, target: Target, batch: _Batch) -> list[Placed]:
     """Return the records whose ids are ours in this target. The policy decides on the others; none is overwritten."""
-    digests = [(item.record.id, record_digest(work.target.index.normalise(records[item.source_id]))) for item in group]
+    group = batch.groups[target.namespace]
+    if not target.checks_ids:
+        return group
+    normalise = work.target.index.normalise
+    own = {placement.record.id: record_digest(normalise(batch.records[placement.source_id])) for placement in group}
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
-        others = moves.claim_ids(connection, target.id, work.move.id, digests)
-    foreign = [record_id for record_id, digest in others.items() if digest is None]
-    held = work.target.fetch(target.namespace, foreign) if foreign else {}
-    own, taken = dict(digests), _Taken()
-    for item in group:
-        if item.record.id not in others:
+        others = moves.claim_ids(connection, target.id, work.move.id, list(own.items()))
+    unknown = [record_id for record_id, digest in others.items() if digest is None]
+    held = work.target.fetch(target.namespace, unknown) if unknown else {}
+    for placement in group:
+        if placement.record.id not in others:
             continue
-        there = held.get(item.record.id)
-        same = others[item.record.id] == own[item.record.id] or (there and record_digest(there) == item.digest)
+        there = held.get(placement.record.id)
+        same = others[placement.record.id] == own[placement.record.id] or (
+            there and record_digest(there) == placement.digest
+        )
         match work.job.plan.policies.collisions:
             case "skip":
-                taken.left_behind += 1
+                batch.left_behind += 1
             case "identical" if same:
-                taken.identical += 1
+                batch.identical += 1
             case _:
-                taken.parked.append(ParkedRecord(item.source_id, f"{target.namespace} holds another record of this id"))
-    return [item for item in group if item.record.id not in others], taken
+                why = f"{target.namespace} holds another record of this id"
+                batch.parked.append(ParkedRecord(placement.source_id, why))
+    return [placement for placement in group if placement.record.id not in others]
 
 
-def _leave(work: Work, target: Target, group: Sequence[Placed]) -> dict[str, str]:
-    """Write nothing, because readers have moved here. Refuse records that were not written before and differ there."""
-    unwritten = _unequal(work, target, _unlike(work.recorded(target.id), group))
-    return {
-        item.record.id: f"readers have moved to {target.namespace}: nothing is written to it any more"
-        for item in unwritten
-    }
-
-
-def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Sequence[Placed]:
-    """Return the records to write: all in the first pass; later those that are not as they were when written.
-
-    Under `dual` the application writes to the target too. A record that is equal there already needs nothing. A record
-    that a check found wanting is not there as it was written.
-    """
-    dual = work.job.plan.policies.writers == "dual"
-    if work.job.passes == 1 and not dual:
-        return group
-    recorded = work.recorded(target.id)
-    if not dual:
-        return _unlike(recorded, group)
-    with work.database.begin() as connection:
-        wanting = differences.to_repair(connection, work.copy_id)
-    as_written = {
-        source_id: digest for source_id, digest in recorded.items() if work.placer.target_id(source_id) not in wanting
-    }
-    return _unequal(work, target, _unlike(as_written, group))
-
-
-def _unequal(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:
-    """Return the records that are missing at the target or differ there."""
-    held = work.target.fetch(target.namespace, [item.record.id for item in group]) if group else {}
-    digests = {record_id: record_digest(record) for record_id, record in held.items()}
-    return [item for item in group if digests.get(item.record.id) != item.digest]
-
-
-def _unlike(recorded: Mapping[str, int], group: Sequence[Placed]) -> list[Placed]:
-    return [item for item in group if recorded.get(item.source_id) != manifests.short(item.digest)]
-
-
-def _withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -> int:
-    """Remove from the targets the records that an earlier pass wrote and the source gave up, or sends elsewhere, since.
-
-    Removes only what still is as we wrote it, and nothing where readers have moved: the rest stays and shows as extra.
-    The intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
-    """
-    if not work.job.plan.policies.quiet_passes or (work.job.passes == 1 and not gone):
-        return 0
-    if work.job.doubted_at is not None:  # the source may lack records because of a clean-up since
-        return 0
-    kept = {tally.target_id: set(manifests.select(work.ids, tally.members)) for tally in tallies}
-    withdrawn: list[tuple[Target, dict[str, int]]] = []
-    for target in work.copy_targets:
-        if not target.is_authoritative:
-            recorded = work.recorded(target.id)
-            digests = _left_unrecorded(work, target, [source_id for source_id in gone if source_id not in recorded])
-            if work.job.passes > 1:
-                left = {
-                    source_id: digest
-                    for source_id, digest in recorded.items()
-                    if source_id not in kept.get(target.id, ())
-                }
-                digests |= {work.placer.target_id(source_id): digest for source_id, digest in left.items()}
-            withdrawn.append((target, digests))
-    count = sum(len(digests) for _, digests in withdrawn)
-    if count:
-        _require_few(work, count)
-    for target, digests in withdrawn:
-        _remove(work, target, digests)
-    return count
-
-
-def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[str, int]:
-    """Return records that a crashed attempt of this batch wrote and that the source no longer has: id → short digest.
-
-    They are nowhere on record: known by the ids that this move took, where others write too, and by their own content.
-    """
-    ids = [work.placer.target_id(source_id) for source_id in gone]
-    if ids and target.checks_ids:
-        with work.database.begin() as connection:
-            ids = sorted(moves.taken(connection, target.id, ids, work.move.id))
-    held = work.target.fetch(target.namespace, ids) if ids else {}
-    return {
-        record_id: manifests.short(record_digest(record))
-        for record_id, record in held.items()
-        if work.placer.makes(record, target.namespace)
-    }
-
-
-def _require_few(work: Work, count: int) -> None:
-    """Raise NeedsOperator if many records, or all, are gone: a writer deletes a few. A person must confirm more."""
-    source = work.move.source
-    _require_any(work, "nothing is removed on its account")
-    why = f"records of {source} went away after they were copied; what was written of them would be removed"
-    _require_under_cap(work, "removed", count, work.move.written, why)
-
-
-def _require_few_gone(work: Work, count: int) -> None:
-    """Raise NeedsOperator if many listed records are gone, or all of them while writers stand still.
-
-    A few may go. If many do, the service probably does not find the namespace for a while. Where writers go on, the
-    next listing tells whether all are gone.
-    """
-    source, job = work.move.source, work.job
-    if not job.plan.policies.quiet_passes:
-        _require_any(work, "what it held is not counted as gone")
-    why = f"records of {source} were listed and are not there any more; they would count as gone"
-    _require_under_cap(work, "lacking", count, max(work.move.planned, work.move.listed), why)
-
-
-def _require_any(work: Work, otherwise: str) -> None:
-    source = work.move.source
-    if work.source.index.info.kind is not Kind.POD and not work.source.page(source).ids:
-        with work.database.begin() as connection:
-            wait_for_erasures(connection, source)
-        raise NeedsOperator(
-            f"{source} lists no ids any more: {otherwise}",
-            next_step=f"restore it and resume, or `vecfleet cancel {work.job.id}`",
-        )
-
-
-def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> None:
-    """Raise NeedsOperator if the count over the whole source, of all batches at work, is above the cap."""
-    job = work.job
-    allowed = may_go(of, job.missing_allowed)
-    with work.database.begin() as connection:
-        total = cleanup.add_up(connection, work.lease, (BatchKind.COPY,), what, count)
-        if total > allowed:
-            wait_for_erasures(connection, work.move.source)
-            raise NeedsOperator(
-                f"{total} {why}", next_step=f"if that is meant, `vecfleet set {job.id} missing {total}` and resume"
-            )
-
-
-def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
-    def before() -> None:
-        with work.database.begin() as connection:
-            cleanup.intend(connection, work.lease, work.lands_within_s(work.job.target_lag_s), [target.id])
-        work.wrote.add(target.id)
-
-    held = work.target.fetch(target.namespace, list(digests)) if digests else {}
-    ours = {
-        record_id: held[record_id]
-        for record_id in held
-        if manifests.short(record_digest(held[record_id])) == digests[record_id]
-    }
-    changed = work.target.delete(target.namespace, ours, before)
-    free = sorted((digests.keys() - held.keys() | ours.keys()) - set(changed))
-    if target.checks_ids and free:  # only now: a record of another move that came earlier would have been removed
-        with work.database.begin() as connection:
-            batches.require(connection, work.lease)
-            moves.release_ids(connection, target.id, work.move.id, free)
+def _write(work: Work, target: Target, chosen: Chosen, batch: _Batch) -> None:
+    """Send what was chosen, and note what the target holds of this batch now."""
+    refused = _upsert(work, target, chosen.sent, batch.erasure_check) if chosen.sent else {}
+    own_ids = {placement.record.id: placement.source_id for placement in chosen.sent}
+    written = chosen.without({own_ids[record_id]: why for record_id, why in refused.items()})
+    batch.parked += written.parked
+    batch.changed += len(written.sent)
+    tally = tally_of(work.ids, target.id, written.counted, work.target.lsns.get(target.namespace))
+    if tally.count:
+        batch.tallies.append(tally)
 
 
 def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: ErasureCheck) -> dict[str, str]:
@@ -366,17 +198,19 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: 
     is repeated. It may take effect once more and later: until it no longer can, no reader is moved to the target, and
     no source of it deleted.
     """
-    subjects = set().union(*(erasure_check.seen(item.source_id) for item in group))
+    subjects = set().union(*(erasure_check.seen(placement.source_id) for placement in group))
 
     def before() -> None:
         with work.database.once() as connection:
             if not batches.begin_write(connection, work.lease, target.id, subjects):
                 raise Later(0, "a tenant was erased meanwhile")
         work.wrote.add(target.id)
-        work.sent[target.namespace] = {item.record.id: erasure_check.seen(item.source_id) for item in group}
+        work.sent[target.namespace] = {
+            placement.record.id: erasure_check.seen(placement.source_id) for placement in group
+        }
 
     try:
-        refused = work.target.upsert(target.namespace, [item.record for item in group], before)
+        refused = work.target.upsert(target.namespace, [placement.record for placement in group], before)
     finally:
         if target.namespace in work.target.unanswered:
             with work.database.begin() as connection:
@@ -385,13 +219,13 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: 
 
 
 def tally_of(ids: Sequence[str], target_id: int, group: Sequence[Placed], lsn: int | None = None) -> TargetTally:
-    total = Tally.of_digests(item.digest for item in group)
+    total = Tally.of_digests(placement.digest for placement in group)
     return TargetTally(
         target_id,
         total.count,
         total.digest,
-        Tally.of_ids(item.record.id for item in group).digest,
-        manifests.members_of(ids, {item.source_id for item in group}),
-        manifests.pack_digests(ids, {item.source_id: item.digest for item in group}),
+        Tally.of_ids(placement.record.id for placement in group).digest,
+        manifests.members_of(ids, {placement.source_id for placement in group}),
+        manifests.pack_digests(ids, {placement.source_id: placement.digest for placement in group}),
         lsn,
     )

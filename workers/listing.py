@@ -17,11 +17,11 @@ import sqlalchemy as sa
 
 from migrations.idsources import read_ids
 from orchestrator.core import manifests
-from orchestrator.core.guards import may_go
 from orchestrator.core.model import LISTED_LATE
 from orchestrator.ledger import cleanup, copies
-from vecfleet.errors import BadRequest, NeedsOperator, Refused
+from vecfleet.errors import BadRequest, Refused
 from vecfleet.stores.base import Kind, Limits
+from workers import caps
 from workers.erasure_check import wait_for_erasures
 from workers.work import Work
 
@@ -74,7 +74,7 @@ def list_namespace(work: Work) -> Rest | None:
             next_step=f"`vecfleet audit {work.job.source.name}`; `vecfleet retry {work.job.id} failed` lists it again",
         )
     if work.job.passes == 1:
-        _require_most(work, move.planned - listing.found)
+        caps.require_most_listed(work, move.planned - listing.found)
     return listing.rest
 
 
@@ -82,23 +82,6 @@ def _began_to_delete(work: Work) -> bool:
     """Say whether our own deletions may be why a source lists no ids. Records not asked to go are read by id."""
     with work.database.begin() as connection:
         return cleanup.any_intended(connection, work.job.id, work.move.id)
-
-
-def _require_most(work: Work, lacking: int) -> None:
-    """Raise NeedsOperator if far fewer ids are listed than planned.
-
-    A plan is an estimate, and a source may shrink until it is copied.
-    """
-    move, job = work.move, work.job
-    allowed = may_go(move.planned, job.missing_allowed)
-    if lacking > allowed:
-        with work.database.begin() as connection:
-            wait_for_erasures(connection, move.source)
-        raise NeedsOperator(
-            f"{move.source} lists {move.planned - lacking} ids, though {move.planned} records were planned",
-            next_step=f"if {lacking} were deleted since, `vecfleet set {job.id} missing {lacking}` and resume; if not, "
-            "resume once it lists them",
-        )
 
 
 class _Listing:

@@ -34,7 +34,7 @@ from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, FRESHNESS_S, LEASE_S, D
 from tests.machine.people import Writers, record
 from tests.machine.story import Chance, Worst
 from vecfleet.enriching import enriched
-from workers import cleaning, copying, listing, target_namespaces
+from workers import caps, choosing, cleaning, listing, target_namespaces
 from workers.lane import Lane
 from workers.work import NotProven, Work
 
@@ -218,11 +218,11 @@ MENDS = {
     ),
     "what a target lost keeps its sources": Mend(
         scripts.loses_a_small_target,
-        ((cleaning, "against_missing", _against_missing_of_source),),
+        ((caps, "against_missing", _against_missing_of_source),),
         fresh=("creator_ana_twin_x", "creator_bob_twin_x"),
     ),
     "what somebody else writes to a target that was there is not replaced": Mend(
-        scripts.somebody_else_writes_to_a_target_that_was_there, ((copying, "held_by_others", lambda *_: set()),)
+        scripts.somebody_else_writes_to_a_target_that_was_there, ((choosing, "held_by_others", lambda *_: set()),)
     ),
     "an alias makes way for the namespace of its name": Mend(
         scripts.leaves_an_alias_and_goes_back, ((target_namespaces, "_remove_the_alias_left", lambda *_: None),)
