@@ -211,9 +211,16 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("package", ["", "core", "ledger", "services", "cli", "web", "embedded"])
+MAPS = (
+    "orchestrator",
+    *(f"orchestrator/{room}" for room in ("core", "ledger", "services", "cli", "web", "embedded")),
+    "workers",
+)
+
+
+@pytest.mark.parametrize("package", MAPS)
 def test_the_map_of_a_package_names_exactly_what_is_in_it(package: str) -> None:
-    folder = REPOSITORY / "orchestrator" / package
+    folder = REPOSITORY / package
     there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
     assert {line.split()[0] for line in said.splitlines() if "  " in line} == there - {"__init__", "__main__"}

@@ -1,5 +1,29 @@
-"""Worker processes: thin Celery tasks for listing, copying, checking, removing and undoing, at the fleet's common pace.
+"""Worker processes: thin Celery tasks, and one module a step, at the fleet's common pace. In reading order:
 
-Reading order: `tasks`, `runner` (lease → work → settle), `work` (what a step may use), `lane` (calls to a store),
-`pace`, `placing` (what a record becomes), then one module a step.
+tasks              the Celery tasks: a name, a batch id, its generation
+consuming          how a worker takes wake-ups from the broker
+process            connections, open indexes and leases of one worker process
+leases             leases as their holder sees them: a heartbeat renews them
+runner             the life of a batch: lease, work, settle; an error becomes a decision here
+work               everything a step may use
+once               a property computed once, by the thread that uses the object
+lane               calls to one index: paced, inside a deadline, retried a few times
+pace               one allowance a limit, shared by all workers through Redis
+listing            a source listed: pages of ids become copy batches
+copying            a batch copied: place, choose, write, withdraw
+placing            the target and the form of a record
+choosing           the records of a group that are written
+foreign            records that others wrote into a target being filled
+repairing          a batch copied again in part
+withdrawing        records that the source gave up, removed from the targets
+target_namespaces  a target namespace before its first record
+old_names          the alias that a deleted namespace may leave
+caps               how much may go without a person
+checking           a target read back
+surveying          a target listed
+querying           both sides asked the same
+cleaning           a source deleted, each record proven first
+undoing            what the job wrote, removed again
+doubting           closer checks after lost commits
+erasure_check      erased tenants: nothing of them is written
 """
