@@ -248,6 +248,7 @@ class Dispatcher:
             self._rests[job_id] = jobs.get(connection, job_id).state, began + took + rest
 
     def _reap(self, live: list[int]) -> None:
+        """Requeue batches whose lease expired, park those without attempts left, and send overdue wake-ups again."""
         with self.database.begin() as connection:
             expired, exhausted = batches.expired(connection, live, MAX_ATTEMPTS)
             for batch_id in exhausted:

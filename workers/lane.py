@@ -292,7 +292,10 @@ def _was_refused(error: StoreError) -> bool:
 
 
 def _wait(state: RetryCallState) -> float:
-    """Return an exponential wait with jitter, never before the service's hint. After a 429 the pace slows us too."""
+    """Return an exponential wait with jitter, no shorter than the service's hint up to `_LONGEST_WAIT_S`.
+
+    After a 429 the pace holds this limit as long as the hint says.
+    """
     error = state.outcome.exception() if state.outcome else None
     hint = getattr(error, "retry_after", None) or 0.0
     longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S

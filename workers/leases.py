@@ -19,7 +19,7 @@ from orchestrator.ledger.database import Database
 from vecfleet import clock
 from vecfleet.errors import Unreachable
 
-log = structlog.get_logger("vecfleet.holding")
+log = structlog.get_logger("vecfleet.leases")
 
 
 class Leaving(Exception):

@@ -14,10 +14,10 @@ from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.shadow_reads import Evidence
 
-# A verdict says what was true at its time; a day later a person should look again (design §7).
+# A verdict says what was true at its time; a day later a person should look again.
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
 
-# An application does not delete more than this in passing: a person must say that it is meant (design §8).
+# An application does not delete more than this in passing: a person must say that it is meant.
 _FEW, _FEW_SHARE = 10, 0.01
 _NAMED = 5  # namespaces that a sentence names; it shortens a longer list
 

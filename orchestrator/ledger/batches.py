@@ -253,7 +253,7 @@ def requeue(
 
 
 def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
-    """Return batches with an expired lease to ready. Return their number, and those that used up `limit` attempts."""
+    """Requeue batches whose lease expired. Return how many, and the ids of those that used up `limit` attempts."""
     ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Lock batches before targets, as a worker does before it writes.
