@@ -8,8 +8,8 @@ booked slots will have passed.
 
 A 429 cuts the factor once a flight: a little if few calls are refused, because then the limit is about here; deeply if
 many are. The factor then stays as it is, longer each time the limit is found where it was expected, and climbs back
-ever faster. `Retry-After` holds that limit for every worker. An empty Redis restarts at half the rate. Without Redis each process
-keeps to a small share of its own.
+ever faster. `Retry-After` holds that limit for every worker. An empty Redis restarts at half the rate. Without Redis
+each process keeps to a small share of its own.
 
 For a minute after a 429 a limit is assumed to count narrowly. There is no burst, and a call whose slot has come asks
 once more before it goes. It goes only when the time of the call before it is over, counted from when that call really
