@@ -1,8 +1,9 @@
-"""How many checks there are: as many as the records ask for, however many batches wrote them."""
+"""Checks: how many there are, as many as the records ask for; and when they begin."""
 
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
+from orchestrator.core.freshness import Waits
 from orchestrator.core.states import BatchKind
 from orchestrator.ledger import checks, moves
 from orchestrator.ledger.database import Database
@@ -46,3 +47,26 @@ def test_a_namespace_split_between_many_owners_has_as_many_checks_as_its_records
         assert len(copies) == len(set(copies)) == BATCHES
         with table.begin() as connection:
             assert moves.target(connection, target.id).open_checks == 3
+
+
+def test_a_target_is_checked_once_reads_show_it_or_nothing_else_is_left_to_copy(database: Database) -> None:
+    # Given two sources, the first of them copied, and reads that may lag for a minute
+    table = JobTable(database)
+    table.apply(plan_of(planned("s1", "t1"), planned("s2", "t2")), waits=Waits(target_lag_s=60.0))
+    table.listed({"s1": [["a"]], "s2": [["b"]]})
+    first, second = table.take()
+    table.copy(first, "t1")
+
+    def begin() -> int:
+        with table.begin() as connection:
+            return checks.begin(connection, table.job_id, table.plan.policies)
+
+    # Then its target waits: a look would come too early, and the second source keeps the workers busy
+    assert begin() == 0
+    # Until reads show what was written to it
+    with table.begin() as connection:
+        connection.execute(sa.text("UPDATE target SET last_write_at = last_write_at - interval '61 seconds'"))
+    assert begin() == 1
+    # And once nothing is left to copy nobody waits: where reads do not lag, the check is done at once
+    table.copy(second, "t2")
+    assert begin() == 1
