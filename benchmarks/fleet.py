@@ -18,7 +18,7 @@ from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import JobState
 from orchestrator.embedded.foreground import endings_interrupt
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import Stack
 from orchestrator.ledger import jobs
 from orchestrator.services import acts, apply
@@ -47,7 +47,7 @@ class Running:
 
     def cpu_seconds(self, role: str) -> float:
         """User and system time so far of every process of this role (`worker`, `emulator`, …) and its children."""
-        record = Record.read(self.state_dir)
+        record = StackRecord.read(self.state_dir)
         assert record is not None, "a stack that runs is on record"
         every = [psutil.Process(one.pid) for one in record.processes if one.name.startswith(role)]
         every += [child for one in every for child in one.children(recursive=True)]

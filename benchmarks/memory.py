@@ -22,7 +22,7 @@ from benchmarks.fleet import WHO, Running, applied, end, reached, running
 from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
 from orchestrator.core.states import JobState
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from vecfleet.records import FLOAT32_BYTES
 
 DIMENSION, WIDE, WIDE_RECORDS = 8, 3_072, 2_000
@@ -84,7 +84,7 @@ class Watch:
     """The largest resident size of a worker process while this is open, in bytes."""
 
     def __init__(self, fleet: Running) -> None:
-        record = Record.read(fleet.state_dir)
+        record = StackRecord.read(fleet.state_dir)
         assert record is not None, "a stack that runs is on record"
         self._workers = [psutil.Process(one.pid) for one in record.processes if one.name.startswith("worker")]
         self._over = threading.Event()

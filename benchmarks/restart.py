@@ -30,7 +30,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.embedded.record import Record as OnRecord
+from orchestrator.embedded.record import StackRecord as OnRecord
 from orchestrator.embedded.stack import down, up_in_background
 from orchestrator.ledger import jobs
 from orchestrator.services import acts

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from migrations.findings import Findings, counted, few
-from migrations.ownership import Snapshot
+from migrations.ownership import OwnershipSnapshot
 from migrations.plan import PlannedMove, Policies
-from migrations.survey import CommonIds, Held, Survey
+from migrations.survey import CommonIds, HeldNamespace, Survey
 from vecfleet import names
 from vecfleet.errors import BadName
 from vecfleet.stores.base import IndexInfo, Kind
@@ -63,7 +63,7 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
     return problems
 
 
-def reachable_targets(snapshot: Snapshot | None, policies: Policies) -> frozenset[str]:
+def reachable_targets(snapshot: OwnershipSnapshot | None, policies: Policies) -> frozenset[str]:
     """Return the targets of records that go to their own owners, as the look-up tells; their metadata may add some."""
     targets = {policies.review} if policies.review is not None else set()
     owners = set(snapshot.ownership.twins.values()) if snapshot is not None else set()
@@ -272,7 +272,7 @@ def drop_no_ops(moves: Iterable[PlannedMove], survey: Survey) -> tuple[list[Plan
     return kept, findings
 
 
-def sharing_groups(moves: Iterable[PlannedMove], occupied: Mapping[str, Held]) -> dict[str, list[str]]:
+def sharing_groups(moves: Iterable[PlannedMove], occupied: Mapping[str, HeldNamespace]) -> dict[str, list[str]]:
     """Return the sources of each target that several named sources share, or one source and present records."""
     by_target: dict[str, list[str]] = defaultdict(list)
     for move in moves:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from migrations.files import is_yaml, read_rows, read_yaml, within
 from migrations.findings import Findings, few
-from migrations.ownership import Snapshot
+from migrations.ownership import OwnershipSnapshot
 from migrations.plan import PlannedMove, Policies
 from migrations.routing import Owner
-from migrations.survey import Held
+from migrations.survey import HeldNamespace
 from vecfleet import names
 from vecfleet.errors import BadInput, BadName
 
@@ -47,7 +47,7 @@ class Grouping:
     """
 
     creator: str | None = None
-    snapshot: Snapshot | None = None
+    snapshot: OwnershipSnapshot | None = None
     rows: tuple[Row, ...] = ()
     default: DefaultRule | None = None
     unowned: UnownedRule = "fail"
@@ -87,7 +87,11 @@ class Assignment:
 
 
 def assign(
-    namespaces: Mapping[str, Held], grouping: Grouping, *, occupied: Mapping[str, Held], policies: Policies
+    namespaces: Mapping[str, HeldNamespace],
+    grouping: Grouping,
+    *,
+    occupied: Mapping[str, HeldNamespace],
+    policies: Policies,
 ) -> Assignment:
     """Decide every namespace (each holds at least one record). `occupied`: the namespaces of the target's index."""
     result = Assignment()
@@ -158,7 +162,9 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _rows_by_namespace(grouping: Grouping, namespaces: Mapping[str, Held], findings: Findings) -> dict[str, Row]:
+def _rows_by_namespace(
+    grouping: Grouping, namespaces: Mapping[str, HeldNamespace], findings: Findings
+) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     absent = []
     for row in grouping.rows:
@@ -180,7 +186,11 @@ def _rows_by_namespace(grouping: Grouping, namespaces: Mapping[str, Held], findi
 
 
 def _assign_default(
-    held: Held, grouping: Grouping, namespaces: Mapping[str, Held], occupied: Mapping[str, Held], result: Assignment
+    held: HeldNamespace,
+    grouping: Grouping,
+    namespaces: Mapping[str, HeldNamespace],
+    occupied: Mapping[str, HeldNamespace],
+    result: Assignment,
 ) -> None:
     rule = grouping.default or ("twin" if grouping.creator is not None else None)
     move = PlannedMove(source=names.DEFAULT, records=held.records)
@@ -217,7 +227,11 @@ def _owner(name: str, grouping: Grouping) -> Owner | None:
 
 
 def _settle_unowned(
-    unowned: list[str], namespaces: Mapping[str, Held], grouping: Grouping, policies: Policies, result: Assignment
+    unowned: list[str],
+    namespaces: Mapping[str, HeldNamespace],
+    grouping: Grouping,
+    policies: Policies,
+    result: Assignment,
 ) -> None:
     if not unowned:
         return

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from migrations.creators import Assignment
 from migrations.plan import NewIndex, PlannedMove
-from migrations.survey import Held, Survey
+from migrations.survey import HeldNamespace, Survey
 from vecfleet.errors import BadInput
 
 
-def keep_names(namespaces: Mapping[str, Held], renamed: Mapping[str, str]) -> Assignment:
+def keep_names(namespaces: Mapping[str, HeldNamespace], renamed: Mapping[str, str]) -> Assignment:
     """Move every namespace (each holds at least one record) to one of the same name, or of its new name."""
     moves = [
         PlannedMove(source=name, records=held.records, to=renamed.get(name, name))

@@ -28,7 +28,7 @@ TWIN_COLUMNS = ("id", "creator_id", "name")
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class OwnershipSnapshot:
     """The answers, their origin and digest, and warnings about them."""
 
     ownership: Ownership
@@ -36,7 +36,9 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
 
 
-def look_up(origin: Origin, settings: Settings, *, file: str | None = None, twin_key: TwinKey = "id") -> Snapshot:
+def look_up(
+    origin: Origin, settings: Settings, *, file: str | None = None, twin_key: TwinKey = "id"
+) -> OwnershipSnapshot:
     """Ask the look-up for all its answers. `file` lies under VECFLEET_ROOT; the settings name the tables of a database.
 
     Raises BadInput where the answers are ambiguous or a setting is missing or refused, Unreachable where the service
@@ -53,7 +55,7 @@ def look_up(origin: Origin, settings: Settings, *, file: str | None = None, twin
     return understand(origin, twins, sources, twin_key=twin_key, file=file)
 
 
-def look_up_again(ref: OwnershipRef, settings: Settings) -> Snapshot:
+def look_up_again(ref: OwnershipRef, settings: Settings) -> OwnershipSnapshot:
     """Ask again for the answers, from the plan's origin. Errors as for `look_up`."""
     return look_up(ref.origin, settings, file=ref.file, twin_key=ref.twin_key)
 
@@ -65,7 +67,7 @@ def understand(
     *,
     twin_key: TwinKey = "id",
     file: str | None = None,
-) -> Snapshot:
+) -> OwnershipSnapshot:
     """Turn rows into owners. Raises BadInput, with every problem in it, where the rows are ambiguous or empty."""
     problems: list[str] = []
     warnings: list[str] = []
@@ -87,7 +89,7 @@ def understand(
         sources=len(by_source),
         digest=digest_of(ownership),
     )
-    return Snapshot(ownership, ref, tuple(warnings))
+    return OwnershipSnapshot(ownership, ref, tuple(warnings))
 
 
 def digest_of(ownership: Ownership) -> str:

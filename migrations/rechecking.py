@@ -6,9 +6,9 @@ from pathlib import Path
 from migrations import checks
 from migrations.findings import few
 from migrations.idsources import count_ids
-from migrations.ownership import Snapshot
+from migrations.ownership import OwnershipSnapshot
 from migrations.plan import IndexRef, Plan
-from migrations.survey import Held, Survey, Surveyor
+from migrations.survey import HeldNamespace, Survey, Surveyor
 from vecfleet.stores.base import IndexInfo, Store
 
 
@@ -22,7 +22,7 @@ def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = N
     return surveyor.survey(plan.source.index, plan.target.index, count_ids(root, files) if files else None)
 
 
-def check_plan(plan: Plan, survey: Survey, ownership: Snapshot | None = None) -> list[str]:
+def check_plan(plan: Plan, survey: Survey, ownership: OwnershipSnapshot | None = None) -> list[str]:
     """Return the objections to applying this plan now; none where the list is empty.
 
     `ownership` is the look-up's answers as they are now, for a plan that was made with a look-up.
@@ -60,7 +60,7 @@ def _index_changes(planned: IndexRef, now: IndexInfo) -> list[str]:
     ]
 
 
-def _source_changes(plan: Plan, namespaces: Mapping[str, Held]) -> list[str]:
+def _source_changes(plan: Plan, namespaces: Mapping[str, HeldNamespace]) -> list[str]:
     gone, changed = [], []
     for move in plan.moves:
         held = namespaces.get(move.source)

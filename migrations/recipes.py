@@ -17,7 +17,7 @@ from migrations.index import keep_names, new_index
 from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies
 from migrations.rechecking import check_plan, survey_again
 from migrations.routing import Ownership, Router
-from migrations.survey import COMPARE_UP_TO, CommonIds, Held, Survey, Surveyor, common_ids
+from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
 from vecfleet import names
 from vecfleet.stores.base import IndexInfo, Kind, Limits, Store
 
@@ -232,7 +232,7 @@ def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
     return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
 
 
-def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, Held], list[str]]:
+def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, HeldNamespace], list[str]]:
     """Return the namespaces to decide about, and those to leave alone: skipped, not chosen, or empty."""
     skipped, chosen = ({names.canonical(name) for name in option} for option in (common.skip, common.only))
     for wanted, purpose in ((skipped, "skipped"), (chosen, "chosen")):

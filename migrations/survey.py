@@ -23,7 +23,7 @@ SAMPLE_RECORDS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldNamespace:
     """A namespace: the number of its records (`exact`: its ids were listed), and its filterable fields."""
 
     records: int
@@ -37,8 +37,8 @@ class Survey:
 
     source: IndexInfo
     target: IndexInfo | None
-    namespaces: Mapping[str, Held]
-    occupied: Mapping[str, Held]  # the namespaces of the index that is written to
+    namespaces: Mapping[str, HeldNamespace]
+    occupied: Mapping[str, HeldNamespace]  # the namespaces of the index that is written to
     ids: IdSources | None = None
     aliases: Mapping[str, str] = field(
         default_factory=dict
@@ -119,15 +119,15 @@ class Surveyor:
             return Shape(record=flat, request=flat, answer=flat)
         return shape_of(sample, reader.index.request_bytes, answered=reader.usage.egress_bytes - before)
 
-    def namespaces(self, info: IndexInfo, ids: IdSources | None = None) -> dict[str, Held]:
+    def namespaces(self, info: IndexInfo, ids: IdSources | None = None) -> dict[str, HeldNamespace]:
         """Return the namespaces of an index that can list, or those that an id source names."""
         if ids is not None:
-            return {name: Held(count, exact=True) for name, count in ids.counts.items()}
+            return {name: HeldNamespace(count, exact=True) for name, count in ids.counts.items()}
         reader = self.reader(info)
         listed = patiently(lambda: list(reader.index.namespaces()))
         exact = sum(namespace.count for namespace in listed) <= COUNT_EXACTLY_UP_TO
         return {
-            namespace.name: Held(
+            namespace.name: HeldNamespace(
                 sum(1 for _ in reader.ids(namespace.name)) if exact else namespace.count, exact, namespace.schema
             )
             for namespace in listed

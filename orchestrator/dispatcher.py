@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator import counters
 from orchestrator.core import deciding as d
-from orchestrator.core.deciding import Snapshot
+from orchestrator.core.deciding import JobSnapshot
 from orchestrator.core.guards import over_budget, proving
 from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS
@@ -308,11 +308,11 @@ def pronounce(connection: sa.Connection, job: Job) -> None:
     checks.settle_moves(connection, job.id)
 
 
-def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> Snapshot:
+def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> JobSnapshot:
     """Gather the facts that `decide` needs."""
     used = status.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
     rolling = job.state is JobState.ROLLING_BACK
-    return Snapshot(
+    return JobSnapshot(
         job=job,
         policies=job.plan.policies,
         moves=moves.counts_by_state(connection, job.id),
@@ -344,7 +344,7 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
         case d.NextPass():
             jobs.change(connection, job.id, passes=job.passes + 1)
             passes.begin(connection, job.id)
-        case d.Check():
+        case d.CheckTargets():
             checks.begin(connection, job.id, proving(job))
         case d.CheckAgain(target_ids):
             checks.restart(connection, target_ids)

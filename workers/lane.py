@@ -19,7 +19,7 @@ from orchestrator.pace_view import scope_of
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Answer, Conditional, Deleted, Fetched, IdPage, Index, Usage, Written
+from vecfleet.stores.base import Aliased, Conditional, Deleted, Fetched, IdPage, Index, Matches, Usage, Written
 from workers.leases import Held
 from workers.pace import Limit, NoSlotSoon, Pace
 
@@ -98,11 +98,11 @@ class Lane:
         self.usage += Usage(requests=1)
         return described.count if described is not None else 0
 
-    def ask(self, namespace: str, like: Record, top_k: int) -> tuple[Answer, float]:
+    def ask(self, namespace: str, like: Record, top_k: int) -> tuple[Matches, float]:
         """Return the records nearest to this one, and the milliseconds that the answer took without our pace's wait."""
         took = 0.0
 
-        def ask() -> Answer:
+        def ask() -> Matches:
             nonlocal took
             began = time.perf_counter()
             answer = self.index.query(namespace, like, top_k)

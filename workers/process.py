@@ -42,7 +42,7 @@ def leave_after(seconds: float) -> None:
     timer.start()
 
 
-class Process:
+class WorkerProcess:
     """The parts that all tasks of a process share. Safe between threads."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -99,15 +99,15 @@ _building = threading.Lock()
 
 
 @cache
-def _process(pid: int) -> Process:
-    parts = Process(Fleet(Settings.load(), keeps_plans=True))
+def _process(pid: int) -> WorkerProcess:
+    parts = WorkerProcess(Fleet(Settings.load(), keeps_plans=True))
     # Objects that exist by now stay, and records have no cycles: looking through either again is wasted time.
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
     return parts
 
 
-def process() -> Process:
+def process() -> WorkerProcess:
     """Return this process's parts. The pid is the key, so that a forked child builds its own."""
     with _building:
         return _process(os.getpid())

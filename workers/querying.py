@@ -8,13 +8,13 @@ service tells up to which write a query has looked, that is waited for; otherwis
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.core.agreement import Found, compare
+from orchestrator.core.agreement import ScoredMatch, compare
 from orchestrator.core.model import Finding, Move
 from orchestrator.ledger import moves
-from orchestrator.ledger.check_results import Question, questions, went
+from orchestrator.ledger.check_results import SampledRecord, questions, went
 from vecfleet.errors import WrongKind
 from vecfleet.records import Record
-from vecfleet.stores.base import Answer
+from vecfleet.stores.base import Matches
 from workers.work import Work
 
 
@@ -42,7 +42,7 @@ def ask_both_sides(work: Work) -> tuple[dict[str, Any], list[Finding]]:
     return {"queries": answers}, []
 
 
-def _ask(work: Work, question: Question, move: Move) -> dict[str, Any] | None:
+def _ask(work: Work, question: SampledRecord, move: Move) -> dict[str, Any] | None:
     """Return one question and its answers; None if its record left the source meanwhile."""
     target = work.target_row
     record = work.source.fetch(move.source, [question.record_id]).get(question.record_id)
@@ -59,7 +59,7 @@ def _ask(work: Work, question: Question, move: Move) -> dict[str, Any] | None:
     return {"id": question.record_id, **asdict(agreement), "old_ms": round(old_ms, 2), "new_ms": round(new_ms, 2)}
 
 
-def _in_common(work: Work, move: Move, old: Answer, new: Answer) -> tuple[list[Found], list[Found]]:
+def _in_common(work: Work, move: Move, old: Matches, new: Matches) -> tuple[list[ScoredMatch], list[ScoredMatch]]:
     """Return both answers, each match under its id at the target if this move took it there."""
     from_there = {
         match.id: match.id.removeprefix(move.prefix) for match in new.matches if match.id.startswith(move.prefix)
@@ -67,6 +67,6 @@ def _in_common(work: Work, move: Move, old: Answer, new: Answer) -> tuple[list[F
     ids = sorted({*(match.id for match in old.matches), *from_there.values()})
     with work.database.begin() as connection:
         moved = went(connection, move.id, work.target_row.id, work.job.listings, ids) if ids else set()
-    here = [Found(move.prefix + match.id if match.id in moved else None, match.score) for match in old.matches]
-    there = [Found(match.id if from_there.get(match.id) in moved else None, match.score) for match in new.matches]
+    here = [ScoredMatch(move.prefix + match.id if match.id in moved else None, match.score) for match in old.matches]
+    there = [ScoredMatch(match.id if from_there.get(match.id) in moved else None, match.score) for match in new.matches]
     return here, there

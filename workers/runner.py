@@ -25,7 +25,7 @@ from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, erasure_check, listing, querying, surveying, undoing
 from workers.lane import Lane
 from workers.leases import Held, Leaving
-from workers.process import Process
+from workers.process import WorkerProcess
 from workers.work import Later, LeaseLost, NotProven, NotWhole, Work
 
 # A wake-up costs a worker some milliseconds, as much as the batch of a small namespace: it is worth this many records.
@@ -37,7 +37,7 @@ _LONG_ENOUGH_S = 2.0
 log = structlog.get_logger("vecfleet.worker")
 
 
-def run(process: Process, batch_id: int, generation: int, queues: Collection[str] = QUEUES) -> None:
+def run(process: WorkerProcess, batch_id: int, generation: int, queues: Collection[str] = QUEUES) -> None:
     """Work one wake-up and, if that was soon done, further batches that the `queues` it serves would have brought.
 
     A stale wake-up is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease,
@@ -59,7 +59,7 @@ def run(process: Process, batch_id: int, generation: int, queues: Collection[str
         )
 
 
-def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> tuple[Lease, Job] | None:
+def _taken(process: WorkerProcess, take: Callable[[sa.Connection], Lease | None]) -> tuple[Lease, Job] | None:
     """Return a lease and its job, or None if there is none. Requeue the batch if another version made the job."""
     lease = None
     try:
@@ -72,7 +72,7 @@ def _taken(process: Process, take: Callable[[sa.Connection], Lease | None]) -> t
         return None
 
 
-def _give_back(process: Process, lease: Lease, error: BadPlan) -> None:
+def _give_back(process: WorkerProcess, lease: Lease, error: BadPlan) -> None:
     """Requeue the batch: while a fleet is brought to a new version, another worker may read what this one cannot."""
     name, text = retrying.describe(error)
     log.error("this worker cannot read the plan of a job", job=lease.job_id, batch=lease.id, why=text)
@@ -96,7 +96,7 @@ def _records(lease: Lease) -> int:
     return lease.size or (lease.move.planned if lease.move is not None else 0)
 
 
-def _work_on(process: Process, lease: Lease, job: Job) -> bool:
+def _work_on(process: WorkerProcess, lease: Lease, job: Job) -> bool:
     """Work on the batch and say whether it is done; any other outcome is on record."""
     with _told_of(lease), process.holder.holding(lease) as held:
         try:
@@ -125,7 +125,7 @@ def _told_of(lease: Lease) -> AbstractContextManager[object]:
     )
 
 
-def _work(process: Process, held: Held, job: Job) -> Work:
+def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
     deadline = process.settings.request_deadline_seconds
 
     def lane(store: str, info: IndexInfo) -> Lane:
@@ -143,7 +143,7 @@ def _work(process: Process, held: Held, job: Job) -> Work:
     )
 
 
-def _cannot_begin(process: Process, lease: Lease, error: BadInput | StoreError) -> None:
+def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreError) -> None:
     """Requeue the batch, which has no fault, and pause the job with the reason: this worker lacks a key or an index."""
     name, text = retrying.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))

@@ -43,7 +43,7 @@ from vecfleet.stores.base import IndexInfo, Limits, Store
 from vecfleet.stores.memory import MemoryIndex
 from vecfleet.stores.pinecone.index import LANE_FETCH_IDS
 from workers import runner
-from workers.process import Process
+from workers.process import WorkerProcess
 
 _LEASE_S = 1e6
 _LOOK_S = 0.2  # counted seconds between two looks whether the work is done
@@ -75,7 +75,7 @@ class _Fleet(Fleet):
         return self.memory
 
 
-class _Process(Process):
+class _Process(WorkerProcess):
     """A worker process whose threads wait for each other in counted time: one may hold its lock while time passes."""
 
     def __init__(self, fleet: Fleet, kernel: Kernel) -> None:
@@ -147,7 +147,7 @@ class Simulated:
         finally:
             fleet.database.dispose()
 
-    def _work(self, name: str, process: Process, line: Line[Wakeup]) -> None:
+    def _work(self, name: str, process: WorkerProcess, line: Line[Wakeup]) -> None:
         self.world.acts_as(WORKER, name)
         while True:
             wakeup = line.take()

@@ -11,7 +11,7 @@ import typer
 
 from migrations.creators import DefaultRule, Grouping, UnownedRule, read_list
 from migrations.estimating import Prices
-from migrations.ownership import Snapshot, TwinKey, look_up
+from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
 from migrations.plan import Policies
 from migrations.recipes import Common
 from vecfleet.settings import Settings
@@ -147,7 +147,7 @@ class PlanOptions:
         )
 
 
-def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) -> Snapshot | None:
+def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) -> OwnershipSnapshot | None:
     """Ask the look-up that `--ownership` names. Raises BadInput, NotFound, Unreachable."""
     match ownership:
         case None:

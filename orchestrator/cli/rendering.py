@@ -9,7 +9,7 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.output import say, say_table
 from orchestrator.core.wording import counted, duration, in_namespaces, spoken
-from orchestrator.ledger.deletions import Evidence
+from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
@@ -135,7 +135,7 @@ def estimate(found: Plan) -> None:
     )
 
 
-def deletions(found: Sequence[Evidence]) -> None:
+def deletions(found: Sequence[DeletionEvidence]) -> None:
     """Print the looks that deletions rest on; `!` marks one made before reads showed the last permitted write."""
 
     def at(moment: datetime | None) -> str:

@@ -14,7 +14,7 @@ from orchestrator.cli.session import fleet
 from orchestrator.embedded import addresses
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.embedded.record import Record, running
+from orchestrator.embedded.record import StackRecord, running
 from orchestrator.embedded.stack import Stack, down, up_in_background
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.settings import JOIN, Settings
@@ -152,7 +152,7 @@ def shut_down(
 ) -> None:
     """Stop what `vecfleet up` started here, whatever became of it."""
     settings = Settings.load()
-    record = Record.read(settings.vecfleet_home)
+    record = StackRecord.read(settings.vecfleet_home)
     ran_here = down(settings.vecfleet_home, erase=erase)
     say("everything that ran here is stopped" if ran_here else "nothing was running here")
     if erase:

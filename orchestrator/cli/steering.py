@@ -17,7 +17,7 @@ from orchestrator.core.wording import another_plan, counted, given_up, leading, 
 from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger import parked as parking
-from orchestrator.ledger.routes import Route
+from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, counts, guard_facts
 from orchestrator.services import cut_over as cutting_over
 from vecfleet.errors import BadInput
@@ -139,7 +139,7 @@ def reverse(job: JobId) -> None:
         _show_next(parts, job)
 
 
-def _sides(routes: list[Route]) -> str:
+def _sides(routes: list[JobRoute]) -> str:
     return leading([route.side for route in routes], sum(len(route.aliases) for route in routes))
 
 

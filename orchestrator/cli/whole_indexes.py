@@ -83,7 +83,7 @@ def wipe(
         raise typer.Exit(_UNCONFIRMED)
 
 
-def _require_as_shown(index: Index, shown: list[finding.Found]) -> None:
+def _require_as_shown(index: Index, shown: list[finding.TenantPlace]) -> None:
     """Refuse to delete more than was shown, or anything that was not exported. Raises Refused."""
     now = finding.everything(index)
     if _sizes(now) != _sizes(shown):
@@ -95,7 +95,7 @@ def _require_as_shown(index: Index, shown: list[finding.Found]) -> None:
         )
 
 
-def _sizes(namespaces: list[finding.Found]) -> dict[str, tuple[int, int]]:
+def _sizes(namespaces: list[finding.TenantPlace]) -> dict[str, tuple[int, int]]:
     """Return the count and digest of the ids of each namespace: no more is deleted than was shown."""
     return {namespace.name: (namespace.count, namespace.digest) for namespace in namespaces}
 

@@ -19,7 +19,7 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScoredMatch:
     """One match. `id` is its id at the target, or None if the record did not go from this source to this target."""
 
     id: str | None
@@ -42,13 +42,13 @@ class Agreement:
     drift: float
 
 
-def compare(old: Sequence[Found], new: Sequence[Found], top_k: int, *, least_is_best: bool) -> Agreement:
+def compare(old: Sequence[ScoredMatch], new: Sequence[ScoredMatch], top_k: int, *, least_is_best: bool) -> Agreement:
     """Compare two answers to a question for the best `top_k`; the best match comes first."""
     sign = -1.0 if least_is_best else 1.0
     here = {match.id: match.score for match in old if match.id is not None}
     there = {match.id: match.score for match in new if match.id is not None}
 
-    def pushed_out(score: float, answer: Sequence[Found]) -> bool:
+    def pushed_out(score: float, answer: Sequence[ScoredMatch]) -> bool:
         if len(answer) < top_k:
             return False
         worst = answer[-1].score

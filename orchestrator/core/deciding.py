@@ -24,7 +24,7 @@ from orchestrator.core.wording import counted, wait_for_a_decision
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class JobSnapshot:
     """Facts about one job in the job table at this moment."""
 
     job: Job
@@ -79,7 +79,7 @@ class NextPass:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckTargets:
     """Start to check every target that is ready for it."""
 
 
@@ -121,11 +121,22 @@ class AddDrops:
 
 
 Command = (
-    To | Start | EndPass | NextPass | Check | CheckAgain | Repair | CutOver | CleanUp | AddClears | AddUndos | AddDrops
+    To
+    | Start
+    | EndPass
+    | NextPass
+    | CheckTargets
+    | CheckAgain
+    | Repair
+    | CutOver
+    | CleanUp
+    | AddClears
+    | AddUndos
+    | AddDrops
 )
 
 
-def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
+def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
     """Return the next commands, with at most one change of state; the next tick sees its effect."""
     if snapshot.over_budget is not None and JobState.PAUSING in JOB_EDGES[snapshot.job.state]:
         return [To(JobState.PAUSING, snapshot.over_budget, snapshot.job.state)]
@@ -163,19 +174,19 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Command]:
             return []
 
 
-def goes_on_cleaning(snapshot: Snapshot) -> bool:
+def goes_on_cleaning(snapshot: JobSnapshot) -> bool:
     """Say whether a requested clean-up was interrupted and goes on now. Taking readers back ends a clean-up."""
     done = JobState.VERIFIED if snapshot.policies.cut_over == "none" else JobState.CUT_OVER
     return snapshot.job.cleaning_at is not None and snapshot.job.state is done
 
 
-def _running(snapshot: Snapshot) -> list[Command]:
+def _running(snapshot: JobSnapshot) -> list[Command]:
     if snapshot.unsettled(*COPYING):
-        return [] if snapshot.policies.quiet_passes else [Check()]
+        return [] if snapshot.policies.quiet_passes else [CheckTargets()]
     return _parked_copies(snapshot) or [To(JobState.COPIED)]
 
 
-def _parked_copies(snapshot: Snapshot) -> list[Command]:
+def _parked_copies(snapshot: JobSnapshot) -> list[Command]:
     parked = snapshot.parked(*COPYING)
     if not parked:
         return []
@@ -183,7 +194,7 @@ def _parked_copies(snapshot: Snapshot) -> list[Command]:
     return [To(JobState.NEEDS_ATTENTION, reason, JobState.RUNNING)]
 
 
-def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
+def _copied(snapshot: JobSnapshot, now: datetime) -> list[Command]:
     if snapshot.unsettled(*COPYING):
         return [To(JobState.RUNNING, "batches are open again")]
     if snapshot.parked(*COPYING):
@@ -196,7 +207,7 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
     if snapshot.void:
         return [CheckAgain(snapshot.void)]
     if snapshot.targets.get("waiting"):
-        return [Check()]
+        return [CheckTargets()]
     if snapshot.targets.get("checking"):
         parked = snapshot.parked(*CHECKING)
         if parked and not snapshot.unsettled(*CHECKING):
@@ -226,7 +237,7 @@ def _copied(snapshot: Snapshot, now: datetime) -> list[Command]:
     return [To(JobState.VERIFIED)]
 
 
-def _differing_under_dual(snapshot: Snapshot, differing: int) -> list[Command]:
+def _differing_under_dual(snapshot: JobSnapshot, differing: int) -> list[Command]:
     """Start another pass: the application may have written to one side just before the other, and a pass sees both.
 
     Ask a person if passes find nothing new and a target still differs, for example because somebody else writes to it.
@@ -271,14 +282,14 @@ def _next_pass(job: Job) -> list[Command]:
     return [To(JobState.PAUSING, reason, JobState.COPIED)]
 
 
-def _maybe_clean_up(snapshot: Snapshot, since: datetime | None, now: datetime) -> list[Command]:
+def _maybe_clean_up(snapshot: JobSnapshot, since: datetime | None, now: datetime) -> list[Command]:
     if snapshot.policies.clean_up != "auto" or since is None:
         return []
     soaked = now - since >= timedelta(seconds=snapshot.policies.soak_seconds)
     return [CleanUp()] if soaked else []
 
 
-def _cleaning(snapshot: Snapshot) -> list[Command]:
+def _cleaning(snapshot: JobSnapshot) -> list[Command]:
     if snapshot.unsettled(*CLEANING):
         return [AddClears()]
     if snapshot.moves.get(MoveState.CLEANING):
@@ -290,7 +301,7 @@ def _cleaning(snapshot: Snapshot) -> list[Command]:
     return [To(JobState.CLEANED)]
 
 
-def _rolling_back(snapshot: Snapshot) -> list[Command]:
+def _rolling_back(snapshot: JobSnapshot) -> list[Command]:
     progress = snapshot.roll_back
     assert progress is not None
     if snapshot.unsettled(*ROLLING_BACK):
@@ -309,7 +320,7 @@ def _rolling_back(snapshot: Snapshot) -> list[Command]:
     return [To(JobState.ROLLED_BACK)]
 
 
-def _attended(snapshot: Snapshot) -> list[Command]:
+def _attended(snapshot: JobSnapshot) -> list[Command]:
     """Resume a job where it stopped if a person has removed what stopped it."""
     back = snapshot.job.resume_to
     if back is None or back not in JOB_WORKING:
@@ -321,5 +332,5 @@ def _attended(snapshot: Snapshot) -> list[Command]:
     return [] if stuck else [To(JobState.RUNNING if back is JobState.RUNNING else back)]
 
 
-def _as_if(snapshot: Snapshot, state: JobState) -> Snapshot:
+def _as_if(snapshot: JobSnapshot, state: JobState) -> JobSnapshot:
     return replace(snapshot, job=replace(snapshot.job, state=state))

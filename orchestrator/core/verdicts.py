@@ -10,7 +10,7 @@ from orchestrator.core.model import Finding, Target, TargetTally
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CheckEvidence:
     """Expectations and results of one target's check.
 
     `counted`: the service's own count, a hint. `set_aside`: listed ids of parked records, which an earlier attempt may
@@ -52,7 +52,7 @@ class Verdict:
     evidence: dict[str, Any]
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(evidence: CheckEvidence) -> Verdict:
     """Return a verdict: verified only if everything its level compares matches the tallies and nothing else is there.
 
     A target that readers moved to is authoritative: it was proven before, and the verdict lists the changes since.
@@ -115,14 +115,14 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
-def _since_the_switch(evidence: Evidence) -> str:
+def _since_the_switch(evidence: CheckEvidence) -> str:
     counts = (evidence.missing, "removed"), (evidence.different, "changed"), (evidence.extra, "added")
     since = ", ".join(f"{count} {what}" for count, what in counts if count)
     proven = f"{evidence.expected.count} records were proven before readers moved"
     return f"{proven}; since then {since}" if since else f"{proven}, and nothing changed since"
 
 
-def _against_answers(evidence: Evidence, asked: Summary | None) -> str | None:
+def _against_answers(evidence: CheckEvidence, asked: Summary | None) -> str | None:
     """Say why the queries prove nothing, or that they prove a disagreement. None: both sides agree."""
     if evidence.unasked:
         return f"its queries are not verified: {evidence.unasked}"

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from orchestrator.embedded.ports import remembered_port
 from orchestrator.embedded.postgres import ADMINISTRATOR, FLEET, VECTORS, Postgres
-from orchestrator.embedded.record import Record, running
+from orchestrator.embedded.record import StackRecord, running
 from orchestrator.embedded.redis import Redis
 from vecfleet.errors import Refused
 from vecfleet.settings import Settings
@@ -71,7 +71,7 @@ def without_own(settings: Settings, state_dir: Path) -> Settings:
         if (address := _secret(getattr(settings, field))) and address in addresses:
             own[field] = None
     port = remembered_port(state_dir, "emulator")
-    emulator, record = f"http://127.0.0.1:{port}", Record.read(state_dir)
+    emulator, record = f"http://127.0.0.1:{port}", StackRecord.read(state_dir)
     left_over = record is not None and any(process.port == port for process in record.processes)
     named = settings.pinecone_controller_host == emulator and _secret(settings.pinecone_api_key) == EMULATOR_KEY
     if named and (left_over or not _listens(emulator)):  # otherwise the user started it there meanwhile
@@ -132,7 +132,7 @@ def let_go(names: Iterable[str]) -> str:
     return ", and ".join([*lines, *([f"take {', '.join(elsewhere)} out of .env"] if elsewhere else [])])
 
 
-def given_out(record: Record) -> tuple[str, ...]:
+def given_out(record: StackRecord) -> tuple[str, ...]:
     """Return the variables that name what this stack started itself: useless once it is stopped."""
     ports = {process.port for process in record.processes if process.port}
     ours = [name for name, value in record.environment.items() if is_here(value) and _port(value) in ports]

@@ -23,7 +23,7 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Record:
+class StackRecord:
     """The file `state.json`, replaced whole so that a reader sees one moment. Private, because it holds passwords."""
 
     supervisor: Process
@@ -33,7 +33,7 @@ class Record:
     processes: tuple[Process, ...] = ()
     restarts: tuple[Restart, ...] = ()
 
-    def with_process(self, process: Process) -> "Record":
+    def with_process(self, process: Process) -> "StackRecord":
         """Return the same record with `process` in place of the one of that name."""
         others = tuple(other for other in self.processes if other.name != process.name)
         return replace(self, processes=(*others, process))
@@ -53,7 +53,7 @@ class Record:
         unfinished.rename(state_dir / "state.json")
 
     @classmethod
-    def read(cls, state_dir: Path) -> "Record | None":
+    def read(cls, state_dir: Path) -> "StackRecord | None":
         place = state_dir / "state.json"
         if not place.exists():
             return None
@@ -72,9 +72,9 @@ class Record:
         (state_dir / "state.json").unlink(missing_ok=True)
 
 
-def running(state_dir: Path) -> Record | None:
+def running(state_dir: Path) -> StackRecord | None:
     """Return the record of the stack that runs from `state_dir` and is ready: its supervisor lives. Else None."""
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     return record if record and record.ready and record.supervisor.alive() else None
 
 
@@ -94,7 +94,7 @@ def only_supervisor(state_dir: Path) -> Iterator[None]:
 
 
 def _in_use(state_dir: Path) -> Refused:
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     by = f" by process {record.supervisor.pid}" if record else ""
     return Refused(
         f"The state folder {state_dir} is in use{by}: one stack runs from one folder.",

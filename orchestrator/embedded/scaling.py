@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from vecfleet.errors import BadInput, Refused
 
 MAX_WORKERS = 64
@@ -15,7 +15,7 @@ def scale(state_dir: Path, workers: int) -> None:
         raise BadInput(
             f"{workers} worker processes are not possible", next_step=f"give a number from 0 to {MAX_WORKERS}"
         )
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     if record is None or not record.ready or not record.supervisor.alive():
         raise Refused(
             "no stack of `vecfleet up` runs here, and workers started otherwise are not ours to count",

@@ -25,7 +25,7 @@ from orchestrator.embedded.addresses import EMULATOR_KEY
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
-from orchestrator.embedded.record import Record, Restart, only_supervisor
+from orchestrator.embedded.record import Restart, StackRecord, only_supervisor
 from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.sealing import AUDIT_KEY, audit_key
 from orchestrator.embedded.server import Server
@@ -104,7 +104,7 @@ class Stack:
         self._fleet: list[Part] = []
         self._held = ExitStack()
         self._deaths: Counter[str] = Counter()
-        self._record = Record(Process.current("supervisor"), self.durable)
+        self._record = StackRecord(Process.current("supervisor"), self.durable)
 
     def start(self) -> Self:
         """Start everything. When it returns, everything runs; when it raises, nothing runs."""
@@ -309,7 +309,7 @@ class Stack:
     def _launched(self, process: Process) -> None:
         self._write(self._record.with_process(process))
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: StackRecord) -> None:
         self._record = record
         record.write(self.state_dir)
 
@@ -319,7 +319,7 @@ def down(state_dir: Path, *, erase: bool = False) -> bool:
 
     With `erase` the data are deleted too, running or not. Works after the supervisor was killed, and when run twice.
     """
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     if record is not None:
         record.supervisor.stop(SUPERVISOR_STOP_S)
     if state_dir.exists():
@@ -333,14 +333,14 @@ def down(state_dir: Path, *, erase: bool = False) -> bool:
 
 def clear_leftovers(state_dir: Path) -> None:
     """Stop the processes on record, last started first; erase data that were not to last. The caller holds the lock."""
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     if record is not None:
         for process in reversed(record.processes):
             process.stop(STOP_S)
         _forget(state_dir, durable=record.durable)
 
 
-def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
+def up_in_background(command: Sequence[str], state_dir: Path) -> StackRecord:
     """Run `command`, an `up` in the foreground, in a session of its own; return once its stack is ready."""
     with only_supervisor(state_dir):
         log = state_dir / "logs" / "supervisor.log"
@@ -355,14 +355,14 @@ def up_in_background(command: Sequence[str], state_dir: Path) -> Record:
     return record
 
 
-def _ready_record(state_dir: Path, supervisor: int) -> Record | None:
-    record = Record.read(state_dir)
+def _ready_record(state_dir: Path, supervisor: int) -> StackRecord | None:
+    record = StackRecord.read(state_dir)
     return record if record and record.ready and record.supervisor.pid == supervisor else None
 
 
 def _forget(state_dir: Path, *, durable: bool) -> None:
     """Remove the record of a stack that runs no more; unless its data are to last, remove our files too."""
-    Record.remove(state_dir)
+    StackRecord.remove(state_dir)
     scaling.forget(state_dir)
     if durable:
         return

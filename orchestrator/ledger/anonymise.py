@@ -19,7 +19,7 @@ from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY
-from vecfleet.tenancy.finding import Found
+from vecfleet.tenancy.finding import TenantPlace
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
 # Parts of a plan that may name a tenant. The rest steers the job and stays even if a tenant is called `keep`.
@@ -35,7 +35,7 @@ _J = t.job.c
 _OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
 
 
-def forget(connection: sa.Connection, traces: Traces, found: Sequence[Found]) -> dict[str, int]:
+def forget(connection: sa.Connection, traces: Traces, found: Sequence[TenantPlace]) -> dict[str, int]:
     """Remove the tenant from every table, in one transaction. Return the number of touched rows by kind.
 
     Call it once no index holds anything of the tenant and no worker that saw it is still at work. Locks in the common
@@ -56,7 +56,7 @@ def _owned(tenant: Tenant) -> Any:
     return own if tenant.twin is None else sa.and_(own, _O.twin == tenant.twin)
 
 
-def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[Found]) -> int:
+def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[TenantPlace]) -> int:
     """Remove the tenant's ids from all batches. Return their number."""
     moved = sa.select(_M.id, _M.source, _M.to, _OLD, _NEW).join(t.job, _J.id == _M.job_id)
     whole_moves = {

@@ -14,7 +14,7 @@ from orchestrator.core import manifests
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import TargetTally
 from orchestrator.core.states import CHECKING, BatchKind, BatchState
-from orchestrator.core.verdicts import Evidence
+from orchestrator.core.verdicts import CheckEvidence
 from orchestrator.ledger import checks, differences, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.checks import ASKED_AT_ONCE
@@ -24,7 +24,7 @@ _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
 _ASKED = ("overlap", "drift", "old_ms", "new_ms")
 
 
-def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[Evidence]:
+def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[CheckEvidence]:
     """Return the evidence of every target whose last check batch has landed."""
     targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
     ids = [target.id for target in targets]
@@ -36,7 +36,7 @@ def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> lis
     queries, unasked = _answers(connection, ids)
     nothing = TargetTally(0, 0, 0, 0, None)
     return [
-        Evidence(
+        CheckEvidence(
             target=target,
             expected=expected.get(target.id, nothing),
             found_count=int(figures[target.id].counted or 0),
@@ -141,14 +141,14 @@ def _maybe_int(value: Any) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SampledRecord:
     """A record that a move wrote to a target; both sides are asked for its neighbours."""
 
     move_id: int
     record_id: str
 
 
-def questions(connection: sa.Connection, target_id: int, salt: str, sample: int, part: int) -> list[Question]:
+def questions(connection: sa.Connection, target_id: int, salt: str, sample: int, part: int) -> list[SampledRecord]:
     """Return part `part` (`ASKED_AT_ONCE` records) of a target's sample, spread over its copy batches. Repeatable."""
     shuffled = sa.func.md5(sa.cast(_TALLY.batch_id, sa.Text) + salt)
     rows = connection.execute(
@@ -164,7 +164,7 @@ def questions(connection: sa.Connection, target_id: int, salt: str, sample: int,
     sampled = []
     for row, nth in mine:
         ids = manifests.select(manifests.unpack(held[row.batch_id]), row.members)
-        sampled.append(Question(row.move_id, ids[_mixed(nth, len(ids))]))
+        sampled.append(SampledRecord(row.move_id, ids[_mixed(nth, len(ids))]))
     return sampled
 
 

@@ -28,7 +28,7 @@ ON_A_KNOWN_SERVER: Any = ~_ON_AN_UNKNOWN_SERVER
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerIdentity:
     """One run of a Postgres: its cluster, the timeline of its log, its start. A part that it does not tell is `?`."""
 
     system: str
@@ -36,13 +36,13 @@ class Server:
     started: str
 
     @classmethod
-    def parse(cls, text: str) -> "Server":
+    def parse(cls, text: str) -> "ServerIdentity":
         return cls(*text.split(":"))
 
-    def is_other_system_than(self, before: "Server") -> bool:
+    def is_other_system_than(self, before: "ServerIdentity") -> bool:
         return "?" not in (self.system, before.system) and self.system != before.system
 
-    def is_other_timeline_than(self, before: "Server") -> bool:
+    def is_other_timeline_than(self, before: "ServerIdentity") -> bool:
         return "?" not in (self.timeline, before.timeline) and self.timeline != before.timeline
 
 
@@ -55,8 +55,8 @@ class Look:
 
     lineage: str
     sequence: int
-    server: Server
-    server_before: Server
+    server: ServerIdentity
+    server_before: ServerIdentity
     looked_before: datetime
     synchronous: bool
 
@@ -81,8 +81,8 @@ def look(connection: sa.Connection) -> Look:
     return Look(
         lineage=row.lineage,
         sequence=sequence,
-        server=Server.parse(row.now),
-        server_before=Server.parse(row.server),
+        server=ServerIdentity.parse(row.now),
+        server_before=ServerIdentity.parse(row.server),
         looked_before=row.looked_at,
         synchronous=row.synchronous,
     )

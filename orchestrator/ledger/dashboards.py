@@ -147,7 +147,7 @@ BUSY_EDGES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KindFigures:
     """Cost of one kind of batch in one job, with failed attempts and discarded batches.
 
     `within`: the number of done batches that took no longer than each of BUSY_EDGES_S. `done` and `busy_s` count done
@@ -178,7 +178,7 @@ class JobFigures:
     targets: dict[str, int] = field(default_factory=dict)
     findings: dict[str, int] = field(default_factory=dict)
     unproven_s: float = 0.0
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, KindFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def _steps(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
     ):
         earlier = before.get((row.job_id, row.kind))
         spent = {name: row._mapping[name] + (earlier._mapping[name] if earlier else 0) for name in costs}
-        every[row.job_id].steps[row.kind] = Step(
+        every[row.job_id].steps[row.kind] = KindFigures(
             requests=int(spent["requests"]),
             read_units=float(spent["read_units"]),
             write_units=float(spent["write_units"]),

@@ -24,7 +24,7 @@ _B, _D, _M = t.batch.c, t.deletion.c, t.move.c
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class DeletionEvidence:
     """Looks that the deletion of one source rests on. `None`: no look, or not yet."""
 
     source: str
@@ -104,9 +104,9 @@ def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, dateti
     return float(age or 0.0), at
 
 
-def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[Evidence]:
+def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[DeletionEvidence]:
     """Return the evidence of every source of a job whose deletion was sent, or of one `source`."""
-    names = [name for name in Evidence.__dataclass_fields__ if name in _D]
+    names = [name for name in DeletionEvidence.__dataclass_fields__ if name in _D]
     query = (
         sa.select(_M.source, _M.clean_mode, _M.deleted, *(_D[name] for name in names))
         .join(t.deletion, _D.move_id == _M.id)
@@ -114,7 +114,7 @@ def of_job(connection: sa.Connection, job_id: int, source: str | None = None) ->
         .order_by(_M.seq)
     )
     rows = connection.execute(query if source is None else query.where(_M.source == source))
-    return [Evidence(**row._mapping) for row in rows]
+    return [DeletionEvidence(**row._mapping) for row in rows]
 
 
 _remove = t.batch.alias("asked_for")

@@ -15,7 +15,7 @@ _R, _T, _M = t.route.c, t.target.c, t.move.c
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class JobRoute:
     id: int
     creator: str
     twin: str | None
@@ -27,7 +27,7 @@ class Route:
     aliases: Mapping[str, str]
 
 
-def ensure(connection: sa.Connection, job: Job) -> list[Route]:
+def ensure(connection: sa.Connection, job: Job) -> list[JobRoute]:
     """Create a route for each target; its old places are the sources that wrote to it. Safe to repeat."""
     known = {row.new_namespace for row in connection.execute(sa.select(_R.new_namespace).where(_R.job_id == job.id))}
     rows = connection.execute(
@@ -55,7 +55,7 @@ def ensure(connection: sa.Connection, job: Job) -> list[Route]:
     return of_job(connection, job.id)
 
 
-def of_job(connection: sa.Connection, job_id: int) -> list[Route]:
+def of_job(connection: sa.Connection, job_id: int) -> list[JobRoute]:
     rows = connection.execute(sa.select(t.route).where(_R.job_id == job_id).order_by(_R.new_namespace))
     return [_route(row) for row in rows]
 
@@ -65,8 +65,8 @@ def any_moved(connection: sa.Connection, job_id: int) -> bool:
     return bool(connection.execute(sa.select(sa.select(_R.id).where(_R.job_id == job_id).exists())).scalar_one())
 
 
-def _route(row: sa.Row[Any]) -> Route:
-    return Route(
+def _route(row: sa.Row[Any]) -> JobRoute:
+    return JobRoute(
         row.id,
         row.creator,
         row.twin,

@@ -14,7 +14,7 @@ from orchestrator.core.model import Job
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.routes import Route
+from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import guard_facts
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
@@ -164,14 +164,14 @@ def accept_parked(database: Database, job_id: int, who: str, record_ids: list[st
         return count
 
 
-def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[Route]:
+def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[JobRoute]:
     """Move the readers of `percent` of the twins to the new side. Return all routes."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         return cut_over_in(connection, job, percent=percent, who=who)
 
 
-def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[Route]:
+def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[JobRoute]:
     if not 0 < percent <= 100:
         raise BadInput(
             f"{percent} % is not a share of twins",
@@ -195,12 +195,12 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     return routes.of_job(connection, job.id)
 
 
-def place_of(route: Route, salt: str) -> float:
+def place_of(route: JobRoute, salt: str) -> float:
     """Return the place of a twin between 0 and 100: fixed for the life of a job, unrelated between jobs."""
     return share_of(route.new_namespace, salt)
 
 
-def reverse(database: Database, job_id: int, who: str) -> list[Route]:
+def reverse(database: Database, job_id: int, who: str) -> list[JobRoute]:
     """Move all readers back to the old side, in any later state of the job until a deletion of a source was sent."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -208,7 +208,7 @@ def reverse(database: Database, job_id: int, who: str) -> list[Route]:
         return reverse_in(connection, job, who)
 
 
-def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[Route]:
+def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None = None) -> list[JobRoute]:
     routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
     if job.cut_over_percent:
         rollout.begin(connection, job, 0)

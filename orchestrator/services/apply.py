@@ -7,7 +7,7 @@ commit costs nothing: the dispatcher finds the job. A dry run stops before the f
 from dataclasses import dataclass
 
 from migrations import reversing
-from migrations.ownership import Snapshot, look_up_again
+from migrations.ownership import OwnershipSnapshot, look_up_again
 from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
@@ -52,7 +52,7 @@ def way_back(plan: Plan, backup: Backup | None = None) -> str:
 
 def check(fleet: Fleet, plan: Plan) -> Checked:
     """Check that the plan still fits. Read-only. Raises Refused with every objection to applying it now."""
-    snapshot: Snapshot | None = None
+    snapshot: OwnershipSnapshot | None = None
     if plan.ownership is not None:
         snapshot = look_up_again(plan.ownership, fleet.settings)
     into = fleet.store_named(plan.target.store) if plan.target.store != plan.source.store else None

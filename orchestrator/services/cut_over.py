@@ -10,13 +10,13 @@ from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs, rollout, routes
 from orchestrator.ledger.database import Database
-from orchestrator.ledger.routes import Route
+from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, guard_facts
 from vecfleet.stores.base import Aliased
 from vecfleet.tenancy.shadow_reads import Evidence
 
 
-def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
+def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[JobRoute]:
     """Move the readers of `percent` of the twins to the new side. Return all routes. Safe to repeat."""
     with parts.database.begin() as connection:
         index = _aliased(parts, jobs.get(connection, job_id))
@@ -28,7 +28,7 @@ def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[Route]:
     return _routes(parts, job_id)
 
 
-def reverse(parts: Fleet, job_id: int, who: str) -> list[Route]:
+def reverse(parts: Fleet, job_id: int, who: str) -> list[JobRoute]:
     """Move all readers and their aliases back to the old side. Return all routes. Safe to repeat."""
     reversed_routes = acts.reverse(parts.database, job_id, who)
     lead_aliases(parts, job_id)
@@ -55,18 +55,18 @@ def lead_aliases(parts: Fleet, job_id: int) -> None:
 
     Repeat if somebody moved readers meanwhile: of two calls at once, the last one sees both decisions.
     """
-    led: list[Route] | None = None
+    led: list[JobRoute] | None = None
     while (present := _routes(parts, job_id)) != led:
         _lead(parts, job_id, present)
         led = present
 
 
-def _routes(parts: Fleet, job_id: int) -> list[Route]:
+def _routes(parts: Fleet, job_id: int) -> list[JobRoute]:
     with parts.database.begin() as connection:
         return routes.of_job(connection, job_id)
 
 
-def _lead(parts: Fleet, job_id: int, present: list[Route]) -> None:
+def _lead(parts: Fleet, job_id: int, present: list[JobRoute]) -> None:
     followed = [(alias, old, route) for route in present for alias, old in route.aliases.items()]
     if not followed:
         return

@@ -29,7 +29,7 @@ from vecfleet.stores.base import Index, Store
 from vecfleet.tenancy import tokens
 from vecfleet.tenancy.erasing import Export
 from vecfleet.tenancy.fences import Begun, Ending, subject_of, subjects_of
-from vecfleet.tenancy.finding import Found, records
+from vecfleet.tenancy.finding import TenantPlace, records
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.options import DEFAULT_INDEX
 from vecfleet.tenancy.tokens import TokenFile
@@ -69,7 +69,7 @@ class JobTableBooks:
         self,
         number: int,
         tenant: Tenant,
-        found: Sequence[Found],
+        found: Sequence[TenantPlace],
         certificate: Mapping[str, Any],
         who: str = "the fleet",
     ) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class JobTableBooks:
         return complete
 
     def require_begun(
-        self, number: int, tenant: Tenant, found: Sequence[Found], who: str
+        self, number: int, tenant: Tenant, found: Sequence[TenantPlace], who: str
     ) -> tuple[Begun, datetime, str]:
         """Return what the books know of this tenant, the start of its erasure, and who asked for it.
 
@@ -136,7 +136,7 @@ class JobTableBooks:
         return self.finish(number, tenant, told.found, certificate, who)
 
     @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
-    def _forget(self, traces: Traces, places: Sequence[Found]) -> dict[str, int]:
+    def _forget(self, traces: Traces, places: Sequence[TenantPlace]) -> dict[str, int]:
         """Anonymise all tables in one transaction; retry if Postgres ends it in favour of a worker's transaction."""
         with self._database.begin() as connection:
             return anonymise.forget(connection, traces, places)
@@ -198,7 +198,7 @@ def _anonymise(path: Path, words: Words) -> bool:
 def exporter(into: Index) -> Export:
     """Return a function that copies a place into Parquet files before its deletion: the tenant's right to its data."""
 
-    def export(index: Index, place: Found) -> int:
+    def export(index: Index, place: TenantPlace) -> int:
         wanted = (record for record in records(index, place.name) if place.whole or record.id in place.records)
         into.create_namespace(place.name, None)
         count, size = 0, 0

@@ -20,7 +20,7 @@ from vecfleet.stores.base import Index, Store
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.erasing import CONFIRM_S, RESIDUAL, deleted_at
 from vecfleet.tenancy.fences import FENCED, Begun, Reported, subject_of
-from vecfleet.tenancy.finding import Found
+from vecfleet.tenancy.finding import TenantPlace
 
 _LOOK_AGAIN_S = 0.5
 _ELSEWHERE = "finish it where all of it is seen: vecfleet forget"
@@ -37,7 +37,7 @@ def refusing(database: Database, number: int, who: str) -> Iterator[None]:
         raise
 
 
-def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
+def require_own(begun: Begun, tenant: Tenant, found: Sequence[TenantPlace]) -> None:
     """Refuse places that belong to another tenant by their name or by the books. Raises Refused."""
     for place in found:
         named = names.parse(place.name)
@@ -56,7 +56,7 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[Found]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Sighting:
     """The result of this process's own look: its time, the indexes, and the records read in shared namespaces."""
 
     at: datetime
@@ -64,7 +64,9 @@ class Look:
     read: int
 
 
-def look(store: Store, begun: Begun, tenant: Tenant, found: Sequence[Found], of_jobs: Collection[str]) -> Look:
+def look(
+    store: Store, begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], of_jobs: Collection[str]
+) -> Sighting:
     """See for ourselves that no index of the store holds anything of the tenant. Raises Refused if one does."""
     at = datetime.now(UTC)
     there = {info.name for info in patiently(lambda: list(store.indexes()))}
@@ -75,10 +77,10 @@ def look(store: Store, begun: Begun, tenant: Tenant, found: Sequence[Found], of_
     for name in indexes:
         index = store.open(store.describe(name))
         read += _look(index, begun, tenant, [place for place in found if place.index == name])
-    return Look(at, indexes, read)
+    return Sighting(at, indexes, read)
 
 
-def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[Found]) -> int:
+def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[TenantPlace]) -> int:
     until = time.monotonic() + CONFIRM_S
     while True:
         places = finding.find(index, tenant, begun.known(tenant.creator, index.info.name))
@@ -97,7 +99,7 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[Found]) -> 
 
 
 def attested(
-    tenant: Tenant, who: str, began: datetime, seen: Look, found: Sequence[Found], reported: Reported
+    tenant: Tenant, who: str, began: datetime, seen: Sighting, found: Sequence[TenantPlace], reported: Reported
 ) -> Mapping[str, Any]:
     """Return a certificate of what this process saw. Counts that it cannot see name the application that told them."""
     ended = datetime.now(UTC)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from vecfleet.digests import Tally, record_digest
 from vecfleet.stores.base import Index
-from vecfleet.tenancy.finding import Found, records
+from vecfleet.tenancy.finding import TenantPlace, records
 
 
-def unlike(index: Index, export: Index, places: Sequence[Found]) -> list[str]:
+def unlike(index: Index, export: Index, places: Sequence[TenantPlace]) -> list[str]:
     """Return the namespaces whose export differs from their present content. Reads both sides whole."""
     return [
         place.name for place in places if _content(index, place.name, export) != _content(export, place.name, export)

@@ -10,7 +10,7 @@ from orchestrator.core.model import Job, Move
 from orchestrator.core.wording import counted, given_up, leading, to_be_dropped
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
-from orchestrator.ledger.routes import Route
+from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, cut_over, guard_facts
 from vecfleet.errors import BadInput, Refused
 
@@ -36,7 +36,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Confirmation:
     """An act's effect, and the word to type before it; no word where a yes is enough.
 
     `objections` are the guard's; with any of them, the act cannot be done now.
@@ -57,13 +57,13 @@ class Question:
 _ROWS = 200
 
 
-def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Question:
+def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Confirmation:
     """Build the question before one of the CONFIRMED acts."""
     written = sum(move.written for move in moves)
     match name:
         case "cleanup":
             rows = [(move.source, f"{move.written:,}", _how(move)) for move in moves]
-            return Question(
+            return Confirmation(
                 name,
                 "Clean up: delete the old namespaces",
                 f"This deletes from the index {job.source.name} what job {job.id} copied and verified, each record "
@@ -77,7 +77,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             )
         case "rollback":
             targets = moving.targets_of_job(connection, job.id)
-            return Question(
+            return Confirmation(
                 name,
                 "Roll back: remove what the job wrote",
                 f"This deletes from the index {job.target.name} up to {counted(written, 'record', 'records')} that job "
@@ -91,7 +91,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 ("changed", "keep", "Records that changed since they were written stay; without this, they stop it"),
             )
         case _:
-            return Question(
+            return Confirmation(
                 name,
                 "Cancel: give the job up for good",
                 given_up(job.id, written, deleting=guard_facts.cleaned_any(connection, job)),
@@ -195,7 +195,7 @@ def _reverse(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     return _sides(cut_over.reverse(parts, job_id, who))
 
 
-def _sides(routes: Sequence[Route]) -> str:
+def _sides(routes: Sequence[JobRoute]) -> str:
     return leading([route.side for route in routes], sum(len(route.aliases) for route in routes)) + "."
 
 

@@ -12,7 +12,7 @@ from orchestrator.ledger.dashboards import Throughput
 from orchestrator.ledger.database import Database
 from orchestrator.web.acting import against
 from orchestrator.web.sampling import Sampler
-from orchestrator.web.views import SHOWN, Action, Look, actions, shadow
+from orchestrator.web.views import SHOWN, Action, JobView, actions, shadow
 
 _TOLD = 30  # rows in the table of the most telling namespaces
 _ACTS = 8
@@ -53,7 +53,7 @@ class Looker:
         with self._database.begin() as connection:
             return status.every(connection)
 
-    def look(self, job_id: int) -> Look:
+    def look(self, job_id: int) -> JobView:
         """Return one job as it is right now. Raises NotFound, Unreachable."""
         with self._database.begin() as connection:
             reading = status.reading(connection, job_id, namespaces=_TOLD)
@@ -66,7 +66,7 @@ class Looker:
             memory = self._memories.setdefault(job_id, _Memory())
             earlier = _earlier(memory.readings, reading)
         self._ask_guards(memory, reading, glance=len(cells) > _GUARDS_READ)
-        return Look(
+        return JobView(
             progress=progress(
                 reading,
                 earlier,

@@ -87,7 +87,7 @@ class Shown:
     cells: Sequence[str]
 
 
-def draw(look: views.Look) -> Shown:
+def draw(look: views.JobView) -> Shown:
     """Draw every part of a job's page twice: for viewers who may act, and for those who may not."""
     parts = {
         may_act: {name: text(f"part_{name}.html", look=look, may_act=may_act) for name in PARTS}

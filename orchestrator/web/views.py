@@ -129,7 +129,7 @@ def shadow(step: Step | None) -> Shadow | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class JobView:
     """A job at one moment: everything that its page shows."""
 
     progress: Progress
@@ -184,7 +184,7 @@ class Look:
         return [_records(self), *_paces(self.samples)]
 
 
-def _records(look: Look) -> Chart:
+def _records(look: JobView) -> Chart:
     throughput, working = look.throughput, look.progress.reading.job.state is _J.RUNNING
     rates = throughput.rates if throughput else ()
     top = scale(rates)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.embedded.process import Process
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import down
 
 pytestmark = pytest.mark.story
@@ -171,6 +171,6 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
 
 
 def _workers(home: Path) -> int:
-    record = Record.read(home)
+    record = StackRecord.read(home)
     assert record is not None
     return sum(process.name.startswith("worker-") and process.alive() for process in record.processes)

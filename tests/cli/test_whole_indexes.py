@@ -28,7 +28,7 @@ from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.stores.pinecone.index import PineconeIndex
 from vecfleet.tenancy.erasing import Export
-from vecfleet.tenancy.finding import Found
+from vecfleet.tenancy.finding import TenantPlace
 
 OLD = INDEX.name
 
@@ -80,7 +80,7 @@ def test_wipe_deletes_nothing_where_a_record_is_another_than_was_exported(
     def exporting(into: Index) -> Export:
         export = exporter(into)
 
-        def then_changed(index: Index, found: Found) -> int:
+        def then_changed(index: Index, found: TenantPlace) -> int:
             count = export(index, found)
             tenants.write("__default__", "his", creator_id="carla")
             return count

@@ -8,7 +8,7 @@ from typing import Any
 from job_table import INDEX, plan_of, planned
 
 from migrations.plan import Policies
-from orchestrator.core.deciding import Snapshot
+from orchestrator.core.deciding import JobSnapshot
 from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
@@ -119,8 +119,8 @@ def snapshot(
     over_budget: str | None = None,
     readers_moved: bool = False,
     **job: Any,
-) -> Snapshot:
-    return Snapshot(
+) -> JobSnapshot:
+    return JobSnapshot(
         job=replace(JOB, state=state, **job),
         policies=policies or Policies(),
         moves=moves or {},

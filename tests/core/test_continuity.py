@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.ledger.continuity import Look, Server
+from orchestrator.ledger.continuity import Look, ServerIdentity
 from orchestrator.services.lost_commits import lost
 
-BEFORE = Server(system="7301", timeline="00000001", started="1790000000.5")
+BEFORE = ServerIdentity(system="7301", timeline="00000001", started="1790000000.5")
 RESTARTED = replace(BEFORE, started="1790000099.5")
 LOOK = Look(
     lineage="ours",
@@ -20,7 +20,7 @@ LOOK = Look(
 )
 
 
-def on(server: Server, *, before: Server = BEFORE, synchronous: bool = False) -> Look:
+def on(server: ServerIdentity, *, before: ServerIdentity = BEFORE, synchronous: bool = False) -> Look:
     return replace(LOOK, server=server, server_before=before, synchronous=synchronous)
 
 

@@ -11,13 +11,13 @@ from orchestrator.core.deciding import (
     AddClears,
     AddDrops,
     AddUndos,
-    Check,
     CheckAgain,
+    CheckTargets,
     CleanUp,
     Command,
     CutOver,
+    JobSnapshot,
     Repair,
-    Snapshot,
     Start,
     To,
     decide,
@@ -47,15 +47,15 @@ BY_HAND = Policies()
         pytest.param(snapshot(J.PLANNED), [Start(), To(J.RUNNING)], id="a planned job starts"),
         pytest.param(
             snapshot(J.RUNNING, batches={(K.LIST, B.LEASED): 1}),
-            [Check()],
+            [CheckTargets()],
             id="while it lists, what is copied is checked",
         ),
         pytest.param(
-            snapshot(J.RUNNING, batches={(K.COPY, B.READY): 1}), [Check()], id="a waiting batch is not landed"
+            snapshot(J.RUNNING, batches={(K.COPY, B.READY): 1}), [CheckTargets()], id="a waiting batch is not landed"
         ),
         pytest.param(
             snapshot(J.RUNNING, batches={(K.COPY, B.READY): 1, (K.COPY, B.PARKED): 1}),
-            [Check()],
+            [CheckTargets()],
             id="a parked batch does not stop the others",
         ),
         pytest.param(snapshot(J.RUNNING), [To(J.COPIED)], id="with nothing left to copy it is copied"),
@@ -69,7 +69,9 @@ BY_HAND = Policies()
         ),
         pytest.param(snapshot(J.COPIED, void=(7,)), [CheckAgain((7,))], id="a void verdict is made again"),
         pytest.param(
-            snapshot(J.COPIED, targets={"waiting": 1, "verified": 5}), [Check()], id="a target that waits is checked"
+            snapshot(J.COPIED, targets={"waiting": 1, "verified": 5}),
+            [CheckTargets()],
+            id="a target that waits is checked",
         ),
         pytest.param(
             snapshot(J.COPIED, targets={"checking": 1}, batches={(K.VERIFY, B.LEASED): 1}),
@@ -128,7 +130,7 @@ BY_HAND = Policies()
         *(pytest.param(snapshot(state, policies=AUTO), [], id=f"{state} is the end") for state in sorted(JOB_ENDED)),
     ],
 )
-def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> None:
+def test_the_next_step(given_snapshot: JobSnapshot, expected: list[Command]) -> None:
     assert decide(given_snapshot, NOW) == expected
 
 
@@ -210,7 +212,7 @@ def test_the_next_step(given_snapshot: Snapshot, expected: list[Command]) -> Non
     ],
 )
 def test_where_no_step_helps_a_person_is_asked_with_a_sentence(
-    given_snapshot: Snapshot, says: str, then: JobState
+    given_snapshot: JobSnapshot, says: str, then: JobState
 ) -> None:
     asked = attention(decide(given_snapshot, NOW))
     assert asked.reason is not None and says in asked.reason
@@ -257,7 +259,7 @@ def test_one_target_without_a_verdict_keeps_the_job_from_being_verified(beside: 
     ],
 )
 def test_a_job_that_needed_attention_goes_on_by_itself_once_what_stopped_it_is_gone(
-    stuck: Snapshot, freed: Snapshot, then: JobState
+    stuck: JobSnapshot, freed: JobSnapshot, then: JobState
 ) -> None:
     assert decide(stuck, NOW) == []
     assert decide(freed, NOW) == [To(then)]

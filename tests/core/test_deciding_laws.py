@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from snapshots import NOW, snapshot
 
 from migrations.plan import Policies
-from orchestrator.core.deciding import Snapshot, To, decide
+from orchestrator.core.deciding import JobSnapshot, To, decide
 from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import BATCH_OPEN, JOB_EDGES, JOB_WORKING, BatchKind, BatchState, JobState, MoveState
 
@@ -43,7 +43,7 @@ SNAPSHOTS = st.builds(
 
 
 @given(SNAPSHOTS)
-def test_whatever_the_job_table_says_every_change_of_state_is_an_edge_of_the_table(given_snapshot: Snapshot) -> None:
+def test_whatever_the_job_table_says_every_change_of_state_is_an_edge_of_the_table(given_snapshot: JobSnapshot) -> None:
     changes = [command.state for command in decide(given_snapshot, NOW) if isinstance(command, To)]
     assert len(changes) <= 1
     assert set(changes) <= set(JOB_EDGES[given_snapshot.job.state])
@@ -51,7 +51,7 @@ def test_whatever_the_job_table_says_every_change_of_state_is_an_edge_of_the_tab
 
 @given(SNAPSHOTS)
 def test_whatever_the_job_table_says_a_job_that_asks_for_attention_says_why_and_where_it_stopped(
-    given_snapshot: Snapshot,
+    given_snapshot: JobSnapshot,
 ) -> None:
     for command in decide(given_snapshot, NOW):
         if isinstance(command, To) and command.state is J.NEEDS_ATTENTION:
@@ -61,7 +61,7 @@ def test_whatever_the_job_table_says_a_job_that_asks_for_attention_says_why_and_
 
 @given(SNAPSHOTS)
 def test_whatever_the_job_table_says_no_batch_in_flight_is_left_behind_by_a_pause_or_an_end(
-    given_snapshot: Snapshot,
+    given_snapshot: JobSnapshot,
 ) -> None:
     for command in decide(given_snapshot, NOW):
         if isinstance(command, To) and command.state in {J.PAUSED, J.CANCELLED}:
@@ -70,7 +70,7 @@ def test_whatever_the_job_table_says_no_batch_in_flight_is_left_behind_by_a_paus
 
 @given(SNAPSHOTS)
 def test_whatever_the_job_table_says_a_job_is_verified_only_with_every_target_proven_and_every_record_decided(
-    given_snapshot: Snapshot,
+    given_snapshot: JobSnapshot,
 ) -> None:
     if To(J.VERIFIED) in decide(given_snapshot, NOW):
         counts = {state: number for state, number in given_snapshot.targets.items() if number}

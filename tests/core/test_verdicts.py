@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from snapshots import TARGET
 
 from orchestrator.core.model import Finding, TargetTally
-from orchestrator.core.verdicts import Evidence, judge
+from orchestrator.core.verdicts import CheckEvidence, judge
 from vecfleet.digests import Tally
 
 IDS = ["a", "b", "c"]
 DIGEST, IDS_DIGEST = Tally.of_ids(f"{id}'s content" for id in IDS).digest, Tally.of_ids(IDS).digest
-PROVEN = Evidence(
+PROVEN = CheckEvidence(
     target=TARGET,
     expected=TargetTally(1, 3, DIGEST, IDS_DIGEST, None),
     found_count=3,
@@ -85,7 +85,7 @@ OTHER_CONTENT = Tally.of_ids(["other content"]).digest
         pytest.param(replace(NOTHING, found_count=1, found_digest=7, listed_count=1), "do not add up", id="a stray"),
     ],
 )
-def test_without_full_evidence_nothing_is_verified(evidence: Evidence, reason: str) -> None:
+def test_without_full_evidence_nothing_is_verified(evidence: CheckEvidence, reason: str) -> None:
     verdict = judge(evidence)
     assert verdict.state == "mismatched"
     assert reason in verdict.reason

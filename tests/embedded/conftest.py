@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.embedded.process import Process
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import down
 
 UP = """
@@ -60,5 +60,5 @@ def supervise(state_dir: Path, tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def is_ready(state_dir: Path, supervisor: Process) -> bool:
-    record = Record.read(state_dir)
+    record = StackRecord.read(state_dir)
     return record is not None and record.ready and record.supervisor.pid == supervisor.pid

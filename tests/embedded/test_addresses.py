@@ -11,7 +11,7 @@ from orchestrator.cli import running
 from orchestrator.embedded import addresses
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import Process
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import Stack
 from vecfleet.errors import Refused
 from vecfleet.settings import Settings
@@ -145,12 +145,12 @@ def test_what_a_stack_did_not_start_is_not_let_go_of(tmp_path: Path) -> None:
         "REDIS_URL": "redis://:x@127.0.0.1:7001/0",
         "PINECONE_API_KEY": "a real key",
     }
-    record = Record(Process.current("supervisor"), True, True, environment, (started,))
+    record = StackRecord(Process.current("supervisor"), True, True, environment, (started,))
     assert addresses.given_out(record) == ("REDIS_URL",)
 
 
 def test_the_waits_that_suit_an_emulator_go_with_its_address(tmp_path: Path) -> None:
     started = Process("emulator", 1, 0.0, tmp_path / "log", port=5080)
     environment = {"PINECONE_CONTROLLER_HOST": "http://127.0.0.1:5080", "FRESHNESS_WAIT_SECONDS": "1"}
-    record = Record(Process.current("supervisor"), True, True, environment, (started,))
+    record = StackRecord(Process.current("supervisor"), True, True, environment, (started,))
     assert addresses.given_out(record) == ("PINECONE_CONTROLLER_HOST", "FRESHNESS_WAIT_SECONDS")

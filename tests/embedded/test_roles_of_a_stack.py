@@ -9,7 +9,7 @@ import pytest
 from orchestrator import schema
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.postgres import DATABASE, FLEET, OWNER, VECTORS
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import Stack, down
 from vecfleet.settings import Settings
 
@@ -39,7 +39,7 @@ def test_what_a_stack_gives_out_is_of_a_role_without_rights(state_dir: Path) -> 
             connection.execute("CREATE TABLE mine ()")
         # And no password of another role is in what is given out, or in the record of what runs
         password = (state_dir / "postgres").resolve().joinpath("password").read_text()
-        record = Record.read(state_dir)
+        record = StackRecord.read(state_dir)
         assert record is not None
         assert password not in str([given, record.environment]) and OWNER not in str([given, record.environment])
 

@@ -19,7 +19,7 @@ from orchestrator.embedded import DidNotStart, Redis
 from orchestrator.embedded.foreground import exports
 from orchestrator.embedded.ports import listening
 from orchestrator.embedded.process import Process
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import MAX_RESTARTS, Stack, down
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.leasing import owner_of
@@ -261,17 +261,17 @@ def interrupt(sentence: str) -> None:
     raise Interrupted(sentence)
 
 
-def recorded(state_dir: Path) -> Record:
-    record = Record.read(state_dir)
+def recorded(state_dir: Path) -> StackRecord:
+    record = StackRecord.read(state_dir)
     assert record is not None
     return record
 
 
-def named(record: Record, name: str) -> Process:
+def named(record: StackRecord, name: str) -> Process:
     return next(process for process in record.processes if process.name == name)
 
 
-def port_of(record: Record, name: str) -> int:
+def port_of(record: StackRecord, name: str) -> int:
     port = named(record, name).port
     assert port is not None
     return port
@@ -294,14 +294,14 @@ def assert_gone(processes: tuple[Process, ...]) -> None:
     assert not any(listening(process.port) for process in processes if process.port)
 
 
-def write(record: Record) -> None:
+def write(record: StackRecord) -> None:
     with psycopg.connect(record.environment["PGVECTOR_URL"].replace("+psycopg", "")) as connection:
         connection.execute("CREATE TABLE note AS SELECT 'kept' AS text")
     with redis.Redis.from_url(record.environment["REDIS_URL"]) as client:
         client.set("note", "kept")
 
 
-def read(record: Record) -> tuple[object, object]:
+def read(record: StackRecord) -> tuple[object, object]:
     with psycopg.connect(record.environment["PGVECTOR_URL"].replace("+psycopg", "")) as connection:
         row = connection.execute("SELECT text FROM note").fetchone()
     with redis.Redis.from_url(record.environment["REDIS_URL"]) as client:

@@ -13,7 +13,7 @@ from orchestrator import schema
 from orchestrator.embedded import DidNotStart, Postgres
 from orchestrator.embedded.addresses import SUITS_EMULATOR
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.record import Record
+from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.sealing import AUDIT_KEY
 from orchestrator.embedded.stack import Stack, down, up_in_background
 from orchestrator.ledger import audit
@@ -134,8 +134,8 @@ def test_up_in_the_background_says_why_it_failed(state_dir: Path) -> None:
         up_in_background([sys.executable, "-c", "raise SystemExit('no such luck')"], state_dir)
 
 
-def recorded(state_dir: Path) -> Record:
-    record = Record.read(state_dir)
+def recorded(state_dir: Path) -> StackRecord:
+    record = StackRecord.read(state_dir)
     assert record is not None
     return record
 

@@ -22,7 +22,7 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Store, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
 from workers import runner
-from workers.process import Process
+from workers.process import WorkerProcess
 
 ANSWERS_WITHIN_S = 60.0
 ENDLESS = 2_000  # calls and transactions; no step here makes more than some dozens
@@ -85,7 +85,7 @@ class Worker:
 
     _here = threading.local()
 
-    def __init__(self, process: Process, wakeup: Wakeup, stop: Stop | None) -> None:
+    def __init__(self, process: WorkerProcess, wakeup: Wakeup, stop: Stop | None) -> None:
         self.wakeup = wakeup
         self.frozen = False
         self.failure: BaseException | None = None

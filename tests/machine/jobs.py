@@ -23,7 +23,7 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Limits
 from vecfleet.stores.memory import MemoryIndex
-from workers.process import Process
+from workers.process import WorkerProcess
 
 RECORDS = {"s": ["a", "b", "c"], "u": ["d"]}
 TARGETS = {"s": "creator_ana_twin_s", "u": "creator_ana_twin_u"}
@@ -70,7 +70,7 @@ class World:
             _env_file=None,  # type: ignore[call-arg]
         )
         self.one = OneService(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
-        self.process = Process(Parts(settings, self.database, self.one))
+        self.process = WorkerProcess(Parts(settings, self.database, self.one))
         self.process.pace = SimpleNamespace(take=lambda *_: None, throttled=lambda *_: None)  # type: ignore[assignment]
         books.watch(self.clock.sql)
 

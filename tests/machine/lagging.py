@@ -22,7 +22,7 @@ from vecfleet.errors import BadRequest, Conflict, NameIsAlias, TimedOut, Unavail
 from vecfleet.names import DEFAULT
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
-from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Match, Matches, NamespaceInfo, Usage, Written
 
 T = TypeVar("T")
 # What looks at a namespace are like, all through a life.
@@ -200,16 +200,16 @@ class LaggingIndex:
         held = space.records if space is not None else {}
         return Fetched({one: held[one] for one in ids if one in held}, Usage(requests=1, read_units=1.0))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         space = self._look("query", namespace)
         if space is None:
-            return Answer([], Usage(requests=1, read_units=0.25))
+            return Matches([], Usage(requests=1, read_units=0.25))
         matches = [Match(one, 1.0) for one in sorted(space.records)[:top_k]]
         if self.untold:
             self.untold -= 1
             self.story.tell(f"a query of {namespace} tells no sequence number")
-            return Answer(matches, Usage(requests=1, read_units=0.25))
-        return Answer(matches, Usage(requests=1, read_units=0.25), space.writes)
+            return Matches(matches, Usage(requests=1, read_units=0.25))
+        return Matches(matches, Usage(requests=1, read_units=0.25), space.writes)
 
     # Changes
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from orchestrator import dispatcher
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchState, JobState
-from orchestrator.core.verdicts import Evidence, Verdict
+from orchestrator.core.verdicts import CheckEvidence, Verdict
 from orchestrator.ledger import batches, checks, copies
 from orchestrator.ledger import tables as t
 from tests.machine.acting import Clock, Stop
@@ -207,7 +207,7 @@ def _gone_at_once(work: Work) -> tuple[dict[str, Record], list[str]]:
     return records, [id for id in work.ids if id not in records]
 
 
-def _always_verified(evidence: Evidence) -> Verdict:
+def _always_verified(evidence: CheckEvidence) -> Verdict:
     return Verdict("verified", "it will be all right", {"verified": True})
 
 

@@ -4,14 +4,14 @@ from job_table import INDEX, planned
 
 from migrations.checks import check_targets
 from migrations.plan import Policies
-from migrations.survey import Held, Survey
+from migrations.survey import HeldNamespace, Survey
 
 LEAVING = Policies(leave_alias=True)
 
 
 def problems(*sources: str, there: int = 0) -> list[str]:
     aliases = {f"alias-{number}": "elsewhere" for number in range(there)}
-    survey = Survey(INDEX, INDEX, {source: Held(1) for source in sources}, occupied={}, aliases=aliases)
+    survey = Survey(INDEX, INDEX, {source: HeldNamespace(1) for source in sources}, occupied={}, aliases=aliases)
     moves = [planned(source, f"creator_ana_twin_t{number}", 1) for number, source in enumerate(sources)]
     return check_targets(moves, survey, LEAVING).problems
 
@@ -30,7 +30,7 @@ def test_more_aliases_than_the_index_may_have_are_a_problem() -> None:
 
 def test_a_target_whose_name_is_an_alias_is_a_problem_in_every_plan() -> None:
     aliases = {"creator_ana_twin_t": "bruno", "other": "alma"}
-    survey = Survey(INDEX, INDEX, {"alma": Held(1)}, occupied={}, aliases=aliases)
+    survey = Survey(INDEX, INDEX, {"alma": HeldNamespace(1)}, occupied={}, aliases=aliases)
     moves = [planned("alma", "creator_ana_twin_t", 1)]
     for takes_back in (False, True):  # it leads to no source of this plan
         (problem,) = check_targets(moves, survey, Policies(), takes_back=takes_back).problems

@@ -8,7 +8,7 @@ from planning_world import NOW, World, fill
 from migrations.answers import TwinRow
 from migrations.creators import Grouping
 from migrations.idsources import find_ids
-from migrations.ownership import Snapshot, understand
+from migrations.ownership import OwnershipSnapshot, understand
 from migrations.plan import Plan, Policies
 from migrations.recipes import (
     Common,
@@ -25,7 +25,7 @@ from vecfleet.stores.base import Kind
 INDEX = "digital-twin-brain"
 
 
-def answers(*twins: tuple[str, str]) -> Snapshot:
+def answers(*twins: tuple[str, str]) -> OwnershipSnapshot:
     return understand("file", [TwinRow(id, creator, id) for id, creator in twins], [])
 
 
@@ -34,7 +34,7 @@ def one_creator(world: World, policies: Policies | None = None) -> Plan:
     return plan_creators(world, CreatorsOptions(index=INDEX, grouping=Grouping(creator="ana"), common=common), now=NOW)
 
 
-def objections(world: World, plan: Plan, ownership: Snapshot | None = None) -> list[str]:
+def objections(world: World, plan: Plan, ownership: OwnershipSnapshot | None = None) -> list[str]:
     return check_plan(plan, survey_again(world, plan, root=Path()), ownership)
 
 

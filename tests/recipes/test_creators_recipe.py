@@ -8,7 +8,7 @@ from planning_world import NOW, SEEDS, World, fill
 
 from migrations.answers import TwinRow
 from migrations.creators import Grouping, Row, read_list
-from migrations.ownership import Snapshot, understand
+from migrations.ownership import OwnershipSnapshot, understand
 from migrations.plan import Plan, PlannedMove, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from vecfleet.errors import BadInput, BadName, BadPlan, NotFound
@@ -16,7 +16,7 @@ from vecfleet.errors import BadInput, BadName, BadPlan, NotFound
 INDEX = "digital-twin-brain"
 
 
-def look_up(*twins: tuple[str, str], twin_key: Any = "id") -> Snapshot:
+def look_up(*twins: tuple[str, str], twin_key: Any = "id") -> OwnershipSnapshot:
     return understand("file", [TwinRow(id, creator, f"name of {id}") for id, creator in twins], [], twin_key=twin_key)
 
 

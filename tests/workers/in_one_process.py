@@ -23,7 +23,7 @@ from vecfleet.stores.base import Index, IndexInfo, Limits, Store
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.pgvector import PgvectorStore
 from workers import runner
-from workers.process import Process
+from workers.process import WorkerProcess
 
 TARGET = "creator_ana_twin_s"
 COUNT = 23
@@ -46,7 +46,7 @@ class One:
     """The fleet, its one job and its index."""
 
     table: JobTable
-    process: Process
+    process: WorkerProcess
     index: Index
 
     def deliver(self, times: int = 1) -> int:
@@ -122,7 +122,7 @@ def open_one(
     table = JobTable(Database(database_url, pool_size=4))
     table.apply(plan_of(*moves, **{"cut_over": "none", **policies}), index.info, index.info, waits)
     try:
-        yield One(table, Process(fleet), index)
+        yield One(table, WorkerProcess(fleet), index)
     finally:
         table.database.dispose()
         fleet.database.dispose()

@@ -14,7 +14,7 @@ from orchestrator.core.states import BatchKind, JobState
 from orchestrator.queue import TASKS
 from orchestrator.services import acts
 from vecfleet.records import Record
-from vecfleet.stores.base import Answer, IdPage, NamespaceInfo
+from vecfleet.stores.base import IdPage, Matches, NamespaceInfo
 from vecfleet.stores.memory import MemoryIndex
 from workers import cleaning, runner
 
@@ -120,7 +120,7 @@ def telling(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Let the service tell the number of the last write with its answers, or not."""
     original, tells = MemoryIndex.query, [True]
 
-    def query(index: MemoryIndex, *asked: Any, **named: Any) -> Answer:
+    def query(index: MemoryIndex, *asked: Any, **named: Any) -> Matches:
         answer = original(index, *asked, **named)
         return answer if tells[0] else replace(answer, lsn=None)
 

@@ -14,7 +14,7 @@ from orchestrator.core.states import BatchKind, JobState
 from orchestrator.services import acts
 from vecfleet.errors import Refused, WrongKind
 from vecfleet.records import Record, Sparse
-from vecfleet.stores.base import Answer, IndexInfo, Kind, NamespaceInfo
+from vecfleet.stores.base import IndexInfo, Kind, Matches, NamespaceInfo
 from vecfleet.stores.memory import MemoryIndex
 
 Open = Callable[..., One]
@@ -147,7 +147,7 @@ def test_answers_that_differ_though_every_byte_is_equal_are_for_a_person(
     one = open_job({"s": [dense(f"r{n}") for n in range(20)]}, planned("s", TARGET, 20), info=SMALL, query_top_k=5)
     original = MemoryIndex.query
 
-    def forget(index: MemoryIndex, namespace: str, like: Record, top_k: int) -> Answer:
+    def forget(index: MemoryIndex, namespace: str, like: Record, top_k: int) -> Matches:
         answer = original(index, namespace, like, top_k + 1)
         kept = [match for match in answer.matches if namespace != TARGET or match != answer.matches[0]]
         return replace(answer, matches=kept[:top_k])
@@ -167,17 +167,17 @@ def test_answers_that_differ_though_every_byte_is_equal_are_for_a_person(
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        (lambda *_: Answer([]), "its queries are not verified: none could be compared"),
+        (lambda *_: Matches([]), "its queries are not verified: none could be compared"),
         (
             lambda *_: (_ for _ in ()).throw(WrongKind("it answers no queries")),
             "its queries are not verified: it answers no queries",
         ),
-        (lambda *_: Answer([], lsn=1), "its queries are not verified: queries of creator_ana_twin_s see its writes"),
+        (lambda *_: Matches([], lsn=1), "its queries are not verified: queries of creator_ana_twin_s see its writes"),
     ],
     ids=["no answer", "no queries", "old answers"],
 )
 def test_without_a_question_that_was_answered_there_is_no_verdict(
-    open_job: Open, monkeypatch: pytest.MonkeyPatch, answers: Callable[..., Answer], why: str
+    open_job: Open, monkeypatch: pytest.MonkeyPatch, answers: Callable[..., Matches], why: str
 ) -> None:
     one = open_job(
         {"s": [dense(f"r{n}") for n in range(20)]}, planned("s", TARGET, 20), info=SMALL, verify="content+query"

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
 from vecfleet.settings import Settings
-from workers.process import Process
+from workers.process import WorkerProcess
 
 
 def test_an_index_made_anew_under_its_old_address_is_opened_anew(database_url: str, redis_url: str) -> None:
@@ -17,7 +17,7 @@ def test_an_index_made_anew_under_its_old_address_is_opened_anew(database_url: s
         pinecone_api_key=SecretStr("any"),
         _env_file=None,  # type: ignore[call-arg]
     )
-    process = Process(Fleet(settings))
+    process = WorkerProcess(Fleet(settings))
     # Given an index that a worker has open
     first = process.index("pinecone", INDEX)
     assert process.index("pinecone", replace(INDEX)) is first

@@ -110,7 +110,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Matches:
     """The matches of a query, best first. `lsn`: the last write of the namespace that it has seen, if told."""
 
     matches: list[Match]
@@ -195,7 +195,7 @@ class Index(Protocol):
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         """Delete these ids. An absent id or namespace is no error."""
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         """Return the records nearest to `like` by its values (and sparse values). WrongKind if a store answers none."""
 
     def request_bytes(self, record: Record) -> int:

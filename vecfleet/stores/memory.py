@@ -13,13 +13,13 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
 from vecfleet.stores.base import (
-    Answer,
     Fetched,
     IdPage,
     IndexInfo,
     Kind,
     Limits,
     Match,
+    Matches,
     NamespaceInfo,
     Usage,
     Written,
@@ -188,7 +188,7 @@ class MemoryIndex:
             space.changed()
         return Usage(requests=1, write_units=rules.write_units(sum(map(rules.billed_bytes, gone))))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
         with self._lock:
@@ -198,7 +198,7 @@ class MemoryIndex:
         matches = [Match(record.id, _score(like, record, self.info.metric)) for record in held]
         nearest_first = 1 if self.info.metric == "euclidean" else -1
         matches.sort(key=lambda match: (nearest_first * match.score, match.id))
-        return Answer(matches[:top_k], Usage(requests=1, read_units=0.25), lsn)
+        return Matches(matches[:top_k], Usage(requests=1, read_units=0.25), lsn)
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)

@@ -19,7 +19,7 @@ from vecfleet.settings import Settings
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
-from vecfleet.tenancy.finding import Found, Known, KnownAt, chunks, in_parallel, known_nowhere
+from vecfleet.tenancy.finding import Known, KnownAt, TenantPlace, chunks, in_parallel, known_nowhere
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
@@ -53,7 +53,7 @@ RESIDUAL = (
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 
-Export = Callable[[Index, Found], int]
+Export = Callable[[Index, TenantPlace], int]
 """Copy the records of one place to where the tenant gets them; gives how many."""
 
 
@@ -63,7 +63,7 @@ class Erased:
 
     creator: str
     twin: str | None
-    deleted: tuple[Found, ...]
+    deleted: tuple[TenantPlace, ...]
     left: tuple[str, ...]
     seconds: float
     fence: str = NO_FENCE
@@ -176,7 +176,7 @@ class _Eraser:
     confirm_s: float
     clock: Callable[[], float]
     nap: Callable[[float], None]
-    deleted: dict[tuple[str, str], Found] = field(default_factory=dict)
+    deleted: dict[tuple[str, str], TenantPlace] = field(default_factory=dict)
     aliases: set[str] = field(default_factory=set)
     exported: int = 0
     read: int = 0
@@ -195,7 +195,7 @@ class _Eraser:
             self.exported += sum(self.export(index, place) for place in places.found)
         return self.delete(index, places.found)
 
-    def delete(self, index: Index, places: Sequence[Found]) -> list[str]:
+    def delete(self, index: Index, places: Sequence[TenantPlace]) -> list[str]:
         """Delete these places and confirm it. Returns what is left, with the reason."""
         self.free(index, {place.name for place in places if place.whole})
         refused = {name: said for name, said in in_parallel(lambda place: self._delete(index, place), places) if said}
@@ -218,7 +218,7 @@ class _Eraser:
                 patiently(lambda alias=alias, target=target, to=to: _lead(index, alias, target, to))  # type: ignore[misc]
                 self.aliases.add(alias if to is None else f"{alias} → {to}")
 
-    def confirm(self, index: Index, places: Sequence[Found], refused: Mapping[str, str]) -> list[str]:
+    def confirm(self, index: Index, places: Sequence[TenantPlace], refused: Mapping[str, str]) -> list[str]:
         """List, fetch and query until nothing answers any more, or the time is over. Refused places are left."""
         until = self.clock() + self.confirm_s
         waiting = [place for place in places if place.name not in refused]
@@ -235,7 +235,7 @@ class _Eraser:
             waiting = [place for place, _ in left]
             self.nap(_LOOK_AGAIN_S)
 
-    def _delete(self, index: Index, place: Found) -> tuple[str, str | None]:
+    def _delete(self, index: Index, place: TenantPlace) -> tuple[str, str | None]:
         """Delete one place; return the store's sentence if it refuses.
 
         Repeated without a look in between: all under these names and ids is an erased tenant's, and goes too.
@@ -268,12 +268,12 @@ def _lead(index: Aliased, alias: str, target: str, to: str | None) -> None:
         index.point_alias(alias, to)
 
 
-def _answer(index: Index, place: Found, *, query: bool) -> tuple[Found, str | None]:
+def _answer(index: Index, place: TenantPlace, *, query: bool) -> tuple[TenantPlace, str | None]:
     return place, finding.still_there(index, place, query=query)
 
 
 def delete_all(
-    index: Index, found: Sequence[Found], *, confirm_s: float, wait_for_landing: Callable[[], None]
+    index: Index, found: Sequence[TenantPlace], *, confirm_s: float, wait_for_landing: Callable[[], None]
 ) -> list[str]:
     """Delete these namespaces, asking once for each, and confirm it. Returns what is left, with the reason.
 
@@ -297,7 +297,7 @@ def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
     return None, False
 
 
-def _added(before: Found, again: Found) -> Found:
+def _added(before: TenantPlace, again: TenantPlace) -> TenantPlace:
     """Add a second round's finds: its lagging listing may name records that the first round deleted."""
     if before.whole:
         return before if before.count >= again.count else again
@@ -331,7 +331,7 @@ def _certificate(
     }
 
 
-def deleted_at(place: Found) -> dict[str, Any]:
+def deleted_at(place: TenantPlace) -> dict[str, Any]:
     """Return a place as a certificate names it: its own namespace as a digest."""
     return {
         "index": place.index,

@@ -17,7 +17,7 @@ from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY, Owner, Ownership
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.tenancy.finding import Found, Known
+from vecfleet.tenancy.finding import Known, TenantPlace
 
 NO_FENCE = "no fence: a running job may write again"
 FENCED = "raised: no path of the fleet writes this tenant's records"
@@ -91,7 +91,7 @@ class Books(Protocol):
         """Return the seconds in which a write from before the fence may still land; 0 once none can."""
 
     def finish(
-        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+        self, number: int, tenant: Tenant, found: Sequence[TenantPlace], certificate: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Forget the tenant in the books themselves, and put the certificate on record. Returns it completed."""
 
@@ -110,7 +110,7 @@ class NoBooks:
         return 0.0
 
     def finish(
-        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+        self, number: int, tenant: Tenant, found: Sequence[TenantPlace], certificate: Mapping[str, Any]
     ) -> dict[str, Any]:
         return dict(certificate)
 
@@ -139,7 +139,7 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /delphi/erasures/N."""
 
     creator: Id
-    found: tuple[Found, ...]
+    found: tuple[TenantPlace, ...]
     certificate: Reported
     twin: Id | None = None
 
@@ -169,7 +169,7 @@ class HttpBooks:
         return float(msgspec.json.decode(self._call("GET", f"/{number}"))["wait_s"])
 
     def finish(
-        self, number: int, tenant: Tenant, found: Sequence[Found], certificate: Mapping[str, Any]
+        self, number: int, tenant: Tenant, found: Sequence[TenantPlace], certificate: Mapping[str, Any]
     ) -> dict[str, Any]:
         told = {"creator": tenant.creator, "twin": tenant.twin, "found": found, "certificate": certificate}
         answer: dict[str, Any] = msgspec.json.decode(self._call("POST", f"/{number}", told, _LOOKS_S))

@@ -70,7 +70,7 @@ def known_nowhere(index: str) -> Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TenantPlace:
     """The tenant's records in one namespace. `whole`: nobody else has any there, so the namespace goes with them.
 
     `digest` is that of the set of their ids. `records`: each id with its content's digest, if others' are beside.
@@ -89,7 +89,7 @@ class Found:
 class Places:
     """The places of a tenant in an index. `read`: how many records of shared namespaces were looked at."""
 
-    found: tuple[Found, ...]
+    found: tuple[TenantPlace, ...]
     read: int
 
 
@@ -125,7 +125,7 @@ def find(index: Index, tenant: Tenant, known: Known) -> Places:
     return Places((*alone, *(place for place, _ in among if place.count)), sum(read for _, read in among))
 
 
-def everything(index: Index) -> list[Found]:
+def everything(index: Index) -> list[TenantPlace]:
     """Return every namespace of an index, as if it were one tenant's."""
     there = [info.name for info in patiently(lambda: list(index.namespaces()))]
     return [
@@ -150,16 +150,16 @@ def _is(owner: Owner, tenant: Tenant) -> bool:
     return owner.creator == tenant.creator and tenant.twin in (None, owner.twin)
 
 
-def entire(index: Index, namespace: str) -> Found:
+def entire(index: Index, namespace: str) -> TenantPlace:
     """Return a namespace as one place, by listing its ids."""
     tally, sample = Tally(), list[str]()
     for page in pages(index, namespace):
         tally += Tally.of_ids(page)
         sample = sample or page[:10]
-    return Found(index.info.name, namespace, True, tally.count, tally.digest, tuple(sample))
+    return TenantPlace(index.info.name, namespace, True, tally.count, tally.digest, tuple(sample))
 
 
-def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[Found, int]:
+def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[TenantPlace, int]:
     own: dict[str, int] = {}
     read = 0
     for record in records(index, namespace):
@@ -167,7 +167,7 @@ def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[
         if is_own(record, namespace, tenant, known):
             own[record.id] = record_digest(record)
     tally = Tally.of_ids(own)
-    return Found(index.info.name, namespace, False, tally.count, tally.digest, tuple(own)[:10], own), read
+    return TenantPlace(index.info.name, namespace, False, tally.count, tally.digest, tuple(own)[:10], own), read
 
 
 def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool:
@@ -198,7 +198,7 @@ def pages(index: Index, namespace: str) -> Iterator[list[str]]:
             return
 
 
-def still_there(index: Index, found: Found, *, query: bool = True) -> str | None:
+def still_there(index: Index, found: TenantPlace, *, query: bool = True) -> str | None:
     """Return how this place still answers for deleted records, by fetching or by querying; None if it does not."""
     ids = list(found.records) or list(found.sample)
     for batch_ids in chunks(ids, index.limits.fetch_ids):

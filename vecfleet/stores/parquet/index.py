@@ -13,7 +13,7 @@ from vecfleet.errors import BadRequest, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
-from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Limits, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Matches, NamespaceInfo, Usage, Written
 from vecfleet.stores.parquet import files
 from vecfleet.stores.parquet.folders import DELETED, NAMESPACE_FILE, NAMESPACES, namespace_folder
 from vecfleet.stores.parquet.parts import Parts, looking_again
@@ -94,7 +94,7 @@ class ParquetIndex:
         looking_again(lambda: self._remove(namespace, ids))
         return ONE_CALL
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         raise WrongKind(
             f"{self.info.name!r} is a folder of files, which answers no queries",
             next_step="verify its content: that reads every record",

@@ -17,7 +17,6 @@ from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
 from vecfleet.records import Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import (
-    Answer,
     Deleted,
     Fetched,
     IdPage,
@@ -25,6 +24,7 @@ from vecfleet.stores.base import (
     Kind,
     Limits,
     Match,
+    Matches,
     NamespaceInfo,
     Usage,
     Written,
@@ -197,7 +197,7 @@ class PgvectorIndex:
         same = {row for row, _ in proven}
         return Deleted(sorted({record.id for row, record in held if row not in same}), ONE_CALL)
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         """Query by the vectors alone. Raises WrongKind if sparse values would have to count."""
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadRequest(f"a query answers with 1 to {MAX_TOP_K:,} matches, not {top_k:,}")
@@ -210,7 +210,7 @@ class PgvectorIndex:
         with self._database.transaction(f"query {namespace!r}") as connection:
             table = self._find(connection, namespace)
             if table is None or table.vector is None:
-                return Answer([], ONE_CALL)
+                return Matches([], ONE_CALL)
             distance = sql.SQL("{} {} %(like)s::{}").format(
                 sql.Identifier(table.vector.name), sql.SQL(_OPERATORS[metric]), sql.SQL(table.vector.type)
             )
@@ -218,7 +218,7 @@ class PgvectorIndex:
                 id=sql.Identifier(CHUNK_ID), distance=distance, table=table.identifier
             )
             rows = connection.execute(statement, {"like": values.as_text(like.values), "top_k": top_k}).fetchall()
-        return Answer([Match(id, _score(metric, far)) for id, far in rows], ONE_CALL)
+        return Matches([Match(id, _score(metric, far)) for id, far in rows], ONE_CALL)
 
     def own_columns(self) -> dict[str, list[str]]:
         """Return by namespace the columns that a new table of ours would lack: there they are keys of the metadata."""

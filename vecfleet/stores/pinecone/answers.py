@@ -25,7 +25,7 @@ _HAS_LENGTH, _LENGTHS = 2, {0: None, 1: 8, 5: 4}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RecordsRead:
     """The records read, the ids of those that must be read another way, and the cost that the service tells."""
 
     records: dict[str, Record]
@@ -33,7 +33,7 @@ class Found:
     read_units: float | None
 
 
-def fetched(body: bytes, info: IndexInfo) -> Found:
+def fetched(body: bytes, info: IndexInfo) -> RecordsRead:
     """Return the records of a FetchResponse. Raises DecodeError if it is none."""
     records: dict[str, Record] = {}
     unreadable: list[str] = []
@@ -63,7 +63,7 @@ def fetched(body: bytes, info: IndexInfo) -> Found:
             raise DecodeError("its last field is longer than it is")
     except (IndexError, UnicodeDecodeError) as error:
         raise DecodeError("it ends in the middle of a field, or an id is no text") from error
-    return Found(records, unreadable, units)
+    return RecordsRead(records, unreadable, units)
 
 
 def _past(body: bytes, at: int) -> int:

@@ -59,7 +59,7 @@ HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BytesRead:
     """The records read, the ids that must be read another way, and the cost."""
 
     records: dict[str, Record]
@@ -96,11 +96,11 @@ class BytesLane:
         units = float(answer.usage.read_units) if answer.HasField("usage") else None
         return Listed(ids, answer.pagination.next or None, units, size)
 
-    def fetch(self, namespace: str, ids: Sequence[str]) -> Answer:
+    def fetch(self, namespace: str, ids: Sequence[str]) -> BytesRead:
         request = pb.FetchRequest(ids=ids, namespace=namespace).SerializeToString()
         doing = f"fetch {len(ids):,} records of {namespace!r}"
         answer, size = self._call("Fetch", request, lambda body: answers.fetched(body, self._info), doing)
-        return Answer(answer.records, answer.unreadable, answer.read_units, size)
+        return BytesRead(answer.records, answer.unreadable, answer.read_units, size)
 
     def upsert(self, namespace: str, records: Sequence[Record], limit: int) -> int:
         """Write all records or raise: TooLarge, unsent, if the request is over `limit` bytes.

@@ -17,7 +17,7 @@ from vecfleet.errors import Conflict, NameIsAlias, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import rules
-from vecfleet.stores.base import Answer, Fetched, IdPage, IndexInfo, Kind, Limits, Match, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, Matches, NamespaceInfo, Usage, Written
 from vecfleet.stores.pinecone import bytes_lane
 from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
@@ -209,7 +209,7 @@ class PineconeIndex:
         mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
         return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
 
-    def query(self, namespace: str, like: Record, top_k: int) -> Answer:
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         sparse = wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None
         try:
             with translated(f"query {namespace!r}"):
@@ -217,7 +217,7 @@ class PineconeIndex:
                     namespace=wire_name(namespace), top_k=top_k, vector=wire.values_text(like), sparse_vector=sparse
                 )
         except AbsentNamespace:
-            return Answer([], Usage(requests=1))
+            return Matches([], Usage(requests=1))
         units = answer.usage.read_units if answer.usage is not None else None
         info = answer.response_info
         usage = Usage(
@@ -226,7 +226,7 @@ class PineconeIndex:
             egress_bytes=_egress(info) or sum(len(match.id) for match in answer.matches),
         )
         matches = [Match(match.id, match.score) for match in answer.matches]
-        return Answer(matches, usage, info.lsn_reconciled if info is not None else None)
+        return Matches(matches, usage, info.lsn_reconciled if info is not None else None)
 
     def request_bytes(self, record: Record) -> int:
         return wire.request_bytes(record) if self._lane is None else bytes_lane.request_bytes(record)
