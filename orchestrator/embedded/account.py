@@ -16,6 +16,8 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from orchestrator.embedded.server import environment
+
 UNPRIVILEGED = "nobody"
 """Exists on every Linux and macOS; an account of our own would change the machine's user list."""
 
@@ -52,7 +54,9 @@ class Account:
 
     def can_run(self, *command: str | Path) -> bool:
         try:
-            done = subprocess.run(command, cwd="/", capture_output=True, check=False, **self.identity())
+            done = subprocess.run(
+                command, cwd="/", capture_output=True, check=False, env=environment(), **self.identity()
+            )
         except OSError:
             return False
         return done.returncode == 0

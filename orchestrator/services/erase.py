@@ -35,6 +35,8 @@ from vecfleet.tenancy.options import DEFAULT_INDEX
 from vecfleet.tenancy.tokens import TokenFile
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
+# Files that a process reads back: a tenant may be called like a word of theirs. Tokens leave by their own door.
+_READ_BACK = (".json", ".key", ".sqlite3")
 _BLOT = b"x"
 _MOMENT = wait_random(0.1, 0.5)  # longer than a worker's transaction
 
@@ -165,9 +167,9 @@ def anonymise_files(settings: Settings, traces: Traces) -> int:
 
     Return the number of files that named the tenant. A plan file among them is refused from then on, as edited.
     """
-    count = 0
-    for folder in (settings.vecfleet_home, settings.vecfleet_home / LOGS):
-        count += sum(_anonymise(path, traces.words()) for path in _files(folder))
+    home = settings.vecfleet_home
+    texts = [*(path for path in _files(home) if path.suffix not in _READ_BACK), *_files(home / LOGS)]
+    count = sum(_anonymise(path, traces.words()) for path in texts)
     return count + sum(
         _anonymise(path, _words_of_plan(path, traces)) for path in _files(settings.vecfleet_root / PLANS)
     )

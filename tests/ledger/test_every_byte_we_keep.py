@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -20,6 +21,8 @@ from orchestrator.queue import make_app, send
 from orchestrator.services.erase import JobTableBooks
 from vecfleet.names import Tenant, build
 from vecfleet.settings import Settings
+from vecfleet.tenancy import tokens as tokens_file
+from vecfleet.tenancy.tokens import TokenFile
 from workers.pace import Limit, Pace
 
 CREATOR = "zoe-whom-nobody-remembers"
@@ -94,3 +97,23 @@ def test_a_redis_that_does_not_let_us_is_told_by_the_certificate(
     number = books.begin(Tenant(CREATOR), "ana").number
     certificate = books.finish(number, Tenant(CREATOR), [], {"subject": "digest", "where": [], "residual": []})
     assert ["Redis" in left and "NoPermissionError" in left for left in certificate["residual"]] == [True]
+
+
+@pytest.mark.parametrize("creator", ["expires", "operator", "role"])
+def test_tokens_go_on_when_a_tenant_called_as_a_word_of_their_file_is_erased(
+    database_url: str, tmp_path: Path, creator: str
+) -> None:
+    # Given an operator's token, one that ended, and a tenant called as a word of the file that keeps them
+    settings = Settings(database_url=database_url, vecfleet_home=tmp_path, redis_url=None)
+    tokens = TokenFile(tmp_path / tokens_file.FILE)
+    valid = tokens.create({"id": "olga", "role": "operator"})
+    long_ago = TokenFile(tmp_path / tokens_file.FILE, clock=lambda: datetime(2020, 1, 1, tzinfo=UTC))
+    ended = long_ago.create({"id": "otto", "role": "operator"})
+    # When the tenant is erased
+    books = JobTableBooks(Database(database_url), settings)
+    number = books.begin(Tenant(creator), "ana").number
+    books.finish(number, Tenant(creator), [], {"subject": "digest", "where": [], "residual": []})
+    # Then the one goes on to open what it opened, and the other opens nothing
+    user = TokenFile(tmp_path / tokens_file.FILE).user(valid)
+    assert user is not None and user["role"] == "operator"
+    assert TokenFile(tmp_path / tokens_file.FILE).user(ended) is None

@@ -167,3 +167,18 @@ def test_what_two_processes_make_at_once_is_all_there(file: Path) -> None:
 
     tokens = TokenFile(file)
     assert all(tokens.user(token) is not None for token in made)
+
+
+def test_a_file_that_was_changed_and_given_its_old_times_is_read_again(file: Path) -> None:
+    # Given a process that has read the tokens
+    tokens = TokenFile(file)
+    token = tokens.create({"id": "u1"})
+    for _ in range(2):  # the first notes that it was used
+        assert tokens.user(token) is not None
+    # When somebody puts another file of the same size in its place, as a restore with its times does
+    before = file.stat()
+    with file.open("r+b") as opened:
+        opened.write(file.read_bytes().replace(digest(token).encode(), b"0" * len(digest(token))))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # Then the token of before opens nothing any more
+    assert tokens.user(token) is None

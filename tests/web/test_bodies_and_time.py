@@ -26,6 +26,7 @@ from orchestrator.web.protocol import Impatient
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
+from vecfleet.tenancy.api.bodies import check_shape
 from vecfleet.tenancy.tokens import FILE, TokenFile
 
 pytest_plugins = ["tests.tenancy.conftest"]
@@ -225,3 +226,8 @@ def test_what_tenants_wait_for_holds_up_neither_the_page_nor_another_tenant(proc
         httpx.delete(f"{emulator}/_emulator/faults").raise_for_status()
         assert {one.result().status_code for one in asked} <= {200, 429}
     assert answered == 0
+
+
+@pytest.mark.timeout(60)  # read once for each quote in it, it takes half an hour, and everybody waits
+def test_a_text_without_an_end_is_read_once() -> None:
+    check_shape(b"[" + b"[]," * 40 + b'"' + b'\\"' * 490_000)

@@ -238,3 +238,17 @@ def test_counts_that_are_none_are_refused(books: Books, wrong: dict[str, Any]) -
     number = books.begin()
     assert books.finish(number, **wrong).status_code == 422
     assert all(row.certificate is None for row in books.rows(t.erasure))
+
+
+def test_the_log_of_the_api_does_not_name_who_was_erased_by_it(books: Books) -> None:
+    # Given a creator, and a token of support that reaches it
+    creator = "sainath.no.1"
+    token = books.tokens.create({"id": "support", "creator_ids": [creator, "others"]})
+    # When the API erases it
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = books.browser.delete("/delphi/creator", params={"creator_id": creator}, headers=headers)
+    assert answer.status_code == 404, answer.text  # of its records none is there, of its name all
+    # Then the log says that somebody was erased, and by whom, and not who
+    told = (books.home / "logs" / "tenants.jsonl").read_text()
+    assert '"data_deletion"' in told and '"support"' in told
+    assert creator not in told

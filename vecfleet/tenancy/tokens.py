@@ -56,7 +56,7 @@ class TokenFile:
         self._path = Path(path)
         self._clock = clock or (lambda: datetime.now(UTC))
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int, int] | None = None
         self._entries: dict[str, dict[str, Any]] = {}
 
     def user(self, token: str) -> User | None:
@@ -121,7 +121,8 @@ class TokenFile:
         """Return the entries as the file has them now; none if it cannot be read."""
         try:
             stat = self._path.stat()
-            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            # The time of the last change of its rights, too: who may not read it any more lets nobody in.
+            version = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
             with self._lock:
                 if version != self._seen:
                     self._entries, self._seen = self._read(), version

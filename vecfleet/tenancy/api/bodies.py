@@ -12,7 +12,8 @@ from vecfleet.tenancy.api.problems import Refusal
 BODY_BYTES = 1_000_000
 DEPTH = 32  # a filter of Pinecone's nests a few levels
 VALUES = 100_000  # the longest vector has 20,000 numbers
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]},]')
+# Possessive, so that a string without an end is read once and not once for each quote in it.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]},]', re.DOTALL)
 
 
 async def bounded(request: Request, limit: int) -> Request:

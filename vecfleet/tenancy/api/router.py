@@ -160,11 +160,13 @@ def delphi_router(
     def erase(guard: TenantGuard, creator: str, twin: str | None) -> Erased:
         with erasing.of(creator):
             erased = tenants().erase(creator, twin, who=guard.user_id)
+        number = erased.certificate.get("erasure")
+        forgotten = number is not None  # the fleet's files name the tenant no more, and this line would be the first to
         log.log_data_deletion(
             **guard.who,
-            creator_id=creator,
-            twin_id=twin,
-            namespaces=[place.name for place in erased.deleted],
+            creator_id=f"erased-{number}" if forgotten else creator,
+            twin_id=None if forgotten else twin,
+            namespaces=[] if forgotten else [place.name for place in erased.deleted],
             confirmed=erased.confirmed,
         )
         if on_erasure is not None:
