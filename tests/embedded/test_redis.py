@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from orchestrator.embedded import Postgres, Redis
+from orchestrator.embedded.account import Account
 
 
 def test_it_lets_nobody_in_without_the_password(redis_server: Redis) -> None:
@@ -66,3 +67,8 @@ def test_neither_server_is_given_a_key(tmp_path: Path, monkeypatch: pytest.Monke
             for child in process.children():
                 with suppress(psutil.NoSuchProcess):  # Postgres ends a process of its own as it likes
                     assert "a-key-of-somebody" not in child.environ().values()
+
+
+def test_what_is_tried_as_the_servers_account_is_given_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINECONE_API_KEY", "a-key-of-somebody")
+    assert Account(None).can_run("/bin/sh", "-c", 'test -z "$PINECONE_API_KEY"')
