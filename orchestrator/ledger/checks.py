@@ -34,8 +34,9 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     """Start to check each waiting target whose moves are all copied. Return the number of targets.
 
     Skip a target on which an unanswered upsert may still land: it might land after the records were read. While other
-    sources are still copied, skip a target whose last write reads may not show yet: looks that come too early are
-    repeated, and at 12,000 namespaces they cost more than the waiting.
+    sources are still copied, skip a target whose last write reads may not show yet: a look that comes too early is
+    repeated, and the workers have other things to do.
+
     Call it under the job's row lock. Locks batches before targets, as workers do. A move that differs at another
     target counts as copied. Moves to any target are a separate condition, so the rest is one join, not a nested loop.
     """

@@ -1,4 +1,4 @@
-"""One file for each use case: each locks the job, asks the guards, changes the job table and writes the audit row.
+"""Use cases, a file each. One that changes a job locks it, asks the guards and writes the audit row with the change.
 
 acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
 guard_facts   the facts that the guards decide on, read from the job table

@@ -124,7 +124,7 @@ class Case:
         return any(self.erased.has(owner) for owner in self.tenants if owner.namespace == namespace)
 
     def is_erased_whole(self, namespace: str) -> bool:
-        """Whether a source is the erased tenant's own: whatever stands there, whoever wrote it, is erased with it."""
+        """Say whether a source is the erased tenant's own: all that stands there, whoever wrote it, is erased."""
         owner = self.owners.get(namespace)
         return self.erased is not None and owner is not None and self.erased.has(owner)
 

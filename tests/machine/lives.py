@@ -301,7 +301,7 @@ class Life:
 
     @property
     def may_be_restored(self) -> bool:
-        """Whether a dispatcher has looked since: less than a tick of commits leaves no trace (docs/adr/0082)."""
+        """Say whether a dispatcher has looked since: less than a tick of commits leaves no trace (docs/adr/0082)."""
         return self.backup is not None and older.looks(self.world.clock.connection) > self.backup.table.looks
 
     def restores(self) -> None:
@@ -332,7 +332,7 @@ class Life:
 
     @property
     def is_all_at_its_source(self) -> bool:
-        """What a person sees who has compared both sides, once nothing of what is lost is under way any more."""
+        """Compare both sides as a person does, once nothing of what is lost is under way any more."""
         newest = self.application.newest.items()
         at_rest = not (self.frozen or self.index.landings)
         return at_rest and all(self.index.truth(source).get(name) == held.record for (source, name), held in newest)

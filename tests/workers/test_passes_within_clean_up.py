@@ -153,7 +153,7 @@ def goes_on(one: One) -> None:
 
 
 def as_if_asked(one: One, namespace: str, kind: BatchKind) -> None:
-    """What is parked of this source had been asked for before it was parked."""
+    """Put on record that the parked deletions of this source were asked for before."""
     (row,) = (row for row in one.table.rows(kind, namespace) if row.state == BatchState.PARKED)
     one.table.set_batch(row.id, intent_at=sa.func.clock_timestamp())
 
