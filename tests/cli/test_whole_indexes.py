@@ -23,7 +23,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.services.erase import exporter
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
-from vecfleet.stores.base import Index, Usage
+from vecfleet.stores.base import Index, Limits, Usage
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.stores.pinecone.index import PineconeIndex
@@ -128,9 +128,13 @@ def test_wipe_exports_a_record_as_it_was_written_last(
     assert backup.fetch("first", ["a-1"]).records["a-1"].metadata == {"title": "newer"}
 
 
-def test_an_export_before_a_wipe_waits_for_no_store_that_does_not_lag() -> None:
-    index = MemoryStore().create(INDEX)
-    wait_for_reads(index, 3_600, "nothing")
+@pytest.mark.parametrize("reads_lag", [False, True])
+def test_an_export_before_a_wipe_waits_only_for_a_store_whose_reads_lag(
+    capsys: pytest.CaptureFixture[str], reads_lag: bool
+) -> None:
+    wait_for_reads(MemoryStore().create(INDEX, Limits(reads_lag=reads_lag)), 0.01, "reads may lag")
+
+    assert ("waits until" in capsys.readouterr().err) == reads_lag
 
 
 def test_a_deletion_without_an_answer_is_not_asked_for_again_and_is_waited_for(
