@@ -1,23 +1,34 @@
-"""Commands that only look: `doctor`, `show`, `report`. They are typed less often than those of `jobs`."""
+"""Commands that look at the fleet, at an index, at a plan and at the evidence, and change nothing."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
 
+from migrations.analysis import Breakdown, analyze
+from migrations.auditing import IndexAudit, audit_index, audit_indexes
 from migrations.estimating import Prices
+from migrations.exporting import export_sample
 from migrations.plan import read_plan
+from migrations.routing import Router
+from migrations.survey import Surveyor
 from orchestrator import doctor as doctoring
 from orchestrator.cli import rendering
-from orchestrator.cli.output import JobId, Json, say, say_json, say_next
+from orchestrator.cli.options import LookupKey, Ownership, ReviewNamespace, TwinKeyOption, snapshot_of
+from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
 from orchestrator.core.wording import being, counted
-from orchestrator.ledger import deletions, jobs
+from orchestrator.ledger import dashboards, deletions, jobs
+from orchestrator.ledger.dashboards import Paced
+from orchestrator.pace_view import PaceReader, Seen, is_hidden, with_names
 from orchestrator.services import report as reports
-from vecfleet.errors import NotFound
-from vecfleet.settings import Settings
+from vecfleet import names
+from vecfleet.errors import BadInput, NotFound, Unreachable
+from vecfleet.settings import JOIN, Settings
+from vecfleet.stores.base import IndexInfo
 
 
 def doctor(as_json: Json = False) -> None:
@@ -98,3 +109,219 @@ def report(
     else:
         rendering.report(summary)
         say_next(reports.steps_after(summary))
+
+
+ExportSample = Annotated[
+    tuple[int, Path] | None,
+    typer.Option(metavar="N FILE", help="Write N records, taken from all namespaces, to this Parquet file."),
+]
+
+
+def audit(
+    index: Annotated[
+        str | None, typer.Argument(metavar="INDEX", help="Look into this one (default: PINECONE_INDEX_NAME).")
+    ] = None,
+    export_sample: ExportSample = None,
+    as_json: Json = False,
+) -> None:
+    """List all indexes, and of one its namespaces with counts, shares, metadata, names and quota room. Read-only."""
+    with fleet() as parts:
+        infos = audit_indexes(parts.store)
+        chosen = index or parts.settings.pinecone_index_name
+        detail = audit_index(parts.store, chosen) if chosen else None
+        exported = _export(parts.store, chosen, *export_sample) if export_sample else None
+    steps = (
+        [f"vecfleet plan creators {chosen} --creator CREATOR"]
+        if chosen
+        else [f"vecfleet audit {infos[0].name}"]
+        if infos
+        else ["vecfleet doctor"]
+    )
+    if as_json:
+        say_json(
+            {
+                "indexes": [_index_json(info) for info in infos],
+                "index": _audit_json(detail) if detail else None,
+                "exported": exported,
+                "next_steps": steps,
+            }
+        )
+        return
+    rendering.indexes(infos)
+    if detail:
+        rendering.index_audit(detail)
+    if exported:
+        say(f"wrote {exported['records']:,} records to {exported['file']}")
+    say_next(steps)
+
+
+def _export(store: Any, index: str | None, number: int, path: Path) -> dict[str, Any]:
+    if index is None:
+        raise BadInput("a sample is taken of one index, and none is named", next_step="vecfleet audit INDEX …")
+    if number < 1:
+        raise BadInput(f"a sample of {number} records is none", next_step="give a number above 0")
+    surveyor = Surveyor(store)
+    written = export_sample(surveyor.reader(surveyor.describe(index)), number, path)
+    return {"file": str(path), "records": written}
+
+
+def _index_json(info: IndexInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "dimension": info.dimension,
+        "metric": info.metric,
+        "host": info.host,
+        "cloud": info.cloud,
+        "region": info.region,
+    }
+
+
+def _audit_json(detail: IndexAudit) -> dict[str, Any]:
+    return {
+        "name": detail.info.name,
+        "records": detail.records,
+        "namespaces": [
+            {
+                "name": namespace.name,
+                "records": namespace.records,
+                "exact": namespace.exact,
+                "share": round(namespace.share, 6),
+                "creator": namespace.tenant.creator if namespace.tenant else None,
+                "twin": namespace.tenant.twin if namespace.tenant else None,
+                "metadata": {key: dict(types) for key, types in namespace.keys.types.items()},
+            }
+            for namespace in detail.namespaces
+        ],
+        "unparsed": list(detail.unparsed),
+        "quota": detail.quota,
+        "room": detail.room,
+        "read_units": detail.usage.read_units,
+    }
+
+
+def analyze_namespace(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index that holds it.")],
+    namespace: Annotated[str, typer.Option(help="The namespace that several owners share.")] = names.DEFAULT,
+    ownership: Ownership = None,
+    twin_key: TwinKeyOption = "id",
+    lookup_key: LookupKey = "source_id",
+    review_namespace: ReviewNamespace = None,
+    as_json: Json = False,
+) -> None:
+    """Read every record of a shared namespace and show whose it is, by which rule, and what has no owner. Read-only."""
+    with fleet() as parts:
+        snapshot = snapshot_of(ownership, twin_key, parts.settings)
+        surveyor = Surveyor(parts.store)
+        reader = surveyor.reader(surveyor.describe(index))
+        router = Router(lookup_key=lookup_key, review_namespace=review_namespace)
+        if snapshot is not None:
+            router = Router(snapshot.ownership, lookup_key, review_namespace)
+        result = analyze(reader, namespace, router)
+    steps = [f"vecfleet plan creators {index} --ownership {ownership or 'FILE'} --default split"]
+    if as_json:
+        say_json(_breakdown_json(result) | {"next_steps": steps})
+        return
+    rendering.breakdown(result)
+    say_next(steps)
+
+
+def _breakdown_json(result: Breakdown) -> dict[str, Any]:
+    return {
+        "namespace": result.namespace,
+        "records": result.records,
+        "targets": dict(result.targets),
+        "rules": dict(result.rules),
+        "orphans": dict(result.orphans),
+        "orphan_ids": result.orphan_ids,
+        "brought": result.brought,
+        "conflicts": dict(result.conflicts),
+        "conflict_ids": result.conflict_ids,
+        "read_units": result.usage.read_units,
+    }
+
+
+_COLUMNS = ("limit", "of", ">allowed/s", ">in use/s", ">% of its share", ">booked ahead", ">held for", ">429s in 1 min")
+
+
+def pace(
+    idle: Annotated[bool, typer.Option("--all", help="Also those that nobody used in the last seconds.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many, the most held up first.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show what each limit allows the fleet now, how much of it is in use, and what was refused. Read-only.
+
+    A limit of a namespace that no job knows (any more) is shown by a digest of its name, as Redis keeps it.
+    """
+    with fleet() as parts:
+        if parts.settings.redis_url is None:
+            raise BadInput("REDIS_URL is not set", next_step=JOIN)
+        limits = PaceReader(parts.settings.redis_url.get_secret_value()).every()
+        if limits is None:
+            raise Unreachable(
+                "Redis does not answer: workers keep a small pace of their own", next_step="vecfleet doctor"
+            )
+        with parts.database.begin() as connection:
+            working = dashboards.paced(connection, namespaces=0)
+            if any(is_hidden(seen.scope) for seen in limits):
+                limits = with_names(limits, dashboards.places(connection))
+    shown = sorted((seen for seen in limits if idle or seen.busy), key=_urgency)
+    steps = _steps(working, shown)
+    if as_json:
+        jobs = [{"job": job.job_id, "share": job.share} for job in working]
+        say_json(
+            {"jobs": jobs, "limits": [_json(seen) for seen in shown[:limit]], "of": len(shown), "next_steps": steps}
+        )
+        return
+    for job in working:
+        say(f"job {job.job_id} keeps to {job.share:.0%} of the documented limits")
+    if shown:
+        say_table(_COLUMNS, [_row(seen) for seen in shown[:limit]])
+        if len(shown) > limit:
+            say(f"{limit} of {len(shown):,} are shown")
+    else:
+        say("no limit was used in the last seconds")
+    say_next(steps)
+
+
+def _urgency(seen: Seen) -> tuple[float, float, float, str, str]:
+    """Sort first what holds the fleet up: a hold, a cut, a queue for slots."""
+    return -seen.held_s, seen.factor, -seen.ahead_s, seen.name, seen.scope
+
+
+def _row(seen: Seen) -> tuple[str, ...]:
+    allowed = "" if seen.allowed is None else f"{seen.allowed:,.1f}"
+    held = f"{seen.held_s:.1f} s" if seen.held_s else ""
+    refused = str(seen.refused) if seen.refused else ""
+    return (
+        seen.name,
+        seen.scope,
+        allowed,
+        f"{seen.used:,.1f}",
+        f"{seen.factor:.0%}",
+        f"{seen.ahead_s:.1f} s",
+        held,
+        refused,
+    )
+
+
+def _json(seen: Seen) -> Mapping[str, Any]:
+    return {
+        "limit": seen.name,
+        "scope": seen.scope,
+        "allowed_per_second": seen.allowed,
+        "used_per_second": seen.used,
+        "factor": seen.factor,
+        "booked_ahead_seconds": seen.ahead_s,
+        "held_seconds": seen.held_s,
+        "refused_last_minute": seen.refused,
+    }
+
+
+def _steps(working: list[Paced], shown: list[Seen]) -> list[str]:
+    if not working:
+        return ["vecfleet jobs"]
+    job = working[0]
+    if any(seen.refused for seen in shown):
+        return [f"vecfleet set {job.job_id} pace {max(job.share / 2, 0.05):g}", f"vecfleet status {job.job_id}"]
+    return [f"vecfleet status {job.job_id}", f"vecfleet set {job.job_id} pace SHARE"]

@@ -1,4 +1,4 @@
-"""From an index to a running job: `plan creators`, `plan index`, `apply`."""
+"""`plan creators`, `plan index`, `plan reverse` and `apply`."""
 
 import re
 from datetime import UTC, datetime
@@ -8,19 +8,24 @@ from typing import Annotated
 
 import typer
 
+from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Plan, read_plan, write_plan
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
+from migrations.reversing import plan_reverse
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli import backups, rendering
+from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.options import PlanOptions, with_plan_options
-from orchestrator.cli.output import Json, say, say_json, say_next
+from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
+from orchestrator.cli.whole_indexes import take_backup
+from orchestrator.core.states import JobState
 from orchestrator.core.wording import in_namespaces
+from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
-from vecfleet.errors import BadInput
+from vecfleet.errors import BadInput, Refused
 from vecfleet.stores.base import Backup
 
 
@@ -113,7 +118,7 @@ def apply(
         taken: Backup | None = None
         if backup:
             applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
-            taken = backups.take(parts, reviewed.source.index, quiet=as_json)
+            taken = take_backup(parts, reviewed.source.index, quiet=as_json)
         job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
         if not as_json:
@@ -138,3 +143,33 @@ def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> Non
     rendering.estimate(plan)
     say("the plan fits the index as it is now; this was a dry run and nothing was written")
     say_next(steps)
+
+
+def reverse(
+    job: JobId,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan that a cleaned-up job's records go back to where they came from, as they were. Writes the plan file only."""
+    with fleet() as parts:
+        with parts.database.begin() as connection:
+            row = jobs.get(connection, job)
+            namesakes = jobs.namesakes(connection, row)
+            targets = [target.namespace for target in moves.targets_of_job(connection, job)]
+        if row.state is JobState.ROLLED_BACK:
+            raise Refused(
+                f"job {job} was rolled back: nothing of it is left to take back",
+                next_step="`vecfleet jobs` lists the others",
+            )
+        if namesakes:
+            other, name = namesakes[0]
+            raise Refused(
+                f"job {other} took a namespace {name!r} of another index to the same targets: "
+                "their records cannot be told apart, and would go to the wrong index",
+                next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
+            )
+        store = parts.store_named(row.plan.target.store)
+        plan = plan_reverse(store, row.plan, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
+        write(parts, plan, out, as_json=as_json)

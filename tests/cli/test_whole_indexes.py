@@ -14,7 +14,7 @@ from terminal import DIMENSION, HEADERS, Brain, Vecfleet
 
 from migrations.plan import IndexRef
 from orchestrator.cli import whole_indexes as commands
-from orchestrator.cli.freshness import wait_for_reads
+from orchestrator.cli.session import wait_for_reads
 from orchestrator.core.model import index_to_json
 from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from job_table import INDEX, JobTable, plan_of, planned
 
 from migrations.plan import Plan
-from orchestrator.cli import freshness, whole_indexes
+from orchestrator.cli import session, whole_indexes
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import JOB_ENDED, BatchState, JobState
@@ -190,7 +190,7 @@ class Life:
         self.index.story.tell("a person empties the index, with an export")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(whole_indexes, "fleet", lambda: nullcontext(there))
-            for module in (freshness, erasing):
+            for module in (session, erasing):
                 patch.setattr(module, "time", time)
             try:
                 whole_indexes.wipe(index=self.index.info.name, export=folder, no_backup=False, yes=True)

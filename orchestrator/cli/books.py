@@ -1,4 +1,4 @@
-"""`purge`: delete what ended jobs needed while they ran."""
+"""`purge` and `audit-log`: what is kept of ended jobs, and whether anybody changed the record of what people did."""
 
 import shlex
 from typing import Annotated
@@ -8,11 +8,12 @@ import typer
 from orchestrator.cli.output import Json, Yes, confirm, job_number, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.core.wording import counted, in_days
-from orchestrator.ledger import jobs, retention
+from orchestrator.ledger import audit, jobs, retention
+from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.retention import Ended
 from orchestrator.services.purge import LEAST_DAYS
 from orchestrator.services.purge import purge as let_go
-from vecfleet.errors import Refused
+from vecfleet.errors import BadInput, Refused
 
 _DAYS = 30.0
 
@@ -90,3 +91,50 @@ def _end(ended: list[Ended], deleted: dict[int, int], steps: list[str], *, as_js
     for job_id, count in deleted.items():
         say(f"job {job_id}: {counted(count, 'batch', 'batches')} deleted; its report and its way back stay")
     say_next(steps)
+
+
+_NO_KEY = "sealed without a key: whoever writes to the job table could have made all of it; set AUDIT_KEY"
+
+
+def verify(
+    head: Annotated[
+        str | None, typer.Option(help="The head that a report, a certificate or a dispatcher's log told.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Walk the chain of the audit trail from its first row. Read-only; 0 only if no row was changed or is missing."""
+    with fleet() as parts, parts.database.begin() as connection:
+        chain = audit.walk(connection, Seals.of(parts.settings.audit_key), head)
+    keyed = audit.with_key(chain.head)
+    steps = ["vecfleet jobs"]
+    if as_json:
+        facts = {"sealed": chain.sealed, "unsealed": chain.unsealed, "head": chain.head, "broken": chain.broken}
+        say_json(facts | {"with_key": keyed, "next_steps": steps})
+    elif chain.broken is None:
+        say(f"{chain.sealed} rows hang together; head {chain.head or 'none yet'}")
+        if chain.head and not keyed:
+            say(_NO_KEY)
+        if head is not None:
+            say("the head that was given is one of them: nothing up to it was changed since")
+        if chain.unsealed:
+            say(f"{chain.unsealed} more wait for the dispatcher to seal them")
+        say_next(steps)
+    if chain.broken is not None:
+        raise Refused(
+            f"the audit trail is broken after {chain.sealed} rows: {chain.broken}",
+            next_step="docs/security.md says what that may mean, and with which earlier heads to compare",
+        )
+
+
+def lock() -> None:
+    """Seal with AUDIT_KEY from here on what was sealed without a key so far. Safe to repeat."""
+    with fleet() as parts, parts.database.begin() as connection:
+        seals = Seals.of(parts.settings.audit_key)
+        if not seals:
+            raise BadInput(
+                "AUDIT_KEY is not set", next_step="set it, for the dispatcher too: `openssl rand -hex 32` makes one"
+            )
+        rows = audit.lock(connection, seals, who())
+        head = audit.head(connection)
+    say(f"{rows} rows are sealed with the key from here on; head {head}" if rows else "nothing is sealed without a key")
+    say_next(["vecfleet audit-log verify"])
