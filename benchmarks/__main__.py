@@ -26,6 +26,7 @@ PARTS = (
     "pgvector",
     "tenancy",
     "erasure",
+    "check",
     "emulator",
     "page",
 )

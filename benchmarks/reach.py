@@ -34,6 +34,7 @@ REACHES: dict[str, Reach] = {
     "plan, copy and verify": Reach(40.0),  # ms a namespace
     "a job beside lag": Reach(1.1),  # its end, less one freshness wait, over the same job without lag
     "worker memory": Reach(1.1),  # with 10⁶ records against 10⁴
+    "memory of a check": Reach(1.1),  # likewise
     "bytes on the wire": Reach(2.1),  # of 12,288 for a record
     "job table before clean-up": Reach(120.0),  # MB a million records
     "job table after purge": Reach(5.0),

@@ -1,33 +1,40 @@
-"""Reading of an index for planning and analysing: patient, polite, and adding up what it cost.
+"""Reading of an index for planning, analysing and comparing: patient, polite, and adding up what it cost.
 
 The fleet waits by the job table; this is for commands that a person watches.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from vecfleet.errors import TooLarge
 from vecfleet.patience import ATTEMPTS, patiently
 from vecfleet.records import Record
-from vecfleet.stores.base import Index, Usage
+from vecfleet.stores.base import IdPage, Index, Usage
 
 __all__ = ["ATTEMPTS", "Reader", "patiently"]
 
 
 class Reader:
-    """Reads one index; `usage` is the cost so far. Raises the store's error when patience ends."""
+    """Reads one index; safe between threads. `usage`: the cost so far. Raises the store's error when patience ends."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.usage = Usage()
+        self._adding = threading.Lock()
 
     def ids(self, namespace: str) -> Iterator[str]:
         """Yield every id of a namespace, in byte order."""
+        for page in self.pages(namespace):
+            yield from page.ids
+
+    def pages(self, namespace: str) -> Iterator[IdPage]:
+        """Yield the pages of its ids."""
         token: str | None = None
         while True:
             page = patiently(lambda token=token: self.index.list_ids(namespace, token))  # type: ignore[misc]
-            self.usage += page.usage
-            yield from page.ids
+            self._add(page.usage)
+            yield page
             token = page.next_token
             if token is None:
                 return
@@ -48,5 +55,9 @@ class Reader:
             yield from self._fetch(namespace, ids[:half])
             yield from self._fetch(namespace, ids[half:])
             return
-        self.usage += answer.usage
+        self._add(answer.usage)
         yield from answer.records.values()
+
+    def _add(self, usage: Usage) -> None:
+        with self._adding:
+            self.usage += usage

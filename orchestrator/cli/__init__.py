@@ -13,6 +13,7 @@ running        `up`, `down`, `dispatcher`, `migrate`
 processes      `worker`, `flower`, `emulator`
 serving        `serve`, `token`
 looking        `doctor`, `audit`, `analyze`, `show`, `show-evidence`, `report`, `pace`
+comparing      `check`
 planning       `plan creators`, `plan index`, `plan reverse`, `apply`
 between        `plan export`, `plan import`, `plan stores`, `plan tables`
 jobs           `jobs`, `status`

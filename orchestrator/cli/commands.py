@@ -26,6 +26,7 @@ SECTIONS = {
     "Look and plan": {
         "audit": "looking:audit",
         "analyze": "looking:analyze_namespace",
+        "check": "comparing:check",
         "plan creators": "planning:creators",
         "plan index": "planning:index",
         "plan export": "between:export",

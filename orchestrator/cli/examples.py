@@ -4,6 +4,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("vecfleet doctor", "vecfleet doctor --json"),
     "audit": ("vecfleet audit", "vecfleet audit digital-twin-brain --json"),
     "analyze": ("vecfleet analyze digital-twin-brain --ownership supabase",),
+    "check": (
+        "vecfleet check pinecone:digital-twin-brain parquet:exports/brain",
+        "vecfleet check pinecone:brain/prod pinecone:brain/prod_v2 --differ differ.txt",
+        "vecfleet check 'pinecone:brain/tenant-*' pinecone:shop --rename 'tenant-*=t/{1}' --one-way",
+    ),
     "plan creators": (
         "vecfleet plan creators digital-twin-brain --creator ana --default twin",
         "vecfleet plan creators digital-twin-brain --ownership owners.csv --default split --writers delta",

@@ -16,7 +16,7 @@ from orchestrator.cli.commands import SECTIONS, build, listing
 
 REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
-    *("doctor", "audit", "analyze", "plan", "show", "apply", "jobs", "status", "show-evidence", "report"),
+    *("doctor", "audit", "analyze", "check", "plan", "show", "apply", "jobs", "status", "show-evidence", "report"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
     *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge", "audit-log"),
@@ -25,6 +25,7 @@ READS = [
     ("doctor",),
     ("audit",),
     ("analyze",),
+    ("check",),
     ("show",),
     ("jobs",),
     ("status",),

@@ -136,6 +136,33 @@ def test_a_new_index(brain: World) -> None:
     reader.assert_typed_it_all()
 
 
+def test_compare_two_places(open_world: OpenWorld) -> None:
+    # Given an index, a copy of it, and two that differ in one record each; and no process of a fleet
+    world = open_world()
+    rows = {name: [row(f"{name}-{n}", page=n) for n in range(9)] for name in ("coach", "tenant-1", "tenant-2")}
+    for index in (BRAIN, "digital-twin-delphi"):
+        world.emulator.create_index(index)
+        for name, held in rows.items():
+            world.emulator.write(index, name, held)
+    reader = Reader(world, "compare-two-places")
+    assert "27 equal · 0 different" in reader.type_next()
+    # Other names, in the same index and in the other one, where one record is different
+    world.emulator.write(BRAIN, "coach_v2", rows["coach"])
+    for name in ("tenant-1", "tenant-2"):
+        world.emulator.write("digital-twin-delphi", name.replace("tenant-", "t/"), rows[name])
+    world.emulator.write("digital-twin-delphi", "t/2", [row("tenant-2-4", seed=1, page=4)])
+    said = reader.type_next(ends_with=1)
+    assert "9 equal · 0 different" in said
+    assert "17 equal · 1 different · 0 only in A · 18 only in B" in said
+    assert (world.folder / "differ.txt").read_text() == "tenant-2/tenant-2-4\n"
+    # And in two parts, which together are the whole
+    reader.type_next(ends_with=1)
+    whole = f"vecfleet check pinecone:{BRAIN} pinecone:digital-twin-delphi --combined whole.txt"
+    reader.type(whole, ends_with=1)
+    assert (world.folder / "parts.txt").read_text() == (world.folder / "whole.txt").read_text()
+    reader.assert_typed_it_all()
+
+
 def test_split_default(brain: World) -> None:
     # Given a handbook of one creator, records that name twins, and one that is nobody's
     rows = [row(f"page-{n}", source_id="handbook.pdf") for n in range(6)]

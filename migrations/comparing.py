@@ -1,0 +1,274 @@
+"""Comparing two places record by record, in byte order of namespaces and ids, in memory that does not grow. Reads only.
+
+Every store lists its ids in byte order. So the two listings are joined as they come, ids that both have are fetched on
+both sides, a batch a thread, and the results are given in order: where a comparison stopped, another goes on.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+from urllib.parse import unquote
+
+from migrations.places import Pair
+from migrations.reading import Reader
+from vecfleet.digests import record_digest
+from vecfleet.errors import BadRequest, StoreError, TooLarge, WrongKind
+from vecfleet.records import Record
+from vecfleet.stores.base import IdPage
+
+T = TypeVar("T")
+
+# Records of 3,072 dimensions that one thread holds of each side: 3 MB.
+BATCH_RECORDS = 250
+# Namespaces whose first ids are listed before their turn: small ones would otherwise wait for each listing.
+PAIRS_AHEAD = 8
+
+_IN_A_PATH = re.compile(r"[%\x00-\x1f\x7f]")
+_IN_A_LABEL = re.compile(r"[%/\x00-\x1f\x7f]")
+
+
+class Symbol(StrEnum):
+    """What became of one id; the symbols are those of `rclone check`, with A as its source and B its destination."""
+
+    EQUAL = "="
+    ONLY_B = "-"
+    ONLY_A = "+"
+    DIFFERS = "*"
+    ERROR = "!"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A record by the label of its namespace and its id."""
+
+    label: str
+    id: str
+
+    @classmethod
+    def of(cls, path: str, *, labelled: bool) -> "Position":
+        """Read a path as `Result.path` writes it."""
+        label, _, id = path.partition("/") if labelled else ("", "", path)
+        return cls(unquote(label), unquote(id))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One id compared, or (`id` is None) a namespace whose other ids could not be. `why`: of an error."""
+
+    symbol: Symbol
+    label: str
+    id: str | None
+    why: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Return NAMESPACE/ID on one line: control characters and %, in a namespace also /, are percent-encoded."""
+        id = _encoded(_IN_A_PATH, self.id or "")
+        return f"{_encoded(_IN_A_LABEL, self.label)}/{id}" if self.label or self.id is None else id
+
+
+def _encoded(characters: re.Pattern[str], text: str) -> str:
+    return characters.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What to compare. `ignored`: metadata keys. `after`, `until`: only what lies between, the latter included."""
+
+    ids_only: bool = False
+    one_way: bool = False
+    ignored: frozenset[str] = frozenset()
+    after: Position | None = None
+    until: Position | None = None
+
+    def wants(self, pair: Pair) -> bool:
+        return not (
+            (self.one_way and pair.a is None)
+            or (self.after is not None and pair.label < self.after.label)
+            or (self.until is not None and pair.label > self.until.label)
+        )
+
+    def within(self, label: str, held: Iterator["_Held"]) -> Iterator["_Held"]:
+        """Yield those of one namespace that lie between."""
+        for entry in held:
+            position = Position(label, entry.id)
+            if self.until is not None and position > self.until:
+                return
+            if (self.after is None or position > self.after) and (entry.at_a or not self.one_way):
+                yield entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An id, and which side listed it."""
+
+    id: str
+    at_a: bool
+    at_b: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Compares what two readers reach, with so many requests at once."""
+
+    a: Reader
+    b: Reader
+    wish: Wish
+    threads: int
+
+    def results(self, pairs: Sequence[Pair]) -> Iterator[Result]:
+        """Yield every result in order.
+
+        What concerns one record or one namespace is an error among the results. Where a store refuses the key or does
+        not answer for longer than patience lasts, the namespace ends with one, and the store's error is raised.
+        """
+        wanted = filter(self.wish.wants, pairs)
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            window: deque[tuple[str, Future[list[Result]]]] = deque()
+            for label, task in self._tasks(wanted, pool):
+                window.append((label, pool.submit(task)))
+                if len(window) > self.threads:
+                    yield from _outcome(*window.popleft())
+            while window:
+                yield from _outcome(*window.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _tasks(
+        self, pairs: Iterator[Pair], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[str, Callable[[], list[Result]]]]:
+        """Yield a task for each batch of ids. After a listing that failed for good, one that raises its error."""
+        opened = ((pair, _Listing(pool, self.a, pair.a), _Listing(pool, self.b, pair.b)) for pair in pairs)
+        for pair, at_a, at_b in _ahead(opened, PAIRS_AHEAD):
+            held = self.wish.within(pair.label, _joined(at_a.ids(), at_b.ids()))
+            try:
+                while batch := list(islice(held, BATCH_RECORDS)):
+                    yield pair.label, partial(self._compared, pair, batch)
+            except (WrongKind, BadRequest) as error:
+                unlisted = Result(Symbol.ERROR, pair.label, None, error.message)
+                yield pair.label, partial(list, [unlisted])
+            except StoreError as error:
+                yield pair.label, partial(_raise, error)
+                return
+
+    def _compared(self, pair: Pair, batch: Sequence[_Held]) -> list[Result]:
+        both = [entry.id for entry in batch if entry.at_a and entry.at_b]
+        if self.wish.ids_only or not both:
+            return [_listed(pair.label, entry) for entry in batch]
+        assert pair.a is not None and pair.b is not None, "both list ids of it"
+        at_a, at_b = self._digests(self.a, pair.a, both), self._digests(self.b, pair.b, both)
+        results = (
+            _read(pair.label, entry.id, at_a.get(entry.id), at_b.get(entry.id))
+            if entry.at_a and entry.at_b
+            else _listed(pair.label, entry)
+            for entry in batch
+        )
+        return [result for result in results if result is not None and self._asked_for(result)]
+
+    def _asked_for(self, result: Result) -> bool:
+        return result.symbol is not Symbol.ONLY_B or not self.wish.one_way
+
+    def _digests(self, reader: Reader, namespace: str, ids: list[str]) -> dict[str, int | StoreError]:
+        """Return the digests of the records that are there, and why one could not be read."""
+        try:
+            return {record.id: self._digest(record) for record in reader.records(namespace, ids)}
+        except (BadRequest, TooLarge) as error:
+            if len(ids) == 1:
+                return {ids[0]: error}
+            half = len(ids) // 2
+            return self._digests(reader, namespace, ids[:half]) | self._digests(reader, namespace, ids[half:])
+
+    def _digest(self, record: Record) -> int:
+        """Return the digest of the record as both stores would give it back: equal as far as both can tell."""
+        if self.wish.ignored:
+            kept = {key: value for key, value in record.metadata.items() if key not in self.wish.ignored}
+            record = record.with_metadata(kept)
+        return record_digest(self.b.index.normalise(self.a.index.normalise(record)))
+
+
+class _Listing:
+    """The ids of one namespace (None: of an absent one), a page listed ahead. Begins when it is made."""
+
+    def __init__(self, pool: ThreadPoolExecutor, reader: Reader, namespace: str | None) -> None:
+        self._pages = reader.pages(namespace) if namespace is not None else iter(())
+        self._pool = pool
+        self._namespace = namespace
+        self._upcoming = self._list()
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids. Raises WrongKind if they are not in byte order, by which they are joined."""
+        last = ""
+        while (page := self._upcoming.result()) is not None:
+            self._upcoming = self._list()
+            for id in page.ids:
+                if id <= last:
+                    raise WrongKind(
+                        f"the ids of {self._namespace!r} are not listed in byte order: {id!r} after {last!r}"
+                    )
+                last = id
+                yield id
+
+    def _list(self) -> Future[IdPage | None]:
+        return self._pool.submit(next, self._pages, None)
+
+
+def _joined(at_a: Iterator[str], at_b: Iterator[str]) -> Iterator[_Held]:
+    """Yield the ids of two listings in byte order, each once."""
+    a, b = next(at_a, None), next(at_b, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a < b):
+            assert a is not None, "one of them has an id left"
+            yield _Held(a, at_a=True, at_b=False)
+            a = next(at_a, None)
+        elif a is None or b < a:
+            yield _Held(b, at_a=False, at_b=True)
+            b = next(at_b, None)
+        else:
+            yield _Held(a, at_a=True, at_b=True)
+            a, b = next(at_a, None), next(at_b, None)
+
+
+def _ahead(opened: Iterator[T], count: int) -> Iterator[T]:
+    """Yield what the iterator makes, with so many made before their turn."""
+    window = deque(islice(opened, count))
+    while window:
+        first = window.popleft()
+        window.extend(islice(opened, 1))
+        yield first
+
+
+def _listed(label: str, entry: _Held) -> Result:
+    symbol = Symbol.EQUAL if entry.at_a and entry.at_b else Symbol.ONLY_A if entry.at_a else Symbol.ONLY_B
+    return Result(symbol, label, entry.id)
+
+
+def _read(label: str, id: str, a: int | StoreError | None, b: int | StoreError | None) -> Result | None:
+    """Return the result for a record that both listed; None if it was deleted on both sides since."""
+    for side in (a, b):
+        if isinstance(side, StoreError):
+            return Result(Symbol.ERROR, label, id, side.message)
+    if a is None and b is None:
+        return None
+    if a is None or b is None:
+        return Result(Symbol.ONLY_B if a is None else Symbol.ONLY_A, label, id)
+    return Result(Symbol.EQUAL if a == b else Symbol.DIFFERS, label, id)
+
+
+def _outcome(label: str, compared: Future[list[Result]]) -> Iterator[Result]:
+    try:
+        results = compared.result()
+    except StoreError as error:
+        yield Result(Symbol.ERROR, label, None, error.message)
+        raise
+    yield from results
+
+
+def _raise(error: StoreError) -> list[Result]:
+    raise error

@@ -1,0 +1,196 @@
+"""`check`: compare two places record by record. Needs neither Postgres nor Redis, makes no job, writes to no store."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from migrations.comparing import Comparison, Position, Result, Symbol, Wish
+from migrations.places import Pair, open_place, pair_up
+from migrations.renaming import Rename
+from orchestrator.cli.output import Json, err, say, say_json, say_next
+from orchestrator.cli.session import fleet
+from orchestrator.cli.watching import INTERRUPTED
+from vecfleet.errors import BadInput, StoreError, Unreachable
+from vecfleet.stores.base import Usage
+
+DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
+_SHOWN = 20
+_BAR_EVERY = 250  # results
+_MEANINGS = {
+    Symbol.EQUAL: "equal",
+    Symbol.DIFFERS: "different",
+    Symbol.ONLY_A: "only in A",
+    Symbol.ONLY_B: "only in B",
+    Symbol.ERROR: "not compared",
+}
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts results, keeps the first that are not equal, and writes paths to the files that were asked for.
+
+    What stands in a file is settled: results come in order, so another run goes on after the last line.
+    """
+
+    files: Sequence[tuple[IO[str], frozenset[Symbol], bool]]
+    counts: Counter[Symbol] = field(default_factory=Counter)
+    shown: list[Result] = field(default_factory=list)
+    last: str | None = None
+
+    def add(self, result: Result) -> None:
+        self.counts[result.symbol] += 1
+        if result.id is not None:
+            self.last = result.path
+        if result.symbol is not Symbol.EQUAL and len(self.shown) < _SHOWN:
+            self.shown.append(result)
+        for file, symbols, marked in self.files:
+            if result.symbol in symbols:
+                file.write(f"{result.symbol} {result.path}\n" if marked else f"{result.path}\n")
+
+    @property
+    def hidden(self) -> int:
+        return self.counts.total() - self.counts[Symbol.EQUAL] - len(self.shown)
+
+    @property
+    def exit_code(self) -> int:
+        if self.counts[Symbol.ERROR]:
+            return INCOMPLETE
+        return DIFFERENT if self.counts.total() > self.counts[Symbol.EQUAL] else 0
+
+
+def _written(what: str) -> Any:
+    return typer.Option(metavar="FILE", help=f"Write {what} to this file.")
+
+
+def check(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="STORE:INDEX or STORE:INDEX/NAMESPACE, in which * is any text.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise: pgvector:docs, parquet:exports/shop, …")],
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="What is OLD at A is NEW at B: 'tenant-*=t/{1}'; may be repeated."),
+    ] = None,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Compare which ids there are; read no record.")] = False,
+    one_way: Annotated[bool, typer.Option("--one-way", help="Overlook what only B has.")] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Overlook this metadata key; may be repeated.")
+    ] = None,
+    combined: Annotated[Path | None, _written("every path with its symbol")] = None,
+    match: Annotated[Path | None, _written("the paths that are equal")] = None,
+    differ: Annotated[Path | None, _written("the paths that differ")] = None,
+    missing_on_src: Annotated[Path | None, _written("the paths that only B has")] = None,
+    missing_on_dst: Annotated[Path | None, _written("the paths that only A has")] = None,
+    error: Annotated[Path | None, _written("the paths that could not be compared")] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Go on after this path; the files are added to.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="PATH", help="Stop after this path.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two places record by record. Read-only; without a job, Postgres or Redis.
+
+    = equal · * different · + only in A · - only in B · ! not compared. A path is NAMESPACE/ID, or the ID where A names
+    one namespace. Ends with 0 if all is equal, 1 if something is not, 4 if something could not be compared.
+    """
+    wanted = [
+        (combined, frozenset(Symbol), True),
+        (match, frozenset([Symbol.EQUAL]), False),
+        (differ, frozenset([Symbol.DIFFERS]), False),
+        (missing_on_src, frozenset([Symbol.ONLY_B]), False),
+        (missing_on_dst, frozenset([Symbol.ONLY_A]), False),
+        (error, frozenset([Symbol.ERROR]), False),
+    ]
+    with fleet() as parts, ExitStack() as files:
+        at_a, at_b = open_place(a, parts.store_named), open_place(b, parts.store_named)
+        pairs = pair_up(at_a, at_b, list(map(Rename.of, rename or ())))
+        wish = Wish(
+            ids_only=ids_only,
+            one_way=one_way,
+            ignored=frozenset(ignore or ()),
+            after=_position(after, labelled=at_a.only is None),
+            until=_position(until, labelled=at_a.only is None),
+        )
+        report = Report(_opened(files, wanted, "a" if after is not None else "w"))
+        comparison = Comparison(at_a.reader, at_b.reader, wish, parts.settings.worker_threads)
+        end = _compare(comparison, pairs, report)
+    _say(report, at_a.reader.usage + at_b.reader.usage, end, as_json=as_json)
+    raise typer.Exit(INTERRUPTED if isinstance(end, KeyboardInterrupt) else report.exit_code)
+
+
+def _position(path: str | None, *, labelled: bool) -> Position | None:
+    return Position.of(path, labelled=labelled) if path is not None else None
+
+
+def _opened(
+    files: ExitStack, wanted: Iterable[tuple[Path | None, frozenset[Symbol], bool]], mode: str
+) -> list[tuple[IO[str], frozenset[Symbol], bool]]:
+    named = [(path, symbols, marked) for path, symbols, marked in wanted if path is not None]
+    if len({path.absolute() for path, _, _ in named}) < len(named):
+        raise BadInput("two options name the same file", next_step="name a file for each")
+    try:
+        return [
+            (files.enter_context(path.open(mode, encoding="utf-8", buffering=1)), symbols, marked)
+            for path, symbols, marked in named
+        ]
+    except OSError as error:
+        raise BadInput(f"cannot write {error.filename}: {error.strerror}", next_step="name another file") from error
+
+
+def _compare(comparison: Comparison, pairs: Sequence[Pair], report: Report) -> StoreError | KeyboardInterrupt | None:
+    """Compare and report until the end. Return what ended it before."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=sum(pair.records for pair in pairs if comparison.wish.wants(pair)))
+        try:
+            for number, result in enumerate(comparison.results(pairs)):
+                report.add(result)
+                if number % _BAR_EVERY == 0:
+                    bar.update(task, completed=number)
+        except (StoreError, KeyboardInterrupt) as end:
+            return end
+    return None
+
+
+def _say(report: Report, usage: Usage, end: StoreError | KeyboardInterrupt | None, *, as_json: bool) -> None:
+    steps = _next_steps(report, end)
+    if as_json:
+        say_json(
+            {
+                "complete": end is None and not report.counts[Symbol.ERROR],
+                "counts": {_MEANINGS[symbol].replace(" ", "_"): report.counts[symbol] for symbol in _MEANINGS},
+                "differences": [
+                    {"symbol": result.symbol, "path": result.path, "why": result.why} for result in report.shown
+                ],
+                "hidden": report.hidden,
+                "last": report.last,
+                "read_units": usage.read_units,
+                "requests": usage.requests,
+                "next_steps": steps,
+            }
+        )
+        return
+    for result in report.shown:
+        say(f"{result.symbol} {result.path}" + (f": {result.why}" if result.why else ""))
+    if report.hidden:
+        say(f"… and {report.hidden:,} more")
+    say(" · ".join(f"{report.counts[symbol]:,} {meaning}" for symbol, meaning in _MEANINGS.items()))
+    say(f"cost: {usage.read_units:,.0f} read units in {usage.requests:,} requests")
+    if end is not None:
+        say(f"stopped after {report.last}" if report.last is not None else "stopped before the first record")
+    if isinstance(end, StoreError) and end.next_step:
+        steps = [end.next_step, *steps]
+    say_next(steps)
+
+
+def _next_steps(report: Report, end: object | None) -> list[str]:
+    if end is not None:
+        return [f"the same command with --after {shlex.quote(report.last)}" if report.last else "the same command"]
+    return ["the same command with --combined FILE lists them all"] if report.hidden and not report.files else []
