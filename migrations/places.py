@@ -63,8 +63,8 @@ def open_place(text: str, store_named: Callable[[str], Store]) -> Place:
             continue
         if index == rest or "/" in rest or opened.namespace(namespaces) is not None:
             return Place(text, Reader(opened), Pattern(namespaces) if namespaces else None)
-    error = objections[0]
-    raise NotFound(error.message, next_step=error.next_step or _AUDIT) from error
+    first = objections[0]
+    raise NotFound(first.message, next_step=first.next_step or _AUDIT) from first
 
 
 def _readings(store: str, rest: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,15 @@ from typing import Any, Literal, Self
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from vecfleet import names
 from vecfleet.errors import BadPlan
@@ -45,11 +53,20 @@ class _Part(BaseModel):
 class IndexRef(_Part):
     """An index by store and name, with properties that must still hold when the plan is applied."""
 
-    store: Literal["pinecone", "parquet", "memory", "pgvector", "pgvector-other"] = "pinecone"
+    store: str = Field(
+        default="pinecone", pattern=r"^(pinecone(@[a-z0-9][a-z0-9_-]*)?|parquet|memory|pgvector|pgvector-other)$"
+    )
     index: str
     kind: Kind
     dimension: int | None
     metric: str | None
+    project: str | None = None  # of an index of Pinecone whose host tells it
+
+    @model_serializer(mode="wrap")
+    def _without_an_unknown_project(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an unknown project out, as plans of before do: their digests stay what they are."""
+        body: dict[str, Any] = write(self)
+        return {key: value for key, value in body.items() if key != "project" or value is not None}
 
 
 class NewIndex(_Part):

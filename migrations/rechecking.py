@@ -55,8 +55,9 @@ def _index_changes(planned: IndexRef, now: IndexInfo) -> list[str]:
             ("kind", planned.kind.value, now.kind.value),
             ("dimension", planned.dimension, now.dimension),
             ("metric", planned.metric, now.metric),
+            ("project", planned.project, now.project),
         )
-        if before != after
+        if before != after and (property_name != "project" or None not in (before, after))
     ]
 
 

@@ -269,7 +269,14 @@ def _compare_ids(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove
 
 def _ref(store: Store, info: IndexInfo) -> IndexRef:
     return IndexRef.model_validate(
-        {"store": store.name, "index": info.name, "kind": info.kind, "dimension": info.dimension, "metric": info.metric}
+        {
+            "store": store.name,
+            "index": info.name,
+            "kind": info.kind,
+            "dimension": info.dimension,
+            "metric": info.metric,
+            "project": info.project,
+        }
     )
 
 
@@ -277,4 +284,4 @@ def _target_ref(store: Store, survey: Survey, name: str) -> IndexRef:
     if survey.target is not None:
         return _ref(store, survey.target)
     kind = Kind.DENSE if survey.source.kind is Kind.POD else survey.source.kind
-    return _ref(store, replace(survey.source, name=name, kind=kind))
+    return _ref(store, replace(survey.source, name=name, kind=kind, host=""))

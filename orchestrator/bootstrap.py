@@ -84,8 +84,24 @@ class Fleet:
         )
         return PgvectorStore(database, name, self.settings.pgvector_collection_key)
 
+    @cached_property
+    def _accounts(self) -> dict[str, Store]:
+        """The named accounts that were asked for, by their names."""
+        return {}
+
+    def _account(self, name: str) -> Store:
+        from vecfleet.connections import connection
+        from vecfleet.stores.pinecone import PineconeStore
+
+        if name not in self._accounts:
+            account = connection(self.settings, name.removeprefix(ACCOUNT))
+            self._accounts[name] = PineconeStore(account.settings(self.settings), name, account.hosts)
+        return self._accounts[name]
+
     def store_named(self, name: str) -> Store:
         """Return the store that a plan names."""
+        if name.startswith(ACCOUNT):
+            return self._account(name)
         match name:
             case "pinecone":
                 return self.store
@@ -96,7 +112,10 @@ class Fleet:
             case "pgvector-other":
                 return self.other_tables
             case _:
-                raise BadInput(f"there is no store {name!r} here", next_step=f"a store is one of: {', '.join(STORES)}")
+                stores = ", ".join((*STORES, f"{ACCOUNT}NAME"))
+                raise BadInput(f"there is no store {name!r} here", next_step=f"a store is one of: {stores}")
 
 
 STORES = ("pinecone", "pgvector", "pgvector-other", "parquet")
+ACCOUNT = "pinecone@"
+"""Begins the name of the store that is a named account."""

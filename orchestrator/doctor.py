@@ -1,8 +1,9 @@
 """Check everything that a fleet needs, one part after the other, each with its remedy. Writes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
@@ -10,11 +11,12 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from orchestrator import schema
-from orchestrator.bootstrap import Fleet
+from orchestrator.bootstrap import ACCOUNT, Fleet
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 from orchestrator.queue import require_broker, waiting
+from vecfleet.connections import connections
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
 
@@ -37,6 +39,7 @@ _REMEDIES = {
     "dispatcher": "fix Postgres first",
     "workers": "fix Redis first",
 }
+_ACCOUNT_REMEDY = "check this account in the file of PINECONE_CONNECTIONS, and the way to its control plane"
 # The settings whose address each check asks; the address may be on this machine.
 _ASKS = {
     "Postgres": ("DATABASE_URL",),
@@ -69,7 +72,8 @@ def examine(settings: Settings) -> list[Check]:
             *(_job_table(database) if database else []),
             _try("Redis", lambda: _redis(settings)),
             _try("broker", lambda: _broker(fleet)),
-            _try("Pinecone", lambda: _pinecone(fleet)),
+            _try("Pinecone", lambda: _pinecone(fleet, "pinecone")),
+            *_accounts(fleet),
             *([_try("pgvector", lambda: _pgvector(fleet))] if settings.pgvector_url else []),
             *([_try("dispatcher", lambda: _dispatcher(database))] if database else []),
             _try("workers", lambda: _workers(fleet)),
@@ -99,7 +103,7 @@ def _try(name: str, check: Callable[[], Check]) -> Check:
     except VecfleetError as error:
         # Errors point to this command; here that would lead nowhere.
         told = (error.next_step or "").removesuffix(": `vecfleet doctor`")
-        return Check(name, False, error.message, told or _REMEDIES[name])
+        return Check(name, False, error.message, told or _REMEDIES.get(name, _ACCOUNT_REMEDY))
 
 
 def _settings(settings: Settings) -> Check:
@@ -208,10 +212,22 @@ def _broker(fleet: Fleet) -> Check:
     return Check("broker", True, f"{held} takes wake-ups; {waiting(celery):,} wait for a worker")
 
 
-def _pinecone(fleet: Fleet) -> Check:
-    indexes = fleet.store.indexes()
+def _pinecone(fleet: Fleet, store: str, name: str = "Pinecone") -> Check:
+    indexes = fleet.store_named(store).indexes()
     names = ", ".join(info.name for info in indexes) or "no index yet"
-    return Check("Pinecone", True, f"takes the key: {names}")
+    projects = ", ".join(sorted({info.project for info in indexes if info.project is not None}))
+    return Check(name, True, f"takes the key{f' of project {projects}' if projects else ''}: {names}")
+
+
+def _accounts(fleet: Fleet) -> Iterator[Check]:
+    """Check each named account. A file that cannot be used is one failed check."""
+    try:
+        names = [f"{ACCOUNT}{name}" for name in connections(fleet.settings)]
+    except BadInput as error:
+        yield Check("accounts", False, error.message, error.next_step)
+        return
+    for name in names:
+        yield _try(name, partial(_pinecone, fleet, name, name))
 
 
 def _pgvector(fleet: Fleet) -> Check:

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
 
     pinecone_api_key: SecretStr | None = None
     pinecone_controller_host: str | None = None
+    pinecone_project: str | None = None
+    pinecone_connections: Path | None = None
     pinecone_index_name: str | None = None
     pinecone_host: str | None = None
     pinecone_transport: Literal["grpc", "rest"] = "grpc"

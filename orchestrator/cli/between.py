@@ -11,7 +11,7 @@ from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
-from orchestrator.bootstrap import STORES, Fleet
+from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
@@ -109,7 +109,9 @@ Renamed = Annotated[
 
 
 def stores(
-    source: Annotated[str, typer.Argument(metavar="STORE:INDEX", help="pinecone:brain, pgvector:public, …")],
+    source: Annotated[
+        str, typer.Argument(metavar="STORE:INDEX", help="pinecone:brain, pinecone@eu:brain, pgvector:public, …")
+    ],
     target: Annotated[str, typer.Argument(metavar="STORE:INDEX", help="Likewise; created where it is absent.")],
     namespace: NamespaceOption = None,
     rename: Renamed = None,
@@ -169,10 +171,8 @@ def _common(parts: Fleet, policies: Policies, only: tuple[str, ...], renamed: di
 
 def _place(text: str) -> tuple[str, str]:
     store, separator, index = text.partition(":")
-    if not separator or not index or store not in STORES:
-        raise BadInput(
-            f"{text!r} names no store and index", next_step=f"write STORE:INDEX, the store one of: {', '.join(STORES)}"
-        )
+    if not separator or not index:
+        raise BadInput(f"{text!r} names no store and index", next_step="write STORE:INDEX: pinecone:brain")
     return store, index
 
 

@@ -58,8 +58,8 @@ def forget(
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
             say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
             say(
-                "Not reached: backups, copies kept elsewhere, plan files that --out put elsewhere, ownership files, "
-                "and lists of namespaces. Look into those yourself."
+                "Not reached: other accounts (PINECONE_CONNECTIONS), backups, copies kept elsewhere, plan files that "
+                "--out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
             )
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")

@@ -117,6 +117,11 @@ def apply(
             return
         taken: Backup | None = None
         if backup:
+            if reviewed.source.store != parts.store.name:
+                raise BadInput(
+                    f"--backup is taken in the account of PINECONE_API_KEY; the source is in {reviewed.source.store}",
+                    next_step="have its own account take one, and apply with --no-backup",
+                )
             applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
             taken = take_backup(parts, reviewed.source.index, quiet=as_json)
         job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)

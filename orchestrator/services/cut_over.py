@@ -83,9 +83,9 @@ def _lead(parts: Fleet, job_id: int, present: list[JobRoute]) -> None:
 
 def _aliased(parts: Fleet, job: Job) -> Aliased | None:
     """Return the index that holds both sides of a job, if it has aliases. No alias leads into another index."""
-    if not job.plan.same_index or job.plan.source.store != "pinecone":
+    if not job.plan.same_index or not job.plan.source.store.startswith("pinecone"):
         return None
-    index = parts.store.open(job.source)
+    index = parts.store_named(job.plan.source.store).open(job.source)
     return index if isinstance(index, Aliased) else None
 
 

@@ -115,7 +115,7 @@ def test_a_pattern_chooses_and_a_rename_says_what_became_of_a_name(
         ("memory:a/x", "memory:b/nope", [], "'memory:b/nope' names no namespace"),
         ("memory:a/nope-*", "memory:b", [], "holds a namespace"),
         ("memory:a", "memory:b", ["nope=x"], "no namespace is called 'nope'"),
-        ("memory:a", "memory:b", ["*=all"], "several namespaces would become one: all"),
+        ("memory:a", "memory:b", ["*=all"], "several namespaces would become one: 'all'"),
         ("memory:a", "memory:b", ["x-*=t/{2}"], "asks for more than its 1 `*` gave"),
         ("memory:a", "memory:b", ["x"], "'x' is no pair of names"),
         ("memory:a", "memory:b/x", [], "'memory:b/x' chooses namespaces of B"),

@@ -16,8 +16,8 @@ from textwrap import dedent
 import pytest
 
 from orchestrator.core.states import JobState
-from tests.stories.emulated import REPOSITORY, Rows, assert_same, assert_same_index, row
-from tests.stories.world import OpenWorld, World
+from tests.stories.emulated import REPOSITORY, Emulator, Rows, assert_same, assert_same_index, row
+from tests.stories.world import PATIENCE_S, OpenWorld, World
 from tests.vectors import ask, vector_database
 
 pytestmark = pytest.mark.story
@@ -161,6 +161,37 @@ def test_compare_two_places(open_world: OpenWorld) -> None:
     reader.type(whole, ends_with=1)
     assert (world.folder / "parts.txt").read_text() == (world.folder / "whole.txt").read_text()
     reader.assert_typed_it_all()
+
+
+def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
+    # Given two accounts, each of which takes its own key, and an index of one name in both
+    own = tmp_path / "eu"
+    own.mkdir()
+    theirs = ("--api-key", "somebody-else")  # that of the emulator's witness
+    eu = Emulator(own, "--api-key", "key-of-eu", *theirs)
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text(f'[eu]\napi_key = "key-of-eu"\ncontroller_host = "{eu.address}"\n')
+    accounts.chmod(0o640)
+    world = open_world("--api-key", "any", *theirs, pinecone_connections=str(accounts))
+    try:
+        for emulator in (eu, world.emulator):
+            emulator.create_index(BRAIN)
+        for name in ("coach", "guide"):
+            eu.write(BRAIN, name, [row(f"{name}-{n}", page=n) for n in range(12)])
+        before = eu.dump(BRAIN)
+        worker = world.start().workers[-1]
+        worker.wait_until(lambda: bool(world.fleet.celery.control.inspect(timeout=5).ping()), PATIENCE_S)
+        reader = Reader(world, "another-account")
+        said = reader.type_next()
+        assert "pinecone@eu: takes the key: digital-twin-brain" in said
+        assert "24 equal · 0 different" in reader.type_next()
+        assert_same_index(world.emulator.dump(BRAIN), before)
+        assert_same_index(eu.dump(BRAIN), before)
+        held = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != accounts]
+        assert not any(b"key-of-eu" in content for content in held)
+        reader.assert_typed_it_all()
+    finally:
+        eu.stop()
 
 
 def test_split_default(brain: World) -> None:

@@ -5,6 +5,7 @@ Every call returns its `Usage`, so that the actual cost can be compared with the
 given and returned in canonical form (`names.canonical`: the default one is `__default__`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -56,6 +57,12 @@ class IndexInfo:
     region: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     schema: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def project(self) -> str | None:
+        """Return the id of its project, which the host name of an index of Pinecone holds; None for any other host."""
+        match = re.match(rf"(?:https?://)?{re.escape(self.name)}-([a-z0-9]+)\.svc\.", self.host)
+        return match[1] if match is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ _UNANSWERED = "a deletion was not answered, and may still be carried out until t
 
 # Places that this cannot reach, and whom to ask about them.
 RESIDUAL = (
+    "indexes in other accounts (PINECONE_CONNECTIONS) that a job copied to: ask for the erasure with their keys, too",
     "backups of the index made before this: `pc.backups` lists them; records leave a backup only with the backup",
     "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
     "says how long that is, no API does",

@@ -66,7 +66,10 @@ BY_CLASS: Mapping[type[Exception], type[StoreError]] = {
     httpx.HTTPError: Unavailable,
 }
 NEXT_STEPS: Mapping[type[StoreError], str] = {
-    KeyRefused: "check PINECONE_API_KEY: it must belong to the project of this index and may read and write",
+    KeyRefused: (
+        "check PINECONE_API_KEY, or the account's key in PINECONE_CONNECTIONS: it must belong to the project of this "
+        "index and may read and write"
+    ),
     QuotaExhausted: "raise the plan or the spending limit, or wait for the next period; then resume the job",
     WrongDimension: (
         "see what the index is now with `vecfleet audit`; cancel the job and plan anew, or give the index back the "

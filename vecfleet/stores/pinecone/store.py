@@ -1,8 +1,10 @@
 """Pinecone's control plane: lists indexes, describes them, and creates one like another."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from vecfleet.errors import Missing, WrongKind
+from vecfleet.errors import KeyRefused, Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.pinecone import kinds
@@ -21,28 +23,38 @@ DEFAULT_REGION = "us-east-1"
 
 
 class PineconeStore:
-    """The indexes of one project. Nothing is sent, and no key is needed, before the first call."""
+    """The indexes of one project. Nothing is sent, and no key is needed, before the first call.
 
-    name = "pinecone"
+    `hosts`: how to dial an index, where that is not the host by which the service knows it.
+    """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, name: str = "pinecone", hosts: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.name = name
         self._settings = settings
+        self._hosts = hosts
         self._client = PerProcess(lambda: control_plane(settings))
 
     def indexes(self) -> list[IndexInfo]:
         with translated("list the indexes"):
-            return sorted(map(kinds.info_of, self._client.get().indexes.list()), key=lambda info: info.name)
+            infos = sorted(map(kinds.info_of, self._client.get().indexes.list()), key=lambda info: info.name)
+        for info in infos:
+            self._require_project(info)
+        return infos
 
     def describe(self, index: str) -> IndexInfo:
         try:
             with translated(f"describe the index {index!r}"):
-                return kinds.info_of(self._client.get().indexes.describe(index))
+                info = kinds.info_of(self._client.get().indexes.describe(index))
         except Missing as error:
             existing = ", ".join(info.name for info in self.indexes()) or "none"
             raise Missing(
                 f"there is no index {index!r} in this project; there are: {existing}",
                 next_step="name one of them, or check that PINECONE_API_KEY belongs to the project you mean",
             ) from error
+        self._require_project(info)
+        return info
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
         if source.kind is Kind.DOCUMENT:
@@ -83,12 +95,23 @@ class PineconeStore:
         return PineconeBackups(self._client)
 
     def open(self, info: IndexInfo) -> PineconeIndex:
-        """Open the index. Raises WrongKind for an index of documents."""
+        """Open the index. Raises WrongKind for an index of documents, KeyRefused for one of another project."""
+        self._require_project(info)
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
-        host = dialed(info, self._settings)
+        host = self._hosts.get(info.name) or dialed(info, self._settings)
         client = PerProcess(lambda: data_plane(self._client.get(), host, self._settings))
         return PineconeIndex(info, client, self._lane(info, host), NamespaceAliases(host, self._settings))
+
+    def _require_project(self, info: IndexInfo) -> None:
+        """Raise KeyRefused for an index of another project than the settings name: keys or accounts are crossed."""
+        wanted = self._settings.pinecone_project
+        if wanted is not None and info.project not in (None, wanted):
+            raise KeyRefused(
+                f"{self.name} is to be the project {wanted!r}, and the index {info.name!r} is of the project "
+                f"{info.project!r}",
+                next_step=f"give {self.name} the key of its own project; `vecfleet doctor` lists the accounts",
+            )
 
     def _lane(self, info: IndexInfo, host: str) -> BytesLane | None:
         key = self._settings.pinecone_api_key

@@ -1,0 +1,90 @@
+"""Named accounts of Pinecone beside the one of PINECONE_API_KEY, from a file that only its owner reads.
+
+    [eu]                                     # used as pinecone@eu:INDEX
+    api_key = "pcsk_…"
+    project = "abc1234"                      # optional: the key of another project is refused
+    controller_host = "https://…"            # optional: another control plane
+    hosts = { brain = "brain-abc1234.svc.private.…" }   # optional: how to dial an index, beside its own host
+
+No key is part of a plan or a job: these hold the name, and each machine that works has its own file.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+from vecfleet.errors import BadInput
+from vecfleet.settings import Settings
+
+_OTHERS = 0o077  # every right of the group and of others
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class Connection(BaseModel):
+    """One account. Its key shows as stars."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    api_key: Annotated[SecretStr, Field(min_length=1)]
+    project: str | None = None
+    controller_host: str | None = None
+    hosts: Mapping[str, str] = Field(default_factory=dict)
+
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings with this account in the place of the default one."""
+        return settings.model_copy(
+            update={
+                "pinecone_api_key": self.api_key,
+                "pinecone_project": self.project,
+                "pinecone_controller_host": self.controller_host,
+                "pinecone_index_name": None,
+                "pinecone_host": None,
+            }
+        )
+
+
+_FILE = TypeAdapter(dict[str, Connection])
+
+
+def connections(settings: Settings) -> dict[str, Connection]:
+    """Return the named accounts; none where no file is set. Raises BadInput, which never holds a key."""
+    path = settings.pinecone_connections
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_mode & _OTHERS:
+            raise BadInput(
+                f"{path} holds keys, and others than its owner may read or change it", next_step=f"chmod 600 {path}"
+            )
+        accounts = _FILE.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        said = f"{path} of PINECONE_CONNECTIONS cannot be read: {error.strerror}"
+        raise BadInput(said, next_step=_remedy()) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no TOML", next_step=_remedy()) from error
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+        raise BadInput(f"{path} cannot be used: {said}", next_step=_remedy()) from error
+    for name in accounts:
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"{path}: {name!r} cannot be the name of an account", next_step="use a-z, 0-9, _ and -")
+    return accounts
+
+
+def connection(settings: Settings, name: str) -> Connection:
+    """Return a named account. Raises BadInput, naming those that there are."""
+    accounts = connections(settings)
+    if name not in accounts:
+        known = ", ".join(f"pinecone@{other}" for other in sorted(accounts)) or "none"
+        raise BadInput(
+            f"there is no account 'pinecone@{name}' here; there are: {known}",
+            next_step=f"add [{name}] with its api_key to the file that PINECONE_CONNECTIONS names",
+        )
+    return accounts[name]
+
+
+def _remedy() -> str:
+    return "write it as docs/recipes/another-account.md shows"
