@@ -4,6 +4,6 @@ Reading order: `plan` is the reviewed file; `routing` and `enriching` are the pu
 `recipes` is the door to planning, `creators` and `index` decide, `checks` objects, `estimating` says what it costs.
 They stand on `survey` (what is there) and `ownership` (whose it is: from a file, Supabase or Postgres). `rechecking`
 asks whether a plan still fits when it is applied; `analysis`, `auditing` and `exporting` look before anything moves.
-`comparing` compares two `places`, under other names by `renaming`.
+`comparing` compares two `places`.
 `schema/` beside them holds the Alembic revisions of the job table.
 """

@@ -12,8 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from migrations.comparing import Comparison, Position, Result, Symbol, Wish
-from migrations.places import Pair, open_place, pair_up
-from migrations.renaming import Rename
+from migrations.places import Pair, Rename, open_place, pair_up
 from orchestrator.cli.output import Json, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED

@@ -7,9 +7,8 @@ import pytest
 from planning_world import World, fill
 
 from migrations.comparing import BATCH_RECORDS, Comparison, Position, Result, Wish
-from migrations.places import Pair, Place, open_place, pair_up
+from migrations.places import Pair, Place, Rename, open_place, pair_up
 from migrations.reading import Reader
-from migrations.renaming import Rename
 from vecfleet.errors import BadInput, BadRequest, KeyRefused, NotFound
 from vecfleet.stores.base import Fetched, IdPage
 from vecfleet.stores.memory import MemoryIndex
