@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from migrations.findings import Findings, counted, few
+from migrations.mapping import MARK
 from migrations.ownership import OwnershipSnapshot
 from migrations.plan import PlannedMove, Policies
 from migrations.survey import CommonIds, HeldNamespace, Survey
 from vecfleet import names
+from vecfleet.enriching import OWNER_KEYS
 from vecfleet.errors import BadName
 from vecfleet.stores.base import IndexInfo, Kind
 
@@ -244,6 +246,36 @@ def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str
             findings.warnings.append(
                 f"{target!r} exists and filters by other fields than its source: they stay as they are"
             )
+    return findings
+
+
+def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
+    """Check the metadata map against the moves; say whether it can be taken back, and what travels for that."""
+    findings, asked = Findings(), policies.metadata_map
+    if asked is None:
+        return findings
+    if policies.writers == "dual":
+        findings.problems.append(
+            "an application that writes to both sides does not know the metadata map: say `--writers delta` or freeze"
+        )
+    owners = (asked.writes | asked.removes) & OWNER_KEYS
+    if owners and any(move.creator is not None or move.to is None for move in moves):
+        findings.problems.append(f"the metadata map changes keys that this plan writes itself: {few(owners)}")
+    elif owners:
+        findings.warnings.append(
+            f"the metadata map changes {few(owners)}, by which a tenant's records are known where tenants share a "
+            "namespace, also by `vecfleet forget`"
+        )
+    if not asked.travels:
+        findings.warnings.append(
+            "the metadata map cannot be taken back: what it drops or replaces does not travel, and no record says that "
+            "it was mapped"
+        )
+    elif asked.drop:
+        findings.warnings.append(
+            f"the values of {few(asked.drop)} travel on in each record, under {MARK!r}, so that the map can be taken "
+            "back; `--map-undo none` leaves them out for good"
+        )
     return findings
 
 

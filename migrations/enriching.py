@@ -1,12 +1,26 @@
-"""Enrichment by a plan: from a record and its route to the record that the target should hold. Pure."""
+"""The change a plan makes to a record: from a record and its route to the record that the target should hold. Pure.
+
+First the plan's map changes its metadata, then the plan's own keys are added. The way back takes these off first.
+"""
 
 from collections.abc import Mapping
 
+from migrations.plan import Policies
 from migrations.routing import Routed
 from vecfleet.enriching import PREVIOUS, SOURCE, Conflict, ConflictPolicy, additions, enriched, restored
 from vecfleet.records import Record
 
-__all__ = ["PREVIOUS", "SOURCE", "Conflict", "ConflictPolicy", "enrich", "restore"]
+__all__ = ["PREVIOUS", "SOURCE", "Conflict", "ConflictPolicy", "change", "enrich", "restore"]
+
+
+def change(record: Record, source: str, routed: Routed, policies: Policies) -> Record | Conflict:
+    """Return the record of `source` as its target should hold it, or the key that stands in the way."""
+    if policies.metadata_map is not None:
+        metadata = policies.metadata_map.applied(record.metadata, policies.conflicts)
+        if isinstance(metadata, Conflict):
+            return metadata
+        record = record.with_metadata(metadata)
+    return enrich(record, source, routed, policies.conflicts) if policies.enrich else record
 
 
 def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) -> Record | Conflict:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from migrations.mapping import MetadataMap
 from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
@@ -105,6 +106,7 @@ class Policies(_Part):
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
     halves: Literal["refuse", "accept"] = "refuse"  # for values that a target keeps as 16 bits each
     enrich: bool = True
+    metadata_map: MetadataMap | None = None  # in a reverse plan, the map that it takes back
     verify: Level = "content"
     query_sample: int = Field(default=10, ge=1, le=1_000)  # vectors of a target, queried on both sides
     query_top_k: int = Field(default=10, ge=1, le=100)
@@ -179,6 +181,7 @@ class Plan(_Part):
     schema_from: str | None = None
     # In a reverse plan: the namespaces that records go back to, each to the one it came from.
     takes_back: tuple[str, ...] = ()
+    takes_back_owners: bool = True  # whether the plan that is taken back wrote into records whose they are
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
     estimate: Estimate
@@ -196,6 +199,11 @@ class Plan(_Part):
     @property
     def same_index(self) -> bool:
         return (self.source.store, self.source.index) == (self.target.store, self.target.index)
+
+    @property
+    def writes_owners(self) -> bool:
+        """Say whether any record is told whose it is. Where names are kept, none is."""
+        return any(move.creator is not None or move.to is None for move in self.moves)
 
     @property
     def keeps_files(self) -> bool:

@@ -181,6 +181,7 @@ def plan_surveyed(
         reachable |= set(breakdown.targets)
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
+    findings.add(checks.check_map(moves, policies))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
     if snapshot is not None:
         findings.warnings += snapshot.warnings
@@ -226,9 +227,13 @@ def _analyzed(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], 
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
-    """Add what the grouping implies: kept names add nothing to a record; reviewing the unowned reviews orphans."""
+    """Add what the grouping implies: reviewing the unowned reviews orphans, and kept names add nothing to a record.
+
+    Unless it has to lead back: a map that can be taken back needs to know where each record came from.
+    """
     if grouping is None:
-        return policies.model_copy(update={"enrich": False})
+        metadata_map = policies.metadata_map
+        return policies.model_copy(update={"enrich": metadata_map is not None and metadata_map.travels})
     return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
 
 

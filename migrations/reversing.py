@@ -1,7 +1,8 @@
 """Recipe `reverse`: the way back after clean-up. Every record returns to the namespace it came from, as it was.
 
-Each record carries what it needs: `migrated_from`, and `_vecfleet_prev` where an enriched key was there before. So the
-way back needs neither the old job's manifests nor its ownership look-up.
+Each record carries what it needs: `migrated_from`, `_vecfleet_prev` where an enriched key was there before, and
+`_vecfleet_map` where the plan has a metadata map. So the way back needs neither the old job's manifests nor its
+ownership look-up.
 """
 
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from datetime import datetime
 from migrations import checks
 from migrations.enriching import SOURCE, restore
 from migrations.estimating import CostModel, Prices
+from migrations.mapping import MetadataMap
 from migrations.plan import NewIndex, Plan, PlannedMove, Policies
 from migrations.routing import Owner, Routed, Rule, Unrouted
 from migrations.survey import Surveyor
@@ -22,29 +24,49 @@ from vecfleet.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """The rule of a reverse plan: the sources of the plan it takes back, and that plan's namespace for review."""
+    """The rule of a reverse plan: the sources of the plan it takes back, its namespace for review, and its map.
+
+    `owners`: whether that plan wrote into records whose they are. Else a tenant's keys in a record are its own.
+    """
 
     sources: Collection[str]
     review: str | None
+    metadata_map: MetadataMap | None = None
+    owners: bool = True
 
     def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
         """Return the record's origin and what it was there, or why that is unknown. Pure."""
         came_from = record.metadata.get(SOURCE)
         if not isinstance(came_from, str) or came_from not in self.sources:
             return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
-        tenant = names.parse(namespace)
+        tenant = names.parse(namespace) if self.owners else None
         owner = Owner(tenant.creator, tenant.twin) if tenant is not None else None
         rule: Rule = "review" if namespace == self.review else "move"
-        return came_from, restore(record, came_from, Routed(namespace, owner, rule))
+        restored = restore(record, came_from, Routed(namespace, owner, rule))
+        if self.metadata_map is None:
+            return came_from, restored
+        metadata = self.metadata_map.undone(restored.metadata)
+        if metadata is None:
+            return Unrouted("it does not carry what its metadata map changed: it was written anew since")
+        return came_from, restored.with_metadata(metadata)
 
 
-def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, prices: Prices, now: datetime) -> Plan:
-    """Plan to take a plan's effect back; its job wrote to `targets`. Read-only.
+def plan_reverse(
+    store: Store,
+    original: Plan,
+    targets: Collection[str],
+    *,
+    prices: Prices,
+    now: datetime,
+    into_store: Store | None = None,
+) -> Plan:
+    """Plan to take a plan's effect back; its job wrote to `targets` of `store`. Read-only.
 
-    Raises BadPlan with every problem found: names that were never changed, prefixed ids, nothing there to take back.
+    `into_store`: the store of the plan's source, if it is another. Raises BadPlan with every problem found: names that
+    were never changed, prefixed ids, a map that cannot be taken back, nothing there to take back.
     """
     _check_reversible(original)
-    surveyor = Surveyor(store)
+    surveyor = Surveyor(store, Surveyor(into_store) if into_store is not None else None)
     into = None if original.same_index else original.source.index
     survey = surveyor.survey(original.target.index, into)
     findings = checks.check_indexes(survey)
@@ -56,6 +78,7 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
         soak_seconds=0,
         orphans=original.policies.orphans,
         review_namespace=original.policies.review_namespace,
+        metadata_map=original.policies.metadata_map,
     )
     written = [name for name in sorted(targets) if name in survey.namespaces and survey.namespaces[name].records]
     moves = [PlannedMove(source=name, records=survey.namespaces[name].records) for name in written]
@@ -81,6 +104,7 @@ def plan_reverse(store: Store, original: Plan, targets: Collection[str], *, pric
         create_target=None if survey.target or original.same_index else NewIndex(),
         policies=policies,
         takes_back=sources,
+        takes_back_owners=original.writes_owners,
         moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
         left_alone=tuple(sorted(set(survey.namespaces) - set(written))),
         estimate=costs.estimate(moves),
@@ -92,9 +116,11 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
     """Tell what brings the records back after the plan's job deleted them from their sources."""
     if original.takes_back:
         return "apply the plan it took back once more"
+    lossy = _is_lossy(original)
     if not original.policies.enrich:
-        return f"`vecfleet plan {_of_kept_names(original)}`"
-    if original.policies.collisions == "prefix":
+        mapped = ", which keeps the metadata as the map left them" if lossy else ""
+        return f"`vecfleet plan {_of_kept_names(original)}`{mapped}"
+    if original.policies.collisions == "prefix" or lossy:
         return f"`vecfleet plan import FOLDER {original.source.index}`, of an export made before the job"
     return "`vecfleet plan reverse`" if job_id is None else f"`vecfleet plan reverse {job_id}`"
 
@@ -102,6 +128,11 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
 def _check_reversible(original: Plan) -> None:
     if original.takes_back:
         raise BadPlan("this job is itself a way back", next_step=way_back(original))
+    if _is_lossy(original):
+        raise BadPlan(
+            "this job's metadata map cannot be taken back: what it dropped or replaced did not travel",
+            next_step=way_back(original),
+        )
     if not original.policies.enrich:
         raise BadPlan(
             "this job kept all names and metadata: its records do not say where they came from",
@@ -112,6 +143,12 @@ def _check_reversible(original: Plan) -> None:
             "this job prefixed the ids: a reverse plan does not take that off",
             next_step="bring the records back from an export: `vecfleet plan import`",
         )
+
+
+def _is_lossy(original: Plan) -> bool:
+    """Say whether the plan has a map that cannot be taken back."""
+    metadata_map = original.policies.metadata_map
+    return metadata_map is not None and not metadata_map.travels
 
 
 def _of_kept_names(original: Plan) -> str:

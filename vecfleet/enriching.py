@@ -17,6 +17,7 @@ from vecfleet.structs import Struct
 
 PREVIOUS = "_vecfleet_prev"
 SOURCE = "migrated_from"
+OWNER_KEYS = frozenset({"creator_id", "twin_id", "needs_review"})
 
 HELD_ALREADY = "already holds another value"
 """The end of the reason for every record that a plan's policy about conflicts parks."""

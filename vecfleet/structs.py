@@ -7,7 +7,7 @@ reads it another way.
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -76,12 +76,16 @@ class Struct(Mapping[str, MetadataValue]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
-    def with_fields(self, added: Mapping[str, str | bool]) -> Metadata:
-        """Return these metadata and those added. Half a character makes them a plain dict, which no store takes."""
+    def with_fields(self, added: Mapping[str, MetadataValue], removed: Collection[str] = ()) -> Metadata:
+        """Return these metadata without the removed keys, and with those added; their numbers are finite floats.
+
+        Half a character makes them a plain dict, which no store takes.
+        """
+        kept = {key: field for key, field in self._fields.items() if key not in removed} if removed else self._fields
         try:
-            return Struct(self._fields | {key: _added(key, value) for key, value in added.items()})
+            return Struct(kept | {key: _added(key, value) for key, value in added.items()})
         except UnicodeEncodeError:
-            return {**self, **added}
+            return {**{key: self[key] for key in kept}, **added}
 
     @property
     def wire(self) -> bytes:
@@ -213,9 +217,10 @@ def number(body: bytes, at: int) -> tuple[int, int]:
             raise IndexError
 
 
-def _added(key: str, value: str | bool) -> Field:
-    long = isinstance(value, str) and len(value) > LONGEST_SHORT
-    return _made(key, value) if long else _shared_made(key, value)
+def _added(key: str, value: MetadataValue) -> Field:
+    if isinstance(value, bool) or (isinstance(value, str) and len(value) <= LONGEST_SHORT):
+        return _shared_made(key, value)
+    return _made(key, value)
 
 
 @lru_cache(maxsize=_SHARED, typed=True)  # to Python 1.0 equals True
@@ -223,7 +228,7 @@ def _shared_made(key: str, value: str | bool) -> Field:
     return _made(key, value)
 
 
-def _made(key: str, value: str | bool) -> Field:
+def _made(key: str, value: MetadataValue) -> Field:
     return Field(value, write(key, value), canonical.field(key, value), _json_bytes(key, value))
 
 

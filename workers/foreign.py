@@ -79,7 +79,7 @@ def held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[st
         if placement.record.id in held and record_digest(held[placement.record.id]) != placement.digest
     ]
     if policies.writers == "delta" and not worked_before:
-        died = work.lease.attempts > 1 and not policies.enrich and target.id in work.lease.targets
+        died = work.lease.attempts > 1 and not work.placer.leads_back and target.id in work.lease.targets
         other = [
             placement
             for placement in other

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from migrations.enriching import Conflict, enrich
+from migrations.enriching import Conflict, change
+from migrations.mapping import MARK
 from migrations.plan import Policies
 from migrations.reversing import Backward
-from migrations.routing import Fixed, Owner, Routed, Router, Unrouted
+from migrations.routing import Fixed, Owner, Router, Unrouted
 from orchestrator.core.model import ParkedRecord
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest
@@ -58,7 +59,7 @@ class Placer:
         routed = self.router.route(record, self.move)
         if isinstance(routed, Unrouted):
             return ParkedRecord(record.id, routed.reason)
-        enriched = self._enrich(record, routed)
+        enriched = change(record, self.source, routed, self.policies)
         if isinstance(enriched, Conflict):
             return ParkedRecord(record.id, enriched.reason)
         return self._placed(record, routed.target, routed.owner, enriched)
@@ -68,8 +69,11 @@ class Placer:
             metadata_bytes = rules.metadata_bytes(enriched.metadata)
         except BadRequest as error:
             return ParkedRecord(record.id, f"its {error.message}")
-        if metadata_bytes > self.target.limits.metadata_bytes:
-            return ParkedRecord(record.id, f"its metadata would be over {self.target.limits.metadata_bytes:,} bytes")
+        limit = self.target.limits.metadata_bytes
+        if metadata_bytes > limit:
+            travelling = len(str(enriched.metadata.get(MARK, "")).encode())
+            why = f"; {travelling:,} of them lead its metadata map back" if travelling else ""
+            return ParkedRecord(record.id, f"its metadata would be over {limit:,} bytes{why}")
         if self.prefix:
             enriched = replace(enriched, id=self.target_id(record.id))
             if len(enriched.id) > self.target.limits.id_chars:
@@ -79,14 +83,24 @@ class Placer:
         digest = record_digest(self.target.normalise(enriched))
         return Placed(record.id, target, owner, enriched, digest)
 
+    @property
+    def leads_back(self) -> bool:
+        """Say whether a record at a target tells what it was in its source."""
+        metadata_map = self.policies.metadata_map
+        known = metadata_map is None or metadata_map.travels
+        return self.policies.enrich and known and self.backward is None
+
     def makes(self, record: Record, namespace: str) -> bool:
         """Say whether the move would make this of a record that its source no longer has.
 
-        That cannot be told, and is denied, if nothing is added to records.
+        That cannot be told, and is denied, if its records do not lead back.
         """
-        if not self.policies.enrich or self.backward is not None:
+        if not self.leads_back:
             return False
-        answer = Backward((self.source,), self.policies.review).take_back(record, namespace)
+        policies = self.policies
+        owners = self.move.creator is not None or self.move.to is None
+        backward = Backward((self.source,), policies.review, policies.metadata_map, owners=owners)
+        answer = backward.take_back(record, namespace)
         if isinstance(answer, Unrouted):
             return False
         placed = self.place(replace(answer[1], id=record.id.removeprefix(self.prefix)))
@@ -94,11 +108,6 @@ class Placer:
 
     def target_id(self, source_id: str) -> str:
         return self.prefix + source_id
-
-    def _enrich(self, record: Record, routed: Routed) -> Record | Conflict:
-        if not self.policies.enrich:
-            return record
-        return enrich(record, self.source, routed, self.policies.conflicts)
 
     def _unsendable(self, record: Record) -> str | None:
         info = self.target.info

@@ -15,7 +15,7 @@ _MAKER_S = 1.0
 
 
 def prepare(work: Work, target: Target) -> Target:
-    """Create the namespace with the source's filterable fields and the enriched keys, or note the ids it holds already.
+    """Create the namespace with the source's filterable fields and the added keys, or note the ids it holds already.
 
     Safe to repeat and to race: no batch upserts into a target before this is on record. So an id listed here that no
     move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
@@ -125,7 +125,10 @@ def _schema(work: Work) -> dict[str, object] | None:
     source = work.source.index.namespace(work.job.plan.schema_from or work.move.source)
     if source is None or not source.schema:
         return None
+    plan = work.job.plan
     fields = dict(source.schema.get("fields", {}))
-    if work.job.plan.policies.enrich:
+    if plan.policies.metadata_map is not None:
+        fields = plan.policies.metadata_map.fields(fields, backward=bool(plan.takes_back))
+    if plan.policies.enrich:
         fields |= {key: {"filterable": True} for key in ("creator_id", "twin_id", "migrated_from")}
     return {**source.schema, "fields": fields}

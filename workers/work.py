@@ -111,8 +111,12 @@ class Work:
 
     def placer_of(self, move: Move) -> Placer:
         plan = self.job.plan
-        backward = Backward(plan.old_namespaces, plan.policies.review) if plan.takes_back else None
-        return Placer(move.source, move, self.router, plan.policies, self.target.index, move.prefix, backward)
+        policies, backward = plan.policies, None
+        if plan.takes_back:
+            backward = Backward(
+                plan.old_namespaces, policies.review, policies.metadata_map, owners=plan.takes_back_owners
+            )
+        return Placer(move.source, move, self.router, policies, self.target.index, move.prefix, backward)
 
     @once
     def copy_targets(self) -> list[Target]:

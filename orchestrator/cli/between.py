@@ -12,6 +12,7 @@ from migrations.idsources import find_ids
 from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
 from orchestrator.bootstrap import Fleet
+from orchestrator.cli.mapping import MapOptions, with_map_options
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
@@ -34,7 +35,9 @@ OutOption = Annotated[
 ]
 
 
+@with_map_options
 def export(
+    mapping: MapOptions,
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to export.")],
     folder: Annotated[
         str | None,
@@ -61,7 +64,9 @@ def export(
             folder=folder or f"exports/{index}-{now:%Y%m%d-%H%M%S}",
             ids=find_ids(root, ids) if ids else None,
             common=Common(
-                policies=Policies(numbers=numbers, collisions=collisions, exclusive=exclusive),
+                policies=Policies(
+                    numbers=numbers, collisions=collisions, exclusive=exclusive, **mapping.policies(parts.settings)
+                ),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
             ),
@@ -69,7 +74,9 @@ def export(
         write(parts, plan_export(parts.store, parts.folders, options, now=now), out, as_json=as_json)
 
 
+@with_map_options
 def import_(
+    mapping: MapOptions,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that an export made.")],
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created where it is absent.")],
     namespace: NamespaceOption = None,
@@ -88,7 +95,7 @@ def import_(
             cloud=cloud,
             region=region,
             common=Common(
-                policies=Policies(collisions=collisions, exclusive=exclusive),
+                policies=Policies(collisions=collisions, exclusive=exclusive, **mapping.policies(parts.settings)),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
             ),
@@ -108,7 +115,9 @@ Renamed = Annotated[
 ]
 
 
+@with_map_options
 def stores(
+    mapping: MapOptions,
     source: Annotated[
         str, typer.Argument(metavar="STORE:INDEX", help="pinecone:brain, pinecone@eu:brain, pgvector:public, …")
     ],
@@ -144,13 +153,15 @@ def stores(
             target=to_index,
             cloud=cloud,
             region=region,
-            common=_common(parts, policies, tuple(namespace or ()), dict(map(_pair, rename or ()))),
+            common=_common(parts, policies, mapping, tuple(namespace or ()), dict(map(_pair, rename or ()))),
         )
         plan = plan_stores(parts.store_named(from_store), parts.store_named(to_store), options, now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)
 
 
+@with_map_options
 def tables(
+    mapping: MapOptions,
     pairs: Annotated[list[str], typer.Argument(metavar="SOURCE=TARGET…", help="Namespaces, and what each becomes.")],
     schema: Annotated[str, typer.Option(help="The schema that holds them.")] = DEFAULT_SCHEMA,
     cut_over: CutOver = "operator",
@@ -161,11 +172,16 @@ def tables(
     """Plan that large namespaces of one database become others, in batches by key. Writes the plan file only."""
     policies = Policies(cut_over=cut_over, soak_seconds=soak_seconds)
     with fleet() as parts:
-        options = TablesOptions(index=schema, renamed=dict(map(_pair, pairs)), common=_common(parts, policies, (), {}))
+        options = TablesOptions(
+            index=schema, renamed=dict(map(_pair, pairs)), common=_common(parts, policies, mapping, (), {})
+        )
         write(parts, plan_tables(parts.tables, options, now=datetime.now(UTC)), out, as_json=as_json)
 
 
-def _common(parts: Fleet, policies: Policies, only: tuple[str, ...], renamed: dict[str, str]) -> Common:
+def _common(
+    parts: Fleet, policies: Policies, mapping: MapOptions, only: tuple[str, ...], renamed: dict[str, str]
+) -> Common:
+    policies = policies.model_copy(update=mapping.policies(parts.settings))
     return Common(policies=policies, prices=Prices.of(parts.settings), only=only, renamed=renamed)
 
 

@@ -13,7 +13,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vecfleet plan creators digital-twin-brain --creator ana --default twin",
         "vecfleet plan creators digital-twin-brain --ownership owners.csv --default split --writers delta",
     ),
-    "plan index": ("vecfleet plan index pods serverless --cloud aws --region us-east-1 --ids ids.csv",),
+    "plan index": (
+        "vecfleet plan index pods serverless --cloud aws --region us-east-1 --ids ids.csv",
+        "vecfleet plan index digital-twin-brain delphi --set env=prod --drop secret --rename-key chunk_text=text",
+    ),
     "plan export": ("vecfleet plan export digital-twin-brain exports/november",),
     "plan import": ("vecfleet plan import exports/november digital-twin-brain --out back.yaml",),
     "plan stores": ("vecfleet plan stores pgvector:public pinecone:brain --namespace support",),

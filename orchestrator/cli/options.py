@@ -1,11 +1,9 @@
 """Options that several commands share, and what they mean to the recipes."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +12,7 @@ from migrations.estimating import Prices
 from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
 from migrations.plan import Policies
 from migrations.recipes import Common
+from orchestrator.cli.mapping import MapOptions, with_shared
 from vecfleet.settings import Settings
 
 Ownership = Annotated[
@@ -30,7 +29,7 @@ _A_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(MapOptions):
     """Options that both recipes take."""
 
     creator: Annotated[str | None, typer.Option(help="One creator owns every namespace.")] = None
@@ -139,7 +138,9 @@ class PlanOptions:
             *("clean_up", "check_every_write", "leave_alias", "exclusive"),
         )
         return Common(
-            policies=Policies.model_validate({name: getattr(self, name) for name in names} | review),
+            policies=Policies.model_validate(
+                {name: getattr(self, name) for name in names} | review | self.policies(settings)
+            ),
             prices=Prices.of(settings),
             skip=tuple(self.skip or ()),
             lookup_key=self.lookup_key,
@@ -160,15 +161,4 @@ def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) ->
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command every field of `PlanOptions` as an option of its own; it gets them as `options`."""
-    shared = inspect.signature(PlanOptions).parameters
-    own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "options"]
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        options = PlanOptions(**{name: given.pop(name) for name in shared})
-        command(**given, options=options)
-
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    return with_shared("options", PlanOptions)(command)

@@ -11,11 +11,13 @@ import typer
 from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Plan, read_plan, write_plan
+from migrations.previewing import preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
 from migrations.reversing import plan_reverse
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
+from orchestrator.cli.mapping import mapped_to_json, say_mapped
 from orchestrator.cli.options import PlanOptions, with_plan_options
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
@@ -78,12 +80,15 @@ def index(
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
     """Write a plan file; show what it says and what to type next."""
     path = out or _unused(parts.settings.vecfleet_root / "plans", f"{found.recipe}-{found.source.index}")
+    mapped = preview(parts.store_named(found.source.store), found, parts.settings.vecfleet_root)
     sealed = write_plan(found, path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
     if as_json:
-        say_json({"file": str(path), "plan": sealed.model_dump(mode="json"), "next_steps": steps})
+        document = {"file": str(path), "plan": sealed.model_dump(mode="json"), "next_steps": steps}
+        say_json(document | ({"mapped": mapped_to_json(mapped)} if mapped else {}))
         return
     rendering.plan(sealed)
+    say_mapped(mapped)
     say(f"wrote {path}; nothing else was changed")
     say_next(steps)
 
@@ -145,6 +150,7 @@ def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> Non
         say_json({"moves": moves, "estimate": plan.estimate.model_dump(mode="json"), "next_steps": steps})
         return
     rendering.moves(plan)
+    say_mapped(preview(parts.store_named(plan.source.store), plan, parts.settings.vecfleet_root))
     rendering.estimate(plan)
     say("the plan fits the index as it is now; this was a dry run and nothing was written")
     say_next(steps)
@@ -175,6 +181,13 @@ def reverse(
                 "their records cannot be told apart, and would go to the wrong index",
                 next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
             )
-        store = parts.store_named(row.plan.target.store)
-        plan = plan_reverse(store, row.plan, targets, prices=Prices.of(parts.settings), now=datetime.now(UTC))
+        there, back = row.plan.target.store, row.plan.source.store
+        plan = plan_reverse(
+            parts.store_named(there),
+            row.plan,
+            targets,
+            prices=Prices.of(parts.settings),
+            now=datetime.now(UTC),
+            into_store=parts.store_named(back) if back != there else None,
+        )
         write(parts, plan, out, as_json=as_json)

@@ -7,6 +7,7 @@ from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
 from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
+from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
 from orchestrator.core.wording import counted, duration, in_namespaces, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
@@ -93,6 +94,8 @@ def plan(found: Plan) -> None:
         place = " ".join(filter(None, (found.create_target.cloud, found.create_target.region)))
         say(f"the target is created{f' in {place}' if place else ''} if it is absent")
     moves(found)
+    if policies.metadata_map is not None:
+        say_map(policies.metadata_map, backward=bool(found.takes_back))
     if found.left_alone:
         say(f"left alone: {few(found.left_alone, quoted=False)}")
     for warning in found.warnings:

@@ -13,7 +13,7 @@ from tests.chaos.small_index import Case
 
 def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
     """Made anew each time it is asked for: it says what the index holds then."""
-    policies = dict(case.policies)
+    policies = {**case.policies, "metadata_map": case.map}
     if schedule.ending == "cleaned by policy":
         policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
     if case.grouping == "creator":
@@ -24,5 +24,7 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
         file = f"owners-{case.seed}.yaml"
         (fleet.folder / file).write_text(case.ownership_file())
         grouping = Grouping(snapshot=look_up("file", fleet.parts.settings, file=file), default="split")
-    options = CreatorsOptions(index=case.index, grouping=grouping, common=Common(policies=Policies(**policies)))
+    options = CreatorsOptions(
+        index=case.index, grouping=grouping, common=Common(policies=Policies.model_validate(policies))
+    )
     return plan_creators(fleet.parts.store, options, now=datetime.now(UTC))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from tests.chaos.maps import ask_for_map, mapped
 from tests.chaos.witness import Contents, Stored
 
 DEFAULT = "__default__"
@@ -87,6 +88,7 @@ class Case:
         default_factory=list
     )  # after the cut-over, by clients whose routes are old but may be used
     erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
+    map: dict[str, Any] | None = None  # what becomes of metadata keys on the way
 
     @property
     def index(self) -> str:
@@ -155,7 +157,12 @@ class Case:
             added["creator_id"] = owner.creator
             if owner.twin is not None:
                 added["twin_id"] = owner.twin
-        metadata, before = dict(stored.metadata), {}
+        metadata: dict[str, Any] | None = dict(stored.metadata)
+        if self.map is not None:
+            metadata = mapped(self.map, stored.metadata, self.policies["conflicts"])
+        if metadata is None:
+            return None
+        before = {}
         for key, value in added.items():
             if key in metadata:
                 same = type(metadata[key]) is type(value) and metadata[key] == value
@@ -221,6 +228,7 @@ def make_case(seed: int) -> Case:
         _occupy(case, chance)
     _disturb(case, random.Random(f"others {seed}"))
     _hurry(case, random.Random(f"last words {seed}"))
+    case.map = ask_for_map(seed, case.policies)
     return case
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrations.mapping import MARK, MetadataMap
 from migrations.plan import PlannedMove, Policies
 from migrations.routing import Owner, Ownership, Router
 from orchestrator.core.model import ParkedRecord
@@ -122,6 +123,12 @@ UNKNOWN = Router(Ownership())
         (placer(), record(text="half a character: \ud83d"), "its metadata cannot be written as JSON"),
         (placer(), record(text="x" * 40_000), "its metadata would be over 40,000 bytes"),
         (placer(), record(text="x" * 39_950), "its metadata would be over 40,000 bytes"),
+        (
+            placer(metadata_map=MetadataMap(drop=("secret",))),
+            record(secret="x" * 39_900),
+            "its metadata would be over 40,000 bytes; 39,9",
+        ),
+        (placer(metadata_map=MetadataMap(rename={"a": "b"})), record(a=1.0, b=2.0), "'b' already holds another value"),
         (placer(), record(creator_id="ben"), "its metadata key 'creator_id' already holds another value"),
         (placer(prefix="p" * 10), record("r" * 510), "its prefixed id would be over 512 characters"),
         (placer(BY_OWNER, router=UNKNOWN), record(), "no owner"),
@@ -164,6 +171,32 @@ def test_records_of_one_batch_may_go_to_many_targets() -> None:
     went, parked = place_all(placer(BY_OWNER), records)
     assert {one.target for one in went.values()} == {"creator_ana", "creator_ben"}
     assert parked == []
+
+
+def test_a_map_changes_the_record_before_it_is_enriched_and_the_move_knows_what_it_made() -> None:
+    # Given a map and a record without an owner's keys
+    asked = MetadataMap(set={"year": 2024}, drop=("secret",), rename={"text": "body"})
+    given_placer = placer(metadata_map=asked)
+    target = index()
+
+    # When it is placed and read back
+    one = placed(given_placer, record(text="hello", secret="s"))
+    target.upsert(TARGET, [one.record])
+    there = target.fetch(TARGET, ["r"]).records["r"]
+
+    # Then the digest is the one foretold, and the move knows the record as its own
+    assert record_digest(there) == one.digest
+    added = {"migrated_from": "s", "creator_id": "ana", "twin_id": "t"}
+    seen = {key: value for key, value in there.metadata.items() if key != MARK}
+    assert seen == {"year": 2024.0, "body": "hello"} | added
+    assert given_placer.makes(there, TARGET)
+
+
+def test_what_a_map_drops_may_be_what_makes_a_record_small_enough() -> None:
+    given_up = placer(enrich=False, metadata_map=MetadataMap(drop=("secret",), undo="none"))
+    one = placed(given_up, record(text="hello", secret="x" * 50_000))
+    assert one.record.metadata == {"text": "hello"}
+    assert not given_up.leads_back
 
 
 def test_a_parked_record_is_named_by_its_id_at_the_source() -> None:

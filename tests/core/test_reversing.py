@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.enriching import Conflict, ConflictPolicy, enrich
+from migrations.enriching import Conflict, ConflictPolicy, change, enrich
+from migrations.mapping import MetadataMap
+from migrations.plan import Policies
 from migrations.reversing import Backward
 from migrations.routing import Owner, Routed
 from vecfleet.records import Metadata, Record
@@ -29,6 +31,17 @@ def test_there_and_back_a_record_is_what_it_was(metadata: Metadata, routed: Rout
         assert policy == "fail" and there.key != "migrated_from"
     else:
         assert Backward(("s", "t", "ana"), review="review").take_back(there, routed.target) == ("s", record)
+
+
+def test_the_owner_that_a_record_named_by_itself_stays_where_names_were_kept() -> None:
+    # Given a namespace of a tenant's name, which a plan with a map took along under that name
+    asked = MetadataMap(rename={"a": "b"})
+    record = Record("r", b"", metadata={"creator_id": "ana", "twin_id": "t", "a": "x"})
+    routed = Routed("creator_ana_twin_t", None)
+    there = change(record, "creator_ana_twin_t", routed, Policies(metadata_map=asked))
+    assert isinstance(there, Record)
+    backward = Backward(("creator_ana_twin_t",), None, asked, owners=False)
+    assert backward.take_back(there, routed.target) == ("creator_ana_twin_t", record)
 
 
 @pytest.mark.parametrize("namespace", ["creator_ana_twin_t", "by_hand"])

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from migrations.between import StoresOptions, TablesOptions, plan_stores, plan_tables
+from migrations.estimating import Prices
+from migrations.mapping import MetadataMap
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common
+from migrations.reversing import plan_reverse
 from orchestrator.core.states import JobState
 from orchestrator.services import acts, apply
 from tests.stories.world import NOW, WHO, OpenWorld, World
@@ -121,6 +124,31 @@ def test_from_tables_to_pinecone_and_back_into_another_database_byte_for_byte(
 
     # Then its tables hold what the first ones do
     assert {name: content(other_url, f"embeddings_{name}") for name in before} == before
+
+
+def test_a_metadata_map_between_stores_is_taken_back_byte_for_byte(world: World, empty_database_url: str) -> None:
+    before = content(empty_database_url, "embeddings_dev")
+    asked = MetadataMap(
+        set={"strategy": "mapped", "page": 7},
+        drop=("path",),
+        rename={"text": "body"},
+        template={"label": "{collection_name} {page}"},
+    )
+
+    # When a namespace goes to Pinecone with a map, and its table is cleaned up
+    made = plan(world, "pgvector:public", "pinecone:copy", "dev", metadata_map=asked)
+    there = verified(world, made)
+    held = world.emulator.dump("copy")["dev"]["dev#003"].metadata
+    assert (held["body"], held["strategy"], held["page"]) == ("größer als 3 🚀", "mapped", 7.0)
+    assert held["label"] == "collection 0 3" and not {"text", "path"} & held.keys()
+    acts.clean_up(world.fleet.database, there, WHO, by_ids=False)
+    world.reaches(there, JobState.CLEANED)
+    assert tables(empty_database_url) == {"embeddings_production"}
+
+    # Then the reverse plan, across the stores, gives every row as it was
+    stores = world.fleet.store_named("pinecone"), world.fleet.store_named("pgvector")
+    verified(world, plan_reverse(stores[0], made, ["dev"], prices=Prices(), now=NOW, into_store=stores[1]))
+    assert content(empty_database_url, "embeddings_dev") == before
 
 
 def test_cleaned_up_and_rolled_back_like_any_other_job(world: World, empty_database_url: str, other_url: str) -> None:

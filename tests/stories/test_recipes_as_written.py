@@ -327,6 +327,48 @@ def test_run_failed_batches_again(brain: World) -> None:
     reader.assert_typed_it_all()
 
 
+def test_change_metadata(brain: World) -> None:
+    # Given records with a secret, and one that names where it came from long ago
+    for name, count in {"coach": 12, "__default__": 5}.items():
+        rows = [row(f"{name}-{n}", chunk_text=f"größer als {n}", secret=f"k{n}", page=n) for n in range(count)]
+        brain.emulator.write(BRAIN, name, rows)
+    brain.emulator.write(BRAIN, "coach", [row("odd", migrated_from="long ago", env="dev", page=1, source="a book")])
+    before = brain.emulator.dump(BRAIN)
+    reader = Reader(brain, "change-metadata")
+    said = reader.type_next()
+    assert "what it makes of 10 records" in said and "'secret' travel on in each record" in said
+    reader.type_next(2)
+    # Then the target holds the records as the map makes them
+    there = brain.emulator.dump("digital-twin-delphi")
+    for name, rows in before.items():
+        for one in rows.values():
+            wanted = {**one.metadata, "env": "prod", "migrated_from": name} | (
+                {"text": one.metadata["chunk_text"]} if "chunk_text" in one.metadata else {}
+            )
+            seen = {key: value for key, value in there[name][one.id].metadata.items() if "_vecfleet" not in key}
+            assert seen == {key: value for key, value in wanted.items() if key not in ("secret", "chunk_text")}
+            assert there[name][one.id].values == one.values
+    brain.later(A_DAY)
+    reader.type_next()
+    assert not any(brain.emulator.dump(BRAIN).values())
+    # And taken back they are what they were, to the byte
+    reader.type_next(2)
+    assert_same_index(brain.emulator.dump(BRAIN), before)
+    # And a map from a file goes into files, for good
+    reader.type_next()
+    files = brain.fleet.folders
+    exported = files.open(files.describe("exports/mapped")).fetch("coach", ["coach-3", "odd"]).records
+    assert exported["coach-3"].metadata == {
+        "text": "größer als 3",
+        "page": 3.0,
+        "first_page": 3.0,
+        "env": "prod",
+        "year": 2024.0,
+    }
+    assert exported["odd"].metadata["path"] == "a book/1"
+    reader.assert_typed_it_all()
+
+
 def test_every_page_has_its_story() -> None:
     pages = {page.stem.replace("-", "_") for page in RECIPES.glob("*.md")} - {"index"}
     told = set(re.findall(r"^def test_(\w+)\(", Path(__file__).read_text(), re.MULTILINE))
