@@ -139,6 +139,8 @@ class Comparison:
             while window:
                 yield from _outcome(*window.popleft())
         finally:
+            for reader in (self.a, self.b):
+                reader.ended.set()  # whoever interrupts this does not wait for a store that is away
             pool.shutdown(cancel_futures=True)
 
     def _tasks(

@@ -4,8 +4,9 @@ The fleet waits by the job table; this is for commands that a person watches.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 from vecfleet.errors import TooLarge
 from vecfleet.patience import ATTEMPTS, patiently
@@ -14,13 +15,19 @@ from vecfleet.stores.base import IdPage, Index, Usage
 
 __all__ = ["ATTEMPTS", "Reader", "patiently"]
 
+T = TypeVar("T")
+
 
 class Reader:
-    """Reads one index; safe between threads. `usage`: the cost so far. Raises the store's error when patience ends."""
+    """Reads one index; safe between threads. `usage`: the cost so far. Raises the store's error when patience ends.
+
+    Patience ends at once where `ended` is set.
+    """
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.usage = Usage()
+        self.ended = threading.Event()
         self._adding = threading.Lock()
 
     def ids(self, namespace: str) -> Iterator[str]:
@@ -32,7 +39,7 @@ class Reader:
         """Yield the pages of its ids."""
         token: str | None = None
         while True:
-            page = patiently(lambda token=token: self.index.list_ids(namespace, token))  # type: ignore[misc]
+            page = self._patiently(lambda token=token: self.index.list_ids(namespace, token))  # type: ignore[misc]
             self._add(page.usage)
             yield page
             token = page.next_token
@@ -47,7 +54,7 @@ class Reader:
 
     def _fetch(self, namespace: str, ids: list[str]) -> Iterator[Record]:
         try:
-            answer = patiently(lambda: self.index.fetch(namespace, ids))
+            answer = self._patiently(lambda: self.index.fetch(namespace, ids))
         except TooLarge:
             if len(ids) == 1:
                 raise
@@ -57,6 +64,9 @@ class Reader:
             return
         self._add(answer.usage)
         yield from answer.records.values()
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, ended=self.ended)
 
     def _add(self, usage: Usage) -> None:
         with self._adding:

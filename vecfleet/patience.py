@@ -1,5 +1,6 @@
 """Retries for a command or a request that somebody waits for. The fleet waits by the job table instead."""
 
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -8,7 +9,9 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     stop_after_attempt,
+    stop_when_event_set,
     wait_exponential_jitter,
 )
 
@@ -24,9 +27,19 @@ _TRANSIENT = retry_if_exception_type(Transient)
 _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)
 
 
-def patiently(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """Call, and call again after a wait while the store cannot answer. Only for calls that may run twice."""
-    return Retrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
+def patiently(call: Callable[[], T], attempts: int = ATTEMPTS, ended: threading.Event | None = None) -> T:
+    """Call, and call again after a wait while the store cannot answer. Only for calls that may run twice.
+
+    Once `ended` is set, nobody waits for the answer any more: there is neither another wait nor another call.
+    """
+    ended = ended or threading.Event()
+    return Retrying(
+        retry=_TRANSIENT,
+        stop=stop_after_attempt(attempts) | stop_when_event_set(ended),
+        sleep=sleep_using_event(ended),
+        wait=_wait,
+        reraise=True,
+    )(call)
 
 
 async def patiently_async(call: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:

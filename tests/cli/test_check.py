@@ -1,12 +1,17 @@
 """`vecfleet check`: two places compared where neither Postgres nor Redis is, and nothing written to either."""
 
 import io
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from terminal import DIMENSION, Brain, Vecfleet
 
+from orchestrator.cli.watching import INTERRUPTED
 from tests.vectors import vector_database
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -16,6 +21,7 @@ from vecfleet.stores.pinecone import PineconeStore
 
 VALUES = b"\0\0\x80\x3f" * DIMENSION
 SECRET = "the text of a record"
+PATIENCE_S = 300.0  # takes seconds; two cores that others keep busy may need this
 
 
 @pytest.fixture
@@ -160,3 +166,27 @@ def test_a_folder_and_a_table_are_places_like_any_other(
         for place in ("pgvector:public/prod", "pgvector:prod"):
             assert vecfleet("check", "pinecone:brain/prod", place).code == 0
             assert vecfleet("check", place, "parquet:exports/brain/prod").code == 0
+
+
+def test_one_that_is_interrupted_says_where_to_go_on(vecfleet: Vecfleet, two: Brain, tmp_path: Path) -> None:
+    # Given a check whose second namespace does not answer
+    two.fault(operation="fetch", index="copy", namespace="tenant-1", hang=True)
+    parts = tmp_path / "parts.txt"
+    parts.touch()
+    words = ["check", "pinecone:brain", "pinecone:copy", "--combined", parts.name]
+    running = subprocess.Popen(
+        [sys.executable, "-P", "-m", "orchestrator", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"REQUEST_DEADLINE_SECONDS": "5"},
+    )
+    until = time.monotonic() + PATIENCE_S
+    while "prod/doc-3" not in parts.read_text():
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    # When
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=PATIENCE_S)
+    # Then
+    assert running.returncode == INTERRUPTED
+    assert "stopped after prod/doc-3" in said and "--after prod/doc-3" in said
