@@ -8,7 +8,7 @@ a record, a batch and a namespace cost us comes from measurements, and stands be
 
 import argparse
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from rich.console import Console
@@ -75,7 +75,7 @@ def capacity(load: Load, cores: int, *, exclusive: bool = True) -> Capacity:
     values = FLOAT32_BYTES * load.dimension
     billed = values + load.metadata + ID_CHARS
     shape = Shape(record=billed, request=billed + FRAME_BYTES, answer=billed + FRAME_BYTES, id=ID_CHARS)
-    model = CostModel(shape, Policies(exclusive=exclusive), limits=replace(Limits(), fetch_ids=LANE_FETCH_IDS))
+    model = CostModel(shape, Policies(exclusive=exclusive), limits=Limits(fetch_ids=LANE_FETCH_IDS))
     each, rest = divmod(load.records, load.namespaces)
     moves = [
         PlannedMove(source=f"s{n}", records=each + (n < rest), to=f"t{n}", creator="c", twin=f"s{n}")

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from migrations.plan import Estimate, PlannedMove, Policies
 from vecfleet.records import Record
-from vecfleet.settings import Settings
+from vecfleet.settings import FETCH_BYTES, Settings
 from vecfleet.stores import rules
 from vecfleet.stores.base import Limits
 
@@ -31,6 +31,8 @@ BYTES_PER_GB = 1e9
 ENRICHED_BYTES = 150
 # The bytes around an id in the answer of a list request.
 LISTED_ID_BYTES = 12
+# Not all records are of the mean size: a batch is filled to nine tenths of what an answer may hold.
+BATCH_SHARE = 0.9
 # Records read first to learn how many fit one request.
 SAMPLED_RECORDS = 10
 LIVE_SHARE = 0.5
@@ -108,9 +110,19 @@ class CostModel:
 
     @property
     def batch_records(self) -> int:
-        """Return how many records one fetch and one upsert hold."""
+        """Return how many records a batch holds."""
+        return records_of_batch(self.shape.request, FETCH_BYTES, self.limits)
+
+    @property
+    def fetched_records(self) -> int:
+        """Return how many records one fetch of a batch holds."""
+        return min(self.limits.fetch_ids, self.batch_records)
+
+    @property
+    def upserted_records(self) -> int:
+        """Return how many records one upsert holds."""
         fitting = int(self.limits.upsert_bytes // (self.shape.request + ENRICHED_BYTES))
-        return max(1, min(self.limits.fetch_ids, self.limits.upsert_records, fitting))
+        return max(1, min(self.limits.upsert_records, fitting))
 
     def estimate(self, moves: Sequence[PlannedMove]) -> Estimate:
         """Estimate everything these moves need: copy, quiet passes, verification, reading again, clean-up."""
@@ -185,6 +197,11 @@ class CostModel:
         units = max(move.records * self.shape.record / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * deletes)
         return _Work(deletes=deletes, deleted_records=move.records, write_units=units)
 
+    def _upserts(self, records: int, move: PlannedMove) -> int:
+        """Return the requests that write so many records of one batch, those of each owner apart."""
+        spread = max(1, min(self.owners, records)) if move.by_owner else 1
+        return spread * ceil(records / spread / self.upserted_records)
+
     def _at_source(self, work: _Work) -> _Work:
         return _free(work) if self.free_source else work
 
@@ -193,21 +210,25 @@ class CostModel:
 
     def _read(self, records: int, *, metered: bool = True, listed: bool = True, fetched: bool = True) -> _Work:
         lists = max(1, ceil(records / self.limits.list_ids)) if listed else 0
-        fetches = ceil(records / self.batch_records) if fetched else 0
+        fetches = ceil(records / self.fetched_records) if fetched else 0
         units = lists + (max(fetches, records / rules.FETCHES_PER_READ_UNIT) if fetched else 0)
         egress = records * ((self.shape.id + LISTED_ID_BYTES if listed else 0) + (self.shape.answer if fetched else 0))
         return _Work(lists=lists, fetches=fetches, read_units=units if metered else 0.0, egress=egress)
 
     def _write(self, move: PlannedMove) -> _Work:
-        batches = ceil(move.records / self.batch_records)
-        spread = min(self.owners, self.batch_records) if move.by_owner else 1
-        upserts = min(move.records, batches * spread)
+        full, rest = divmod(move.records, self.batch_records)
+        upserts = full * self._upserts(self.batch_records, move) + self._upserts(rest, move)
         added = ENRICHED_BYTES if self.policies.enrich else 0
         units = max(
             move.records * (self.shape.record + added) / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * upserts
         )
         written = move.records * (self.shape.request + added)
         return _Work(upserts=upserts, written_bytes=written, write_units=units)
+
+
+def records_of_batch(record_bytes: float, fetch_bytes: int, limits: Limits) -> int:
+    """Return how many records fill a batch: one fetch reads it, and as many upserts as needed write it."""
+    return max(1, min(int(fetch_bytes * BATCH_SHARE / record_bytes), limits.upsert_records))
 
 
 def _free(work: _Work) -> _Work:

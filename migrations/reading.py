@@ -49,7 +49,7 @@ class Reader:
     def records(self, namespace: str, ids: Iterable[str]) -> Iterator[Record]:
         """Yield the records with these ids that exist, a fetch at a time."""
         waiting = iter(ids)
-        while chunk := list(islice(waiting, self.index.limits.fetch_ids)):
+        while chunk := list(islice(waiting, self.index.fetch_room)):
             yield from self._fetch(namespace, chunk)
 
     def _fetch(self, namespace: str, ids: list[str]) -> Iterator[Record]:

@@ -14,6 +14,9 @@ from vecfleet.errors import BadInput
 
 HEARTBEATS_PER_LEASE = 3  # two may be lost before a lease ends
 
+# Bytes of one answer: nearly 1,000 records of 3,072 dimensions. And of the answers that all threads hold at once.
+FETCH_BYTES, ANSWERS_BYTES = 12_000_000, 96_000_000
+
 Seconds = Annotated[float, Field(gt=0)]
 Dollars = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -134,6 +137,11 @@ class Settings(BaseSettings):
     def heartbeat_seconds(self) -> float:
         """Seconds between two renewals of a worker's leases."""
         return self.lease_seconds / HEARTBEATS_PER_LEASE
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Bytes that the answer to one fetch may have."""
+        return min(FETCH_BYTES, ANSWERS_BYTES // self.worker_threads)
 
     @property
     def wake_ups(self) -> SecretStr | None:

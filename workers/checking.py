@@ -65,11 +65,9 @@ def _sum(tallies: Iterable[TargetTally]) -> Tally:
 
 
 def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Yield the digests of the records that are there, with a request's worth of records in memory at a time."""
-    size = work.target.index.limits.fetch_ids
-    for start in range(0, len(ids), size):
-        held = work.target.fetch(work.target_row.namespace, ids[start : start + size])
-        yield from ((record_id, record_digest(record)) for record_id, record in held.items())
+    """Yield the digests of the records that are there, with one answer's records in memory at a time."""
+    for records in work.target.fetch_parts(work.target_row.namespace, ids):
+        yield from ((record_id, record_digest(record)) for record_id, record in records.items())
 
 
 def _as_written(part: _Part, digests: Mapping[str, int]) -> bool:

@@ -61,17 +61,35 @@ class Lane:
         self._host = index.info.host
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
-        """Return the records that are there, in as many requests as the store's limit on ids makes."""
+        """Return the records that are there."""
         records: dict[str, Record] = {}
-        limit = Limit("fetch", self._host, FETCHES)
-        for batch_ids in _chunks(ids, self.index.limits.fetch_ids):
-            fetched: Fetched = self._call(
-                [(limit, 1)],
-                lambda batch_ids=batch_ids: self.index.fetch(namespace, batch_ids),  # type: ignore[misc]
-            )
-            self.usage += fetched.usage
-            records.update(fetched.records)
+        for part in self.fetch_parts(namespace, ids):
+            records.update(part)
         return records
+
+    def fetch_parts(self, namespace: str, ids: Sequence[str]) -> Iterator[Mapping[str, Record]]:
+        """Yield the records that are there, an answer at a time: one is in memory, however many ids there are.
+
+        Each try asks for as many ids as an answer has room for by then: less after one that took too long.
+        """
+        limit = Limit("fetch", self._host, FETCHES)
+        rest = ids
+
+        def ask() -> tuple[int, Fetched]:
+            asked = rest[: self.index.fetch_room]
+            return len(asked), self.index.fetch(namespace, asked)
+
+        while rest:
+            room = min(self.index.fetch_room, len(rest))
+            try:
+                asked, fetched = self._call([(limit, 1)], ask)
+            except TooLarge:
+                if self.index.fetch_room >= room:
+                    raise
+                continue
+            self.usage += fetched.usage
+            rest = rest[asked:]
+            yield fetched.records
 
     def page(self, namespace: str, token: str | None = None, prefix: str | None = None) -> IdPage:
         """Return one page of ids."""

@@ -15,19 +15,17 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from migrations.estimating import records_of_batch
 from migrations.idsources import read_ids
 from orchestrator.core import manifests
 from orchestrator.core.model import LISTED_LATE
 from orchestrator.ledger import cleanup, copies
 from vecfleet.errors import BadRequest, Refused
-from vecfleet.stores.base import Kind, Limits
+from vecfleet.stores.base import Kind
 from workers import caps
 from workers.erasure_check import wait_for_erasures
 from workers.work import Work
 
-# A batch fills a few upsert requests, so that its task and its bookkeeping are worth their milliseconds; more would
-# make a lost lease dear. A request is filled to nine tenths, because not all records are of the mean size.
-_REQUESTS, _REQUEST_SHARE = 4, 0.9
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
 _SAMPLE = 10
 _FLOAT_BYTES = 4
@@ -211,7 +209,7 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
     limits = index.limits
     if are_all and index.info.kind is Kind.DENSE:
         largest = _FLOAT_BYTES * (index.info.dimension or 0) + limits.metadata_bytes + limits.id_chars
-        surely = _fitting(limits, largest)
+        surely = _fitting(work, largest)
         if len(ids) <= surely:
             return surely
     sizes = []
@@ -220,13 +218,12 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
             sizes.append(work.target.index.request_bytes(record))
     if not sizes:
         return limits.fetch_ids
-    return _fitting(limits, sum(sizes) / len(sizes))
+    return _fitting(work, sum(sizes) / len(sizes))
 
 
-def _fitting(limits: Limits, size: float) -> int:
-    """Return how many records of `size` bytes fill a batch."""
-    fitting = int(limits.upsert_bytes * _REQUEST_SHARE / size)
-    return max(1, min(_REQUESTS * fitting, limits.upsert_records))
+def _fitting(work: Work, size: float) -> int:
+    """Return how many records of `size` bytes fill a batch: one fetch reads it, and a few upserts write it."""
+    return records_of_batch(size, work.settings.fetch_bytes, work.target.index.limits)
 
 
 def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -133,7 +133,7 @@ class DistantIndex:
     def __init__(self, world: World, index: MemoryIndex) -> None:
         self._world = world
         self._index = index
-        self.info, self.limits = index.info, index.limits
+        self.info, self.limits, self.fetch_room = index.info, index.limits, index.fetch_room
         self.normalise = index.normalise
         self.namespaces = index.namespaces
         self.request_bytes = bytes_lane.request_bytes

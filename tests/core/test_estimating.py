@@ -19,14 +19,15 @@ def model(shape: Shape = SHAPE, policies: dict[str, Any] | None = None, **other:
 
 
 def test_a_move_of_a_thousand_records_by_hand() -> None:
-    # Given 1,000 records of 13 KB, whose 150 bytes of enrichment leave 100 to a batch (a fetch takes 100 ids)
+    # Given 1,000 records of 13 KB: 830 fill a batch, a fetch takes 100 ids, and 150 bytes of enrichment leave 152 to an
+    # upsert
     cost = model().estimate([ONE_MOVE])
 
     # Then source, target and source again are listed in 10 requests, and the source once more when it is gone
     lists = 3 * 10 + 1
     # source and target are fetched in 10 requests each, both again before the deletion, and a sample before it all
     fetches = 4 * 10 + 1
-    assert cost.requests == lists + fetches + 10 + 1
+    assert cost.requests == lists + fetches + (6 + 2) + 1
     # a list is 1 read unit, a fetch of 100 is 10, the sample of 10 is 1
     assert cost.read_units == lists + 4 * 100 + 1
     # 13.15 KB a record are written, and the namespace deleted for 5
@@ -45,11 +46,18 @@ def test_seconds_are_the_narrowest_limit_at_our_share_of_it() -> None:
     assert shared.seconds == pytest.approx(2 * alone.seconds, abs=0.11)
 
 
-def test_a_batch_holds_what_fits_the_request() -> None:
-    assert model().batch_records == 100
-    assert model(Shape(record=40_000, request=39_850, answer=40_000)).batch_records == 50
-    assert model(Shape(record=100, request=100, answer=100), limits=Limits(fetch_ids=2_000)).batch_records == 1_000
+def test_a_batch_holds_what_fits_an_answer_and_an_upsert_what_fits_its_request() -> None:
+    assert (model().batch_records, model().upserted_records) == (830, 152)
+    large = model(Shape(record=40_000, request=39_850, answer=40_000))
+    assert (large.batch_records, large.upserted_records) == (271, 50)
+    assert model(Shape(record=100, request=100, answer=100)).batch_records == 1_000
     assert model(Shape(record=9e9, request=9e9, answer=9e9)).batch_records == 1
+
+
+def test_a_fetch_reads_a_whole_batch_where_the_store_takes_so_many_ids() -> None:
+    lane = model(limits=Limits(fetch_ids=1_000))
+    assert lane.fetched_records == 830
+    assert lane.estimate([ONE_MOVE]).requests == model().estimate([ONE_MOVE]).requests - 4 * (10 - 2)
 
 
 def test_a_small_namespace_pays_for_whole_requests() -> None:
@@ -62,9 +70,9 @@ def test_records_that_go_by_owner_need_more_upserts_and_are_deleted_by_id() -> N
     # Given a namespace whose records spread over 4 owners
     spread = model(owners=4).estimate([BY_OWNER])
 
-    # Then each of 10 batches makes 4 upserts, and clean-up pays for every KB
+    # Then each of 2 batches writes for 4 owners, the larger one in 2 upserts each, and clean-up pays for every KB
     whole = model().estimate([ONE_MOVE])
-    assert spread.requests == whole.requests + 30
+    assert spread.requests == whole.requests + (4 * 2 + 4 * 1) - (6 + 2)
     assert spread.write_units == pytest.approx(1_000 * 13.15 + 1_000 * 13)
 
 

@@ -12,8 +12,10 @@ from orchestrator.counters import Counters, calls
 from orchestrator.ledger.batches import LeaseLost
 from vecfleet import errors as e
 from vecfleet.records import Record
+from vecfleet.settings import FETCH_BYTES
 from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
+from vecfleet.stores.room import FetchRoom
 from workers import lane as lanes
 from workers.lane import Lane
 from workers.leases import Held
@@ -36,14 +38,23 @@ class Index(MemoryIndex):
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__(INFO, limits or Limits())
         self.faults, self.poisoned, self.calls = [], set(), []
+        self.room = FetchRoom(self.limits.fetch_ids, FETCH_BYTES, len(VALUES))
 
     def _called(self, name: str, count: int) -> None:
         self.calls.append((name, count))
         if self.faults:
             raise self.faults.pop(0)
 
+    @property
+    def fetch_room(self) -> int:
+        return self.room.ids
+
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        self._called("fetch", len(ids))
+        try:
+            self._called("fetch", len(ids))
+        except (e.TimedOut, e.TooLarge):
+            self.room.was_too_much()
+            raise
         return super().fetch(namespace, ids)
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
@@ -142,6 +153,22 @@ def test_a_single_record_that_is_too_large_comes_back_with_its_reason(lane_to: C
     ((record, why),) = lane_to(index).upsert("t", records(1), nothing)
     assert record.id == "r000"
     assert why.startswith("TooLarge: ")
+
+
+@pytest.mark.parametrize("fault", [e.TimedOut("no answer"), e.TooLarge("413")], ids=["slow", "too large"])
+def test_a_fetch_that_was_too_much_asks_for_fewer_ids_next(lane_to: Callable[..., Lane], fault: Exception) -> None:
+    # Given records so large that an answer has room for eight
+    index = Index()
+    index.upsert("t", records(12))
+    index.room = FetchRoom(1_000, 8_000_000, 998_000)
+    index.faults = [fault]
+
+    # When the first answer does not come, or is refused for its size
+    there = lane_to(index).fetch("t", [record.id for record in records(12)])
+
+    # Then every record is read all the same, in answers of half the size
+    assert there.keys() == {record.id for record in records(12)}
+    assert sizes(index, "fetch") == [8, 4, 4, 4]
 
 
 def test_requests_are_filled_up_to_the_limits_and_no_further(lane_to: Callable[..., Lane]) -> None:

@@ -170,6 +170,9 @@ class Index(Protocol):
     def info(self) -> IndexInfo: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def fetch_room(self) -> int:
+        """Return how many ids a fetch may ask for now, so that its answer stays within a few megabytes."""
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         """Yield every namespace, sorted by name, read page by page."""

@@ -100,6 +100,10 @@ class MemoryIndex:
         self._namespaces: dict[str, _Namespace] = {}
         self._lock = threading.RLock()
 
+    @property
+    def fetch_room(self) -> int:
+        return self.limits.fetch_ids
+
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with self._lock:
             infos = [self._describe(name) for name in sorted(self._namespaces)]

@@ -183,7 +183,7 @@ def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool
 def records(index: Index, namespace: str) -> Iterator[Record]:
     """Yield every record of a namespace."""
     for page in pages(index, namespace):
-        for batch_ids in chunks(page, index.limits.fetch_ids):
+        for batch_ids in chunks(page, index.fetch_room):
             yield from patiently(lambda batch_ids=batch_ids: index.fetch(namespace, batch_ids)).records.values()  # type: ignore[misc]
 
 
@@ -201,7 +201,7 @@ def pages(index: Index, namespace: str) -> Iterator[list[str]]:
 def still_there(index: Index, found: TenantPlace, *, query: bool = True) -> str | None:
     """Return how this place still answers for deleted records, by fetching or by querying; None if it does not."""
     ids = list(found.records) or list(found.sample)
-    for batch_ids in chunks(ids, index.limits.fetch_ids):
+    for batch_ids in chunks(ids, index.fetch_room):
         if patiently(lambda batch_ids=batch_ids: index.fetch(found.name, batch_ids)).records:  # type: ignore[misc]
             return "its records are still fetched"
     if not query or not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:

@@ -258,7 +258,7 @@ def _deleted(unseen: Unseen, sought: Sought, sides: Sides) -> bool:
         where, before = sides.to_write(sought.tenant)
         for place in chain.from_iterable(where.writes):
             index = sides.index(place)
-            for batch_ids in finding.chunks(sought.ids, index.limits.fetch_ids):
+            for batch_ids in finding.chunks(sought.ids, index.fetch_room):
                 # As late as can be: one of them may have been written anew since.
                 there = unseen.still(sought, list(own(index, place, sought.tenant, batch_ids)))
                 before()

@@ -31,7 +31,7 @@ def homes_of(where: Where, ids: Sequence[str], index_of: Callable[[Place], Index
     for place in {*chain.from_iterable(where.writes), *several}:
         if place in several or not holds_only(place):
             index, there[place] = index_of(place), {}
-            for batch_ids in finding.chunks(ids, index.limits.fetch_ids):
+            for batch_ids in finding.chunks(ids, index.fetch_room):
                 there[place] |= index.fetch(place.namespace, batch_ids).records
     homes: dict[str, Place] = {}
     for place in several:
@@ -79,7 +79,7 @@ def delete(index: Index, place: Place, tenant: Tenant, ids: Sequence[str], unsee
     fresh.
     """
     count = 0
-    for batch_ids in finding.chunks(ids, index.limits.fetch_ids):
+    for batch_ids in finding.chunks(ids, index.fetch_room):
         held = index.fetch(place.namespace, batch_ids).records.values()
         own = [record.id for record in held if holds_only(place) or is_own(record.metadata, tenant)]
         before()

@@ -31,6 +31,10 @@ class ParquetIndex:
         self.info = info
         self._folder = folder
 
+    @property
+    def fetch_room(self) -> int:
+        return self.limits.fetch_ids
+
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with files.translated(f"list the namespaces in {self.info.name!r}"):
             paths = sorted(self._folder.glob(f"{NAMESPACES}/{NAMESPACE_FILE}"))

@@ -61,6 +61,10 @@ class PgvectorIndex:
     def _values(self) -> str:
         return str(self.info.schema.get(VALUES, values.VECTOR))
 
+    @property
+    def fetch_room(self) -> int:
+        return self.limits.fetch_ids
+
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with self._database.transaction(f"list the namespaces of {self.info.name!r}") as connection:
             infos = [

@@ -13,9 +13,10 @@ from pinecone import Index
 from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
 
-from vecfleet.errors import Conflict, NameIsAlias, TooLarge, WrongKind
+from vecfleet.errors import Conflict, NameIsAlias, TimedOut, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
-from vecfleet.records import Record
+from vecfleet.records import FLOAT32_BYTES, Record
+from vecfleet.settings import FETCH_BYTES
 from vecfleet.stores import rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, Matches, NamespaceInfo, Usage, Written
 from vecfleet.stores.pinecone import bytes_lane
@@ -24,11 +25,12 @@ from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
+from vecfleet.stores.room import FetchRoom
 
 log = structlog.get_logger("vecfleet.pinecone")
 
-# A fetch over the bytes lane has no URL to keep short; this many of 3,072 dimensions answer with 3 MB.
-LANE_FETCH_IDS = 250
+# The service's limit. A fetch over REST asks for fewer: its ids stand in the URL.
+LANE_FETCH_IDS = 1_000
 NAMESPACES_PER_PAGE = 100  # the most that the service gives at once
 MIN_QUERY_UNITS = 0.25
 
@@ -42,14 +44,20 @@ class PineconeIndex:
         client: PerProcess[Index],
         lane: BytesLane | None = None,
         aliases: NamespaceAliases | None = None,
+        fetch_bytes: int = FETCH_BYTES,
     ) -> None:
         self.info = info
         self._aliases = aliases
         self.limits = Limits() if lane is None else Limits(fetch_ids=LANE_FETCH_IDS)
         self._client = client
         self._lane = lane
+        self._room = FetchRoom(self.limits.fetch_ids, fetch_bytes, FLOAT32_BYTES * (info.dimension or 0))
         self._seen_records = 0
         self._seen_bytes = 0
+
+    @property
+    def fetch_room(self) -> int:
+        return self._room.ids if self._lane is not None else self.limits.fetch_ids
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         if self.info.kind is Kind.POD:
@@ -148,6 +156,10 @@ class PineconeIndex:
             answer = lane.fetch(wire_name(namespace), ids)
         except AbsentNamespace:
             return Fetched({}, Usage(requests=1))
+        except (TimedOut, TooLarge):
+            self._room.was_too_much()
+            raise
+        self._room.answered(len(answer.records), answer.answer_bytes)
         self._seen_records += len(answer.records)
         self._seen_bytes += answer.answer_bytes
         units = rules.fetch_units(len(answer.records)) if answer.read_units is None else answer.read_units

@@ -101,7 +101,8 @@ class PineconeStore:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
         host = self._hosts.get(info.name) or dialed(info, self._settings)
         client = PerProcess(lambda: data_plane(self._client.get(), host, self._settings))
-        return PineconeIndex(info, client, self._lane(info, host), NamespaceAliases(host, self._settings))
+        aliases = NamespaceAliases(host, self._settings)
+        return PineconeIndex(info, client, self._lane(info, host), aliases, self._settings.fetch_bytes)
 
     def _require_project(self, info: IndexInfo) -> None:
         """Raise KeyRefused for an index of another project than the settings name: keys or accounts are crossed."""
