@@ -38,6 +38,8 @@ except ImportError:
 PLAN_VERSION: Literal[1] = 1
 # 12,000 moves take about 3 MB of YAML; a file beyond this is not one of ours.
 MAX_PLAN_BYTES = 64_000_000
+# Up to here a person may sit and wait for a job's end: some ten seconds of copying.
+SMALL_MOVES, SMALL_RECORDS = 100, 100_000
 # The fields of a move that the file always has; others only where they have a value.
 _SHOWN = ("source", "records", "to")
 
@@ -213,6 +215,11 @@ class Plan(_Part):
     @property
     def records(self) -> int:
         return sum(move.records for move in self.moves)
+
+    @property
+    def is_small(self) -> bool:
+        """Say whether a person may sit and wait for it."""
+        return len(self.moves) <= SMALL_MOVES and self.records <= SMALL_RECORDS
 
     def may_share(self, target: str) -> bool:
         """Say whether more than one move may write to this target: their ids are then checked against each other.

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.core import manifests
-from orchestrator.core.freshness import fresh_from
+from orchestrator.core.freshness import fresh_from, next_look_s
 from orchestrator.ledger import checks, cleanup, deletions
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import WrongKind
@@ -32,8 +32,6 @@ from workers.work import Later, NotProven, NotWhole, Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
 _PAGE = 50
-# Most lag is short: the first look after a deletion comes soon.
-_FIRST_LOOK_S = 0.5
 # From the first record read again to the call that deletes the namespace: changes at its target meanwhile are not seen.
 # At half the pace some 3 million vectors of 3,072 dimensions are read again in this time.
 _PROOF_KEEPS_S = 900.0
@@ -230,7 +228,7 @@ def wait_for_deletion(work: Work, lag_s: float, why: str) -> None:
     answered = work.lease.answered_at
     since = 0.0 if answered is None else (work.lease.leased_at - answered).total_seconds()
     if answered is None or since < lag_s:
-        raise Later(min(max(lag_s - since, _FIRST_LOOK_S), max(_FIRST_LOOK_S, since)), why)
+        raise Later(next_look_s(since, lag_s, often=work.job.plan.is_small), why)
 
 
 def _copied(work: Work) -> Tally:

@@ -19,6 +19,8 @@ from typing import Protocol
 
 from migrations.plan import Policies
 
+_FIRST_LOOK_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Waits:
@@ -58,6 +60,16 @@ def fresh_from(job: Dated, policies: Policies) -> datetime | None:
     """Return the time from which reads show the source's last write; None while writers may still write."""
     last = last_permitted_write(job, policies)
     return None if last is None else last + timedelta(seconds=job.waits.source_lag_s)
+
+
+def next_look_s(since_s: float, lag_s: float, *, often: bool) -> float:
+    """Return the seconds until reads are looked at again for a deletion that was answered `since_s` ago.
+
+    `often`: soon and then ever later, because most lag is short. A large job has other things to do meanwhile: it looks
+    once, when reads must show it.
+    """
+    left = max(lag_s - since_s, _FIRST_LOOK_S)
+    return min(left, max(_FIRST_LOOK_S, since_s)) if often else left
 
 
 def new_side_fresh_from(taken_back_at: datetime, waits: Waits) -> datetime:

@@ -7,7 +7,7 @@ import pytest
 from snapshots import JOB, NOW
 
 from migrations.plan import Policies
-from orchestrator.core.freshness import fresh_from, last_permitted_write, next_pass_at
+from orchestrator.core.freshness import fresh_from, last_permitted_write, next_look_s, next_pass_at
 
 LAG_S, ROUTES_S = 60.0, 30.0
 STARTED, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))
@@ -51,6 +51,18 @@ def test_a_job_that_has_not_started_yet_counts_from_when_it_was_made() -> None:
 
 def test_a_store_whose_reads_do_not_lag_is_not_waited_for() -> None:
     assert fresh_from(replace(ROW, source_lag_s=0.0), Policies(cut_over="none")) == STARTED
+
+
+def test_a_small_job_looks_often_for_its_deletion_and_a_large_one_once() -> None:
+    # Given a store whose reads lag 13 s at most, and a deletion that was answered just now
+    looks: dict[bool, list[float]] = {True: [], False: []}
+    for often, times in looks.items():
+        while not times or times[-1] < 13:
+            now = times[-1] if times else 0.0
+            times.append(now + next_look_s(now, 13, often=often))
+
+    # Then both look when reads must show it, and only the small job sooner
+    assert looks == {True: [0.5, 1, 2, 4, 8, 13], False: [13]}
 
 
 def test_two_quiet_passes_are_at_least_one_lag_apart() -> None:
