@@ -105,7 +105,7 @@ def open_one(
     settings = Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
-        freshness_wait_seconds=0.01,
+        freshness_wait_seconds=0.2,  # longer than a loaded machine takes between two statements
         _env_file=None,  # type: ignore[call-arg]
     )
     store: Store
