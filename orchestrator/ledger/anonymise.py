@@ -15,6 +15,7 @@ from orchestrator.core.states import CHECKING, BatchKind
 from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
+from orchestrator.ledger.ownership import index_of
 from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
@@ -32,7 +33,7 @@ _TEXTS = (
     (t.parked_record, ("reason",)),
 )
 _J = t.job.c
-_OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
+_OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")
 
 
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[TenantPlace]) -> dict[str, int]:
@@ -138,7 +139,7 @@ def _expect_less(
     """Lower the planned counts: the absence of erased records must not look like a listing that lags."""
     connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
     for (index, namespace), ids in among.items():
-        jobs = sa.select(t.job.c.id).where(t.job.c.source["name"].astext == index)
+        jobs = sa.select(t.job.c.id).where(index_of("source") == index)
         connection.execute(
             sa.update(t.move)
             .where(_M.source == namespace, _M.job_id.in_(jobs))

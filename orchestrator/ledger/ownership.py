@@ -6,7 +6,7 @@ A name or an id of a look-up may belong to one tenant in one index and to anothe
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -18,7 +18,15 @@ from vecfleet.owners import Owner
 from vecfleet.tenancy.fences import Here
 
 _M, _T, _O, _J = t.move.c, t.target.c, t.ownership.c, t.job.c
-_OLD, _NEW = _J.source["name"].astext.label("old"), _J.target["name"].astext.label("new")
+
+
+def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
+    """Return the name of a job's index; in a named account after that: two accounts may each have one of its name."""
+    name, store = _J[side]["name"].astext, _J.plan[side]["store"].astext
+    return sa.case((store.startswith("pinecone@"), store + ":" + name), else_=name)
+
+
+_OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")
 # If two jobs name different owners, a job that was not given up wins, then the younger one.
 _GIVEN_UP = (JobState.CANCELLING, JobState.CANCELLED, JobState.ROLLING_BACK, JobState.ROLLED_BACK)
 _WEIGHTIEST_LAST = (_J.state.in_(_GIVEN_UP).desc(), _J.id)

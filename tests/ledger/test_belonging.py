@@ -37,11 +37,12 @@ def a_job(
     twins: dict[str, Owner] | None = None,
     sources: dict[str, Owner] | None = None,
     state: JobState = JobState.CLEANED,
+    account: str = "memory",
 ) -> int:
-    """A job from one index to the other, as it is once it has ended."""
+    """A job from one index, of this account, to the other, as it is once it has ended."""
     source, target = (replace(INDEX, name=name, host=f"{name}.local") for name in (old, new or old))
     plan: Plan = plan_of(*moves, target=target)
-    plan = plan.model_copy(update={"source": plan.source.model_copy(update={"index": old})}).sealed()
+    plan = plan.model_copy(update={"source": plan.source.model_copy(update={"index": old, "store": account})}).sealed()
     with database.begin() as connection:
         job_id = jobs.insert_job(
             connection,
@@ -95,6 +96,23 @@ def test_a_copy_into_what_held_something_or_of_several_owners_is_nobodys(databas
         connection.execute(sa.insert(t.target).values(**held))
 
     assert known(database)[COPY] == Here()
+
+
+def test_an_index_of_another_account_is_another_index_whatever_its_name(database: Database) -> None:
+    # Given a namespace of ana's, and one of the same names in another account, which was copied
+    a_job(database, given("alma", "ana", "alma"))
+    theirs = a_job(database, copied("alma"), new=COPY, account="pinecone@eu")
+
+    told = known(database)
+
+    # Then neither it nor its copy is hers, and an erasure leaves the job's rows as they are
+    assert told[INDEX.name].legacy == ("alma", "creator_ana_twin_alma")
+    assert told[COPY] == Here()
+    assert told[f"pinecone@eu:{INDEX.name}"] == Here()
+    with database.begin() as connection:
+        anonymise.forget(connection, Traces(ANA, ownership.places_of(connection, ANA), 1), [])
+        moved = dict(connection.execute(sa.select(t.move.c.job_id, t.move.c.source)).all())
+    assert moved[theirs] == "alma"
 
 
 def test_of_two_jobs_the_younger_is_believed_and_one_that_was_given_up_only_by_itself(database: Database) -> None:
