@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from migrations.enriching import SOURCE, Conflict, enrich
 from migrations.findings import Findings, counted
-from migrations.plan import PlannedMove, Policies
+from migrations.plan import PlannedMove, Policies, Split
 from migrations.reading import Reader
 from migrations.routing import Router, Rule, Unrouted
 from vecfleet import names
@@ -61,12 +61,19 @@ def analyze(reader: Reader, namespace: str, router: Router) -> Breakdown:
     return result
 
 
-def foresee(found: Breakdown, policies: Policies) -> Findings:
+def foresee(found: Breakdown, policies: Policies, split: Split | None = None) -> Findings:
     """Warn a reviewer of the plan about these records before they move."""
     findings = Findings()
     scope = f"of the {counted(found.records, 'record')} of {found.namespace!r}, "
     orphans, to_review = sum(found.orphans.values()), found.rules["review"]
-    if orphans:
+    if split is not None:
+        for reason, number in found.orphans.most_common():
+            findings.warnings.append(f"{scope}{number:,} will be parked, for a person to decide: {reason}")
+        if found.rules["otherwise"]:
+            findings.warnings.append(
+                f"{scope}{found.rules['otherwise']:,} lack {split.key!r}: they go to {split.otherwise!r}"
+            )
+    elif orphans:
         findings.warnings.append(
             f"{scope}{orphans:,} have no owner to go to: they will be parked, for a person to decide"
         )

@@ -1,6 +1,5 @@
 """Recipes `stores` and `tables`: namespaces between Pinecone, Postgres and other databases, and within one."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -8,6 +7,7 @@ from migrations.findings import few
 from migrations.index import new_index
 from migrations.plan import NewIndex, Plan
 from migrations.recipes import Common, plan_surveyed
+from migrations.renaming import Naming, Pair
 from migrations.survey import Survey, Surveyor
 from vecfleet.errors import BadInput, BadPlan
 from vecfleet.pgvector import naming, values
@@ -36,7 +36,7 @@ class TablesOptions:
     """Recipe `tables`: namespaces of one schema into others of it, in batches by key rather than in one transaction."""
 
     index: str
-    renamed: Mapping[str, str]
+    pairs: tuple[Pair, ...]
     common: Common = field(default_factory=Common)
 
 
@@ -45,14 +45,16 @@ def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: da
     surveyor = Surveyor(source, Surveyor(target) if target is not source else None)
     survey = surveyor.survey(options.source, options.target)
     if survey.same_index:
+        same = "database and schema" if source.name in TABLES else "index"
+        within = "tables" if source.name in TABLES else f"namespaces {options.source}"
         raise BadPlan(
-            "source and target lead to the same database and schema: there is nothing to bring from one to the other",
-            next_step="`vecfleet plan tables` moves namespaces within one; or name another target",
+            f"source and target lead to the same {same}: there is nothing to bring from one to the other",
+            next_step=f"`vecfleet plan {within} OLD=NEW` copies or renames within it; or name another target",
         )
     create = None
     if survey.target is None:
         there = target.name in TABLES
-        create = NewIndex() if there else new_index(survey, options.cloud, options.region)
+        create = NewIndex() if there else new_index(survey, options.target, options.cloud, options.region)
     warnings = _halves(survey, target, options.common) if target.name in TABLES else []
     plan = plan_surveyed("stores", surveyor, survey, None, options.common, now, options.target, create)
     if target.name in TABLES:
@@ -63,14 +65,15 @@ def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: da
 
 def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
     """Plan the recipe `tables`. Raises BadPlan with every problem found, InvalidNamespace for a name."""
-    if not options.renamed:
+    if not options.pairs:
         raise BadInput("no namespaces are named", next_step="name pairs: production=staging")
-    for name in (*options.renamed, *options.renamed.values()):
-        naming.check(name)
     surveyor = Surveyor(store)
     survey = surveyor.survey(options.index)
-    common = replace(options.common, only=tuple(options.renamed), renamed=options.renamed)
+    common = replace(options.common, naming=Naming(pairs=options.pairs, keeps_others=False))
     plan = plan_surveyed("tables", surveyor, survey, None, common, now, options.index)
+    for move in plan.moves:
+        naming.check(move.source)
+        naming.check(move.to or "")
     note = "build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`"
     return plan.model_copy(update={"warnings": (*plan.warnings, note, *_columns(store, survey, plan))}).sealed()
 

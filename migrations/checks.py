@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from migrations.findings import Findings, counted, few
+from migrations.findings import SHOWN, Findings, counted, few
 from migrations.mapping import MARK
 from migrations.ownership import OwnershipSnapshot
-from migrations.plan import PlannedMove, Policies
+from migrations.plan import PlannedMove, Policies, Split
 from migrations.survey import CommonIds, HeldNamespace, Survey
 from vecfleet import names
 from vecfleet.enriching import OWNER_KEYS
@@ -65,9 +65,16 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
     return problems
 
 
-def reachable_targets(snapshot: OwnershipSnapshot | None, policies: Policies) -> frozenset[str]:
-    """Return the targets of records that go to their own owners, as the look-up tells; their metadata may add some."""
+def reachable_targets(
+    snapshot: OwnershipSnapshot | None, policies: Policies, split: Split | None = None
+) -> frozenset[str]:
+    """Return the targets of records that go to their own owners, as the look-up tells, and of those without a key.
+
+    Their metadata may add some.
+    """
     targets = {policies.review} if policies.review is not None else set()
+    if split is not None and split.otherwise is not None:
+        targets.add(split.otherwise)
     owners = set(snapshot.ownership.twins.values()) if snapshot is not None else set()
     for owner in owners:
         try:
@@ -92,8 +99,9 @@ def check_targets(
     """
     findings = Findings()
     targets = {move.to for move in moves if move.to is not None}
-    if any(move.by_owner for move in moves):
+    if any(move.is_divided for move in moves):
         targets |= set(reachable)
+    findings.problems += _unfit(targets)
     counts = {name: survey.occupied[name].records for name in targets if name in survey.occupied}
     occupied = {name for name, records in counts.items() if records}
     if occupied:
@@ -118,6 +126,13 @@ def check_targets(
         findings.add(_check_aliases(moves, survey, survey.aliases))
     findings.add(_check_quota(moves, survey, reachable, quota))
     return findings
+
+
+def _unfit(targets: Collection[str]) -> list[str]:
+    """Object to names that no namespace can have."""
+    objections = sorted(filter(None, map(names.objection, targets)))
+    hidden = len(objections) - SHOWN
+    return objections[:SHOWN] + ([f"{hidden:,} more names of this kind"] if hidden > 0 else [])
 
 
 def _taken_by_aliases(
@@ -145,7 +160,7 @@ def _check_dual(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
     findings = Findings()
     if policies.collisions == "prefix":
         findings.problems.append("an application that writes to both sides knows no prefixes: choose other collisions")
-    unowned = [move.source for move in moves if move.to is not None and move.creator is None]
+    unowned = [move.source for move in moves if not move.by_owner and move.creator is None]
     if unowned:
         findings.warnings.append(
             "our client writes to both sides where a tenant owns a namespace; of these the application must itself: "
@@ -183,9 +198,9 @@ def _check_quota(moves: Sequence[PlannedMove], survey: Survey, reachable: Collec
     findings = Findings()
     there = set(survey.occupied)
     named = {move.to for move in moves if move.to is not None} - there
-    by_owner = sum(move.records for move in moves if move.by_owner)
+    divided = sum(move.records for move in moves if move.is_divided)
     surely = len(there) + len(named)
-    perhaps = surely + min(by_owner, len(set(reachable) - there - named))
+    perhaps = surely + min(divided, len(set(reachable) - there - named))
     if surely > quota:
         findings.problems.append(
             f"the target index would hold {surely:,} namespaces, old and new together; its quota is {quota:,}: "
@@ -219,11 +234,13 @@ def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str
     if schema_from is not None and schema_from not in survey.namespaces:
         findings.problems.append(f"the filterable fields are to be those of {schema_from!r}, which is no source")
     anywhere = [move.source for move in moves if move.by_owner]
-    by_target: dict[str, list[str]] = defaultdict(lambda: list(anywhere))
+    splitting = [move for move in moves if move.template is not None]
+    by_target: dict[str, list[str]] = {}
     for move in moves:
         if move.to is not None:
-            by_target[move.to].append(move.source)
-    groups = list(by_target.values()) or [anywhere]
+            meeting = [split.source for split in splitting if split.may_reach(move.to)]
+            by_target.setdefault(move.to, [*anywhere, *meeting]).append(move.source)
+    groups = [*by_target.values(), [*anywhere, *(move.source for move in splitting)]]
     differing = {
         tuple(sources)
         for sources in groups

@@ -7,9 +7,9 @@ the old names, or the look-up, which gives a namespace named after a twin to tha
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from migrations.files import is_yaml, read_rows, read_yaml, within
+from migrations.files import read_table, within
 from migrations.findings import Findings, few
 from migrations.ownership import OwnershipSnapshot
 from migrations.plan import PlannedMove, Policies
@@ -79,9 +79,13 @@ class Grouping:
 
 @dataclass(slots=True)
 class Assignment:
-    """The result for every namespace: the moves, and the names that are left alone."""
+    """The result for every namespace: the moves, and the names that are left alone.
+
+    `enrich`: say in each record where it came from and whose it is.
+    """
 
     moves: list[PlannedMove] = field(default_factory=list)
+    enrich: bool = True
     left_alone: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
 
@@ -131,10 +135,9 @@ def read_list(root: Path, file: str) -> tuple[Row, ...]:
     An empty or absent twin makes a line creator-wide. Raises BadInput, NotFound.
     """
     path = within(root, file)
-    lines = _yaml_lines(path) if is_yaml(path) else list(read_rows(path, ROW_COLUMNS))
     rows = []
-    for number, line in enumerate(lines, start=1):
-        namespace, creator, twin = (_text(line.get(column)) for column in ROW_COLUMNS)
+    for number, line in enumerate(read_table(path, ROW_COLUMNS), start=1):
+        namespace, creator, twin = (line.get(column, "") for column in ROW_COLUMNS)
         if not creator:
             raise BadInput(
                 f"{path.name}, entry {number}: it names no creator for {namespace!r}",
@@ -146,20 +149,6 @@ def read_list(root: Path, file: str) -> tuple[Row, ...]:
             f"{path.name} lists no namespace", next_step=f"give it a line for each namespace: {','.join(ROW_COLUMNS)}"
         )
     return tuple(rows)
-
-
-def _yaml_lines(path: Path) -> list[dict[str, Any]]:
-    body = read_yaml(path)
-    if not isinstance(body, list) or not all(isinstance(line, dict) and {*line} <= {*ROW_COLUMNS} for line in body):
-        raise BadInput(
-            f"{path.name} must be a list of {{namespace, creator, twin}}",
-            next_step="write it so: - {namespace: OLD, creator: ana, twin: coach}",
-        )
-    return body
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 def _rows_by_namespace(

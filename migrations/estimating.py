@@ -170,7 +170,7 @@ class CostModel:
 
     def _ask(self, move: PlannedMove) -> _Work:
         """Return the work of querying both sides with sampled vectors; a query costs by what it searches."""
-        targets = self.owners if move.by_owner else 1
+        targets = self.owners if move.is_divided else 1
         queried = min(move.records, self.policies.query_sample * targets)
         gigabytes = move.records * self.shape.record / BYTES_PER_GB
         units = max(QUERY_UNITS_PER_GB * gigabytes, MIN_QUERY_UNITS)
@@ -191,7 +191,7 @@ class CostModel:
         return self._at_source(source + self._delete(move) + confirmed) + self._at_target(target)
 
     def _delete(self, move: PlannedMove) -> _Work:
-        if not move.by_owner:
+        if not move.is_divided:
             return _Work(deletes=1, write_units=rules.MIN_WRITE_UNITS)
         deletes = ceil(move.records / self.limits.delete_ids)
         units = max(move.records * self.shape.record / rules.BYTES_PER_WRITE_UNIT, rules.MIN_WRITE_UNITS * deletes)
@@ -199,7 +199,7 @@ class CostModel:
 
     def _upserts(self, records: int, move: PlannedMove) -> int:
         """Return the requests that write so many records of one batch, those of each owner apart."""
-        spread = max(1, min(self.owners, records)) if move.by_owner else 1
+        spread = max(1, min(self.owners, records)) if move.is_divided else 1
         return spread * ceil(records / spread / self.upserted_records)
 
     def _at_source(self, work: _Work) -> _Work:

@@ -78,6 +78,19 @@ def read_yaml(path: Path) -> Any:
         ) from error
 
 
+def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read CSV with these columns, or a YAML list of such mappings; a field that is not given is empty."""
+    if not is_yaml(path):
+        return list(read_rows(path, columns))
+    body = read_yaml(path)
+    if not isinstance(body, list) or not all(isinstance(line, dict) and {*line} <= {*columns} for line in body):
+        raise BadInput(
+            f"{path.name} must be a list of {{{', '.join(columns)}}}",
+            next_step=f"write each line so: - {{{', '.join(f'{column}: …' for column in columns)}}}",
+        )
+    return [{column: str(given) for column in columns if (given := line.get(column)) is not None} for line in body]
+
+
 def is_yaml(path: Path) -> bool:
     return path.suffix.lower() in {".yaml", ".yml"}
 

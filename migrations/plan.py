@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from migrations.mapping import MetadataMap
+from migrations.renaming import parsed
 from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
@@ -80,18 +81,40 @@ class NewIndex(_Part):
 
 
 class PlannedMove(_Part):
-    """One source namespace. `to` is its target namespace, or None where each record goes to its own owner's."""
+    """One source namespace. `to` is its target namespace, or None where its records go to several.
+
+    Each then goes where `template` leads with its value of the plan's key or, without a template, to its own owner's.
+    """
 
     source: str
     records: int = Field(ge=0, description="as listed or counted when planning")
     to: str | None = None
+    template: str | None = None
     creator: str | None = None
     twin: str | None = None
     ids_file: str | None = None  # an id source, for a store that cannot list
 
     @property
-    def by_owner(self) -> bool:
+    def is_divided(self) -> bool:
+        """Say whether its records may go to several targets."""
         return self.to is None
+
+    @property
+    def by_owner(self) -> bool:
+        return self.to is None and self.template is None
+
+    def may_reach(self, target: str) -> bool:
+        """Say whether its records, as far as its template or `to` says, may go to this target."""
+        if self.template is not None:
+            return parsed(self.template).may_be(target)
+        return self.to in (None, target)
+
+
+class Split(_Part):
+    """The metadata key by which sources are split. Records without it go to `otherwise`; None: they are parked."""
+
+    key: str
+    otherwise: str | None = None
 
 
 class Policies(_Part):
@@ -184,6 +207,7 @@ class Plan(_Part):
     # In a reverse plan: the namespaces that records go back to, each to the one it came from.
     takes_back: tuple[str, ...] = ()
     takes_back_owners: bool = True  # whether the plan that is taken back wrote into records whose they are
+    split: Split | None = None
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
     estimate: Estimate
@@ -226,8 +250,10 @@ class Plan(_Part):
 
         A move whose records go to their own owners may reach any target; two such moves may reach the same one.
         """
+        left_over = self.split is not None and self.split.otherwise == target
+        splitting = sum(left_over or move.may_reach(target) for move in self._splitting)
         writers: int = self._writers[None] + self._writers[target]
-        return writers > 1
+        return writers + splitting > 1
 
     @cached_property
     def old_namespaces(self) -> frozenset[str]:
@@ -241,7 +267,11 @@ class Plan(_Part):
     @cached_property
     def _writers(self) -> Counter[str | None]:
         """Count the moves that write to each target; under None, those that may write to any."""
-        return Counter(move.to for move in self.moves)
+        return Counter(move.to for move in self.moves if move.template is None)
+
+    @cached_property
+    def _splitting(self) -> tuple[PlannedMove, ...]:
+        return tuple(move for move in self.moves if move.template is not None)
 
     def sealed(self) -> Self:
         """Return the same plan with its digest."""

@@ -42,7 +42,7 @@ def check_plan(plan: Plan, survey: Survey, ownership: OwnershipSnapshot | None =
             objections.append(
                 f"the ownership look-up ({plan.ownership.origin}) answers otherwise than when the plan was made"
             )
-    reachable = plan.old_namespaces or checks.reachable_targets(ownership, plan.policies)
+    reachable = plan.old_namespaces or checks.reachable_targets(ownership, plan.policies, plan.split)
     findings = checks.check_targets(plan.moves, survey, plan.policies, reachable, takes_back=bool(plan.takes_back))
     objections += findings.problems
     return objections

@@ -3,7 +3,7 @@
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,12 +13,13 @@ from migrations.creators import Grouping, assign
 from migrations.estimating import CostModel, Prices
 from migrations.findings import Findings, few
 from migrations.idsources import IdSources
-from migrations.index import keep_names, new_index
-from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies
+from migrations.index import new_index, rename
+from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies, Split
 from migrations.rechecking import check_plan, survey_again
-from migrations.routing import Ownership, Router
+from migrations.renaming import Naming, matches
+from migrations.routing import ByKey, Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
-from vecfleet import names
+from vecfleet.errors import BadPlan
 from vecfleet.stores.base import IndexInfo, Kind, Limits, Store
 
 __all__ = [
@@ -45,16 +46,16 @@ ANALYZE_UP_TO = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """Options that every recipe takes. `skip`: source namespaces to leave alone; `only`: leave all others alone.
+    """Options that every recipe takes. `skip`: globs of source namespaces to leave alone; `only`: leave others alone.
 
-    `renamed`: the new names of source namespaces that do not keep theirs.
+    `naming`: the new names of source namespaces that do not keep theirs.
     """
 
     policies: Policies = field(default_factory=Policies)
     prices: Prices = field(default_factory=Prices)
     skip: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    naming: Naming = field(default_factory=Naming)
     lookup_key: str = "source_id"
     schema_from: str | None = None
     namespace_quota: int = checks.NAMESPACE_QUOTA
@@ -121,7 +122,13 @@ def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
     """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound where there is no such source."""
     surveyor = Surveyor(store)
     survey = surveyor.survey(options.source, options.target, options.ids)
-    create = new_index(survey, options.cloud, options.region)
+    if survey.same_index and options.grouping is None:
+        raise BadPlan(
+            f"{options.source!r} is both the source and the target: under its own name each namespace is there already",
+            next_step=f"`vecfleet plan namespaces {options.source} OLD=NEW` copies or renames within an index; or name "
+            "another target",
+        )
+    create = new_index(survey, options.target, options.cloud, options.region)
     return plan_surveyed("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
 
 
@@ -137,7 +144,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
     """Plan the recipe `import`. Raises BadPlan with every problem found, NotFound where there is no such folder."""
     surveyor = Surveyor(folders, Surveyor(store))
     survey = surveyor.survey(options.folder, options.index)
-    create = new_index(survey, options.cloud, options.region)
+    create = new_index(survey, options.index, options.cloud, options.region)
     return plan_surveyed("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
 
 
@@ -162,10 +169,17 @@ def plan_surveyed(
         findings.raise_problems()  # the source cannot be read: nothing else can be checked
     policies = _settled(common.policies, grouping)
     candidates, left_alone = _candidates(survey, common, findings)
+    naming = common.naming
+    split = Split(key=naming.key, otherwise=naming.otherwise) if naming.key is not None else None
     if grouping is None:
-        assignment = keep_names(candidates, common.renamed)
+        findings.problems += naming.objections(survey.source.name, sorted(survey.namespaces), sorted(candidates))
+        occupied = {name for name, held in survey.occupied.items() if held.records}
+        assignment = rename(candidates, naming, occupied)
     else:
         assignment = assign(candidates, grouping, occupied=survey.occupied, policies=policies)
+    # A map that can be taken back needs to know where each record came from.
+    travels = policies.metadata_map is not None and policies.metadata_map.travels
+    policies = policies.model_copy(update={"enrich": assignment.enrich or travels})
     findings.add(assignment.findings)
     moves, idle = checks.drop_no_ops(assignment.moves, survey)
     findings.add(idle)
@@ -174,10 +188,11 @@ def plan_surveyed(
         ownership=snapshot.ownership if snapshot else Ownership(),
         lookup_key=common.lookup_key,
         review_namespace=policies.review,
+        by_key=ByKey.of(split, moves),
     )
-    reachable = checks.reachable_targets(snapshot, policies)
+    reachable = checks.reachable_targets(snapshot, policies, split)
     for breakdown in _analyzed(surveyor, survey, moves, router):
-        findings.add(foresee(breakdown, policies))
+        findings.add(foresee(breakdown, policies, split))
         reachable |= set(breakdown.targets)
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
@@ -212,6 +227,7 @@ def plan_surveyed(
         ownership=snapshot.ref if snapshot else None,
         lookup_key=common.lookup_key,
         schema_from=common.schema_from,
+        split=split,
         moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
         left_alone=tuple(sorted([*left_alone, *assignment.left_alone])),
         estimate=costs.estimate(moves),
@@ -220,36 +236,34 @@ def plan_surveyed(
 
 
 def _analyzed(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], router: Router) -> Iterator[Breakdown]:
-    """Analyze the namespaces whose records go to their own owners, where they are small enough to read now."""
+    """Analyze the namespaces whose records go to several targets, where they are small enough to read now."""
     for move in moves:
-        if move.by_owner and move.records <= ANALYZE_UP_TO and survey.source.kind is not Kind.POD:
+        if move.is_divided and move.records <= ANALYZE_UP_TO and survey.source.kind is not Kind.POD:
             yield analyze(surveyor.reader(survey.source), move.source, router)
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
-    """Add what the grouping implies: reviewing the unowned reviews orphans, and kept names add nothing to a record.
-
-    Unless it has to lead back: a map that can be taken back needs to know where each record came from.
-    """
-    if grouping is None:
-        metadata_map = policies.metadata_map
-        return policies.model_copy(update={"enrich": metadata_map is not None and metadata_map.travels})
-    return policies.model_copy(update={"orphans": "review"}) if grouping.unowned == "review" else policies
+    """Add what the grouping implies: reviewing the unowned reviews orphans."""
+    reviewed = grouping is not None and grouping.unowned == "review"
+    return policies.model_copy(update={"orphans": "review"}) if reviewed else policies
 
 
 def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, HeldNamespace], list[str]]:
     """Return the namespaces to decide about, and those to leave alone: skipped, not chosen, or empty."""
-    skipped, chosen = ({names.canonical(name) for name in option} for option in (common.skip, common.only))
-    for wanted, purpose in ((skipped, "skipped"), (chosen, "chosen")):
-        absent = wanted - set(survey.namespaces)
+    skipped, chosen = (
+        {glob: matches(glob, survey.namespaces) for glob in option} for option in (common.skip, common.only)
+    )
+    for options, purpose in ((skipped, "skipped"), (chosen, "chosen")):
+        absent = [glob for glob, found in options.items() if not found]
         if absent:
             findings.problems.append(f"to be {purpose}, but not in the index {survey.source.name!r}: {few(absent)}")
+    left_out = set().union(*skipped.values())
     if chosen:
-        skipped |= set(survey.namespaces) - chosen
-    empty = {name for name, held in survey.namespaces.items() if not held.records} - skipped
+        left_out |= set(survey.namespaces).difference(*chosen.values())
+    empty = {name for name, held in survey.namespaces.items() if not held.records} - left_out
     if empty:
         findings.warnings.append(f"left alone, for they are empty: {few(empty)}")
-    left_alone = (skipped | empty) & set(survey.namespaces)
+    left_alone = left_out | empty
     return {name: held for name, held in survey.namespaces.items() if name not in left_alone}, sorted(left_alone)
 
 

@@ -2,7 +2,8 @@
 
 Each record carries what it needs: `migrated_from`, `_vecfleet_prev` where an enriched key was there before, and
 `_vecfleet_map` where the plan has a metadata map. So the way back needs neither the old job's manifests nor its
-ownership look-up.
+ownership look-up. Where a plan of the recipe `namespaces` added nothing, names alone say where records came from: each
+target goes back to its one source.
 """
 
 from collections.abc import Collection
@@ -81,7 +82,10 @@ def plan_reverse(
         metadata_map=original.policies.metadata_map,
     )
     written = [name for name in sorted(targets) if name in survey.namespaces and survey.namespaces[name].records]
-    moves = [PlannedMove(source=name, records=survey.namespaces[name].records) for name in written]
+    came_from = {} if original.policies.enrich else {move.to: move.source for move in original.moves}
+    moves = [
+        PlannedMove(source=name, records=survey.namespaces[name].records, to=came_from.get(name)) for name in written
+    ]
     sources = tuple(sorted(move.source for move in original.moves))
     if not moves:
         findings.problems.append(
@@ -117,7 +121,7 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
     if original.takes_back:
         return "apply the plan it took back once more"
     lossy = _is_lossy(original)
-    if not original.policies.enrich:
+    if not _is_reversible(original):
         mapped = ", which keeps the metadata as the map left them" if lossy else ""
         return f"`vecfleet plan {_of_kept_names(original)}`{mapped}"
     if original.policies.collisions == "prefix" or lossy:
@@ -133,7 +137,7 @@ def _check_reversible(original: Plan) -> None:
             "this job's metadata map cannot be taken back: what it dropped or replaced did not travel",
             next_step=way_back(original),
         )
-    if not original.policies.enrich:
+    if not _is_reversible(original):
         raise BadPlan(
             "this job kept all names and metadata: its records do not say where they came from",
             next_step=f"{way_back(original)} brings them back",
@@ -143,6 +147,11 @@ def _check_reversible(original: Plan) -> None:
             "this job prefixed the ids: a reverse plan does not take that off",
             next_step="bring the records back from an export: `vecfleet plan import`",
         )
+
+
+def _is_reversible(original: Plan) -> bool:
+    """Say whether records or, in a plan that renames one by one, names say where each record came from."""
+    return original.policies.enrich or original.recipe == "namespaces"
 
 
 def _is_lossy(original: Plan) -> bool:

@@ -1,21 +1,26 @@
 """The target of a record: pure functions of (record, plan, ownership). No I/O, so the answer is the same on every read.
 
-The first rule that answers wins: the move's fixed target, the record's own `creator_id` and `twin_id`, the ownership
-snapshot (by the record's `twin_id`, by its source, by its id), then the plan's rule for orphans.
+The first rule that answers wins: the move's fixed target; if the move has a template, the record's value of the plan's
+key, then the rule for records without it; the record's own `creator_id` and `twin_id`, the ownership snapshot (by the
+record's `twin_id`, by its source, by its id), then the plan's rule for orphans.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol
 
+from migrations.plan import Plan, PlannedMove, Split
+from migrations.renaming import Template, parsed
 from vecfleet import names
 from vecfleet.errors import BadName
 from vecfleet.owners import LOOKUP_KEY, Owner, Ownership, owner_of
-from vecfleet.records import Record
+from vecfleet.records import MetadataValue, Record
 
-__all__ = ["Fixed", "Owner", "Ownership", "Routed", "Router", "Rule", "Unrouted"]
+__all__ = ["ByKey", "Fixed", "Owner", "Ownership", "Routed", "Router", "Rule", "Unrouted"]
 
-Rule = Literal["move", "metadata", "twin", "source", "record", "review"]
+Rule = Literal["move", "metadata", "twin", "source", "record", "review", "value", "otherwise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Routed:
     """The target namespace and the owner to enrich with (None: only the origin is added).
 
     `rule` names what answered: the move's fixed target, the record's own `creator_id`, the look-up by its `twin_id`,
-    by its source or by its id, or the rule for orphans.
+    by its source or by its id, the rule for orphans, its value of the plan's key, or the rule for records without one.
     """
 
     target: str
@@ -46,11 +51,62 @@ class Fixed(Protocol):
     """The part of a move that routing needs; `migrations.plan.PlannedMove` and the job table's moves both fit."""
 
     @property
+    def source(self) -> str: ...
+    @property
     def to(self) -> str | None: ...
     @property
     def creator(self) -> str | None: ...
     @property
     def twin(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """Route records by their value of one metadata key: a template for each source that is split."""
+
+    key: str
+    templates: Mapping[str, Template]
+    otherwise: str | None = None
+
+    @classmethod
+    def of(cls, split: Split | None, moves: Iterable[PlannedMove]) -> "ByKey | None":
+        if split is None:
+            return None
+        templates = {move.source: parsed(move.template) for move in moves if move.template is not None}
+        return cls(split.key, templates, split.otherwise)
+
+    def route(self, record: Record, template: Template) -> Routed | Unrouted:
+        value = record.metadata.get(self.key)
+        if value is None or value == "":
+            if self.otherwise is None:
+                return Unrouted(f"it has no {self.key!r} in its metadata")
+            return Routed(self.otherwise, owner_named(self.otherwise), "otherwise")
+        text = _as_text(value)
+        if text is None:
+            return Unrouted(f"its {self.key!r} is neither a text nor a number nor true or false")
+        target = template.of(text)
+        if names.objection(target) is not None:
+            return Unrouted(
+                f"its {self.key!r} makes a name that no namespace has: 1 to {names.MAX_CHARS} ASCII characters"
+            )
+        return Routed(target, owner_named(target), "value")
+
+
+def _as_text(value: MetadataValue) -> str | None:
+    """Write a value as part of a name, the same whether a store keeps it as an integer or as float64."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        if not math.isfinite(value):
+            return None
+        return str(int(value)) if value == int(value) else repr(value)
+    return value if isinstance(value, str) else None
+
+
+def owner_named(namespace: str) -> Owner | None:
+    """Return the owner of a namespace that has a tenant's name."""
+    tenant = names.parse(namespace)
+    return Owner(tenant.creator, tenant.twin) if tenant is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +116,17 @@ class Router:
     ownership: Ownership = field(default_factory=Ownership)
     lookup_key: str = LOOKUP_KEY
     review_namespace: str | None = None
+    by_key: ByKey | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, ownership: Ownership) -> "Router":
+        return cls(ownership, plan.lookup_key, plan.policies.review, ByKey.of(plan.split, plan.moves))
 
     def route(self, record: Record, move: Fixed) -> Routed | Unrouted:
         if move.to is not None:
             return _fixed(move.to, move.creator, move.twin)
+        if self.by_key is not None and move.source in self.by_key.templates:
+            return self.by_key.route(record, self.by_key.templates[move.source])
         answer = owner_of(record, self.ownership, self.lookup_key)
         if answer is not None:
             owner, rule = answer

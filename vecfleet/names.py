@@ -35,11 +35,22 @@ def canonical(namespace: str) -> str:
     return namespace or DEFAULT
 
 
+def objection(namespace: str) -> str | None:
+    """Say why this can be no namespace's name; None if it can."""
+    if not namespace:
+        return "an empty name is no namespace's"
+    if not namespace.isascii() or "\0" in namespace:
+        return f"the namespace name {namespace[:60]!r} holds characters other than ASCII 1 to 127"
+    if len(namespace) > MAX_CHARS:
+        return f"the namespace name {namespace[:40]!r}… has {len(namespace):,} characters; the limit is {MAX_CHARS}"
+    return None
+
+
 def build(creator: str, twin: str | None = None) -> str:
     """Return the namespace of a twin, or of the creator without one. Raises BadName if it would not parse back."""
-    objection = _objection(creator, twin)
-    if objection is not None:
-        raise BadName(objection, next_step="give this creator or twin another id, or leave it out of the plan")
+    why = _objection(creator, twin)
+    if why is not None:
+        raise BadName(why, next_step="give this creator or twin another id, or leave it out of the plan")
     return _spell(creator, twin)
 
 
@@ -82,9 +93,4 @@ def _objection(creator: str, twin: str | None) -> str | None:
         return f"the creator id {creator!r} may neither contain _twin_ nor end in _twin: it would read as a twin's"
     if twin == "":
         return f"a twin id of creator {creator!r} is empty"
-    name = _spell(creator, twin)
-    if not name.isascii() or "\0" in name:
-        return f"the namespace name {name!r} holds characters other than ASCII 1 to 127"
-    if len(name) > MAX_CHARS:
-        return f"the namespace name {name[:40]!r}… has {len(name):,} characters; the limit is {MAX_CHARS}"
-    return None
+    return objection(_spell(creator, twin))

@@ -91,7 +91,7 @@ class WorkerProcess:
             if job.id not in self._routers:
                 with self.database.begin() as connection:
                     ownership = jobs.ownership(connection, job.id)
-                self._routers[job.id] = Router(ownership, job.plan.lookup_key, job.plan.policies.review)
+                self._routers[job.id] = Router.of(job.plan, ownership)
             return self._routers[job.id]
 
 

@@ -112,7 +112,7 @@ class Work:
     def placer_of(self, move: Move) -> Placer:
         plan = self.job.plan
         policies, backward = plan.policies, None
-        if plan.takes_back:
+        if plan.takes_back and move.to is None:
             backward = Backward(
                 plan.old_namespaces, policies.review, policies.metadata_map, owners=plan.takes_back_owners
             )

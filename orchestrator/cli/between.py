@@ -11,18 +11,16 @@ from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
+from migrations.renaming import Naming, Pair
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.mapping import MapOptions, with_map_options
+from orchestrator.cli.options import NamespaceOption, SkipOption
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
 from orchestrator.services.apply import folders_that_are_tenants
 from vecfleet.errors import BadInput, Refused
 
-NamespaceOption = Annotated[
-    list[str] | None,
-    typer.Option("--namespace", metavar="NAMESPACE", help="Only this one; may be repeated (default: all)."),
-]
 ExclusiveOption = Annotated[
     bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
 ]
@@ -44,6 +42,7 @@ def export(
         typer.Argument(metavar="FOLDER", help="A folder under VECFLEET_ROOT (default: exports/INDEX-DATE-TIME)."),
     ] = None,
     namespace: NamespaceOption = None,
+    skip: SkipOption = None,
     ids: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Ids of a pod index: CSV namespace,id, or NAMESPACE=FILE.")
     ] = None,
@@ -69,6 +68,7 @@ def export(
                 ),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
+                skip=tuple(skip or ()),
             ),
         )
         write(parts, plan_export(parts.store, parts.folders, options, now=now), out, as_json=as_json)
@@ -80,6 +80,7 @@ def import_(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that an export made.")],
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created where it is absent.")],
     namespace: NamespaceOption = None,
+    skip: SkipOption = None,
     cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the exported one was).")] = None,
     region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     collisions: CollisionsOption = "fail",
@@ -98,6 +99,7 @@ def import_(
                 policies=Policies(collisions=collisions, exclusive=exclusive, **mapping.policies(parts.settings)),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
+                skip=tuple(skip or ()),
             ),
         )
         write(parts, plan_import(parts.folders, parts.store, options, now=datetime.now(UTC)), out, as_json=as_json)
@@ -111,7 +113,10 @@ CutOver = Annotated[
 ]
 Soak = Annotated[int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")]
 Renamed = Annotated[
-    list[str] | None, typer.Option("--rename", metavar="OLD=NEW", help="Another name at the target; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--rename", metavar="OLD=NEW", help="Another name at the target, as 'tenant-*=t/{1}'; may be repeated."
+    ),
 ]
 
 
@@ -123,6 +128,7 @@ def stores(
     ],
     target: Annotated[str, typer.Argument(metavar="STORE:INDEX", help="Likewise; created where it is absent.")],
     namespace: NamespaceOption = None,
+    skip: SkipOption = None,
     rename: Renamed = None,
     numbers: NumbersOption = "park",
     halves: Annotated[
@@ -153,7 +159,9 @@ def stores(
             target=to_index,
             cloud=cloud,
             region=region,
-            common=_common(parts, policies, mapping, tuple(namespace or ()), dict(map(_pair, rename or ()))),
+            common=_common(
+                parts, policies, mapping, namespace, skip, Naming(pairs=tuple(map(Pair.read, rename or ())))
+            ),
         )
         plan = plan_stores(parts.store_named(from_store), parts.store_named(to_store), options, now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)
@@ -164,6 +172,8 @@ def tables(
     mapping: MapOptions,
     pairs: Annotated[list[str], typer.Argument(metavar="SOURCE=TARGET…", help="Namespaces, and what each becomes.")],
     schema: Annotated[str, typer.Option(help="The schema that holds them.")] = DEFAULT_SCHEMA,
+    namespace: NamespaceOption = None,
+    skip: SkipOption = None,
     cut_over: CutOver = "operator",
     soak_seconds: Soak = _A_DAY_S,
     out: OutOption = None,
@@ -172,17 +182,26 @@ def tables(
     """Plan that large namespaces of one database become others, in batches by key. Writes the plan file only."""
     policies = Policies(cut_over=cut_over, soak_seconds=soak_seconds)
     with fleet() as parts:
-        options = TablesOptions(
-            index=schema, renamed=dict(map(_pair, pairs)), common=_common(parts, policies, mapping, (), {})
-        )
+        common = _common(parts, policies, mapping, namespace, skip, Naming())
+        options = TablesOptions(index=schema, pairs=tuple(map(Pair.read, pairs)), common=common)
         write(parts, plan_tables(parts.tables, options, now=datetime.now(UTC)), out, as_json=as_json)
 
 
 def _common(
-    parts: Fleet, policies: Policies, mapping: MapOptions, only: tuple[str, ...], renamed: dict[str, str]
+    parts: Fleet,
+    policies: Policies,
+    mapping: MapOptions,
+    namespace: list[str] | None,
+    skip: list[str] | None,
+    naming: Naming,
 ) -> Common:
-    policies = policies.model_copy(update=mapping.policies(parts.settings))
-    return Common(policies=policies, prices=Prices.of(parts.settings), only=only, renamed=renamed)
+    return Common(
+        policies=policies.model_copy(update=mapping.policies(parts.settings)),
+        prices=Prices.of(parts.settings),
+        only=tuple(namespace or ()),
+        skip=tuple(skip or ()),
+        naming=naming,
+    )
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -190,10 +209,3 @@ def _place(text: str) -> tuple[str, str]:
     if not separator or not index:
         raise BadInput(f"{text!r} names no store and index", next_step="write STORE:INDEX: pinecone:brain")
     return store, index
-
-
-def _pair(text: str) -> tuple[str, str]:
-    old, separator, new = text.partition("=")
-    if not separator or not old or not new:
-        raise BadInput(f"{text!r} is no pair", next_step="write OLD=NEW: production=staging")
-    return old, new

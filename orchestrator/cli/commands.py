@@ -28,6 +28,7 @@ SECTIONS = {
         "analyze": "looking:analyze_namespace",
         "check": "comparing:check",
         "plan creators": "planning:creators",
+        "plan namespaces": "planning:namespaces",
         "plan index": "planning:index",
         "plan export": "between:export",
         "plan import": "between:import_",

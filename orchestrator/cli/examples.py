@@ -13,8 +13,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vecfleet plan creators digital-twin-brain --creator ana --default twin",
         "vecfleet plan creators digital-twin-brain --ownership owners.csv --default split --writers delta",
     ),
+    "plan namespaces": (
+        "vecfleet plan namespaces digital-twin-brain prod=prod_v2",
+        "vecfleet plan namespaces digital-twin-brain 'tenant-*=t/{1}' --to digital-twin-delphi",
+        "vecfleet plan namespaces digital-twin-brain notes-2024=notes notes-2025=notes --merge",
+        "vecfleet plan namespaces digital-twin-brain 'everything=team-{value}' --by team --else nobodys",
+    ),
     "plan index": (
         "vecfleet plan index pods serverless --cloud aws --region us-east-1 --ids ids.csv",
+        "vecfleet plan index digital-twin-brain delphi --namespace 'coach-*' --skip coach-old",
         "vecfleet plan index digital-twin-brain delphi --set env=prod --drop secret --rename-key chunk_text=text",
     ),
     "plan export": ("vecfleet plan export digital-twin-brain exports/november",),

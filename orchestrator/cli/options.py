@@ -1,7 +1,6 @@
 """Options that several commands share, and what they mean to the recipes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ from migrations.estimating import Prices
 from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
 from migrations.plan import Policies
 from migrations.recipes import Common
-from orchestrator.cli.mapping import MapOptions, with_shared
+from orchestrator.cli.mapping import MapOptions
 from vecfleet.settings import Settings
 
 Ownership = Annotated[
@@ -24,28 +23,28 @@ LookupKey = Annotated[str, typer.Option(help="The metadata key by which a record
 ReviewNamespace = Annotated[
     str | None, typer.Option(metavar="NAME", help="Send records without an owner here, rather than parking them.")
 ]
+NamespaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace", metavar="GLOB", help="Only namespaces of this name; * and ? stand for others; may be repeated."
+    ),
+]
+SkipOption = Annotated[
+    list[str] | None, typer.Option("--skip", metavar="GLOB", help="Leave these alone; may be repeated.")
+]
+Conflicts = Annotated[
+    Literal["fail", "keep", "overwrite"], typer.Option(help="Records that hold another creator_id or twin_id already.")
+]
 
 _A_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions(MapOptions):
-    """Options that both recipes take."""
+class PolicyOptions(MapOptions):
+    """Options of every recipe that makes a job with all policies."""
 
-    creator: Annotated[str | None, typer.Option(help="One creator owns every namespace.")] = None
-    ownership: Ownership = None
-    list_file: Annotated[
-        str | None,
-        typer.Option("--list", metavar="FILE", help="CSV or YAML of namespace, creator, twin; it decides first."),
-    ] = None
-    twin_key: TwinKeyOption = "id"
-    default: Annotated[
-        DefaultRule | None,
-        typer.Option(help="__default__: one twin of the creator, left alone, each record its owner's, or deleted."),
-    ] = None
-    unowned: Annotated[UnownedRule, typer.Option(help="Namespaces that nobody is known to own.")] = "fail"
-    skip: Annotated[list[str] | None, typer.Option(metavar="NAMESPACE", help="Leave it alone; may be repeated.")] = None
-    review_namespace: ReviewNamespace = None
+    namespace: NamespaceOption = None
+    skip: SkipOption = None
     writers: Annotated[
         Literal["freeze", "dual", "delta"],
         typer.Option(help="Stopped until the cut-over, writing to both sides, or writing on to the source alone."),
@@ -53,10 +52,7 @@ class PlanOptions(MapOptions):
     max_passes: Annotated[
         int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")
     ] = 5
-    conflicts: Annotated[
-        Literal["fail", "keep", "overwrite"],
-        typer.Option(help="Records that hold another creator_id or twin_id already."),
-    ] = "fail"
+    conflicts: Conflicts = "fail"
     collisions: Annotated[
         Literal["fail", "skip", "prefix", "identical"],
         typer.Option(help="Ids that are in their target already, or come from two sources."),
@@ -105,7 +101,6 @@ class PlanOptions(MapOptions):
     exclusive: Annotated[
         bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
     ] = False
-    lookup_key: LookupKey = "source_id"
     schema_from: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE", help="Targets get the filterable fields of this source namespace."),
@@ -113,6 +108,51 @@ class PlanOptions(MapOptions):
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
     ] = None
+
+    def common(self, settings: Settings, **more: str) -> Common:
+        """Build the options that every recipe takes, with more policies than were typed."""
+        names = (
+            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
+            *("verify", "query_sample", "query_top_k", "query_overlap"),
+            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
+            *("clean_up", "check_every_write", "leave_alias", "exclusive"),
+        )
+        return Common(
+            policies=Policies.model_validate(
+                {name: getattr(self, name) for name in names} | more | self.policies(settings)
+            ),
+            prices=Prices.of(settings),
+            skip=tuple(self.skip or ()),
+            only=tuple(self.namespace or ()),
+            schema_from=self.schema_from,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenamingOptions(PolicyOptions):
+    """Options of the recipe `namespaces`: names decide, so a key that a record has already stays as it is."""
+
+    conflicts: Conflicts = "keep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(PolicyOptions):
+    """Options of the recipes that may make tenants' namespaces."""
+
+    creator: Annotated[str | None, typer.Option(help="One creator owns every namespace.")] = None
+    ownership: Ownership = None
+    list_file: Annotated[
+        str | None,
+        typer.Option("--list", metavar="FILE", help="CSV or YAML of namespace, creator, twin; it decides first."),
+    ] = None
+    twin_key: TwinKeyOption = "id"
+    default: Annotated[
+        DefaultRule | None,
+        typer.Option(help="__default__: one twin of the creator, left alone, each record its owner's, or deleted."),
+    ] = None
+    unowned: Annotated[UnownedRule, typer.Option(help="Namespaces that nobody is known to own.")] = "fail"
+    review_namespace: ReviewNamespace = None
+    lookup_key: LookupKey = "source_id"
 
     @property
     def regroups(self) -> bool:
@@ -129,23 +169,10 @@ class PlanOptions(MapOptions):
             unowned=self.unowned,
         )
 
-    def common(self, settings: Settings) -> Common:
-        review = {"orphans": "review", "review_namespace": self.review_namespace} if self.review_namespace else {}
-        names = (
-            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
-            *("verify", "query_sample", "query_top_k", "query_overlap"),
-            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
-            *("clean_up", "check_every_write", "leave_alias", "exclusive"),
-        )
-        return Common(
-            policies=Policies.model_validate(
-                {name: getattr(self, name) for name in names} | review | self.policies(settings)
-            ),
-            prices=Prices.of(settings),
-            skip=tuple(self.skip or ()),
-            lookup_key=self.lookup_key,
-            schema_from=self.schema_from,
-        )
+    def common(self, settings: Settings, **more: str) -> Common:
+        if self.review_namespace:
+            more |= {"orphans": "review", "review_namespace": self.review_namespace}
+        return replace(PolicyOptions.common(self, settings, **more), lookup_key=self.lookup_key)
 
 
 def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) -> OwnershipSnapshot | None:
@@ -157,8 +184,3 @@ def snapshot_of(ownership: str | None, twin_key: TwinKey, settings: Settings) ->
             return look_up(ownership, settings, twin_key=twin_key)
         case file:
             return look_up("file", settings, file=file, twin_key=twin_key)
-
-
-def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command every field of `PlanOptions` as an option of its own; it gets them as `options`."""
-    return with_shared("options", PlanOptions)(command)

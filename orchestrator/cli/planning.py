@@ -1,4 +1,4 @@
-"""`plan creators`, `plan index`, `plan reverse` and `apply`."""
+"""`plan creators`, `plan namespaces`, `plan index`, `plan reverse` and `apply`."""
 
 import re
 from datetime import UTC, datetime
@@ -10,15 +10,17 @@ import typer
 
 from migrations.estimating import Prices
 from migrations.idsources import find_ids
+from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
 from migrations.plan import Plan, read_plan, write_plan
 from migrations.previewing import preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
+from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
-from orchestrator.cli.mapping import mapped_to_json, say_mapped
-from orchestrator.cli.options import PlanOptions, with_plan_options
+from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
+from orchestrator.cli.options import PlanOptions, RenamingOptions
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
@@ -31,7 +33,7 @@ from vecfleet.errors import BadInput, Refused
 from vecfleet.stores.base import Backup
 
 
-@with_plan_options
+@with_shared("options", PlanOptions)
 def creators(
     options: PlanOptions,
     index: Annotated[
@@ -50,7 +52,53 @@ def creators(
         write(parts, plan_creators(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
 
 
-@with_plan_options
+@with_shared("options", RenamingOptions)
+def namespaces(
+    options: RenamingOptions,
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index that holds them.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="OLD=NEW…", help="prod=prod_v2; 'tenant-*=t/{1}': {1} is what the first * stands for."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--to", metavar="INDEX", help="Another index for them; created where it is absent.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="More pairs: CSV or YAML of old, new.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Several namespaces may become one.")] = False,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="Split: 'all=team-{value}', where {value} is each record's value of this key."
+        ),
+    ] = None,
+    otherwise: Annotated[
+        str | None, typer.Option("--else", metavar="NAMESPACE", help="Where records without the key go, unparked.")
+    ] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option(help="Where to create the other index (default: beside this)."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan that namespaces are copied under new names: renamed, merged or split. Writes the plan file only."""
+    with fleet() as parts:
+        settings = parts.settings
+        given = tuple(map(Pair.read, pairs or ())) + (read_pairs(settings.vecfleet_root, file) if file else ())
+        recipe = NamespacesOptions(
+            index=index,
+            naming=naming_of(given, merges=merge, key=by, otherwise=otherwise),
+            target=target,
+            cloud=cloud,
+            region=region,
+            common=options.common(settings),
+        )
+        write(parts, plan_namespaces(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+
+
+@with_shared("options", PlanOptions)
 def index(
     options: PlanOptions,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The index to copy.")],

@@ -115,11 +115,16 @@ def moves(found: Plan) -> None:
         ("from", "to", ">records", ">read units", ">write units"),
         ((move.source, _target(found, move), f"{move.records:,}", *_shares(found, move)) for move in found.moves),
     )
+    if found.split is not None:
+        lacking = f"go to {found.split.otherwise}" if found.split.otherwise is not None else "are parked"
+        say(f"records without {found.split.key}: {lacking}")
     if found.takes_back:
         say(f"back to: {few(found.takes_back, quoted=False)}")
 
 
 def _target(reviewed: Plan, move: PlannedMove) -> str:
+    if reviewed.split is not None and move.template is not None:
+        return f"{move.template}, by {reviewed.split.key}"
     return move.to or ("(where each came from)" if reviewed.takes_back else "(each record's owner)")
 
 

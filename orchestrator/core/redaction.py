@@ -66,7 +66,7 @@ class Words:
 
         self._names, self._pseudonym = known, pseudonym
         own = names.build(tenant.creator, tenant.twin)
-        twins = rf"|{re.escape(own)}_twin_{_REST}" if tenant.twin is None else ""
+        twins = rf"|{re.escape(own)}_twin_(?:{_REST}|\{{value\}})" if tenant.twin is None else ""
         # Two creators may use the same twin id; the namespaces of a twin are its own.
         words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
         words |= {namespace_folder(word).removeprefix(namespace_folder("")) for word in words}  # in paths of exports

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tests.chaos.case import Case
 from tests.chaos.others import is_application
 from tests.chaos.schedule import LAG_MS
-from tests.chaos.small_index import Case
 from tests.chaos.strangers import Foreign
 from tests.chaos.witness import Contents, Stored
 

@@ -15,13 +15,14 @@ from migrations.reversing import plan_reverse
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import acts, apply
 from tests.chaos import books, laws
+from tests.chaos.case import Case
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.others import Application, Erasure, is_application, make_index
 from tests.chaos.outcome import Outcome
 from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
 from tests.chaos.planning import make_plan
 from tests.chaos.schedule import COPYING, DESTROYING, RETURNING, ROUTES_STALE_S, make_schedule
-from tests.chaos.small_index import Case, make_case
+from tests.chaos.small_index import make_case
 from tests.chaos.strangers import Strangers
 from tests.chaos.strikes import Strikes
 from tests.chaos.witness import PLAIN, Contents, Witness

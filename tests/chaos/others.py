@@ -13,7 +13,7 @@ import httpx
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.services.erase import JobTableBooks
-from tests.chaos.small_index import Case, Made, Write
+from tests.chaos.case import Case, Made, Write
 from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError
 from vecfleet.names import Tenant

@@ -1,14 +1,18 @@
 """The plan that a case asks for."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from migrations.creators import Grouping, Row
+from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces
 from migrations.ownership import look_up
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
+from migrations.renaming import Pair
+from tests.chaos.case import DEFAULT, Case
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import Schedule
-from tests.chaos.small_index import Case
 
 
 def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
@@ -16,6 +20,16 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
     policies = {**case.policies, "metadata_map": case.map}
     if schedule.ending == "cleaned by policy":
         policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
+    common = Common(policies=Policies.model_validate(policies))
+    if case.grouping == "namespaces":
+        naming = naming_of(
+            tuple(_pairs(case)),
+            merges=True,
+            key="team" if case.splits else None,
+            otherwise=case.otherwise.namespace if case.splits and case.otherwise is not None else None,
+        )
+        options = NamespacesOptions(index=case.index, naming=naming, common=common)
+        return plan_namespaces(fleet.parts.store, options, now=datetime.now(UTC))
     if case.grouping == "creator":
         grouping = Grouping(creator=case.creators[0])
     elif case.grouping == "rows":
@@ -24,7 +38,13 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
         file = f"owners-{case.seed}.yaml"
         (fleet.folder / file).write_text(case.ownership_file())
         grouping = Grouping(snapshot=look_up("file", fleet.parts.settings, file=file), default="split")
-    options = CreatorsOptions(
-        index=case.index, grouping=grouping, common=Common(policies=Policies.model_validate(policies))
-    )
-    return plan_creators(fleet.parts.store, options, now=datetime.now(UTC))
+    creators = CreatorsOptions(index=case.index, grouping=grouping, common=common)
+    return plan_creators(fleet.parts.store, creators, now=datetime.now(UTC))
+
+
+def _pairs(case: Case) -> Iterator[Pair]:
+    """A glob for each tenant's namespaces would say the same; names of all kinds try more."""
+    for name, owner in case.owners.items():
+        yield Pair(re.sub(r"([\\*?])", r"\\\1", name), owner.namespace)
+    if case.splits:
+        yield Pair(DEFAULT, "team-{value}")

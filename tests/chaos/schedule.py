@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.small_index import Case
+from tests.chaos.case import Case
 
 FRESHNESS = "CHAOS_FRESHNESS_SECONDS"
 # How long the fleet waits for reads to become consistent, a call for its answer, and a client with an old route.

@@ -1,208 +1,29 @@
-"""A small index made up from a seed, the plan asked for it, and what must become of each record. No code of vecfleet.
+"""A small index made up from a seed, the plan asked for it, and who else is at work there. No code of vecfleet."""
 
-What a record becomes is known because it was made to become that: nothing here looks a record's owner up.
-"""
-
-import json
 import random
-import struct
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from tests.chaos.maps import ask_for_map, mapped
-from tests.chaos.witness import Contents, Stored
+from tests.chaos.case import DEFAULT, METADATA_BYTES, PREVIOUS, Case, Made, Owner, Write, json_bytes
+from tests.chaos.maps import ask_for_map
 
-DEFAULT = "__default__"
-METADATA_BYTES = 40_000
 # Just under what the store takes, so that no key can be added to it.
 FULL_BYTES = METADATA_BYTES - 50
-PREVIOUS = "_vecfleet_prev"
 # An undisturbed copy takes one to two seconds; most writes come in its middle, some between two of its passes.
 WRITES_WITHIN_S = 2.5
 NAMES = ("alma", "bruno", "Chiara", "d-e", "d_e", "D-E", "n 1", "100%", "twin_x", "creator", "z" * 90, "a.b:c", "_")
 IDS = ("with space", "100%", "a/b", "x:y", "#1", "q?a=b&c", 'quo"te', "tick'", "back\\slash", "z" * 500, "+", "0")
+TEAMS: Mapping[Any, str] = {"red": "red", "x y": "x y", 7: "7", -2.5: "-2.5", True: "true"}
 TEXTS = ("größer als 🚀", "", "日本語のテキスト", "line\nbreak", "\u2028", "e\u0301 is not é", "null", "{}")
-
-
-@dataclass(frozen=True)
-class Owner:
-    creator: str
-    twin: str | None
-
-    def has(self, other: "Owner") -> bool:
-        """Whether what is the other's is this one's too: a creator has all its twins."""
-        return self.creator == other.creator and self.twin in (None, other.twin)
-
-    @property
-    def namespace(self) -> str:
-        return f"creator_{self.creator}" + (f"_twin_{self.twin}" if self.twin is not None else "")
-
-
-@dataclass(frozen=True)
-class Made:
-    """A record to write, and whose it is: None where nobody owns it."""
-
-    id: str
-    values: list[float]
-    sparse: tuple[list[int], list[float]] | None
-    metadata: dict[str, Any]
-    owner: Owner | None
-
-    def stored(self) -> Stored:
-        """What the store makes of it: numbers of 32 bits."""
-        sparse = (tuple(self.sparse[0]), _packed(self.sparse[1])) if self.sparse else None
-        return Stored(self.id, _packed(self.values), sparse, self.metadata)
-
-
-@dataclass(frozen=True)
-class Write:
-    """What an application writes to an old namespace while the job copies: a record, or that there is none any more."""
-
-    at_s: float
-    namespace: str
-    id: str
-    made: Made | None
-
-
-@dataclass
-class Case:
-    """One seed's index and what is asked for it."""
-
-    seed: int
-    kind: str  # dense | hybrid | sparse
-    dimension: int
-    grouping: str  # creator: one for all | rows: a list, with merges | owners: a look-up splits __default__
-    policies: dict[str, Any]
-    sources: dict[str, list[Made]] = field(default_factory=dict)
-    foreign: dict[str, list[Made]] = field(default_factory=dict)  # what targets hold before
-    empty: list[str] = field(default_factory=list)
-    left_alone: list[str] = field(default_factory=list)
-    owners: dict[str, Owner] = field(default_factory=dict)  # whose each source is; not of one that is split
-    twins: dict[str, str] = field(default_factory=dict)  # the look-up: twin → creator
-    documents: dict[str, str] = field(default_factory=dict)  # the look-up: source → twin
-    early: list[Write] = field(default_factory=list)  # acknowledged just before the job begins
-    writes: list[Write] = field(default_factory=list)  # by an application that goes on meanwhile
-    late: list[Write] = field(
-        default_factory=list
-    )  # after the cut-over, by clients whose routes are old but may be used
-    erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
-    map: dict[str, Any] | None = None  # what becomes of metadata keys on the way
-
-    @property
-    def index(self) -> str:
-        return f"chaos-{self.seed}"
-
-    @property
-    def merges(self) -> bool:
-        return bool(self.policies["collisions"] != "fail")
-
-    def fate(self, namespace: str, stored: Stored) -> tuple[str, Stored] | None:
-        """Where a record of a source belongs, and as what; None where it has to stay."""
-        if namespace in self.left_alone:
-            return None
-        made = self._made[namespace].get(stored.id)
-        if made is None:  # nobody's whom the job knows
-            return None
-        if made.owner is None and self.policies["orphans"] == "park":
-            return None
-        enriched = self._enriched(namespace, stored, made.owner)
-        if enriched is None:
-            return None
-        prefix = f"{namespace}:" if self.policies["collisions"] == "prefix" else ""
-        if len(prefix + stored.id) > 512 or _size(enriched.metadata) > METADATA_BYTES:
-            return None
-        target = made.owner.namespace if made.owner else "review"
-        return target, replace(enriched, id=prefix + stored.id)
-
-    def is_erased(self, namespace: str, id: str) -> bool:
-        """Whether a record of a source, or what stands in a target, is the erased tenant's."""
-        if self.erased is None:
-            return False
-        if namespace in self.sources:
-            made = self._made[namespace].get(id)
-            return made is not None and made.owner is not None and self.erased.has(made.owner)
-        return any(self.erased.has(owner) for owner in self.tenants if owner.namespace == namespace)
-
-    def is_erased_whole(self, namespace: str) -> bool:
-        """Say whether a source is the erased tenant's own: all that stands there, whoever wrote it, is erased."""
-        owner = self.owners.get(namespace)
-        return self.erased is not None and owner is not None and self.erased.has(owner)
-
-    @property
-    def creators(self) -> list[str]:
-        """The seed is in their names, so that a log tells whose life it was."""
-        return [f"ana{self.seed}", f"b.{self.seed}", f"c {self.seed}"]
-
-    @property
-    def tenants(self) -> set[Owner]:
-        """Everybody who owns a record."""
-        return {one.owner for rows in self.sources.values() for one in rows if one.owner is not None}
-
-    @cached_property
-    def _made(self) -> Mapping[str, Mapping[str, Made]]:
-        """Every record there ever is; one that is written again keeps its owner."""
-        made = {name: {one.id: one for one in rows} for name, rows in self.sources.items()}
-        for write in (*self.early, *self.writes, *self.late):
-            if write.made is not None:
-                made[write.namespace].setdefault(write.id, write.made)
-        return made
-
-    def _enriched(self, namespace: str, stored: Stored, owner: Owner | None) -> Stored | None:
-        added: dict[str, Any] = {"migrated_from": namespace}
-        if owner is None:
-            added["needs_review"] = True
-        else:
-            added["creator_id"] = owner.creator
-            if owner.twin is not None:
-                added["twin_id"] = owner.twin
-        metadata: dict[str, Any] | None = dict(stored.metadata)
-        if self.map is not None:
-            metadata = mapped(self.map, stored.metadata, self.policies["conflicts"])
-        if metadata is None:
-            return None
-        before = {}
-        for key, value in added.items():
-            if key in metadata:
-                same = type(metadata[key]) is type(value) and metadata[key] == value
-                if key != "migrated_from" and not same and self.policies["conflicts"] == "fail":
-                    return None
-                if key != "migrated_from" and not same and self.policies["conflicts"] == "keep":
-                    continue
-                before[key] = metadata[key]
-            metadata[key] = value
-        if PREVIOUS in metadata:
-            before[PREVIOUS] = metadata[PREVIOUS]
-        if before:
-            metadata[PREVIOUS] = json.dumps(before, sort_keys=True, separators=(",", ":"))
-        return replace(stored, metadata=metadata)
-
-    def candidates(self, originals: Contents) -> dict[tuple[str, str], set[str]]:
-        """What may stand under each id of each target: one of the records that belong there."""
-        found: dict[tuple[str, str], set[str]] = {}
-        for namespace, rows in originals.items():
-            if namespace not in self.sources:
-                continue
-            for stored in rows.values():
-                fate = self.fate(namespace, stored)
-                if fate is not None:
-                    found.setdefault((fate[0], fate[1].id), set()).add(fate[1].face())
-        return found
-
-    def ownership_file(self) -> str:
-        return json.dumps(
-            {
-                "twins": [{"id": twin, "creator_id": creator, "name": twin} for twin, creator in self.twins.items()],
-                "sources": [{"id": document, "twin_id": twin} for document, twin in self.documents.items()],
-            }
-        )
 
 
 def make_case(seed: int) -> Case:
     """The same index and plan for the same seed."""
     chance = random.Random(f"index {seed}")
     grouping = chance.choice(("creator", "rows", "rows", "owners"))
+    if random.Random(f"names {seed}").random() < 0.25:
+        grouping = "namespaces"
     # A list merges, and a split may meet what its twin's own namespace holds: so it is said what happens to equal ids.
     collisions = "fail" if grouping == "creator" else chance.choice(("skip", "prefix", "identical"))
     case = Case(
@@ -220,7 +41,8 @@ def make_case(seed: int) -> Case:
     )
     names = chance.sample(NAMES, chance.randint(3, 6))
     _own(case, chance, names)
-    for name in [*case.owners, *([DEFAULT] if grouping == "owners" else [])]:
+    split = grouping == "owners" or (grouping == "namespaces" and chance.random() < 0.7)
+    for name in [*case.owners, *([DEFAULT] if split else [])]:
         case.sources[name] = _records(case, chance, name)
     spare = [name for name in NAMES if name not in names]
     case.empty = chance.sample(spare, chance.randint(0, 1))
@@ -239,6 +61,15 @@ def _own(case: Case, chance: random.Random, names: list[str]) -> None:
             case.owners[DEFAULT] = Owner(case.creators[0], "default")
         return
     creators = case.creators
+    if case.grouping == "namespaces":
+        case.policies["orphans"] = "park"
+        case.otherwise = Owner("", None, "leftovers") if chance.random() < 0.5 else None
+        plain = chance.random() < 0.2
+        for name in names:
+            moved = Owner("", None, f"{name}/v2")
+            tenant = Owner(chance.choice(creators), name)
+            case.owners[name] = moved if plain else chance.choice((moved, tenant, Owner("", None, "joint")))
+        return
     if case.grouping == "rows":
         merged = [Owner(chance.choice(creators), None), Owner(chance.choice(creators), "joint")]
         for name in [*names, *([DEFAULT] if chance.random() < 0.5 else [])]:
@@ -288,6 +119,12 @@ def _record(case: Case, chance: random.Random, namespace: str, id: str, fat: boo
 
 def _unrouted(case: Case, chance: random.Random, metadata: dict[str, Any]) -> Owner | None:
     """Say in its metadata whose a record of __default__ is, in one of the ways there are."""
+    if case.grouping == "namespaces":
+        team = chance.choice([*TEAMS, "", None])
+        if team is None:
+            return case.otherwise
+        metadata["team"] = team
+        return Owner("", None, f"team-{TEAMS[team]}") if team != "" else case.otherwise
     twin = chance.choice(sorted(case.twins))
     owner = Owner(case.twins[twin], twin)
     match chance.randrange(5):
@@ -308,12 +145,8 @@ def _unrouted(case: Case, chance: random.Random, metadata: dict[str, Any]) -> Ow
 def _oversize(case: Case, chance: random.Random, namespace: str) -> Made:
     made = _record(case, chance, namespace, "oversize")
     metadata = {key: value for key, value in made.metadata.items() if key != "text"} | {"text": ""}
-    metadata["text"] = "x" * (FULL_BYTES - _size(metadata))
+    metadata["text"] = "x" * (FULL_BYTES - json_bytes(metadata))
     return replace(made, metadata=metadata)
-
-
-def _size(metadata: Mapping[str, Any]) -> int:
-    return len(json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def _vector(case: Case, chance: random.Random) -> tuple[list[float], tuple[list[int], list[float]] | None]:
@@ -340,11 +173,6 @@ def _foreign(case: Case, chance: random.Random, id: str) -> Made:
     return Made(id, *_vector(case, chance), {"note": "here before", "page": 7}, None)
 
 
-def _packed(numbers: Iterable[float]) -> bytes:
-    every = list(numbers)
-    return struct.pack(f"<{len(every)}f", *every)
-
-
 # Who else is at work
 
 
@@ -352,7 +180,7 @@ def _disturb(case: Case, chance: random.Random) -> None:
     """In some lives an application writes on, in some a tenant is erased, and in some of those both."""
     if chance.random() < 0.3:
         case.erased = _someone(case, chance)
-    if chance.random() < 0.4:
+    if chance.random() < 0.4 and not case.is_renamed:  # by its marks alone is known what a crash left of what is gone
         case.policies["writers"] = chance.choice(("delta", "dual"))
         case.policies["max_passes"] = 40  # as many as it takes while faults strike
         if case.policies["writers"] == "dual":
@@ -365,7 +193,7 @@ def _disturb(case: Case, chance: random.Random) -> None:
 def _someone(case: Case, chance: random.Random) -> Owner | None:
     """A twin or a creator, beside whom there are others. Nobody to whom a list gives all of __default__: a namespace
     of several tenants by its name is never one's alone to an erasure."""
-    twins = sorted(case.tenants, key=str)
+    twins = sorted((owner for owner in case.tenants if owner.named is None), key=str)
     anyone = [*twins, *{Owner(owner.creator, None) for owner in twins if owner.twin is not None}]
     everything = case.owners.get(DEFAULT)
     possible = [

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import httpx
 
+from tests.chaos.case import Case
 from tests.chaos.others import APPLICATION, is_application, vector
-from tests.chaos.small_index import Case
 from tests.chaos.witness import PLAIN, Contents, Stored
 
 ANSWERS_WITHIN_S, TRIES, AGAIN_AFTER_S = 2.0, 20, 0.1

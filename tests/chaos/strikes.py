@@ -10,9 +10,9 @@ import httpx
 import redis
 
 from orchestrator.services import acts
+from tests.chaos.case import Case
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, SET_BACK, STRANGERS, WRITTEN_BEHIND, Event, Schedule
-from tests.chaos.small_index import Case
 from tests.chaos.strangers import Strangers
 from tests.chaos.witness import PLAIN, Contents, Witness
 from vecfleet.errors import Unreachable, VecfleetError

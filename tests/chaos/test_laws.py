@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos import laws
+from tests.chaos.case import Case
 from tests.chaos.laws import Evidence
 from tests.chaos.schedule import LAG_MS
-from tests.chaos.small_index import Case, make_case
+from tests.chaos.small_index import make_case
 from tests.chaos.strangers import Foreign
 from tests.chaos.witness import Contents, Stored
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from migrations import plan as plans
-from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, read_plan, write_plan
+from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Split, read_plan, write_plan
 from vecfleet.errors import BadPlan
 from vecfleet.stores.base import Kind
 
@@ -137,3 +137,17 @@ def test_a_target_may_be_shared_where_two_moves_can_write_to_it(
 ) -> None:
     moves = (PlannedMove(source=f"s{i}", records=1, to=to) for i, to in enumerate(targets))
     assert plan_of(*moves).may_share(target) is shared
+
+
+@pytest.mark.parametrize(
+    ("target", "shared"),
+    [("team-a", True), ("team-b", False), ("squad-a", False), ("rest", True), ("elsewhere", False)],
+)
+def test_a_target_is_shared_with_a_split_only_where_its_template_may_lead(target: str, shared: bool) -> None:
+    moves = (
+        PlannedMove(source="s", records=1, to="team-a"),
+        PlannedMove(source="t", records=1, template="team-{value}"),
+        PlannedMove(source="u", records=1, template="squad-{value}"),
+    )
+    made = plan_of(*moves).model_copy(update={"split": Split(key="team", otherwise="rest")})
+    assert made.may_share(target) is shared

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from migrations.plan import PlannedMove
-from migrations.routing import Owner, Ownership, Routed, Router, Unrouted
+from migrations.plan import PlannedMove, Split
+from migrations.routing import ByKey, Owner, Ownership, Routed, Router, Unrouted
 from vecfleet.records import Record
 
 COACH = Owner("ana", "coach")
@@ -79,3 +79,44 @@ def test_the_key_by_which_a_record_names_its_source_is_configurable() -> None:
     router = Router(OWNERSHIP, lookup_key="document")
     routed = router.route(record(document="doc-1", source_id="other"), BY_OWNER)
     assert routed == Routed("creator_ben_twin_t-9", Owner("ben", "t-9"), "source")
+
+
+SPLIT = PlannedMove(source="all", records=1, template="team-{value}")
+
+
+def by_key(template: str = "team-{value}", otherwise: str | None = None) -> Router:
+    moves = [SPLIT.model_copy(update={"template": template})]
+    return Router(by_key=ByKey.of(Split(key="team", otherwise=otherwise), moves))
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [
+        ("red", "team-red"),
+        ("x y", "team-x y"),
+        (7, "team-7"),
+        (7.0, "team-7"),
+        (-2.5, "team--2.5"),
+        (True, "team-true"),
+    ],
+)
+def test_a_record_goes_where_its_value_leads(value: object, target: str) -> None:
+    assert by_key().route(record(team=value, creator_id="zoe"), SPLIT) == Routed(target, None, "value")
+
+
+def test_a_value_may_lead_into_a_tenants_namespace() -> None:
+    routed = by_key("creator_{value}_twin_all").route(record(team="ana"), SPLIT)
+    assert routed == Routed("creator_ana_twin_all", Owner("ana", "all"), "value")
+
+
+@pytest.mark.parametrize("stray", [record(), record(team="")])
+def test_a_record_without_a_value_is_parked_or_goes_elsewhere(stray: Record) -> None:
+    assert by_key().route(stray, SPLIT) == Unrouted("it has no 'team' in its metadata")
+    assert by_key(otherwise="rest").route(stray, SPLIT) == Routed("rest", None, "otherwise")
+
+
+@pytest.mark.parametrize("value", [["a", "b"], float("nan"), "grün", "x" * 600, "nul\0"])
+def test_a_value_that_makes_no_name_is_parked_and_not_repeated_in_the_reason(value: object) -> None:
+    parked = by_key(otherwise="rest").route(record(team=value), SPLIT)
+    assert isinstance(parked, Unrouted) and "'team'" in parked.reason
+    assert str(value) not in parked.reason

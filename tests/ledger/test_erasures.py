@@ -224,6 +224,7 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
     ("text", "left"),
     [
         ("creator_a.1_twin_coach failed", "erased-7 failed"),
+        ("creator_a.1_twin_{value}", "erased-7"),
         ('{"creator": "a.1"}', '{"creator": "erased-7"}'),
         (ALIKE, ALIKE),
         ("done with a.1.", "done with erased-7."),

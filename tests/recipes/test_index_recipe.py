@@ -100,12 +100,6 @@ def test_a_source_without_a_place_needs_one_to_be_named(world: World) -> None:
     assert plan(world, cloud="aws", region="us-east-1").create_target == NewIndex(cloud="aws", region="us-east-1")
 
 
-def test_an_index_into_itself_is_nothing_to_do(world: World) -> None:
-    world.seeded(SOURCE)
-    with pytest.raises(BadPlan, match="holds nothing to move"):
-        plan(world, target=SOURCE)
-
-
 def test_a_target_that_holds_records_is_refused_unless_told_what_happens_to_common_ids(world: World) -> None:
     fill(world.index(SOURCE), "a", ["1", "2"])
     fill(world.index(TARGET), "a", ["2"])

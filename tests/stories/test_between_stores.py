@@ -13,6 +13,7 @@ from migrations.estimating import Prices
 from migrations.mapping import MetadataMap
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common
+from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import JobState
 from orchestrator.services import acts, apply
@@ -206,7 +207,9 @@ def test_a_large_namespace_becomes_another_in_batches_and_what_cannot_be_kept_is
     ask(empty_database_url, "ALTER TABLE embeddings_dev ADD tenant text DEFAULT 'acme'")
 
     # When the namespace is to become another, by key ranges
-    options = TablesOptions(index="public", renamed={"dev": "staging"}, common=Common(policies=Policies(**AT_ONCE)))
+    options = TablesOptions(
+        index="public", pairs=(Pair("dev", "staging"),), common=Common(policies=Policies(**AT_ONCE))
+    )
     made = plan_tables(world.fleet.tables, options, now=NOW)
     assert any("dev (tenant)" in warning for warning in made.warnings)
     job_id = apply.apply(world.fleet, made, who=WHO, no_backup=True)

@@ -125,6 +125,54 @@ def test_regroup_in_place(brain: World) -> None:
     reader.assert_typed_it_all()
 
 
+def test_copy_or_rename_a_namespace(brain: World) -> None:
+    names = {"prod": 9, "tenant-a": 4, "tenant-b": 3, "old-x-y": 2, "notes-2024": 5, "notes-2025": 4}
+    before = fill(brain, **names)
+    same = row("same", title="the same")
+    teams = [row(f"{team}-{n}", team=team) for team in ("red", 7, None) for n in range(3)]
+    for name in ("notes-2024", "notes-2025"):
+        brain.emulator.write(BRAIN, name, [same])
+    brain.emulator.write(BRAIN, "everything", teams)
+    reader = Reader(brain, "copy-or-rename-a-namespace")
+    # When prod is copied, both are there, and alike
+    reader.type_next()
+    after = brain.emulator.dump(BRAIN)
+    assert_same(after["prod_v2"], before["prod"], "the copy")
+    assert_same(after["prod"], before["prod"], "what was copied")
+    # And when it is renamed, only the new one
+    reader.type_next()
+    brain.later(A_DAY)
+    reader.type_next()
+    assert "prod" not in brain.emulator.dump(BRAIN)
+    # Many at once, into another index
+    reader.type_next()
+    renamed = {"t/a": "tenant-a", "t/b": "tenant-b", "y/x": "old-x-y"}
+    assert_same_index(brain.emulator.dump("digital-twin-delphi"), {new: before[old] for new, old in renamed.items()})
+    # Merged: of two equal records one arrives
+    reader.type_next()
+    merged = brain.emulator.dump(BRAIN)["notes"]
+    assert set(merged) == {*before["notes-2024"], *before["notes-2025"], same.id}
+    # Split
+    reader.type_next()
+    split = brain.emulator.dump(BRAIN)
+    assert {name: len(split[name]) for name in ("team-red", "team-7", "nobodys")} == dict.fromkeys(
+        ("team-red", "team-7", "nobodys"), 3
+    )
+    reader.assert_typed_it_all()
+
+
+def test_three_of_thirty(brain: World) -> None:
+    chosen, others = {"prod": 5, "coach-a": 3, "coach-b": 2}, {"coach-test": 2, "guide": 4, "__default__": 1}
+    before = fill(brain, **chosen, **others)
+    reader = Reader(brain, "three-of-thirty")
+    reader.type_next(3)
+    brain.later(A_DAY)
+    reader.type_next()
+    assert_same_index(brain.emulator.dump("digital-twin-delphi"), {name: before[name] for name in chosen})
+    assert_same_index(brain.emulator.dump(BRAIN), {name: before[name] for name in others})
+    reader.assert_typed_it_all()
+
+
 def test_a_new_index(brain: World) -> None:
     before = fill(brain, coach=12, guide=8, __default__=5)
     reader = Reader(brain, "a-new-index")

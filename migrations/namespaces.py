@@ -1,0 +1,64 @@
+"""Recipe `namespaces`: copy, rename, merge or split namespaces, within an index or into another."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from migrations.files import read_table, within
+from migrations.index import new_index
+from migrations.plan import Plan
+from migrations.recipes import Common, plan_surveyed
+from migrations.renaming import Naming, Pair
+from migrations.survey import Surveyor
+from vecfleet import names
+from vecfleet.errors import BadInput
+from vecfleet.stores.base import Store
+
+PAIR_COLUMNS = ("old", "new")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespacesOptions:
+    """Recipe `namespaces`: those that a pair of `naming` matches, into `target` (None: within the index).
+
+    An absent target is created at `cloud` and `region` (None: where the source is).
+    """
+
+    index: str
+    naming: Naming
+    target: str | None = None
+    cloud: str | None = None
+    region: str | None = None
+    common: Common = field(default_factory=Common)
+
+
+def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime) -> Plan:
+    """Plan the recipe `namespaces`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+    if not options.naming.pairs:
+        raise BadInput("no namespaces are named", next_step="name pairs of OLD=NEW: 'prod=prod_v2' 'tenant-*=t/{1}'")
+    target = options.target or options.index
+    surveyor = Surveyor(store)
+    survey = surveyor.survey(options.index, target)
+    create = new_index(survey, target, options.cloud, options.region)
+    common = replace(options.common, naming=options.naming)
+    return plan_surveyed("namespaces", surveyor, survey, None, common, now, target, create)
+
+
+def naming_of(pairs: tuple[Pair, ...], *, merges: bool, key: str | None, otherwise: str | None) -> Naming:
+    """Name what the pairs match and leave the rest alone; mark records where names alone do not tell their origin."""
+    elsewhere = names.canonical(otherwise) if otherwise is not None else None
+    return Naming(pairs=pairs, keeps_others=False, merges=merges, marks=True, key=key, otherwise=elsewhere)
+
+
+def read_pairs(root: Path, file: str) -> tuple[Pair, ...]:
+    """Read pairs from CSV with the columns old,new, or a YAML list of such mappings. Raises BadInput, NotFound."""
+    pairs = []
+    for number, line in enumerate(read_table(within(root, file), PAIR_COLUMNS), start=1):
+        old, new = (line.get(column, "") for column in PAIR_COLUMNS)
+        if not old or not new:
+            raise BadInput(
+                f"{file}, entry {number}: it lacks the old name or the new",
+                next_step="give that entry both, or take it out; the default namespace is called __default__",
+            )
+        pairs.append(Pair(old, new))
+    return tuple(pairs)
