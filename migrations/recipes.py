@@ -3,12 +3,12 @@
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from migrations import checks
-from migrations.analysis import Breakdown, analyze, foresee
+from migrations.analysis import analyze, foresee
 from migrations.creators import Grouping, assign
 from migrations.estimating import CostModel, Prices
 from migrations.findings import Findings, few
@@ -40,7 +40,7 @@ __all__ = [
 UNMETERED = frozenset({"parquet", "pgvector", "pgvector-other"})
 # The number of namespaces that records are assumed to spread over where no look-up tells.
 GUESSED_OWNERS = 10
-# Records. Up to here a namespace to be split is read when planning, for at most 1,100 read units.
+# Records. Up to here namespaces to be split are read when planning, for at most 1,100 read units.
 ANALYZE_UP_TO = 10_000
 
 
@@ -191,9 +191,15 @@ def plan_surveyed(
         by_key=ByKey.of(split, moves),
     )
     reachable = checks.reachable_targets(snapshot, policies, split)
-    for breakdown in _analyzed(surveyor, survey, moves, router):
+    read, unread = _analyzable(survey, moves)
+    for move in read:
+        breakdown = analyze(surveyor.reader(survey.source), move.source, router)
         findings.add(foresee(breakdown, policies, split))
         reachable |= set(breakdown.targets)
+    if unread:
+        findings.warnings.append(
+            f"too large to read when planning; where records go shows while they are copied: {few(unread)}"
+        )
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(checks.check_map(moves, policies))
@@ -235,11 +241,17 @@ def plan_surveyed(
     ).sealed()
 
 
-def _analyzed(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], router: Router) -> Iterator[Breakdown]:
-    """Analyze the namespaces whose records go to several targets, where they are small enough to read now."""
-    for move in moves:
-        if move.is_divided and move.records <= ANALYZE_UP_TO and survey.source.kind is not Kind.POD:
-            yield analyze(surveyor.reader(survey.source), move.source, router)
+def _analyzable(survey: Survey, moves: Sequence[PlannedMove]) -> tuple[list[PlannedMove], list[str]]:
+    """Return the moves to several targets that are small enough to be read now, and the sources of the others."""
+    read: list[PlannedMove] = []
+    unread, left = [], 0 if survey.source.kind is Kind.POD else ANALYZE_UP_TO
+    for move in sorted((move for move in moves if move.is_divided), key=lambda move: (move.records, move.source)):
+        if move.records <= left:
+            read.append(move)
+            left -= move.records
+        else:
+            unread.append(move.source)
+    return read, unread
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:

@@ -287,7 +287,7 @@ def _freshness(reading: Reading) -> list[str]:
 def _namespace(move: Move) -> NamespaceView:
     return NamespaceView(
         source=move.source,
-        target=move.to or "each record's owner",
+        target=move.to or "several namespaces",
         state=move.state,
         reason=move.reason,
         expected=move.listed if move.listed_all else max(move.listed, move.planned),

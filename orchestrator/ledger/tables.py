@@ -135,7 +135,7 @@ move = Table(
     _job(),
     Column("seq", Integer, nullable=False),
     Column("source", Text, nullable=False),
-    Column("to", Text),  # None: each record goes to its owner's namespace
+    Column("to", Text),  # None: its records go to several namespaces
     Column("creator", Text),
     Column("twin", Text),
     Column("prefix", Text, nullable=False, server_default=text("''")),  # put before its ids at the target

@@ -187,7 +187,7 @@ def test_a_namespace_shows_what_is_settled_of_what_is_listed_or_planned() -> Non
     rest = dict.fromkeys(set(Move.__dataclass_fields__) - set(counts))
     move = Move(**{**rest, **counts, "source": "s", "state": MoveState.COPYING, "planned": 10, "listed_all": False})
     [view] = progress(reading(page=(move,))).namespaces
-    assert (view.settled, view.expected, view.target) == (4, 10, "each record's owner")
+    assert (view.settled, view.expected, view.target) == (4, 10, "several namespaces")
     [view] = progress(reading(page=(replace(move, listed_all=True),))).namespaces
     assert view.expected == 4
 

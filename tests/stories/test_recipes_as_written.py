@@ -165,7 +165,7 @@ def test_three_of_thirty(brain: World) -> None:
     chosen, others = {"prod": 5, "coach-a": 3, "coach-b": 2}, {"coach-test": 2, "guide": 4, "__default__": 1}
     before = fill(brain, **chosen, **others)
     reader = Reader(brain, "three-of-thirty")
-    reader.type_next(3)
+    reader.type_next(2)
     brain.later(A_DAY)
     reader.type_next()
     assert_same_index(brain.emulator.dump("digital-twin-delphi"), {name: before[name] for name in chosen})
