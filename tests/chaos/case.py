@@ -166,7 +166,7 @@ class Case:
         return made
 
     def _enriched(self, namespace: str, stored: Stored, owner: Owner | None) -> Stored | None:
-        added: dict[str, Any] = {"migrated_from": namespace} if self.marks else {}
+        added: dict[str, Any] = {"migrated_from": namespace}
         if owner is None:
             added["needs_review"] = True
         elif owner.named is None:
@@ -178,6 +178,8 @@ class Case:
             metadata = mapped(self.map, stored.metadata, self.policies["conflicts"])
         if metadata is None:
             return None
+        if not self.marks:
+            return replace(stored, metadata=metadata)
         before = {}
         for key, value in added.items():
             if key in metadata:
