@@ -16,7 +16,7 @@ from migrations.idsources import IdSources
 from migrations.index import new_index, rename
 from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies, Split
 from migrations.rechecking import check_plan, survey_again
-from migrations.renaming import Naming, matches
+from migrations.renaming import Naming, choose
 from migrations.routing import ByKey, Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
 from vecfleet.errors import BadPlan
@@ -262,21 +262,13 @@ def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
 
 def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dict[str, HeldNamespace], list[str]]:
     """Return the namespaces to decide about, and those to leave alone: skipped, not chosen, or empty."""
-    skipped, chosen = (
-        {glob: matches(glob, survey.namespaces) for glob in option} for option in (common.skip, common.only)
-    )
-    for options, purpose in ((skipped, "skipped"), (chosen, "chosen")):
-        absent = [glob for glob, found in options.items() if not found]
-        if absent:
-            findings.problems.append(f"to be {purpose}, but not in the index {survey.source.name!r}: {few(absent)}")
-    left_out = set().union(*skipped.values())
-    if chosen:
-        left_out |= set(survey.namespaces).difference(*chosen.values())
-    empty = {name for name, held in survey.namespaces.items() if not held.records} - left_out
+    chosen, objections = choose(survey.namespaces, survey.source.name, common.only, common.skip)
+    findings.problems += objections
+    empty = {name for name in chosen if not survey.namespaces[name].records}
     if empty:
         findings.warnings.append(f"left alone, for they are empty: {few(empty)}")
-    left_alone = left_out | empty
-    return {name: held for name, held in survey.namespaces.items() if name not in left_alone}, sorted(left_alone)
+    candidates = {name: held for name, held in survey.namespaces.items() if name in chosen - empty}
+    return candidates, sorted(set(survey.namespaces) - set(candidates))
 
 
 def _compare_ids(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove], policies: Policies) -> Findings:

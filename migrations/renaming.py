@@ -6,7 +6,7 @@ plan splits by, and `{{` and `}}` are braces. The first pair that matches a name
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -59,6 +59,20 @@ def matches(text: str, namespaces: Iterable[str]) -> set[str]:
     """Return the namespaces that a glob matches."""
     pattern = glob(names.canonical(text))
     return {name for name in namespaces if pattern.fullmatch(name)}
+
+
+def choose(
+    namespaces: Collection[str], index: str, only: Iterable[str], skip: Iterable[str]
+) -> tuple[set[str], list[str]]:
+    """Return the namespaces that globs choose (all, without any) and none skips, and what is wrong with the globs."""
+    chosen, skipped = ({text: matches(text, namespaces) for text in globs} for globs in (only, skip))
+    objections = []
+    for globs, purpose in ((skipped, "skipped"), (chosen, "chosen")):
+        absent = [text for text, found in globs.items() if not found]
+        if absent:
+            objections.append(f"to be {purpose}, but not in the index {index!r}: {few(absent)}")
+    among = set().union(*chosen.values()) if chosen else set(namespaces)
+    return among.difference(*skipped.values()), objections
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from migrations.enriching import SOURCE, restore
 from migrations.estimating import CostModel, Prices
 from migrations.mapping import MetadataMap
 from migrations.plan import NewIndex, Plan, PlannedMove, Policies
+from migrations.renaming import choose
 from migrations.routing import Owner, Routed, Rule, Unrouted
 from migrations.survey import Surveyor
 from vecfleet import names
@@ -60,11 +61,14 @@ def plan_reverse(
     prices: Prices,
     now: datetime,
     into_store: Store | None = None,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
 ) -> Plan:
     """Plan to take a plan's effect back; its job wrote to `targets` of `store`. Read-only.
 
-    `into_store`: the store of the plan's source, if it is another. Raises BadPlan with every problem found: names that
-    were never changed, prefixed ids, a map that cannot be taken back, nothing there to take back.
+    `only`, `skip`: globs of those to take back, and of those to leave. `into_store`: the store of the plan's source, if
+    it is another. Raises BadPlan with every problem found: names that were never changed, prefixed ids, a map that
+    cannot be taken back, nothing there to take back.
     """
     _check_reversible(original)
     surveyor = Surveyor(store, Surveyor(into_store) if into_store is not None else None)
@@ -81,15 +85,18 @@ def plan_reverse(
         review_namespace=original.policies.review_namespace,
         metadata_map=original.policies.metadata_map,
     )
-    written = [name for name in sorted(targets) if name in survey.namespaces and survey.namespaces[name].records]
+    held = {name for name in targets if name in survey.namespaces and survey.namespaces[name].records}
+    written, objections = choose(held, survey.source.name, only, skip)
+    findings.problems += objections
     came_from = {} if original.policies.enrich else {move.to: move.source for move in original.moves}
     moves = [
-        PlannedMove(source=name, records=survey.namespaces[name].records, to=came_from.get(name)) for name in written
+        PlannedMove(source=name, records=survey.namespaces[name].records, to=came_from.get(name))
+        for name in sorted(written)
     ]
     sources = tuple(sorted(move.source for move in original.moves))
-    if not moves:
+    if not moves and not objections:
         findings.problems.append(
-            "the namespaces that the job wrote to are empty or gone: there is nothing to take back"
+            "the namespaces that the job wrote to are empty or gone, or left out: there is nothing to take back"
         )
     findings.add(checks.check_targets(moves, survey, policies, sources, takes_back=True))
     findings.raise_problems()
@@ -110,7 +117,7 @@ def plan_reverse(
         takes_back=sources,
         takes_back_owners=original.writes_owners,
         moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
-        left_alone=tuple(sorted(set(survey.namespaces) - set(written))),
+        left_alone=tuple(sorted(set(survey.namespaces) - written)),
         estimate=costs.estimate(moves),
         warnings=tuple(findings.warnings),
     ).sealed()

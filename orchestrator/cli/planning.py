@@ -20,7 +20,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
-from orchestrator.cli.options import PlanOptions, RenamingOptions
+from orchestrator.cli.options import NamespaceOption, PlanOptions, RenamingOptions, SkipOption
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
@@ -206,6 +206,8 @@ def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> Non
 
 def reverse(
     job: JobId,
+    namespace: NamespaceOption = None,
+    skip: SkipOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
     ] = None,
@@ -237,5 +239,7 @@ def reverse(
             prices=Prices.of(parts.settings),
             now=datetime.now(UTC),
             into_store=parts.store_named(back) if back != there else None,
+            only=namespace or (),
+            skip=skip or (),
         )
         write(parts, plan, out, as_json=as_json)

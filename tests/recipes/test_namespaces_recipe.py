@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from planning_world import NOW, World, fill
 
+from migrations.between import StoresOptions, plan_stores
 from migrations.estimating import Prices
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
 from migrations.plan import NewIndex, Plan, PlannedMove, Policies, read_plan, write_plan
 from migrations.recipes import Common, ExportOptions, IndexOptions, check_plan, plan_export, plan_index, survey_again
-from migrations.renaming import Pair
+from migrations.renaming import Naming, Pair
 from migrations.reversing import plan_reverse, way_back
 from vecfleet.errors import BadInput, BadPlan
 from vecfleet.stores.memory import MemoryStore
@@ -174,6 +175,22 @@ def test_every_recipe_takes_three_of_thirty_by_globs(shop: World) -> None:
     assert "to be chosen, but not in the index 'shop': 'tennant-*'" in wrong and "to be skipped" in wrong
 
 
+@pytest.mark.parametrize(
+    ("rename", "sentence"),
+    [
+        ("nope=foo", "no namespace of the index 'shop' matches 'nope'"),
+        ("prod=tenant-a", "records of 'prod', 'tenant-a' would come together in 'tenant-a'"),
+        ("prod=with spáce", "characters other than ASCII"),
+    ],
+)
+def test_a_rename_between_stores_is_checked_when_planning(shop: World, rename: str, sentence: str) -> None:
+    into = World()
+    into.index(DEPOT)
+    common = Common(naming=Naming(pairs=(Pair.read(rename),)))
+    with pytest.raises(BadPlan, match=sentence):
+        plan_stores(shop, into, StoresOptions(source=SHOP, target=DEPOT, common=common), now=NOW)
+
+
 def test_what_is_skipped_is_not_in_the_way(shop: World) -> None:
     assert routes(plan(shop, "tenant-*=x", common=Common(skip=("tenant-b",)))) == {"tenant-a": "x"}
 
@@ -187,6 +204,11 @@ def test_the_way_back_of_renamed_namespaces_is_their_names_reversed(shop: World)
         index.delete_namespace(f"tenant-{name}")
     back = plan_reverse(shop, made, ["t/a", "t/b"], prices=Prices(), now=NOW)
     assert routes(back) == {"t/a": "tenant-a", "t/b": "tenant-b"} and not back.policies.enrich
+    # Or of one of them
+    (alone,) = plan_reverse(shop, made, ["t/a", "t/b"], prices=Prices(), now=NOW, only=["t/*"], skip=["*/b"]).moves
+    assert (alone.source, alone.to) == ("t/a", "tenant-a")
+    with pytest.raises(BadPlan, match="to be chosen, but not in the index 'shop': 'tenant-a'"):
+        plan_reverse(shop, made, ["t/a", "t/b"], prices=Prices(), now=NOW, only=["tenant-a"])
     # And that of a split is what its records say
     split = plan(shop, "all=team-{value}", key="team")
     fill(index, "team-red", ["r"])  # type: ignore[arg-type]
