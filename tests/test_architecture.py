@@ -52,8 +52,13 @@ def sources() -> dict[str, ast.Module]:
     }
 
 
-def imported(module: str, tree: ast.Module) -> Iterator[str]:
+@cache
+def imported(module: str, tree: ast.Module) -> tuple[str, ...]:
     """The full names a module imports, wherever in it; `from a import b` gives `a.b`."""
+    return tuple(_imported(module, tree))
+
+
+def _imported(module: str, tree: ast.Module) -> Iterator[str]:
     package = module.removesuffix(".py").split("/")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

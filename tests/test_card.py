@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def declared() -> set[str]:
     return {re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower() for requirement in requirements}
 
 
+@cache
 def imported() -> dict[str, set[str]]:
     """Package → the modules of ours that import it."""
     users: dict[str, set[str]] = {}

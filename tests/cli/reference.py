@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def commands() -> Iterator[tuple[str, ...]]:
         yield from ((name, each) for each in inner) if inner else [(name,)]
 
 
+@cache
 def help_of(*words: str) -> str:
     answer = CliRunner().invoke(build(words[0]), [*words, "--help"], prog_name="vecfleet")
     assert answer.exit_code == 0, answer.output

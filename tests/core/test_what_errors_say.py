@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Made:
 def family() -> set[str]:
     """Every class of ours that is a VecfleetError, by name."""
     bases: dict[str, set[str]] = {}
-    for _, tree in trees():
+    for tree in trees().values():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 bases.setdefault(node.name, set()).update(ast.unparse(base).split(".")[-1] for base in node.bases)
@@ -51,15 +52,19 @@ def family() -> set[str]:
     return found
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for folder in FOLDERS:
-        for path in sorted((REPOSITORY / folder).rglob("*.py")):
-            yield str(path.relative_to(REPOSITORY)), ast.parse(path.read_text())
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every module by its path."""
+    return {
+        str(path.relative_to(REPOSITORY)): ast.parse(path.read_text())
+        for folder in FOLDERS
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    }
 
 
 def made() -> Iterator[Made]:
     kinds = family()
-    for file, tree in trees():
+    for file, tree in trees().items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
                 continue
