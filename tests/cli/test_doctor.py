@@ -8,6 +8,13 @@ from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 
 
+@pytest.fixture(autouse=True)
+def no_worker_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers here, and nobody is waited for."""
+    for patience in ("_WORKERS_ANSWER_WITHIN_S", "_BUSY_WORKER_ANSWERS_WITHIN_S"):
+        monkeypatch.setattr(f"orchestrator.doctor.{patience}", 0.1)
+
+
 def checks(vecfleet: Vecfleet) -> dict[str, tuple[bool, str | None]]:
     answer = vecfleet("doctor", "--json")
     found = answer.json

@@ -14,10 +14,11 @@ def test_a_record_deleted_between_listing_and_fetch_is_gone_only_after_the_wait_
 ) -> None:
     world = open_world(freshness_wait_seconds=2)
     before = world.fill(alma=20, bruno=10)
-    # Given a batch whose fetch is slow
-    world.emulator.fault(operation="fetch", namespace="alma", delay_ms=5_000)
+    # Given a batch whose first fetch is slow
+    plan = world.plan(SMALL)
+    world.emulator.fault(operation="fetch", namespace="alma", delay_ms=5_000, count=1)
     world.start(workers=1)
-    job_id = world.apply(world.plan(SMALL))
+    job_id = world.apply(plan)
     # When a record that was listed is deleted before that fetch is carried out
     world.until("the batch is leased", lambda: leased(world, job_id, "alma"))
     world.emulator.delete(SMALL, "alma", "alma-7")

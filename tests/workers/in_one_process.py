@@ -29,6 +29,7 @@ TARGET = "creator_ana_twin_s"
 COUNT = 23
 PATIENCE_S = 120.0  # a job takes a second or two; a batch that failed waits as long, and a loaded machine may need this
 POLL_S = 0.01
+DEADLINE_S = 1.0  # nothing leaves this process; what failed and may take effect all the same is waited out
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def open_one(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         freshness_wait_seconds=0.2,  # longer than a loaded machine takes between two statements
+        request_deadline_seconds=DEADLINE_S,
         _env_file=None,  # type: ignore[call-arg]
     )
     store: Store
