@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench chaos browser docs
+.PHONY: help setup demo test every-test lint bench chaos browser docs
 
 help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
@@ -25,9 +25,13 @@ $(INSTALLED): requirements.lock pyproject.toml bin/setup bin/vecfleet
 demo: $(INSTALLED)
 	@.venv/bin/vecfleet demo
 
-test: lint
+test: $(INSTALLED)
 	@$(PYTHON) -m tests.browser.chromium
-	@$(PYTHON) -m pytest -n 2 --dist worksteal
+	@$(MAKE) --no-print-directory -j 2 lint every-test
+
+# Of two cores four processes leave little idle: a test that talks to servers waits for half of its time.
+every-test:
+	@$(PYTHON) -m pytest -n 4 --dist worksteal
 
 browser: $(INSTALLED)
 	@bin/browser
