@@ -24,7 +24,8 @@ from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.process import Process
 from tests.chaos.schedule import DEADLINE_S, FRESHNESS_S, ROUTES_STALE_S
-from tests.stories.emulated import REPOSITORY, Emulator
+from tests.stories.emulated import Emulator
+from tests.stories.launching import REPOSITORY
 from vecfleet.settings import Settings
 
 WORKERS, DISPATCHERS = 2, 2

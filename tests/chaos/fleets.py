@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.outcome import Outcome
-from tests.stories.emulated import REPOSITORY
+from tests.stories.launching import REPOSITORY
 
 # A fleet is stopped in about a second; on a machine that does much else besides, in this at the most.
 ENDS_WITHIN_S = 90.0

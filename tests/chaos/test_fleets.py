@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.stories.emulated import REPOSITORY
+from tests.stories.launching import REPOSITORY
 
 PATIENCE_S = 240.0  # takes ten seconds; two cores under a load of twenty need this
 FLEETS = 2

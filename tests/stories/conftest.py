@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stories.emulated import Emulator
+from tests.stories.launching import Launch, warm
 from tests.stories.world import OpenWorld, World
 
 
@@ -19,9 +20,14 @@ def open_world(fleet_database_url: str, redis_url: str, tmp_path: Path) -> Itera
     with ExitStack() as ending:
 
         def make(
-            *options: str, database_url: str = fleet_database_url, redis_url: str = redis_url, **settings: float | str
+            *options: str,
+            database_url: str = fleet_database_url,
+            redis_url: str = redis_url,
+            launch: Launch = warm,
+            **settings: float | str,
         ) -> World:
-            world = World(tmp_path, Emulator(tmp_path, *options), database_url, redis_url, **settings)
+            emulator = Emulator(tmp_path, *options, launch=launch)
+            world = World(tmp_path, emulator, database_url, redis_url, launch, **settings)
             ending.callback(world.close)
             return world
 

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +13,8 @@ import httpx
 import numpy as np
 
 from orchestrator.embedded.ports import free_port
-from orchestrator.embedded.process import Process
+from tests.stories.launching import Launch, cold
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 START_S = 120.0  # takes 1 s; a slow two-core machine under a load of twenty may need this
 PREVIOUS = "_vecfleet_prev"
 CREATOR = "sainath.no.1"
@@ -110,20 +108,19 @@ def _typed(value: Any) -> Any:
 class Emulator:
     """A running `python -m emulator`. With `data` it may be killed and started again at the same address."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *options: str, port: int = 0, launch: Launch = cold) -> None:
         self.port = port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._log = folder / "emulator.log"
         self._options = options
+        self._launch = launch
         self._hosts: dict[str, str] = {}
         self._http = httpx.Client(timeout=START_S)
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "emulator", "--port", str(self.port), *self._options]
-        self.process = Process.launch(
-            "emulator", command, log=self._log, cwd=REPOSITORY, env=os.environ, port=self.port
-        )
+        words = ("--port", str(self.port), *self._options)
+        self.process = self._launch("emulator", "emulator", *words, log=self._log, env=os.environ, port=self.port)
         self.process.wait_until(self._healthy, START_S)
 
     def kill(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.embedded.process import Process
-from tests.stories.emulated import REPOSITORY
+from tests.stories.launching import REPOSITORY
 
 START_S = 120.0
 LOOPBACK = "127.0.0.1"

@@ -1,12 +1,9 @@
 """`vecfleet serve` as its own process, beside the fleet of a story."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.process import Process
-from tests.stories.emulated import REPOSITORY
 from tests.stories.world import World
 
 START_S = 120.0  # takes 2 s; a loaded two-core machine may need this
@@ -16,9 +13,8 @@ START_S = 120.0  # takes 2 s; a loaded two-core machine may need this
 def served(world: World) -> Iterator[str]:
     """`vecfleet serve` over a world's job table, at this address."""
     port = free_port()
-    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port)]
     log = world.folder / "serve.log"
-    process = Process.launch("serve", command, log=log, cwd=REPOSITORY, env=world.env, port=port)
+    process = world.launch("serve", "orchestrator", "serve", "--port", str(port), log=log, env=world.env, port=port)
     try:
         process.wait_until(lambda: listening(port), START_S)
         yield f"http://127.0.0.1:{port}"

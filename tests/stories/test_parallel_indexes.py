@@ -12,7 +12,8 @@ from migrations.recipes import Common, IndexOptions, plan_index
 from orchestrator.core.states import JobState
 from orchestrator.services import acts
 from orchestrator.web.applications import JobTableRoutes
-from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, target_of
+from tests.stories.emulated import CREATOR, as_twins, assert_same_index, target_of
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.tenancy import CachedRoutes, PineconeDelphiClient, Rollout
 

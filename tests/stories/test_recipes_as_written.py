@@ -16,7 +16,8 @@ from textwrap import dedent
 import pytest
 
 from orchestrator.core.states import JobState
-from tests.stories.emulated import REPOSITORY, Emulator, Rows, assert_same, assert_same_index, row
+from tests.stories.emulated import Emulator, Rows, assert_same, assert_same_index, row
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import PATIENCE_S, OpenWorld, World
 from tests.vectors import ask, vector_database
 

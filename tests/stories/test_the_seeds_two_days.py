@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.core.states import JobState
 from orchestrator.services import acts
-from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index
+from tests.stories.emulated import CREATOR, as_twins, assert_same_index
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import SEEDS, WHO, World
 
 pytestmark = pytest.mark.story

@@ -11,7 +11,8 @@ from migrations.creators import Grouping
 from migrations.ownership import look_up
 from orchestrator.core.states import JobState
 from orchestrator.services import acts
-from tests.stories.emulated import REPOSITORY, Row, Rows, assert_same, assert_same_index, row
+from tests.stories.emulated import Row, Rows, assert_same, assert_same_index, row
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import SEEDS, WHO, World
 
 pytestmark = pytest.mark.story

@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded.process import Process
-from tests.stories.emulated import REPOSITORY, as_twins, assert_same_index
+from tests.stories.emulated import as_twins, assert_same_index
 from tests.stories.hosts import Host, why_not
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import SMALL, OpenWorld, World
 
 pytestmark = pytest.mark.story

@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import sys
 from datetime import timedelta
 
 from pytest import mark
 
 from orchestrator.core.states import JobState
 from orchestrator.embedded.process import Process
-from tests.stories.emulated import CREATOR, REPOSITORY, as_twins, assert_same_index, row, target_of
+from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, OpenWorld, World
 
 pytestmark = mark.story
@@ -52,8 +51,7 @@ class Person:
     def _open(self, words: list[str]) -> None:
         self._wait_for_the_prompt()
         log = self.world.folder / "terminal" / f"{len(self.typed)}.log"
-        command = [sys.executable, "-m", "orchestrator", *words]
-        self._terminal = Process.launch("terminal", command, log=log, cwd=REPOSITORY, env=self.world.env)
+        self._terminal = self.world.launch("terminal", "orchestrator", *words, log=log, env=self.world.env)
         self._read = 0
 
     def _next(self) -> str:

@@ -14,6 +14,7 @@ from orchestrator.embedded import programs
 from orchestrator.embedded.ports import claim_port
 from orchestrator.services import acts
 from tests.stories.emulated import row, target_of
+from tests.stories.launching import cold
 from tests.stories.serving import served
 from tests.stories.world import PATIENCE_S, SMALL, WHO, OpenWorld, World
 
@@ -45,7 +46,7 @@ def guarded_redis_url(redis_url: str) -> Iterator[str]:
 def test_a_whole_run_at_debug_tells_no_secret_and_nothing_of_records(
     open_world: OpenWorld, guarded_redis_url: str, database_url: str
 ) -> None:
-    world = open_world(redis_url=guarded_redis_url, log_level="DEBUG", log_format="json", **KEYS)
+    world = open_world(redis_url=guarded_redis_url, launch=cold, log_level="DEBUG", log_format="json", **KEYS)
     # Given records with ids and texts that would be recognised, and a service that fails in many ways, quoting them
     world.emulator.create_index(SMALL)
     for namespace in ("alma", "bruno"):

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.embedded.process import Process
 from tests.stories.emulated import as_twins, assert_same_index
+from tests.stories.launching import cold
 from tests.stories.world import PATIENCE_S, SMALL, OpenWorld, World
 
 pytestmark = pytest.mark.story
@@ -16,7 +17,7 @@ LEASE_S = 3_600  # whoever waits for one of these to run out waits in vain
 
 
 def test_a_worker_that_is_told_to_stop_finishes_the_batches_in_its_hands(open_world: OpenWorld) -> None:
-    world = open_world(lease_seconds=LEASE_S, request_deadline_seconds=PATIENCE_S, worker_grace_seconds=60)
+    world = open_world(launch=cold, lease_seconds=LEASE_S, request_deadline_seconds=PATIENCE_S, worker_grace_seconds=60)
     before = world.fill(**{f"n{number}": 12 for number in range(16)})
     # Given two workers in the middle of batches, for which the service takes its time
     world.emulator.fault(operation="upsert", delay_ms=700)
@@ -35,7 +36,7 @@ def test_a_worker_that_is_told_to_stop_finishes_the_batches_in_its_hands(open_wo
 
 
 def test_a_worker_whose_batches_cannot_be_finished_in_time_hands_them_back(open_world: OpenWorld) -> None:
-    world = open_world(lease_seconds=LEASE_S, worker_grace_seconds=0.3)
+    world = open_world(launch=cold, lease_seconds=LEASE_S, worker_grace_seconds=0.3)
     before = world.fill(**{f"n{number}": 12 for number in range(16)})
     # Given a worker all of whose copies wait, because the service refuses their writes for a few seconds each
     job_id = world.apply(world.plan(SMALL))

@@ -6,7 +6,6 @@ of the records through the emulator (`emulated`), which shares no code with the 
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,8 @@ from orchestrator.embedded.process import Process
 from orchestrator.ledger import jobs, moves, parked
 from orchestrator.ledger import tables as t
 from orchestrator.services import apply as applying
-from tests.stories.emulated import CREATOR, REPOSITORY, Emulator, Rows, row
+from tests.stories.emulated import CREATOR, Emulator, Rows, row
+from tests.stories.launching import Launch, warm
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 
@@ -46,10 +46,17 @@ class World:
     """Everything a story needs. `settings` are environment variables of every process, in lower case."""
 
     def __init__(
-        self, folder: Path, emulator: Emulator, database_url: str, redis_url: str, **settings: float | str
+        self,
+        folder: Path,
+        emulator: Emulator,
+        database_url: str,
+        redis_url: str,
+        launch: Launch = warm,
+        **settings: float | str,
     ) -> None:
         self.folder = folder
         self.emulator = emulator
+        self.launch = launch
         own = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
@@ -94,7 +101,7 @@ class World:
 
     def _launch(self, name: str, command: list[str]) -> Process:
         log = self.folder / f"{name}.log"
-        return Process.launch(name, [sys.executable, "-m", *command], log=log, cwd=REPOSITORY, env=self.env)
+        return self.launch(name, *command, log=log, env=self.env)
 
     def kill(self, process: Process) -> None:
         self._signal(process, signal.SIGKILL)
@@ -108,9 +115,14 @@ class World:
         self._signal(process, signal.SIGCONT)
 
     def lapse(self, process: Process) -> None:
-        """The leases of a worker that is dead, or frozen, are over: as if so much time had passed."""
+        """The leases of a worker that is dead, or frozen, are over: as if so much time had passed.
+
+        So are the deadlines of deletions that it sent and nobody answered: what could land has landed.
+        """
         held = sa.func.split_part(t.batch.c.lease_owner, ":", 2) == str(process.pid)
-        over = sa.update(t.batch).where(held).values(lease_until=sa.func.clock_timestamp())
+        now = sa.func.clock_timestamp()
+        landed = sa.case((t.batch.c.lands_by.is_not(None), now))
+        over = sa.update(t.batch).where(held).values(lease_until=now, lands_by=landed)
         with self.fleet.database.begin() as connection:
             connection.execute(over)
 

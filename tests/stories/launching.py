@@ -1,0 +1,105 @@
+"""Two ways to start `python -m MODULE WORDS`: `cold`, as typed, and `warm`, forked from a parent that has loaded it.
+
+To load a worker takes a processor two seconds, and most stories are about what comes after that. What is forked has an
+environment, a log and a session of its own. It ends when its module ends, without Python's own way out.
+"""
+
+import faulthandler
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from orchestrator.embedded.process import Process
+from orchestrator.embedded.programs import PYTHON
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# What a fleet and its emulator load. What needs more loads it after the fork.
+LOADED = (
+    *("emulator.server", "orchestrator.cli.processes", "orchestrator.cli.running", "orchestrator.dispatcher"),
+    *("celery.bin.celery", "celery.apps.worker", "celery.concurrency.thread", "kombu.transport.redis"),
+    *("orchestrator.web.app", "uvicorn", "vecfleet.stores.pinecone", "workers.tasks", "workers.consuming", __name__),
+)
+
+
+class Launch(Protocol):
+    """Start a module with these words, in the repository; its output is appended to `log`."""
+
+    def __call__(
+        self, name: str, module: str, *words: str, log: Path, env: Mapping[str, str], port: int | None = None
+    ) -> Process: ...
+
+
+def cold(name: str, module: str, *words: str, log: Path, env: Mapping[str, str], port: int | None = None) -> Process:
+    return Process.launch(name, [sys.executable, "-m", module, *words], log=log, cwd=REPOSITORY, env=env, port=port)
+
+
+def warm(name: str, module: str, *words: str, log: Path, env: Mapping[str, str], port: int | None = None) -> Process:
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log.touch()
+    # A daemon, as multiprocessing says: who forgets to stop it does not wait for it at the end.
+    forked = _parent.Process(target=_become, args=(module, words, log, dict(env)), name=name, daemon=True)
+    forked.start()
+    assert forked.pid is not None
+    created = time.time()
+    with suppress(psutil.NoSuchProcess):
+        created = psutil.Process(forked.pid).create_time()
+    return Process(name, forked.pid, created, log, port, child=_Child(forked))  # type: ignore[arg-type]
+
+
+_parent = multiprocessing.get_context("forkserver")
+_parent.set_forkserver_preload(list(LOADED))
+
+
+class _Child:
+    """What is asked of a `subprocess.Popen`."""
+
+    def __init__(self, forked: BaseProcess) -> None:
+        self._forked = forked
+
+    def poll(self) -> int | None:
+        return self._forked.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._forked.join(timeout)
+        if self._forked.exitcode is None:
+            raise subprocess.TimeoutExpired(self._forked.name, timeout or 0.0)
+        return self._forked.exitcode
+
+
+def _become(module: str, words: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    faulthandler.enable()  # a process that crashes says in its log where
+    os.chdir(REPOSITORY)
+    os.environ.clear()
+    os.environ.update(env)
+    os.execve = _go_on  # type: ignore[assignment]
+    _run(module, words)
+
+
+def _go_on(_: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+    """Become another module, as `vecfleet worker` becomes Celery, and keep what is loaded."""
+    from orchestrator import queue
+
+    module, *words = command[len(PYTHON) :]
+    os.environ.update(env)
+    queue.app.conf.broker_url = queue._broker_from_settings()  # it was made in the parent's environment
+    _run(module, words)
+    sys.exit()
+
+
+def _run(module: str, words: Sequence[str]) -> None:
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
