@@ -7,7 +7,6 @@ the number of a job is the reader's own: after `JOB=` they write what `apply` pr
 import os
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from orchestrator.core.states import JobState
 from tests.stories.emulated import Emulator, Rows, assert_same, assert_same_index, row
-from tests.stories.launching import REPOSITORY
+from tests.stories.launching import REPOSITORY, write_program
 from tests.stories.world import PATIENCE_S, OpenWorld, World
 from tests.vectors import ask, vector_database
 
@@ -27,9 +26,6 @@ RECIPES = REPOSITORY / "docs" / "recipes"
 BRAIN = "digital-twin-brain"
 BLOCK_S = 240.0  # takes 5 to 15 s; two cores under a load of twenty need this
 A_DAY = timedelta(hours=25)
-PROGRAM = """#!/bin/sh
-exec {python} -P -m orchestrator "$@"
-"""
 
 
 class Reader:
@@ -41,9 +37,7 @@ class Reader:
         self._blocks = [dedent(block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
         programs = world.folder / "programs"
         programs.mkdir()
-        program = programs / "vecfleet"
-        program.write_text(PROGRAM.format(python=sys.executable))
-        program.chmod(0o755)
+        write_program(programs / "vecfleet")
         self._printed = "none yet"
         self._environment = {**world.env, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
