@@ -4,12 +4,13 @@ A name or an id of a look-up may belong to one tenant in one index and to anothe
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from orchestrator.core import manifests
 from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t
 from vecfleet import names
@@ -17,7 +18,7 @@ from vecfleet.names import Tenant
 from vecfleet.owners import Owner
 from vecfleet.tenancy.fences import Here
 
-_M, _T, _O, _J = t.move.c, t.target.c, t.ownership.c, t.job.c
+_B, _M, _T, _O, _J, _TALLY = t.batch.c, t.move.c, t.target.c, t.ownership.c, t.job.c, t.batch_tally.c
 
 
 def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
@@ -76,6 +77,29 @@ def places_of(connection: sa.Connection, tenant: Tenant) -> set[Place]:
     return _named(connection, tenant) | {
         (index, name) for index, here in known.items() for name in (*here.legacy, *here.twins)
     }
+
+
+def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Place]) -> dict[Place, set[str]]:
+    """Return the ids in these places that copies tie to the tenant: the other side of each is the tenant's alone."""
+    own = places_of(connection, tenant)
+    wanted = sorted({name for _, name in places})
+    copies = (
+        sa.select(_B.manifest, _TALLY.members, _M.prefix, _M.source, _OLD, _T.namespace, _NEW)
+        .join(t.batch, _B.id == _TALLY.batch_id)
+        .join(t.move, _M.id == _B.move_id)
+        .join(t.target, _T.id == _TALLY.target_id)
+        .join(t.job, _J.id == _B.job_id)
+        .where(sa.or_(_M.source.in_(wanted), _T.namespace.in_(wanted)))
+    )
+    tied = defaultdict[Place, set[str]](set)
+    for row in connection.execute(copies):
+        ids = manifests.select(manifests.unpack(row.manifest), row.members)
+        source, target = (row.old, row.source), (row.new, row.namespace)
+        if source in places and target in own:
+            tied[source].update(ids)
+        if target in places and source in own:
+            tied[target].update(row.prefix + record_id for record_id in ids)
+    return tied
 
 
 def _named(connection: sa.Connection, tenant: Tenant) -> set[Place]:

@@ -132,10 +132,12 @@ class JobTableBooks:
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
         with self._database.begin() as connection:
             of_jobs = anonymise.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}
+            copied_ids = ownership.copied_ids(connection, tenant, {(place.index, place.name) for place in told.found})
         with erase_guards.refusing(self._database, number, who):
             seen = erase_guards.look(store, begun, tenant, told.found, of_jobs)
-        certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, told.certificate)
-        return self.finish(number, tenant, told.found, certificate, who)
+        places = erase_guards.tied(begun, tenant, told.found, copied_ids)
+        certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, places, told.certificate)
+        return self.finish(number, tenant, places, certificate, who)
 
     @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
     def _forget(self, traces: Traces, places: Sequence[TenantPlace]) -> dict[str, int]:

@@ -6,12 +6,13 @@ Nothing is forgotten before all checks hold. The checks only read, but each refu
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.ledger import audit
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.ownership import Place
 from vecfleet import names
 from vecfleet.errors import BadInput, Refused
 from vecfleet.names import Tenant
@@ -53,6 +54,40 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[TenantPlace]) -> N
                 f"what was erased names a namespace of {place.index} that is not this tenant's: nothing was forgotten",
                 next_step="erase it anew, by `vecfleet forget` or a client of this version",
             )
+
+
+def tied(
+    begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], copied_ids: Mapping[Place, Collection[str]]
+) -> list[TenantPlace]:
+    """Return the part of what an application told that the books, too, give to the tenant.
+
+    Nothing else is forgotten for it: a namespace of nobody's would take its name out of every text, and an id among
+    others' records would leave the accounts of whoever it belongs to.
+    """
+    places = []
+    for place in found:
+        known = begun.known(tenant.creator, place.index)
+        own = names.belongs_to(place.name, tenant.creator, tenant.twin) or place.name in known.legacy
+        if own or (place.whole and known.is_legacy_of(place.name, tenant)):
+            places.append(place)
+        elif not place.whole:
+            ids = copied_ids.get((place.index, place.name), ())
+            records = {record_id: digest for record_id, digest in place.records.items() if record_id in ids}
+            places.append(replace(place, records=records))
+    return places
+
+
+def untied(found: Sequence[TenantPlace], places: Sequence[TenantPlace]) -> list[str]:
+    """Return the sentence of a certificate about what an application told and the books do not give to the tenant."""
+    namespaces = sum(place.whole for place in found) - sum(place.whole for place in places)
+    ids = sum(len(place.records) for place in found) - sum(len(place.records) for place in places)
+    if not namespaces and not ids:
+        return []
+    return [
+        f"in the job table and in our files: the names of {namespaces:,} namespaces and {ids:,} ids of records that "
+        "the application told, and that no name, no plan and no copy gives to this tenant; ids leave with their job "
+        "(`vecfleet purge`)"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +134,18 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[TenantPlace
 
 
 def attested(
-    tenant: Tenant, who: str, began: datetime, seen: Sighting, found: Sequence[TenantPlace], reported: Reported
+    tenant: Tenant,
+    who: str,
+    began: datetime,
+    seen: Sighting,
+    found: Sequence[TenantPlace],
+    places: Sequence[TenantPlace],
+    reported: Reported,
 ) -> Mapping[str, Any]:
-    """Return a certificate of what this process saw. Counts that it cannot see name the application that told them."""
+    """Return a certificate of what this process saw. Counts that it cannot see name the application that told them.
+
+    `places` is the part of `found` that the books give to the tenant; the certificate says what they do not.
+    """
     ended = datetime.now(UTC)
     return {
         "certificate": 1,
@@ -122,5 +166,5 @@ def attested(
         "counted_by": "the application that deleted them",
         "confirmed_by": ["listing", "fetching", "another look of the fleet's own"],
         "fence": FENCED,
-        "residual": list(RESIDUAL),
+        "residual": [*RESIDUAL, *untied(found, places)],
     }

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
-from job_table import JobTable, plan_of, planned
+from job_table import INDEX, JobTable, plan_of, planned
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import tables as t
@@ -166,6 +166,64 @@ def test_places_that_are_not_the_tenants_or_not_seen_from_here_are_refused(
     assert answer.status_code == 409, answer.text
     assert victim.acts()[-1][0] == "erasure refused"
     nothing_was_forgotten(victim)
+
+
+def test_a_namespace_that_no_book_gives_to_the_tenant_is_no_word_to_forget(victim: Books) -> None:
+    # Given a log, and a job's reason, with a word in them that is no tenant's
+    log = victim.home / "logs" / "cli.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("a worker is running\n")
+    victim.table.put(reason="it is running again")
+    number = victim.begin()
+
+    # When an application says that a namespace of that name was the tenant's alone
+    answer = victim.finish(number, found=[place("running"), place("creator_ana_twin_t")])
+
+    # Then the word stays everywhere, and the certificate says what it does not cover
+    assert answer.status_code == 200, answer.text
+    assert log.read_text() == "a worker is running\n" and victim.table.job.reason == "it is running again"
+    assert "the names of 1 namespaces and 0 ids" in answer.json()["residual"][-1]
+
+
+def test_ids_that_no_copy_ties_to_the_tenant_stay_in_the_accounts_of_their_jobs(
+    books: Books, make_index: MakeIndex
+) -> None:
+    # Given a namespace of several tenants, of which two batches went to hers and to his, and a third is not copied yet
+    make_index(INDEX.name)
+    books.table.apply(plan_of(planned("mixed")))
+    books.table.listed({"mixed": [["hers", "hers-too"], ["his"], ["nobody-knows"]]})
+    first, second, third = books.table.take()
+    books.table.copy(first, "creator_ana_twin_s")
+    books.table.copy(second, "creator_bob_twin_s")
+    books.table.requeue(third)
+    with books.table.begin() as connection:
+        his = t.target.c.namespace == "creator_bob_twin_s"
+        connection.execute(sa.update(t.target).where(his).values(creator="bob", twin="s"))
+    number = books.begin()
+
+    # When an application says that all of them were hers
+    told = {"hers": 1, "his": 2, "nobody-knows": 3}
+    answer = books.finish(number, found=[place("mixed", whole=False, records=told, index=INDEX.name)])
+
+    # Then the accounts lose what was copied to her namespace, and nothing else
+    assert answer.status_code == 200, answer.text
+    left = [books.table.ids(books.table.row(lease.id)) for lease in (first, second, third)]
+    assert left == [[], ["his"], ["nobody-knows"]]
+    assert "the names of 0 namespaces and 2 ids" in answer.json()["residual"][-1]
+
+
+def test_an_old_namespace_that_a_plan_gave_to_the_tenant_is_forgotten_as_the_application_says(
+    books: Books, make_index: MakeIndex
+) -> None:
+    make_index(INDEX.name)
+    books.table.apply(plan_of(planned("of-hers", "creator_ana_twin_of-hers")))
+    number = books.begin()
+
+    answer = books.finish(number, found=[place("of-hers", index=INDEX.name)])
+
+    assert answer.status_code == 200, answer.text
+    assert {row.source for row in books.rows(t.move)} == {f"erased-{number}-2"}
+    assert not [sentence for sentence in answer.json()["residual"] if "that no name, no plan" in sentence]
 
 
 @pytest.mark.parametrize("claim", [[], [place("__default__", whole=False, records={"hers": 1})]])
