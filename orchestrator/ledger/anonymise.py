@@ -25,6 +25,10 @@ from vecfleet.tenancy.finding import TenantPlace
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
 # Parts of a plan that may name a tenant. The rest steers the job and stays even if a tenant is called `keep`.
 _PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
+# Parts of an act's payload that hold words and sentences of ours. The rest may name a tenant.
+_OWN_WORDS = frozenset(
+    {"confirmed_by", "counted_by", "fence", "level", "lever", "our_tables", "residual", "scope", "what"}
+)
 # Columns with texts for people, or JSON, that may hold a name.
 _TEXTS = (
     (t.move, ("reason",)),
@@ -300,7 +304,7 @@ def _blank_audit(connection: sa.Connection, traces: Traces) -> int:
     naming = []
     for row in connection.execute(query):
         words = traces.words(*(index for index in (row.old, row.new) if index is not None))
-        if words.named_in(row.payload):
+        if words.named_in({key: value for key, value in row.payload.items() if key not in _OWN_WORDS}):
             naming.append(row.id)
     if naming:
         audit.empty_payloads(connection, naming, erasures.asked_by(connection, traces.number), traces.number)

@@ -13,7 +13,7 @@ from orchestrator.core import manifests
 from orchestrator.core.model import Wakeup, index_from_json
 from orchestrator.core.redaction import Traces
 from orchestrator.core.states import BatchKind
-from orchestrator.ledger import anonymise, batches, checks, erased_ids, erasures, routes
+from orchestrator.ledger import anonymise, audit, batches, checks, erased_ids, erasures, routes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.queue import task_id
@@ -23,6 +23,7 @@ from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.stores.parquet.folders import namespace_folder
+from vecfleet.tenancy.erasing import RESIDUAL
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
 QUIET_S = DEADLINE_S + FRESHNESS_S
@@ -156,6 +157,26 @@ def test_a_tenant_called_as_a_word_of_ours_is_forgotten_and_the_jobs_go_on(datab
     assert (plan.recipe, plan.policies, plan.source) == (before.plan.recipe, before.plan.policies, before.plan.source)
     assert (index_from_json(row.source), index_from_json(row.target)) == (before.source, before.target)
     assert {move.source for move in plan.moves} == {other, "erased-1-1"}
+
+
+@pytest.mark.parametrize("called", ["plan", "erasure", "subject", "residual", "exports", "content", "twin", "listing"])
+def test_a_tenant_called_as_a_word_of_ours_empties_no_act_of_others(database: Database, called: str) -> None:
+    # Given acts on others, in which this word is a field's name, or stands in a sentence of ours
+    table = a_job(database)
+    with table.begin() as connection:
+        audit.note(connection, "mira", "apply", table.job_id, plan="sha256:x", moves=1)
+        audit.note(connection, "mira", "verify", table.job_id, level="content")
+        told = {"scope": "twin", "subject": "sha256:y", "residual": list(RESIDUAL), "confirmed_by": ["listing"]}
+        audit.note(connection, "mira", "erased", None, erasure=7, **told)
+        # And one in which it is the tenant's
+        audit.note(connection, "mira", "clean up", table.job_id, sources=[called])
+    # When the tenant is forgotten
+    number = begin(table)
+    with table.begin() as connection:
+        anonymise.forget(connection, Traces(Tenant(called), [], number), [])
+        payloads = {row.action: row.payload for row in connection.execute(sa.select(t.audit))}
+    # Then that one is empty, and no other
+    assert [action for action, payload in payloads.items() if payload is None] == ["clean up"]
 
 
 def test_ids_that_are_struck_leave_manifest_and_tally_and_count_as_erased(database: Database) -> None:
