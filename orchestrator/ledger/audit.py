@@ -8,7 +8,7 @@ nobody else can make a valid chain. Without a key, anybody who writes to the job
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,8 @@ _A, _H = t.audit.c, t.audit_head.c
 _SEAL_LOCK = 7_305_001
 EMPTIED = "emptied"
 """The act that records which payloads an erasure emptied."""
+APPLIED, ERASURE_BEGUN = "apply", "erase"
+"""The acts that begin a job and an erasure."""
 _BEFORE_THAT = "vecfleet migrate"  # the author of that act for payloads emptied before erasures recorded it
 
 
@@ -178,8 +180,10 @@ class Chain:
 def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None) -> Chain:
     """Follow the chain from its first row to its recorded end. Read-only.
 
-    A payload that a recorded erasure emptied breaks nothing. `known_head`, from a report, must be one of its seals.
+    A payload that a recorded erasure emptied breaks nothing. `known_head`, from a report, must be one of its seals, as
+    must the head in each certificate. Each job and each erasure must have the act that began it.
     """
+    begun = _begun(connection)
     unsealed = connection.execute(sa.select(t.audit).where(_A.hash.is_(None))).all()
     sealed = connection.execute(sa.select(t.audit).where(_A.hash.is_not(None))).all()
     emptied = _emptied(connection, (*sealed, *unsealed))
@@ -204,12 +208,12 @@ def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None)
         seen.add(previous)
     if rows:
         return broken(f"{len(rows)} rows do not hang on the chain: one before them is missing")
-    if not sealed and not unsealed and _anything_happened(connection):
-        return broken("it is empty, and there are jobs or erasures")
     kept = connection.execute(sa.select(t.audit_head)).one_or_none()
     objection = _objection_to_end(seals, kept, len(sealed), previous)
     if objection is None and seals and previous and not with_key(previous):
         objection = "no row is sealed with AUDIT_KEY: whoever writes to the job table could have made all of it"
+    if objection is None:
+        objection = begun.objection((*sealed, *unsealed), seen)
     if objection is None and known_head is not None and known_head not in seen - {""}:
         objection = "the head that was given is none of its seals: it was shorter, or another one, than it is now"
     return Chain(walked, len(unsealed), previous, objection)
@@ -242,9 +246,38 @@ def _emptied(connection: sa.Connection, rows: Iterable[Any]) -> set[int]:
     return told
 
 
-def _anything_happened(connection: sa.Connection) -> bool:
-    either = sa.or_(sa.select(t.job.c.id).exists(), sa.select(t.erasure.c.id).exists())
-    return bool(connection.execute(sa.select(either)).scalar_one())
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Facts in other tables that the trail must know of: the jobs, the erasures, and the heads in certificates.
+
+    A trail that was emptied together with its recorded end is whole again with the next act, and lacks these.
+    """
+
+    jobs: tuple[int, ...]
+    erasures: int
+    heads: frozenset[str]
+
+    def objection(self, rows: Collection[Any], seals: Collection[str]) -> str | None:
+        """Say what is missing in the trail."""
+        applied = {row.job_id for row in rows if row.action == APPLIED}
+        missing = [job_id for job_id in self.jobs if job_id not in applied]
+        if missing:
+            return f"job {missing[0]} is there, and the act that began it is not: rows at its beginning are missing"
+        if sum(row.action == ERASURE_BEGUN for row in rows) < self.erasures:
+            return "an erasure is there, and the act that began it is not: rows at its beginning are missing"
+        if not self.heads <= set(seals):
+            return "the head in a certificate of an erasure is none of its seals: it was another one than it is now"
+        return None
+
+
+def _begun(connection: sa.Connection) -> _Begun:
+    """Read it before the rows of the trail: an act is committed with what it begins."""
+    heads = connection.execute(sa.select(t.erasure.c.certificate["audit_head"].astext).distinct()).scalars()
+    return _Begun(
+        tuple(connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id)).scalars()),
+        connection.execute(sa.select(sa.func.count()).select_from(t.erasure)).scalar_one(),
+        frozenset(head for head in heads if head),
+    )
 
 
 def _text_of_end(rows: int, head: str) -> str:

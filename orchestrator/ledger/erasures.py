@@ -27,7 +27,7 @@ def begin(connection: sa.Connection, subject: str, who: str) -> int:
     number: int = connection.execute(
         sa.insert(t.erasure).values(subject=subject, who=who).returning(_E.id)
     ).scalar_one()
-    audit.note(connection, who, "erase", None, erasure=number, subject=subject)
+    audit.note(connection, who, audit.ERASURE_BEGUN, None, erasure=number, subject=subject)
     return number
 
 

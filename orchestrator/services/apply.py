@@ -110,7 +110,9 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             waits=_waits(fleet, plan, checked.source, target),
         )
         whole_indexes.require_staying(connection, plan)
-        audit.note(connection, who, "apply", job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records)
+        audit.note(
+            connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
+        )
     return job_id
 
 

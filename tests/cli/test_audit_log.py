@@ -1,12 +1,20 @@
 """The audit trail says what people did; a change to it shows."""
 
+import json
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
-from terminal import Vecfleet
+from job_table import JobTable, plan_of, planned
+from structlog.testing import capture_logs
+from terminal import Brain, Vecfleet
 
+from orchestrator.counters import Counters
+from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import audit
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
+from orchestrator.queue import make_app
 
 
 def _three_acts(database_url: str) -> Database:
@@ -67,3 +75,29 @@ def test_a_key_is_taken_into_use_by_a_person(
     assert vecfleet("audit-log", "verify").code != 0
     with database.begin() as connection:
         assert audit.head(connection).startswith("k")
+
+
+def test_heads_leave_the_database_in_the_dispatchers_log_in_reports_and_in_certificates(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable, database: Database, redis_url: str
+) -> None:
+    # Given a job on record, which the dispatcher seals
+    in_pinecone = plan_of(planned("s", "t", 2))
+    in_pinecone = in_pinecone.model_copy(update={"target": in_pinecone.target.model_copy(update={"store": "pinecone"})})
+    table.apply(in_pinecone.sealed())
+    with database.begin() as connection:
+        audit.note(connection, "mira", audit.APPLIED, table.job_id)
+    with capture_logs() as lines:
+        Dispatcher(database, make_app(redis_url), Counters(redis_url)).tick()
+    [logged] = [line["head"] for line in lines if line["event"] == "the audit trail grew"]
+
+    # When a report is made, and a certificate
+    brain.write("creator_ana_twin_coach", "r")
+    reported = vecfleet("report", str(table.job_id), "--json").json["audit_head"]
+    assert logged in vecfleet("report", str(table.job_id)).out
+    erased = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes", "--json").json
+    certified = json.loads(Path(erased["next_steps"][0]).with_suffix(".json").read_text())["audit_head"]
+
+    # Then each tells the head of then, and `verify` knows it, now and later
+    assert logged == reported == certified
+    Dispatcher(database, make_app(redis_url), Counters(redis_url)).tick()
+    assert vecfleet("audit-log", "verify", "--head", logged).code == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from job_table import JobTable
+from job_table import JobTable, plan_of, planned
 
 from orchestrator.ledger import audit, erasures
 from orchestrator.ledger import tables as t
@@ -50,9 +50,14 @@ def holds(table: JobTable, time_zone: str = "UTC") -> bool:
 @pytest.fixture
 def sealed(table: JobTable) -> JobTable:
     for number in range(4):
-        note(table, f"act {number}", records=number, share=0.5, names=["é", "b"])
+        note(table, act(number), records=number, share=0.5, names=["é", "b"])
     assert seal(table) == 4
     return table
+
+
+def act(number: int) -> str:
+    """The acts on a job: it was applied, and more."""
+    return f"act {number}" if number else "apply"
 
 
 def change(table: JobTable, *statements: str) -> None:
@@ -134,6 +139,46 @@ def test_what_is_taken_away_shows_and_is_not_built_upon(sealed: JobTable, statem
     assert walk(sealed, head=reported).broken
 
 
+@pytest.mark.parametrize("acts", [["one more"], ["apply"]], ids=["an act", "an act that applies another job"])
+def test_a_trail_that_was_emptied_with_its_recorded_end_is_missed_however_it_goes_on(
+    sealed: JobTable, acts: list[str]
+) -> None:
+    # Given a second job, and a trail that somebody emptied with its recorded end
+    change(sealed, "DELETE FROM audit", "DELETE FROM audit_head")
+    sealed.apply(plan_of(planned("u", "v")))
+    # When the fleet goes on, and seals what it does
+    for action in acts:
+        note(sealed, action)
+        assert seal(sealed) == 1
+    # Then the job from before is there, and the act that began it is not
+    assert "job 1 is there, and the act that began it is not" in str(walk(sealed).broken)
+
+
+def test_an_erasure_whose_beginning_was_taken_away_is_missed(sealed: JobTable) -> None:
+    with sealed.begin() as connection:
+        erasures.begin(connection, "a digest", "ana")
+    seal(sealed)
+    assert holds(sealed)
+    change(sealed, "DELETE FROM audit", "DELETE FROM audit_head")
+    note(sealed, "apply")
+    seal(sealed)
+    assert "an erasure is there, and the act that began it is not" in str(walk(sealed).broken)
+
+
+def test_a_chain_that_was_made_anew_lacks_the_head_in_a_certificate_even_with_the_key(sealed: JobTable) -> None:
+    # Given a certificate that tells the head of then
+    with sealed.begin() as connection:
+        number = erasures.begin(connection, "a digest", "ana")
+        erasures.certify(connection, number, "ana", {"audit_head": audit.head(connection)})
+    seal(sealed)
+    assert holds(sealed)
+    # When all of it is rewritten and sealed anew
+    change(sealed, "UPDATE audit SET who = 'mallory' WHERE id = 2")
+    reseal(sealed, KEYED)
+    # Then nobody has to give that head to see it
+    assert "the head in a certificate" in str(walk(sealed).broken)
+
+
 def test_a_chain_that_was_rewritten_and_sealed_anew_does_not_hold_without_the_key(sealed: JobTable) -> None:
     for seals in (NONE, OTHER):
         change(sealed, "UPDATE audit SET who = 'mallory' WHERE id = 2")
@@ -184,7 +229,7 @@ def test_payloads_that_an_erasure_emptied_leave_the_chain_valid(sealed: JobTable
 def test_a_chain_of_before_there_were_keys_holds_and_is_locked_once(table: JobTable) -> None:
     # Given a chain without a key
     for number in range(3):
-        note(table, f"act {number}")
+        note(table, act(number))
     seal(table, NONE)
     old = head_of(table)
     assert walk(table, seals=NONE).broken is None
@@ -225,7 +270,7 @@ def test_the_chain_is_the_same_in_every_time_zone(sealed: JobTable) -> None:
 
 def test_two_sealers_at_once_make_one_chain(table: JobTable) -> None:
     for number in range(20):
-        note(table, f"act {number}")
+        note(table, act(number))
     ready = Barrier(4)
 
     def race(_: int) -> int:
@@ -263,7 +308,7 @@ def test_a_row_that_commits_late_is_chained_late_and_not_lost(table: JobTable) -
     # Given an act whose transaction is still open while a later one is sealed
     with table.begin() as slow:
         audit.note(slow, "ana", "slow", None)
-        note(table, "quick")
+        note(table, "apply")
         assert seal(table) == 1
     # When it commits, then it is sealed behind the other
     assert seal(table) == 1

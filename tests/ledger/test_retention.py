@@ -84,9 +84,10 @@ def test_a_cleaned_up_job_keeps_what_people_ask_for_and_nothing_of_its_ids(datab
         assert status.spent(connection, table.job_id) == spent
         after = status.reading(connection, table.job_id, namespaces=9)
         assert (after.totals, after.targets) == (totals.totals, totals.targets)
+        audit.note(connection, WHO, audit.APPLIED, table.job_id)
         audit.seal(connection, audit.Seals())
         assert audit.walk(connection, audit.Seals()).broken is None
-        assert audit.of_job(connection, table.job_id, 1)[0].action == "purge"
+        assert audit.of_job(connection, table.job_id, 2)[1].action == "purge"
     assert {move.state for move in table.moves.values()} == {MoveState.CLEANED}
 
 
