@@ -28,7 +28,7 @@ from orchestrator.web.throttle import Failures
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger, tokens
 from vecfleet.tenancy.api import RateLimit, delphi_router
 from vecfleet.tenancy.api.problems import Problem, ProblemRoute, problem
-from vecfleet.tenancy.api.routes import THREADS
+from vecfleet.tenancy.api.routes import THREADS, in_threads
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
 from vecfleet.tenancy.providers import CachedRoutes
@@ -36,6 +36,7 @@ from vecfleet.tenancy.rollout import Rollout
 
 _SESSIONS = "web"
 AUDIT = "logs/tenants.jsonl"
+_SCRAPES = 2  # at once; others wait, and hold up no page
 
 
 def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
@@ -118,12 +119,13 @@ def _queued(parts: Fleet) -> Callable[[], int]:
 
 
 def _for_monitoring(registry: CollectorRegistry) -> APIRouter:
+    """Serve the metrics, for anybody, in threads of their own."""
     router = APIRouter(include_in_schema=False, route_class=ProblemRoute)
 
-    @router.get("/metrics")
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    router.get("/metrics")(in_threads(metrics, anyio.CapacityLimiter(_SCRAPES)))
     return router
 
 

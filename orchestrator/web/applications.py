@@ -7,7 +7,8 @@ that fences makes the fleet forget a tenant. So each of these is a role of its o
 import functools
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -24,9 +25,9 @@ from vecfleet import clock, names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.tenancy import TenantAuditLogger
-from vecfleet.tenancy.api import bearer
+from vecfleet.tenancy.api import RateLimit, bearer
 from vecfleet.tenancy.api.problems import documented
-from vecfleet.tenancy.api.routes import guarded, in_threads
+from vecfleet.tenancy.api.routes import Line, Turns, guarded, in_threads
 from vecfleet.tenancy.api.users import Failures, admitting, user_of
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
 from vecfleet.tenancy.providers import AGE
@@ -39,6 +40,9 @@ T = TypeVar("T")
 SERVICE, EVIDENCE, FENCING = "service", "evidence", "fencing"
 _LARGEST_ENDING = 64_000_000  # the ids of a tenant among others' records; by then the client has shown its token
 _LARGEST = 2**63 - 1  # the job table counts in 8 bytes
+# Requests of one token: a thousand processes of an application share it, and each reads its routes every five seconds.
+_PER_SECOND, _AT_ONCE = 200.0, 400
+_EACH = 8  # of them at work; others of that token wait, and nobody else's
 _ROUTES_EVERY_S = 0.5  # the job table is read at most twice a second, however many applications ask
 
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
@@ -83,17 +87,18 @@ def routers(
     threads: anyio.CapacityLimiter,
     failures: Failures,
 ) -> Sequence[APIRouter]:
-    """Build a router for each role."""
+    """Build a router for each role, each with a line of its own: long erasures hold up nobody's routes."""
+    limit = RateLimit(_PER_SECOND, _AT_ONCE)
 
     def router(
         role: str, *more: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True
     ) -> APIRouter:
+        admit = admitting(tokens, audit, role, *more, failures=failures)
+        line = _line(tokens, limit, Turns(_EACH))
         return APIRouter(
             prefix="/delphi",
             tags=["applications"],
-            route_class=guarded(
-                admitting(tokens, audit, role, *more, failures=failures), threads, body_bytes, shaped=shaped
-            ),
+            route_class=guarded(admit, threads, body_bytes, line=line, shaped=shaped),
             dependencies=[Depends(bearer(tokens))],
             responses=documented(401, 403, 413, 429, 503),
         )
@@ -105,6 +110,19 @@ def routers(
     _fencing(fencing, books, tokens, threads)
     _ending(ending, parts, books, tokens, threads)
     return reading, reporting, fencing, ending
+
+
+def _line(tokens: TokenFile, limit: RateLimit, turns: Turns) -> Line:
+    """Let each token ask so often, and have a few of its requests at work, from the first byte of their bodies on."""
+
+    @asynccontextmanager
+    async def line(request: Request) -> AsyncIterator[None]:
+        token = user_of(request, tokens)["token"]
+        limit.require(token)
+        async with turns.of(token):
+            yield
+
+    return line
 
 
 def _reading(router: APIRouter, routes: JobTableRoutes) -> None:

@@ -1,6 +1,5 @@
 """The operator's page: people who sign in see every job live; those who may act steer it through `services`."""
 
-import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
 from orchestrator.web.looking import Looker
 from orchestrator.web.sessions import SAID, MayNotAct, NotSignedIn, Session, Sessions, ours, proven
-from orchestrator.web.throttle import Failures
+from orchestrator.web.throttle import Failures, TooOften
 from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
 from vecfleet.tenancy.api.bodies import bounded
 from vecfleet.tenancy.api.problems import Problem, Refusal, problem
@@ -125,14 +124,6 @@ class TooLarge(BadInput):
     """A form is larger than any of ours."""
 
 
-class TooOften(Refused):
-    """Signing in failed too often: nothing is looked at for a while."""
-
-    def __init__(self, wait_s: float = 0.0, *, next_step: str | None = None) -> None:
-        self.wait_s = math.ceil(wait_s)
-        super().__init__("signing in failed too often", next_step=next_step)
-
-
 async def _form(request: Request) -> Form:
     try:
         body = await (await bounded(request, _LARGEST_FORM)).body()
@@ -158,13 +149,12 @@ def router(operators: Operators) -> APIRouter:
 
 def _signed_in(operators: Operators) -> Callable[[Request], Session]:
     def session(request: Request) -> Session:
+        def look() -> Session | None:
+            return operators.sessions.of(request)
+
         by_token = "authorization" in request.headers  # may be a guess, as at /login
-        if by_token:
-            _wait_after_failures(operators, request)
-        signed_in = operators.sessions.of(request)
+        signed_in = operators.failures.attempt(_address(request), look) if by_token else look()
         if signed_in is None:
-            if by_token:
-                operators.failures.note(_address(request))
             raise NotSignedIn
         return signed_in
 
@@ -173,12 +163,6 @@ def _signed_in(operators: Operators) -> Callable[[Request], Session]:
 
 def _address(request: Request) -> str:
     return request.client.host if request.client is not None else "nowhere"
-
-
-def _wait_after_failures(operators: Operators, request: Request) -> None:
-    wait_s = operators.failures.wait_s(_address(request))
-    if wait_s:
-        raise TooOften(wait_s, next_step=f"try again in {math.ceil(wait_s)} s")
 
 
 def _signing(router: APIRouter, operators: Operators) -> None:
@@ -192,14 +176,13 @@ def _signing(router: APIRouter, operators: Operators) -> None:
     def login(request: Request, form: FormOf) -> Response:
         if not ours(request):
             raise MayNotAct("this form does not come from this page", next_step="sign in at /login")
-        _wait_after_failures(operators, request)
         then = form.one("then")
         # Only a path of ours: browsers read `//elsewhere` and `/\elsewhere` as addresses of other sites.
         there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
         response = RedirectResponse(there, 303)
-        if sessions.sign_in(request, response, form.one("token").strip()):
+        token = form.one("token").strip()
+        if operators.failures.attempt(_address(request), lambda: sessions.sign_in(request, response, token) or None):
             return response
-        operators.failures.note(_address(request))
         trouble = "This token is not known here, or it is one for the API."
         return pages.page("login.html", None, {"then": there, "trouble": trouble}, status=401)
 

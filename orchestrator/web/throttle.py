@@ -1,17 +1,31 @@
 """Limits on guessing: how often one address, and all together, may try. Each failure is logged and counted."""
 
 import copy
+import math
+import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from vecfleet.errors import Refused
 from vecfleet.tenancy.api import RateLimit
 
+T = TypeVar("T")
 log = structlog.get_logger("vecfleet.web")
 
 _EACH = (0.1, 10)  # from one address: failures a second, and failures at once
 _ALL = (1.0, 100)  # from all addresses together
 _EVERYBODY = "everybody"
+
+
+class TooOften(Refused):
+    """Signing in failed too often: nothing is looked at for a while."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = math.ceil(wait_s)
+        super().__init__("signing in failed too often", next_step=f"try again in {self.wait_s} s")
 
 
 class Failures:
@@ -21,6 +35,7 @@ class Failures:
         self, registry: CollectorRegistry, each: RateLimit | None = None, together: RateLimit | None = None
     ) -> None:
         self._each, self._together = each or RateLimit(*_EACH), together or RateLimit(*_ALL)
+        self._lock = threading.Lock()
         self._counted = Counter(
             "vecfleet_sign_ins_failed", "Attempts to sign in at the page that failed", ("outcome",), registry=registry
         )
@@ -32,6 +47,20 @@ class Failures:
         other = copy.copy(self)
         other._each, other._together = RateLimit(*_EACH), RateLimit(*_ALL)
         return other
+
+    def attempt(self, address: str, sign_in: Callable[[], T | None]) -> T | None:
+        """Return what this attempt gives, and note a failure: None. Raises TooOften before anything is looked at.
+
+        One attempt after the other: of many at once, each would find the last one that is allowed still unspent.
+        """
+        with self._lock:
+            wait_s = self.wait_s(address)
+            if wait_s:
+                raise TooOften(wait_s)
+            result = sign_in()
+            if result is None:
+                self.note(address)
+        return result
 
     def wait_s(self, address: str) -> float:
         """Return 0 where this address may try now; otherwise the seconds it has to wait, and count the attempt."""

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import uvicorn
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import serving
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.process import Process
-from orchestrator.web import app
+from orchestrator.ledger.database import Database
+from orchestrator.web import app, applications
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
@@ -95,6 +97,45 @@ def test_a_crowd_is_turned_away_and_what_tenants_wait_for_leaves_the_page_to_its
         assert not any(one.done() for one in asked)
         httpx.delete(f"{emulator}/_emulator/faults").raise_for_status()
         assert {one.result().status_code for one in asked} == {200}
+
+
+def test_scrapes_that_wait_for_the_job_table_leave_the_page_to_whoever_comes(
+    settings: Settings, database: Database
+) -> None:
+    # Given more scrapes than the page has threads, all of them waiting for the job table
+    with crowded(settings) as (address, server), ThreadPoolExecutor(60) as pool:
+        with database.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE job IN ACCESS EXCLUSIVE MODE"))
+            scrapes = [pool.submit(httpx.get, f"{address}/metrics", timeout=PATIENCE_S) for _ in range(60)]
+            until("all are there", lambda: len(server.server_state.connections) == 60)
+            # When somebody comes to the page, then it is there
+            assert httpx.get(f"{address}/login", timeout=10).status_code == 200
+            assert not any(scrape.done() for scrape in scrapes)
+        assert {scrape.result().status_code for scrape in scrapes} == {200}
+
+
+def test_one_applications_requests_wait_for_each_other_and_hold_up_nobody_elses(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two threads for applications, of which one token may use one, and a table that does not answer
+    monkeypatch.setattr(app, "THREADS", 2)
+    monkeypatch.setattr(applications, "_EACH", 1)
+    tokens = TokenFile(settings.vecfleet_home / FILE)
+    first, second = (
+        {"Authorization": f"Bearer {tokens.create({'id': 'app', 'role': 'fencing', 'creator_ids': []})}"} for _ in "ab"
+    )
+    with crowded(settings) as (address, server), ThreadPoolExecutor(4) as pool:
+        with database.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE job IN ACCESS EXCLUSIVE MODE"))
+            waiting = [
+                pool.submit(httpx.get, f"{address}/delphi/routes", headers=first, timeout=PATIENCE_S) for _ in range(4)
+            ]
+            until("all are there", lambda: len(server.server_state.connections) == 4)
+            # When another application asks for something else, then it is answered
+            fenced = httpx.get(f"{address}/delphi/erasures?subject=x", headers=second, timeout=10)
+            assert fenced.json() == {"fenced": False}
+            assert not any(one.done() for one in waiting)
+        assert {one.result().status_code for one in waiting} == {200}
 
 
 class Proxy(BaseHTTPRequestHandler):

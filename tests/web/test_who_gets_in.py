@@ -1,10 +1,16 @@
 """Signing in and out: a session ends when its person says so, whoever kept a copy of its cookie."""
 
 import json
+import os
 import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
@@ -14,10 +20,12 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.cli.serving import serve
 from orchestrator.ledger.database import Database
 from orchestrator.services.erase import JobTableBooks
+from orchestrator.web import applications
 from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
 from orchestrator.web.throttle import Failures
 from tests.web.conftest import Browser
+from tests.web.test_crowds_and_proxies import until
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
@@ -121,6 +129,29 @@ def test_guessing_at_the_login_is_slow_from_one_address_logged_and_counted(stran
     assert counted is not None and float(counted[1]) >= 10
 
 
+def test_many_guesses_at_once_are_no_more_than_those_that_are_allowed(stranger: TestClient, tokens: TokenFile) -> None:
+    # Given a file of tokens whose reader has to wait, and many guesses at once
+    os.mkfifo(tokens._path)
+    with ThreadPoolExecutor(32) as pool:
+        guesses = [pool.submit(stranger.post, "/login", data={"token": f"guess {n}"}) for n in range(32)]
+        until("each is at work", lambda: sum("AnyIO" in thread.name for thread in threading.enumerate()) >= 32)
+        # When it can be read
+        until("all are answered", lambda: answered(tokens._path, guesses))
+    # Then no more of them are looked at than one after the other
+    codes = [guess.result().status_code for guess in guesses]
+    assert set(codes) == {401, 429}
+    assert 10 <= codes.count(401) <= 12
+
+
+def answered(pipe: Path, guesses: Sequence[Future[httpx.Response]]) -> bool:
+    """Let whoever reads the pipe have a file without tokens; say whether every guess has its answer."""
+    with suppress(OSError):  # nobody reads it now
+        writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(writer, b"{}")
+        os.close(writer)
+    return all(guess.done() for guess in guesses)
+
+
 def test_guessing_with_bearers_is_slow_too(stranger: TestClient) -> None:
     headers = {"Accept": "application/json"}
     told = [stranger.get("/", headers=headers | {"Authorization": f"Bearer {n}"}).status_code for n in range(40)]
@@ -149,6 +180,38 @@ def test_asking_the_api_without_a_known_token_is_slow_logged_and_counted(
     service = tokens.create({"id": "app", "role": "service", "creator_ids": []})
     assert stranger.get("/delphi/routes", headers={"Authorization": f"Bearer {service}"}).status_code == 200
     assert stranger.post("/login", data={"token": "the token of the settings"}).status_code == 303
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of an application may ask twice a minute."""
+    monkeypatch.setattr(applications, "_PER_SECOND", 1 / 30)
+    monkeypatch.setattr(applications, "_AT_ONCE", 2)
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path"),
+    [
+        ("service", "GET", "/delphi/routes"),
+        ("evidence", "POST", "/delphi/evidence/1"),
+        ("fencing", "GET", "/delphi/erasures?subject=x"),
+        ("fencing", "POST", "/delphi/erasures/1"),
+    ],
+)
+def test_an_applications_token_that_asks_too_often_waits_and_no_other_token_does(
+    seldom: None, stranger: TestClient, tokens: TokenFile, role: str, method: str, path: str
+) -> None:
+    first, second = (tokens.create({"id": "an application", "role": role, "creator_ids": []}) for _ in range(2))
+
+    def answer(token: str) -> httpx.Response:
+        found: httpx.Response = stranger.request(method, path, headers={"Authorization": f"Bearer {token}"})
+        return found
+
+    answers = [answer(first) for _ in range(4)]
+
+    assert answers[0].status_code != 429 and answers[-1].status_code == 429
+    assert "this token asks too often" in answers[-1].json()["detail"] and answers[-1].headers["Retry-After"]
+    assert answer(second).status_code != 429
 
 
 def test_guessing_from_many_addresses_is_slow_in_all() -> None:

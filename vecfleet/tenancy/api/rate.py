@@ -1,9 +1,12 @@
 """Limits on the requests of one user: a bucket each, in this process. Several processes allow as many times as much."""
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+
+from vecfleet.tenancy.api.problems import Refusal
 
 PER_SECOND = 20.0  # the seeds' load of all readers; one user of the API rarely needs it
 BURST = 40
@@ -37,3 +40,14 @@ class RateLimit:
             while len(self._buckets) > USERS:
                 self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - left) / self._per_second
+
+    def require(self, token: str) -> None:
+        """Count one request of this token. Raises Refusal with 429 if it asks too often."""
+        wait_s = self.wait_s(token)
+        if wait_s:
+            raise Refusal(
+                429,
+                "this token asks too often",
+                next_step=f"ask again in {wait_s:.1f} s",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )

@@ -1,6 +1,5 @@
 """The endpoints of seed 001, guarded: the asker, the rate and the owner are checked before anything is sent."""
 
-import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -79,14 +78,7 @@ def delphi_router(
 
     async def asker(asking_user: Annotated[User, Depends(identify)]) -> AsyncIterator[TenantGuard]:
         guard = TenantGuard(asking_user, log)
-        wait_s = limit.wait_s(guard.who.get("token", guard.user_id))
-        if wait_s:
-            raise Refusal(
-                429,
-                "this token asks too often",
-                next_step=f"ask again in {wait_s:.1f} s",
-                headers={"Retry-After": str(math.ceil(wait_s))},
-            )
+        limit.require(guard.who.get("token", guard.user_id))
         async with turns.of(",".join(sorted(guard.creator_ids)) or guard.user_id):
             yield guard
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,22 @@ THREADS = 64  # for all tenants together
 EACH = 8  # for one tenant: eight tenants that wait for a slow index do not hold up a ninth
 
 
+Line = Callable[[Request], AbstractAsyncContextManager[None]]
+"""Waits, by the headers alone, until it is this request's turn. Raises Refusal where its sender asks too often."""
+
+
 def guarded(
-    admit: Admit | None, threads: anyio.CapacityLimiter, body_bytes: int = BODY_BYTES, *, shaped: bool = True
+    admit: Admit | None,
+    threads: anyio.CapacityLimiter,
+    body_bytes: int = BODY_BYTES,
+    *,
+    line: Line | None = None,
+    shaped: bool = True,
 ) -> type[ProblemRoute]:
     """Make a kind of route: `admit` sees the headers, then the body is read up to the limit, then the endpoint runs.
 
-    Not `shaped`: a decoder that knows the type of its JSON limits how deep it nests, and how many values it holds.
+    With a `line`, body and endpoint come when it is the request's turn. Not `shaped`: a decoder that knows the type of
+    its JSON limits how deep it nests, and how many values it holds.
     """
 
     class Guarded(ProblemRoute):
@@ -36,10 +46,11 @@ def guarded(
             async def handled(request: Request) -> Response:
                 if admit is not None:
                     admit(request)
-                whole = await bounded(request, body_bytes)
-                if shaped:
-                    check_shape(await whole.body())
-                return await handle(Request(whole.scope, whole.receive))
+                async with line(request) if line is not None else nullcontext():
+                    whole = await bounded(request, body_bytes)
+                    if shaped:
+                        check_shape(await whole.body())
+                    return await handle(Request(whole.scope, whole.receive))
 
             return problems(handled)
 
