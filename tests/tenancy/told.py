@@ -8,6 +8,7 @@ from typing import Any
 
 from vecfleet.errors import Unreachable
 from vecfleet.tenancy import DelphiPineconeClient, PineconeDelphiClient, Rollout
+from vecfleet.tenancy.fences import Books
 
 
 class Told:
@@ -38,13 +39,13 @@ class Clock:
 class InCoroutines:
     """The client for coroutines, called as the one for threads is."""
 
-    def __init__(self, index: str, rollout: Rollout | None = None) -> None:
-        self._index, self._rollout = index, rollout
+    def __init__(self, index: str, rollout: Rollout | None = None, books: Books | None = None) -> None:
+        self._index, self._rollout, self._books = index, rollout, books
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             async def ask() -> Any:
-                async with DelphiPineconeClient(self._index, rollout=self._rollout) as client:
+                async with DelphiPineconeClient(self._index, rollout=self._rollout, books=self._books) as client:
                     found = getattr(client, name)(*args, **kwargs)
                     return await found if inspect.isawaitable(found) else found
 
@@ -57,5 +58,5 @@ Client = PineconeDelphiClient | InCoroutines
 CLIENTS = (PineconeDelphiClient, InCoroutines)
 
 
-def client_of(kind: type[Client], index: str, rollout: Rollout | None = None) -> Client:
-    return kind(index, rollout=rollout)
+def client_of(kind: type[Client], index: str, rollout: Rollout | None = None, books: Books | None = None) -> Client:
+    return kind(index, rollout=rollout, books=books)

@@ -29,9 +29,13 @@ from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
 from tests.tenancy.conftest import SMALL, MakeIndex
 from tests.tenancy.test_api import served
+from vecfleet import names
 from vecfleet.names import Tenant
+from vecfleet.records import Record
 from vecfleet.settings import Settings
+from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.tenancy import PineconeDelphiClient
+from vecfleet.tenancy.places import Place
 from vecfleet.tenancy.shadow_reads import EDGES_MS
 from vecfleet.tenancy.tokens import TokenFile, name_of
 
@@ -60,7 +64,21 @@ USERS: Mapping[str, Mapping[str, Any] | None] = {
     "revoked": {"role": "admin", "creator_ids": ["bea"]},
     "expired": {"role": "admin", "creator_ids": ["bea"]},
 }
-SUBJECTS = dict.fromkeys(USERS, "bea") | {"foreign": "bo", "erased": "gone"}
+# Whom they speak of: a creator, and one of its twins. `gone` is erased before anybody asks.
+SUBJECTS: Mapping[str, tuple[str, str | None]] = {
+    **dict.fromkeys(USERS, ("bea", "coach")),
+    "foreign": ("bo", "coach"),
+    "erased": ("gone", "coach"),
+    # Of a tenant's own, by a valid token of that creator; at the tenants' routes alone
+    "own: among others": ("bea", "among"),
+    "own: unlisted": ("bea", "unlisted"),
+    "own: called as another's": ("bea", "creator_bo_twin_coach"),
+    "own: creator-wide": ("bea", None),
+    "own: malformed creator": ("bea_twin_x", "coach"),
+    "own: malformed twin": ("bea", "two words"),
+    "own: erased": ("gone", "coach"),
+}
+OF_OWN = SUBJECTS.keys() - USERS.keys()
 SIGNED_IN = {"viewer", "operator", "admin", "revoked", "expired"}  # at the page, these were
 
 NO_TOKEN = Refusal(401, "the request has no valid bearer token")
@@ -93,8 +111,18 @@ def _by_token(role: str, *more: str, done: int = 200) -> Outcomes:
     return found | dict.fromkeys((role, *more, "admin"), done)
 
 
-_TENANTS = _by_token("user", "own") | {"foreign": OF_OTHERS}
-del _TENANTS["user"]  # it is there as `own` and `foreign`
+def _tenants(**of_own: Outcome) -> Outcomes:
+    """For users: 200 of their own, unless told otherwise."""
+    outcomes = {**_by_token("user", "own"), "foreign": OF_OTHERS, **dict.fromkeys(OF_OWN, 200)}
+    del outcomes["user"]  # it is there as `own` and `foreign`
+    return outcomes | {f"own: {name.replace('_', ' ')}": outcome for name, outcome in of_own.items()}
+
+
+BAD_NAME = Refusal(422, "may neither contain _twin_ nor end in _twin")
+BAD_TWIN = Refusal(422, "String should match pattern")
+NOTHING = dict.fromkeys(
+    ("unlisted", "erased"), 404
+)  # of it is there, nor of a twin that is called as another's namespace
 
 MATRIX: Mapping[str, Outcomes] = {
     "GET /openapi.json": _everybody(200),
@@ -132,35 +160,54 @@ MATRIX: Mapping[str, Outcomes] = {
     "GET /delphi/erasures": _by_token("fencing"),
     "GET /delphi/erasures/{number}": _by_token("fencing"),
     "POST /delphi/erasures/{number}": _by_token("fencing"),
-    "POST /delphi/search": _TENANTS,
-    "POST /delphi/search-cross-twin": _TENANTS,
-    "GET /delphi/twins": _TENANTS,
-    "GET /delphi/validate-name": _TENANTS | {"foreign": 200},  # it names no creator
-    "DELETE /delphi/twin/{twin_id}": _TENANTS,
-    "DELETE /delphi/creator": _TENANTS,
+    "POST /delphi/search": _tenants(malformed_creator=BAD_NAME, malformed_twin=BAD_TWIN),
+    "POST /delphi/search-cross-twin": _tenants(malformed_creator=BAD_NAME, malformed_twin=BAD_TWIN),
+    "GET /delphi/twins": _tenants(malformed_creator=BAD_NAME),
+    "GET /delphi/validate-name": {**_tenants(), "foreign": 200},  # it names no creator
+    "DELETE /delphi/twin/{twin_id}": {
+        **_tenants(malformed_creator=BAD_NAME, malformed_twin=BAD_TWIN, **NOTHING),
+        "own: called as another's": 404,
+    },
+    "DELETE /delphi/creator": _tenants(malformed_creator=BAD_NAME, erased=404),
 }
+
+OF_TENANTS = {route for route, outcomes in MATRIX.items() if outcomes.keys() >= OF_OWN}
 
 VECTOR = {"vector": [1.0] * SMALL}
 ENDING = {"creator": "leaving", "found": [], "certificate": {}}
-CALLS: Mapping[str, Callable[[str], Mapping[str, Any]]] = {
-    "POST /jobs/{job_id}/retry": lambda _: {"data": {"what": "all"}},
-    "POST /jobs/{job_id}/accept-batch": lambda _: {"data": {"batch": "1"}},
-    "POST /jobs/{job_id}/cutover": lambda _: {"data": {"percent": "5"}},
-    "POST /jobs/{job_id}/cleanup": lambda _: {"data": {"typed": INDEX.name}},
-    "POST /jobs/{job_id}/rollback": lambda _: {"data": {"typed": INDEX.name}},
-    "POST /delphi/evidence/{job_id}": lambda _: {"json": {"queries": 0, "buckets": [0] * (len(EDGES_MS) + 1)}},
-    "POST /delphi/erasures": lambda creator: {"json": {"creator": creator, "who": "support"}},
-    "GET /delphi/erasures": lambda _: {"params": {"subject": "x"}},
-    "POST /delphi/erasures/{number}": lambda _: {"json": ENDING},
-    "POST /delphi/search": lambda creator: {"json": VECTOR | {"creator_id": creator, "twin_id": "coach"}},
-    "POST /delphi/search-cross-twin": lambda creator: {"json": VECTOR | {"creator_id": creator}},
-    "GET /delphi/twins": lambda creator: {"params": {"creator_id": creator}},
-    "GET /delphi/validate-name": lambda _: {"params": {"name": "coach"}},
-    "DELETE /delphi/twin/{twin_id}": lambda creator: {"params": {"creator_id": creator}},
-    "DELETE /delphi/creator": lambda creator: {"params": {"creator_id": creator}},
+
+
+def _searched(creator: str, twin: str | None) -> dict[str, Any]:
+    return {"json": VECTOR | {"creator_id": creator} | ({"twin_id": twin} if twin else {})}
+
+
+def _searched_across(creator: str, twin: str | None) -> dict[str, Any]:
+    return {"json": VECTOR | {"creator_id": creator} | ({"twin_ids": [twin]} if twin else {})}
+
+
+def _of_creator(creator: str, _: str | None) -> dict[str, Any]:
+    return {"params": {"creator_id": creator}}
+
+
+CALLS: Mapping[str, Callable[[str, str | None], Mapping[str, Any]]] = {
+    "POST /jobs/{job_id}/retry": lambda *_: {"data": {"what": "all"}},
+    "POST /jobs/{job_id}/accept-batch": lambda *_: {"data": {"batch": "1"}},
+    "POST /jobs/{job_id}/cutover": lambda *_: {"data": {"percent": "5"}},
+    "POST /jobs/{job_id}/cleanup": lambda *_: {"data": {"typed": INDEX.name}},
+    "POST /jobs/{job_id}/rollback": lambda *_: {"data": {"typed": INDEX.name}},
+    "POST /delphi/evidence/{job_id}": lambda *_: {"json": {"queries": 0, "buckets": [0] * (len(EDGES_MS) + 1)}},
+    "POST /delphi/erasures": lambda creator, _: {"json": {"creator": creator, "who": "support"}},
+    "GET /delphi/erasures": lambda *_: {"params": {"subject": "x"}},
+    "POST /delphi/erasures/{number}": lambda *_: {"json": ENDING},
+    "POST /delphi/search": _searched,
+    "POST /delphi/search-cross-twin": _searched_across,
+    "GET /delphi/twins": _of_creator,
+    "GET /delphi/validate-name": lambda _, twin: {"params": {"name": twin or "coach"}},
+    "DELETE /delphi/twin/{twin_id}": _of_creator,
+    "DELETE /delphi/creator": _of_creator,
 }
-BEAS = {"creator_bea_twin_coach", "creator_bea"}
-LOOKING = {"fetch", "list", "list_namespaces", "describe_namespace", "query"}
+SMALL_INDEX = IndexInfo("small", Kind.DENSE, SMALL, "cosine", host="small.local")
+SHARED = "everybody"
 
 
 class World:
@@ -169,6 +216,7 @@ class World:
     def __init__(self, http: httpx.Client, emulator: httpx.Client, settings: Settings, database: Database) -> None:
         self._http, self._emulator, self._settings = http, emulator, settings
         self._tenants = PineconeDelphiClient("small", settings=settings)
+        self._raw = self._tenants._index(Place(""))
         self._table, self._numbers = JobTable(database), itertools.count(1)
         self._tokens = TokenFile(settings.vecfleet_home / "tokens.json")
         self._books = JobTableBooks(database, settings)
@@ -182,7 +230,8 @@ class World:
         form = method == "POST" and not path.startswith("/delphi")
         job = self._verified_job() if form and acts else self._job
         token = self._token(role)
-        asked = dict(CALLS.get(route, lambda _: {})(SUBJECTS[role]))
+        creator, twin = SUBJECTS[role]
+        asked = dict(CALLS.get(route, lambda *_: {})(creator, twin))
         headers: dict[str, str] = {}
         if role in SIGNED_IN and not path.startswith("/delphi"):
             headers["Cookie"] = f"{COOKIE}={self._sign_in(token)}"
@@ -193,7 +242,7 @@ class World:
             asked = {"data": {"token": token}}
         self._end(role, token)
         number = self._books.begin(Tenant("leaving"), "support").number if "{number}" in path and acts else 1
-        there = path.format(job_id=job, seq=1, file="app.css", number=number, twin_id="coach")
+        there = path.format(job_id=job, seq=1, file="app.css", number=number, twin_id=twin or "coach")
         self._before = self._changed()
         self._emulator.post("/_emulator/reset", json={"calls": True}).raise_for_status()
         with self._http.stream(method, there, headers=headers, **asked) as answer:
@@ -212,12 +261,16 @@ class World:
         return self._changed() == self._before
 
     def fill(self) -> None:
-        """Both tenants have their records."""
+        """Both tenants have their records, of their own and in a namespace that they share."""
         for creator in ("bea", "bo"):
             self._tenants.upsert_vectors([{"id": "r", "values": [1.0] * SMALL}], creator, "coach")
+            owner = {"creator_id": creator, "twin_id": "among"}
+            self._raw.upsert(SHARED, [Record(f"{creator}s", b"\0\0\x80\x3f" * SMALL, None, owner)])
+            self._place_among_others(creator)
 
     def lacks_bos(self) -> bool:
-        return not self._tenants.query([1.0] * SMALL, creator_id="bo", twin_id="coach").matches
+        own = self._tenants.query([1.0] * SMALL, creator_id="bo", twin_id="coach").matches
+        return not own or "bos" not in self._raw.fetch(SHARED, ["bos"]).records
 
     def _changed(self) -> list[Any]:
         with self._table.begin() as connection:
@@ -227,6 +280,25 @@ class World:
                 *connection.execute(sa.select(t.erasure.c.id, t.erasure.c.certificate).order_by(t.erasure.c.id)),
                 connection.execute(sa.select(sa.func.count()).select_from(t.audit)).scalar(),
             ]
+
+    def _place_among_others(self, creator: str) -> None:
+        """A route that leads a twin's readers to the shared namespace. An erasure of its creator takes it away."""
+        with self._table.begin() as connection:
+            if connection.execute(sa.select(t.route.c.id).where(t.route.c.creator == creator)).first():
+                return
+        to = f"creator_{creator}_twin_among"
+        job_id = self._table.apply(
+            plan_of(planned(SHARED, records=next(self._numbers))), target=SMALL_INDEX, source=SMALL_INDEX
+        )
+        self._table.listed({SHARED: [[f"{creator}s"]]})
+        [lease] = self._table.take()
+        self._table.copy(lease, to)
+        route = {"job_id": job_id, "creator": creator, "twin": "among", "old_index": "small", "new_index": "small"}
+        with self._table.begin() as connection:
+            connection.execute(
+                sa.update(t.target).where(t.target.c.namespace == to).values(creator=creator, twin="among")
+            )
+            connection.execute(sa.insert(t.route).values(**route, old_namespaces=[SHARED], new_namespace=to))
 
     def _verified_job(self) -> int:
         source = f"s{next(self._numbers)}"
@@ -242,7 +314,7 @@ class World:
         self._books.finish(number, Tenant(creator), (), {"where": [], "residual": []})
 
     def _token(self, role: str) -> str:
-        user = USERS[role]
+        user = USERS.get(role, {"role": "user", "creator_ids": [SUBJECTS[role][0]]})
         return "" if user is None else self._erased if role == "erased" else self._tokens.create({"id": role, **user})
 
     def _end(self, role: str, token: str) -> None:
@@ -280,6 +352,7 @@ def service(settings: Settings, emulator: str, make_index: MakeIndex, monkeypatc
         "pinecone_index_name": "small",
         "use_delphi_namespaces": True,
         "freshness_wait_seconds": 0.01,
+        "routes_cache_seconds": 0.1,
         "request_deadline_seconds": 2.0,
     }
     return Settings(**settings.model_dump(exclude_unset=True) | there)
@@ -303,7 +376,7 @@ def test_everybody_gets_of_every_route_what_the_table_says(
     ):
         world = World(http, log, service, database)
         for route, role, outcome in _cells():
-            tenants = MATRIX[route]["own"] == 200 and " /delphi/" in route
+            tenants = route in OF_TENANTS
             if tenants:
                 world.fill()
             status, said = world.hear(route, role, acts=not isinstance(outcome, Refusal))
@@ -311,7 +384,7 @@ def test_everybody_gets_of_every_route_what_the_table_says(
                 right = status == outcome.status and outcome.says in said
                 untouched = not world.calls() and world.is_as_it_was()
             else:
-                right, untouched = status == outcome, not tenants or _only_beas(world, route)
+                right, untouched = status == outcome, not tenants or _only_own(world, route, role)
             if not (right and untouched):
                 wrong.append(f"{role}: {route}: {status}, not {outcome}; others untouched: {untouched}; {said[:300]}")
 
@@ -322,11 +395,13 @@ def _cells() -> Iterator[tuple[str, str, Outcome]]:
     return ((route, role, outcome) for route, outcomes in MATRIX.items() for role, outcome in outcomes.items())
 
 
-def _only_beas(world: World, route: str) -> bool:
-    """Whether no call named a namespace of others; an erasure looks for what is the tenant's, and changes its alone."""
-    looks = not route.startswith("DELETE")
-    named = {one["namespace"] for one in world.calls() if looks or one["operation"] not in LOOKING}
-    return {namespace for namespace in named if namespace} <= BEAS and not world.lacks_bos()
+def _only_own(world: World, route: str, role: str) -> bool:
+    """Whether no call named a namespace of others, and what others have is as it was."""
+    named = {one["namespace"] for one in world.calls() if one["namespace"]}
+    if role == "own: among others" and "search" in route and SHARED not in named:
+        return False  # the route did not lead there: this cell would show nothing
+    own = all(names.belongs_to(namespace, SUBJECTS[role][0]) for namespace in named - {SHARED})
+    return own and not world.lacks_bos()
 
 
 def test_no_route_and_no_act_is_missing_from_the_table(app: FastAPI) -> None:
@@ -337,7 +412,8 @@ def test_no_route_and_no_act_is_missing_from_the_table(app: FastAPI) -> None:
     every |= {asked.replace("{name}", name) for name in CONFIRMED} | {acted.replace("{name}", name) for name in ACTS}
 
     assert every == MATRIX.keys() and CALLS.keys() <= MATRIX.keys()
-    assert all(outcomes.keys() == USERS.keys() for outcomes in MATRIX.values())
+    for route, outcomes in MATRIX.items():
+        assert outcomes.keys() == (SUBJECTS if route in OF_TENANTS else USERS).keys(), route
 
 
 def _routes(router: Any) -> Iterator[tuple[str, set[str]]]:
@@ -350,7 +426,7 @@ def _routes(router: Any) -> Iterator[tuple[str, set[str]]]:
             yield re.sub(r":\w+}", "}", route.path), route.methods
 
 
-@pytest.mark.parametrize("route", [route for route, outcomes in MATRIX.items() if outcomes is _TENANTS])
+@pytest.mark.parametrize("route", sorted(OF_TENANTS - {"GET /delphi/validate-name"}))
 def test_what_is_not_available_names_no_index_of_ours(
     service: Settings, make_index: MakeIndex, tokens: TokenFile, route: str
 ) -> None:
@@ -360,7 +436,7 @@ def test_what_is_not_available_names_no_index_of_ours(
     method, path = route.split(" ")
 
     with TestClient(create(parts), headers={"Authorization": f"Bearer {token}"}) as browser:
-        answer = browser.request(method, path.format(twin_id="coach"), **CALLS[route]("bea"))
+        answer = browser.request(method, path.format(twin_id="coach"), **CALLS[route]("bea", "coach"))
     parts.database.dispose()
 
     assert answer.status_code == 503 and answer.headers["Retry-After"]
