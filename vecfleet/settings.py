@@ -165,6 +165,11 @@ class Settings(BaseSettings):
         """Return field name → the environment variables it is read from, in order of precedence."""
         return {name: _spellings(name, field.validation_alias) for name, field in cls.model_fields.items()}
 
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """Return the fields that hold keys, passwords, or addresses that may hold one."""
+        return frozenset(name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation))
+
 
 def _spellings(name: str, alias: object) -> tuple[str, ...]:
     choices = alias.choices if isinstance(alias, AliasChoices) else (name,)

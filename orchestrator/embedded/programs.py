@@ -10,6 +10,8 @@ import psutil
 
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import DidNotStart, Process
+from orchestrator.embedded.server import MACHINE
+from vecfleet.settings import Settings
 
 START_S = 180.0
 """Python and its imports take 1 to 2 s; a slow machine on which much else starts may need this."""
@@ -32,12 +34,36 @@ clears first (docs/performance.md says what that cost).
 CANNOT_LISTEN = "Cannot listen on port"
 """The emulator's words when its port is taken."""
 
+# How Python, its libraries and the TLS of a connection are set up: names, and beginnings of names. They hold no key.
+_PYTHON = (*MACHINE, "USER", "LOGNAME", "PYTHON*", "LC_*", "MALLOC_*", "SSL_*")
+# How a process of the fleet reaches stores and databases: proxies, and what libpq reads for DATABASE_URL.
+_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "GRPC_*", "PG*")
+_QUEUE = ("redis_url", "broker_url")
+_FLEET = ("database_url", *_QUEUE, "pinecone_api_key", "pgvector_url", "pgvector_other_url")
+
+
+def _of_the_fleet(*secrets: str) -> tuple[str, ...]:
+    """Return the variables of a process of the fleet: every setting, but of the secrets these and the fleet's alone."""
+    hidden = Settings.secrets() - {*_FLEET, *secrets}
+    settings = (name for field, names in Settings.variables().items() if field not in hidden for name in names)
+    return (*_PYTHON, *_NETWORK, *settings)
+
 
 class Program:
-    """One process of ours. It is ready when it listens on its port; without a port, once it runs."""
+    """One process of ours. It is ready when it listens on its port; without a port, once it runs.
+
+    Of `env`, and of our own environment behind it, it gets the variables that it `uses` (`PG*`: all that begin so).
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, state_dir: Path, env: Mapping[str, str], port: int | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        state_dir: Path,
+        env: Mapping[str, str],
+        uses: Sequence[str],
+        port: int | None = None,
     ) -> None:
         self.name = name
         self.port = port
@@ -45,6 +71,18 @@ class Program:
         self.command = command
         self._log = state_dir / "logs" / f"{name}.log"
         self._env = env
+        self._uses = frozenset(uses)
+        self._uses_all_of = tuple(name.removesuffix("*") for name in uses if name.endswith("*"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the process gets: no key but those that it uses."""
+        every = {**os.environ, **self._env}
+        return {
+            name: value
+            for name, value in every.items()
+            if name.upper() in self._uses or name.startswith(self._uses_all_of)
+        }
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
         """Start it, and return once it is ready. `launched` gets the process at once, before it is ready."""
@@ -53,7 +91,7 @@ class Program:
             self.command,
             log=self._log,
             cwd=Path.cwd(),
-            env={**os.environ, **self._env},
+            env=self.environment,
             port=self.port,
         )
         launched(self.process)
@@ -90,26 +128,31 @@ def emulator(state_dir: Path, load: str | None, reads_lag_s: float, *, keep: boo
         *(("--load", load) if load else ()),
         *(("--data", str(state_dir / "emulator")) if keep else ()),
     ]
-    return Program("emulator", command, state_dir=state_dir, env={**KEEPS_FREED_MEMORY, **os.environ}, port=port)
+    env = {name: os.environ.get(name, value) for name, value in KEEPS_FREED_MEMORY.items()}
+    return Program("emulator", command, state_dir=state_dir, env=env, uses=_PYTHON, port=port)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:
-    return Program("dispatcher", [*PYTHON, "orchestrator", "dispatcher"], state_dir=state_dir, env=env)
+    command = [*PYTHON, "orchestrator", "dispatcher"]
+    return Program("dispatcher", command, state_dir=state_dir, env=env, uses=_of_the_fleet("audit_key"))
 
 
 def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events: bool) -> Program:
     """Make a worker. With `task_events` Flower misses no task, the very first ones included."""
     options = ["--task-events"] if task_events else []
-    return Program(f"{WORKER}{number}", [*PYTHON, "orchestrator", "worker", *options], state_dir=state_dir, env=env)
+    command = [*PYTHON, "orchestrator", "worker", *options]
+    return Program(f"{WORKER}{number}", command, state_dir=state_dir, env=env, uses=_of_the_fleet())
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
     settings = Path(__file__).parent.parent / "flower_settings.py"
     command = [*PYTHON, "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
-    return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)
+    uses = (*_PYTHON, *(name.upper() for name in _QUEUE), "WEB_URL", "FLOWER_*")
+    return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, uses=uses, port=port)
 
 
 def web(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
     """Make the server of the operator's page, the API and the metrics."""
     command = [*PYTHON, "orchestrator", "serve"]
-    return Program("web", [*command, f"--port={port}"], state_dir=state_dir, env=env, port=port)
+    uses = _of_the_fleet("operator_token", "webhook_url", "openai_api_key")
+    return Program("web", [*command, f"--port={port}"], state_dir=state_dir, env=env, uses=uses, port=port)

@@ -22,12 +22,13 @@ PORT_TAKEN = "Address already in use"
 PASSWORD_BYTES = 24
 """192 random bits, in characters that need no quoting in a URL or a configuration file."""
 
-_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+MACHINE = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""Variables that tell of this machine, and hold no key."""
 
 
 def environment() -> dict[str, str]:
     """Return the part of our environment that a server needs. No key: another account can read its environment."""
-    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return {name: os.environ[name] for name in MACHINE if name in os.environ}
 
 
 class Server(ABC):
