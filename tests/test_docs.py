@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from orchestrator.cli.commands import build
 from vecfleet.settings import Settings
+from vecfleet.tenancy.erasing import RESIDUAL
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _AT_THE_ROOT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
@@ -213,3 +214,35 @@ def test_a_word_that_the_glossary_replaces_is_used_nowhere() -> None:
     ]
     assert len(words_not_to_use()) >= 8
     assert used == []
+
+
+def test_every_secret_of_the_settings_has_a_row_that_says_how_to_change_it() -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    rows = page.partition("## How to change every secret")[2].partition("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in rows.splitlines() if line.startswith("|")]
+    secrets = {Settings.variables()[field][0] for field in Settings.secrets()}
+    assert secrets - {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} == set()
+
+
+# A certificate's own words, and the page's, about each place that an erasure cannot reach.
+OUT_OF_REACH = [
+    ("indexes in other accounts", "indexes in other accounts"),
+    ("backups of the index", "Backups of an index"),
+    ("vendor's own storage", "the vendor's own storage"),
+    ("write-ahead log", "write-ahead log"),
+    ("plan files that a person put elsewhere", "plan files outside `VECFLEET_ROOT/plans`"),
+    ("Flower", "what Flower shows"),
+    ("log lines of messages", "log lines of messages"),
+    ("an application that was not stopped", "an application that was not stopped"),
+    ("`vecfleet forget --export` wrote", "`vecfleet forget --export` wrote"),
+    ("other folders of exports", "other folders of exports"),
+    ("copies that the application", "copies that an application"),
+]
+
+
+def test_the_page_and_the_certificate_say_the_same_of_what_an_erasure_cannot_reach() -> None:
+    page = (REPOSITORY / "docs" / "data-we-keep.md").read_text()
+    section = page.partition("## What an erasure cannot reach")[2].partition("\n## ")[0]
+    assert len(RESIDUAL) == len(OUT_OF_REACH)
+    for sentence, (of_certificate, of_page) in zip(RESIDUAL, OUT_OF_REACH, strict=True):
+        assert of_certificate in sentence and of_page in section
