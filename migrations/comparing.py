@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TypeVar
 from urllib.parse import unquote
 
-from migrations.places import Pair
+from migrations.places import Counterparts
 from migrations.reading import Reader
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, StoreError, TooLarge, WrongKind
@@ -87,7 +87,7 @@ class Wish:
     after: Position | None = None
     until: Position | None = None
 
-    def wants(self, pair: Pair) -> bool:
+    def wants(self, pair: Counterparts) -> bool:
         return not (
             (self.one_way and pair.a is None)
             or (self.after is not None and pair.label < self.after.label)
@@ -122,7 +122,7 @@ class Comparison:
     wish: Wish
     threads: int
 
-    def results(self, pairs: Sequence[Pair]) -> Iterator[Result]:
+    def results(self, pairs: Sequence[Counterparts]) -> Iterator[Result]:
         """Yield every result in order.
 
         What concerns one record or one namespace is an error among the results. Where a store refuses the key or does
@@ -144,7 +144,7 @@ class Comparison:
             pool.shutdown(cancel_futures=True)
 
     def _tasks(
-        self, pairs: Iterator[Pair], pool: ThreadPoolExecutor
+        self, pairs: Iterator[Counterparts], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[str, Callable[[], list[Result]]]]:
         """Yield a task for each batch of ids. After a listing that failed for good, one that raises its error."""
         opened = ((pair, _Listing(pool, self.a, pair.a), _Listing(pool, self.b, pair.b)) for pair in pairs)
@@ -160,7 +160,7 @@ class Comparison:
                 yield pair.label, partial(_raise, error)
                 return
 
-    def _compared(self, pair: Pair, batch: Sequence[_Held]) -> list[Result]:
+    def _compared(self, pair: Counterparts, batch: Sequence[_Held]) -> list[Result]:
         both = [entry.id for entry in batch if entry.at_a and entry.at_b]
         if self.wish.ids_only or not both:
             return [_listed(pair.label, entry) for entry in batch]

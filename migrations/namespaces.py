@@ -32,12 +32,15 @@ class NamespacesOptions:
     common: Common = field(default_factory=Common)
 
 
-def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `namespaces`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, into: Store | None = None) -> Plan:
+    """Plan the recipe `namespaces`. Raises BadPlan with every problem found, NotFound where there is no such index.
+
+    `into`: the account of the target (None: that of the source).
+    """
     if not options.naming.pairs:
         raise BadInput("no namespaces are named", next_step="name pairs of OLD=NEW: 'prod=prod_v2' 'tenant-*=t/{1}'")
     target = options.target or options.index
-    surveyor = Surveyor(store)
+    surveyor = Surveyor.between(store, into)
     survey = surveyor.survey(options.index, target)
     create = new_index(survey, target, options.cloud, options.region)
     common = replace(options.common, naming=options.naming)

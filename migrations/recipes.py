@@ -118,9 +118,12 @@ def plan_creators(store: Store, options: CreatorsOptions, *, now: datetime) -> P
     return plan_surveyed("creators", surveyor, survey, options.grouping, options.common, now, options.index)
 
 
-def plan_index(store: Store, options: IndexOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound where there is no such source."""
-    surveyor = Surveyor(store)
+def plan_index(store: Store, options: IndexOptions, *, now: datetime, into: Store | None = None) -> Plan:
+    """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound where there is no such source.
+
+    `into`: the account of the target (None: that of the source).
+    """
+    surveyor = Surveyor.between(store, into)
     survey = surveyor.survey(options.source, options.target, options.ids)
     if survey.same_index and options.grouping is None:
         raise BadPlan(

@@ -49,7 +49,7 @@ def _glob_parts(text: str) -> list[tuple[str, str, str]]:
     return [(part[1] or "", part[2] or "", part[3] or "") for part in parts]
 
 
-def _literal(text: str) -> str | None:
+def only_name(text: str) -> str | None:
     """Return the only name that a glob without wildcards matches."""
     parts = _glob_parts(text)
     return None if any(wildcard for _, wildcard, _ in parts) else "".join(map("".join, parts))
@@ -224,7 +224,7 @@ class Naming:
         exact: dict[str, int] = {}
         globs: list[int] = []
         for number, pair in enumerate(self.pairs):
-            literal = _literal(names.canonical(pair.old))
+            literal = only_name(names.canonical(pair.old))
             if literal is None:
                 globs.append(number)
             else:

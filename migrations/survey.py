@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, Self
 
 from migrations.estimating import Shape, shape_of
 from migrations.idsources import IdSources
@@ -68,6 +68,11 @@ class Surveyor:
     store: Store
     into: "Surveyor | None" = None
     readers: dict[str, Reader] = field(default_factory=dict)
+
+    @classmethod
+    def between(cls, store: Store, into: Store | None) -> Self:
+        """Look at a store, and at the target's where that is another one."""
+        return cls(store, cls(into) if into not in (None, store) else None)
 
     @property
     def at_target(self) -> "Surveyor":

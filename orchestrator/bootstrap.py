@@ -98,6 +98,16 @@ class Fleet:
             self._accounts[name] = PineconeStore(account.settings(self.settings), name, account.hosts)
         return self._accounts[name]
 
+    def located(self, text: str) -> tuple[Store, str]:
+        """Return account and index of INDEX or pinecone@NAME:INDEX. Raises BadInput for any other store."""
+        name, _, index = text.rpartition(":")
+        if name and name != "pinecone" and not name.startswith(ACCOUNT):
+            raise BadInput(
+                f"{text!r} is no index of Pinecone",
+                next_step=f"name an INDEX, or {ACCOUNT}NAME:INDEX; `vecfleet plan stores` goes between stores",
+            )
+        return self.store_named(name or "pinecone"), index
+
     def store_named(self, name: str) -> Store:
         """Return the store that a plan names."""
         if name.startswith(ACCOUNT):

@@ -56,11 +56,12 @@ def export(
     now = datetime.now(UTC)
     with fleet() as parts:
         root = parts.settings.vecfleet_root
+        store, name = parts.located(index)
         for objection in folders_that_are_tenants(parts, folder) if folder is not None else ():
             raise Refused(objection, next_step="name another folder")
         options = ExportOptions(
-            index=index,
-            folder=folder or f"exports/{index}-{now:%Y%m%d-%H%M%S}",
+            index=name,
+            folder=folder or f"exports/{name}-{now:%Y%m%d-%H%M%S}",
             ids=find_ids(root, ids) if ids else None,
             common=Common(
                 policies=Policies(
@@ -71,7 +72,7 @@ def export(
                 skip=tuple(skip or ()),
             ),
         )
-        write(parts, plan_export(parts.store, parts.folders, options, now=now), out, as_json=as_json)
+        write(parts, plan_export(store, parts.folders, options, now=now), out, as_json=as_json)
 
 
 @with_map_options
@@ -90,9 +91,10 @@ def import_(
 ) -> None:
     """Plan that exported namespaces become records of an index again, byte for byte. Writes the plan file only."""
     with fleet() as parts:
+        store, name = parts.located(index)
         options = ImportOptions(
             folder=folder,
-            index=index,
+            index=name,
             cloud=cloud,
             region=region,
             common=Common(
@@ -102,7 +104,7 @@ def import_(
                 skip=tuple(skip or ()),
             ),
         )
-        write(parts, plan_import(parts.folders, parts.store, options, now=datetime.now(UTC)), out, as_json=as_json)
+        write(parts, plan_import(parts.folders, store, options, now=datetime.now(UTC)), out, as_json=as_json)
 
 
 _A_DAY_S = 86_400

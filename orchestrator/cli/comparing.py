@@ -12,7 +12,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from migrations.comparing import Comparison, Position, Result, Symbol, Wish
-from migrations.places import Pair, Rename, open_place, pair_up
+from migrations.places import Counterparts, open_place, pair_up
+from migrations.renaming import Pair
 from orchestrator.cli.output import Json, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED
@@ -69,9 +70,7 @@ def _written(what: str) -> Any:
 
 
 def check(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="STORE:INDEX or STORE:INDEX/NAMESPACE, in which * is any text.")
-    ],
+    a: Annotated[str, typer.Argument(metavar="A", help="STORE:INDEX or STORE:INDEX/NAMESPACE, which may be a glob.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise: pgvector:docs, parquet:exports/shop, …")],
     rename: Annotated[
         list[str] | None,
@@ -109,7 +108,7 @@ def check(
     ]
     with fleet() as parts, ExitStack() as files:
         at_a, at_b = open_place(a, parts.store_named), open_place(b, parts.store_named)
-        pairs = pair_up(at_a, at_b, list(map(Rename.of, rename or ())))
+        pairs = pair_up(at_a, at_b, list(map(Pair.read, rename or ())))
         wish = Wish(
             ids_only=ids_only,
             one_way=one_way,
@@ -143,7 +142,9 @@ def _opened(
         raise BadInput(f"cannot write {error.filename}: {error.strerror}", next_step="name another file") from error
 
 
-def _compare(comparison: Comparison, pairs: Sequence[Pair], report: Report) -> StoreError | KeyboardInterrupt | None:
+def _compare(
+    comparison: Comparison, pairs: Sequence[Counterparts], report: Report
+) -> StoreError | KeyboardInterrupt | None:
     """Compare and report until the end. Return what ended it before."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:

@@ -30,7 +30,7 @@ from orchestrator.core.wording import in_namespaces
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
 from vecfleet.errors import BadInput, Refused
-from vecfleet.stores.base import Backup
+from vecfleet.stores.base import Backup, Store
 
 
 @with_shared("options", PlanOptions)
@@ -46,10 +46,12 @@ def creators(
         chosen = index or parts.settings.pinecone_index_name
         if chosen is None:
             raise BadInput("no index is named", next_step="name one that `vecfleet audit` lists")
+        store, name = parts.located(chosen)
+        _require_routable(parts, store)
         recipe = CreatorsOptions(
-            index=chosen, grouping=options.grouping(parts.settings), common=options.common(parts.settings)
+            index=name, grouping=options.grouping(parts.settings), common=options.common(parts.settings)
         )
-        write(parts, plan_creators(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+        write(parts, plan_creators(store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
 
 
 @with_shared("options", RenamingOptions)
@@ -87,15 +89,17 @@ def namespaces(
     with fleet() as parts:
         settings = parts.settings
         given = tuple(map(Pair.read, pairs or ())) + (read_pairs(settings.vecfleet_root, file) if file else ())
+        (store, name), (into, target) = parts.located(index), parts.located(target or index)
         recipe = NamespacesOptions(
-            index=index,
+            index=name,
             naming=naming_of(given, merges=merge, key=by, otherwise=otherwise),
             target=target,
             cloud=cloud,
             region=region,
             common=options.common(settings),
         )
-        write(parts, plan_namespaces(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+        plan = plan_namespaces(store, recipe, now=datetime.now(UTC), into=into)
+        write(parts, plan, options.out, as_json=as_json)
 
 
 @with_shared("options", PlanOptions)
@@ -113,16 +117,29 @@ def index(
     """Plan that every namespace goes to another index, under its own name or regrouped. Writes the plan file only."""
     with fleet() as parts:
         settings = parts.settings
+        (store, from_index), (into, to_index) = parts.located(source), parts.located(target)
+        if options.regroups:
+            _require_routable(parts, store, into)
         recipe = IndexOptions(
-            source=source,
-            target=target,
+            source=from_index,
+            target=to_index,
             grouping=options.grouping(settings) if options.regroups else None,
             cloud=cloud,
             region=region,
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,
             common=options.common(settings),
         )
-        write(parts, plan_index(parts.store, recipe, now=datetime.now(UTC)), options.out, as_json=as_json)
+        plan = plan_index(store, recipe, now=datetime.now(UTC), into=into)
+        write(parts, plan, options.out, as_json=as_json)
+
+
+def _require_routable(parts: Fleet, *stores: Store) -> None:
+    """Refuse tenants' namespaces in another account: a tenant's route names an index, and not its account."""
+    if any(store is not parts.store for store in stores):
+        raise BadInput(
+            "tenants' namespaces are made in the account of PINECONE_API_KEY: routes name an index and not its account",
+            next_step="bring the records there first: `vecfleet plan stores`",
+        )
 
 
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import pytest
 from terminal import Brain, Vecfleet
 
 from emulator.server import start
+from migrations.plan import read_plan
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 
@@ -67,6 +68,36 @@ def test_a_plan_names_the_account_and_not_its_key(vecfleet: Vecfleet, brain: Bra
     refused = vecfleet("apply", "plan.yaml", "--backup")
     assert refused.code == 2 and "the source is in pinecone@eu" in refused.err
     assert vecfleet("apply", "plan.yaml", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        (("index", "pinecone@eu:brain", "brain"), ("pinecone@eu", "pinecone")),
+        (("index", "brain", "pinecone@eu:other"), ("pinecone", "pinecone@eu")),
+        (("index", "pinecone@eu:brain", "pinecone@eu:other"), ("pinecone@eu", "pinecone@eu")),
+        (("namespaces", "pinecone@eu:brain", "coach=coach_v2"), ("pinecone@eu", "pinecone@eu")),
+        (("namespaces", "brain", "first=coach_v2", "--to", "pinecone@eu:brain"), ("pinecone", "pinecone@eu")),
+        (("export", "pinecone@eu:brain"), ("pinecone@eu", "parquet")),
+    ],
+    ids=lambda value: "-".join(value).replace(":", "-"),
+)
+def test_either_side_of_a_plan_may_be_in_another_account(
+    vecfleet: Vecfleet, brain: Brain, eu: Brain, words: tuple[str, ...], ends: tuple[str, str]
+) -> None:
+    eu.write("coach", "c-1", title="one")
+    answer = vecfleet("plan", *words, "--out", "plan.yaml")
+    assert answer.code == 0, answer.err
+    plan = read_plan(Path("plan.yaml"))
+    assert (plan.source.store, plan.target.store) == ends
+    assert vecfleet("apply", "plan.yaml", "--dry-run").code == 0
+
+
+def test_tenants_are_regrouped_only_where_their_routes_lead(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+    for words in (("creators", "pinecone@eu:brain"), ("index", "brain", "pinecone@eu:other")):
+        refused = vecfleet("plan", *words, "--creator", "ana")
+        assert refused.code == 2 and "routes name an index and not its account" in refused.err
+    assert vecfleet("plan", "export", "pgvector:public").code == 2
 
 
 def test_an_account_that_is_not_there_is_named(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:

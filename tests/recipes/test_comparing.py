@@ -1,5 +1,6 @@
 """Two places compared: which namespaces belong together, what becomes of each id, and where another run goes on."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -7,8 +8,9 @@ import pytest
 from planning_world import World, fill
 
 from migrations.comparing import BATCH_RECORDS, Comparison, Position, Result, Wish
-from migrations.places import Pair, Place, Rename, open_place, pair_up
+from migrations.places import Counterparts, Place, open_place, pair_up
 from migrations.reading import Reader
+from migrations.renaming import Pair
 from vecfleet.errors import BadInput, BadRequest, KeyRefused, NotFound
 from vecfleet.stores.base import Fetched, IdPage
 from vecfleet.stores.memory import MemoryIndex
@@ -19,7 +21,7 @@ def places(world: World, a: str = "memory:a", b: str = "memory:b") -> tuple[Plac
 
 
 def pairs_of(world: World, a: str, b: str, *renames: str) -> list[tuple[str, str | None, str | None]]:
-    return [(pair.label, pair.a, pair.b) for pair in pair_up(*places(world, a, b), list(map(Rename.of, renames)))]
+    return [(pair.label, pair.a, pair.b) for pair in pair_up(*places(world, a, b), list(map(Pair.read, renames)))]
 
 
 def compared(world: World, a: str = "memory:a", b: str = "memory:b", **wish: object) -> list[str]:
@@ -113,10 +115,10 @@ def test_a_pattern_chooses_and_a_rename_says_what_became_of_a_name(
         ("memory:a/nope", "memory:b", [], "'memory:a/nope' names no namespace"),
         ("memory:a/x", "memory:b/nope", [], "'memory:b/nope' names no namespace"),
         ("memory:a/nope-*", "memory:b", [], "holds a namespace"),
-        ("memory:a", "memory:b", ["nope=x"], "no namespace is called 'nope'"),
-        ("memory:a", "memory:b", ["*=all"], "several namespaces would become one: 'all'"),
-        ("memory:a", "memory:b", ["x-*=t/{2}"], "asks for more than its 1 `*` gave"),
-        ("memory:a", "memory:b", ["x"], "'x' is no pair of names"),
+        ("memory:a", "memory:b", ["nope=x"], "no namespace of the index 'a' matches 'nope'"),
+        ("memory:a", "memory:b", ["*=all"], "would come together in 'all'"),
+        ("memory:a", "memory:b", ["x-*=t/{2}"], "asks for {2}, and its left side has 1 wildcards"),
+        ("memory:a", "memory:b", ["x"], "'x' is no pair"),
         ("memory:a", "memory:b/x", [], "'memory:b/x' chooses namespaces of B"),
         ("memory:a", "memory:a", [], "are the same place"),
         ("memory:nope", "memory:b", [], "there is no index 'nope'"),
@@ -129,7 +131,7 @@ def test_what_cannot_be_meant_is_said_before_anything_is_read(
     for index in both:
         fill(index, "x", ["1"])
         fill(index, "y", ["1"])
-    with pytest.raises((BadInput, NotFound), match=said.replace("*", r"\*")):
+    with pytest.raises((BadInput, NotFound), match=re.escape(said)):
         pairs_of(world, a, b, *renames)
 
 
@@ -176,7 +178,7 @@ def beside(world: World, other: type[MemoryIndex], **namespaces: list[str]) -> I
     for name, ids in namespaces.items():
         fill(a, name, ids)
         fill(b, name, ids)
-    pairs = [Pair(name, name, name, len(ids)) for name, ids in namespaces.items()]
+    pairs = [Counterparts(name, name, name, len(ids)) for name, ids in namespaces.items()]
     return Comparison(Reader(a), Reader(b), Wish(), threads=2).results(pairs)
 
 
