@@ -14,15 +14,21 @@ from migrations.mapreading import read_map
 from migrations.previewing import MappedRecord
 from orchestrator.cli.output import say, say_table
 from orchestrator.core.wording import counted
+from vecfleet.enriching import ConflictPolicy
 from vecfleet.records import Metadata
 from vecfleet.settings import Settings
+
+Conflicts = Annotated[
+    ConflictPolicy,
+    typer.Option(help="Records with another value under a key they get: creator_id, twin_id, a mapped one."),
+]
 
 _SHOWN_CHARS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapOptions:
-    """What becomes of metadata keys on the way."""
+    """What becomes of metadata keys on the way. `conflicts`: also of those that a plan writes itself."""
 
     set_key: Annotated[
         list[str] | None,
@@ -40,6 +46,8 @@ class MapOptions:
         Undo, typer.Option(help="Whether what is dropped or replaced travels in the record, to be put back.")
     ] = "travels"
 
+    conflicts: Conflicts = "fail"
+
     def policies(self, settings: Settings) -> dict[str, Any]:
         """Return the part of a plan's policies that these decide. Raises BadInput, NotFound."""
         asked = read_map(
@@ -50,7 +58,7 @@ class MapOptions:
             file=self.map_file,
             undo=self.map_undo,
         )
-        return {"metadata_map": asked}
+        return {"metadata_map": asked, "conflicts": self.conflicts}
 
 
 def with_shared(name: str, options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -11,7 +11,7 @@ from migrations.estimating import Prices
 from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
 from migrations.plan import Policies
 from migrations.recipes import Common
-from orchestrator.cli.mapping import MapOptions
+from orchestrator.cli.mapping import Conflicts, MapOptions
 from vecfleet.settings import Settings
 
 Ownership = Annotated[
@@ -32,9 +32,6 @@ NamespaceOption = Annotated[
 SkipOption = Annotated[
     list[str] | None, typer.Option("--skip", metavar="GLOB", help="Leave these alone; may be repeated.")
 ]
-Conflicts = Annotated[
-    Literal["fail", "keep", "overwrite"], typer.Option(help="Records that hold another creator_id or twin_id already.")
-]
 
 _A_DAY_S = 86_400
 
@@ -52,7 +49,6 @@ class PolicyOptions(MapOptions):
     max_passes: Annotated[
         int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")
     ] = 5
-    conflicts: Conflicts = "fail"
     collisions: Annotated[
         Literal["fail", "skip", "prefix", "identical"],
         typer.Option(help="Ids that are in their target already, or come from two sources."),
@@ -112,7 +108,7 @@ class PolicyOptions(MapOptions):
     def common(self, settings: Settings, **more: str) -> Common:
         """Build the options that every recipe takes, with more policies than were typed."""
         names = (
-            *("writers", "max_passes", "conflicts", "collisions", "numbers"),
+            *("writers", "max_passes", "collisions", "numbers"),
             *("verify", "query_sample", "query_top_k", "query_overlap"),
             *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
             *("clean_up", "check_every_write", "leave_alias", "exclusive"),

@@ -165,6 +165,13 @@ def test_three_of_thirty(brain: World) -> None:
     reader.type_next()
     assert_same_index(brain.emulator.dump("digital-twin-delphi"), {name: before[name] for name in chosen})
     assert_same_index(brain.emulator.dump(BRAIN), {name: before[name] for name in others})
+    # And the next ones, with other metadata
+    reader.type_next()
+    there = brain.emulator.dump("digital-twin-delphi")
+    for name in ("guide", "coach-test"):
+        for id, one in before[name].items():
+            seen = {key: value for key, value in there[name][id].metadata.items() if key != "_vecfleet_map"}
+            assert seen == {"env": "prod", "leaf": one.metadata["page"], "migrated_from": name}
     reader.assert_typed_it_all()
 
 
