@@ -5,10 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 from migrations.files import read_table, within
+from migrations.findings import few
 from migrations.index import new_index
 from migrations.plan import Plan
 from migrations.recipes import Common, plan_surveyed
-from migrations.renaming import Naming, Pair
+from migrations.renaming import Naming, Pair, parsed
 from migrations.survey import Surveyor
 from vecfleet import names
 from vecfleet.errors import BadInput
@@ -44,7 +45,20 @@ def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, 
     survey = surveyor.survey(options.index, target)
     create = new_index(survey, target, options.cloud, options.region)
     common = replace(options.common, naming=options.naming)
-    return plan_surveyed("namespaces", surveyor, survey, None, common, now, target, create)
+    plan = plan_surveyed("namespaces", surveyor, survey, None, common, now, target, create)
+    return plan.model_copy(update={"warnings": (*plan.warnings, *_unknown_to_erasures(plan))}).sealed()
+
+
+def _unknown_to_erasures(plan: Plan) -> list[str]:
+    """Warn where only the plan's key says which records of a source are a tenant's."""
+    splits = [move.template for move in plan.moves if move.template is not None]
+    made = [template for template in splits if names.parse(parsed(template).of("x")) is not None]
+    if plan.split is None or not made:
+        return []
+    return [
+        f"{few(made)} makes tenants' names: in the source `vecfleet forget` knows a tenant's records by their "
+        f"creator_id and twin_id, and not by {plan.split.key!r}; erase a tenant once the source is cleaned up"
+    ]
 
 
 def naming_of(pairs: tuple[Pair, ...], *, merges: bool, key: str | None, otherwise: str | None) -> Naming:

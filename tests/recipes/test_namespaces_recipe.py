@@ -98,6 +98,12 @@ def test_a_namespace_is_split_by_a_key_and_the_plan_says_what_lacks_it(shop: Wor
     assert read_plan(tmp_path / "plan.yaml") == elsewhere
 
 
+def test_a_key_that_no_erasure_knows_is_named_where_it_makes_tenants_of_records(shop: World) -> None:
+    said = "in the source `vecfleet forget` knows a tenant's records by their creator_id and twin_id, and not by 'team'"
+    assert any(said in one for one in plan(shop, "all=creator_{value}", key="team").warnings)
+    assert not any(said in one for one in plan(shop, "all=team-{value}", key="team").warnings)
+
+
 def test_everything_that_is_wrong_is_said_at_once(shop: World) -> None:
     wrong = said(shop, "nope=x", "prod=spä ce", "tenant-*=x", f"all={'y' * 600}")
     assert "no namespace of the index 'shop' matches 'nope'; it holds 'all', 'prod', 'tenant-a', 'tenant-b'" in wrong
