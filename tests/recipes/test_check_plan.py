@@ -1,5 +1,6 @@
 """Between planning and applying the world may change: each change that matters is an objection."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,20 @@ def test_a_target_that_is_not_empty_any_more_is_an_objection(world: World) -> No
     fill(index, "creator_ana_twin_a", ["9"])
     (objection,) = objections(world, plan)
     assert "1 target not empty" in objection
+
+
+def test_a_name_that_leads_to_another_project_by_now_is_an_objection(world: World) -> None:
+    # Given a plan of an index whose host tells its project
+    index = world.index(INDEX, host=f"{INDEX}-ours1.svc.aped-4627-b74a.pinecone.io")
+    fill(index, "a", ["1"])
+    plan = one_creator(world)
+    assert (plan.source.project, objections(world, plan)) == ("ours1", [])
+
+    # When the keys of two accounts were crossed
+    index.info = replace(index.info, host=f"{INDEX}-theirs1.svc.aped-4627-b74a.pinecone.io")
+
+    (objection,) = set(objections(world, plan))
+    assert objection == f"the plan was made for an index '{INDEX}' with project ours1; it has theirs1"
 
 
 def test_a_missing_source_index_is_refused_and_a_missing_target_is_an_objection(world: World) -> None:
