@@ -17,6 +17,7 @@ help:
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
 
 setup: $(INSTALLED)
+	@echo "next: make demo"
 
 $(INSTALLED): requirements.lock pyproject.toml bin/setup bin/vecfleet
 	@bin/setup

@@ -375,8 +375,13 @@ def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
 
 
 def _by_policy(connection: sa.Connection, job: Job, act: Callable[[], object]) -> None:
-    """Act for a policy through the guards that a person passes; a refusal becomes the job's reason."""
+    """Act for a policy through the guards that a person passes; a refusal becomes the job's reason.
+
+    What the reason said before stays behind it.
+    """
     try:
         act()
     except Refused as error:
-        jobs.set_reason(connection, job.id, f"{POLICY_WAITS}{error.message}")
+        reason = job.reason or ""
+        before = reason.partition(_BEFORE)[2] if reason.startswith(POLICY_WAITS) else reason
+        jobs.set_reason(connection, job.id, f"{POLICY_WAITS}{error.message}" + (f"{_BEFORE}{before}" if before else ""))

@@ -8,7 +8,7 @@ from functools import partial
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from orchestrator import schema
 from orchestrator.bootstrap import ACCOUNT, Fleet
@@ -251,7 +251,9 @@ def _workers(fleet: Fleet) -> Check:
         if not answers:  # ask once more and stop at the first answer
             answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S, limit=1).ping()
     except (OperationalError, RedisError, OSError) as error:
-        raise Unreachable("Redis does not answer, so no worker can be asked", next_step="fix Redis first") from error
+        answered = isinstance(error, ResponseError) or isinstance(error.__cause__, ResponseError)
+        does = "answers and takes nothing" if answered else "does not answer"
+        raise Unreachable(f"Redis {does}, so no worker can be asked", next_step="fix Redis first") from error
     if not answers:
         waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
         raise BadInput(f"no worker answers within {waited:g} s: batches wait", next_step="start one: `vecfleet worker`")

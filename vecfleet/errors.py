@@ -16,6 +16,7 @@
         │   └── TimedOut         no answer inside the deadline; the call may have been applied
         ├── TooLarge         the request, its answer or its URL is over a size limit: halve it
         ├── BadRequest       the service refuses the content; with one record left, that record is at fault
+        │   └── RefusedAlike     it refuses records from all over a batch with one answer: that is about no record
         ├── NeedsOperator    no retry helps until a person acts: the job pauses with this sentence
         │   ├── KeyRefused       401, 403
         │   ├── QuotaExhausted   a monthly or egress allowance, a storage or object quota
@@ -119,6 +120,10 @@ class TooLarge(StoreError):
 
 class BadRequest(StoreError):
     """The vector store refuses the content of the request."""
+
+
+class RefusedAlike(BadRequest):
+    """The vector store refuses every record of the request with the same answer."""
 
 
 class NeedsOperator(StoreError):

@@ -210,7 +210,8 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: 
         }
 
     try:
-        refused = work.target.upsert(target.namespace, [placement.record for placement in group], before)
+        each = (work.lease.found or {}).get("each", False)
+        refused = work.target.upsert(target.namespace, [placement.record for placement in group], before, each=each)
     finally:
         if target.namespace in work.target.unanswered:
             with work.database.begin() as connection:

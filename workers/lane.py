@@ -17,7 +17,7 @@ from orchestrator.core.model import Deletion
 from orchestrator.counters import Counters
 from orchestrator.pace_view import scope_of
 from vecfleet.digests import record_digest
-from vecfleet.errors import BadRequest, RateLimited, StoreError, TooLarge, Transient
+from vecfleet.errors import BadRequest, RateLimited, RefusedAlike, StoreError, TooLarge, Transient
 from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, Conditional, Deleted, Fetched, IdPage, Index, Matches, Usage, Written
 from workers.leases import Held
@@ -32,6 +32,8 @@ _LONGEST_WAIT_S = 8.0
 _LONGEST_PACED_S = 1.0  # after a 429: limits count by the second
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
+# So many records of a refused request are tried alone before it is halved; a small one is halved as quickly.
+_SAMPLES, _SAMPLED_FROM = 5, 10
 
 # Documented per-second limits of the service (docs/plans.md lists them with their scopes).
 FETCHES, LISTS = 100.0, 200.0
@@ -135,18 +137,28 @@ class Lane:
         """Say whether a fresh listing shows this id."""
         return record_id in self.page(namespace, prefix=record_id).ids
 
-    def upsert(self, namespace: str, records: Sequence[Record], before: Callable[[], None]) -> list[tuple[Record, str]]:
+    def upsert(
+        self, namespace: str, records: Sequence[Record], before: Callable[[], None], *, each: bool = False
+    ) -> list[tuple[Record, str]]:
         """Write all records, in requests under the size limit. `before` runs before each request.
 
         Returns the records that the service refuses, each with the reason: one bad record does not stop its neighbours.
+        Raises RefusedAlike if it refuses a request and then records from all over it, all for one reason: that is not
+        about a record. `each`: try every record even so.
         """
         refused: list[tuple[Record, str]] = []
         for request, size in self._requests(records, refused):
-            refused += self._upsert(namespace, request, size, before)
+            refused += self._upsert(namespace, request, size, before, samples=not each)
         return refused
 
     def _upsert(
-        self, namespace: str, records: Sequence[Record], size: int, before: Callable[[], None]
+        self,
+        namespace: str,
+        records: Sequence[Record],
+        size: int,
+        before: Callable[[], None],
+        *,
+        samples: bool = False,
     ) -> list[tuple[Record, str]]:
         scope = scope_of(self._host, namespace)
         limits = [(Limit("upsert", scope, UPSERTS), 1.0), (Limit("upsert_bytes", scope, UPSERT_BYTES), float(size))]
@@ -155,6 +167,9 @@ class Lane:
         except (TooLarge, BadRequest) as error:
             if len(records) == 1:
                 return [(records[0], f"{type(error).__name__}: {error.message}")]
+            if samples and isinstance(error, BadRequest) and len(records) >= _SAMPLED_FROM:
+                records = self._after_samples(namespace, records, error, before)
+                size = sum(map(self.index.request_bytes, records))
             middle = len(records) // 2
             first = sum(map(self.index.request_bytes, records[:middle]))
             refused = self._upsert(namespace, records[:middle], first, before)
@@ -163,6 +178,25 @@ class Lane:
         if written.lsn is not None:
             self.lsns[namespace] = max(written.lsn, self.lsns.get(namespace, 0))
         return []
+
+    def _after_samples(
+        self, namespace: str, records: Sequence[Record], error: BadRequest, before: Callable[[], None]
+    ) -> Sequence[Record]:
+        """Write records from all over a refused request, one by one, until one gets another answer.
+
+        Return the records that are still to be written. Raise RefusedAlike if each sample gets the answer again.
+        """
+        alike = f"{type(error).__name__}: {error.message}"
+        for record in records[:: (len(records) - 1) // (_SAMPLES - 1)][:_SAMPLES]:
+            refused = self._upsert(namespace, [record], self.index.request_bytes(record), before)
+            if not refused:
+                return [other for other in records if other is not record]
+            if refused[0][1] != alike:
+                return records
+        raise RefusedAlike(
+            f"each record is refused with the same answer: {error.message}",
+            next_step="end its cause, then retry, which tries each record by itself",
+        )
 
     def _ask_to_write(self, namespace: str, records: Sequence[Record]) -> Written:
         try:

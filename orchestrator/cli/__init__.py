@@ -19,6 +19,7 @@ planning       `plan creators`, `plan index`, `plan reverse`, `apply`
 between        `plan export`, `plan import`, `plan stores`, `plan tables`
 jobs           `jobs`, `status`
 steering       every command that changes a job
+parking        `park`
 erasing        `forget`, `readmit`, `rehearse`
 whole_indexes  `backup`, `wipe`, `decommission`
 books          `purge`, `audit-log`

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.commands import COMMANDS, PROGRAM, build, listing
+from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
 from orchestrator.cli.output import NobodyAnswers, err, say_error
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 
+_USAGE = 2  # what was typed is no command line: the parser ends this itself, and has said why
 _BUG = 70  # EX_SOFTWARE of sysexits.h
 _COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that completes a command line
 
@@ -26,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _commands_for(words)(words, prog_name=PROGRAM)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == _USAGE and not _asks_for_a_list(words):
+            err.print(f"next: {_help_of(words)}")
+        return code
     except VecfleetError as error:
         if isinstance(error, NobodyAnswers):
             error.next_step = shlex.join([PROGRAM, *words, "--yes"])
@@ -44,6 +48,18 @@ def _commands_for(words: Sequence[str]) -> typer.Typer:
     first = next((word for word in words if not word.startswith("-")), None)
     is_command = any(name.partition(" ")[0] == first for name in COMMANDS)
     return build(first) if is_command or _COMPLETING in os.environ else listing()
+
+
+def _asks_for_a_list(words: Sequence[str]) -> bool:
+    """Say whether no command was typed, or only the name of a group: the answer is a list of commands."""
+    return not words or (len(words) == 1 and words[0] in GROUPS)
+
+
+def _help_of(words: Sequence[str]) -> str:
+    """Return the command that shows the help of what was typed."""
+    typed = [word for word in words if not word.startswith("-")]
+    known = [name for name in (" ".join(typed[:2]), "".join(typed[:1])) if name in COMMANDS or name in GROUPS]
+    return " ".join([PROGRAM, *known[:1], "--help"])
 
 
 def _log(words: Sequence[str]) -> Path:

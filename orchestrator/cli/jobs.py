@@ -12,7 +12,7 @@ from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.progress import Progress, headline, state_counts
 from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, with_left_behind
 from orchestrator.ledger import status as job_status
 
 
@@ -30,6 +30,9 @@ def jobs(as_json: Json = False) -> None:
                 "source_index": row.source,
                 "target_index": row.target,
                 "records": totals.expected,
+                "done": totals.done,
+                "parked": totals.parked,
+                "left_behind": totals.left_behind,
                 "settled": totals.settled,
                 "created_by": row.created_by,
                 "created_at": row.created_at.astimezone(UTC).isoformat(),
@@ -77,15 +80,16 @@ def _hoped_for(state: JobState) -> frozenset[JobState]:
 
 def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:
     say_table(
-        (">job", "state", "from", "to", ">records", ">settled", "by", "started", "reason"),
+        (">job", "state", "from", "to", ">records", ">done", ">parked", "by", "started", "reason"),
         (
             (
                 row.id,
-                row.state.replace("_", " "),
+                with_left_behind(row.state, totals.left_behind),
                 row.source,
                 row.target,
                 f"{totals.expected:,}",
-                f"{totals.settled:,}",
+                f"{totals.done:,}",
+                f"{totals.parked:,}",
                 row.created_by,
                 f"{row.created_at:%Y-%m-%d %H:%M}",
                 row.reason,
@@ -105,16 +109,21 @@ def _say_status(seen: Progress) -> None:
     if totals.erased:
         erased = counted(totals.erased, "record is", "records are")
         say(f"{erased} an erased tenant's: not copied, or gone from the targets again")
+    for group in seen.reading.reasons:
+        say(f"parked: {group}", style="yellow")
+    if seen.reading.more_reasons:
+        say(f"parked: {seen.reading.more_reasons:,} more reasons: `vecfleet park list {seen.reading.job.id}`")
     for wait in seen.waits:
         say(f"waits: {wait}", style="yellow")
     say_table(
-        ("from", "to", "state", ">settled", ">of", "reason"),
+        ("from", "to", "state", ">done", ">parked", ">of", "reason"),
         (
             (
                 view.source,
                 view.target,
-                view.state.replace("_", " "),
-                f"{view.settled:,}",
+                view.standing,
+                f"{view.done:,}",
+                f"{view.parked:,}",
                 f"{view.expected:,}",
                 view.reason,
             )

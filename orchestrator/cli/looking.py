@@ -35,17 +35,19 @@ def doctor(as_json: Json = False) -> None:
     """Check settings, Postgres, Redis, Pinecone, the dispatcher and the workers; say what to do about each fault."""
     checks = doctoring.examine(Settings.load())
     failed = [check for check in checks if not check.ok]
-    steps = [check.remedy for check in failed if check.remedy]
+    steps = list(dict.fromkeys(check.remedy for check in failed if check.remedy))
     if as_json:
         rows = [
             {"name": check.name, "ok": check.ok, "detail": check.detail, "remedy": check.remedy} for check in checks
         ]
         say_json({"ok": not failed, "checks": rows, "next_steps": steps})
     else:
+        told = set[str]()  # one cause fails several checks: its remedy stands once
         for check in checks:
             say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}", style=None if check.ok else "red")
-            if check.remedy and not check.ok:
+            if check.remedy and not check.ok and check.remedy not in told:
                 say(f"      → {check.remedy}")
+                told.add(check.remedy)
         say_next(["vecfleet audit"] if not failed else [steps[0]] if steps else [])
     if failed:
         raise typer.Exit(1)

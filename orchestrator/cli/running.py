@@ -86,7 +86,7 @@ def up(
         command = [*PYTHON, "orchestrator", "up", "--workers", str(workers)]
         record = up_in_background(command, settings.vecfleet_home)
         typer.echo(exports(record.environment))
-        err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
+        _tell_addresses(record.environment)
         _tell_this_shell(record.environment)
         err.print("to end it: vecfleet down")
         return
@@ -125,8 +125,15 @@ def _tell_again(settings: Settings) -> None:
             next_step="vecfleet up --detach; or name the folder of what runs in VECFLEET_HOME",
         )
     typer.echo(exports(record.environment))
-    err.print(f"the page: {page_address(record.environment)}", soft_wrap=True)
+    _tell_addresses(record.environment)
     err.print('next: eval "$(vecfleet up --print)" joins this shell; then vecfleet audit')
+
+
+def _tell_addresses(environment: Mapping[str, str]) -> None:
+    err.print(f"the page: {page_address(environment)}", soft_wrap=True)
+    if "FLOWER_URL" in environment:
+        account = f"user {environment['FLOWER_USER']}, password {environment['FLOWER_PASSWORD']}"
+        err.print(f"Flower: {environment['FLOWER_URL']}, {account}", soft_wrap=True)
 
 
 def page_address(environment: Mapping[str, str]) -> str:
@@ -141,7 +148,7 @@ def _tell_how_to_join(environment: Mapping[str, str]) -> None:
         return
     typer.echo(exports(environment))
     sys.stdout.flush()
-    err.print(f"the page: {page_address(environment)}", soft_wrap=True)
+    _tell_addresses(environment)
     err.print(f"next: {addresses.JOIN_IT} joins another shell; then vecfleet audit; Ctrl-C here stops it all")
 
 

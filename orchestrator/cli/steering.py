@@ -8,15 +8,13 @@ import typer
 
 from migrations.plan import Level
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli.output import JobId, Json, Yes, confirm, say, say_json, say_next, say_table
+from orchestrator.cli.output import JobId, Yes, confirm, say, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, look, watch
-from orchestrator.core.next_steps import deciding
-from orchestrator.core.states import BatchKind, JobState
-from orchestrator.core.wording import another_plan, counted, given_up, leading, to_be_dropped
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
 from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
-from orchestrator.ledger import parked as parking
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, counts, guard_facts
 from orchestrator.services import cut_over as cutting_over
@@ -48,7 +46,7 @@ def retry(
         raise BadInput("--batch names parked batches", next_step=f"`vecfleet retry {job} failed --batch {batch[0]}`")
     with fleet() as parts:
         count = acts.retry(parts.database, job, who(), what, batch or None)
-        say(f"job {job}: {counted(count, 'batch runs', 'batches run')} again")
+        say(f"job {job}: {counted(count, 'batch was', 'batches were')} released to run again")
         _show_next(parts, job)
 
 
@@ -111,7 +109,7 @@ def per_cent(word: str) -> int:
     except ValueError as error:
         raise BadInput(
             f"{word!r} is no share of twins: it is a whole number of per cent",
-            next_step="give 5, 25, 50 or 100, as in `vecfleet cutover 1 --percent 25`",
+            next_step="give one from 1 to 100, as in `vecfleet cutover 1 --percent 25`",
         ) from error
 
 
@@ -122,13 +120,16 @@ def cut_over(
         typer.Option(
             metavar="N",
             parser=per_cent,
-            help="The share of twins whose readers use the new side: 5, 25, 50, 100.",
+            help="Move the readers of so many per cent of the twins: a whole number from 1 to 100, as 5, 25, 50, 100.",
         ),
     ],
 ) -> None:
     """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
     with fleet() as parts:
+        left_behind = look(parts, job, namespaces=0).reading.totals.left_behind
         say(f"job {job}: {_sides(cutting_over.cut_over(parts, job, who(), percent))}")
+        if left_behind:
+            say(not_found_by_readers(left_behind), style="yellow")
         _show_next(parts, job)
 
 
@@ -240,6 +241,24 @@ def cancel(job: JobId, yes: Yes = False) -> None:
         _show_next(parts, job)
 
 
+def comment(
+    job: JobId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What others shall know of this job.")]
+) -> None:
+    """Say something about a job. It stands on its page and in the audit trail, with your name."""
+    with fleet() as parts:
+        acts.comment(parts.database, job, who(), text)
+        say(f"job {job}: your comment is in the audit trail")
+        _show_next(parts, job)
+
+
+def finish(job: JobId) -> None:
+    """End a verified job and keep both sides. Nothing is deleted, and other jobs may use its namespaces."""
+    with fleet() as parts:
+        acts.finish(parts.database, job, who())
+        say(f"job {job} is finished: both sides stay, and its namespaces are free for other jobs")
+        _show_next(parts, job)
+
+
 class Lever(StrEnum):
     WINDOW = "window"
     PACE = "pace"
@@ -284,94 +303,4 @@ def set_lever(
         else:
             acts.set_lever(parts.database, job, who(), lever, value, target)
         say(f"job {job}: {lever}{f' at {target}' if target else ''} is now {value:g}")
-        _show_next(parts, job)
-
-
-def park_list(job: JobId, as_json: Json = False) -> None:
-    """List what is set aside, with reasons: records first, then batches."""
-    with fleet() as parts, parts.database.begin() as connection:
-        open_yet = jobs.get(connection, job).state in guard_facts.RETRIED
-        records, batches = parking.records(connection, job), parking.batches(connection, job)
-        conflicting = parking.conflicting(connection, job) if open_yet else 0
-        decisions = deciding(job, parking.undecided(connection, job), conflicting)
-    if batches:
-        decisions.append(f"vecfleet retry {job} failed")
-    if any(parked.kind is BatchKind.COPY for parked in batches):
-        decisions.append(f"vecfleet park accept {job} --all-batches")
-    steps = (decisions if open_yet else []) or [f"vecfleet status {job}"]
-    if as_json:
-        say_json(
-            {
-                "records": [
-                    {
-                        "id": record.record_id,
-                        "source": record.source,
-                        "reason": record.reason,
-                        "accepted_by": record.accepted_by,
-                    }
-                    for record in records
-                ],
-                "batches": [
-                    {
-                        "id": batch.id,
-                        "kind": batch.kind,
-                        "source": batch.source,
-                        "batch": batch.seq,
-                        "records": batch.size,
-                        "error": batch.error_class,
-                        "reason": batch.error_text,
-                        "attempts": batch.attempts,
-                    }
-                    for batch in batches
-                ],
-                "next_steps": steps,
-            }
-        )
-        return
-    if records:
-        say_table(
-            ("record", "in", "why", "decided"),
-            ((record.record_id, record.source, record.reason, _decided(record.accepted_by)) for record in records),
-        )
-    if batches:
-        say_table(
-            (">N", "batch", "in", ">records", ">attempts", "why"),
-            (
-                (batch.id, f"{batch.kind} {batch.seq}", batch.source, batch.size, batch.attempts, batch.error_text)
-                for batch in batches
-            ),
-        )
-    if not records and not batches:
-        say(f"job {job} has nothing parked")
-    if conflicting:
-        say(another_plan(conflicting, job), style="yellow")
-    say_next(steps)
-
-
-def _decided(accepted_by: str | None) -> str:
-    return f"stays behind, says {accepted_by}" if accepted_by else "not yet"
-
-
-def park_accept(
-    job: JobId,
-    records: Annotated[list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids of parked records.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All parked records that are undecided.")] = False,
-    batch: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="All records of this parked batch; may be repeated.")
-    ] = None,
-    all_batches: Annotated[bool, typer.Option("--all-batches", help="All records of every parked batch.")] = False,
-) -> None:
-    """Say that these parked records, or those of whole parked batches, may stay behind in their source."""
-    chosen = [bool(records), every, bool(batch), all_batches]
-    if sum(chosen) != 1:
-        raise BadInput(
-            "it is not said which records",
-            next_step=f"name them, or --all, or --batch N, or --all-batches: `vecfleet park list {job}`",
-        )
-    with fleet() as parts:
-        if batch or all_batches:
-            count = acts.accept_batches(parts.database, job, who(), batch or None)
-        else:
-            count = acts.accept_parked(parts.database, job, who(), records or None)
-        say(f"job {job}: {counted(count, 'record', 'records')} may stay behind")
         _show_next(parts, job)

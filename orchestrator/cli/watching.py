@@ -31,7 +31,7 @@ _LINES_AROUND_BARS = 8
 _BROKER_PATIENCE_S = 0.5
 INTERRUPTED = 130
 
-PROVEN = frozenset({JobState.VERIFIED, JobState.CUT_OVER, JobState.CLEANED})
+PROVEN = frozenset({JobState.VERIFIED, JobState.CUT_OVER, JobState.CLEANED, JobState.FINISHED})
 
 
 class NotReached(VecfleetError):
@@ -153,7 +153,7 @@ def draw(seen: Progress, trouble: str | None = None) -> Group:
     """Draw the whole view: a bar for each of the most telling namespaces, totals, and why anything waits."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     for view in seen.namespaces:
-        done = view.deleted if seen.step == "cleaning up" else view.settled
+        done = view.deleted if seen.step == "cleaning up" else view.done
         grid.add_row(
             Text(_shortened(view.source)),
             ProgressBar(total=max(view.expected, 1), completed=done, width=_BAR_COLUMNS),

@@ -9,7 +9,7 @@ from shlex import quote
 from migrations.plan import LEVELS, Estimate, Level, Policies
 from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.states import JobState, MoveState
-from orchestrator.core.wording import being, counted, in_namespaces, wait_for_a_decision
+from orchestrator.core.wording import being, counted, in_namespaces, wait_for_a_decision, would_stay_behind
 from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.shadow_reads import Evidence
@@ -42,6 +42,24 @@ def missing_cap(records: int) -> int:
     An application may delete a few records; a small source may hold no more than that.
     """
     return min(removal_cap(records), records // 2)
+
+
+def against_leaving_behind(moves: Sequence[Move]) -> list[str]:
+    """Return why a person must confirm what now stays behind: more than a few of a source, or most of it."""
+    return [
+        would_stay_behind(move.left_behind, move.listed, move.source)
+        for move in moves
+        if move.left_behind > missing_cap(move.listed)
+    ]
+
+
+def against_empty(left_behind: Mapping[str, int]) -> list[str]:
+    """Return why readers may not move to these empty targets. `left_behind`: the records meant for each."""
+    return [
+        f"{namespace} is empty: {counted(count, 'record', 'records')} meant for it "
+        f"{'was' if count == 1 else 'were'} left behind, and its readers would find nothing"
+        for namespace, count in left_behind.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

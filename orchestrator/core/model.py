@@ -102,9 +102,14 @@ class Move:
     proof_lsn: int | None
 
     @property
+    def done(self) -> int:
+        """Return how many listed ids need nothing more: those that are parked or left behind are not done."""
+        return self.written + self.identical + self.gone + self.erased
+
+    @property
     def settled(self) -> int:
         """Return how many listed ids are accounted for."""
-        return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
+        return self.done + self.parked + self.left_behind
 
     @property
     def keeps_some(self) -> bool:

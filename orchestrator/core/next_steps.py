@@ -28,26 +28,32 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
             return (watch, f"vecfleet reverse {job.id}")
+        case _S.VERIFIED if reading.empty_targets and job.policies.cut_over != "none":
+            back = "reverse" if job.cut_over_percent else "rollback"
+            return (f"vecfleet park undo {job.id} --all", f"vecfleet {back} {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
             return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "operator" or (reading.proof and reading.proof.back):
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
-        case _S.VERIFIED if job.recipe in ("export", "import"):
-            # Most people want a copy, not a move: cancelling keeps both sides and releases their names.
-            return (f"vecfleet cancel {job.id}", f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
-            return (f"vecfleet cleanup {job.id}", f"vecfleet rollback {job.id}")
+            finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
+            if soaks_until(job, reading.now):
+                return (finish, rollback)
+            # Both a copy and a move end here, and finishing deletes nothing. A way back wants its old side gone.
+            return (cleanup, finish, rollback) if job.recipe == "reverse" else (finish, cleanup, rollback)
         case _S.CUT_OVER if job.policies.clean_up == "operator":
             if soaks_until(job, reading.now):
                 return (f"vecfleet status {job.id}", f"vecfleet reverse {job.id}")
-            return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}")
+            return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}", f"vecfleet finish {job.id}")
         case _S.CUT_OVER:
             return (watch, f"vecfleet reverse {job.id}")
         case _S.CANCELLED:
-            return (f"vecfleet rollback {job.id}", f"vecfleet report {job.id}")
-        case _S.CLEANED | _S.ROLLED_BACK:
+            return (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
+        case _S.FINISHED if not job.cut_over_percent and job.cleaning_at is None:
+            return (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
+        case _S.CLEANED | _S.FINISHED | _S.ROLLED_BACK:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
@@ -69,10 +75,11 @@ def _passes_ran_out(job: JobRow) -> bool:
 
 
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:
-    """Return the end of the soak time of the moved readers; None once it is over."""
-    if job.cut_over_at is None:
+    """Return the end of the soak time; None once it is over."""
+    since = job.verified_at if job.policies.cut_over == "none" else job.cut_over_at
+    if since is None:
         return None
-    soaked = job.cut_over_at + timedelta(seconds=job.policies.soak_seconds)
+    soaked = since + timedelta(seconds=job.policies.soak_seconds)
     return soaked if now < soaked else None
 
 
@@ -139,7 +146,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         steps.append(f"vecfleet retry {job.id} failed")
     steps += deciding(job.id, reading.undecided, reading.conflicting)
     if steps and job.resume_to is _S.CLEANING:
-        steps.append(f"vecfleet cancel {job.id}")  # keeps what a guard refuses to delete
+        steps.append(f"vecfleet finish {job.id}")  # keeps what a guard refuses to delete
     if steps:
         return tuple(steps)
     if job.resume_to is _S.ROLLING_BACK:

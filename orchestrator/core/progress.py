@@ -13,23 +13,37 @@ from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
-from orchestrator.core.wording import another_plan, counted, duration, spoken
+from orchestrator.core.wording import (
+    another_plan,
+    counted,
+    duration,
+    not_found_by_readers,
+    spoken,
+    with_left_behind,
+)
 
 _S = JobState
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceView:
-    """One move: `settled` of `expected` records are accounted for, `deleted` of them are gone from the source."""
+    """One move: `done` of `expected` records need nothing more, `deleted` of them are gone from the source."""
 
     source: str
     target: str
     state: MoveState
     reason: str | None
     expected: int
+    done: int
     settled: int
     parked: int
+    left_behind: int
     deleted: int
+
+    @property
+    def standing(self) -> str:
+        """Return its state and what that does not cover."""
+        return with_left_behind(self.state, self.left_behind)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,8 +52,10 @@ class NamespaceView:
             "state": self.state,
             "reason": self.reason,
             "listed": self.expected,
+            "done": self.done,
             "settled": self.settled,
             "parked": self.parked,
+            "left_behind": self.left_behind,
             "deleted": self.deleted,
         }
 
@@ -67,6 +83,11 @@ class Progress:
     def percent(self) -> float:
         return 100.0 * self.done / self.total if self.total else 0.0
 
+    @property
+    def whole_percent(self) -> int:
+        """Return the share in whole per cent: 100 only once all of it is done."""
+        return round(self.percent) if self.done >= self.total else min(round(self.percent), 99)
+
     def to_json(self) -> dict[str, Any]:
         job, totals = self.reading.job, self.reading.totals
         return {
@@ -87,6 +108,7 @@ class Progress:
             "records": {
                 "planned": totals.planned,
                 "listed": totals.listed,
+                "done": totals.done,
                 "settled": totals.settled,
                 "written": totals.written,
                 "identical": totals.identical,
@@ -98,7 +120,12 @@ class Progress:
             },
             "namespaces_by_state": dict(sorted(totals.namespaces.items())),
             "targets_by_check": dict(sorted(self.reading.targets.items())),
-            "parked": {"undecided_records": self.reading.undecided, "batches": self.reading.parked_batches},
+            "parked": {
+                "undecided_records": self.reading.undecided,
+                "batches": self.reading.parked_batches,
+                "reasons": [group.to_json() for group in self.reading.reasons],
+                "more_reasons": self.reading.more_reasons,
+            },
             "changed_since": {
                 "removed": self.reading.since.removed,
                 "changed": self.reading.since.changed,
@@ -143,8 +170,9 @@ def headline(seen: Progress) -> str:
     job, reading = seen.reading.job, seen.reading
     # Say neither the state nor the whole twice: `job 1 verified: 30 of 30 namespaces`.
     step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
-    percent = f" ({seen.percent:.0f} %)" if seen.done < seen.total else ""
-    parts = [f"job {job.id} {spoken(job.state)}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
+    percent = f" ({seen.whole_percent} %)" if seen.done < seen.total else ""
+    state = with_left_behind(job.state, reading.totals.left_behind)
+    parts = [f"job {job.id} {state}: {step}{seen.done:,} of {seen.total:,} {seen.unit}{percent}"]
     if seen.rate is not None and (job.state is JobState.RUNNING or round(seen.rate)):
         parts.append(f"{seen.rate:,.0f}/s")
     if seen.eta_seconds is not None:
@@ -174,8 +202,9 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
     doing = job.resume_to if job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION) else job.state
     namespaces = sum(totals.namespaces.values())
     match doing:
-        case _S.COPIED | _S.VERIFIED | _S.CUT_OVER:
+        case _S.COPIED | _S.VERIFIED | _S.CUT_OVER | _S.FINISHED:
             judged = sum(n for state, n in targets.items() if state not in ("waiting", "checking"))
+            judged -= reading.empty_targets
             return "verifying" if doing is _S.COPIED else "verified", "namespaces", judged, sum(targets.values())
         case _S.CLEANING | _S.CLEANED:
             step = "cleaning up" if doing is _S.CLEANING else "cleaned up"
@@ -186,7 +215,7 @@ def _step(reading: Reading) -> tuple[str, str, int, int]:
             return "rolled back", "namespaces", totals.namespaces.get(MoveState.ROLLED_BACK, 0), namespaces
         case _:
             step = "copied" if doing in (_S.CANCELLING, _S.CANCELLED) else "copying"
-            return step, "records", totals.settled - totals.parked, totals.expected
+            return step, "records", totals.done, totals.expected
 
 
 def _undoing(undoing: Undoing) -> tuple[str, str, int, int]:
@@ -211,7 +240,10 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
         rate = done / max((reading.now - job.started_at).total_seconds(), 0.001)
     else:
         return None, None
-    return rate, (total - done) / rate if rate > 0 and total > done else None
+    to_do = total - done
+    if job.state is _S.RUNNING:
+        to_do -= reading.totals.parked + reading.totals.left_behind
+    return rate, to_do / rate if rate > 0 and to_do > 0 else None
 
 
 def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | None) -> tuple[str, ...]:
@@ -232,6 +264,8 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
         waits.append(another_plan(reading.conflicting, job.id))
     elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
+        if reading.totals.left_behind:
+            waits.append(not_found_by_readers(reading.totals.left_behind))
     elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
         waits.append(_before_clean_up(reading))
     return tuple(waits)
@@ -291,8 +325,10 @@ def _namespace(move: Move) -> NamespaceView:
         state=move.state,
         reason=move.reason,
         expected=move.listed if move.listed_all else max(move.listed, move.planned),
+        done=move.done,
         settled=move.settled,
         parked=move.parked,
+        left_behind=move.left_behind,
         deleted=move.deleted,
     )
 

@@ -1,13 +1,15 @@
 """Values of a job at one moment: `ledger.status` reads them, `progress` and `next_steps` show them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof
 from orchestrator.core.model import JobColumns, Move
 from orchestrator.core.states import MoveState
+from orchestrator.core.wording import counted
 from vecfleet.stores.base import Usage
 
 
@@ -40,8 +42,12 @@ class Totals:
     deleted: int
 
     @property
+    def done(self) -> int:
+        return self.written + self.identical + self.gone + self.erased
+
+    @property
     def settled(self) -> int:
-        return self.written + self.identical + self.gone + self.parked + self.left_behind + self.erased
+        return self.done + self.parked + self.left_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,37 @@ class Waiting:
     batches: int
     since: datetime | None
     next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedGroup:
+    """Parked records (`kind` is "record") or batches of one kind, set aside for the same reason.
+
+    The reason has `…` where theirs differ. `undecided` of `count` wait for a person; the others were left behind.
+    `source` is one of their `namespaces`. `records`: how many records they are.
+    """
+
+    kind: str
+    reason: str
+    count: int
+    undecided: int
+    records: int
+    namespaces: int
+    source: str | None
+
+    def counted(self) -> str:
+        """Return how many they are: `3,000 records`, `3 copy batches`."""
+        if self.kind == "record":
+            return counted(self.count, "record", "records")
+        return counted(self.count, f"{self.kind} batch", f"{self.kind} batches")
+
+    def __str__(self) -> str:
+        where = self.source or "a target" if self.namespaces <= 1 else f"{self.namespaces:,} namespaces"
+        left = f", {self.count - self.undecided:,} left behind" if self.undecided < self.count else ""
+        return f"{self.counted()} in {where}{left}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +147,8 @@ class Reading:
     took, the oldest at `unanswered_since`. `proof`: proof of the targets to which readers may be moved next, if that
     is the next step. `conflicting`: the `undecided` records that only another plan can move, if a person is asked.
     `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
+    `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: what is
+    parked or was left behind, by reason; `more_reasons` are not among them.
     """
 
     now: datetime
@@ -131,3 +170,6 @@ class Reading:
     conflicting: int = 0
     spent: Usage | None = None
     landing: datetime | None = None
+    empty_targets: int = 0
+    reasons: Sequence[ParkedGroup] = ()
+    more_reasons: int = 0

@@ -16,6 +16,7 @@ class JobState(StrEnum):
     CUT_OVER = "cut_over"
     CLEANING = "cleaning"
     CLEANED = "cleaned"
+    FINISHED = "finished"
     NEEDS_ATTENTION = "needs_attention"
     PAUSING = "pausing"
     PAUSED = "paused"
@@ -91,6 +92,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.COPIED: "a person asks for another pass or verification, or a late write voids a verdict",
         _J.CUT_OVER: "a person or the policy moves all readers to the new side",
         _J.CLEANING: "the plan needs no cut-over, and a person or the policy deletes the old",
+        _J.FINISHED: "a person keeps both sides",
         _J.CANCELLING: "a person gives it up",
         _J.ROLLING_BACK: "a person goes back",
     },
@@ -98,6 +100,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.VERIFIED: "a person reverses the cut-over",
         _J.COPIED: "a person asks for another pass or verification, or a late write voids a verdict",
         _J.CLEANING: "a person or the policy deletes the old, after the soak time",
+        _J.FINISHED: "a person keeps both sides",
         _J.ROLLING_BACK: "a person goes back",
     },
     _J.CLEANING: {
@@ -109,6 +112,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.RUNNING: "batches were released by `retry`",
         _J.COPIED: "the differences were accepted, or a person asks for another pass or verification",
         _J.CLEANING: "clean-up was asked for again",
+        _J.FINISHED: "a person keeps the sources that a clean-up left",
         _J.ROLLING_BACK: "a person goes back",
         _J.CANCELLING: "a person gives it up",
     },
@@ -135,6 +139,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.PAUSING: "a person, a quota, a refused key or a budget asks for a pause",
     },
     _J.CLEANED: {},
+    _J.FINISHED: {_J.ROLLING_BACK: "a person removes what was written"},
     _J.ROLLED_BACK: {_J.ROLLING_BACK: "a frozen worker woke up and wrote: that is taken back too"},
 }
 
@@ -211,7 +216,7 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
     _B.SPLIT: {},
 }
 
-JOB_ENDED = frozenset({_J.CLEANED, _J.CANCELLED, _J.ROLLED_BACK})
+JOB_ENDED = frozenset({_J.CLEANED, _J.FINISHED, _J.CANCELLED, _J.ROLLED_BACK})
 JOB_WORKING = frozenset({_J.RUNNING, _J.COPIED, _J.CLEANING, _J.ROLLING_BACK})
 JOB_PAUSABLE = frozenset(state for state, edges in JOB_EDGES.items() if _J.PAUSING in edges)
 BATCH_OPEN = frozenset({_B.READY, _B.DISPATCHED, _B.LEASED})

@@ -23,6 +23,21 @@ def being(state: str) -> str:
     return spoken(state) if state == "needs_attention" else f"is {spoken(state)}"
 
 
+def with_left_behind(state: str, left_behind: int) -> str:
+    """Return a state with what it does not cover: `verified, 4,000 left behind`."""
+    return f"{spoken(state)}, {left_behind:,} left behind" if left_behind else spoken(state)
+
+
+def would_stay_behind(count: int, records: int, source: str) -> str:
+    return f"{count:,} of the {records:,} records of {source} would stay behind"
+
+
+def not_found_by_readers(left_behind: int) -> str:
+    """Say what moved readers lack."""
+    records = counted(left_behind, "record was", "records were")
+    return f"{records} left behind: readers of the new namespaces do not find them"
+
+
 def in_namespaces(records: int, namespaces: int) -> str:
     """Return both counts: `376 records in 1 namespace`."""
     return f"{counted(records, 'record', 'records')} in {counted(namespaces, 'namespace', 'namespaces')}"

@@ -24,6 +24,8 @@ from vecfleet.errors import Refused
 _A, _H = t.audit.c, t.audit_head.c
 # An arbitrary number, the same everywhere: this lock lets one sealer work at a time.
 _SEAL_LOCK = 7_305_001
+COMMENT = "comment"
+"""The act that only says something about a job."""
 EMPTIED = "emptied"
 """The act that records which payloads an erasure emptied."""
 APPLIED, ERASURE_BEGUN = "apply", "erase"
@@ -95,15 +97,12 @@ class Act:
     sealed: bool
 
 
-def of_job(connection: sa.Connection, job_id: int, limit: int) -> list[Act]:
-    """Return the last acts on a job, the newest first."""
-    rows = connection.execute(
-        sa.select(_A.at, _A.who, _A.action, _A.payload, _A.hash.is_not(None))
-        .where(_A.job_id == job_id)
-        .order_by(_A.id.desc())
-        .limit(limit)
-    )
-    return [Act(*row) for row in rows]
+def of_job(connection: sa.Connection, job_id: int, limit: int, *, action: str | None = None) -> list[Act]:
+    """Return the last acts on a job (those of one kind), the newest first."""
+    query = sa.select(_A.at, _A.who, _A.action, _A.payload, _A.hash.is_not(None)).where(_A.job_id == job_id)
+    if action is not None:
+        query = query.where(_A.action == action)
+    return [Act(*row) for row in connection.execute(query.order_by(_A.id.desc()).limit(limit))]
 
 
 def _payload_digest(payload: Any) -> str:

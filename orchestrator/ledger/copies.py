@@ -13,6 +13,7 @@ from orchestrator.ledger import batches, erased_ids, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
+from vecfleet.errors import RefusedAlike
 from vecfleet.stores.base import Usage
 
 _M = t.move.c
@@ -321,10 +322,11 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
     """Copy settled batches again, to repair differing ones or retry parked ones. Return their number.
 
     `rewrite` says which ids are written: the `differing` ones, the `parked` ones, or all (None). A parked batch keeps
-    its own `rewrite`. The batches' records stay until they finish again.
+    its own `rewrite`. A batch whose records were refused alike tries each of them (`each`). The batches' records stay
+    until they finish again.
     """
     rows = connection.execute(
-        sa.select(t.batch.c.id, t.batch.c.move_id, t.batch.c.state, t.batch.c.found, t.batch.c.rewrite)
+        sa.select(*(t.batch.c[name] for name in ("id", "move_id", "state", "found", "rewrite", "error_class")))
         .where(t.batch.c.job_id == job_id, among(t.batch.c.id, copy_ids), t.batch.c.kind == BatchKind.COPY)
         .where(t.batch.c.state.in_((BatchState.DONE, BatchState.PARKED)), UNTOUCHED)
         .with_for_update()
@@ -333,6 +335,8 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
         parked = row.state == BatchState.PARKED
         now: dict[str, Any] = row.found if parked else {}
         then: dict[str, Any] = now.get("before", {})
+        if row.error_class == RefusedAlike.__name__:
+            then = then | {"each": True}
         values: dict[str, Any] = {"found": then} if parked else {}
         connection.execute(
             sa.update(t.batch)

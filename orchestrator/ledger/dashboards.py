@@ -20,7 +20,7 @@ from orchestrator.ledger.database import NOW
 
 _J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
 _D, _S = t.difference.c, t.spent.c
-_SETTLED = _M.written + _M.identical + _M.gone + _M.parked + _M.left_behind + _M.erased
+_DONE = _M.written + _M.identical + _M.gone + _M.erased
 _EXPECTED = sa.case((_M.listed_all, _M.listed), else_=sa.func.greatest(_M.listed, _M.planned))
 # A namespace without a write for this long is no longer written to, or too rarely to be held up.
 _WRITTEN_WITHIN = sa.text("interval '5 seconds'")
@@ -30,7 +30,7 @@ class Cell(NamedTuple):
     """The few figures that show one move of a job."""
 
     state: str
-    settled: int
+    done: int
     expected: int
     parked: int
     deleted: int
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 def cells(connection: sa.Connection, job_id: int) -> list[Cell]:
     """Return every move of a job in the order of its plan: index n has the `seq` n + 1."""
     rows = connection.execute(
-        sa.select(_M.state, _SETTLED, _EXPECTED, _M.parked, _M.deleted).where(_M.job_id == job_id).order_by(_M.seq)
+        sa.select(_M.state, _DONE, _EXPECTED, _M.parked, _M.deleted).where(_M.job_id == job_id).order_by(_M.seq)
     )
     return [Cell(*row) for row in rows]
 
@@ -61,6 +61,27 @@ def namespaces(
     if states:
         query = query.where(_M.state.in_(states))
     return [moves.from_row(row) for row in connection.execute(query)]
+
+
+_TOLD = (
+    *("id", "kind", "seq", "size", "state", "attempts", "first_leased_at", "done_at", "run_after", "lease_owner"),
+    *("error_class", "error_text", "requests", "read_units", "write_units", "egress_bytes", "busy_ms", "found"),
+)
+
+
+def batches_of_move(connection: sa.Connection, move_id: int, limit: int) -> Sequence[Any]:
+    """Return copy batches of a move: those that are not done first, then the slowest."""
+    rest = sa.case((_B.state == BatchState.DONE, 1), else_=0)
+    query = sa.select(*(_B[name] for name in _TOLD)).where(_B.move_id == move_id, _B.kind == BatchKind.COPY)
+    return connection.execute(query.order_by(rest, _B.busy_ms.desc(), _B.seq).limit(limit)).all()
+
+
+def history_of_batch(connection: sa.Connection, job_id: int, batch_id: int) -> Sequence[Any]:
+    """Return a batch, and after it those that work on its ids, in the order of their making."""
+    its_own = sa.or_(_B.id == batch_id, _B.copy_id == batch_id)
+    query = sa.select(*(_B[name] for name in _TOLD)).where(_B.job_id == job_id, its_own)
+    rows = connection.execute(query.order_by(_B.id != batch_id, _B.id)).all()
+    return rows if rows and rows[0].id == batch_id else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,25 @@ def paced(connection: sa.Connection, namespaces: int) -> list[Paced]:
 def _written(connection: sa.Connection, job_id: int, limit: int) -> tuple[str, ...]:
     recent = sa.select(_T.namespace).where(_T.job_id == job_id, _T.last_write_at > NOW - _WRITTEN_WITHIN)
     return tuple(connection.execute(recent.order_by(_T.last_write_at.desc()).limit(limit)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Batches that one process holds; the first lease of them ends at `until`."""
+
+    batches: int
+    until: datetime
+
+
+def held_by_process(connection: sa.Connection) -> dict[tuple[str, int], Held]:
+    """Return (host, pid) → the batches that this process holds on lease."""
+    host, pid = (sa.func.split_part(_B.lease_owner, ":", part) for part in (1, 2))
+    rows = connection.execute(
+        sa.select(host, pid, sa.func.count(), sa.func.min(_B.lease_until))
+        .where(_B.state == BatchState.LEASED, _B.lease_owner.is_not(None))
+        .group_by(host, pid)
+    )
+    return {(row[0], int(row[1])): Held(row[2], row[3]) for row in rows}
 
 
 def places(connection: sa.Connection) -> list[tuple[str, str]]:

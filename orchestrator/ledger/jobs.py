@@ -95,7 +95,8 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     lock_claims(connection)
     other = t.claim.alias()
     in_the_way = connection.execute(
-        sa.select(other.c.namespace, other.c.role, other.c.job_id)
+        sa.select(other.c.namespace, other.c.role, other.c.job_id, t.job.c.state)
+        .join(t.job, t.job.c.id == other.c.job_id)
         .where(other.c.index_host == host)
         # The same job counts too: a record routed by its owner must not land in a namespace that the job empties.
         .where(sa.or_(other.c.job_id != job_id, other.c.role != role))
@@ -106,10 +107,11 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     ).all()
     if in_the_way:
         listed = "; ".join(f"{row.namespace} is a {row.role} of job {row.job_id}" for row in in_the_way)
-        raise Refused(
-            f"namespaces of this plan are taken: {listed}",
-            next_step=f"wait for it or end it: `vecfleet status {in_the_way[0].job_id}`",
-        )
+        first = in_the_way[0]
+        end = f"wait for it or end it: `vecfleet status {first.job_id}`"
+        if JobState.FINISHED in JOB_EDGES[JobState(first.state)]:
+            end = f"`vecfleet finish {first.job_id}` ends it and keeps both sides"
+        raise Refused(f"namespaces of this plan are taken: {listed}", next_step=end)
     connection.execute(
         insert(t.claim).on_conflict_do_nothing(),
         [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],

@@ -4,18 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core import manifests
+from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import CLEANING, COPYING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import copies
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet.enriching import HELD_ALREADY
 
-_P, _B, _M = t.parked_record.c, t.batch.c, t.move.c
+_P, _B, _M, _T = t.parked_record.c, t.batch.c, t.move.c, t.target.c
+_DIFFERING = "'[^']*'|[0-9]+([.,][0-9]+)*"  # in a reason: a quoted word, a number
 _ANEW = {
     "state": BatchState.READY,
     "generation": _B.generation + 1,
@@ -47,7 +50,8 @@ class ParkedBatch:
     attempts: int
 
 
-def records(connection: sa.Connection, job_id: int, limit: int = 1_000) -> list[Parked]:
+def records(connection: sa.Connection, job_id: int, limit: int | None = None) -> list[Parked]:
+    """Return the job's parked records, those that were left behind too, in the order of its moves."""
     rows = connection.execute(
         sa.select(_P.record_id, _M.source, _P.reason, _P.accepted_by, _P.accepted_at)
         .join(t.move, _M.id == _P.move_id)
@@ -56,6 +60,62 @@ def records(connection: sa.Connection, job_id: int, limit: int = 1_000) -> list[
         .limit(limit)
     )
     return [Parked(*row) for row in rows]
+
+
+def count(connection: sa.Connection, job_id: int) -> int:
+    """Count the job's parked records, those that were left behind too."""
+    number: int = connection.execute(sa.select(sa.func.count()).where(_P.job_id == job_id)).scalar_one()
+    return number
+
+
+def groups(connection: sa.Connection, job_id: int) -> list[ParkedGroup]:
+    """Return what is parked or was left behind by reason, the most records first. Reads each of them.
+
+    Reasons that differ only in numbers and quoted words stand together.
+    """
+    parked_records = sa.select(
+        sa.literal("record").label("kind"),
+        _P.reason,
+        _P.accepted_at.is_(None).label("undecided"),
+        sa.literal(1).label("records"),
+        _P.move_id,
+    ).where(_P.job_id == job_id)
+    parked_batches = sa.select(
+        _B.kind, sa.func.coalesce(_B.error_text, "").label("reason"), sa.true(), _B.size, _B.move_id
+    ).where(_B.job_id == job_id, _B.state == BatchState.PARKED)
+    every = sa.union_all(parked_records, parked_batches).subquery()
+    alike = sa.func.regexp_replace(every.c.reason, _DIFFERING, "…", "g")
+    first = sa.func.min(every.c.reason)
+    rows = connection.execute(
+        sa.select(
+            every.c.kind,
+            sa.case((first == sa.func.max(every.c.reason), first), else_=sa.func.min(alike)),
+            sa.func.count(),
+            sa.func.count().filter(every.c.undecided),
+            sa.func.sum(every.c.records),
+            sa.func.count(every.c.move_id.distinct()),
+            sa.func.min(_M.source),
+        )
+        .outerjoin(t.move, _M.id == every.c.move_id)
+        .group_by(every.c.kind, alike)
+        .order_by(sa.func.sum(every.c.records).desc(), sa.func.count().desc(), sa.func.min(every.c.reason))
+    )
+    return [ParkedGroup(*row) for row in rows]
+
+
+def left_empty(connection: sa.Connection, job_id: int) -> dict[str, int]:
+    """Return the targets that hold nothing although records meant for them were left behind, with their number."""
+    left = sa.func.sum(_M.left_behind)
+    rows = connection.execute(
+        sa.select(_T.namespace, left)
+        .join(t.move_target, t.move_target.c.target_id == _T.id)
+        .join(t.move, _M.id == t.move_target.c.move_id)
+        .where(_T.job_id == job_id, _T.check_state == "empty", _T.held_before == 0)
+        .group_by(_T.namespace)
+        .having(left > 0)
+        .order_by(_T.namespace)
+    )
+    return {namespace: int(count) for namespace, count in rows}
 
 
 def batches(connection: sa.Connection, job_id: int) -> list[ParkedBatch]:
@@ -88,29 +148,38 @@ def conflicting(connection: sa.Connection, job_id: int) -> int:
     return count
 
 
-def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[str] | None) -> int:
-    """Let these parked records (None: all) stay behind, and change the move's counters. Return their number."""
-    undecided_ones = sa.and_(_P.job_id == job_id, _P.accepted_at.is_(None))
+def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[str] | None) -> Counter[int]:
+    """Let these parked records (None: all) stay behind, and change the moves' counters. Return their number by move."""
+    return _decide(connection, job_id, record_ids, stay=True, accepted_by=who, accepted_at=NOW)
+
+
+def undo(connection: sa.Connection, job_id: int, record_ids: list[str] | None) -> Counter[int]:
+    """Make these records (None: all) undecided again that were to stay behind. Return their number by move."""
+    return _decide(connection, job_id, record_ids, stay=False, accepted_by=None, accepted_at=None)
+
+
+def _decide(
+    connection: sa.Connection, job_id: int, record_ids: list[str] | None, *, stay: bool, **decision: Any
+) -> Counter[int]:
+    decided = _P.accepted_at.is_(None) if stay else _P.accepted_at.is_not(None)
+    changing = sa.and_(_P.job_id == job_id, decided)
     if record_ids is not None:
-        undecided_ones = sa.and_(undecided_ones, _P.record_id.in_(record_ids))
+        changing = sa.and_(changing, _P.record_id.in_(record_ids))
     # Lock batches before their parked records and moves, as workers do.
-    held = sa.select(_B.id).where(_B.id.in_(sa.select(_P.batch_id).where(undecided_ones))).order_by(_B.id)
+    held = sa.select(_B.id).where(_B.id.in_(sa.select(_P.batch_id).where(changing))).order_by(_B.id)
     connection.execute(held.with_for_update(key_share=True)).all()
     rows = connection.execute(
-        sa.update(t.parked_record)
-        .where(undecided_ones)
-        .values(accepted_by=who, accepted_at=NOW)
-        .returning(_P.move_id, _P.batch_id)
+        sa.update(t.parked_record).where(changing).values(**decision).returning(_P.move_id, _P.batch_id)
     ).all()
-    for (move_id, batch_id), count in sorted(Counter((row.move_id, row.batch_id) for row in rows).items()):
-        _shift(connection, move_id, batch_id, count)
-    return len(rows)
+    for (move_id, batch_id), number in sorted(Counter((row.move_id, row.batch_id) for row in rows).items()):
+        _shift(connection, move_id, batch_id, number if stay else -number)
+    return Counter(row.move_id for row in rows)
 
 
 def _shift(connection: sa.Connection, move_id: int, batch_id: int, count: int) -> None:
     results = connection.execute(sa.select(_B.found).where(_B.id == batch_id)).scalar_one()
     for counts in (results, results.get("before")):  # `before`: counts of a batch that was parked later
-        if counts:
+        if counts and "parked" in counts:
             counts |= {"parked": counts["parked"] - count, "left_behind": counts["left_behind"] + count}
     connection.execute(sa.update(t.batch).where(_B.id == batch_id).values(found=results))
     connection.execute(
@@ -168,8 +237,8 @@ def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]
     return set(rows.scalars())
 
 
-def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: list[int] | None) -> int:
-    """Let the records of these parked copy batches (None: all) stay behind. Return the number of records.
+def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: list[int] | None) -> Counter[int]:
+    """Let the records of these parked copy batches (None: all) stay behind. Return the number of records by move.
 
     They become decided parked records, so that a clean-up leaves exactly them. The batch may have written some before
     it was parked. Nobody knows, so a rollback asks the target about each.
@@ -178,7 +247,7 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
     if batch_ids is not None:
         parked = sa.and_(parked, _B.id.in_(batch_ids))
     columns = (_B.id, _B.move_id, _B.size, _B.manifest, _B.error_text, _B.found)
-    records = 0
+    left_behind: Counter[int] = Counter()
     for batch in connection.execute(sa.select(*columns).where(parked).order_by(_B.id).with_for_update()).all():
         rows = [
             {
@@ -202,8 +271,8 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
             .values(parked=_M.parked - batch.found["parked"], left_behind=_M.left_behind + batch.found["parked"])
         )
         _settle_accepted(connection, batch.move_id)
-        records += batch.size
-    return records
+        left_behind[batch.move_id] += batch.size
+    return left_behind
 
 
 def _settle_accepted(connection: sa.Connection, move_id: int) -> None:

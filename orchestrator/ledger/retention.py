@@ -90,7 +90,7 @@ def _wrote() -> Any:
 
 
 def _stays(job_id: int, state: JobState, wrote: bool) -> str | None:
-    if state is JobState.CANCELLED and wrote:
+    if state in (JobState.CANCELLED, JobState.FINISHED) and wrote:
         return f"it wrote, and `vecfleet rollback {job_id}` needs to know what"
     return None
 

@@ -20,18 +20,19 @@ def read(connection: sa.Connection) -> RouteTable:
     """Return one snapshot. If a tenant has routes of several jobs, the youngest job counts.
 
     A job has routes from its first cut-over on: from then the place of each tenant's records is known and proven. If a
-    plan has the application write to both sides, its job has routes from the beginning, all on the old side.
+    plan has the application write to both sides, its job has routes from the beginning, all on the old side, until it
+    is finished.
     """
     jobs = connection.execute(
-        sa.select(_J.id, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
-        .where(_J.state.not_in(_WITHOUT_ROUTES))
+        sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
+        .where(_J.state.not_in(_WITHOUT_ROUTES), sa.or_(_J.state != JobState.FINISHED, _J.cut_over_percent > 0))
         .order_by(_J.id)
     ).all()
     live = {job.id: job for job in jobs}
     cleaned = {job.id for job in jobs if job.cleaned}
     places, back = _old_places(connection), _taken_back(connection)
     rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
-    dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual"}
+    dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual" and job.state != JobState.FINISHED}
     planned = [row for row in _planned(connection, dual) if row.job_id in live]
     by_tenant = {
         (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual)

@@ -28,6 +28,7 @@ _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 _HEAD = 1_000
 _TOLD_EACH = sa.not_(rollback.LINGERS)  # one sentence covers all lingering batches
 _REASONS = 3
+_GROUPS = 10
 _COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
 
 
@@ -37,6 +38,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
     if row is None:
         raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
     job = _job_row(row)
+    stopped = _count(connection, job_id, _B.state == BatchState.PARKED)
     flight = {
         row.state: row
         for row in connection.execute(
@@ -45,16 +47,18 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
             .group_by(_B.state)
         )
     }
+    totals = _totals(connection, [job_id])[job_id]
+    reasons = parked.groups(connection, job_id) if totals.parked or totals.left_behind or stopped else []
     unanswered = flight.get(BatchState.DISPATCHED)
     leased = flight.get(BatchState.LEASED)
     led = leadership.seconds_left(connection)
     return Reading(
         now=connection.execute(sa.select(NOW)).scalar_one(),
         job=job,
-        totals=_totals(connection, [job_id])[job_id],
+        totals=totals,
         targets=_targets(connection, job_id),
         undecided=parked.undecided(connection, job_id),
-        parked_batches=_count(connection, job_id, _B.state == BatchState.PARKED),
+        parked_batches=stopped,
         left=_left(connection, job),
         leased=leased.n if leased else 0,
         unanswered=unanswered.n if unanswered else 0,
@@ -67,6 +71,9 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         undoing=rollback.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
         conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
         landing=connection.execute(sa.select(sa.func.max(_T.lands_by)).where(_T.job_id == job_id)).scalar_one(),
+        empty_targets=len(parked.left_empty(connection, job_id)) if totals.left_behind else 0,
+        reasons=reasons[:_GROUPS],
+        more_reasons=len(reasons[_GROUPS:]),
         spent=used(connection, job_id) if (job.reason or "").startswith(guards.SPENT) else None,
     )
 

@@ -1,6 +1,7 @@
 """Use cases, a file each. One that changes a job locks it, asks the guards and writes the audit row with the change.
 
 acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
+left_behind   decides that parked records stay behind, or takes that back
 guard_facts   the facts that the guards decide on, read from the job table
 apply         makes a job from a reviewed plan
 cut_over      moves readers and the aliases that lead to them

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from migrations.plan import Level
 from orchestrator.core.freshness import fresh_from, new_side_fresh_from
 from orchestrator.core.model import Job
-from orchestrator.core.states import JobState, MoveState
+from orchestrator.core.states import JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
+from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import guard_facts
@@ -20,6 +21,7 @@ from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
 MAX_WINDOW = 1_000
+MAX_COMMENT = 500
 
 
 def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
@@ -56,6 +58,25 @@ def cancel(database: Database, job_id: int, who: str) -> None:
         guard_facts.cancel(connection, job)
         jobs.advance(connection, job_id, job.state, JobState.CANCELLING, reason=f"cancelled by {who}")
         audit.note(connection, who, "cancel", job_id)
+
+
+def finish(database: Database, job_id: int, who: str) -> None:
+    """End a proven job and keep both sides: nothing is deleted, and other jobs may use its namespaces."""
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.finish(connection, job)
+        jobs.advance(connection, job_id, job.state, JobState.FINISHED, reason=f"finished by {who}: both sides stay")
+        audit.note(connection, who, "finish", job_id)
+
+
+def comment(database: Database, job_id: int, who: str, text: str) -> None:
+    """Add a person's words to the job's audit trail. An erasure empties them if they name the tenant."""
+    words = " ".join(text.split())
+    if not words or len(words) > MAX_COMMENT or not words.isprintable():
+        raise BadInput(f"a comment has 1 to {MAX_COMMENT} letters", next_step="write fewer, on one line")
+    with database.begin() as connection:
+        jobs.get(connection, job_id)
+        audit.note(connection, who, COMMENT, job_id, text=words)
 
 
 def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[int] | None = None) -> int:
@@ -119,17 +140,6 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
         return len(targets)
 
 
-def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None) -> int:
-    """Let the records of these parked copy batches (None: all) stay behind in their source. Return their number."""
-    with database.begin() as connection:
-        jobs.get(connection, job_id, lock=True)
-        count = parked.accept_batches(connection, job_id, who, batch_ids)
-        if count == 0:
-            raise Refused(f"job {job_id} has no such parked copy batch", next_step=f"`vecfleet park list {job_id}`")
-        audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
-        return count
-
-
 def another_pass(database: Database, job_id: int, who: str) -> int:
     """Read every source once more because writers go on; then verify again. Return the number of the pass.
 
@@ -151,19 +161,6 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
         return number
 
 
-def accept_parked(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
-    """Let these parked records (None: all) stay behind in their source. Return their number."""
-    with database.begin() as connection:
-        jobs.get(connection, job_id, lock=True)
-        count = parked.accept(connection, job_id, who, record_ids)
-        if count == 0:
-            raise Refused(
-                f"job {job_id} has no such undecided parked records", next_step=f"`vecfleet park list {job_id}`"
-            )
-        audit.note(connection, who, "park accept", job_id, records=count)
-        return count
-
-
 def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[JobRoute]:
     """Move the readers of `percent` of the twins to the new side. Return all routes."""
     with database.begin() as connection:
@@ -175,7 +172,7 @@ def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) 
     if not 0 < percent <= 100:
         raise BadInput(
             f"{percent} % is not a share of twins",
-            next_step=f"give 5, 25, 50 or 100; back to 0: `vecfleet reverse {job.id}`",
+            next_step=f"give a whole number from 1 to 100; back to 0: `vecfleet reverse {job.id}`",
         )
     guard_facts.cut_over(connection, job, percent)
     every = routes.ensure(connection, job)
@@ -250,7 +247,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.roll_back(connection, job)
-        if job.state is JobState.CANCELLED:
+        if job.state in JOB_ENDED:
             claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)
         back = rollout.taken_back(connection, job_id)

@@ -4,6 +4,7 @@ Each function raises Refused if its act may not be done, and writes nothing. `ac
 asks before it offers the button. While the job's row is locked, the answer holds until the transaction ends.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from orchestrator.core.guards import (
     CleanUpFacts,
     Proof,
     against_clean_up,
+    against_empty,
     against_landing,
     against_proof,
     against_state,
@@ -22,7 +24,7 @@ from orchestrator.core.guards import (
     way_to_clean_up,
 )
 from orchestrator.core.model import Job
-from orchestrator.core.states import JOB_EDGES, JOB_WORKING, JobState, MoveState
+from orchestrator.core.states import CLEANING, JOB_EDGES, JOB_ENDED, JOB_WORKING, BatchKind, JobState, MoveState
 from orchestrator.core.wording import being
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, routes
 from vecfleet.errors import Refused
@@ -55,6 +57,21 @@ def cancel(connection: sa.Connection, job: Job) -> None:
         raise Refused(f"a job that {being(job.state)} cannot be cancelled", next_step=status(job.id))
 
 
+def finish(connection: sa.Connection, job: Job) -> None:
+    """Refuse unless the copy is proven and nothing is under way; or a clean-up stopped, and what it left shall stay."""
+    stopped = job.state is JobState.NEEDS_ATTENTION and job.resume_to is JobState.CLEANING
+    if JobState.FINISHED not in JOB_EDGES[job.state] or (job.state is JobState.NEEDS_ATTENTION and not stopped):
+        raise Refused(
+            f"job {job.id} {being(job.state)}: a job is finished once it is verified", next_step=status(job.id)
+        )
+    if 0 < job.cut_over_percent < 100:
+        raise Refused(
+            f"readers are cut over at {job.cut_over_percent} %: all or none of them must be on the new side",
+            next_step=f"`vecfleet cutover {job.id} --percent 100`, or `vecfleet reverse {job.id}`",
+        )
+    _require_landed(connection, job)
+
+
 def retry(connection: sa.Connection, job: Job) -> None:
     if job.state not in RETRIED:
         raise Refused(f"a job that {being(job.state)} has nothing to retry", next_step=status(job.id))
@@ -83,6 +100,32 @@ def _require_landed(connection: sa.Connection, job: Job) -> None:
         raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
 
 
+def accept_batches(connection: sa.Connection, job: Job, batch_ids: Sequence[int] | None) -> None:
+    """Refuse to leave records behind that another kind of batch is about: they were copied already."""
+    waiting = [batch for batch in parked.batches(connection, job.id) if batch_ids is None or batch.id in batch_ids]
+    if any(batch.kind is BatchKind.COPY for batch in waiting):
+        return
+    for batch in waiting:
+        raise Refused(
+            f"batch {batch.id} is a {batch.kind} batch, and only copy batches leave records behind; "
+            f"{'its source stays as it is' if batch.kind in CLEANING else 'it is needed'} while it is parked",
+            next_step=f"`vecfleet retry {job.id} failed --batch {batch.id}`"
+            + (f", or `vecfleet finish {job.id}`: the sources that are left stay" if batch.kind in CLEANING else ""),
+        )
+    raise Refused(f"job {job.id} has no such parked copy batch", next_step=f"`vecfleet park list {job.id}`")
+
+
+def undo_left_behind(connection: sa.Connection, job: Job) -> None:
+    """Refuse once sources were deleted, or while what was written is taken back."""
+    phase = job.resume_to if job.state in (JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION) else job.state
+    if job.state in JOB_ENDED | {JobState.CANCELLING} or phase in (JobState.CLEANING, JobState.ROLLING_BACK):
+        raise Refused(
+            f"job {job.id} {being(job.state)}: what stays behind is decided until clean-up", next_step=status(job.id)
+        )
+    if cleaned_any(connection, job):
+        raise Refused("sources were deleted: what was left behind stays there", next_step=status(job.id))
+
+
 def another_pass(connection: sa.Connection, job: Job) -> None:
     if not job.plan.policies.quiet_passes:
         raise Refused(
@@ -105,6 +148,11 @@ def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
 
 
 def reverse(connection: sa.Connection, job: Job) -> None:
+    if job.state is JobState.FINISHED:
+        raise Refused(
+            f"job {job.id} is finished: other jobs may have its old namespaces by now",
+            next_step=f"`vecfleet plan reverse {job.id}` plans a way back",
+        )
     moved = bool(job.cut_over_percent) or job.state in (JobState.VERIFIED, JobState.CUT_OVER)
     if not moved or cleaned_any(connection, job):
         raise Refused(
@@ -177,7 +225,26 @@ def now(connection: sa.Connection) -> datetime:
 def _require_cut_over(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:
     """Raise Refused if `percent` of the readers may not be on the new side yet. Writes nothing."""
     _require_verdicts(connection, job, percent, now)
+    _require_records(connection, job, percent)
     _require_step(connection, job, percent, now)
+
+
+def _require_records(connection: sa.Connection, job: Job, percent: int) -> None:
+    """Refuse to move readers to a target that is empty because its records were left behind."""
+    there = {route.new_namespace for route in routes.of_job(connection, job.id) if route.side == "new"}
+    objections = against_empty(
+        {
+            namespace: count
+            for namespace, count in parked.left_empty(connection, job.id).items()
+            if namespace not in there and share_of(namespace, job.salt) < percent
+        }
+    )
+    if objections:
+        raise Refused(
+            "; ".join(objections),
+            next_step=f"`vecfleet park undo {job.id} --all`, then `vecfleet retry {job.id} parked` copies them",
+            objections=tuple(objections),
+        )
 
 
 def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: datetime) -> None:

@@ -15,21 +15,23 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
     """Record that a worker without a lease may have written to these targets, and void their verdicts.
 
     Before readers move this is enough, because the targets are checked again. After a rollback the write is undone too.
-    If a target is authoritative by now, the job's reason says so: nobody else could tell the write from an
-    application's. That worker itself calls this, because it alone knows. Dies before the first commit: the write stays
-    until the next check; before the second: it is on record only. Raises Refused if another job has the namespaces.
+    If a target is authoritative by now, or the job finished, the job's reason says so: nobody else could tell the write
+    from an application's. That worker itself calls this, because it alone knows. Dies before the first commit: the
+    write stays until the next check; before the second: it is on record only. Raises Refused if another job has the
+    namespaces.
     """
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
         moves.raise_sequence(connection, target_ids)
         audit.note(connection, "fleet", "late write", job.id, batch=lease.id, targets=list(target_ids))
-        if job.state in (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED):
+        if job.state in (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED, JobState.FINISHED):
             where = counted(len(target_ids), "target", "targets")
+            since = "it was finished" if job.state is JobState.FINISHED else "readers had moved there"
             jobs.add_reason(
                 connection,
                 job.id,
                 f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
-                "after readers had moved there: compare them with what the application wrote",
+                f"after {since}: compare them with what the application wrote",
             )
     if job.state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
         _take_back(database, lease, target_ids)

@@ -34,6 +34,7 @@ QUERY_TEST = "query_performance"
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
 # Issues shown to people: enough to see what is wrong; the counts stay exact.
 SHOWN_ISSUES = 50
+_FEW_PARKED = 10
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
 
 
@@ -238,14 +239,22 @@ def _issues(
         yield f"since then {what}: {namespace} / {record_id}"
     if (more := since.total - len(since.shown)) > 0:
         yield f"since then: {more:,} more"
-    shown = parked.records(connection, reading.job.id, SHOWN_ISSUES)
-    for record in shown:
+    yield from _parked(connection, reading)
+
+
+def _parked(connection: sa.Connection, reading: Reading) -> Iterable[str]:
+    """Yield each parked record or, if there are more than a few, each reason; then each reason of parked batches."""
+    shown = parked.records(connection, reading.job.id, _FEW_PARKED + 1)
+    one_by_one = len(shown) <= _FEW_PARKED
+    for record in shown if one_by_one else ():
         by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
         yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
-    if (more := totals.parked + totals.left_behind - len(shown)) > 0:
-        yield f"parked: {more:,} more: `vecfleet park list {reading.job.id}`"
-    for batch in parked.batches(connection, reading.job.id)[:SHOWN_ISSUES]:
-        yield f"parked: {batch.kind} batch {batch.seq} of {batch.source or 'a target'}: {batch.error_text}"
+    for group in reading.reasons:
+        if group.kind != "record" or not one_by_one:
+            yield f"parked: {group}"
+    if not one_by_one:
+        more = f"{reading.more_reasons:,} more reasons, and " if reading.more_reasons else ""
+        yield f"parked: {more}each record: `vecfleet park list {reading.job.id}`"
 
 
 def named(target: Target) -> Iterable[str]:

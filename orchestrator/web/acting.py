@@ -1,17 +1,18 @@
 """Acts that a person may do on the page. Each is one of the command line's, and its guard has the last word."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job, Move
-from orchestrator.core.wording import counted, given_up, leading, to_be_dropped
+from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import acts, cut_over, guard_facts
+from orchestrator.services import acts, cut_over, guard_facts, left_behind
+from orchestrator.services.left_behind import MuchLeftBehind
 from vecfleet.errors import BadInput, Refused
 
 _LARGEST, _DIGITS = 2**63 - 1, 19  # the job table counts in 8 bytes
@@ -52,6 +53,8 @@ class Confirmation:
     objections: tuple[str, ...] = ()
     option: tuple[str, str, str] | None = None
     """A box to tick: its name, its value, what it means."""
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the form that asked for this, sent again with the word typed."""
 
 
 _ROWS = 200
@@ -74,6 +77,18 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 "Delete them",
                 against(connection, job, name),
                 ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
+            )
+        case "finish":
+            return Confirmation(
+                name,
+                "Finish: keep both sides",
+                f"This ends job {job.id} for good. Nothing is deleted: what it wrote stays at its targets, its sources "
+                "stay as they are, and other jobs may use all of them.",
+                (),
+                0,
+                None,
+                "Finish the job",
+                against(connection, job, name),
             )
         case "rollback":
             targets = moving.targets_of_job(connection, job.id)
@@ -103,6 +118,24 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             )
 
 
+def much_left_behind(name: str, many: MuchLeftBehind, form: Form) -> Confirmation:
+    """Build the question before more than a few records are left behind."""
+    return Confirmation(
+        name,
+        "Leave records behind",
+        f"{'; '.join(many.objections)}. They remain in the index {many.index}, no target gets them, and readers that "
+        "move do not find them. Until clean-up this can be taken back.",
+        (),
+        0,
+        many.index,
+        f"Leave {counted(many.count, 'record', 'records')} behind",
+        hidden={
+            "confirmed": str(many.count),
+            **{field: form.one(field) for field in ("record", "batch") if form.one(field)},
+        },
+    )
+
+
 def against(
     connection: sa.Connection, job: Job, name: str, percent: int | None = None, *, glance: bool = False
 ) -> tuple[str, ...]:
@@ -127,10 +160,12 @@ _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
     "pause": guard_facts.pause,
     "resume": guard_facts.resume,
     "retry": guard_facts.retry,
+    "undo": guard_facts.undo_left_behind,
     "verify": guard_facts.verify,
     "reverse": guard_facts.reverse,
     "cleanup": guard_facts.clean_up,
     "rollback": guard_facts.roll_back,
+    "finish": guard_facts.finish,
     "cancel": guard_facts.cancel,
 }
 _AT_A_GLANCE: Mapping[str, Callable[[sa.Connection, Job], None]] = {
@@ -146,7 +181,7 @@ def _how(move: Move) -> str:
 def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
     with parts.database.begin() as connection:
         job = jobs.get(connection, job_id)
-    wanted = job.source.name if name == "cleanup" else job.target.name
+    wanted = job.target.name if name == "rollback" else job.source.name
     if form.one("typed").strip() != wanted:
         raise Refused(
             f"nothing was changed: what was typed is not {wanted}", next_step="go back, and type the index's name"
@@ -155,12 +190,12 @@ def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
 
 def _pause(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     acts.pause(parts.database, job_id, who)
-    return "The job pauses: no new batch is taken, those in flight land."
+    return "Asked to pause: no new batch is taken, those in flight land."
 
 
 def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     acts.resume(parts.database, job_id, who)
-    return "The job goes on."
+    return "Resumed."
 
 
 def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
@@ -169,18 +204,41 @@ def _retry(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     if choice not in ("failed", "parked", "all"):
         raise BadInput(f"there is nothing called {choice!r} to retry", next_step="`failed`, `parked` or `all`")
     count = acts.retry(parts.database, job_id, who, choice, only)
-    return "1 batch runs again." if count == 1 else f"{count:,} batches run again."
+    return f"{counted(count, 'batch was', 'batches were')} released to run again."
 
 
 def _accept(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    record = form.one("record")
-    count = acts.accept_parked(parts.database, job_id, who, [record] if record else None)
-    return "1 record may stay behind." if count == 1 else f"{count:,} records may stay behind."
+    record, confirmed = form.one("record"), _confirmed(parts, job_id, "accept", form)
+    count = left_behind.accept_records(parts.database, job_id, who, [record] if record else None, confirmed)
+    return _left_behind(count)
 
 
 def _accept_batch(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    count = acts.accept_batches(parts.database, job_id, who, [form.number("batch")])
-    return f"{count:,} records of the batch may stay behind."
+    confirmed = _confirmed(parts, job_id, "accept-batch", form)
+    return _left_behind(left_behind.accept_batches(parts.database, job_id, who, [form.number("batch")], confirmed))
+
+
+def _confirmed(parts: Fleet, job_id: int, name: str, form: Form) -> int:
+    """Return how many records the person confirmed by typing the name of their index. Raises Refused."""
+    if not form.one("confirmed"):
+        return 0
+    _require_typed(parts, job_id, name, form)
+    return form.number("confirmed")
+
+
+def _left_behind(count: int) -> str:
+    return f"{counted(count, 'record stays', 'records stay')} behind; until clean-up you can take that back."
+
+
+def _undo(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    record = form.one("record")
+    count = left_behind.undo(parts.database, job_id, who, [record] if record else None)
+    return f"{counted(count, 'record waits', 'records wait')} for a decision again."
+
+
+def _comment(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    acts.comment(parts.database, job_id, who, form.one("text"))
+    return "Your comment is in the audit trail."
 
 
 def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
@@ -188,7 +246,10 @@ def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 
 def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    return _sides(cut_over.cut_over(parts, job_id, who, form.number("percent")))
+    sides = _sides(cut_over.cut_over(parts, job_id, who, form.number("percent")))
+    with parts.database.begin() as connection:
+        left = sum(move.left_behind for move in moving.of_job(connection, job_id))
+    return f"{sides} But {not_found_by_readers(left)}." if left else sides
 
 
 def _reverse(parts: Fleet, job_id: int, who: str, form: Form) -> str:
@@ -211,6 +272,11 @@ def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     return "Rolling back has begun."
 
 
+def _finish(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    acts.finish(parts.database, job_id, who)
+    return "The job is finished. Both sides stay."
+
+
 def _cancel(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     acts.cancel(parts.database, job_id, who)
     return "The job is being cancelled."
@@ -222,14 +288,17 @@ ACTS: Mapping[str, Callable[[Fleet, int, str, Form], str]] = {
     "retry": _retry,
     "accept": _accept,
     "accept-batch": _accept_batch,
+    "undo": _undo,
+    "comment": _comment,
     "verify": _verify,
     "cutover": _cut_over,
     "reverse": _reverse,
     "cleanup": _clean_up,
     "rollback": _roll_back,
+    "finish": _finish,
     "cancel": _cancel,
 }
-CONFIRMED = frozenset({"cleanup", "rollback", "cancel"})
+CONFIRMED = frozenset({"cleanup", "rollback", "finish", "cancel"})
 
 
 def act(parts: Fleet, job_id: int, name: str, who: str, form: Form) -> str:

@@ -17,6 +17,7 @@ from orchestrator.pace_view import PaceReader
 from orchestrator.services.erase import JobTableBooks
 from orchestrator.web import operator, pages
 from orchestrator.web.applications import JobTableRoutes, routers
+from orchestrator.web.doors import PageRoute
 from orchestrator.web.feed import Feed
 from orchestrator.web.looking import Looker
 from orchestrator.web.metrics import FleetCollector
@@ -85,7 +86,7 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     looker = Looker(parts.database, sampler, settings.freshness_wait_seconds)
     sessions = Sessions(known, settings.vecfleet_home / _SESSIONS, secure=behind_proxy)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
-    lists = Feed(lambda _: pages.text("part_jobs.html", jobs=looker.jobs()))
+    lists = Feed(lambda _: looker.jobs())
     app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures)))
     app.add_exception_handler(404, _not_found)
     return app
@@ -131,7 +132,7 @@ def _for_monitoring(registry: CollectorRegistry) -> APIRouter:
 
 def _described(app: FastAPI) -> APIRouter:
     """Serve a page about the API, made from its own description: FastAPI's page loads its script from elsewhere."""
-    router = APIRouter(include_in_schema=False, route_class=operator.PageRoute)
+    router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
     @router.get("/docs")
     def describe() -> Response:

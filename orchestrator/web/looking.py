@@ -15,7 +15,7 @@ from orchestrator.web.sampling import Sampler
 from orchestrator.web.views import SHOWN, Action, JobView, actions, shadow
 
 _TOLD = 30  # rows in the table of the most telling namespaces
-_ACTS = 8
+_ACTS, _COMMENTS = 8, 3
 # Reading every batch of a job for the chart takes a tenth of the time at most.
 _REST_PER_CHART = 10.0
 _CHART_EVERY_S = 1.0
@@ -36,6 +36,7 @@ class _Memory:
     next_chart_at: float = 0.0
     actions: tuple[Action, ...] = ()
     against_retry: tuple[str, ...] = ()
+    against_undo: tuple[str, ...] = ()
     actions_of: tuple[object, ...] = ()
     next_guards_at: float = 0.0
 
@@ -60,8 +61,10 @@ class Looker:
             cells = dashboards.cells(connection, job_id)
             batches = parked.batches(connection, job_id)[:SHOWN]
             records = parked.records(connection, job_id, SHOWN)
+            decided = parked.count(connection, job_id) - reading.undecided
             step = rollout.current(connection, job_id)
             acts = audit.of_job(connection, job_id, _ACTS)
+            comments = audit.of_job(connection, job_id, _COMMENTS, action=audit.COMMENT)
         with self._lock:
             memory = self._memories.setdefault(job_id, _Memory())
             earlier = _earlier(memory.readings, reading)
@@ -78,10 +81,13 @@ class Looker:
             records=tuple(records),
             shadow=shadow(step),
             acts=tuple(acts),
+            comments=tuple(comments),
             throughput=self._throughput(memory, job_id),
             samples=tuple(self._sampler.of_job(job_id)),
             actions=memory.actions,
             against_retry=memory.against_retry,
+            against_undo=memory.against_undo,
+            decided=decided,
         )
 
     def _ask_guards(self, memory: _Memory, reading: Reading, *, glance: bool) -> None:
@@ -97,6 +103,7 @@ class Looker:
                     for action in actions(job.state, job.cut_over_percent)
                 )
                 memory.against_retry = against(connection, stored_job, "retry")
+                memory.against_undo = against(connection, stored_job, "undo")
             memory.actions_of = key
             memory.next_guards_at = began + max(_GUARDS_EVERY_S, (time.monotonic() - began) * _REST_PER_GUARDS)
 

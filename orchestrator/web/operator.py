@@ -1,16 +1,14 @@
 """The operator's page: people who sign in see every job live; those who may act steer it through `services`."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import quote
 
 import yaml
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
-from fastapi.routing import APIRoute
 
 from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
@@ -18,94 +16,24 @@ from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import MoveState
 from orchestrator.ledger import audit, dashboards, deletions, jobs, moves
 from orchestrator.services import report as reports
-from orchestrator.web import pages
-from orchestrator.web.acting import ACTS, CONFIRMED, Form, act, ask
+from orchestrator.services.left_behind import MuchLeftBehind
+from orchestrator.web import batch_history, fleet_health, pages, plans
+from orchestrator.web.acting import ACTS, CONFIRMED, act, ask, much_left_behind
+from orchestrator.web.doors import FormOf, PageRoute, require_may_act, wants_html
 from orchestrator.web.feed import STILL_HERE, Feed, Seen, event
 from orchestrator.web.looking import Looker
-from orchestrator.web.sessions import SAID, MayNotAct, NotSignedIn, Session, Sessions, ours, proven
-from orchestrator.web.throttle import Failures, TooOften
-from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
-from vecfleet.tenancy.api.bodies import bounded
-from vecfleet.tenancy.api.problems import Problem, Refusal, problem
+from orchestrator.web.searching import Row, Wish
+from orchestrator.web.sessions import SAID, MayNotAct, NotSignedIn, Session, Sessions, ours
+from orchestrator.web.throttle import Failures
+from vecfleet.errors import NotFound
 
-_LARGEST_FORM = 64 * 1024  # a few thousand record ids; ours hold one
-_MOST_FIELDS = 100
 _PER_PAGE = 200
+_BATCHES_SHOWN = 100
 _LARGEST = 2**63 - 1  # the job table counts in 8 bytes
 _ACTS_SHOWN = 500
 Number = Annotated[int, Path(ge=0, le=_LARGEST)]
 After = Annotated[int, Query(ge=0, le=_LARGEST)]
 ALL_JOBS = 0  # the topic of the list; jobs are numbered from 1
-
-
-class PageRoute(APIRoute):
-    """A route whose refusals are pages that say what happened and what to do, and whose answers are guarded."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                response = await handle(request)
-            except NotSignedIn:
-                response = _sign_in_first(request)
-            except VecfleetError as error:
-                response = _refused(request, error)
-                if isinstance(error, TooOften):
-                    response.headers["Retry-After"] = str(error.wait_s)
-            except RequestValidationError:  # the address has a word in the place of a number
-                nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs")
-                response = _refused(request, nothing)
-            for name, value in pages.HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
-
-        return handled
-
-
-def _wants_html(request: Request) -> bool:
-    return "text/html" in request.headers.get("accept", "")
-
-
-def _sign_in_first(request: Request) -> Response:
-    if _wants_html(request):
-        there = "" if request.url.path == "/" else "?" + urlencode({"then": request.url.path})
-        return RedirectResponse(f"/login{there}", 303)
-    if "authorization" in request.headers:
-        detail = "the token that was sent is not known here, or it is one for the API"
-        step = "make one that is: vecfleet token create --role operator, or --role viewer to look only"
-        return problem(Problem(title="Unknown token", status=401, detail=detail, next_step=step))
-    step = "sign in at /login, or send `Authorization: Bearer …` of `vecfleet token create --role operator`"
-    return problem(
-        Problem(title="Not signed in", status=401, detail="this needs an operator's session", next_step=step)
-    )
-
-
-def _status(error: VecfleetError) -> int:
-    if isinstance(error, NotFound):
-        return 404
-    if isinstance(error, MayNotAct):
-        return 403
-    if isinstance(error, TooOften):
-        return 429
-    if isinstance(error, TooLarge):
-        return 413
-    return 409 if isinstance(error, Refused) else 422 if isinstance(error, BadInput) else 503
-
-
-def _refused(request: Request, error: VecfleetError) -> Response:
-    job_id = request.path_params.get("job_id", "")
-    objections = error.objections if isinstance(error, Refused) and error.objections else (error.message,)
-    if not _wants_html(request):
-        body = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
-        return problem(body)
-    shown = {
-        "objections": objections,
-        "next_step": error.next_step,
-        "job_id": job_id if str(job_id).isdigit() else None,
-        "status": _status(error),
-    }
-    return pages.page("refused.html", None, shown, status=_status(error))
 
 
 @dataclass(frozen=True)
@@ -116,26 +44,8 @@ class Operators:
     sessions: Sessions
     looker: Looker
     feed: Feed[pages.Shown]
-    lists: Feed[str]
+    lists: Feed[list[Row]]
     failures: Failures
-
-
-class TooLarge(BadInput):
-    """A form is larger than any of ours."""
-
-
-async def _form(request: Request) -> Form:
-    try:
-        body = await (await bounded(request, _LARGEST_FORM)).body()
-        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
-    except (Refusal, ValueError) as error:
-        raise TooLarge("this form is larger than any of ours", next_step="use the command line for it") from error
-    if any("\0" in value for values in fields.values() for value in values):
-        raise BadInput("this form holds what is no text", next_step="load the page again, and try once more")
-    return Form(fields)
-
-
-FormOf = Annotated[Form, Depends(_form)]
 
 
 def router(operators: Operators) -> APIRouter:
@@ -143,6 +53,7 @@ def router(operators: Operators) -> APIRouter:
     _signing(routes, operators)
     _looking(routes, operators)
     _following(routes, operators)
+    _planned(routes, operators)
     _acting(routes, operators)
     return routes
 
@@ -201,15 +112,20 @@ def _looking(router: APIRouter, operators: Operators) -> None:
 
     @router.get("/")
     def home(request: Request, session: Signed) -> Response:
-        rows = looker.jobs()
-        if not _wants_html(request):
+        wish = Wish.of(request.query_params)
+        rows = wish.grant(looker.jobs())
+        if not wants_html(request):
             return JSONResponse({"jobs": [_job_json(job, totals) for job, totals in rows]})
-        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": rows}))
+        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": rows, "wish": wish}))
+
+    @router.get("/workers")
+    def workers(session: Signed) -> Response:
+        return pages.page("workers.html", session, {"health": fleet_health.look(operators.fleet)})
 
     @router.get("/jobs/{job_id}")
     def job(request: Request, session: Signed, job_id: Number) -> Response:
         look = looker.look(job_id)
-        if not _wants_html(request):
+        if not wants_html(request):
             return JSONResponse(look.progress.to_json())
         message = sessions.said(request)
         shown = {"look": look, "may_act": session.may_act, "said": message, "tasks": _tasks(operators.fleet, job_id)}
@@ -230,11 +146,18 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         with database.begin() as connection:
             pair = dashboards.namespace(connection, job_id, seq)
             evidence = deletions.of_job(connection, job_id, pair[0].source) if pair is not None else []
+            batches = dashboards.batches_of_move(connection, pair[0].id, _BATCHES_SHOWN) if pair is not None else []
         if pair is None:
             raise NotFound(f"job {job_id} has no namespace number {seq}", next_step=f"see /jobs/{job_id}/namespaces")
         move, targets = pair
         template = "part_namespace.html" if part else "namespace.html"
-        return pages.page(template, session, {"job_id": job_id, "move": move, "targets": targets, "evidence": evidence})
+        shown = {"job_id": job_id, "move": move, "targets": targets, "evidence": evidence, "batches": batches}
+        return pages.page(template, session, shown)
+
+    @router.get("/jobs/{job_id}/batches/{batch_id}")
+    def batch(session: Signed, job_id: Number, batch_id: Number) -> Response:
+        history = batch_history.look(operators.fleet, job_id, batch_id)
+        return pages.page("batch.html", session, {"job_id": job_id, "history": history})
 
     @router.get("/jobs/{job_id}/audit")
     def acts(session: Signed, job_id: Number) -> Response:
@@ -280,6 +203,9 @@ def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
         "source": job.source,
         "target": job.target,
         "records": totals.expected,
+        "done": totals.done,
+        "parked": totals.parked,
+        "left_behind": totals.left_behind,
         "settled": totals.settled,
         "cut_over_percent": job.cut_over_percent,
     }
@@ -298,11 +224,12 @@ def _following(router: APIRouter, operators: Operators) -> None:
     @router.get("/events")
     async def follow_jobs(request: Request, session: Signed) -> Response:
         async def events() -> AsyncIterator[bytes]:
-            seen = Seen()
+            seen, wish = Seen(), Wish.of(request.query_params)
             async with aclosing(operators.lists.follow(ALL_JOBS)) as looks:
-                async for text, trouble in looks:
+                async for rows, trouble in looks:
                     if sessions.of(request) is None:
                         return
+                    text = None if rows is None else pages.text("part_jobs.html", jobs=wish.grant(rows), wish=wish)
                     yield _told({} if text is None else seen.news({"jobs": text}, ()), trouble)
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -328,6 +255,29 @@ def _told(news: dict[str, Any], trouble: str | None) -> bytes:
     return event(news) if news else STILL_HERE
 
 
+def _planned(router: APIRouter, operators: Operators) -> None:
+    Signed = Annotated[Session, Depends(_signed_in(operators))]
+    fleet, sessions = operators.fleet, operators.sessions
+
+    @router.get("/plans")
+    def every(session: Signed) -> Response:
+        return pages.page("plans.html", session, {"plans": plans.every(fleet)})
+
+    @router.get("/plans/{name}")
+    def plan(session: Signed, name: str) -> Response:
+        view = plans.find(fleet, name)
+        policies = view.plan.policies.model_dump(mode="json") if view.plan else {}
+        return pages.page("plan.html", session, {"view": view, "policies": policies})
+
+    @router.post("/plans/{name}")
+    def start(request: Request, session: Signed, name: str, form: FormOf) -> Response:
+        require_may_act(request, session, form)
+        job_id = plans.start(fleet, name, session.who, form)
+        response = RedirectResponse(f"/jobs/{job_id}", 303)
+        sessions.say(response, f"Started from {name}.")
+        return response
+
+
 def _acting(router: APIRouter, operators: Operators) -> None:
     Signed = Annotated[Session, Depends(_signed_in(operators))]
     database, sessions = operators.fleet.database, operators.sessions
@@ -346,19 +296,13 @@ def _acting(router: APIRouter, operators: Operators) -> None:
     def do(request: Request, session: Signed, job_id: Number, name: str, form: FormOf) -> Response:
         if name not in ACTS:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
-        if not session.may_act:
-            raise MayNotAct(
-                f"{session.who} may look at jobs, and not change them: nothing was changed",
-                next_step="sign in with the token of an operator: vecfleet token create --role operator",
-            )
-        if not session.proof:
-            raise MayNotAct(
-                "a bearer token looks; only the buttons of the page act: nothing was changed",
-                next_step="sign in at /login, or type the command: vecfleet --help",
-            )
-        if not ours(request) or not proven(session, form.one("proof")):
-            raise MayNotAct("this form is not of this session", next_step="load the page again, and try once more")
-        message = act(operators.fleet, job_id, name, session.who, form)
+        require_may_act(request, session, form)
+        try:
+            message = act(operators.fleet, job_id, name, session.who, form)
+        except MuchLeftBehind as many:
+            with database.begin() as connection:
+                job = jobs.get(connection, job_id)
+            return pages.page("confirm.html", session, {"job": job, "question": much_left_behind(name, many, form)})
         response = RedirectResponse(f"/jobs/{job_id}", 303)
         sessions.say(response, message)
         return response

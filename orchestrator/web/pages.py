@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator.core.progress import headline
+from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import duration
-from orchestrator.web import charts, views
+from orchestrator.core.wording import duration, with_left_behind
+from orchestrator.web import charts, searching, views
 from orchestrator.web.sessions import Session
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ HEADERS = {
 }
 # The parts of a job's page that are sent again when they change; each is a template and the id of an element.
 PARTS = (
-    *("state", "waits", "actions", "figures", "legend", "failed"),
+    *("state", "waits", "comments", "actions", "figures", "legend", "failed"),
     *("parked", "evidence", "namespaces", "steps", "audit"),
 )
 
@@ -55,16 +56,24 @@ def _coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _job_mark(state: str) -> tuple[str, str]:
-    return views.JOB_MARKS[JobState(state)]
+def _job_mark(state: str, left_behind: int = 0) -> tuple[str, str]:
+    return views.job_mark(JobState(state), left_behind)
 
 
 _templates.filters |= {"spoken": views.spoken, "moment": _moment, "duration": duration, "coded": _coded}
+_templates.filters |= {
+    "left_behind": with_left_behind,
+    "verdict": views.verdict,
+    "parked_count": ParkedGroup.counted,
+    "took": searching.took,
+}
 _templates.globals |= {
     "headline": headline,
     "job_mark": _job_mark,
+    "blank": searching.Wish(),
+    "sorts": searching.SORTS,
+    "states": searching.STATES,
     "letters": {str(state): letter for state, letter in views.CELL_LETTERS.items()},
-    "verdicts": {str(state): verdict for state, verdict in views.VERDICTS.items()},
     "chart_width": charts.WIDTH,
     "chart_height": charts.HEIGHT,
 }

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.core.guards import ENOUGH, Step, complaints
-from orchestrator.core.progress import Progress
-from orchestrator.core.states import JOB_EDGES, JOB_ENDED, JobState, MoveState
+from orchestrator.core.model import Move
+from orchestrator.core.progress import NamespaceView, Progress
+from orchestrator.core.reading import ParkedGroup
+from orchestrator.core.states import JOB_EDGES, JOB_ENDED, JOB_WORKING, JobState, MoveState
+from orchestrator.core.wording import with_left_behind
 from orchestrator.ledger.audit import Act
 from orchestrator.ledger.dashboards import Cell, Throughput
 from orchestrator.ledger.parked import Parked, ParkedBatch
@@ -25,6 +28,7 @@ JOB_MARKS: dict[JobState, tuple[str, str]] = {
     _J.CUT_OVER: ("⇄", "good"),
     _J.CLEANING: ("▶", "busy"),
     _J.CLEANED: ("✓", "good"),
+    _J.FINISHED: ("✓", "good"),
     _J.NEEDS_ATTENTION: ("▲", "bad"),
     _J.PAUSING: ("‖", "warn"),
     _J.PAUSED: ("‖", "warn"),
@@ -64,12 +68,24 @@ def spoken(word: str) -> str:
     return word.replace("_", " ")
 
 
+def job_mark(state: JobState, left_behind: int) -> tuple[str, str]:
+    """Return the mark and the tone of a job; nothing is good of which records were left behind."""
+    mark, tone = JOB_MARKS[state]
+    return (mark, "warn") if left_behind and tone == "good" else (mark, tone)
+
+
+def verdict(namespace: NamespaceView | Move) -> str:
+    """Return what the verdict on a namespace covers."""
+    equal = VERDICTS.get(namespace.state, "")
+    return f"every copied {equal.removeprefix('every ')}" if namespace.left_behind and "every" in equal else equal
+
+
 def cell_class(cell: Cell) -> str:
     """`c n4 w`: copying, four tenths done, something of it is parked."""
     letter = _LETTERS[cell.state]
     marks = letter
     if letter in _LETTERS_FILLING:
-        done = cell.deleted if letter == "k" else cell.settled
+        done = cell.deleted if letter == "k" else cell.done
         marks += f" n{min(9, 10 * done // cell.expected) if cell.expected else 0}"
     return f"{marks} w" if cell.parked else marks
 
@@ -108,6 +124,8 @@ def actions(state: JobState, cut_over_percent: int) -> list[Action]:
         offered.append(Action("reverse", "Reverse the cut-over"))
     if state in (_J.VERIFIED, _J.CUT_OVER, _J.NEEDS_ATTENTION):
         offered.append(Action("cleanup", "Clean up…", asks=True))
+    if state in (_J.VERIFIED, _J.CUT_OVER):
+        offered.append(Action("finish", "Finish…", asks=True))
     if _J.ROLLING_BACK in edges and state not in (_J.PAUSING, _J.PAUSED, _J.ROLLED_BACK):
         offered.append(Action("rollback", "Roll back…", asks=True))
     if _J.CANCELLING in edges:
@@ -138,18 +156,47 @@ class JobView:
     records: tuple[Parked, ...]
     shadow: Shadow | None
     acts: tuple[Act, ...]
+    comments: tuple[Act, ...]
     throughput: Throughput | None
     samples: tuple[Sample, ...]
     actions: tuple[Action, ...]
     against_retry: tuple[str, ...]
+    against_undo: tuple[str, ...]
+    decided: int  # parked records that a person left behind
+
+    @property
+    def standing(self) -> str:
+        """Return the job's state and what it does not cover."""
+        reading = self.progress.reading
+        return with_left_behind(reading.job.state, reading.totals.left_behind)
 
     @property
     def mark(self) -> str:
-        return JOB_MARKS[self.progress.reading.job.state][0]
+        return self._marked[0]
 
     @property
     def tone(self) -> str:
-        return JOB_MARKS[self.progress.reading.job.state][1]
+        return self._marked[1]
+
+    @property
+    def _marked(self) -> tuple[str, str]:
+        reading = self.progress.reading
+        return job_mark(reading.job.state, reading.totals.left_behind)
+
+    @property
+    def took(self) -> float:
+        """Return the seconds since the job began, or until it ended."""
+        reading = self.progress.reading
+        began, ended = reading.job.started_at or reading.job.created_at, reading.job.ended_at or reading.now
+        return (ended - began).total_seconds()
+
+    @property
+    def parked_reasons(self) -> list[ParkedGroup]:
+        return [group for group in self.progress.reading.reasons if group.kind == "record"]
+
+    @property
+    def failed_reasons(self) -> list[ParkedGroup]:
+        return [group for group in self.progress.reading.reasons if group.kind != "record"]
 
     @property
     def stopped(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -181,7 +228,8 @@ class JobView:
 
     @property
     def charts(self) -> list[Chart]:
-        return [_records(self), *_paces(self.samples)]
+        working = self.progress.reading.job.state in JOB_WORKING
+        return [_records(self), *_paces(self.samples if working else ())]
 
 
 def _records(look: JobView) -> Chart:

@@ -39,11 +39,13 @@ class Desk:
         self.complaints: list[str] = []
         self._contexts: list[Any] = []
 
-    def sit_down(self, role: str = "operator", *, dark: bool = False) -> "Page":
+    def sit_down(self, role: str = "operator", *, dark: bool = False, phone: bool = False) -> "Page":
         """A window in which somebody of this role just signed in, by the address that `vecfleet up` prints."""
         home = self._world.fleet.settings.vecfleet_home
         token = TokenFile(home / "tokens.json").create({"id": "ana", "role": role, "creator_ids": []})
-        context = self._browser.new_context(color_scheme="dark" if dark else "light", viewport=_SCREEN)
+        context = self._browser.new_context(
+            color_scheme="dark" if dark else "light", viewport=PHONE if phone else _SCREEN
+        )
         context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         page = context.new_page()
@@ -84,6 +86,7 @@ class Desk:
 
 
 _SCREEN: Any = {"width": 1_280, "height": 900}
+PHONE: Any = {"width": 390, "height": 844}
 
 
 @pytest.fixture

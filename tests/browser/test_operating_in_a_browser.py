@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.states import JobState
+from tests.browser.conftest import PHONE
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, OpenWorld
 
@@ -117,14 +118,38 @@ def test_a_failed_batch_and_a_parked_record_are_found_and_settled_on_the_page(
     desk.photograph(page, "needs-attention-dark")
     world.emulator.no_faults()
     page.get_by_role("button", name="Retry it").click()
-    page.get_by_text("1 batch runs again.").wait_for()
+    page.get_by_text("1 batch was released to run again.").wait_for()
     # Then it goes, on the viewer's page too; and the record still waits for a decision
     viewer.locator("#part-failed", has_not_text="locked").wait_for(state="attached")
     expect(page, "state", "waits for a decision")
 
     # When that may stay behind, then the job comes to its verdict
     page.get_by_role("button", name="Leave behind record huge").click()
-    page.get_by_text("1 record may stay behind.").wait_for()
-    expect(page, "state", "verified")
+    page.get_by_text("1 record stays behind").wait_for()
+    expect(page, "state", "verified, 1 left behind")
     expect(viewer, "parked", "stays behind, says ana")
     world.assert_accounts(job_id)
+
+
+def test_a_failed_job_fits_a_phone_with_its_error_and_the_way_out(open_world: OpenWorld, open_desk: Any) -> None:
+    # Given a job with a batch that the service refused, and one with a long name
+    world = open_world()
+    name = "a-namespace-with-a-name-that-is-much-longer-than-the-screen-of-a-phone"
+    world.fill(alma=20, **{name: 30})
+    world.emulator.fault(operation="upsert", namespace=target_of(name), status=409, message="the target is locked")
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    desk = open_desk(world)
+    page = desk.sit_down(phone=True)
+    for address in ("/", f"/jobs/{job_id}", f"/jobs/{job_id}/namespaces/2", "/workers", "/plans"):
+        page.goto(f"{desk.address}{address}")
+        # Then nothing is beside the screen
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+        desk.assert_usable(page)
+    page.goto(f"{desk.address}/jobs/{job_id}")
+    expect(page, "failed", "the target is locked")
+    for seen in (page.get_by_role("button", name="Retry it"), page.locator("#part-failed .groups p").first):
+        box = seen.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
+    desk.photograph(page, "phone")

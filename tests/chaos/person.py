@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from orchestrator.cli.watching import look
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import Schedule
 from tests.chaos.strikes import Strikes
@@ -18,6 +18,7 @@ WHO = "chaos"
 MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
 LOOKS_EVERY_S = 0.6
+_ALL = 10**9  # records: so many may stay behind
 _MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
 
 
@@ -115,7 +116,7 @@ class Person:
             f"vecfleet resume {job}": lambda: acts.resume(database, job, WHO),
             f"vecfleet retry {job} failed": lambda: acts.retry(database, job, WHO, "failed"),
             f"vecfleet retry {job} parked": lambda: acts.retry(database, job, WHO, "parked"),
-            f"vecfleet park accept {job} --all": lambda: acts.accept_parked(database, job, WHO, None),
+            f"vecfleet park accept {job} --all": lambda: left_behind.accept_records(database, job, WHO, None, _ALL),
             f"vecfleet pass {job}": lambda: acts.another_pass(database, job, WHO),
             f"vecfleet rollback {job} --changed keep": lambda: acts.roll_back(database, job, WHO, "keep"),
             f"vecfleet cleanup {job}": lambda: acts.clean_up(database, job, WHO, by_ids=self.schedule.by_ids),

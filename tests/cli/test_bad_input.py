@@ -49,6 +49,23 @@ def test_a_wrong_key(refused: Refused, brain: Brain) -> None:
     refused("audit", says="(?s)401", code=1)
 
 
+@pytest.mark.parametrize(
+    ("words", "helps"),
+    [
+        (("cutover", "1"), "vecfleet cutover --help"),
+        (("cutover", "1", "--per-cent", "5"), "vecfleet cutover --help"),
+        (("park", "lst", "1"), "vecfleet park --help"),
+        (("plan", "index"), "vecfleet plan index --help"),
+        (("aply",), "vecfleet --help"),
+    ],
+)
+def test_what_is_no_command_line_is_told_where_its_help_is(
+    vecfleet: Vecfleet, words: tuple[str, ...], helps: str
+) -> None:
+    answer = vecfleet(*words)
+    assert answer.code == 2 and answer.err.splitlines()[-1] == f"next: {helps}"
+
+
 def test_an_index_that_is_not_there(refused: Refused) -> None:
     refused("plan", "creators", "brian", "--creator", "ana", says="no index 'brian'.*there are: brain", code=2)
     refused("audit", "brian", says="no index 'brian'", code=2)

@@ -20,6 +20,7 @@ EXPECTED = {
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
     *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge", "audit-log"),
+    *("finish", "comment"),
 }
 READS = [
     ("doctor",),
@@ -53,6 +54,7 @@ def test_every_command_is_there() -> None:
         "tables",
         "list",
         "accept",
+        "undo",
         "create",
         "verify",
         "deletion",

@@ -1,6 +1,7 @@
 """`doctor`: each fault with its remedy, and a non-zero exit for any."""
 
 import pytest
+from redis import Redis
 from terminal import Brain, Vecfleet
 
 from orchestrator.doctor import breaks_sessions
@@ -83,6 +84,30 @@ def test_the_address_that_was_tried_is_named_and_never_its_password(
     assert "(127.0.0.1:1)" in said  # the broker
     assert '"127.0.0.1", port 1 failed' in said  # Postgres
     assert "hush" not in said
+
+
+def test_a_redis_that_is_full_answers_and_takes_nothing(vecfleet: Vecfleet, brain: Brain, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            found = {check["name"]: check for check in vecfleet("doctor", "--json").json["checks"]}
+        finally:
+            client.config_set("maxmemory", 0)
+    for name in ("broker", "workers"):
+        assert not found[name]["ok"] and "answers and takes nothing" in found[name]["detail"], found[name]
+        assert "does not answer" not in found[name]["detail"]
+    assert "maxmemory" in found["broker"]["remedy"]
+
+
+def test_one_remedy_of_several_faults_is_told_once(
+    vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REDIS_URL", "BROKER_URL"):
+        monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://127.0.0.1:1")
+    said = vecfleet("doctor").out
+    remedies = [line for line in said.splitlines() if "→" in line]
+    assert len(remedies) == len(set(remedies)) > 0
 
 
 def test_an_emulator_that_is_gone_is_no_matter_of_keys_or_of_the_internet(

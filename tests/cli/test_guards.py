@@ -209,7 +209,7 @@ def test_retrying_runs_failed_batches_and_only_those(vecfleet: Vecfleet, table: 
     # When
     answer = vecfleet("retry", "1", "failed")
     # Then
-    assert "1 batch runs again" in answer.out
+    assert "1 batch was released to run again" in answer.out
     assert {row.id: row.state for row in table.rows(BatchKind.COPY)} == {good.id: "done", bad.id: "ready"}
 
 

@@ -10,7 +10,7 @@ from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof, TakenBack
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import next_steps
-from orchestrator.core.progress import progress, rests, state_counts
+from orchestrator.core.progress import headline, progress, rests, state_counts
 from orchestrator.core.reading import JobRow, Reading, Totals, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JobState, MoveState
 from vecfleet.stores.base import Usage
@@ -101,7 +101,15 @@ def test_a_copy_counts_records_at_its_mean_rate_since_the_start() -> None:
     assert (seen.step, seen.unit, seen.done, seen.total) == ("copying", "records", 100, 400)
     assert seen.percent == 25.0
     assert seen.rate == 10.0
-    assert seen.eta_seconds == 30.0
+    assert seen.eta_seconds == 29.9
+
+
+def test_a_job_that_left_records_behind_says_so_and_counts_only_what_is_done() -> None:
+    kept = totals(namespaces={MoveState.VERIFIED: 12}, expected=36_000, written=33_000, left_behind=3_000)
+    seen = progress(reading(JobState.VERIFIED, totals=kept, targets={"verified": 11, "empty": 1}, empty_targets=1))
+    assert headline(seen) == "job 7 verified, 3,000 left behind: 11 of 12 namespaces (92 %)"
+    assert "3,000 records were left behind: readers of the new namespaces do not find them" in seen.waits
+    assert seen.to_json()["records"]["done"] == 33_000
 
 
 def test_with_an_earlier_reading_the_rate_is_that_of_the_time_between() -> None:
@@ -173,7 +181,7 @@ def test_a_roll_back_says_why_it_waits_and_until_when() -> None:
     assert progress(rolling).waits == (sentence,)
 
 
-def test_a_namespace_shows_what_is_settled_of_what_is_listed_or_planned() -> None:
+def test_a_namespace_shows_what_is_done_of_what_is_listed_or_planned() -> None:
     counts = {
         "listed": 4,
         "written": 2,
@@ -187,7 +195,7 @@ def test_a_namespace_shows_what_is_settled_of_what_is_listed_or_planned() -> Non
     rest = dict.fromkeys(set(Move.__dataclass_fields__) - set(counts))
     move = Move(**{**rest, **counts, "source": "s", "state": MoveState.COPYING, "planned": 10, "listed_all": False})
     [view] = progress(reading(page=(move,))).namespaces
-    assert (view.settled, view.expected, view.target) == (4, 10, "several namespaces")
+    assert (view.done, view.parked, view.expected, view.target) == (3, 1, 10, "several namespaces")
     [view] = progress(reading(page=(replace(move, listed_all=True),))).namespaces
     assert view.expected == 4
 
@@ -287,7 +295,19 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
         ),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
-        (reading(JobState.VERIFIED, policies=policies(cut_over="none")), ("vecfleet cleanup 7", "vecfleet rollback 7")),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="none")),
+            ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
+        ),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="none"), recipe="reverse"),
+            ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
+        ),
+        (
+            reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
+            ("vecfleet finish 7", "vecfleet rollback 7"),
+        ),
+        (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
         (
             reading(JobState.VERIFIED, policies=policies(cut_over="auto"), proof=proof(NOW, BACK)),
@@ -303,7 +323,10 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
             ("vecfleet pass 7", "vecfleet rollback 7"),
         ),
         (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
-        (reading(JobState.CUT_OVER, cut_over_at=STARTED), ("vecfleet cleanup 7", "vecfleet reverse 7")),
+        (
+            reading(JobState.CUT_OVER, cut_over_at=STARTED),
+            ("vecfleet cleanup 7", "vecfleet reverse 7", "vecfleet finish 7"),
+        ),
         (
             reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
             ("vecfleet status 7", "vecfleet reverse 7"),
@@ -325,7 +348,9 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
         ),
         (reading(JobState.CLEANED), ("vecfleet report 7",)),
         (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
-        (reading(JobState.CANCELLED), ("vecfleet rollback 7", "vecfleet report 7")),
+        (reading(JobState.CANCELLED), ("vecfleet report 7", "vecfleet rollback 7")),
+        (reading(JobState.FINISHED), ("vecfleet report 7", "vecfleet rollback 7")),
+        (reading(JobState.FINISHED, cut_over_percent=100), ("vecfleet report 7",)),
     ],
 )
 def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) -> None:
@@ -353,7 +378,7 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
         ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
         (
             {"resume_to": JobState.CLEANING, "parked_batches": 1},
-            ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet cancel 7"),
+            ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet finish 7"),
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_no_state_but_an_ended_one_is_a_dead_end(edges: Edges, states: type[StrE
 
 
 def test_a_job_that_ended_does_nothing_more_but_take_back_what_it_wrote() -> None:
-    assert frozenset({"cleaned", "cancelled", "rolled_back"}) == JOB_ENDED
+    assert frozenset({"cleaned", "finished", "cancelled", "rolled_back"}) == JOB_ENDED
     for state in JOB_ENDED:
         assert set(JOB_EDGES[state]) <= {JobState.ROLLING_BACK}
     for ended in (MoveState.CLEANED, MoveState.ROLLED_BACK):

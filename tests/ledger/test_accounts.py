@@ -12,7 +12,7 @@ from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import copies, erased_ids, parked
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet.digests import Tally
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Usage
@@ -154,9 +154,9 @@ def test_accepting_a_batch_that_is_parked_the_second_time_leaves_all_of_it_behin
     table.copy(lease, wrote=["a", "b", "c"], parked=["d"])
     table.park(reopen(table, lease))
 
-    acts.accept_parked(table.database, table.job_id, "ana", ["d"])
+    left_behind.accept_records(table.database, table.job_id, "ana", ["d"])
     assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 3, 1)
-    acts.accept_batches(table.database, table.job_id, "ana", [lease.id])
+    left_behind.accept_batches(table.database, table.job_id, "ana", [lease.id], confirmed=4)
     assert (table.move.written, table.move.parked, table.move.left_behind) == (0, 0, 4)
     assert table.expected("t") is None
     assert accounted_for(table.move)
@@ -268,7 +268,7 @@ def test_accepted_records_are_left_behind_and_not_parked(table: JobTable, lease:
     table.copy(lease, wrote=["a", "b"], parked=["c", "d"])
 
     # When a person accepts one of them
-    assert acts.accept_parked(table.database, table.job_id, "ana", ["c"]) == 1
+    assert left_behind.accept_records(table.database, table.job_id, "ana", ["c"]) == 1
 
     # Then one is undecided, and the accounts hold
     with table.begin() as connection:
@@ -278,14 +278,14 @@ def test_accepted_records_are_left_behind_and_not_parked(table: JobTable, lease:
 
     # And accepting it twice is refused; accepting all takes the other
     with pytest.raises(Refused):
-        acts.accept_parked(table.database, table.job_id, "ana", ["c"])
-    assert acts.accept_parked(table.database, table.job_id, "ana", None) == 1
+        left_behind.accept_records(table.database, table.job_id, "ana", ["c"])
+    assert left_behind.accept_records(table.database, table.job_id, "ana", None) == 1
     assert (table.move.parked, table.move.left_behind) == (0, 2)
 
 
 def test_a_batch_with_accepted_records_that_is_copied_again_is_counted_once(table: JobTable, lease: Lease) -> None:
     table.copy(lease, wrote=["a", "b"], parked=["c", "d"])
-    acts.accept_parked(table.database, table.job_id, "ana", None)
+    left_behind.accept_records(table.database, table.job_id, "ana", None)
     table.copy(reopen(table, lease))
     assert (table.move.written, table.move.parked, table.move.left_behind) == (4, 0, 0)
     assert accounted_for(table.move)
@@ -298,7 +298,7 @@ def test_accepting_while_the_batch_is_being_recorded_keeps_the_accounts(table: J
 
     # When a person accepts the record in the moment in which the worker records that it is written now
     def accept() -> None:
-        acts.accept_parked(table.database, table.job_id, "ana", ["d"])
+        left_behind.accept_records(table.database, table.job_id, "ana", ["d"])
 
     with ThreadPoolExecutor(1) as pool:
         with table.begin() as connection:

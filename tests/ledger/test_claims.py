@@ -66,7 +66,12 @@ def test_one_namespace_is_claimed_under_each_of_its_spellings(database: Database
 
 @pytest.mark.parametrize("state", sorted(JOB_ENDED))
 def test_the_end_of_a_job_releases_its_claims(table: JobTable, state: JobState) -> None:
-    before = {"cleaned": JobState.CLEANING, "cancelled": JobState.CANCELLING, "rolled_back": JobState.ROLLING_BACK}
+    before = {
+        "cleaned": JobState.CLEANING,
+        "finished": JobState.VERIFIED,
+        "cancelled": JobState.CANCELLING,
+        "rolled_back": JobState.ROLLING_BACK,
+    }
     table.put(state=before[state])
     with table.begin() as connection:
         assert jobs.advance(connection, table.job_id, before[state], state)

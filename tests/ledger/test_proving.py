@@ -7,7 +7,7 @@ from stages import a_job, copied, late_write, target_of, verified
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 
 
 def test_a_job_is_verified_when_every_target_was_read_back_and_found_equal(database: Database) -> None:
@@ -183,7 +183,7 @@ def test_accepting_the_last_parked_record_lets_the_job_go_on_by_itself(database:
     assert (table.job.state, table.job.reason) == (JobState.NEEDS_ATTENTION, "1 parked record waits for a decision")
 
     # When a person lets it stay behind, then nobody has to say that the job may go on
-    acts.accept_parked(table.database, table.job_id, "ana", ["b"])
+    left_behind.accept_records(table.database, table.job_id, "ana", ["b"])
     table.advance(2)
     assert table.job.state is JobState.VERIFIED
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.machine.lagging import LaggingIndex
 from vecfleet.errors import Unreachable, VecfleetError
 from vecfleet.records import Record
@@ -30,7 +30,7 @@ def ask(database: Database, job: int, what: str) -> str | None:
         "clean up by ids": lambda: acts.clean_up(database, job, "ana", by_ids=True),
         "roll back": lambda: acts.roll_back(database, job, "ana", None),
         "roll back, keeping": lambda: acts.roll_back(database, job, "ana", "keep"),
-        "accept": lambda: acts.accept_parked(database, job, "ana", None),
+        "accept": lambda: left_behind.accept_records(database, job, "ana", None, confirmed=10**9),
         "doubt 0": lambda: acts.set_lever(database, job, "ana", "doubt", 0),
     }
     try:

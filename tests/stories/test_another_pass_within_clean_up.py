@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.cli.watching import look
 from orchestrator.core.states import JobState, MoveState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import CREATOR, Row, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 
@@ -70,7 +70,7 @@ def test_what_came_by_an_old_route_is_named_and_stays_and_nothing_that_readers_u
     said = f"readers have moved to {target_of('alma')}: nothing is written to it any more"
     assert world.parked(job_id) == {("alma", "alma-3"): said, ("alma", "alma-late"): said}
     # And where they may stay behind the job goes on to its end: they stay, all else is deleted
-    acts.accept_parked(world.fleet.database, job_id, WHO, None)
+    left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.CLEANED)
     there = as_twins(before)
     there[target_of("alma")]["alma-3"] = newest

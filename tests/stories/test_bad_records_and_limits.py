@@ -53,6 +53,34 @@ def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_mended_an
     world.assert_accounts(job_id)
 
 
+def test_a_namespace_that_takes_nothing_parks_its_batch_with_one_reason_and_is_copied_once_it_does(
+    open_world: OpenWorld,
+) -> None:
+    world = open_world()
+    before = world.fill(alma=20, bruno=60)
+    # Given a namespace of which the service refuses every upsert alike
+    world.emulator.fault(operation="upsert", namespace=target_of("bruno"), status=400, message="this field is no list")
+    world.start(workers=1)
+    job_id = world.apply(world.plan(SMALL))
+    job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    # Then it is told once, after a few calls, and nothing of it counts as done
+    assert job.reason == "1 batch is parked"
+    [failed] = world.batches(job_id, BatchState.PARKED)
+    assert failed["error_class"] == "RefusedAlike" and "this field is no list" in failed["error_text"]
+    assert world.emulator.struck() <= 6
+    with world.fleet.database.begin() as connection:
+        seen = progress(job_status.reading(connection, job_id, namespaces=0))
+    [group] = seen.reading.reasons
+    assert (group.count, group.records, group.source) == (1, 60, "bruno")
+    assert seen.done == 20
+    # And when its cause is gone, a retry copies it
+    world.emulator.no_faults()
+    acts.retry(world.fleet.database, job_id, WHO, "failed")
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+    world.assert_accounts(job_id)
+
+
 def test_retry_failed_runs_the_failed_batches_again_and_only_those(open_world: OpenWorld) -> None:
     world = open_world()
     before = world.fill(alma=20, bruno=30, chiara=10)

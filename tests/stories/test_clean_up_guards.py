@@ -12,7 +12,7 @@ from migrations.ownership import look_up
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import moves
 from orchestrator.ledger import tables as t
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused
@@ -33,7 +33,7 @@ def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(o
     with refused(world, job_id, "1 parked record waits for a decision"):
         clean_up(world, job_id)
     # When it is decided, and all is verified, but readers are not on the new side
-    acts.accept_parked(world.fleet.database, job_id, WHO, None)
+    left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.VERIFIED)
     with refused(world, job_id, "readers are cut over at 0 %, not 100 %"):
         clean_up(world, job_id)

@@ -13,7 +13,7 @@ from orchestrator.core import manifests
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from orchestrator.services.erase import CERTIFICATES, JobTableBooks, certificate_file
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, row, target_of
 from tests.stories.world import SMALL, WHO, OpenWorld, World
@@ -108,7 +108,7 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
     assert world.move(job_id, "__default__").erased == 1  # the others have no owner that is known any more
 
     # And when the other one is erased too, once proven, the accounts still add up and the job is not confused
-    acts.accept_parked(world.fleet.database, job_id, WHO, None)
+    left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.VERIFIED)
     told = b"".join(worker.log.read_bytes() for worker in world.workers)
     assert b".8b8b-bob-twin." in told, "Celery names namespaces in the ids of tasks"

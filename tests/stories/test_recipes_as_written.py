@@ -110,7 +110,7 @@ def test_regroup_in_place(brain: World) -> None:
     wanted["creator_ana_twin_default"][claimed.id] = replace(claimed, metadata=kept)
     reader = Reader(brain, "regroup-in-place")
     reader.type(f"vecfleet plan export {BRAIN} exports/brain --out export.yaml && vecfleet apply export.yaml --watch")
-    reader.type("vecfleet cancel 1 --yes && vecfleet status 1 --watch")
+    reader.type("vecfleet finish 1")
     reader.type_next(2)
     assert_same_index(brain.emulator.dump(BRAIN), {**before, **wanted})
     reader.type_next()
@@ -315,6 +315,23 @@ def test_export_and_import(brain: World) -> None:
     reader = Reader(brain, "export-and-import")
     reader.type_next(4)
     assert_same_index(brain.emulator.dump("digital-twin-restored"), before)
+    assert_same_index(brain.emulator.dump(BRAIN), before)
+    reader.assert_typed_it_all()
+
+
+def test_finish_a_copy(brain: World) -> None:
+    before = fill(brain, coach=12, __default__=5)
+    reader = Reader(brain, "finish-a-copy")
+    reader.type_next()
+    assert "both sides stay" in reader.type_next()
+    assert brain.job(1).state is JobState.FINISHED
+    # Then another copy of the same namespaces may begin, and the report does not call itself preliminary
+    assert "not final" not in reader.type_next()
+    exported = brain.folder / "exports" / "brain"
+    assert any(exported.rglob("*.parquet"))
+    assert_same_index(brain.emulator.dump(BRAIN), before)
+    reader.type_next()
+    assert not any(exported.rglob("*.parquet"))
     assert_same_index(brain.emulator.dump(BRAIN), before)
     reader.assert_typed_it_all()
 

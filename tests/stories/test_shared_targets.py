@@ -6,7 +6,7 @@ import pytest
 
 from migrations.creators import Grouping, Row
 from orchestrator.core.states import JobState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import assert_same, assert_same_index, row, target_of
 from tests.stories.world import CREATOR, SMALL, WHO, OpenWorld
 
@@ -57,7 +57,7 @@ def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not
     if collisions == "identical":
         world.reaches(job_id, JobState.NEEDS_ATTENTION)
         assert [id for _, id in world.parked(job_id)] == ["welcome"]
-        acts.accept_parked(world.fleet.database, job_id, WHO, None)
+        left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)
     acts.cut_over(world.fleet.database, job_id, WHO, 100)
@@ -110,7 +110,7 @@ def test_what_a_target_held_before_is_neither_overwritten_nor_rolled_back(
     if collisions == "identical":
         world.reaches(job_id, JobState.NEEDS_ATTENTION)
         assert [id for _, id in world.parked(job_id)] == ["alma-1"]
-        acts.accept_parked(world.fleet.database, job_id, WHO, None)
+        left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)
     # Then the others joined what was there

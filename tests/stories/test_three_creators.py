@@ -10,7 +10,7 @@ import pytest
 from migrations.creators import Grouping
 from migrations.ownership import look_up
 from orchestrator.core.states import JobState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import Row, Rows, assert_same, assert_same_index, row
 from tests.stories.launching import REPOSITORY
 from tests.stories.world import SEEDS, WHO, World
@@ -48,7 +48,7 @@ def test_three_creators_share_an_index_and_default_is_split_by_owner_with_its_or
     assert job.reason == f"{len(orphans)} parked records wait for a decision"
     assert {(source, id) for source, id in seeds.parked(job_id)} == {(DEFAULT, id) for id in orphans}
     assert set(seeds.parked(job_id).values()) == {"no owner: neither its metadata nor the ownership look-up names one"}
-    assert acts.accept_parked(seeds.fleet.database, job_id, WHO, None) == len(orphans)
+    assert left_behind.accept_records(seeds.fleet.database, job_id, WHO, None, confirmed=1_000) == len(orphans)
     seeds.reaches(job_id, JobState.VERIFIED)
     seeds.assert_accounts(job_id)
     # And after cut-over the old is deleted, record by record where something stays

@@ -143,6 +143,129 @@ def test_what_is_done_is_done_in_the_name_of_the_person_and_their_token_and_said
     assert (act.who, act.action) == (f"ana ({token.name})", "cut over")
 
 
+def test_much_is_left_behind_only_by_the_name_of_its_index_and_can_be_taken_back(
+    signed_in: Browser, table: JobTable
+) -> None:
+    # Given a job of which the service refused one of two namespaces, whole
+    twelve = [f"r{number:02}" for number in range(12)]
+    table.apply(plan_of(planned("s", "t", 12), planned("u", "v", 2)))
+    table.listed({"s": [twelve], "u": [["a", "b"]]})
+    refused, fine = table.take()
+    table.target(refused, "t")
+    table.copy(refused, wrote=[], parked=twelve)
+    table.copy(fine, "v")
+    table.advance(2)
+    for check in table.take():
+        table.check(check)
+    table.advance()
+    operator = signed_in("operator")
+    page = operator.get("/jobs/1").text
+    # Then the reason stands once above the records, and nothing counts as done that is parked
+    assert re.search(r"<b>12 records</b> in\s+<span class=\"name\">s</span>", page)
+    assert "14 %" in operator.get("/").text
+
+    # When all of it is to be left behind, the page asks first
+    asked = operator.post("/jobs/1/accept", data={"proof": proof(operator), "record": ""})
+    assert asked.status_code == 200 and "12 of the 12 records of s would stay behind" in asked.text
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', asked.text))
+    assert form["confirmed"] == "12" and table.moves["s"].left_behind == 0
+    assert operator.post("/jobs/1/accept", data=form | {"typed": "yes"}).status_code == 409
+    assert operator.post("/jobs/1/accept", data=form | {"typed": "digital-twin-brain"}).status_code == 303
+    table.advance(2)
+
+    # Then no mark says that all is well, no reader may move, and it can be taken back
+    page = operator.get("/jobs/1").text
+    assert "verified, 12 left behind" in page and "pill large warn" in page
+    assert "t is empty: 12 records meant for it were left behind" in html.unescape(page)
+    assert operator.post("/jobs/1/undo", data={"proof": proof(operator)}).status_code == 303
+    assert table.moves["s"].parked == 12 and table.job.state is JobState.COPIED
+
+
+def listed(browser: TestClient, **query: str) -> list[str]:
+    """The numbers of the jobs that the list shows, in its order."""
+    return re.findall(r'href="/jobs/(\d+)">Job', browser.get("/", params=query).text)
+
+
+def test_the_list_of_jobs_is_searched_filtered_and_sorted(signed_in: Browser, table: JobTable) -> None:
+    # Given three jobs: one ended, one with a reason of its own, one larger than the others
+    table.apply(plan_of(planned("a", "t-a", 5)))
+    table.put(state="cancelled", ended_at=sa.func.clock_timestamp())
+    table.apply(plan_of(planned("b", "t-b", 90)))
+    table.apply(plan_of(planned("c", "t-c", 7)))
+    table.put(reason="It is LOCKED by <script>")
+    viewer = signed_in("viewer")
+    assert listed(viewer) == ["3", "2", "1"]
+    assert listed(viewer, sort="oldest") == ["1", "2", "3"]
+    assert listed(viewer, sort="records")[0] == "2"
+    assert listed(viewer, q="locked it") == ["3"]
+    assert listed(viewer, state="live") == ["3", "2"] and listed(viewer, state="ended") == ["1"]
+    assert listed(viewer, state="cancelled", q="brain") == ["1"]
+    # What is no state and no order asks for nothing, and what was searched stands in its field, harmless
+    assert listed(viewer, state="x", sort="'") == ["3", "2", "1"]
+    answer = viewer.get("/", params={"q": '"><script>'}).text
+    assert "No job is like that" in answer and "<script>" not in answer.replace('<script src="/static', "")
+
+
+def test_a_comment_stands_on_the_job_with_its_author(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    words = "waits for <b>ops</b>"
+    assert operator.post("/jobs/1/comment", data={"proof": proof(operator), "text": words}).status_code == 303
+    page = operator.get("/jobs/1").text
+    assert "waits for &lt;b&gt;ops&lt;/b&gt;" in page and "ana (" in page
+    for bad in ("", " ", "x" * 501, "a\x07b"):
+        assert operator.post("/jobs/1/comment", data={"proof": proof(operator), "text": bad}).status_code == 422
+    with verified.begin() as connection:
+        assert len(audit.of_job(connection, 1, 10, action=audit.COMMENT)) == 1
+
+
+def test_a_batch_tells_its_attempts_its_cost_and_what_the_logs_say_of_it(
+    signed_in: Browser, table: JobTable, settings: Settings
+) -> None:
+    # Given a batch that failed, and a log with lines about it, about another batch, and about another job's
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.listed({"s": [["a", "b"], ["c"]]})
+    lease, other = table.take()
+    table.park(lease, "it is <locked>")
+    table.copy(other)
+    logs = settings.vecfleet_home / "logs"
+    logs.mkdir()
+    (logs / "worker-1.log").write_text(
+        f"1 batch parked batch={lease.id} job=1 error=<Conflict>\n"
+        f"2 another batch={other.id} job=1\n3 another job batch={lease.id} job=11\n4 batch={lease.id}0 job=1\n"
+    )
+    (logs / "worker-2.log").write_text(f'{{"event": "5 tried again", "batch": {lease.id}, "job": 1}}\n')
+    viewer = signed_in("viewer")
+    # Then its page is led to, and tells these lines and no other
+    assert f'href="/jobs/1/batches/{lease.id}"' in viewer.get("/jobs/1").text
+    assert f'href="/jobs/1/batches/{other.id}"' in viewer.get("/jobs/1/namespaces/1").text
+    page = html.unescape(viewer.get(f"/jobs/1/batches/{lease.id}").text)
+    assert "it is <locked>" in page and "1 batch parked" in page and "5 tried again" in page
+    assert not any(line in page for line in ("2 another", "3 another", f"batch={lease.id}0"))
+    assert viewer.get("/jobs/1/batches/999").status_code == viewer.get("/jobs/2/batches/1").status_code == 404
+
+
+def test_the_page_of_workers_tells_who_answers_and_who_holds_batches_without(
+    signed_in: Browser, table: JobTable
+) -> None:
+    # Given a process that holds a batch and does not answer
+    table.apply(plan_of(planned("s", "t")))
+    table.start()
+    table.owner = "machine-7:4242:boot:1"
+    assert table.take()
+    page = signed_in("viewer").get("/workers").text
+    assert "No dispatcher leads" in page and "does not answer" in page
+    assert "machine-7" in page and "4242" in page
+
+
+def test_a_copy_is_finished_on_the_page(signed_in: Browser, verified: JobTable) -> None:
+    operator = signed_in("operator")
+    assert "Nothing is deleted" in operator.get("/jobs/1/finish").text
+    assert operator.post("/jobs/1/finish", data={"proof": proof(operator)}).status_code == 303
+    assert verified.job.state is JobState.FINISHED
+    page = operator.get("/jobs/1").text
+    assert "Both sides stay." in page and "Finish…" not in page
+
+
 def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
     operator = signed_in("operator")
     with verified.begin() as connection:

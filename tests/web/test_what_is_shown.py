@@ -48,9 +48,9 @@ def test_every_state_has_a_letter_of_its_own_and_every_job_state_a_mark() -> Non
         (
             JobState.VERIFIED,
             25,
-            ["verify", "cutover", "cutover", "reverse", "cleanup", "rollback", "cancel"],
+            ["verify", "cutover", "cutover", "reverse", "cleanup", "finish", "rollback", "cancel"],
         ),
-        (JobState.CUT_OVER, 100, ["verify", "reverse", "cleanup", "rollback"]),
+        (JobState.CUT_OVER, 100, ["verify", "reverse", "cleanup", "finish", "rollback"]),
         (JobState.NEEDS_ATTENTION, 0, ["verify", "cleanup", "rollback", "cancel"]),
         (JobState.CLEANED, 100, []),
         (JobState.ROLLED_BACK, 0, []),

@@ -11,7 +11,7 @@ from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import erased_ids, parked
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet import errors as e
 from vecfleet.digests import Tally
 from vecfleet.records import Record
@@ -136,7 +136,7 @@ def test_a_record_that_cannot_be_sent_is_parked_and_its_batch_goes_on(one: One) 
         (only,) = parked.records(connection, one.table.job_id)
     assert (only.record_id, only.source) == ("r07", "s")
     assert one.table.move.written == COUNT - 1
-    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
 
 

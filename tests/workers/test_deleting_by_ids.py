@@ -8,7 +8,7 @@ from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator.core.states import JobState, MoveState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet.records import Record
 
 
@@ -45,7 +45,7 @@ def with_some_that_stay(database_url: str, redis_url: str) -> Iterator[One]:
         move = planned("s", TARGET, COUNT + 2)
         one = ending.enter_context(open_one(database_url, redis_url, {"s": [*records, *theirs]}, move))
         one.until(JobState.NEEDS_ATTENTION)
-        acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
+        left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
         one.until(JobState.VERIFIED)
         yield one
 

@@ -128,7 +128,46 @@ def test_one_poisoned_record_comes_back_alone_with_its_reason(lane_to: Callable[
     # Then its neighbours are there, and it is told apart in a few requests
     assert [(record.id, why) for record, why in refused] == [("r042", "BadRequest: a record is refused")]
     assert index.namespace("t").count == 99  # type: ignore[union-attr]
-    assert len(sizes(index)) <= 2 * 7 + 1
+    assert len(sizes(index)) <= 2 * 7 + 2
+
+
+def test_what_refuses_every_record_alike_is_told_after_a_few_requests(lane_to: Callable[..., Lane]) -> None:
+    # Given a namespace that takes nothing
+    index = Index()
+    index.poisoned = {record.id for record in records(1_000)}
+
+    # When a thousand records are written
+    with pytest.raises(e.RefusedAlike, match="each record is refused with the same answer: a record is refused"):
+        lane_to(index).upsert("t", records(1_000), nothing)
+
+    # Then it took one request for all and one for each of a few
+    assert sizes(index) == [1_000, 1, 1, 1, 1, 1]
+    assert index.namespace("t") is None
+
+    # And where a person tries again, each record is tried
+    refused = lane_to(index).upsert("t", records(20), nothing, each=True)
+    assert len(refused) == 20
+
+
+def test_records_refused_each_for_its_own_reason_are_told_apart(lane_to: Callable[..., Lane]) -> None:
+    class Picky(Index):
+        def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+            self._called("upsert", len(records))
+            raise e.BadRequest(f"{records[0].id} is refused")
+
+    refused = lane_to(Picky()).upsert("t", records(16), nothing)
+    assert [why for _, why in refused] == [f"BadRequest: r{number:03d} is refused" for number in range(16)]
+
+
+def test_a_record_that_was_tried_alone_and_taken_is_not_written_twice(lane_to: Callable[..., Lane]) -> None:
+    # Given a request whose first record is fine, and whose last one is not
+    index = Index()
+    index.poisoned = {"r015"}
+    refused = lane_to(index).upsert("t", records(16), nothing)
+    assert [record.id for record, _ in refused] == ["r015"]
+    assert index.namespace("t").count == 15  # type: ignore[union-attr]
+    taken = sum(sizes(index)) - sum(size for size in sizes(index) if size > 1)
+    assert sizes(index)[:2] == [16, 1] and sizes(index)[2] == 7 and taken >= 2
 
 
 def test_every_poisoned_record_is_told_apart(lane_to: Callable[..., Lane]) -> None:

@@ -11,7 +11,7 @@ from orchestrator.core import manifests
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import copies, erased_ids, status
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 from workers import runner
@@ -82,7 +82,7 @@ def test_what_a_stranger_wrote_where_a_worked_batch_never_did_is_not_written_ove
     (record,) = one.index.fetch("s", ["r03"]).records.values()
     one.index.upsert("s", [record.with_metadata({"creator_id": "somebody else"})])
     one.until(JobState.NEEDS_ATTENTION)
-    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
 
     # When a stranger writes that id at the target, and the record is mended at the source

@@ -10,7 +10,7 @@ from job_table import planned
 
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import tables as t
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet.errors import Refused
 from vecfleet.records import Record
 
@@ -135,7 +135,7 @@ def test_no_reader_goes_back_to_a_source_that_is_deleted_while_another_is_read_o
         with pytest.raises(Refused):
             act()
     # When the record may stay behind, then the clean-up goes on by itself, and leaves it
-    acts.accept_parked(database, job_id, "ana", None)
+    left_behind.accept_records(database, job_id, "ana", None)
     one.until(JobState.CLEANED)
     assert one.ids("s") == ["new"] and one.ids("o") == []
 

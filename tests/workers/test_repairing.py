@@ -9,7 +9,7 @@ from in_one_process import COUNT, TARGET, One
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import parked, status
 from orchestrator.ledger import tables as t
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from vecfleet.errors import BadRequest
 from vecfleet.records import Record
 from vecfleet.stores.base import Written
@@ -100,7 +100,7 @@ def test_what_a_person_let_stay_behind_stays_behind_when_its_batch_is_repaired(o
     # Given a verified job, a record of which was let stay behind, and mended at its source since
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
-    acts.accept_parked(one.table.database, one.table.job_id, "ana", ["r03"])
+    left_behind.accept_records(one.table.database, one.table.job_id, "ana", ["r03"])
     one.until(JobState.VERIFIED)
     mended(one, "r03")
     upserts()
@@ -163,7 +163,7 @@ def test_a_parked_batch_can_be_left_behind_whole_and_everything_else_is_cleaned_
     (batch,) = [row for row in one.table.rows(BatchKind.COPY) if row.state == BatchState.PARKED]
 
     # When a person lets its records stay behind
-    assert acts.accept_batches(one.table.database, one.table.job_id, "ana", [batch.id]) == batch.size
+    assert left_behind.accept_batches(one.table.database, one.table.job_id, "ana", [batch.id]) == batch.size
     one.until(JobState.VERIFIED)
 
     # Then they are accounted for, one by one, and a clean-up deletes all but them
@@ -192,7 +192,7 @@ def test_a_batch_that_wrote_before_it_was_parked_and_left_behind_is_no_intruder_
     one.until(JobState.NEEDS_ATTENTION)
 
     # When it is left behind, then what it wrote is set aside, not called an intruder
-    acts.accept_batches(one.table.database, one.table.job_id, "ana", None)
+    left_behind.accept_batches(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
     verdict = one.table.targets[TARGET].verdict
     assert verdict is not None
@@ -241,7 +241,7 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
     # Given a record that stays behind, whose id somebody wrote at the target, and another one that is lost there
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
-    acts.accept_parked(one.table.database, one.table.job_id, "ana", None)
+    left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
     mended(one, "r03")
     (record,) = one.index.fetch("s", ["r03"]).records.values()

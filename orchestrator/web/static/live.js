@@ -15,10 +15,14 @@ function replace(name, html) {
   const part = document.getElementById("part-" + name);
   if (!part || part.innerHTML === html) return;
   const held = part.contains(document.activeElement) ? document.activeElement : null;
+  const open = Array.from(part.querySelectorAll("details"), (box) => box.open);
   const scrolled = Array.from(part.querySelectorAll(".scroll"), (box) => [box.scrollTop, box.scrollLeft]);
   part.innerHTML = html;
   part.querySelectorAll(".scroll").forEach((box, n) => {
     if (scrolled[n]) [box.scrollTop, box.scrollLeft] = scrolled[n];
+  });
+  part.querySelectorAll("details").forEach((box, n) => {
+    if (open[n] !== undefined) box.open = open[n];
   });
   if (held) {
     const same = Array.from(part.querySelectorAll(held.tagName)).find((one) =>

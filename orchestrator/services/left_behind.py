@@ -1,0 +1,93 @@
+"""Decide that parked records stay behind in their source, or take that back until clean-up.
+
+Each act is a guard, a change of the counters and an audit row in one transaction under the job's row lock.
+"""
+
+from collections import Counter
+
+import sqlalchemy as sa
+
+from orchestrator.core.guards import against_leaving_behind
+from orchestrator.core.model import Job
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted
+from orchestrator.ledger import audit, jobs, moves, parked
+from orchestrator.ledger.database import Database
+from orchestrator.services import guard_facts
+from vecfleet.errors import Refused
+
+
+class MuchLeftBehind(Refused):
+    """More records would stay behind than a person leaves in passing: the name of their `index` must be typed.
+
+    `count`: how many records this act would leave behind; the person confirms so many.
+    """
+
+    def __init__(self, job: Job, count: int, objections: tuple[str, ...]) -> None:
+        self.index, self.count = job.source.name, count
+        super().__init__(
+            "; ".join(objections),
+            next_step=f"`vecfleet park accept {job.id}` asks for the name of the index",
+            objections=objections,
+        )
+
+
+def accept_records(database: Database, job_id: int, who: str, record_ids: list[str] | None, confirmed: int = 0) -> int:
+    """Let these parked records (None: all) stay behind in their source. Return their number.
+
+    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if it is more, and more than a few.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        count = _confirmed_count(connection, job, parked.accept(connection, job_id, who, record_ids), confirmed)
+        if count == 0:
+            raise Refused(
+                f"job {job_id} has no such undecided parked records", next_step=f"`vecfleet park list {job_id}`"
+            )
+        audit.note(connection, who, "park accept", job_id, records=count)
+        return count
+
+
+def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None, confirmed: int = 0) -> int:
+    """Let the records of these parked copy batches (None: all) stay behind in their source. Return their number.
+
+    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if it is more, and more than a few.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.accept_batches(connection, job, batch_ids)
+        count = _confirmed_count(connection, job, parked.accept_batches(connection, job_id, who, batch_ids), confirmed)
+        audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
+        return count
+
+
+def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
+    """Make these records (None: all) undecided again that were to stay behind. Return their number.
+
+    A verified job is no longer done: it asks for a decision, and `retry` may copy them. Safe to repeat.
+    """
+    with database.begin() as connection:
+        job = jobs.get(connection, job_id, lock=True)
+        guard_facts.undo_left_behind(connection, job)
+        count = parked.undo(connection, job_id, record_ids).total()
+        if count == 0:
+            raise Refused(
+                f"no such record of job {job_id} was left behind by a person",
+                next_step=f"`vecfleet park list {job_id}`",
+            )
+        if job.state in (JobState.VERIFIED, JobState.CUT_OVER):
+            reason = f"{who} took back that {counted(count, 'record stays', 'records stay')} behind"
+            jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=reason)
+        audit.note(connection, who, "park undo", job_id, records=count)
+        return count
+
+
+def _confirmed_count(connection: sa.Connection, job: Job, count_by_move: Counter[int], confirmed: int) -> int:
+    """Return how many records were left behind. Raise MuchLeftBehind, which undoes it, if they are many."""
+    count = count_by_move.total()
+    if count > confirmed:
+        left = [moves.get(connection, move_id) for move_id in sorted(count_by_move)]
+        objections = against_leaving_behind(left)
+        if objections:
+            raise MuchLeftBehind(job, count, tuple(objections))
+    return count

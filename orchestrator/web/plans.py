@@ -1,0 +1,82 @@
+"""The plan files under `plans/`, and the start of a job from one that a person has read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from migrations.plan import Plan, read_plan
+from orchestrator.bootstrap import Fleet
+from orchestrator.core.wording import in_namespaces
+from orchestrator.services import apply as applying
+from orchestrator.web.acting import Form
+from vecfleet.errors import BadPlan, NotFound, Refused
+
+_SHOWN = 100  # files, the newest first
+_MOVES_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """One plan file. `trouble` says why it is no plan."""
+
+    name: str
+    plan: Plan | None
+    trouble: str | None
+
+    @property
+    def content(self) -> str:
+        return in_namespaces(self.plan.records, len(self.plan.moves)) if self.plan else ""
+
+    @property
+    def made_at(self) -> datetime | None:
+        return self.plan.made_at if self.plan else None
+
+    @property
+    def more_moves(self) -> int:
+        return max(0, len(self.plan.moves) - _MOVES_SHOWN) if self.plan else 0
+
+    @property
+    def moves_shown(self) -> list[tuple[str, str, int]]:
+        moves = self.plan.moves[:_MOVES_SHOWN] if self.plan else ()
+        return [(move.source, move.to or "several namespaces", move.records) for move in moves]
+
+
+def every(parts: Fleet) -> list[PlanView]:
+    """Return the plan files, the newest first."""
+    files = sorted(_files(parts), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [_view(path) for path in files[:_SHOWN]]
+
+
+def find(parts: Fleet, name: str) -> PlanView:
+    """Return the plan file of this name. Raises NotFound for any name that is not in the folder itself."""
+    for path in _files(parts):
+        if path.name == name:
+            return _view(path)
+    raise NotFound(f"there is no plan file {name!r} in plans/", next_step="see /plans")
+
+
+def _files(parts: Fleet) -> Iterator[Path]:
+    return (parts.settings.vecfleet_root / "plans").glob("*.yaml")
+
+
+def _view(path: Path) -> PlanView:
+    try:
+        return PlanView(path.name, read_plan(path), None)
+    except BadPlan as error:
+        return PlanView(path.name, None, error.message)
+
+
+def start(parts: Fleet, name: str, who: str, form: Form) -> int:
+    """Start a job from the plan that the person has read; return its number. Raises Refused with every objection."""
+    plan = find(parts, name).plan
+    if plan is None:
+        raise Refused(f"{name} is no plan that can be used", next_step=f"see /plans/{name}")
+    if form.one("digest") != plan.digest:
+        raise Refused("the plan file is another one than you have read", next_step=f"read it again: /plans/{name}")
+    if form.one("typed").strip() != plan.source.index:
+        raise Refused(
+            f"nothing was started: what was typed is not {plan.source.index}",
+            next_step="go back, and type the index's name",
+        )
+    return applying.apply(parts, plan, who=who, no_backup=bool(form.one("no_backup")))

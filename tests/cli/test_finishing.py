@@ -1,0 +1,93 @@
+"""`finish`: a copy that is proven ends, both sides stay, and nobody waits for it any more."""
+
+import pytest
+from job_table import JobTable, plan_of, planned
+from terminal import Vecfleet, contents
+
+from orchestrator.core.states import BatchKind, JobState
+from orchestrator.ledger import jobs
+from orchestrator.ledger.database import Database
+from vecfleet.errors import Refused
+
+
+@pytest.fixture
+def copied(table: JobTable) -> JobTable:
+    """A verified copy without a cut-over."""
+    table.apply(plan_of(planned("s", "t", 2), cut_over="none", soak_seconds=0))
+    table.verified()
+    return table
+
+
+def test_a_finished_copy_ends_deletes_nothing_and_its_report_is_final(vecfleet: Vecfleet, copied: JobTable) -> None:
+    # What is proposed first keeps both sides
+    steps = vecfleet("status", "1", "--json").json["next_steps"]
+    assert steps == ["vecfleet finish 1", "vecfleet cleanup 1", "vecfleet rollback 1"]
+    answer = vecfleet("finish", "1")
+    assert answer.code == 0 and "both sides stay" in answer.out and "next: vecfleet report 1" in answer.out
+    copied.advance(2)
+    assert copied.job.state is JobState.FINISHED
+    assert copied.rows(BatchKind.CLEAR) == copied.rows(BatchKind.REMOVE) == []
+    with copied.begin() as connection:
+        assert jobs.live(connection) == []
+    assert vecfleet("status", "1").out.startswith("job 1 finished: verified 1 of 1 namespaces")
+
+
+def test_an_ended_copy_blocks_nobody_and_one_that_lives_says_how_to_end_it(
+    vecfleet: Vecfleet, copied: JobTable
+) -> None:
+    other = plan_of(planned("t", "elsewhere"))
+    with pytest.raises(Refused) as refused:
+        copied.apply(other)
+    assert refused.value.next_step == "`vecfleet finish 1` ends it and keeps both sides"
+    assert vecfleet("finish", "1").code == 0
+    number = copied.apply(other)
+    # And the same plan may be run again, once the other one is gone
+    assert vecfleet("cancel", str(number), "--yes").code == 0
+    copied.advance()
+    assert copied.apply(plan_of(planned("s", "t", 2), cut_over="none", soak_seconds=0)) > number
+
+
+def test_a_finished_copy_can_still_be_rolled_back_as_long_as_no_reader_moved(
+    vecfleet: Vecfleet, copied: JobTable
+) -> None:
+    assert vecfleet("finish", "1").code == 0
+    assert vecfleet("rollback", "1", "--yes").code == 0
+    assert copied.job.state is JobState.ROLLING_BACK
+    with copied.begin() as connection:
+        assert jobs.live(connection) == [1]
+
+
+def test_readers_that_moved_stay_where_they_are(vecfleet: Vecfleet, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.verified()
+    # A part of them is neither here nor there
+    salt = table.job.salt
+    table.put(cut_over_percent=50)
+    refusal = vecfleet("finish", "1")
+    assert refusal.code == 3 and "readers are cut over at 50 %" in refusal.err
+    table.put(cut_over_percent=0, salt=salt)
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    assert vecfleet("finish", "1").code == 0
+    answer = vecfleet("reverse", "1")
+    assert answer.code == 3 and "other jobs may have its old namespaces by now" in answer.err
+    assert vecfleet("rollback", "1", "--yes").code == 3
+
+
+def test_a_job_that_is_not_proven_is_not_finished(vecfleet: Vecfleet, database: Database, table: JobTable) -> None:
+    table.apply(plan_of(planned("s", "t", 2)))
+    before = contents(database)
+    answer = vecfleet("finish", "1")
+    assert answer.code == 3 and "a job is finished once it is verified" in answer.err
+    assert contents(database) == before
+
+
+def test_a_clean_up_that_a_guard_stopped_is_finished_and_what_is_left_stays(
+    vecfleet: Vecfleet, copied: JobTable
+) -> None:
+    assert vecfleet("cleanup", "1", "--yes", "--by-ids").code == 0
+    [lease] = copied.take()
+    copied.park(lease, "2 records vanished")
+    copied.put(state="needs_attention", resume_to="cleaning", reason="1 source was not deleted: a guard refused")
+    assert "vecfleet finish 1" in vecfleet("status", "1", "--json").json["next_steps"]
+    assert vecfleet("finish", "1").code == 0
+    assert copied.job.state is JobState.FINISHED
