@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.hostile_tenants import attack
-from vecfleet.tenancy import client, places, requests, writing
+from vecfleet.tenancy import client_core, places, requests, writing
 from vecfleet.tenancy.places import Place
 
 CALLS = 10_000
@@ -25,7 +25,7 @@ def test_no_hostile_call_of_either_client_reaches_what_is_anothers() -> None:
 @pytest.mark.parametrize(
     ("module", "name", "instead"),
     [
-        (client, "admitted", lambda where: where),
+        (client_core, "admitted", lambda where: where),
         (writing, "require_not_others", lambda *_: None),
         (requests, "require_marked", lambda *_: None),
         (writing, "is_own", lambda *_: True),

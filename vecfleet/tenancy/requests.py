@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import orjson
 from msgspec.structs import replace
@@ -139,18 +139,32 @@ def may_fall_back(where: Where, rollout: Rollout | None) -> bool:
     return rollout is not None and rollout.fallback and where.side == "new" and bool(where.other)
 
 
+class QueryOptions(TypedDict, total=False):
+    """Further arguments of a query, by name.
+
+    `query_vector` is another name of `vector`; `text` searches an index that embeds texts itself; `rerank` False leaves
+    out the reranker that the settings name.
+    """
+
+    query_vector: Any
+    text: str | None
+    sparse_vector: Any
+    include_values: bool
+    rerank: bool | None
+
+
 def question_of(
     options: TextOptions,
-    *,
     vector: Any,
-    query_vector: Any,
-    text: str | None,
-    sparse_vector: Any,
     top_k: int,
     filter: Filter | None,
     include_metadata: bool,
-    include_values: bool,
-    rerank: bool | None,
+    *,
+    query_vector: Any = None,
+    text: str | None = None,
+    sparse_vector: Any = None,
+    include_values: bool = False,
+    rerank: bool | None = None,
 ) -> Question:
     """Return one question from either spelling of its arguments. Raises BadInput for none, or for two at once."""
     if vector is not None and query_vector is not None:
@@ -245,39 +259,37 @@ Homes = Mapping[str, Place]
 """The old place of each record, for a tenant with several; a new record comes to the first."""
 
 
-def records_on(
-    side: Side, where: Where, homes: Homes, records: Sequence[Record]
-) -> Iterator[tuple[Place, list[Record]]]:
+def records_on(side: Side, where: Where, homes: Homes, items: Sequence[Record]) -> Iterator[tuple[Place, list[Record]]]:
     """Yield the records for each place of this side, as it holds them: the new one holds what a migration makes."""
     if side == "new" and where.dual:
-        records = [
+        items = [
             record.with_metadata(on_new_side(record.metadata, where.tenant, homes.get(record.id, where.old[0])))
-            for record in records
+            for record in items
         ]
-    return by_place(side, where, homes, records, lambda record: record.id)
+    return by_place(side, where, homes, items, lambda record: record.id)
 
 
 def texts_on(
-    side: Side, where: Where, homes: Homes, texts: Sequence[Mapping[str, Any]]
+    side: Side, where: Where, homes: Homes, items: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Place, list[Mapping[str, Any]]]]:
     """Yield the texts for each place of this side, as it holds them."""
     if side == "new" and where.dual:
-        texts = [
+        items = [
             {**on_new_side({key: value for key, value in text.items() if key != "_id"}, where.tenant,
                            homes.get(text["_id"], where.old[0])),
              "_id": text["_id"]}
-            for text in texts
+            for text in items
         ]  # fmt: skip
-    return by_place(side, where, homes, texts, lambda text: str(text["_id"]))
+    return by_place(side, where, homes, items, lambda text: str(text["_id"]))
 
 
 def by_place(
-    side: Side, where: Where, homes: Homes, those: Sequence[T], id_of: Callable[[T], str]
+    side: Side, where: Where, homes: Homes, items: Sequence[T], id_of: Callable[[T], str]
 ) -> Iterator[tuple[Place, list[T]]]:
     """Yield the items for each place of this side: to where they are, new ones to the first."""
     places = where.new if side == "new" else where.old
     placed: dict[Place, list[T]] = {}
-    for item in those:
+    for item in items:
         placed.setdefault(homes.get(id_of(item), places[0]) if side == "old" else places[0], []).append(item)
     yield from placed.items()
 

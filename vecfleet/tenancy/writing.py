@@ -1,15 +1,13 @@
-"""Writes of the client for threads: to both sides of a route, and to namespaces that tenants share."""
+"""Writes to namespaces that tenants share: what a write would replace, and what a deletion may take."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from vecfleet.errors import StoreError, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.stores.base import Index
 from vecfleet.stores.serving import Before
-from vecfleet.tenancy import finding, journal
-from vecfleet.tenancy.journal import Journal
+from vecfleet.tenancy import finding
 from vecfleet.tenancy.places import Place, Side, Where, holds_only, is_own, require_not_others
 from vecfleet.tenancy.requests import by_place
 from vecfleet.tenancy.unseen import Unseen
@@ -48,28 +46,6 @@ def homes_of(where: Where, ids: Sequence[str], index_of: Callable[[Place], Index
 
 def _several(where: Where) -> tuple[Place, ...]:
     return where.old if len(where.old) > 1 and (where.dual or where.side == "old") else ()
-
-
-def put_to_both(
-    book: Journal, where: Where, ids: Sequence[str], put: Callable[[Side, Sequence[Place]], int], before: Before
-) -> int:
-    """Write to the side of the readers, then to the other one; if that fails, the records are owed to it.
-
-    A process that dies in between leaves them on record. Safe to repeat: a write made twice is the same write.
-    """
-    noted, first, both = book.note(where, ids), False, False
-    try:
-        taken = put(where.side, where.reads)
-        before()
-        first = True
-        try:
-            put(noted.side, where.other)
-            both = True
-        except (StoreError, Unreachable) as error:
-            journal.tell_owed(noted, error)
-    finally:
-        book.settle(noted, both, taken=first)
-    return taken
 
 
 def delete(index: Index, place: Place, tenant: Tenant, ids: Sequence[str], unseen: Unseen, before: Before) -> int:
