@@ -54,7 +54,7 @@ class Rig:
     def remember(self) -> None:
         """Copy the data folder of the stopped server: later it is put back."""
         with self.stopped():
-            subprocess.run(["cp", "-a", self.data, self.copy], check=True)  # with its owner, who is not always ours
+            copy_folder(self.data, self.copy)
 
     def put_back(self) -> None:
         """The server is replaced by an older copy of itself, as by a restored backup or a standby that lagged."""
@@ -98,24 +98,42 @@ def dispatcher_of(database: Database, redis_url: str, folder: Path | None) -> Di
     return Dispatcher(database, make_app(redis_url), Counters(redis_url), remembered, lease_s=LEASE_S)
 
 
+@pytest.fixture(scope="module")
+def unused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, Path]]:
+    """A Postgres that does not run, and a copy of its data folder: a job table in which nothing has happened yet."""
+    folder = tmp_path_factory.mktemp("lost")
+    server = Postgres(folder / "postgres", durable=False).start()
+    schema.upgrade(server.owner_url, server.client_url)
+    server.stop()
+    copy_folder(server.home / "data", folder / "data")
+    yield server, folder / "data"
+    server.erase()
+
+
 @pytest.fixture
-def rig(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+def server(unused: tuple[Postgres, Path]) -> Iterator[Postgres]:
+    """That Postgres, running, whatever an earlier test put in its place."""
+    server, data = unused
+    shutil.rmtree(server.home / "data")
+    copy_folder(data, server.home / "data")
+    yield server.start()
+    server.stop()
+
+
+def copy_folder(from_: Path, to: Path) -> None:
+    subprocess.run(["cp", "-a", from_, to], check=True)  # with its owner, who is not always ours
+
+
+@pytest.fixture
+def rig(server: Postgres, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr("orchestrator.services.lost_commits._NOTED_EVERY_S", 0.0)
     monkeypatch.setattr("orchestrator.dispatcher.LEAD_S", 0.0)
-    (tmp_path / "state").mkdir()
-    with Postgres(tmp_path / "postgres", durable=False) as postgres:
-        schema.upgrade(postgres.owner_url, postgres.client_url)
-        with open_one(
-            postgres.client_url,
-            redis_url,
-            {"s": twenty_three()},
-            planned("s", TARGET, COUNT),
-            cut_over="operator",
-            soak_seconds=0,
-        ) as one:
-            folder = tmp_path / "state"
-            dispatcher = dispatcher_of(one.table.database, redis_url, folder)
-            yield Rig(one, postgres, tmp_path / "copy", redis_url, folder, dispatcher)
+    folder = tmp_path / "state"
+    folder.mkdir()
+    sources, move = {"s": twenty_three()}, planned("s", TARGET, COUNT)
+    with open_one(server.client_url, redis_url, sources, move, cut_over="operator", soak_seconds=0) as one:
+        dispatcher = dispatcher_of(one.table.database, redis_url, folder)
+        yield Rig(one, server, tmp_path / "copy", redis_url, folder, dispatcher)
 
 
 def cut_over_and_clean_up(rig: Rig) -> None:

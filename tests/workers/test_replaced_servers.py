@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from in_one_process import COUNT
-from test_lost_commits import Rig, ready_to_clear, released, rig
+from test_lost_commits import Rig, ready_to_clear, released, rig, server, unused
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, BatchState, JobState
@@ -18,7 +18,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.services import acts
 
-__all__ = ["rig"]
+__all__ = ["rig", "server", "unused"]
 
 
 def replace(rig: Rig) -> None:
