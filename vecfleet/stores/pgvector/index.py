@@ -154,7 +154,7 @@ class PgvectorIndex:
         self._check(records)
         rules.check_name("a namespace name", canonical(namespace))
         normal = list(map(rules.normalise, records))
-        doing = f"upsert {len(records):,} records into {namespace!r}"
+        doing = f"upsert into {namespace!r}"
         try:
             with self._database.transaction(doing) as connection:
                 table = self._find(connection, namespace)

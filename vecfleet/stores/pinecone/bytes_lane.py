@@ -108,7 +108,7 @@ class BytesLane:
         Returns the number that the service acknowledges.
         """
         body = upserts.request(namespace, records)
-        doing = f"upsert {len(records):,} records into {namespace!r}"
+        doing = f"upsert into {namespace!r}"
         if len(body) > limit:
             raise TooLarge(f"will not {doing}: {len(body):,} bytes are over the {limit:,} of a request")
         answer, _ = self._call("Upsert", body, pb.UpsertResponse.FromString, doing)

@@ -182,7 +182,7 @@ class PineconeIndex:
     def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
         if not records:
             return Written(0)
-        doing = f"upsert {len(records):,} records into {namespace!r}"
+        doing = f"upsert into {namespace!r}"
         self._check_count(doing, len(records), self.limits.upsert_records)
         for record in records:  # one record's fault; a later error about dimensions is the index's
             rules.check_dimension(record, self.info)
