@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from orchestrator.core.states import BATCH_EDGES, JOB_EDGES, JOB_ENDED, MOVE_EDGES, JobState
+from orchestrator.core.states import BATCH_EDGES, CHECK_EDGES, JOB_EDGES, JOB_ENDED, MOVE_EDGES, JobState
 
 PAGE = Path(__file__).with_name("architecture.md")
 # Reached from almost everywhere: drawn, they would hide the way. The table has them.
@@ -40,9 +40,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "job-diagram": lambda: diagram(JOB_EDGES, _INTERRUPTIONS),
     "move-diagram": lambda: diagram(MOVE_EDGES),
     "batch-diagram": lambda: diagram(BATCH_EDGES),
+    "target-diagram": lambda: diagram(CHECK_EDGES),
     "job-table": lambda: table(JOB_EDGES),
     "move-table": lambda: table(MOVE_EDGES),
     "batch-table": lambda: table(BATCH_EDGES),
+    "target-table": lambda: table(CHECK_EDGES),
 }
 
 

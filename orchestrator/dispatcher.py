@@ -25,7 +25,7 @@ from orchestrator.core.deciding import JobSnapshot
 from orchestrator.core.guards import over_budget, proving
 from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS
-from orchestrator.core.states import JOB_WORKING, JobState
+from orchestrator.core.states import JOB_WORKING, CheckState, JobState
 from orchestrator.core.verdicts import judge
 from orchestrator.core.wording import POLICY_WAITS
 from orchestrator.counters import Counters
@@ -370,7 +370,7 @@ def _mismatched(connection: sa.Connection, job: Job) -> list[int]:
     return [
         target.id
         for target in moves.targets_of_job(connection, job.id)
-        if target.check_state == "mismatched" and not target.is_authoritative
+        if target.check_state == CheckState.MISMATCHED and not target.is_authoritative
     ]
 
 

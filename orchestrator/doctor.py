@@ -54,12 +54,13 @@ _ASKS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Result of one check. `detail` says what was seen, `remedy` what to do if it is not `ok`."""
+    """Result of one check. `detail` says what was seen; if it is not `ok`, `remedy` what to do, and `code` its kind."""
 
     name: str
     ok: bool
     detail: str
     remedy: str | None = None
+    code: str | None = None
 
 
 def examine(settings: Settings) -> list[Check]:
@@ -94,7 +95,9 @@ def _left_of_a_stack(check: Check, settings: Settings) -> Check:
     detail = check.detail
     if check.name == "Pinecone" and settings.pinecone_controller_host:
         detail = f"no emulator runs at {addresses.told(settings.pinecone_controller_host)}"
-    return replace(check, detail=detail, remedy=addresses.way_out(settings, settings.vecfleet_home))
+    return replace(
+        check, detail=detail, remedy=addresses.way_out(settings, settings.vecfleet_home), code="stale-addresses"
+    )
 
 
 def _try(name: str, check: Callable[[], Check]) -> Check:
@@ -103,7 +106,7 @@ def _try(name: str, check: Callable[[], Check]) -> Check:
     except VecfleetError as error:
         # Errors point to this command; here that would lead nowhere.
         told = (error.next_step or "").removesuffix(": `vecfleet doctor`")
-        return Check(name, False, error.message, told or _REMEDIES.get(name, _ACCOUNT_REMEDY))
+        return Check(name, False, error.message, told or _REMEDIES.get(name, _ACCOUNT_REMEDY), error.code)
 
 
 def _settings(settings: Settings) -> Check:
@@ -118,7 +121,7 @@ def _settings(settings: Settings) -> Check:
     ]
     if unset:
         remedy = "set them here or in .env; `vecfleet up` starts private ones and prints the lines that set them"
-        return Check("settings", False, f"not set: {', '.join(unset)}", remedy)
+        return Check("settings", False, f"not set: {', '.join(unset)}", remedy, "settings-missing")
     return Check("settings", True, addresses.short_wait(settings) or "readable, and nothing needed is missing")
 
 
@@ -159,6 +162,7 @@ def _sessions(database: Database) -> Check:
             False,
             "a pooler between here and Postgres changes server processes within a session",
             "use the direct address or the pooler's session mode (at Supabase port 5432, not 6543)",
+            "session-pooler",
         )
     return Check("sessions", True, "one server process a connection")
 
@@ -177,13 +181,13 @@ def _clock(database: Database) -> Check:
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     if apart > _CLOCKS_APART_S:
         remedy = "synchronise the clock of this machine (NTP)"
-        return Check("clock", False, f"{apart:.0f} s apart from the database's", remedy)
+        return Check("clock", False, f"{apart:.0f} s apart from the database's", remedy, "clock-apart")
     return Check("clock", True, f"{apart:.1f} s apart from the database's")
 
 
 def _redis(settings: Settings) -> Check:
     if settings.redis_url is None:
-        return Check("Redis", False, "REDIS_URL is not set", JOIN)
+        return Check("Redis", False, "REDIS_URL is not set", JOIN, "settings-missing")
     place = addresses.told(settings.redis_url.get_secret_value())
     try:
         with Redis.from_url(
@@ -193,11 +197,15 @@ def _redis(settings: Settings) -> Check:
         ) as client:
             client.ping()
     except AuthenticationError:
-        return Check("Redis", False, f"{place} refuses the password", "correct the password in REDIS_URL")
+        return Check(
+            "Redis", False, f"{place} refuses the password", "correct the password in REDIS_URL", "password-refused"
+        )
     except (RedisError, OSError):
-        return Check("Redis", False, f"{place} does not answer", "check REDIS_URL and that Redis runs")
+        return Check("Redis", False, f"{place} does not answer", "check REDIS_URL and that Redis runs", "unreachable")
     except ValueError:
-        return Check("Redis", False, "REDIS_URL is no address", "write it as redis://:PASSWORD@HOST:6379/0")
+        return Check(
+            "Redis", False, "REDIS_URL is no address", "write it as redis://:PASSWORD@HOST:6379/0", "bad-address"
+        )
     return Check("Redis", True, f"{place} answers; it keeps the pace")
 
 
@@ -224,7 +232,7 @@ def _accounts(fleet: Fleet) -> Iterator[Check]:
     try:
         names = [f"{ACCOUNT}{name}" for name in connections(fleet.settings)]
     except BadInput as error:
-        yield Check("accounts", False, error.message, error.next_step)
+        yield Check("accounts", False, error.message, error.next_step, error.code)
         return
     for name in names:
         yield _try(name, partial(_pinecone, fleet, name, name))
@@ -240,7 +248,9 @@ def _dispatcher(database: Database) -> Check:
         schema.require_current(connection)
         left = leadership.seconds_left(connection)
     if left is None or left <= 0:
-        return Check("dispatcher", False, "none leads: no job moves on", "start one: `vecfleet dispatcher`")
+        return Check(
+            "dispatcher", False, "none leads: no job moves on", "start one: `vecfleet dispatcher`", "process-missing"
+        )
     return Check("dispatcher", True, "one leads")
 
 
@@ -256,5 +266,6 @@ def _workers(fleet: Fleet) -> Check:
         raise Unreachable(f"Redis {does}, so no worker can be asked", next_step="fix Redis first") from error
     if not answers:
         waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
-        raise BadInput(f"no worker answers within {waited:g} s: batches wait", next_step="start one: `vecfleet worker`")
+        seen = f"no worker answers within {waited:g} s: batches wait"
+        return Check("workers", False, seen, "start one: `vecfleet worker`", "process-missing")
     return Check("workers", True, f"{len(answers)} answer: {', '.join(sorted(answers))}")

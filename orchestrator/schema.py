@@ -74,6 +74,7 @@ def require_current(connection: sa.Connection) -> None:
     if present != newest():
         raise Unreachable(
             f"the job table's schema is at revision {present or 'none'}; this version needs {newest()}",
+            code="schema-outdated",
             next_step="run `vecfleet migrate`",
         )
 
@@ -90,5 +91,6 @@ def _may_not(url: str, error: InsufficientPrivilege) -> Refused:
     first_line = str(error).strip().splitlines()[0]
     return Refused(
         f"the role {sa.make_url(url).username} may not change the job table's schema: {first_line}",
+        code="schema-not-owned",
         next_step="set OWNER_DATABASE_URL to its owner's address; of an embedded stack: `vecfleet down`, `vecfleet up`",
     )

@@ -1,6 +1,7 @@
 """The house: imports point one way, each outside thing has one door, and no file has become two."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.states import QUEUES, BatchKind
+from orchestrator.ledger.transitions import MACHINES
 from orchestrator.queue import TASKS
 from workers import runner
 from workers.tasks import app
@@ -300,6 +302,50 @@ def test_statements_are_made_in_the_ledger_and_where_it_is_said_why() -> None:
         module for module in makers if not module.startswith(("orchestrator/ledger/", "migrations/schema/versions/"))
     }
     assert outside == set(STATEMENTS_ELSEWHERE)
+
+
+DOOR_OF_STATES = "orchestrator/ledger/transitions.py"
+
+
+def past_the_door(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Return each place, but the one door, where a statement sets a state: by keyword, by a dictionary or as text."""
+    return [
+        f"{module}:{node.lineno}"
+        for module, tree in trees.items()
+        if module.startswith(("orchestrator/", "workers/")) and module != DOOR_OF_STATES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.expr) and _sets_a_state(node, ledger=module.startswith("orchestrator/ledger/"))
+    ]
+
+
+def _sets_a_state(node: ast.expr, *, ledger: bool) -> bool:
+    columns = {column for column, _ in MACHINES.values()}
+    match node:
+        case ast.Call():
+            return _called(node) in ("values", "change") and any(word.arg in columns for word in node.keywords)
+        case ast.Dict():
+            return ledger and any(isinstance(key, ast.Constant) and key.value in columns for key in node.keys)
+        case ast.Constant():
+            return re.search(r"SET\s+(check_)?state\b", str(node.value)) is not None
+    return False
+
+
+def test_each_change_of_a_state_goes_through_the_one_door() -> None:
+    assert past_the_door(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("orchestrator/ledger/moves.py", "sa.update(t.move).where(_M.id == 1).values(state=MoveState.COPIED)"),
+        ("orchestrator/ledger/checks.py", "sa.update(t.target).values({'check_state': 'empty'})"),
+        ("orchestrator/ledger/parked.py", "_ANEW = {'state': BatchState.READY}"),
+        ("orchestrator/services/acts.py", "jobs.change(connection, job.id, state=JobState.RUNNING)"),
+        ("workers/runner.py", "connection.execute(sa.text('UPDATE batch SET state = :it'))"),
+    ],
+)
+def test_a_change_of_a_state_past_the_door_is_seen(module: str, line: str) -> None:
+    assert past_the_door({**sources(), module: ast.parse(line)}) == [f"{module}:1"]
 
 
 def test_decisions_are_pure() -> None:

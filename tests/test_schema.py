@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import tables as t
+from orchestrator.ledger import transitions
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.tables import metadata
 from vecfleet.errors import Unreachable
@@ -52,22 +53,32 @@ def indexes_of(connection: sa.Connection) -> dict[str, str]:
     return {row[0]: row[1] for row in connection.execute(sa.text(query))}
 
 
+def triggers_of(connection: sa.Connection) -> dict[str, str]:
+    """Every trigger of a table with states, and the function that refuses for them."""
+    query = "SELECT tgrelid::regclass || '', pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'edges' UNION "
+    function = "SELECT proname, prosrc FROM pg_proc WHERE proname = 'refuse_change_of_state'"
+    return {row[0]: row[1] for row in connection.execute(sa.text(query + function))}
+
+
 def test_the_states_and_conditions_of_the_revisions_are_those_of_the_code(
     connect: sa.Engine, empty_database_url: str
 ) -> None:
     # Given a database made by the revisions, and one made from the tables directly
     schema.upgrade(empty_database_url)
     with connect.connect() as connection:
-        by_revisions = checks_of(connection), indexes_of(connection)
+        by_revisions = checks_of(connection), indexes_of(connection), triggers_of(connection)
     with connect.begin() as connection:
         connection.execute(sa.text("DROP SCHEMA public CASCADE"))
         connection.execute(sa.text("CREATE SCHEMA public"))
         metadata.create_all(connection)
-        by_tables = checks_of(connection), indexes_of(connection)
+        for statement in (transitions.REFUSAL, *map(transitions.trigger, transitions.MACHINES)):
+            connection.execute(sa.text(statement))
+        by_tables = checks_of(connection), indexes_of(connection), triggers_of(connection)
 
     # Then they allow the same states and hold the same conditions
     assert by_revisions == by_tables
     assert "needs_attention" in by_tables[0]["ck_job_state"]
+    assert "leased>done" in by_tables[2]["batch"]
 
 
 def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_settings(
@@ -76,7 +87,7 @@ def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_setti
     # Given jobs to which revision 0017 gave a minute, and a wait that somebody chose
     schema.upgrade(empty_database_url)
     table = JobTable(Database(empty_database_url))
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         for source, chosen in (("s", {}), ("u", {}), ("v", {"source_lag_s": 5.0})):
             table.job_id = table.insert(connection, plan_of(planned(source, f"t-{source}")))
             given = {"source_lag_s": 60.0, "target_lag_s": 60.0, "routes_stale_s": 60.0, **chosen}

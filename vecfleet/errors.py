@@ -27,21 +27,44 @@
         ├── Changed          somebody wrote to it since it was proven; nothing was deleted
         └── WrongKind        an index whose records cannot be read and written unchanged
 
-An error says what happened and why; `next_step` is what to do or type now. Neither may hold keys or record text.
+An error says what happened and why; `next_step` is what to do or type now. Neither may hold keys or record text. Its
+`code` is for programs and tests: it stays when the sentence changes. It is the name of its class unless it has its own.
 """
 
 import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+class Objection(str):
+    """A reason why an act may not be done, as a sentence for people; its `code` is for programs and tests."""
+
+    def __new__(cls, code: str, sentence: str) -> "Objection":
+        objection = super().__new__(cls, sentence)
+        objection.code = code
+        return objection
+
+    code: str
 
 
 class VecfleetError(Exception):
     """Something went wrong while moving vectors."""
 
     exit_code = 1
+    code = "fault"
 
-    def __init__(self, message: str | None = None, *, next_step: str | None = None) -> None:
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__.removesuffix("Error")).lower()
+
+    def __init__(self, message: str | None = None, *, next_step: str | None = None, code: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "")
         self.next_step = next_step
+        self.code = code or self.code
         super().__init__(self.message)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "next_step": self.next_step}
 
 
 class BadInput(VecfleetError):
@@ -68,10 +91,20 @@ class Refused(VecfleetError):
     exit_code = 3
 
     def __init__(
-        self, message: str | None = None, *, next_step: str | None = None, objections: tuple[str, ...] = ()
+        self,
+        message: str | None = None,
+        *,
+        next_step: str | None = None,
+        code: str | None = None,
+        objections: Sequence[str] = (),
     ) -> None:
-        self.objections = objections
-        super().__init__(message, next_step=next_step)
+        self.objections = tuple(objections)
+        first = next((said.code for said in (*objections, message) if isinstance(said, Objection)), None)
+        super().__init__(message or "; ".join(objections), next_step=next_step, code=code or first)
+
+    def to_json(self) -> dict[str, Any]:
+        listed = [{"code": getattr(said, "code", self.code), "message": str(said)} for said in self.objections]
+        return super().to_json() | {"objections": listed}
 
 
 class Unreachable(VecfleetError):

@@ -101,6 +101,7 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
     if listed:
         raise Refused(
             f"{len(listed)} ids are listed, but the service does not give their records",
+            code="records-withheld",
             next_step=f"`vecfleet retry {work.job.id} failed` asks again; if it stays so, ask the service's support",
         )
     return records, gone

@@ -69,6 +69,7 @@ def list_namespace(work: Work) -> Rest | None:
             wait_for_erasures(connection, move.source)
         raise Refused(
             f"{move.source} lists no ids, though it held {held} records before",
+            code="listing-empty",
             next_step=f"`vecfleet audit {work.job.source.name}`; `vecfleet retry {work.job.id} failed` lists it again",
         )
     if work.job.passes == 1:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VecfleetError as error:
         if isinstance(error, NobodyAnswers):
             error.next_step = shlex.join([PROGRAM, *words, "--yes"])
-        say_error(error)
+        say_error(error, as_json="--json" in words)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the edge: people get a sentence, the log the traceback
         err.print(f"an unexpected {type(error).__name__} ended this: a fault of vecfleet, not yours", style="red")

@@ -58,7 +58,7 @@ def export(
         root = parts.settings.vecfleet_root
         store, name = parts.located(index)
         for objection in folders_that_are_tenants(parts, folder) if folder is not None else ():
-            raise Refused(objection, next_step="name another folder")
+            raise Refused(objection, code="tenant-folder", next_step="name another folder")
         options = ExportOptions(
             index=name,
             folder=folder or f"exports/{name}-{now:%Y%m%d-%H%M%S}",

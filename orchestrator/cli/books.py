@@ -36,7 +36,11 @@ def purge(
         going = [row for row in ended if row.stays is None]
         if as_json:
             if not dry_run and not yes:
-                raise Refused("this needs a yes, and --json asks nothing", next_step="add --yes, or --dry-run")
+                raise Refused(
+                    "this needs a yes, and --json asks nothing",
+                    code="answer-missing",
+                    next_step="add --yes, or --dry-run",
+                )
         else:
             _show(ended, older_than)
         if dry_run or not going:
@@ -122,6 +126,7 @@ def verify(
     if chain.broken is not None:
         raise Refused(
             f"the audit trail is broken after {chain.sealed} rows: {chain.broken}",
+            code="audit-broken",
             next_step="docs/security.md says what that may mean, and with which earlier heads to compare",
         )
 

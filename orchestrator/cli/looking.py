@@ -1,6 +1,7 @@
 """Commands that look at the fleet, at an index, at a plan and at the evidence, and change nothing."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,10 +38,7 @@ def doctor(as_json: Json = False) -> None:
     failed = [check for check in checks if not check.ok]
     steps = list(dict.fromkeys(check.remedy for check in failed if check.remedy))
     if as_json:
-        rows = [
-            {"name": check.name, "ok": check.ok, "detail": check.detail, "remedy": check.remedy} for check in checks
-        ]
-        say_json({"ok": not failed, "checks": rows, "next_steps": steps})
+        say_json({"ok": not failed, "checks": [asdict(check) for check in checks], "next_steps": steps})
     else:
         told = set[str]()  # one cause fails several checks: its remedy stands once
         for check in checks:

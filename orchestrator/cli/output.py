@@ -61,14 +61,19 @@ def say_json(document: Mapping[str, Any]) -> None:
     typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
 
-def say_error(error: VecfleetError) -> None:
+def say_error(error: VecfleetError, *, as_json: bool = False) -> None:
+    """Print an error to stderr: as text, or as a last line of JSON with its code."""
+    elsewhere = "vecfleet doctor" if isinstance(error, StoreError | Unreachable) else "vecfleet --help"
+    error.next_step = error.next_step or elsewhere
+    if as_json:
+        typer.echo(orjson.dumps({"error": error.to_json()}), err=True)
+        return
     if isinstance(error, Refused) and len(error.objections) > 1:
         message = "refused:\n" + "\n".join(f"  · {objection}" for objection in error.objections)
     else:
         message = error.message
     err.print(Text(message, style="red"), soft_wrap=True)
-    elsewhere = "vecfleet doctor" if isinstance(error, StoreError | Unreachable) else "vecfleet --help"
-    err.print(f"next: {error.next_step or elsewhere}", soft_wrap=True)
+    err.print(f"next: {error.next_step}", soft_wrap=True)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -91,9 +96,13 @@ def confirm_by_typing(name: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NobodyAnswers("this needs a name typed, and nobody is at the terminal")
+        raise NobodyAnswers("this needs a name typed, and nobody is at the terminal", code="answer-missing")
     if typer.prompt(f"Type {name} to go on") != name:
-        raise Refused("nothing was changed: that is not the name", next_step="type the command again when you are sure")
+        raise Refused(
+            "nothing was changed: that is not the name",
+            code="other-name-typed",
+            next_step="type the command again when you are sure",
+        )
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -101,6 +110,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NobodyAnswers("this needs a yes, and nobody is at the terminal to give it")
+        raise NobodyAnswers("this needs a yes, and nobody is at the terminal to give it", code="answer-missing")
     if not typer.confirm(question):
-        raise Refused("nothing was changed", next_step="type the command again when you are sure")
+        raise Refused("nothing was changed", code="answer-no", next_step="type the command again when you are sure")

@@ -109,6 +109,7 @@ def _migrate(
         if against:
             raise Refused(
                 "this does not hold: " + "; ".join(against),
+                code="check-failed",
                 next_step="`vecfleet pg namespaces` lists what there is",
                 objections=tuple(against),
             )
@@ -142,7 +143,12 @@ def _end_dry_run(
     else:
         say("this was a dry run and nothing was changed")
     if against:
-        raise Refused("this does not hold: " + "; ".join(against), next_step=steps[0], objections=tuple(against))
+        raise Refused(
+            "this does not hold: " + "; ".join(against),
+            code="check-failed",
+            next_step=steps[0],
+            objections=tuple(against),
+        )
     if not as_json:
         say_next(steps)
 

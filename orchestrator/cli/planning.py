@@ -239,6 +239,7 @@ def reverse(
         if row.state is JobState.ROLLED_BACK:
             raise Refused(
                 f"job {job} was rolled back: nothing of it is left to take back",
+                code="nothing-to-reverse",
                 next_step="`vecfleet jobs` lists the others",
             )
         if namesakes:
@@ -246,6 +247,7 @@ def reverse(
             raise Refused(
                 f"job {other} took a namespace {name!r} of another index to the same targets: "
                 "their records cannot be told apart, and would go to the wrong index",
+                code="namesake-at-target",
                 next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
             )
         there, back = row.plan.target.store, row.plan.source.store

@@ -16,7 +16,7 @@ from orchestrator.core.wording import counted, in_namespaces
 from orchestrator.ledger import whole_indexes
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
-from vecfleet.errors import BadInput, Refused, WrongKind
+from vecfleet.errors import BadInput, Objection, Refused, WrongKind
 from vecfleet.stores.base import Backup, Backups, Index, Removing
 from vecfleet.tenancy import erasing, finding
 
@@ -141,6 +141,7 @@ def wipe(
                 raise Refused(
                     f"{len(differing):,} of {len(namespaces):,} namespaces are not in {export} as they are in {index}; "
                     "nothing was deleted",
+                    code="export-differs",
                     next_step="stop the writers of the index, and wipe again",
                 )
             say(f"exported, and read back: {exported:,} records to {export}")
@@ -173,6 +174,7 @@ def _require_as_shown(index: Index, shown: list[finding.TenantPlace]) -> None:
         raise Refused(
             f"{index.info.name} changed since it was shown, or reads lagged then; nothing was deleted. It holds "
             f"{in_namespaces(records, len(now))} now",
+            code="index-changed",
             next_step="stop its writers, and wipe again",
         )
 
@@ -224,8 +226,8 @@ def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
     )
     objections = against_decommission(facts, datetime.now(UTC))
     if objections:
-        reasons = tuple(f"{reason}; {step}" for reason, step in objections)
-        raise Refused(f"{index}: {reasons[0]}", next_step=objections[0][1], objections=reasons)
+        reasons = [Objection(reason.code, f"{reason}; {step}") for reason, step in objections]
+        raise Refused(f"{index}: {reasons[0]}", objections=reasons, next_step=objections[0][1])
     return [job for job in jobs if job.state is JobState.CLEANED]
 
 

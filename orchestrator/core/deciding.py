@@ -17,6 +17,7 @@ from orchestrator.core.states import (
     ROLLING_BACK,
     BatchKind,
     BatchState,
+    CheckState,
     JobState,
     MoveState,
 )
@@ -206,16 +207,16 @@ def _copied(snapshot: JobSnapshot, now: datetime) -> list[Command]:
         return _next_pass(snapshot.job) if not_before is None or now >= not_before else []
     if snapshot.void:
         return [CheckAgain(snapshot.void)]
-    if snapshot.targets.get("waiting"):
+    if snapshot.targets.get(CheckState.WAITING):
         return [CheckTargets()]
-    if snapshot.targets.get("checking"):
+    if snapshot.targets.get(CheckState.CHECKING):
         parked = snapshot.parked(*CHECKING)
         if parked and not snapshot.unsettled(*CHECKING):
             return [
                 To(JobState.NEEDS_ATTENTION, counted(parked, "check is parked", "checks are parked"), JobState.COPIED)
             ]
         return []
-    differing = snapshot.targets.get("mismatched", 0)
+    differing = snapshot.targets.get(CheckState.MISMATCHED, 0)
     if differing and snapshot.policies.writers == "dual":
         return _differing_under_dual(snapshot, differing)
     if differing and snapshot.job.doubted_at is not None:
@@ -232,7 +233,7 @@ def _copied(snapshot: JobSnapshot, now: datetime) -> list[Command]:
         return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
     if snapshot.undecided:
         return [To(JobState.NEEDS_ATTENTION, wait_for_a_decision(snapshot.undecided), JobState.COPIED)]
-    if not snapshot.targets.get("verified"):
+    if not snapshot.targets.get(CheckState.VERIFIED):
         return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
     return [To(JobState.VERIFIED)]
 

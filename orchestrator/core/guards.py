@@ -8,8 +8,9 @@ from shlex import quote
 
 from migrations.plan import LEVELS, Estimate, Level, Policies
 from orchestrator.core.model import Job, Move, Target
-from orchestrator.core.states import JobState, MoveState
+from orchestrator.core.states import CHECK_PASSED, JobState, MoveState
 from orchestrator.core.wording import being, counted, in_namespaces, wait_for_a_decision, would_stay_behind
+from vecfleet.errors import Objection
 from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.shadow_reads import Evidence
@@ -127,18 +128,19 @@ class CleanUpFacts:
     claimed_elsewhere: Sequence[str]  # sources of this job that another live job reads or writes
 
 
-def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[str]:
+def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
     """Return every reason why the sources may not be deleted yet."""
     objections = [
         *against_state(facts.job, facts.policies, now),
         *_against_accounts(facts),
         *_against_verdicts(facts, now),
     ]
-    waiting = [wait_for_a_decision(facts.undecided)] if facts.undecided else []
+    waiting = [Objection("records-parked", wait_for_a_decision(facts.undecided))] if facts.undecided else []
     if facts.parked_batches:
-        waiting.append(counted(facts.parked_batches, "batch is parked", "batches are parked"))
+        parked = counted(facts.parked_batches, "batch is parked", "batches are parked")
+        waiting.append(Objection("batches-parked", parked))
     objections += [reason for reason in waiting if reason != facts.job.reason]  # the job says its own reason already
-    objections += [f"another live job works on {name}" for name in facts.claimed_elsewhere]
+    objections += [Objection("source-claimed", f"another live job works on {name}") for name in facts.claimed_elsewhere]
     return objections
 
 
@@ -184,7 +186,7 @@ class Proof:
     back: TakenBack | None
 
 
-def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[str, str] | None:
+def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[Objection, str] | None:
     """Say why a proof is too old for readers, and name the command that makes a new one. None: it is recent enough.
 
     Once readers are back, applications write to the old side, and only another pass reads those writes.
@@ -192,11 +194,11 @@ def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[str,
     back = proof.back
     since = f"readers were taken back at {back.at:%Y-%m-%d %H:%M:%S} UTC" if back else ""
     if back and policies.quiet_passes and proof.passes <= back.passes:
-        return f"{since}, and no pass has read the sources since", "pass"
+        return Objection("pass-missing", f"{since}, and no pass has read the sources since"), "pass"
     if back and proof.verdict_at <= back.at:
-        return f"{since}, and {proof.namespace} was not verified since", "verify"
+        return Objection("verdict-void", f"{since}, and {proof.namespace} was not verified since"), "verify"
     if now - proof.verdict_at > VERDICT_GOES_STALE_AFTER:
-        return f"the verdict on {proof.namespace} is more than 24 hours old", "verify"
+        return Objection("verdict-old", f"the verdict on {proof.namespace} is more than 24 hours old"), "verify"
     return None
 
 
@@ -212,59 +214,72 @@ class DecommissionFacts:
     after: timedelta
 
 
-def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[str, str]]:
+def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[Objection, str]]:
     """Return every reason why the index may not be deleted yet, each with what to do about it."""
-    objections = [(f"job {id} works on it", f"vecfleet status {id}") for id in facts.working]
+    objections = [
+        (Objection("index-at-work", f"job {id} works on it"), f"vecfleet status {id}") for id in facts.working
+    ]
     left = [job for job in facts.jobs if job.state is JobState.CLEANED]
     if not left:
         objections.append(
-            ("no job has moved what is in it and cleaned it up", f"vecfleet plan index {facts.index} NEW")
+            (
+                Objection("index-unmoved", "no job has moved what is in it and cleaned it up"),
+                f"vecfleet plan index {facts.index} NEW",
+            )
         )
     for job in left:
         since = job.cut_over_at or job.ended_at or now
         if now < since + facts.after:
             objections.append(
-                (f"job {job.id} is watched until {since + facts.after:%Y-%m-%d %H:%M} UTC", "wait until then")
+                (
+                    Objection("watch-time", f"job {job.id} is watched until {since + facts.after:%Y-%m-%d %H:%M} UTC"),
+                    "wait until then",
+                )
             )
     if facts.held:
         named = ", ".join(list(facts.held)[:_NAMED]) + (", …" if len(facts.held) > _NAMED else "")
         count = sum(facts.held.values())
         objections.append(
-            (f"it still holds {in_namespaces(count, len(facts.held))}: {named}",
+            (Objection("records-left", f"it still holds {in_namespaces(count, len(facts.held))}: {named}"),
              f"vecfleet audit {facts.index}; move them, or vecfleet wipe --index {facts.index} --export FOLDER")
         )  # fmt: skip
     if facts.protected:
         objections.append(
-            ("it is protected against deletion", "switch that off in Pinecone's console: Configure index")
+            (
+                Objection("index-protected", "it is protected against deletion"),
+                "switch that off in Pinecone's console: Configure index",
+            )
         )
     return objections
 
 
-def against_state(job: Job, policies: Policies, now: datetime) -> list[str]:
+def against_state(job: Job, policies: Policies, now: datetime) -> list[Objection]:
     """Return the objections to a clean-up that the job's row alone shows."""
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
-        return [f"the job {being(job.state)}: its targets are not verified"]
+        return [Objection("not-verified", f"the job {being(job.state)}: its targets are not verified")]
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
-        return [f"the job needs attention: {job.reason}"]
+        return [Objection("attention-needed", f"the job needs attention: {job.reason}")]
     if policies.cut_over == "none":
         return []
     if job.cut_over_percent < 100 or job.cut_over_at is None:
-        return [f"readers are cut over at {job.cut_over_percent} %, not 100 %"]
+        return [Objection("readers-on-source", f"readers are cut over at {job.cut_over_percent} %, not 100 %")]
     soaked = job.cut_over_at + timedelta(seconds=policies.soak_seconds)
-    return [f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}"] if now < soaked else []
+    said = f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}"
+    return [Objection("soak-time", said)] if now < soaked else []
 
 
-def _against_accounts(facts: CleanUpFacts) -> list[str]:
-    objections = []
+def _against_accounts(facts: CleanUpFacts) -> list[Objection]:
+    objections: list[Objection] = []
     for move in facts.moves:
         if move.state not in (MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED, MoveState.PARKED):
-            objections.append(f"{move.source} {being(move.state)}, not verified")
+            objections.append(Objection("source-unverified", f"{move.source} {being(move.state)}, not verified"))
         elif move.listed != move.settled:
-            objections.append(f"{move.source}: {move.listed} listed but {move.settled} accounted for")
+            said = f"{move.source}: {move.listed} listed but {move.settled} accounted for"
+            objections.append(Objection("accounts-open", said))
     return objections
 
 
-def against_landing(target: Target, now: datetime) -> str | None:
+def against_landing(target: Target, now: datetime) -> Objection | None:
     """Say why a target cannot be trusted yet: an upsert to it was not answered and may still overwrite records.
 
     A verdict from before `lands_by` does not count; the dispatcher has such a target checked again.
@@ -273,8 +288,12 @@ def against_landing(target: Target, now: datetime) -> str | None:
         return None
     if now >= target.lands_by:
         checked = target.verdict_at is not None and target.verdict_at >= target.lands_by
-        return None if checked else f"{target.namespace} is to be checked again: a late upsert may have landed there"
-    return f"an upsert to {target.namespace} was not answered and may take effect until {target.lands_by:%H:%M:%S %Z}"
+        late = f"{target.namespace} is to be checked again: a late upsert may have landed there"
+        return None if checked else Objection("upsert-landed", late)
+    until = f"{target.lands_by:%H:%M:%S %Z}"
+    return Objection(
+        "upsert-may-land", f"an upsert to {target.namespace} was not answered and may take effect until {until}"
+    )
 
 
 def proving(job: Job) -> Policies:
@@ -294,47 +313,52 @@ def reaches(target: Target, level: Level) -> bool:
     return LEVELS.index(made) >= LEVELS.index(level)
 
 
-def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[str]:
-    objections = []
+def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[Objection]:
+    objections: list[Objection] = []
     wanted = facts.policies.verify
     for target in facts.targets:
-        landing = against_landing(target, now)
+        landing, name = against_landing(target, now), target.namespace
         if landing is not None:
             objections.append(landing)
-        elif target.check_state not in ("verified", "empty") or target.verdict_at is None:
-            objections.append(f"{target.namespace} has no verdict that it holds everything")
+        elif target.check_state not in CHECK_PASSED or target.verdict_at is None:
+            objections.append(Objection("verdict-missing", f"{name} has no verdict that it holds everything"))
         elif target.sequence != target.check_sequence:
-            objections.append(f"the verdict on {target.namespace} is void: it was written to since")
+            objections.append(Objection("verdict-void", f"the verdict on {name} is void: it was written to since"))
         elif now - target.verdict_at > VERDICT_GOES_STALE_AFTER:
-            objections.append(f"the verdict on {target.namespace} is more than 24 hours old")
+            objections.append(Objection("verdict-old", f"the verdict on {name} is more than 24 hours old"))
         elif not reaches(target, wanted):
             level = (target.verdict or {})["level"]
-            objections.append(f"the verdict on {target.namespace} is of level {level}; the plan asks for {wanted}")
+            shallow = f"the verdict on {name} is of level {level}; the plan asks for {wanted}"
+            objections.append(Objection("verdict-shallow", shallow))
     return objections
 
 
-def complaints(evidence: Evidence) -> list[str]:
+def complaints(evidence: Evidence) -> list[Objection]:
     """Return what the thresholds say against the new side; nothing if there were too few queries."""
     if evidence.queries < ENOUGH:
         return []
-    objections = []
+    objections: list[Objection] = []
     if evidence.error_rate > query_metrics.ERROR_RATE:
-        objections.append(f"{evidence.error_rate:.1%} of its queries failed, over {query_metrics.ERROR_RATE:.0%}")
+        said = f"{evidence.error_rate:.1%} of its queries failed, over {query_metrics.ERROR_RATE:.0%}"
+        objections.append(Objection("many-errors", said))
     if evidence.p95_ms > query_metrics.P95_WARN_MS:
-        objections.append(f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms")
+        said = f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms"
+        objections.append(Objection("slow-queries", said))
     return objections
 
 
-def against_step(step: Step | None, to_percent: int, policies: Policies, now: datetime) -> list[str]:
+def against_step(step: Step | None, to_percent: int, policies: Policies, now: datetime) -> list[Objection]:
     """Return why readers may not be moved to `to_percent` yet. A first step or a smaller share is always free."""
     if step is None or step.percent == 0 or to_percent <= step.percent:
         return []
     objections = complaints(step.evidence)
     until = step.since + timedelta(seconds=policies.dwell_seconds)
     if step.percent >= DWELLS_FROM_PERCENT and now < until:
-        objections.append(f"{step.percent} % is watched until {until:%Y-%m-%d %H:%M:%S} UTC")
+        said = f"{step.percent} % is watched until {until:%Y-%m-%d %H:%M:%S} UTC"
+        objections.append(Objection("watch-time", said))
     if policies.shadow_share > 0 and step.evidence.queries < ENOUGH:
-        objections.append(f"only {step.evidence.queries} queries were asked of both sides; {ENOUGH} are needed")
+        said = f"only {step.evidence.queries} queries were asked of both sides; {ENOUGH} are needed"
+        objections.append(Objection("few-queries", said))
     return objections
 
 

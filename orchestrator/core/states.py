@@ -1,7 +1,7 @@
-"""Every state and every edge of a job, a move and a batch, with its cause. The only place that knows them.
+"""Every state and every edge of a job, a move, a batch and a target, with its cause. The only place that knows them.
 
-The job table, the CLI, the docs diagram and the tests read these tables. *Pausing*: somebody asked for it; *paused*:
-it is done. The same holds for cancelling and rolling back.
+The job table, its triggers, the CLI, the docs diagram and the tests read these tables. *Pausing*: somebody asked for
+it; *paused*: it is done. The same holds for cancelling and rolling back.
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,16 @@ class BatchState(StrEnum):
     PARKED = "parked"
 
 
+class CheckState(StrEnum):
+    """State of a target."""
+
+    WAITING = "waiting"
+    CHECKING = "checking"
+    VERIFIED = "verified"
+    MISMATCHED = "mismatched"
+    EMPTY = "empty"
+
+
 class BatchKind(StrEnum):
     """Work that a worker does with a leased batch. Most kinds work on a copy batch's ids."""
 
@@ -67,7 +77,7 @@ class BatchKind(StrEnum):
 
 Edges = Mapping[StrEnum, Mapping[StrEnum, str]]
 
-_J, _M, _B = JobState, MoveState, BatchState
+_J, _M, _B, _C = JobState, MoveState, BatchState, CheckState
 
 JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     _J.PLANNED: {
@@ -200,6 +210,7 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
     _B.READY: {
         _B.DISPATCHED: "the dispatcher sends its wake-up",
         _B.LEASED: "a worker that was soon done goes on with it",
+        _B.PARKED: "its workers stopped answering too often",
     },
     _B.DISPATCHED: {
         _B.LEASED: "a worker takes it",
@@ -216,9 +227,26 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
     _B.SPLIT: {},
 }
 
+_WRITTEN = "it was written to, its verdict is stale, or a person asks for another verification"
+_ERASED = "its tenant is erased: nothing of it is to be proven"
+
+CHECK_EDGES: Mapping[CheckState, Mapping[CheckState, str]] = {
+    _C.WAITING: {_C.CHECKING: "every move that writes to it is copied"},
+    _C.CHECKING: {
+        _C.VERIFIED: "it holds exactly what was written, and equal",
+        _C.MISMATCHED: "it differs from what was written",
+        _C.EMPTY: "nothing was written to it, or its tenant is erased",
+        _C.WAITING: "it was written to, or a person goes back or asks for another verification",
+    },
+    _C.VERIFIED: {_C.WAITING: _WRITTEN, _C.EMPTY: _ERASED},
+    _C.MISMATCHED: {_C.WAITING: "a repair wrote to it, or a person asks for another verification", _C.EMPTY: _ERASED},
+    _C.EMPTY: {_C.WAITING: _WRITTEN},
+}
+
 JOB_ENDED = frozenset({_J.CLEANED, _J.FINISHED, _J.CANCELLED, _J.ROLLED_BACK})
 JOB_WORKING = frozenset({_J.RUNNING, _J.COPIED, _J.CLEANING, _J.ROLLING_BACK})
 JOB_PAUSABLE = frozenset(state for state, edges in JOB_EDGES.items() if _J.PAUSING in edges)
+CHECK_PASSED = frozenset({_C.VERIFIED, _C.EMPTY})
 BATCH_OPEN = frozenset({_B.READY, _B.DISPATCHED, _B.LEASED})
 BATCH_IN_FLIGHT = frozenset({_B.DISPATCHED, _B.LEASED})
 

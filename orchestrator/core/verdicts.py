@@ -7,6 +7,7 @@ from typing import Any
 from migrations.plan import Level
 from orchestrator.core.agreement import Summary, summarise
 from orchestrator.core.model import Finding, Target, TargetTally
+from orchestrator.core.states import CheckState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Verdict:
     nothing is there, so nothing is proven.
     """
 
-    state: str
+    state: CheckState
     reason: str
     evidence: dict[str, Any]
 
@@ -80,38 +81,41 @@ def judge(evidence: CheckEvidence) -> Verdict:
     if evidence.level == "content+query":
         facts["queries"] = asked.to_json() if asked else None
 
-    def answer(state: str, reason: str) -> Verdict:
-        return Verdict(state, reason, facts | {"verified": state == "verified", "reason": reason})
+    def answer(state: CheckState, reason: str) -> Verdict:
+        return Verdict(state, reason, facts | {"verified": state is CheckState.VERIFIED, "reason": reason})
 
     if target.sequence != target.check_sequence:
-        return answer("mismatched", "it was written to while it was checked")
+        return answer(CheckState.MISMATCHED, "it was written to while it was checked")
     if evidence.surveys == 0 or evidence.listed_count is None:
-        return answer("mismatched", "not verified: its ids were not listed")
+        return answer(CheckState.MISMATCHED, "not verified: its ids were not listed")
     if expected.count == 0 and evidence.listed_count == 0:
-        return answer("empty", "not verified: nothing was written to it")
+        return answer(CheckState.EMPTY, "not verified: nothing was written to it")
     if target.is_authoritative and evidence.listed_count:
-        return answer("verified", _since_the_switch(evidence))
+        return answer(CheckState.VERIFIED, _since_the_switch(evidence))
     if evidence.missing or evidence.extra or evidence.different:
         return answer(
-            "mismatched", f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different"
+            CheckState.MISMATCHED, f"{evidence.missing} missing, {evidence.extra} extra, {evidence.different} different"
         )
     same_content = (evidence.found_count, evidence.found_digest) == (expected.count, expected.digest)
     same_ids = (evidence.listed_count, evidence.listed_ids_digest) == (expected.count, expected.ids_digest)
     if not same_ids or not (same_content or evidence.level == "ids"):
-        return answer("mismatched", "its records do not add up to what was written")
+        return answer(CheckState.MISMATCHED, "its records do not add up to what was written")
     if evidence.level == "ids":
-        return answer("verified", f"{expected.count} ids listed, none missing and none extra; no record was read")
+        return answer(
+            CheckState.VERIFIED, f"{expected.count} ids listed, none missing and none extra; no record was read"
+        )
     equal = f"{expected.count} records read back and equal"
     if evidence.added:
         equal += f"; {evidence.added} more were written to both sides since"
     if evidence.level == "content":
-        return answer("verified", equal)
+        return answer(CheckState.VERIFIED, equal)
     objection = _against_answers(evidence, asked)
     if objection:
-        return answer("mismatched", f"{equal}, but {objection}")
+        return answer(CheckState.MISMATCHED, f"{equal}, but {objection}")
     assert asked is not None
     return answer(
-        "verified", f"{equal}; {asked.compared} queries agree with the source, the worst to {asked.overlap_worst:.0%}"
+        CheckState.VERIFIED,
+        f"{equal}; {asked.compared} queries agree with the source, the worst to {asked.overlap_worst:.0%}",
     )
 
 

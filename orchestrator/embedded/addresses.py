@@ -95,6 +95,7 @@ def require_answering(settings: Settings) -> str | None:
             f"{', '.join(lost)} of this shell lead to this machine, where nothing listens at "
             f"{', '.join(sorted({told(_value(settings, name)) for name in lost}))}: they are left of a stack that was "
             "stopped, or name servers of your own that do not run",
+            code="stale-addresses",
             next_step=f"{let_go(lost)}, then {START_AND_JOIN}; or start your own servers",
         )
     return None

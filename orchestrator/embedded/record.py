@@ -98,6 +98,7 @@ def _in_use(state_dir: Path) -> Refused:
     by = f" by process {record.supervisor.pid}" if record else ""
     return Refused(
         f"The state folder {state_dir} is in use{by}: one stack runs from one folder.",
+        code="state-folder-in-use",
         next_step='`eval "$(vecfleet up --print)"` joins this shell to it; `vecfleet down` stops it; VECFLEET_HOME '
         "names another folder for a second one",
     )

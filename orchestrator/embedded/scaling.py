@@ -19,6 +19,7 @@ def scale(state_dir: Path, workers: int) -> None:
     if record is None or not record.ready or not record.supervisor.alive():
         raise Refused(
             "no stack of `vecfleet up` runs here, and workers started otherwise are not ours to count",
+            code="no-stack",
             next_step="start more where they run: `vecfleet worker`, or `docker compose up --scale worker=N`",
         )
     draft = _place(state_dir).with_suffix(".unfinished")

@@ -382,5 +382,6 @@ def _remove_if_empty(state_dir: Path) -> None:
 def _holds_lasting_data(state_dir: Path) -> Refused:
     return Refused(
         f"The folder {state_dir} holds data that are to last; what runs here now would erase them at its end.",
+        code="lasting-data",
         next_step="use another folder, or erase them first: `vecfleet down --erase`",
     )

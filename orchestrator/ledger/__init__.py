@@ -1,6 +1,7 @@
 """The only SQL of the job table. Each function takes an open connection: the caller says what shares a transaction.
 
 tables         every table, as SQLAlchemy sees it
+transitions    every change of a state, and the triggers that refuse what has no edge
 database       an engine for each process, short transactions, errors that say what to do
 leadership     the dispatcher that leads
 continuity     the identity of the job table: its server and its count of looks

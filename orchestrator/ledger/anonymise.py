@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from orchestrator.core import manifests
 from orchestrator.core.redaction import Traces, Words
-from orchestrator.core.states import CHECKING, BatchKind
-from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves
+from orchestrator.core.states import CHECKING, BatchKind, CheckState
+from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from orchestrator.ledger.ownership import index_of
@@ -158,12 +158,12 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
     differences.forget(connection, target_ids)
     batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(CHECKING))
-    judged = sa.and_(_T.id.in_(target_ids), _T.check_state != "waiting")
+    judged = sa.and_(_T.id.in_(target_ids), _T.check_state != CheckState.WAITING)
     verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
     connection.execute(
-        sa.update(t.target)
-        .where(judged)
-        .values(check_state="empty", open_checks=0, verdict=verdict, verdict_at=NOW, check_sequence=_T.sequence)
+        transitions.target_to(
+            CheckState.EMPTY, open_checks=0, verdict=verdict, verdict_at=NOW, check_sequence=_T.sequence
+        ).where(judged)
     )
     connection.execute(
         sa.update(t.target)
@@ -190,7 +190,7 @@ def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mappi
             values = {"held_before": held.count, "held_before_digest": held.digest}
             connection.execute(sa.update(t.target).where(_T.id == row.id).values(**values))
         differences.remove_ids(connection, row.id, ids)
-        if row.check_state == "checking":
+        if row.check_state == CheckState.CHECKING:
             checks.restart(connection, [row.id])
 
 

@@ -134,7 +134,9 @@ def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> i
     if broken is None and kept is not None and seals and not with_key(kept.head) and not locking:
         broken = "it was sealed without a key so far, and AUDIT_KEY names one: `vecfleet audit-log lock`"
     if broken is not None:
-        raise Refused(f"the audit trail is not added to: {broken}", next_step="`vecfleet audit-log verify`")
+        raise Refused(
+            f"the audit trail is not added to: {broken}", code="audit-broken", next_step="`vecfleet audit-log verify`"
+        )
     previous, count = (kept.head, kept.rows) if kept is not None else ("", 0)
     hashes: list[str] = []
     for row in rows:
@@ -154,7 +156,11 @@ def lock(connection: sa.Connection, seals: Seals, who: str) -> int:
         return 0
     chain = walk(connection, Seals())
     if chain.broken is not None:
-        raise Refused(f"the audit trail is broken after {chain.sealed} rows: {chain.broken}", next_step="look into it")
+        raise Refused(
+            f"the audit trail is broken after {chain.sealed} rows: {chain.broken}",
+            code="audit-broken",
+            next_step="look into it",
+        )
     if not chain.sealed:
         return 0
     note(connection, who, "lock the audit", None, rows=chain.sealed)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core.model import Deletion, Lease, Wakeup
 from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
-from orchestrator.ledger import erasures
+from orchestrator.ledger import erasures, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet.stores.base import Usage
@@ -60,9 +60,8 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
         .cte("due")
     )
     picked = (
-        sa.update(t.batch)
+        transitions.batch_to(BatchState.DISPATCHED, dispatched_at=NOW)
         .where(_B.id == due.c.id)
-        .values(state=BatchState.DISPATCHED, dispatched_at=NOW)
         .returning(_B.id, _B.generation, _B.kind, _B.job_id, _B.move_id, _B.target_id, _B.copy_id, _B.seq)
         .cte("picked")
     )
@@ -121,15 +120,20 @@ _COST = {
     "egress_bytes": _B.egress_bytes + sa.bindparam("cost_egress_bytes", type_=sa.BigInteger),
     "busy_ms": _B.busy_ms + sa.bindparam("cost_busy_ms", type_=sa.BigInteger),
 }
-_LET_GO = sa.update(t.batch).where(_MINE).values(lease_owner=None, lease_until=None, **_COST).returning(_B.id)
-DONE = _LET_GO.values(
-    state=BatchState.DONE.value,
-    done_at=NOW,
-    found=sa.bindparam("found"),
-    error_class=None,
-    error_text=None,
-    lands_by=None,
-    looked_at=sa.bindparam("looked_at", type_=sa.DateTime(timezone=True)),
+_LET_GO = {"lease_owner": None, "lease_until": None, **_COST}
+DONE = (
+    transitions.batch_to(
+        BatchState.DONE,
+        **_LET_GO,
+        done_at=NOW,
+        found=sa.bindparam("found"),
+        error_class=None,
+        error_text=None,
+        lands_by=None,
+        looked_at=sa.bindparam("looked_at", type_=sa.DateTime(timezone=True)),
+    )
+    .where(_MINE)
+    .returning(_B.id)
 )
 _HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
 HELD = _HOLD.cte("held")
@@ -180,9 +184,9 @@ def settle(
     connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
 ) -> None:
     """Leave the leased state through the fence and add the attempt's cost. Raises LeaseLost."""
-    back = {"generation": _B.generation + 1} if state is BatchState.READY else {}
-    query = _LET_GO.values(state=state, done_at=NOW if state is BatchState.DONE else None, **back, **values)
-    if connection.execute(query, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
+    done_at = NOW if state is BatchState.DONE else None
+    left = transitions.batch_to(state, **_LET_GO, done_at=done_at, **values).where(_MINE).returning(_B.id)
+    if connection.execute(left, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
         raise LeaseLost
 
 
@@ -258,19 +262,9 @@ def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tu
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Lock batches before targets, as a worker does before it writes.
     rows = connection.execute(sa.select(*columns).where(ran_out).order_by(_B.id).with_for_update()).all()
-    connection.execute(
-        sa.update(t.batch)
-        .where(_B.id.in_([row.id for row in rows]))
-        .values(
-            state=BatchState.READY,
-            generation=_B.generation + 1,
-            lease_owner=None,
-            lease_until=None,
-            run_after=None,
-            error_class="LeaseExpired",
-            error_text="its worker stopped answering",
-        )
-    )
+    why = {"error_class": "LeaseExpired", "error_text": "its worker stopped answering"}
+    again = transitions.batch_to(BatchState.READY, run_after=None, **why)
+    connection.execute(again.where(_B.id.in_([row.id for row in rows])))
     note_landings(connection, rows)
     return len(rows), [row.id for row in rows if row.attempts >= limit]
 
@@ -323,20 +317,18 @@ def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: fl
 def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
     """Return to ready the batches dispatched over `after_seconds` ago: their wake-up was lost or becomes stale."""
     return connection.execute(
-        sa.update(t.batch)
+        transitions.batch_to(BatchState.READY)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
         .where(_B.dispatched_at < NOW - interval(after_seconds))
-        .values(state=BatchState.READY, generation=_B.generation + 1)
     ).rowcount
 
 
 def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
     """Return batches to ready whose wake-ups could not be sent."""
     connection.execute(
-        sa.update(t.batch)
+        transitions.batch_to(BatchState.READY)
         .where(sa.tuple_(_B.id, _B.generation).in_([(w.batch_id, w.generation) for w in wakeups]))
         .where(_B.state == BatchState.DISPATCHED)
-        .values(state=BatchState.READY, generation=_B.generation + 1)
     )
 
 

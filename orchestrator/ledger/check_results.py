@@ -13,7 +13,7 @@ from migrations.plan import Policies
 from orchestrator.core import manifests
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import TargetTally
-from orchestrator.core.states import CHECKING, BatchKind, BatchState
+from orchestrator.core.states import CHECKING, BatchKind, BatchState, CheckState
 from orchestrator.core.verdicts import CheckEvidence
 from orchestrator.ledger import checks, differences, moves
 from orchestrator.ledger import tables as t
@@ -26,7 +26,7 @@ _ASKED = ("overlap", "drift", "old_ms", "new_ms")
 
 def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[CheckEvidence]:
     """Return the evidence of every target whose last check batch has landed."""
-    targets = moves.targets_of_job(connection, job_id, _T.check_state == "checking", _T.open_checks == 0)
+    targets = moves.targets_of_job(connection, job_id, _T.check_state == CheckState.CHECKING, _T.open_checks == 0)
     ids = [target.id for target in targets]
     if not ids:
         return []

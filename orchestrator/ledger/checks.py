@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from migrations.plan import Level, Policies
 from orchestrator.core.model import Finding, Lease, TargetTally
-from orchestrator.core.states import CHECKING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, differences
+from orchestrator.core.states import CHECK_PASSED, CHECKING, BatchKind, BatchState, CheckState, MoveState
+from orchestrator.ledger import batches, differences, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from vecfleet.digests import Tally
@@ -48,7 +48,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
         row.id: row.check_level or policies.verify
         for row in connection.execute(
             sa.select(_T.id, _T.check_level)
-            .where(_T.job_id == job_id, _T.check_state == "waiting")
+            .where(_T.job_id == job_id, _T.check_state == CheckState.WAITING)
             .where(sa.or_(_T.lands_by.is_(None), _T.lands_by <= NOW))
             .where(sa.or_(~unfinished.exists(), _T.last_write_at.is_(None), shown))
             .where(~unfinished.where(t.move.c.to == _T.namespace).exists())
@@ -73,9 +73,9 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
         .scalar_subquery()
     )
     connection.execute(
-        sa.update(t.target)
-        .where(among(_T.id, ready))
-        .values(check_state="checking", check_sequence=_T.sequence, open_checks=checks, verdict=None, verdict_at=None)
+        transitions.target_to(
+            CheckState.CHECKING, check_sequence=_T.sequence, open_checks=checks, verdict=None, verdict_at=None
+        ).where(among(_T.id, ready))
     )
     return len(ready)
 
@@ -135,15 +135,15 @@ def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level |
         return
     _forget(connection, target_ids)
     connection.execute(
-        sa.update(t.target)
-        .where(among(_T.id, target_ids))
-        .values(check_state="waiting", check_level=level, open_checks=0, verdict=None, verdict_at=None)
+        transitions.target_to(
+            CheckState.WAITING, check_level=level, open_checks=0, verdict=None, verdict_at=None
+        ).where(among(_T.id, target_ids))
     )
     touched = sa.select(t.move_target.c.move_id).where(among(t.move_target.c.target_id, target_ids))
     connection.execute(
-        sa.update(t.move)
-        .where(t.move.c.id.in_(touched), t.move.c.state.in_((MoveState.VERIFIED, MoveState.MISMATCHED)))
-        .values(state=MoveState.COPIED, reason=None)
+        transitions.move_to(MoveState.COPIED, reason=None).where(
+            t.move.c.id.in_(touched), t.move.c.state.in_((MoveState.VERIFIED, MoveState.MISMATCHED))
+        )
     )
 
 
@@ -238,10 +238,8 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
     }
 
 
-def pronounce(connection: sa.Connection, target_id: int, check_state: str, verdict: dict[str, Any]) -> None:
-    connection.execute(
-        sa.update(t.target).where(_T.id == target_id).values(check_state=check_state, verdict=verdict, verdict_at=NOW)
-    )
+def pronounce(connection: sa.Connection, target_id: int, state: CheckState, verdict: dict[str, Any]) -> None:
+    connection.execute(transitions.target_to(state, verdict=verdict, verdict_at=NOW).where(_T.id == target_id))
 
 
 def settle_moves(connection: sa.Connection, job_id: int) -> None:
@@ -255,19 +253,17 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
         .where(t.move_target.c.move_id == t.move.c.id)
         .correlate(t.move)
     )
-    differing = states.where(_T.check_state == "mismatched").exists()
-    unverified = states.where(_T.check_state.not_in(("verified", "empty"))).exists()
+    differing = states.where(_T.check_state == CheckState.MISMATCHED).exists()
+    unverified = states.where(_T.check_state.not_in(CHECK_PASSED)).exists()
     M = t.move.c
     copied = sa.and_(M.job_id == job_id, M.state == MoveState.COPIED)
-    connection.execute(
-        sa.update(t.move).where(copied, differing).values(state=MoveState.MISMATCHED, reason="its target differs")
-    )
-    connection.execute(sa.update(t.move).where(copied, ~unverified).values(state=MoveState.VERIFIED))
+    connection.execute(transitions.move_to(MoveState.MISMATCHED, reason="its target differs").where(copied, differing))
+    connection.execute(transitions.move_to(MoveState.VERIFIED).where(copied, ~unverified))
 
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
     """Return targets written to after their verdict, or on which an unanswered upsert may have landed since."""
-    judged = _T.check_state.in_(("verified", "mismatched", "empty"))
+    judged = _T.check_state.not_in((CheckState.WAITING, CheckState.CHECKING))
     landed = sa.and_(_T.lands_by <= sa.func.clock_timestamp(), _T.verdict_at < _T.lands_by)
     void = sa.or_(_T.sequence != _T.check_sequence, landed)
     rows = connection.execute(sa.select(_T.id).where(_T.job_id == job_id, judged, void))

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, continuity
+from orchestrator.ledger import batches, continuity, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from vecfleet.stores.base import Usage
@@ -25,14 +25,12 @@ def begin_cleaning(
     No batch is due before `not_before`, from when reads show the sources' last content.
     """
     connection.execute(
-        sa.update(t.move)
-        .where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
-        .values(
-            state=MoveState.CLEANING,
+        transitions.move_to(
+            MoveState.CLEANING,
             clean_mode=sa.case((among(_M.id, by_ids), "by_ids"), else_="whole"),
             proof_lsn=None,
             reason=None,
-        )
+        ).where(_M.job_id == job_id, _M.state == MoveState.VERIFIED)
     )
     for mode, kind in (("by_ids", BatchKind.REMOVE), ("whole", BatchKind.RECHECK)):
         cleaned = sa.and_(_M.state == MoveState.CLEANING, _M.clean_mode == mode)
@@ -130,14 +128,8 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
         for column in (clear.c.intent_at, batches.shows_by(clear))
     )
     connection.execute(
-        sa.update(t.batch)
-        .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
-        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # a leased one has read what may be old by now
-        .values(
-            state=BatchState.READY,
-            generation=_B.generation + 1,
-            lease_owner=None,
-            lease_until=None,
+        transitions.batch_to(
+            BatchState.READY,
             run_after=None,
             first_leased_at=None,
             looked_at=None,
@@ -145,6 +137,8 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
             lands_by=lands_by,
             **values,
         )
+        .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
+        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # a leased one has read what may be old by now
     )
     recheck = t.batch.alias("recheck")
     is_read = sa.select(recheck.c.id).where(recheck.c.move_id == _B.move_id, recheck.c.kind == BatchKind.RECHECK)
@@ -211,12 +205,11 @@ def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
         .exists()
     )
     reason = sa.case((_M.clean_mode == "by_ids", _M.reason))
-    connection.execute(sa.update(t.move).where(cleaning, cleared).values(state=MoveState.CLEANED, reason=reason))
+    connection.execute(transitions.move_to(MoveState.CLEANED, reason=reason).where(cleaning, cleared))
     connection.execute(
-        sa.update(t.move)
+        transitions.move_to(MoveState.PARKED, reason=parked)
         .where(cleaning, parked.is_not(None))
         .where(_none_open(CLEANING))
-        .values(state=MoveState.PARKED, reason=parked)
     )
 
 

@@ -107,5 +107,6 @@ def require_known_server(connection: sa.Connection) -> None:
         raise Busy(
             "the job table's Postgres was started or failed over, and no dispatcher has looked yet whether it lost "
             "commits: nothing is deleted before",
+            code="server-unknown",
             next_step="start a dispatcher: `vecfleet dispatcher`",
         )

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from orchestrator.core import manifests
 from orchestrator.core.model import CopyOutcome, Lease, TargetTally
 from orchestrator.core.states import BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, erased_ids, moves
+from orchestrator.ledger import batches, erased_ids, moves, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
@@ -30,20 +30,19 @@ _ADD_COUNTS = (
 )
 
 _MARK = (
-    sa.update(t.move)
-    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.HELD.c.id).exists())
-    .values(
+    transitions.move_to(
+        sa.case(
+            (sa.and_(sa.bindparam("complete", type_=sa.Boolean), _M.state == MoveState.LISTING), MoveState.COPYING),
+            else_=_M.state,
+        ),
         batches=_M.batches + sa.bindparam("more_batches", type_=sa.Integer),
         open_batches=_M.open_batches + sa.bindparam("more_batches", type_=sa.Integer),
         listed=_M.listed + sa.bindparam("more_listed", type_=sa.BigInteger),
         page_token=sa.bindparam("token", type_=sa.Text),
         listed_all=sa.bindparam("complete", type_=sa.Boolean),
         last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
-        state=sa.case(
-            (sa.and_(sa.bindparam("complete", type_=sa.Boolean), _M.state == MoveState.LISTING), MoveState.COPYING),
-            else_=_M.state,
-        ),
     )
+    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.HELD.c.id).exists())
     .returning(_M.id, _M.batches, _M.open_batches)
 )
 
@@ -229,7 +228,7 @@ def _all_parked(size: int, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _park_move(connection: sa.Connection, move_id: int, reason: str) -> None:
-    connection.execute(sa.update(t.move).where(_M.id == move_id).values(state=MoveState.PARKED, reason=reason))
+    connection.execute(transitions.move_to(MoveState.PARKED, reason=reason).where(_M.id == move_id))
 
 
 def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
@@ -243,13 +242,8 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
     before = row.found or {}
     counts = _all_parked(row.size, before) if row.kind == BatchKind.COPY else row.found
     connection.execute(
-        sa.update(t.batch)
-        .where(t.batch.c.id == batch_id)
-        .values(
-            state=BatchState.PARKED,
-            found=counts,
-            error_class="LeaseExpired",
-            error_text=reason,
+        transitions.batch_to(BatchState.PARKED, found=counts, error_class="LeaseExpired", error_text=reason).where(
+            t.batch.c.id == batch_id
         )
     )
     if row.kind == BatchKind.LIST:
@@ -338,30 +332,17 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
         if row.error_class == RefusedAlike.__name__:
             then = then | {"each": True}
         values: dict[str, Any] = {"found": then} if parked else {}
-        connection.execute(
-            sa.update(t.batch)
-            .where(t.batch.c.id == row.id)
-            .values(
-                state=BatchState.READY,
-                generation=t.batch.c.generation + 1,
-                attempts=0,
-                run_after=None,
-                first_leased_at=None,
-                rewrite=(row.rewrite if parked else None) or rewrite,
-                **values,
-            )
-        )
+        again = transitions.batch_anew(rewrite=(row.rewrite if parked else None) or rewrite, **values)
+        connection.execute(again.where(t.batch.c.id == row.id))
         repairing = _M.state.in_((MoveState.MISMATCHED, MoveState.REPAIRING))
         state = sa.case((repairing, MoveState.REPAIRING), else_=MoveState.COPYING)
         connection.execute(
-            sa.update(t.move)
-            .where(_M.id == row.move_id)
-            .values(
+            transitions.move_to(
+                sa.case((_M.listed_all, state), else_=MoveState.LISTING),
                 open_batches=_M.open_batches + 1,
                 **_changes(now, then),
                 reason=None,
-                state=sa.case((_M.listed_all, state), else_=MoveState.LISTING),
-            )
+            ).where(_M.id == row.move_id)
         )
     return len(rows)
 

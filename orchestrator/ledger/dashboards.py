@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.core.model import Move, Target
 from orchestrator.core.reading import JobRow, Totals
-from orchestrator.core.states import BATCH_OPEN, JOB_ENDED, JOB_WORKING, BatchKind, BatchState, MoveState
+from orchestrator.core.states import BATCH_OPEN, CHECK_PASSED, JOB_ENDED, JOB_WORKING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import leadership, moves, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
@@ -272,7 +272,7 @@ def _targets(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
         .group_by(_T.job_id, _D.kind)
     ):
         every[job_id].findings[kind] = int(count)
-    covered = sa.and_(_T.check_state.in_(("verified", "empty")), _T.check_sequence == _T.sequence)
+    covered = sa.and_(_T.check_state.in_(CHECK_PASSED), _T.check_sequence == _T.sequence)
     for job_id, seconds in connection.execute(
         sa.select(_T.job_id, sa.func.extract("epoch", NOW - sa.func.min(_T.last_write_at)))
         .where(_T.job_id.in_(every), _T.last_write_at.is_not(None), sa.not_(sa.func.coalesce(covered, False)))

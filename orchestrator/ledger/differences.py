@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from orchestrator.core import manifests
 from orchestrator.core.model import Finding
 from orchestrator.core.reading import Since
+from orchestrator.core.states import CheckState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
@@ -125,7 +126,7 @@ def copies_to_repair(connection: sa.Connection, job_id: int) -> list[int]:
         sa.select(_D.copy_id)
         .join(t.target, _T.id == _D.target_id)
         .join(t.batch, sa.and_(t.batch.c.id == _D.copy_id, UNTOUCHED))
-        .where(_T.job_id == job_id, _T.check_state == "mismatched", _T.authority == "source")
+        .where(_T.job_id == job_id, _T.check_state == CheckState.MISMATCHED, _T.authority == "source")
         .where(_D.copy_id.is_not(None), _D.kind.in_(_REPAIRABLE))
         .distinct()
         .order_by(_D.copy_id)

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.core.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
-from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves
+from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 
@@ -49,16 +49,9 @@ def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
 
     This covers leases in lost commits too, of batches that were due there, or done and opened again.
     """
-    connection.execute(
-        sa.update(t.batch)
-        .where(_B.job_id.in_(job_ids))
-        .values(
-            state=sa.case((_B.state.in_(sorted(BATCH_IN_FLIGHT)), BatchState.READY), else_=_B.state),
-            generation=_B.generation + _SKIPPED_GENERATIONS,
-            lease_owner=None,
-            lease_until=None,
-        )
-    )
+    of_jobs, in_flight = _B.job_id.in_(job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT))
+    connection.execute(transitions.batch_to(BatchState.READY).where(of_jobs, in_flight))
+    connection.execute(sa.update(t.batch).where(of_jobs).values(generation=_B.generation + _SKIPPED_GENERATIONS))
 
 
 def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from orchestrator.core import manifests
 from orchestrator.core.states import BatchState
-from orchestrator.ledger import batches
+from orchestrator.ledger import batches, transitions
 from orchestrator.ledger import tables as t
 from vecfleet.digests import Tally
 
@@ -39,11 +39,7 @@ def remove_ids(
     )
     if row.state == BatchState.LEASED:
         batches.note_landings(connection, [row])
-        connection.execute(
-            sa.update(t.batch)
-            .where(_B.id == copy_id)
-            .values(state=BatchState.READY, generation=_B.generation + 1, lease_owner=None, lease_until=None)
-        )
+        connection.execute(transitions.batch_to(BatchState.READY).where(_B.id == copy_id))
     if row.state == BatchState.SPLIT:
         return set()  # the halves account for these ids
     prefix = connection.execute(sa.select(_M.prefix).where(_M.id == row.move_id)).scalar_one()

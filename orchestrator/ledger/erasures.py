@@ -172,7 +172,9 @@ def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Ro
     for why, holds in against.items():
         if holds:
             raise Refused(
-                f"erasure {number} cannot be finished so: {why}", next_step="begin it anew: `vecfleet forget`"
+                f"erasure {number} cannot be finished so: {why}",
+                code="erasure-unfinished",
+                next_step="begin it anew: `vecfleet forget`",
             )
     return row
 

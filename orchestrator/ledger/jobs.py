@@ -18,6 +18,7 @@ from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from orchestrator.ledger import tables as t
+from orchestrator.ledger import transitions
 from orchestrator.ledger.database import NOW
 from vecfleet import __version__, names
 from vecfleet.errors import BadPlan, NotFound, Refused
@@ -60,6 +61,7 @@ def insert_job(
     except IntegrityError as error:
         raise Refused(
             "a job with this very plan is still live",
+            code="plan-live",
             next_step="see it with `vecfleet jobs`; a plan runs once at a time",
         ) from error
     claim(connection, job_id, source.host, [move.source for move in plan.moves], "source")
@@ -111,7 +113,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         end = f"wait for it or end it: `vecfleet status {first.job_id}`"
         if JobState.FINISHED in JOB_EDGES[JobState(first.state)]:
             end = f"`vecfleet finish {first.job_id}` ends it and keeps both sides"
-        raise Refused(f"namespaces of this plan are taken: {listed}", next_step=end)
+        raise Refused(f"namespaces of this plan are taken: {listed}", code="namespaces-taken", next_step=end)
     connection.execute(
         insert(t.claim).on_conflict_do_nothing(),
         [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],
@@ -153,7 +155,9 @@ def require_alone(connection: sa.Connection, digest: str, *, but: int | None = N
     ).scalar_one_or_none()
     if other is not None:
         raise Refused(
-            f"job {other} runs this very plan now", next_step=f"wait for it or end it: `vecfleet status {other}`"
+            f"job {other} runs this very plan now",
+            code="plan-live",
+            next_step=f"wait for it or end it: `vecfleet status {other}`",
         )
 
 
@@ -167,6 +171,7 @@ def require_not_done(connection: sa.Connection, digest: str) -> None:
     if done is not None:
         raise Refused(
             f"job {done} ran this very plan and cleaned up after it",
+            code="plan-done",
             next_step="if there is more to move, make the plan again",
         )
 
@@ -277,7 +282,11 @@ def advance(
 ) -> bool:
     """Move the job along an edge if it is still in the state that the caller saw. False: somebody was faster."""
     if to not in JOB_EDGES[from_]:
-        raise Refused(f"a job that is {from_} cannot become {to}", next_step=f"see `vecfleet status {job_id}`")
+        raise Refused(
+            f"a job that is {from_} cannot become {to}",
+            code="no-such-edge",
+            next_step=f"see `vecfleet status {job_id}`",
+        )
     stamped: dict[JobState, dict[str, Any]] = {
         JobState.VERIFIED: {"verified_at": NOW},
         JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, NOW)},
@@ -289,9 +298,9 @@ def advance(
     if to in JOB_ENDED:
         stamps["ended_at"] = NOW
     changed = connection.execute(
-        sa.update(t.job)
-        .where(t.job.c.id == job_id, t.job.c.state == from_)
-        .values(state=to, reason=reason, resume_to=resume_to, **stamps)
+        transitions.job_to(to, reason=reason, resume_to=resume_to, **stamps).where(
+            t.job.c.id == job_id, t.job.c.state == from_
+        )
     ).rowcount
     if changed and to in JOB_ENDED:
         connection.execute(sa.delete(t.claim).where(t.claim.c.job_id == job_id))
@@ -303,9 +312,9 @@ def advance(
 def recall(connection: sa.Connection, job_id: int) -> None:
     """Return batches to ready whose wake-ups no worker has answered yet."""
     connection.execute(
-        sa.update(t.batch)
-        .where(t.batch.c.job_id == job_id, t.batch.c.state == BatchState.DISPATCHED)
-        .values(state=BatchState.READY, generation=t.batch.c.generation + 1)
+        transitions.batch_to(BatchState.READY).where(
+            t.batch.c.job_id == job_id, t.batch.c.state == BatchState.DISPATCHED
+        )
     )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BATCH_IN_FLIGHT, KINDS_OF, BatchKind, BatchState
-from orchestrator.ledger import batches, moves
+from orchestrator.ledger import batches, moves, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.continuity import ON_A_KNOWN_SERVER
 from orchestrator.ledger.database import NOW
@@ -97,16 +97,15 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
         .scalar_subquery()
     )
     taken = (
-        sa.update(t.batch)
-        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state), ON_A_KNOWN_SERVER)
-        .values(
-            state=BatchState.LEASED,
+        transitions.batch_to(
+            BatchState.LEASED,
             attempts=_B.attempts + 1,
             lease_owner=sa.bindparam("owner"),
             lease_until=NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.bindparam("seconds")),
             first_leased_at=sa.func.coalesce(_B.first_leased_at, NOW),
             targets=sa.case((_is(_B.kind, BatchKind.COPY), sa.func.coalesce(_B.targets, place)), else_=_B.targets),
         )
+        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state), ON_A_KNOWN_SERVER)
         .returning(
             *_READ,
             sa.func.extract("epoch", NOW - _B.first_leased_at).label("age"),

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from migrations.routing import Owner
 from orchestrator.core.model import Job, Lease, Move, Target
 from orchestrator.core.states import COPYING, JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, jobs
+from orchestrator.ledger import batches, jobs, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet.digests import Tally
@@ -35,7 +35,9 @@ def from_row(row: sa.Row[Any]) -> Move:
 
 
 def from_columns(columns: Mapping[str, Any]) -> Move:
-    return Move(**{**columns, "state": MoveState(columns["state"])})
+    body = dict(columns)
+    body["state"] = MoveState(body["state"])
+    return Move(**body)
 
 
 def counts_by_state(connection: sa.Connection, job_id: int) -> dict[MoveState, int]:
@@ -56,7 +58,7 @@ def advance(
 ) -> int:
     """Take all moves of a job (if given, those for which `where` holds) along one edge. Return their number."""
     assert to in MOVE_EDGES[from_], f"no edge from {from_} to {to}"
-    query = sa.update(t.move).where(_M.job_id == job_id, _M.state == from_).values(state=to, reason=reason)
+    query = transitions.move_to(to, reason=reason).where(_M.job_id == job_id, _M.state == from_)
     return connection.execute(query if where is None else query.where(where)).rowcount
 
 
@@ -82,13 +84,12 @@ def settle_if_done(connection: sa.Connection, move_id: int) -> None:
         .exists()
     )
     connection.execute(
-        sa.update(t.move)
-        .where(_M.id == move_id, _M.listed_all, _M.open_batches == 0)
-        .where(_M.state.in_((MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING)))
-        .values(
-            state=sa.case((parked, MoveState.PARKED), else_=MoveState.COPIED),
+        transitions.move_to(
+            sa.case((parked, MoveState.PARKED), else_=MoveState.COPIED),
             reason=sa.case((parked, "a batch is parked"), else_=None),
         )
+        .where(_M.id == move_id, _M.listed_all, _M.open_batches == 0)
+        .where(_M.state.in_((MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING)))
     )
 
 

@@ -12,21 +12,14 @@ from sqlalchemy.dialects.postgresql import insert
 from orchestrator.core import manifests
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import CLEANING, COPYING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import copies
+from orchestrator.ledger import copies, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet.enriching import HELD_ALREADY
 
 _P, _B, _M, _T = t.parked_record.c, t.batch.c, t.move.c, t.target.c
 _DIFFERING = "'[^']*'|[0-9]+([.,][0-9]+)*"  # in a reason: a quoted word, a number
-_ANEW = {
-    "state": BatchState.READY,
-    "generation": _B.generation + 1,
-    "attempts": 0,
-    "run_after": None,
-    "first_leased_at": None,
-    "answered_at": None,
-}
+_ANEW = transitions.batch_anew(answered_at=None).where(_B.state == BatchState.PARKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,27 +185,23 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
     count = copies.reopen(connection, job_id, [batch.id for batch in parked if batch.kind is BatchKind.COPY])
     others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
     if others:
-        count += connection.execute(
-            sa.update(t.batch).where(_B.id.in_(others), _B.state == BatchState.PARKED).values(_ANEW)
-        ).rowcount
+        count += connection.execute(_ANEW.where(_B.id.in_(others))).rowcount
         moves = sa.select(_B.move_id).where(_B.id.in_(others))
         for kinds, state in (
             ((BatchKind.LIST,), MoveState.LISTING),
             (CLEANING, MoveState.CLEANING),
         ):
             connection.execute(
-                sa.update(t.move)
-                .where(_M.id.in_(moves.where(_B.kind.in_(kinds))), _M.state == MoveState.PARKED)
-                .values(state=state, reason=None)
+                transitions.move_to(state, reason=None).where(
+                    _M.id.in_(moves.where(_B.kind.in_(kinds))), _M.state == MoveState.PARKED
+                )
             )
     return count
 
 
 def ready_deletions(connection: sa.Connection, job_id: int) -> None:
     """Return parked batches of a clean-up to ready, so that they look first when it goes on. Moves stay as they are."""
-    cleaning = _B.kind.in_(CLEANING)
-    stopped = sa.and_(_B.job_id == job_id, cleaning, _B.state == BatchState.PARKED)
-    connection.execute(sa.update(t.batch).where(stopped).values(_ANEW))
+    connection.execute(_ANEW.where(_B.job_id == job_id, _B.kind.in_(CLEANING)))
 
 
 def retry_records(connection: sa.Connection, job_id: int) -> int:
@@ -264,7 +253,7 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
         copies.take_back(connection, batch.id)  # the records of an earlier copy
         connection.execute(insert(t.parked_record).values(rows))
         results = {"parked": 0, "left_behind": batch.size, "accepted": True}
-        connection.execute(sa.update(t.batch).where(_B.id == batch.id).values(state=BatchState.DONE, found=results))
+        connection.execute(transitions.batch_to(BatchState.DONE, found=results).where(_B.id == batch.id))
         connection.execute(
             sa.update(t.move)
             .where(_M.id == batch.move_id)
@@ -279,8 +268,7 @@ def _settle_accepted(connection: sa.Connection, move_id: int) -> None:
     """Mark a move as copied once its last parked batch is decided."""
     undecided = sa.select(_B.id).where(_B.move_id == move_id, _B.state == BatchState.PARKED, _B.kind.in_(COPYING))
     connection.execute(
-        sa.update(t.move)
+        transitions.move_to(MoveState.COPIED, reason=None)
         .where(_M.id == move_id, _M.state == MoveState.PARKED, _M.listed_all, _M.open_batches == 0)
         .where(~undecided.exists())
-        .values(state=MoveState.COPIED, reason=None)
     )

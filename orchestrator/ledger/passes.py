@@ -6,7 +6,7 @@ A clean-up stops for another pass if a write came into it. Its deletions, done o
 import sqlalchemy as sa
 
 from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, checks, parked
+from orchestrator.ledger import batches, checks, parked, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
@@ -34,31 +34,19 @@ def begin(connection: sa.Connection, job_id: int) -> None:
         )
     )
     moves = connection.execute(
-        sa.update(t.move)
-        .where(_M.id.in_(copied))
-        .values(
-            state=MoveState.LISTING,
+        transitions.move_to(
+            MoveState.LISTING,
             reason=None,
             listed_all=False,
             last_id=None,
             page_token=None,
             open_batches=reopened,
         )
+        .where(_M.id.in_(copied))
         .returning(_M.id)
     ).scalars()
-    connection.execute(
-        sa.update(t.batch)
-        .where(_B.move_id.in_(list(moves)), *_COPIES)
-        .values(
-            state=BatchState.READY,
-            generation=_B.generation + 1,
-            attempts=0,
-            run_after=None,
-            first_leased_at=None,
-            rewrite=None,
-            found=_B.found.op("-")(sa.literal("removed", sa.Text)),
-        )
-    )
+    again = transitions.batch_anew(rewrite=None, found=_B.found.op("-")(sa.literal("removed", sa.Text)))
+    connection.execute(again.where(_B.move_id.in_(list(moves)), *_COPIES))
 
 
 def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
@@ -75,12 +63,9 @@ def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
     )
     asked = sa.select(_B.id).where(_B.move_id == _M.id, cleaning, _B.intent_at.is_not(None)).correlate(t.move).exists()
     whole = sa.and_(_M.clean_mode == "whole", asked)
-    connection.execute(sa.update(t.move).where(stopped, whole).values(state=MoveState.CLEANING, reason=None))
+    connection.execute(transitions.move_to(MoveState.CLEANING, reason=None).where(stopped, whole))
     left = connection.execute(
-        sa.update(t.move)
-        .where(stopped, ~whole)
-        .values(state=MoveState.COPIED, reason=None, proof_lsn=None)
-        .returning(_M.id)
+        transitions.move_to(MoveState.COPIED, reason=None, proof_lsn=None).where(stopped, ~whole).returning(_M.id)
     ).scalars()
     of_moves = among(_B.move_id, moves := list(left))
     batches.discard(connection, of_moves, cleaning, sa.or_(_B.kind == BatchKind.CLEAR, _B.intent_at.is_(None)))

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator.core.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.core.states import JOB_ENDED, BatchKind, CheckState, JobState
 from orchestrator.core.wording import being, in_days
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
@@ -137,7 +137,7 @@ def shorten_verdicts(connection: sa.Connection, job_id: int) -> None:
         sa.and_(key == "digest_read", value == _T.verdict["digest"]),
     )
     kept = sa.select(sa.func.jsonb_object_agg(key, value)).select_from(fact).where(~told).scalar_subquery()
-    proven = sa.and_(_T.job_id == job_id, _T.check_state == "verified", _T.verdict.is_not(None))
+    proven = sa.and_(_T.job_id == job_id, _T.check_state == CheckState.VERIFIED, _T.verdict.is_not(None))
     connection.execute(sa.update(t.target).where(proven).values(verdict=kept))
 
 

@@ -40,12 +40,14 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
     if role == owner:
         raise Refused(
             f"DATABASE_URL and OWNER_DATABASE_URL both name the role {role}",
+            code="same-role",
             next_step="name another role in DATABASE_URL: it is made where it is not there",
         )
     _require_plain(connection, role, fleet.password)
     if connection.execute(_RULES_IT, {"role": role, "schema": schema}).scalar_one():
         raise Refused(
             f"{role}, the role of DATABASE_URL, owns some of the job table, or may act for who does",
+            code="owning-role",
             next_step="name another role in DATABASE_URL: it is made where it is not there",
         )
     every = [*metadata.tables, "alembic_version"]
@@ -74,6 +76,7 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
     if connection.execute(creates, {"role": role, "schema": schema}).scalar_one():
         raise Refused(
             f"everybody may make tables in the schema {schema}, and {owner} may not end that",
+            code="open-schema",
             next_step=f"as an administrator: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then migrate again",
         )
 
@@ -93,6 +96,7 @@ def _require_plain(connection: sa.Connection, role: str, password: str | None) -
     if superuser:
         raise Refused(
             f"{role}, the role of DATABASE_URL, is a superuser, whom no grant binds",
+            code="superuser-role",
             next_step="name another role in DATABASE_URL: it is made where it is not there",
         )
     if superuser is not None:
@@ -105,6 +109,7 @@ def _require_plain(connection: sa.Connection, role: str, password: str | None) -
             f"the role {role} of DATABASE_URL is not there, and OWNER_DATABASE_URL's may not make it"
             if password
             else f"the role {role} of DATABASE_URL is not there, and the address names no password to make it with",
+            code="missing-role",
             next_step=f"as an administrator: CREATE ROLE {role} LOGIN PASSWORD '…'; then `vecfleet migrate` again",
         )
     statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), password)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from orchestrator.core.model import Finding, Lease
 from orchestrator.core.reading import RollBackProgress, Undoing
 from orchestrator.core.states import BATCH_OPEN, KINDS_OF, ROLLING_BACK, BatchKind, BatchState, JobState, MoveState
-from orchestrator.ledger import batches, differences
+from orchestrator.ledger import batches, differences, transitions
 from orchestrator.ledger import tables as t
 
 _T, _B, _M = t.target.c, t.batch.c, t.move.c
@@ -158,4 +158,4 @@ def roll_back_progress(connection: sa.Connection, job_id: int) -> RollBackProgre
 
 
 def mark_rolled_back(connection: sa.Connection, job_id: int) -> None:
-    connection.execute(sa.update(t.move).where(_M.job_id == job_id).values(state=MoveState.ROLLED_BACK, reason=None))
+    connection.execute(transitions.move_to(MoveState.ROLLED_BACK, reason=None).where(_M.job_id == job_id))

@@ -26,7 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, JOB_ENDED, BatchKind, BatchState, JobState, MoveState
+from orchestrator.core.states import (
+    BATCH_IN_FLIGHT,
+    BATCH_OPEN,
+    JOB_ENDED,
+    BatchKind,
+    BatchState,
+    CheckState,
+    JobState,
+    MoveState,
+)
 
 _JSON_OR_NULL = JSONB(none_as_null=True)  # else None is a JSON null, which cannot be added to
 metadata = MetaData(
@@ -195,7 +204,7 @@ target = Table(
     _count("sequence"),  # raised before every upsert and removal
     _when("last_write_at"),
     _when("lands_by"),  # an unanswered upsert may take effect or show until then
-    Column("check_state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("check_state", Text, nullable=False, server_default=text(f"'{CheckState.WAITING}'")),
     Column("open_checks", Integer, nullable=False, server_default=text("0")),
     Column("check_sequence", BigInteger),
     Column("check_level", Text),  # the level that a person asked for; None: the plan's
@@ -203,7 +212,7 @@ target = Table(
     Column("verdict", _JSON_OR_NULL),
     _when("verdict_at"),
     Column("missing_allowed", Integer),  # records that may be missing here, set by a person for this target alone
-    _one_of("check_state", ("waiting", "checking", "verified", "mismatched", "empty")),
+    _one_of("check_state", CheckState),
     _one_of("authority", ("source", "target")),
     UniqueConstraint("job_id", "namespace"),
 )

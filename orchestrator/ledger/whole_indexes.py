@@ -29,7 +29,11 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
     jobs.lock_claims(connection)
     busy = live_on(connection, host)
     if busy:
-        raise Refused(f"job {busy[0]} works on {index}", next_step=f"end it first: vecfleet status {busy[0]}")
+        raise Refused(
+            f"job {busy[0]} works on {index}",
+            code="index-at-work",
+            next_step=f"end it first: vecfleet status {busy[0]}",
+        )
 
 
 def require_staying(connection: sa.Connection, plan: Plan) -> None:
@@ -42,6 +46,7 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
         if index in meant:
             raise Refused(
                 f"the index {index} is being deleted, by {who}",
+                code="index-being-deleted",
                 next_step=f"if it was made anew, or kept after all, apply the plan after {until:%H:%M} UTC",
             )
 

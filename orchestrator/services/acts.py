@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from migrations.plan import Level
 from orchestrator.core.freshness import fresh_from, new_side_fresh_from
 from orchestrator.core.model import Job
-from orchestrator.core.states import JOB_ENDED, JobState, MoveState
+from orchestrator.core.states import JOB_ENDED, CheckState, JobState, MoveState
 from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import Database
@@ -94,7 +94,11 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
         if what in ("parked", "all"):
             count += parked.retry_records(connection, job_id)
         if count == 0:
-            raise Refused(f"job {job_id} has no {what} batches to retry", next_step=guard_facts.status(job_id))
+            raise Refused(
+                f"job {job_id} has no {what} batches to retry",
+                code="nothing-to-retry",
+                next_step=guard_facts.status(job_id),
+            )
         if job.state is JobState.NEEDS_ATTENTION:
             jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
         elif job.state is JobState.COPIED:
@@ -109,6 +113,7 @@ def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] |
     if unknown:
         raise Refused(
             f"batch {unknown[0]} of job {job_id} is not parked: nothing was changed",
+            code="not-parked",
             next_step=f"`vecfleet park list {job_id}`",
         )
     return parked.retry_batches(connection, job_id, [batch for batch in waiting if only is None or batch.id in only])
@@ -152,6 +157,7 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
             raise Refused(
                 "every source that is left was asked to be deleted whole: a pass might take what that did for the "
                 "application's",
+                code="nothing-left-to-read",
                 next_step=f"`vecfleet retry {job_id} failed` finds out what became of it",
             )
         number = job.passes + 1
@@ -211,7 +217,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
         rollout.begin(connection, job, 0)
     # Checks under way have read some records before the readers were back.
     targets = moves.targets_of_job(connection, job.id)
-    checks.restart(connection, [target.id for target in targets if target.check_state == "checking"])
+    checks.restart(connection, [target.id for target in targets if target.check_state == CheckState.CHECKING])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
     if job.state is JobState.CUT_OVER:
         why = f"reversed by {who}" + (f": {reason}" if reason else "")

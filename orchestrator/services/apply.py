@@ -63,8 +63,9 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
     if objections:
         raise Refused(
             "the plan does not fit the world any more: " + "; ".join(objections),
+            code="plan-outdated",
             next_step="look at it with `vecfleet audit`, then make the plan again",
-            objections=tuple(objections),
+            objections=objections,
         )
     return Checked(
         plan=plan,
@@ -86,6 +87,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
             f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
+            code="backup-missing",
             next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
     database = fleet.database

@@ -105,4 +105,4 @@ def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[s
         if not bad or not movable or job.plan.policies.bad_step != "reverse":
             return []
         acts.reverse_in(connection, job, "policy", reason="; ".join(bad))
-        return bad
+        return list(bad)

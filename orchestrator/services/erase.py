@@ -123,7 +123,11 @@ class JobTableBooks:
                 begun = _known(connection, number, tenant)
             erase_guards.require_own(begun, tenant, found)
             if self.wait_s(number) > 0:
-                raise Refused("a write from before the fence may still land", next_step="wait as GET of it says")
+                raise Refused(
+                    "a write from before the fence may still land",
+                    code="write-may-land",
+                    next_step="wait as GET of it says",
+                )
         return begun, row.at, row.who
 
     def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[TenantPlace]) -> N
         if not own:
             raise Refused(
                 f"what was erased names a namespace of {place.index} that is not this tenant's: nothing was forgotten",
+                code="foreign-namespace",
                 next_step="erase it anew, by `vecfleet forget` or a client of this version",
             )
 
@@ -107,7 +108,9 @@ def look(
     there = {info.name for info in patiently(lambda: list(store.indexes()))}
     named = {place.index for place in found}
     if named - there:
-        raise Refused("what was erased names an index that is not seen from here", next_step=_ELSEWHERE)
+        raise Refused(
+            "what was erased names an index that is not seen from here", code="index-unseen", next_step=_ELSEWHERE
+        )
     read, indexes = 0, tuple(sorted(named | (there & set(of_jobs))))
     for name in indexes:
         index = store.open(store.describe(name))
@@ -128,6 +131,7 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[TenantPlace
             count = len({place.name for place in (*places.found, *again)})
             raise Refused(
                 f"{index.info.name} still holds records in {count} of the places: nothing was forgotten",
+                code="records-left",
                 next_step="erase it again: what is gone already is no error",
             )
         time.sleep(_LOOK_AGAIN_S)

@@ -24,10 +24,19 @@ from orchestrator.core.guards import (
     way_to_clean_up,
 )
 from orchestrator.core.model import Job
-from orchestrator.core.states import CLEANING, JOB_EDGES, JOB_ENDED, JOB_WORKING, BatchKind, JobState, MoveState
+from orchestrator.core.states import (
+    CHECK_PASSED,
+    CLEANING,
+    JOB_EDGES,
+    JOB_ENDED,
+    JOB_WORKING,
+    BatchKind,
+    JobState,
+    MoveState,
+)
 from orchestrator.core.wording import being
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, routes
-from vecfleet.errors import Refused
+from vecfleet.errors import Objection, Refused
 from vecfleet.tenancy.routes import share_of
 
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
@@ -42,19 +51,23 @@ def status(job_id: int) -> str:
     return f"`vecfleet status {job_id}`"
 
 
+def _not_now(job: Job, code: str, why: str) -> Refused:
+    return Refused(why, code=code, next_step=status(job.id))
+
+
 def pause(connection: sa.Connection, job: Job) -> None:
     if job.state not in (JobState.PAUSING, JobState.PAUSED) and JobState.PAUSING not in JOB_EDGES[job.state]:
-        raise Refused(f"a job that {being(job.state)} has nothing to pause", next_step=status(job.id))
+        raise _not_now(job, "nothing-to-pause", f"a job that {being(job.state)} has nothing to pause")
 
 
 def resume(connection: sa.Connection, job: Job) -> None:
     if job.state not in (JobState.PAUSING, JobState.PAUSED) or job.resume_to is None:
-        raise Refused(f"job {job.id} {being(job.state)}, not paused", next_step=status(job.id))
+        raise _not_now(job, "not-paused", f"job {job.id} {being(job.state)}, not paused")
 
 
 def cancel(connection: sa.Connection, job: Job) -> None:
     if JobState.CANCELLING not in JOB_EDGES[job.state]:
-        raise Refused(f"a job that {being(job.state)} cannot be cancelled", next_step=status(job.id))
+        raise _not_now(job, "not-cancellable", f"a job that {being(job.state)} cannot be cancelled")
 
 
 def finish(connection: sa.Connection, job: Job) -> None:
@@ -62,11 +75,14 @@ def finish(connection: sa.Connection, job: Job) -> None:
     stopped = job.state is JobState.NEEDS_ATTENTION and job.resume_to is JobState.CLEANING
     if JobState.FINISHED not in JOB_EDGES[job.state] or (job.state is JobState.NEEDS_ATTENTION and not stopped):
         raise Refused(
-            f"job {job.id} {being(job.state)}: a job is finished once it is verified", next_step=status(job.id)
+            f"job {job.id} {being(job.state)}: a job is finished once it is verified",
+            code="not-finishable",
+            next_step=status(job.id),
         )
     if 0 < job.cut_over_percent < 100:
         raise Refused(
             f"readers are cut over at {job.cut_over_percent} %: all or none of them must be on the new side",
+            code="readers-split",
             next_step=f"`vecfleet cutover {job.id} --percent 100`, or `vecfleet reverse {job.id}`",
         )
     _require_landed(connection, job)
@@ -74,20 +90,25 @@ def finish(connection: sa.Connection, job: Job) -> None:
 
 def retry(connection: sa.Connection, job: Job) -> None:
     if job.state not in RETRIED:
-        raise Refused(f"a job that {being(job.state)} has nothing to retry", next_step=status(job.id))
+        raise _not_now(job, "nothing-to-retry", f"a job that {being(job.state)} has nothing to retry")
 
 
 def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> None:
     within = is_within_clean_up(job)
     if not within and (job.state not in _VERIFIABLE or job.resume_to is JobState.ROLLING_BACK):
-        raise Refused(
+        raise _not_now(
+            job,
+            "not-verifiable",
             f"a job that {being(job.state)} cannot be verified: it must be copied, and not yet cleaned up",
-            next_step=status(job.id),
         )
     if within:
         _require_landed(connection, job)
     if level == "content+query" and "parquet" in (job.plan.source.store, job.plan.target.store):
-        raise Refused("a folder of files answers no queries", next_step=f"`vecfleet verify {job.id} --level content`")
+        raise Refused(
+            "a folder of files answers no queries",
+            code="no-queries",
+            next_step=f"`vecfleet verify {job.id} --level content`",
+        )
 
 
 def is_within_clean_up(job: Job) -> bool:
@@ -97,7 +118,11 @@ def is_within_clean_up(job: Job) -> bool:
 
 def _require_landed(connection: sa.Connection, job: Job) -> None:
     if batches.any_landing(connection, job.id):
-        raise Refused("a deletion without an answer may still take effect", next_step="try again in a minute")
+        raise Refused(
+            "a deletion without an answer may still take effect",
+            code="deletion-may-land",
+            next_step="try again in a minute",
+        )
 
 
 def accept_batches(connection: sa.Connection, job: Job, batch_ids: Sequence[int] | None) -> None:
@@ -109,10 +134,13 @@ def accept_batches(connection: sa.Connection, job: Job, batch_ids: Sequence[int]
         raise Refused(
             f"batch {batch.id} is a {batch.kind} batch, and only copy batches leave records behind; "
             f"{'its source stays as it is' if batch.kind in CLEANING else 'it is needed'} while it is parked",
+            code="no-copy-batch",
             next_step=f"`vecfleet retry {job.id} failed --batch {batch.id}`"
             + (f", or `vecfleet finish {job.id}`: the sources that are left stay" if batch.kind in CLEANING else ""),
         )
-    raise Refused(f"job {job.id} has no such parked copy batch", next_step=f"`vecfleet park list {job.id}`")
+    raise Refused(
+        f"job {job.id} has no such parked copy batch", code="not-parked", next_step=f"`vecfleet park list {job.id}`"
+    )
 
 
 def undo_left_behind(connection: sa.Connection, job: Job) -> None:
@@ -120,30 +148,35 @@ def undo_left_behind(connection: sa.Connection, job: Job) -> None:
     phase = job.resume_to if job.state in (JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION) else job.state
     if job.state in JOB_ENDED | {JobState.CANCELLING} or phase in (JobState.CLEANING, JobState.ROLLING_BACK):
         raise Refused(
-            f"job {job.id} {being(job.state)}: what stays behind is decided until clean-up", next_step=status(job.id)
+            f"job {job.id} {being(job.state)}: what stays behind is decided until clean-up",
+            code="decision-late",
+            next_step=status(job.id),
         )
     if cleaned_any(connection, job):
-        raise Refused("sources were deleted: what was left behind stays there", next_step=status(job.id))
+        raise Refused(
+            "sources were deleted: what was left behind stays there", code="sources-deleted", next_step=status(job.id)
+        )
 
 
 def another_pass(connection: sa.Connection, job: Job) -> None:
     if not job.plan.policies.quiet_passes:
         raise Refused(
             f"the plan of job {job.id} stops the writers: its sources are read once",
+            code="writers-stopped",
             next_step=f"`vecfleet verify {job.id}` reads the targets back again",
         )
     within = is_within_clean_up(job)
     if job.state not in _PASSABLE and not within:
-        raise Refused(f"a job that {being(job.state)} has no pass to add", next_step=status(job.id))
+        raise _not_now(job, "no-pass", f"a job that {being(job.state)} has no pass to add")
     if within:
         _require_landed(connection, job)
 
 
 def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
     if job.state not in (JobState.VERIFIED, JobState.CUT_OVER):
-        raise Refused(f"job {job.id} {being(job.state)}: only a verified job is cut over", next_step=status(job.id))
+        raise _not_now(job, "not-verified", f"job {job.id} {being(job.state)}: only a verified job is cut over")
     if percent < 100 and cleaned_any(connection, job):
-        raise Refused("sources are deleted: no reader goes back to them", next_step=status(job.id))
+        raise _not_now(job, "sources-deleted", "sources are deleted: no reader goes back to them")
     _require_cut_over(connection, job, percent, now(connection))
 
 
@@ -151,12 +184,13 @@ def reverse(connection: sa.Connection, job: Job) -> None:
     if job.state is JobState.FINISHED:
         raise Refused(
             f"job {job.id} is finished: other jobs may have its old namespaces by now",
+            code="job-finished",
             next_step=f"`vecfleet plan reverse {job.id}` plans a way back",
         )
     moved = bool(job.cut_over_percent) or job.state in (JobState.VERIFIED, JobState.CUT_OVER)
     if not moved or cleaned_any(connection, job):
-        raise Refused(
-            f"job {job.id} {being(job.state)}: a cut-over is reversed before clean-up", next_step=status(job.id)
+        raise _not_now(
+            job, "not-reversible", f"job {job.id} {being(job.state)}: a cut-over is reversed before clean-up"
         )
 
 
@@ -175,16 +209,16 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
     at = now(connection)
     objections = against_clean_up(facts, at)
     if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
-        objections = [f"the job {being(job.state)}"]
+        objections = [Objection("not-cleanable", f"the job {being(job.state)}")]
     if objections:
-        raise Refused("; ".join(objections), next_step=way_to_clean_up(facts, at), objections=tuple(objections))
+        raise Refused(objections=objections, next_step=way_to_clean_up(facts, at))
 
 
 def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
     """Guard as `clean_up`, but by the job's row alone: cheap for any number of namespaces."""
     objections = against_state(job, job.plan.policies, now(connection))
     if objections:
-        raise Refused("; ".join(objections), next_step=status(job.id), objections=tuple(objections))
+        raise Refused(objections=objections, next_step=status(job.id))
 
 
 def roll_back(connection: sa.Connection, job: Job) -> None:
@@ -199,14 +233,21 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         see = f"cancel it first, or see {status(job.id)}" if cancels else status(job.id)
         raise Refused(
             f"job {job.id} {being(job.state)}: rolling back works on copied data before clean-up",
+            code="not-revertible",
             next_step=f"`vecfleet report {job.id}`" if ended else see,
         )
     if job.cut_over_percent:
         raise Refused(
-            f"readers are cut over at {job.cut_over_percent} %", next_step=f"`vecfleet reverse {job.id}` first"
+            f"readers are cut over at {job.cut_over_percent} %",
+            code="readers-on-target",
+            next_step=f"`vecfleet reverse {job.id}` first",
         )
     if batches.any_copy_leased(connection, job.id):
-        raise Refused("a copy is still in flight: an undo must not race it", next_step="try again in a minute")
+        raise Refused(
+            "a copy is still in flight: an undo must not race it",
+            code="copy-in-flight",
+            next_step="try again in a minute",
+        )
     _require_landed(connection, job)
 
 
@@ -255,8 +296,8 @@ def _require_verdicts(connection: sa.Connection, job: Job, percent: int, now: da
         landing = against_landing(target, now)
         if landing is not None:
             raise Refused(landing, next_step=f"cut over then; `vecfleet status {job.id} --watch` follows it")
-        valid = target.check_state in ("verified", "empty") and target.sequence == target.check_sequence
-        why, command = f"{target.namespace} has no valid verdict", "verify"
+        valid = target.check_state in CHECK_PASSED and target.sequence == target.check_sequence
+        why, command = Objection("verdict-missing", f"{target.namespace} has no valid verdict"), "verify"
         if valid and target.verdict_at is not None and reaches(target, proving(job).verify):
             gains = target.namespace not in there and share_of(target.namespace, job.salt) < percent
             proof = Proof(target.namespace, target.verdict_at, job.passes, back)
@@ -271,8 +312,4 @@ def _require_step(connection: sa.Connection, job: Job, percent: int, now: dateti
     step = rollout.current(connection, job.id) if job.cut_over_percent else None
     objections = against_step(step, percent, job.plan.policies, now)
     if objections:
-        raise Refused(
-            "; ".join(objections),
-            next_step=f"wait, or take the readers back: `vecfleet reverse {job.id}`",
-            objections=tuple(objections),
-        )
+        raise Refused(objections=objections, next_step=f"wait, or take the readers back: `vecfleet reverse {job.id}`")

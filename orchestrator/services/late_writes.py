@@ -64,6 +64,7 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
         if not batches.exists(connection, lease.copy_id or lease.id):
             raise Refused(
                 f"job {job.id} was purged: what it wrote is on record no more",
+                code="job-purged",
                 next_step=f"compare what is there: vecfleet audit {job.target.name}",
             )
         rollback.take_back(connection, lease, target_ids)

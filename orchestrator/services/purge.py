@@ -19,7 +19,9 @@ def purge(database: Database, job_id: int, who: str) -> int:
         jobs.get(connection, job_id, lock=True)
         stays = retention.why_it_stays(connection, job_id, LEAST_DAYS)
         if stays is not None:
-            raise Refused(f"job {job_id} keeps its batches: {stays}", next_step=f"vecfleet status {job_id}")
+            raise Refused(
+                f"job {job_id} keeps its batches: {stays}", code="batches-needed", next_step=f"vecfleet status {job_id}"
+            )
         retention.let_go_of_ids(connection, job_id)
         retention.shorten_verdicts(connection, job_id)
         audit.note(connection, who, "purge", job_id)

@@ -19,7 +19,7 @@ from orchestrator.core.agreement import Summary
 from orchestrator.core.model import Target
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.reading import JobRow, Reading, Since
-from orchestrator.core.states import JOB_ENDED, BatchKind, JobState
+from orchestrator.core.states import JOB_ENDED, BatchKind, CheckState, JobState
 from orchestrator.core.wording import being, counted
 from orchestrator.ledger import audit, check_results, deletions, differences, jobs, moves, parked, status
 from orchestrator.ledger.database import Database
@@ -36,6 +36,8 @@ TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
 SHOWN_ISSUES = 50
 _FEW_PARKED = 10
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
+
+_VERDICTS = ("verified", "mismatched", "empty", "unverified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ def verdicts(targets: Iterable[Target]) -> Verdicts:
     for target in targets:
         void = target.sequence != target.check_sequence
         states["void" if void else target.check_state] += 1
-        if target.check_state == "verified" and not void and target.verdict:
+        if target.check_state == CheckState.VERIFIED and not void and target.verdict:
             records += target.verdict["expected"]
     verified, mismatched, empty = states["verified"], states["mismatched"], states["empty"]
     return Verdicts(verified, mismatched, empty, states.total() - verified - mismatched - empty, records)
@@ -231,7 +233,7 @@ def _issues(
         yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
     if totals.gone:
         yield f"{totals.gone:,} records were gone from their source before they were copied"
-    differing = [target for target in targets if target.check_state == "mismatched"]
+    differing = [target for target in targets if target.check_state == CheckState.MISMATCHED]
     for target in differing[:SHOWN_ISSUES]:
         yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
     yield from islice(chain.from_iterable(map(named, differing)), SHOWN_ISSUES)
@@ -295,12 +297,7 @@ def to_json(report: Report) -> dict[str, Any]:
         },
         "vectors": {"before": report.vectors_before, "after": report.after.vectors if report.after else None},
         "all_creator_based": report.after.creator_based if report.after else None,
-        "verdicts": {
-            "verified": report.verdicts.verified,
-            "mismatched": report.verdicts.mismatched,
-            "empty": report.verdicts.empty,
-            "unverified": report.verdicts.unverified,
-        },
+        "verdicts": {name: getattr(report.verdicts, name) for name in _VERDICTS},
         "seconds": {"estimated": estimate.seconds, "actual": round(report.seconds, 1)},
         "requests": {"estimated": estimate.requests, "actual": spent.requests},
         "read_units": {"estimated": estimate.read_units, "actual": round(spent.read_units, 1)},

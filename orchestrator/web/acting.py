@@ -184,7 +184,9 @@ def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
     wanted = job.target.name if name == "rollback" else job.source.name
     if form.one("typed").strip() != wanted:
         raise Refused(
-            f"nothing was changed: what was typed is not {wanted}", next_step="go back, and type the index's name"
+            f"nothing was changed: what was typed is not {wanted}",
+            code="other-name-typed",
+            next_step="go back, and type the index's name",
         )
 
 

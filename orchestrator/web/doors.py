@@ -61,7 +61,7 @@ def _sign_in_first(request: Request) -> Response:
     if "authorization" in request.headers:
         detail = "the token that was sent is not known here, or it is one for the API"
         step = "make one that is: vecfleet token create --role operator, or --role viewer to look only"
-        return problem(Problem(title="Unknown token", status=401, detail=detail, next_step=step))
+        return problem(Problem(title="Unknown token", status=401, code="unknown-token", detail=detail, next_step=step))
     step = "sign in at /login, or send `Authorization: Bearer …` of `vecfleet token create --role operator`"
     return problem(
         Problem(title="Not signed in", status=401, detail="this needs an operator's session", next_step=step)
@@ -84,10 +84,11 @@ def _refused(request: Request, error: VecfleetError) -> Response:
     job_id = request.path_params.get("job_id", "")
     objections = error.objections if isinstance(error, Refused) and error.objections else (error.message,)
     if not wants_html(request):
-        body = Problem(title="Refused", status=_status(error), detail=error.message, next_step=error.next_step)
-        return problem(body)
+        status, step = _status(error), error.next_step
+        return problem(Problem(title="Refused", status=status, code=error.code, detail=error.message, next_step=step))
     shown = {
         "objections": objections,
+        "code": error.code,
         "next_step": error.next_step,
         "job_id": job_id if str(job_id).isdigit() else None,
         "status": _status(error),

@@ -17,7 +17,9 @@ PLACE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
 HEAD = """# Commands
 
 What `vecfleet COMMAND --help` prints, held by a test. Every command that only looks takes `--json` and then prints one
-JSON document; every answer ends with what to type next (`next:`, or `next_steps`).
+JSON document; every answer ends with what to type next (`next:`, or `next_steps`). An error is then the last line of
+stderr, `{"error": {"code", "message", "next_step"}}`, a refusal with its `objections`. Programs go by the `code`, such
+as `soak-time`: it stays when the sentence changes.
 
 | exit code | means |
 |---|---|

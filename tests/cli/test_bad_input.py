@@ -1,6 +1,7 @@
 """What bad input gets: a clear sentence, a next step, a non-zero exit; nothing written anywhere."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -254,6 +255,15 @@ def test_what_is_no_job(refused: Refused, word: str) -> None:
         )
         assert "`vecfleet jobs` lists them" in answer.err
     refused("purge", "--job", word, "--dry-run", says="is no job", code=2)
+
+
+def test_with_json_an_error_is_one_line_of_json_with_its_code(
+    vecfleet: Vecfleet, brain: Brain, database: Database
+) -> None:
+    answer = vecfleet("status", "99", "--json")
+    error = json.loads(answer.err.splitlines()[-1])["error"]
+    assert (answer.code, answer.out) == (2, "")
+    assert error == {"code": "not-found", "message": "there is no job 99", "next_step": "`vecfleet jobs` lists them"}
 
 
 def takes_a_job(where: str) -> bool:

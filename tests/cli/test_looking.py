@@ -282,7 +282,7 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
     table.job_id = 1
     table.verified()
     brain.write("creator_ana_twin_first", "new-1")
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.update(t.job).values(state="rolled_back"))
         connection.execute(sa.update(t.target).values(created_by_us=True, authority="target"))
     # Then the figure says whose it is, and the way back does not say that nothing is left

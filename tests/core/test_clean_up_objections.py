@@ -39,46 +39,68 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
 
 
 @pytest.mark.parametrize(
-    ("facts", "objection"),
+    ("facts", "code", "says"),
     [
-        *((with_job(state=state), f"the job is {state}") for state in ("planned", "running", "copied")),
-        (with_job(state=JobState.NEEDS_ATTENTION, reason="2 targets differ"), "needs attention: 2 targets differ"),
+        *((with_job(state=state), "not-verified", f"the job is {state}") for state in ("planned", "running", "copied")),
+        (
+            with_job(state=JobState.NEEDS_ATTENTION, reason="2 targets differ"),
+            "attention-needed",
+            "needs attention: 2 targets differ",
+        ),
         (
             with_job(state=JobState.NEEDS_ATTENTION, reason="1 batch is parked", resume_to=JobState.RUNNING),
+            "attention-needed",
             "needs attention: 1 batch is parked",
         ),
-        (with_job(cut_over_percent=0, cut_over_at=None), "cut over at 0 %, not 100 %"),
-        (with_job(cut_over_percent=99), "cut over at 99 %, not 100 %"),
-        (with_job(cut_over_at=None), "not 100 %"),
-        (with_job(cut_over_at=NOW - 24 * HOUR + timedelta(seconds=1)), "the soak time lasts until 2026-02-11 12:00:01"),
+        (with_job(cut_over_percent=0, cut_over_at=None), "readers-on-source", "cut over at 0 %, not 100 %"),
+        (with_job(cut_over_percent=99), "readers-on-source", "cut over at 99 %, not 100 %"),
+        (with_job(cut_over_at=None), "readers-on-source", "not 100 %"),
+        (
+            with_job(cut_over_at=NOW - 24 * HOUR + timedelta(seconds=1)),
+            "soak-time",
+            "the soak time lasts until 2026-02-11 12:00:01",
+        ),
         *(
-            (with_move(state=state), f"s2 is {state.replace('_', ' ')}, not verified")
+            (with_move(state=state), "source-unverified", f"s2 is {state.replace('_', ' ')}, not verified")
             for state in ("pending", "listing", "copying", "copied", "mismatched", "repairing", "rolled_back")
         ),
-        (with_move(written=5), "s2: 10 listed but 9 accounted for"),
-        (with_move(written=7), "s2: 10 listed but 11 accounted for"),
-        (with_move(listed=11), "s2: 11 listed but 10 accounted for"),
-        *((with_target(check_state=state), "t2 has no verdict") for state in ("waiting", "checking", "mismatched")),
-        (with_target(verdict_at=None), "t2 has no verdict"),
-        (with_target(sequence=4), "the verdict on t2 is void"),
-        (with_target(check_sequence=None), "the verdict on t2 is void"),
-        (with_target(check_state="empty", sequence=4), "the verdict on t2 is void"),
-        (with_target(verdict_at=NOW - 24 * HOUR - timedelta(seconds=1)), "the verdict on t2 is more than 24 hours old"),
-        (with_target(lands_by=NOW + HOUR), "an upsert to t2 was not answered and may take effect until 13:00:00 UTC"),
+        (with_move(written=5), "accounts-open", "s2: 10 listed but 9 accounted for"),
+        (with_move(written=7), "accounts-open", "s2: 10 listed but 11 accounted for"),
+        (with_move(listed=11), "accounts-open", "s2: 11 listed but 10 accounted for"),
+        *(
+            (with_target(check_state=state), "verdict-missing", "t2 has no verdict")
+            for state in ("waiting", "checking", "mismatched")
+        ),
+        (with_target(verdict_at=None), "verdict-missing", "t2 has no verdict"),
+        (with_target(sequence=4), "verdict-void", "the verdict on t2 is void"),
+        (with_target(check_sequence=None), "verdict-void", "the verdict on t2 is void"),
+        (with_target(check_state="empty", sequence=4), "verdict-void", "the verdict on t2 is void"),
+        (
+            with_target(verdict_at=NOW - 24 * HOUR - timedelta(seconds=1)),
+            "verdict-old",
+            "the verdict on t2 is more than 24 hours old",
+        ),
+        (
+            with_target(lands_by=NOW + HOUR),
+            "upsert-may-land",
+            "an upsert to t2 was not answered and may take effect until 13:00:00 UTC",
+        ),
         (
             with_target(lands_by=NOW - HOUR / 2),  # its verdict is an hour old
+            "upsert-landed",
             "t2 is to be checked again: a late upsert may have landed there",
         ),
-        (with_target(lands_by=NOW), "t2 is to be checked again"),
-        (with_target(lands_by=NOW - HOUR, verdict_at=None), "t2 is to be checked again"),
-        (replace(READY, undecided=1), "1 parked record waits for a decision"),
-        (replace(READY, parked_batches=2), "2 batches are parked"),
-        (replace(READY, claimed_elsewhere=["s"]), "another live job works on s"),
+        (with_target(lands_by=NOW), "upsert-landed", "t2 is to be checked again"),
+        (with_target(lands_by=NOW - HOUR, verdict_at=None), "upsert-landed", "t2 is to be checked again"),
+        (replace(READY, undecided=1), "records-parked", "1 parked record waits for a decision"),
+        (replace(READY, parked_batches=2), "batches-parked", "2 batches are parked"),
+        (replace(READY, claimed_elsewhere=["s"]), "source-claimed", "another live job works on s"),
     ],
 )
-def test_each_objection_alone_is_enough(facts: CleanUpFacts, objection: str) -> None:
+def test_each_objection_alone_is_enough(facts: CleanUpFacts, code: str, says: str) -> None:
     (only,) = against_clean_up(facts, NOW)
-    assert objection in only
+    assert only.code == code
+    assert says in only
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Errors as a set: each says what happened and why, and what to do next; where it does not, a list says who does."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -74,6 +75,17 @@ def made() -> Iterator[Made]:
                 yield Made(f"{file}:{node.lineno}", kind, "next_step" in said or None in said)
 
 
+def given_codes() -> Iterator[str]:
+    """Yield every code that is written out, of an error or of an objection."""
+    for tree in trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
+                if isinstance(node.value.value, str):
+                    yield node.value.value
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Objection":
+                yield from (part.value for part in node.args[:1] if isinstance(part, ast.Constant))
+
+
 def test_each_error_says_what_to_do_next_or_a_list_says_who_does() -> None:
     silent = [
         f"{one.place}: {one.kind}"
@@ -84,6 +96,47 @@ def test_each_error_says_what_to_do_next_or_a_list_says_who_does() -> None:
         and one.place.partition(":")[0] not in NOBODY_MEETS
     ]
     assert silent == []
+
+
+def test_each_refusal_has_a_code_of_its_own() -> None:
+    """Unless an objection, which has one, is what it says."""
+    by_objection = {"why", "landing"}
+    without = [
+        f"{file}:{node.lineno}"
+        for file, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).split(".")[-1] == "Refused"
+        and not {"code", "objections"} & {keyword.arg for keyword in node.keywords}
+        and not (node.args and ast.unparse(node.args[0]) in by_objection)
+    ]
+    assert without == []
+
+
+def test_a_code_is_a_short_noun_phrase_and_no_code_is_the_name_of_a_class() -> None:
+    codes = set(given_codes())
+    assert len(codes) > 50
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+){1,4}", code) for code in codes), codes
+    assert errors.NotFound.code == "not-found" and errors.VecfleetError().to_json()["code"] == "fault"
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.VecfleetError)
+    ]
+    assert not codes & {kind.code for kind in kinds}
+
+
+def test_a_refusal_by_objections_is_told_with_the_code_of_each() -> None:
+    objections = [errors.Objection("soak-time", "the soak time lasts"), errors.Objection("verdict-old", "it is old")]
+    refusal = errors.Refused(objections=objections, next_step="wait")
+    assert refusal.message == "the soak time lasts; it is old"
+    assert refusal.to_json() == {
+        "code": "soak-time",
+        "message": refusal.message,
+        "next_step": "wait",
+        "objections": [
+            {"code": "soak-time", "message": "the soak time lasts"},
+            {"code": "verdict-old", "message": "it is old"},
+        ],
+    }
 
 
 def test_the_lists_name_nothing_that_is_not_there() -> None:

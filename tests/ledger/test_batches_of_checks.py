@@ -16,7 +16,7 @@ def test_a_namespace_split_between_many_owners_has_as_many_checks_as_its_records
     table = JobTable(database)
     table.apply(plan_of(planned("__default__", None, BATCHES * OWNERS * 11)))
     table.start()
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.text("UPDATE move SET state = 'copied', listed_all = true"))
         connection.execute(
             sa.text("INSERT INTO target (job_id, namespace) SELECT :job, 'owner' || n FROM generate_series(1, :n) n"),

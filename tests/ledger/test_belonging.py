@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import sqlalchemy as sa
-from job_table import INDEX, plan_of
+from job_table import INDEX, lift_the_edges, plan_of
 
 from migrations.plan import Plan, PlannedMove
 from migrations.routing import Owner, Ownership
@@ -56,6 +56,7 @@ def a_job(
             pace_share=1.0,
             waits=Waits(),
         )
+        lift_the_edges(connection)
         connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(state=state))
         connection.execute(sa.delete(t.claim))
     return job_id

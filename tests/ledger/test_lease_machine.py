@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from job_table import JobTable, accounted_for, plan_of, planned
+from job_table import JobTable, accounted_for, lift_the_edges, plan_of, planned
 
 from orchestrator.core.model import Lease, Move, Wakeup
 from orchestrator.core.states import BATCH_EDGES, BatchState
@@ -263,6 +263,7 @@ def planted(target: object, name: str, bug: object) -> Iterator[None]:
 def _settle_without_the_generation(
     connection: sa.Connection, lease: Lease, state: BatchState, usage: Usage, busy_ms: int, **values: Any
 ) -> dict[str, Any]:
+    lift_the_edges(connection)
     back = {"generation": t.batch.c.generation + 1} if state is BatchState.READY else {}
     row = connection.execute(
         sa.update(t.batch)

@@ -364,7 +364,7 @@ def test_a_job_leases_only_the_work_of_its_state(table: JobTable, state: JobStat
     # Then workers get leases for its kind of work, and the dispatcher sends no other
     wakeups = {row.kind: Wakeup(row.id, row.generation, row.kind, table.job_id, "s", 1, 1) for row in made}
     assert {kind for kind, wakeup in wakeups.items() if table.lease(wakeup)} == worked
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.update(t.batch).values(state="ready"))
     assert {wakeup.kind for wakeup in table.dispatch()} == worked
 

@@ -32,7 +32,7 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
 
     # When it notes its late write in the middle of the dispatcher's transaction on the same target
     with ThreadPoolExecutor(1) as pool:
-        with table.begin() as connection:
+        with table.by_hand() as connection:
             jobs.get(connection, table.job_id, lock=True)
             noted = pool.submit(late_writes.note_late_write, table.database, lease, [target.id])
             somebody_waits(table)

@@ -19,7 +19,7 @@ def test_which_targets_can_be_checked_is_known_soon_while_12000_sources_are_copi
     # Given a job of 12,000 namespaces, all of them halfway, one of them done
     table = JobTable(database)
     table.apply(plan_of(*(planned(f"s{number}", f"t{number}") for number in range(NAMESPACES))))
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.text("UPDATE move SET state = 'copying'"))
         connection.execute(sa.text("UPDATE move SET state = 'copied' WHERE source = 's7'"))
         connection.execute(sa.text('INSERT INTO target (job_id, namespace) SELECT job_id, "to" FROM move'))

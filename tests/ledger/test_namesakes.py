@@ -39,7 +39,7 @@ def test_a_namesake_of_another_index_at_the_same_target_is_told(
     database: Database, source: str, host: str, told: list[tuple[int, str]]
 ) -> None:
     table = merged(database, source, host)
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         assert jobs.namesakes(connection, jobs.get(connection, table.job_id)) == told
         connection.execute(sa.update(t.job).where(t.job.c.id == 1).values(state=JobState.ROLLED_BACK))
         assert jobs.namesakes(connection, jobs.get(connection, table.job_id)) == []

@@ -116,7 +116,7 @@ def test_a_verdict_keeps_what_it_says_and_says_it_once(database: Database) -> No
 def test_a_verdict_that_something_differs_is_kept_whole(database: Database) -> None:
     table = cleaned(database, "a")
     aged(table)
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.update(t.target).values(check_state="mismatched"))
     whole = table.targets["t-a"].verdict
     purge.purge(database, table.job_id, WHO)

@@ -11,10 +11,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from job_table import lift_the_edges
 
 from orchestrator import dispatcher
 from orchestrator.core.model import Lease
-from orchestrator.core.states import BatchState, JobState
+from orchestrator.core.states import BatchState, CheckState, JobState
 from orchestrator.core.verdicts import CheckEvidence, Verdict
 from orchestrator.ledger import batches, checks, copies
 from orchestrator.ledger import tables as t
@@ -177,6 +178,7 @@ def _is_changed_at_its_target_and_rolled_back(machine: Jobs) -> None:
 def _done_without_the_fence(
     connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int
 ) -> None:
+    lift_the_edges(connection)
     connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == lease.id))
     held = sa.update(t.batch).where(t.batch.c.id == lease.id)
     connection.execute(held.values(state=BatchState.DONE, lease_owner=None, lease_until=None, found=found))
@@ -208,7 +210,7 @@ def _gone_at_once(work: Work) -> tuple[dict[str, Record], list[str]]:
 
 
 def _always_verified(evidence: CheckEvidence) -> Verdict:
-    return Verdict("verified", "it will be all right", {"verified": True})
+    return Verdict(CheckState.VERIFIED, "it will be all right", {"verified": True})
 
 
 class _EqualsAnything(int):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import socket
 import stat
 import threading
@@ -111,6 +112,7 @@ def problem(answer: httpx.Response) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json"
     said: dict[str, Any] = answer.json()
     assert said["status"] == answer.status_code and said["title"] and said["detail"] and said["next_step"]
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", said["code"])
     return said
 
 
@@ -177,6 +179,7 @@ def test_another_creators_records_are_refused_on_every_route_and_noted(
     answer = filled.as_user(creator_id=MINE).request(method, path, **more)
 
     assert answer.status_code == 403
+    assert problem(answer)["code"] == "tenant-isolation"
     assert problem(answer)["detail"] == "Access denied: creator 'sainath.no.10' belongs to another tenant"
     assert '"isolation_violation","severity":"HIGH"' in filled.audit.read_text()
     assert filled.client.list_creator_twins("sainath.no.10") == ["coach"]

@@ -311,7 +311,7 @@ def test_a_failed_batch_of_a_paused_job_is_run_again_once_it_is_resumed(signed_i
     table.apply(plan_of(planned("s", "t-s")))
     table.listed({"s": [["a"]]})
     table.put(state=JobState.PAUSED, resume_to=JobState.RUNNING)
-    with table.begin() as connection:
+    with table.by_hand() as connection:
         connection.execute(sa.update(t.batch).values(state="parked", error_class="Conflict", error_text="locked"))
     page = signed_in("operator").get("/jobs/1").text
     assert "Retry: not now; a job that is paused has nothing to retry" in page

@@ -143,6 +143,7 @@ def renew(connection: Connection, table: Table, method: Method | None) -> bool:
     if own is None and is_taken(connection, table.schema, name):
         raise Refused(
             f"{name!r} is not our index on the vectors of {table.name!r}, but has its name: it is left as it is",
+            code="foreign-index",
             next_step=f'rename it, then run this again: ALTER INDEX "{name}" RENAME TO …',
         )
     chosen = method or (own.method if own else DEFAULT_METHOD)

@@ -135,27 +135,38 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
         [source],
     ).fetchone()
     if where is None:
-        raise Refused(f"there is no table {source!r}", next_step="`vecfleet pg namespaces` lists what there is")
+        raise Refused(
+            f"there is no table {source!r}",
+            code="table-missing",
+            next_step="`vecfleet pg namespaces` lists what there is",
+        )
     connection.rollback()  # that look took a snapshot: the lock comes first
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     how = "SHARE ROW EXCLUSIVE" if mode == "move" else "ACCESS SHARE"
     connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(where[0], source), sql.SQL(how)))
     held = tables.find(connection, source)
     if held is None:
-        raise Refused(f"the table {source!r} was just renamed or dropped", next_step="look again, then run it again")
+        raise Refused(
+            f"the table {source!r} was just renamed or dropped",
+            code="table-missing",
+            next_step="look again, then run it again",
+        )
     if "backup_of" in held.said and mode == "move":
         raise Refused(
             f"{source!r} is a backup, as its comment says: it can be copied, not moved",
+            code="table-is-backup",
             next_step=f"vecfleet pg copy {source} {target.removeprefix(naming.PREFIX)}",
         )
     if held.column(tables.CHUNK_ID) is None:
         raise Refused(
             f"{source!r} is no table of embeddings: it has no chunk_id",
+            code="no-embeddings",
             next_step="`vecfleet pg namespaces` lists those that are",
         )
     if tables.is_taken(connection, held.schema, target):
         raise Refused(
             f"the target table {target!r} exists already: nothing in it is replaced",
+            code="target-exists",
             next_step="choose another name, or drop that namespace first",
         )
     return held
@@ -182,12 +193,14 @@ def _objections(connection: Connection, source: Table, mode: Mode) -> list[str]:
     if secured:
         raise Refused(
             f"{source.name!r} has row-level security: a copy of it would be open to everybody who may read the table",
+            code="row-level-security",
             next_step="create the target yourself with its policies, and move the rows with `vecfleet plan tables`",
         )
     readers = readers_of(connection, source) if mode == "move" else []
     if readers:
         raise Refused(
             f"{', '.join(readers[:5])} would go on reading the backup of {source.name!r}",
+            code="readers-left",
             next_step="drop it, move, and create it anew on the target; or copy, and move the readers yourself",
         )
     warnings = [f"{triggers} triggers of {source.name} are not carried"] if triggers else []
@@ -235,11 +248,15 @@ def _compare(connection: Connection, source: Table, target: Table, copied: int, 
     after = contents_of(connection, target, digest=digest)
     if not before.rows == after.rows == copied:
         raise Refused(
-            f"row count mismatch: source={before.rows}, target={after.rows}; nothing was changed", next_step=_AGAIN
+            f"row count mismatch: source={before.rows}, target={after.rows}; nothing was changed",
+            code="rows-differ",
+            next_step=_AGAIN,
         )
     if before.digest != after.digest:
         raise Refused(
-            f"the rows of {target.name!r} are not those of {source.name!r}; nothing was changed", next_step=_AGAIN
+            f"the rows of {target.name!r} are not those of {source.name!r}; nothing was changed",
+            code="rows-differ",
+            next_step=_AGAIN,
         )
     return after
 

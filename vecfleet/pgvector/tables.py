@@ -104,18 +104,24 @@ def objection(connection: Connection, namespace: str, schema: str | None = None)
     if table is None:
         if not taken:
             return None
-        return Refused(f"{name!r} is there and is no table", next_step="choose another name, or rename what is there")
+        return Refused(
+            f"{name!r} is there and is no table",
+            code="no-table",
+            next_step="choose another name, or rename what is there",
+        )
     if table.namespace is not None:
         return None
     if "backup_of" in table.said:
         return Refused(
             f"{name!r} is the backup of {table.said['backup_of']!r}, as its comment says, and no namespace",
+            code="table-is-backup",
             next_step=f"`vecfleet pg copy {name} NAMESPACE` copies it to one; to make it one where it is: "
             f'COMMENT ON TABLE "{name}" IS NULL',
         )
     lacks = "chunk_id" if table.column(CHUNK_ID) is None else f"column {EMBEDDING} of vectors"
     return Refused(
         f"the table {name!r} is there and is no table of embeddings: it has no {lacks}",
+        code="no-embeddings",
         next_step="choose another name, or rename that table",
     )
 

@@ -45,6 +45,7 @@ def rehearse(index: Index, creator: str, twin: str, books: Books, who: str, land
     if not own or len(finding.namespaces_of(index, creator)) < 2:
         raise Refused(
             f"a rehearsal needs the twin {twin!r} and one more namespace of {creator!r}",
+            code="namespace-missing",
             next_step="write some records for a test creator with two twins",
         )
     asked = _query(index, own[0].name)

@@ -40,6 +40,17 @@ _TITLES = {
     429: "Too many requests",
     503: "Not available",
 }
+_CODES = {
+    400: "unreadable-request",
+    401: "not-signed-in",
+    403: "access-denied",
+    404: "not-found",
+    409: "not-possible-now",
+    413: "too-large",
+    422: "bad-input",
+    429: "too-often",
+    503: "unavailable",
+}
 # The first match holds, so a class stands before its base classes.
 _STATUS: Mapping[type[VecfleetError], int] = {
     TenantIsolationError: 403,
@@ -62,6 +73,7 @@ class Problem(BaseModel):
         "type": "about:blank",
         "title": "Access denied",
         "status": 403,
+        "code": "tenant-isolation",
         "detail": "Access denied: creator 'somebody' belongs to another tenant",
         "next_step": "ask for a namespace of your own",
     }]})  # fmt: skip
@@ -69,6 +81,10 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str
     status: int
+    code: str = Field(
+        default_factory=lambda given: _CODES.get(given["status"], "refused"),
+        description="the kind of refusal, for programs: it stays when the sentence changes",
+    )
     detail: str
     next_step: str | None = None
     left: list[str] | None = Field(default=None, description="after an erasure: what is still there, and why")
@@ -129,7 +145,8 @@ def problems(handle: Handler) -> Handler:
             # The advice of a store's error is for the operator of the index, not for the asker.
             told = None if isinstance(error, StoreError) else error.next_step
             step = told or "correct it and ask again"
-            return problem(Problem(title=_TITLES[status], status=status, detail=error.message, next_step=step))
+            said = Problem(title=_TITLES[status], status=status, code=error.code, detail=error.message, next_step=step)
+            return problem(said)
 
     return handled
 

@@ -1,0 +1,68 @@
+"""Changes of state: the one door through which the ledger makes them, and the triggers that refuse what has no edge.
+
+A statement names the state that it leads to and finds its rows by conditions of its own. Whatever they are, Postgres
+refuses the whole statement if it takes a row along no edge of `core.states`. A trigger costs a row a look-up in a
+constant, and only if the statement names the column of the state.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.core.states import BATCH_EDGES, CHECK_EDGES, JOB_EDGES, MOVE_EDGES, BatchState, CheckState, JobState
+from orchestrator.ledger import tables as t
+
+MACHINES: Mapping[str, tuple[str, Mapping[Any, Mapping[Any, str]]]] = {
+    "job": ("state", JOB_EDGES),
+    "move": ("state", MOVE_EDGES),
+    "batch": ("state", BATCH_EDGES),
+    "target": ("check_state", CHECK_EDGES),
+}
+"""Each table with states: the column, and the edges that it may take."""
+
+REFUSAL = """
+CREATE OR REPLACE FUNCTION refuse_change_of_state() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% %: no edge leads from % to %',
+        TG_TABLE_NAME, OLD.id, to_jsonb(OLD) ->> TG_ARGV[0], to_jsonb(NEW) ->> TG_ARGV[0]
+        USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME;
+END $$
+"""
+
+
+def trigger(table: str) -> str:
+    """Return the statement that makes the table's trigger. It runs after the update, so it locks no row again."""
+    column, edges = MACHINES[table]
+    taken = ",".join(f"{state}>{to}" for state, reasons in edges.items() for to in reasons)
+    return (
+        f"CREATE OR REPLACE TRIGGER edges AFTER UPDATE OF {column} ON {table} FOR EACH ROW WHEN "
+        f"(OLD.{column} <> NEW.{column} AND OLD.{column} || '>' || NEW.{column} <> ALL ('{{{taken}}}'::text[])) "
+        f"EXECUTE FUNCTION refuse_change_of_state('{column}')"
+    )
+
+
+def job_to(state: JobState, **values: Any) -> sa.Update:
+    """Return an update that leads jobs to this state."""
+    return sa.update(t.job).values(state=state, **values)
+
+
+def move_to(state: Any, **values: Any) -> sa.Update:
+    """Return an update that leads moves to this state, or to what this expression says for each."""
+    return sa.update(t.move).values(state=state, **values)
+
+
+def batch_to(state: BatchState, **values: Any) -> sa.Update:
+    """Return an update that leads batches to this state. One that is ready again gets a new generation and no lease."""
+    back = {"generation": t.batch.c.generation + 1, "lease_owner": None, "lease_until": None}
+    return sa.update(t.batch).values({"state": state.value, **(back if state is BatchState.READY else {}), **values})
+
+
+def batch_anew(**values: Any) -> sa.Update:
+    """Return an update that makes batches ready as if they had never been tried."""
+    return batch_to(BatchState.READY, attempts=0, run_after=None, first_leased_at=None, **values)
+
+
+def target_to(state: CheckState, **values: Any) -> sa.Update:
+    """Return an update that leads targets to this state."""
+    return sa.update(t.target).values(check_state=state, **values)
