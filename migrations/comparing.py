@@ -212,7 +212,8 @@ class _Listing:
             for id in page.ids:
                 if id <= last:
                     raise WrongKind(
-                        f"the ids of {self._namespace!r} are not listed in byte order: {id!r} after {last!r}"
+                        f"the ids of {self._namespace!r} are not listed in byte order: {id!r} after {last!r}",
+                        next_step="compare it again; if it stays so, its store cannot be compared",
                     )
                 last = id
                 yield id
