@@ -42,7 +42,9 @@ def accept_records(database: Database, job_id: int, who: str, record_ids: list[s
         count = _confirmed_count(connection, job, parked.accept(connection, job_id, who, record_ids), confirmed)
         if count == 0:
             raise Refused(
-                f"job {job_id} has no such undecided parked records", next_step=f"`vecfleet park list {job_id}`"
+                f"job {job_id} has no such undecided parked records",
+                code="not-parked",
+                next_step=f"`vecfleet park list {job_id}`",
             )
         audit.note(connection, who, "park accept", job_id, records=count)
         return count
@@ -73,6 +75,7 @@ def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None
         if count == 0:
             raise Refused(
                 f"no such record of job {job_id} was left behind by a person",
+                code="not-left-behind",
                 next_step=f"`vecfleet park list {job_id}`",
             )
         if job.state in (JobState.VERIFIED, JobState.CUT_OVER):

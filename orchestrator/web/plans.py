@@ -71,12 +71,17 @@ def start(parts: Fleet, name: str, who: str, form: Form) -> int:
     """Start a job from the plan that the person has read; return its number. Raises Refused with every objection."""
     plan = find(parts, name).plan
     if plan is None:
-        raise Refused(f"{name} is no plan that can be used", next_step=f"see /plans/{name}")
+        raise Refused(f"{name} is no plan that can be used", code="plan-unusable", next_step=f"see /plans/{name}")
     if form.one("digest") != plan.digest:
-        raise Refused("the plan file is another one than you have read", next_step=f"read it again: /plans/{name}")
+        raise Refused(
+            "the plan file is another one than you have read",
+            code="plan-changed",
+            next_step=f"read it again: /plans/{name}",
+        )
     if form.one("typed").strip() != plan.source.index:
         raise Refused(
             f"nothing was started: what was typed is not {plan.source.index}",
+            code="other-name-typed",
             next_step="go back, and type the index's name",
         )
     return applying.apply(parts, plan, who=who, no_backup=bool(form.one("no_backup")))

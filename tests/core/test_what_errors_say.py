@@ -27,6 +27,7 @@ FLEET_DECIDES = {
 SAID_ELSEWHERE = {
     "NobodyAnswers": "orchestrator/cli/app.py: the very line that was typed, with --yes",
     "NoSlotSoon": "waited for",
+    "MuchLeftBehind": "orchestrator/services/left_behind.py: the command that says that it is meant",
     "TooOften": "orchestrator/web/throttle.py: in how many seconds to try again",
 }
 NOBODY_MEETS = {"vecfleet/stores/memory.py": "a store for tests"}
