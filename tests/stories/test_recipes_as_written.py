@@ -121,7 +121,7 @@ def test_regroup_in_place(brain: World) -> None:
 
 
 def test_copy_or_rename_a_namespace(brain: World) -> None:
-    names = {"prod": 9, "tenant-a": 4, "tenant-b": 3, "old-x-y": 2, "notes-2024": 5, "notes-2025": 4}
+    names = {"prod": 9, "staging": 6, "tenant-a": 4, "tenant-b": 3, "old-x-y": 2, "notes-2024": 5, "notes-2025": 4}
     before = fill(brain, **names)
     same = row("same", title="the same")
     teams = [row(f"{team}-{n}", team=team) for team in ("red", 7, None) for n in range(3)]
@@ -134,11 +134,15 @@ def test_copy_or_rename_a_namespace(brain: World) -> None:
     after = brain.emulator.dump(BRAIN)
     assert_same(after["prod_v2"], before["prod"], "the copy")
     assert_same(after["prod"], before["prod"], "what was copied")
-    # And when it is renamed, only the new one
     reader.type_next()
+    assert brain.job(1).state is JobState.FINISHED
+    # And when staging is renamed, only the new one
+    reader.type_next(2)
     brain.later(A_DAY)
     reader.type_next()
-    assert "prod" not in brain.emulator.dump(BRAIN)
+    after = brain.emulator.dump(BRAIN)
+    assert_same(after["next"], before["staging"], "what was renamed")
+    assert "staging" not in after and "prod" in after
     # Many at once, into another index
     reader.type_next()
     renamed = {"t/a": "tenant-a", "t/b": "tenant-b", "y/x": "old-x-y"}
