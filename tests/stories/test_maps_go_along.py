@@ -8,7 +8,7 @@ from migrations.mapping import MetadataMap
 from migrations.plan import Policies
 from migrations.recipes import Common, IndexOptions, plan_index
 from orchestrator.core.states import JobState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import Row, Rows, row
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 
@@ -46,7 +46,7 @@ def test_passes_repairs_and_another_job_map_each_record_once(open_world: OpenWor
     job_id = applied(world, SMALL, "first", writers="delta")
     reason = world.until("it is parked", lambda: world.parked(job_id).get(("alma", "large")))
     assert reason.startswith("its metadata would be over 40,000 bytes; 40,0")
-    acts.accept_parked(world.fleet.database, job_id, WHO, None)
+    left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
 
     # When it writes more, a later pass takes that along
     world.reaches(job_id, JobState.VERIFIED)

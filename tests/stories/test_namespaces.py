@@ -11,7 +11,7 @@ from migrations.recipes import Common
 from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import JobState
-from orchestrator.services import acts
+from orchestrator.services import acts, left_behind
 from tests.stories.emulated import assert_same_index, row
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 
@@ -30,7 +30,7 @@ def run(world: World, made: Plan, *, parks: int = 0) -> int:
     if parks:
         world.reaches(job_id, JobState.NEEDS_ATTENTION)
         assert len(world.parked(job_id)) == parks
-        acts.accept_parked(world.fleet.database, job_id, WHO, None)
+        left_behind.accept_records(world.fleet.database, job_id, WHO, None, confirmed=1_000)
     world.reaches(job_id, JobState.VERIFIED)
     if made.policies.cut_over == "operator":
         acts.cut_over(world.fleet.database, job_id, WHO, 100)
