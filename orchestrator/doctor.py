@@ -1,9 +1,10 @@
 """Check everything that a fleet needs, one part after the other, each with its remedy. Writes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
@@ -12,6 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from orchestrator import schema
 from orchestrator.bootstrap import ACCOUNT, Fleet
+from orchestrator.core.states import QUEUES
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
@@ -257,9 +259,9 @@ def _dispatcher(database: Database) -> Check:
 def _workers(fleet: Fleet) -> Check:
     control = fleet.celery.control
     try:
-        answers = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).ping()
-        if not answers:  # ask once more and stop at the first answer
-            answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S, limit=1).ping()
+        answers = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).active_queues() or {}
+        if unserved(answers):  # a busy worker may need longer
+            answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S).active_queues() or answers
     except (OperationalError, RedisError, OSError) as error:
         answered = isinstance(error, ResponseError) or isinstance(error.__cause__, ResponseError)
         does = "answers and takes nothing" if answered else "does not answer"
@@ -268,4 +270,15 @@ def _workers(fleet: Fleet) -> Check:
         waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
         seen = f"no worker answers within {waited:g} s: batches wait"
         return Check("workers", False, seen, "start one: `vecfleet worker`", "process-missing")
-    return Check("workers", True, f"{len(answers)} answer: {', '.join(sorted(answers))}")
+    told = f"{len(answers)} answer: {', '.join(sorted(answers))}"
+    if missing := unserved(answers):
+        queues = ",".join(missing)
+        step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue"
+        return Check("workers", False, f"{told}; nobody serves {queues}: such batches wait", step, "process-missing")
+    return Check("workers", True, f"{told}; every queue is served")
+
+
+def unserved(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return our queues that none of these workers takes wake-ups from, in the order of a job's phases."""
+    served = {queue["name"] for queues in answers.values() for queue in queues}
+    return [queue for queue in QUEUES if queue not in served]

@@ -1,8 +1,8 @@
 """The Celery app. Messages are wake-ups and nothing more: flush, restart or duplicate the queue without harm.
 
 No retries, chords, ETA, beat or result backend: the job table is the record and the dispatcher the timer. A message
-carries a batch id and its generation. Flower shows the job, namespace and batch i of n from the task's id and the text
-of its arguments.
+carries a batch id and its generation. Celery's tools show the job, namespace and batch i of n from the task's id and
+the text of its arguments.
 """
 
 import os
@@ -11,10 +11,11 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError, ResponseError
 
-from orchestrator.core.model import Wakeup
+from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import PROBE, QUEUES, BatchKind
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
@@ -53,6 +54,11 @@ _AMQP = {"confirm_publish": True}  # else RabbitMQ silently drops a message that
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 
+def _queue(name: str) -> Queue:
+    """Declare a queue as Celery would by itself once a wake-up is sent there, so that a broker has no other before."""
+    return Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]
+
+
 def make_app(broker_url: str | None) -> Celery:
     for variable in _OVERRIDES:
         os.environ.pop(variable, None)
@@ -63,6 +69,8 @@ def make_app(broker_url: str | None) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=False,  # the lease, not Redis, brings lost work back
         worker_prefetch_multiplier=1,
+        task_queues=[_queue(name) for name in QUEUES],
+        task_routes={name: {"queue": queue} for name, queue in TASKS.values()},
         task_default_queue="control",
         task_publish_retry=False,
         task_serializer="json",
@@ -104,15 +112,13 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
     try:
         with celery.producer_pool.acquire(block=True, timeout=5) as producer:
             for wakeup in wakeups:
-                name, queue = TASKS[wakeup.kind]
                 celery.send_task(
-                    name,
+                    TASKS[wakeup.kind][0],
                     args=(wakeup.batch_id, wakeup.generation),
-                    queue=queue,
                     task_id=task_id(wakeup),
                     producer=producer,
-                    argsrepr=f"({wakeup.batch_id},)",
-                    kwargsrepr=repr(_shown(wakeup)),
+                    argsrepr=args_text(wakeup),
+                    kwargsrepr=kwargs_text(wakeup),
                     retry=False,
                     ignore_result=True,
                 )
@@ -148,9 +154,37 @@ def task_id(wakeup: Wakeup) -> str:
     return f"j{wakeup.job_id}.{wakeup.namespace}.{wakeup.kind}{wakeup.seq}.b{wakeup.batch_id}.g{wakeup.generation}"
 
 
-def _shown(wakeup: Wakeup) -> dict[str, Any]:
-    batch = f"{wakeup.seq} of {wakeup.of}" if wakeup.seq else "whole"
-    return {"job": wakeup.job_id, "namespace": wakeup.namespace, "batch": batch}
+def args_text(wakeup: Wakeup) -> str:
+    return f"({wakeup.batch_id},)"
+
+
+def kwargs_text(wakeup: Wakeup) -> str:
+    """Return the arguments as Celery's tools show them; Flower finds `kwargs:job=17` in them."""
+    return repr({"job": wakeup.job_id, "namespace": wakeup.namespace, "batch": _number(wakeup)})
+
+
+def _number(wakeup: Wakeup) -> str:
+    """Return `3 of 12`; `3 of at least 7` while its source is listed; `3` if nobody counts them; else `whole`."""
+    number = wakeup.seq + (wakeup.kind is BatchKind.QUERY)  # questions are counted from 0
+    if not number:
+        return "whole"
+    return f"{number} of {'' if wakeup.listed_all else 'at least '}{wakeup.of}" if wakeup.of else str(number)
+
+
+def wakeup_of(lease: Lease) -> Wakeup:
+    """Return the wake-up that would have brought this batch."""
+    move, target = lease.move, lease.target if lease.target_id is not None else None
+    counted = move if target is None else None
+    return Wakeup(
+        batch_id=lease.id,
+        generation=lease.generation,
+        kind=lease.kind,
+        job_id=lease.job_id,
+        namespace=target.namespace if target is not None else move.source if move is not None else "",
+        seq=lease.seq,
+        of=counted.batches if counted is not None else 0,
+        listed_all=counted.listed_all if counted is not None else True,
+    )
 
 
 def require_broker(celery: Celery) -> None:

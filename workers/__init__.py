@@ -1,7 +1,11 @@
 """Worker processes: thin Celery tasks, and one module a step, at the fleet's common pace. In reading order:
 
+celery             the app, where `celery -A workers` looks for it
 tasks              the Celery tasks: a name, a batch id, its generation
 consuming          how a worker takes wake-ups from the broker
+threads            the pool of threads, which can grow
+showing            what Flower is shown of each batch
+outcomes           what became of a batch: a state of Celery's and a sentence
 process            connections, open indexes and leases of one worker process
 leases             leases as their holder sees them: a heartbeat renews them
 runner             the life of a batch: lease, work, settle; an error becomes a decision here

@@ -18,6 +18,7 @@ from redis.exceptions import NoPermissionError
 from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
 from orchestrator.queue import TASKS
 from vecfleet.settings import Settings
+from workers.process import leave_after
 
 # A broker that refuses, such as a Redis that is read-only for a while, can be connected to: it is asked again after
 # this.
@@ -51,6 +52,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         if isinstance(exc, self.channel_errors):
             time.sleep(_REFUSED_WAIT_S)
         super().on_connection_error_after_connected(exc)
+
+    def stop(self) -> None:
+        """Take no more messages, and give the work in hand its grace: `celery control shutdown` sends no signal."""
+        leave_after(Settings.load().worker_grace_seconds)
+        super().stop()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Give Celery the messages that are wake-ups of ours, and set the others aside."""

@@ -35,10 +35,14 @@ _MANIFEST_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The ids that the caller records with the end of a listing: its last runs, and the runs of `late` ids."""
+    """The ids that the caller records with the end of a listing: its last runs, and the runs of `late` ids.
+
+    `found` is the number of all ids that were found.
+    """
 
     runs: list[Sequence[str]]
     late: list[Sequence[str]]
+    found: int
 
     def record(self, connection: sa.Connection, work: Work) -> None:
         if self.late:
@@ -140,7 +144,8 @@ class _Listing:
         """The ids that wait, though they fill no batch."""
         if self._late and self._size is None:
             self._size = _batch_size(self._work, self._late, are_all=False)
-        return Rest(_runs(self._waiting, self._size or 1), _runs(self._late, self._size or 1))
+        size = self._size or 1
+        return Rest(_runs(self._waiting, size), _runs(self._late, size), self.found)
 
     def record(self, token: str | None) -> None:
         """Record the ids that wait."""

@@ -34,8 +34,11 @@ ending = threading.Event()
 def leave_after(seconds: float) -> None:
     """Finish begun work for `seconds`; then requeue every batch that still waits or has requests to make.
 
-    A request under way is waited for: if its batch were requeued at once, two workers could write it.
+    A request under way is waited for: if its batch were requeued at once, two workers could write it. Safe to repeat:
+    the first call counts.
     """
+    if ending.is_set():
+        return
     ending.set()
     timer = threading.Timer(seconds, leaving.set)
     timer.daemon = True  # a process that finishes earlier does not wait for it

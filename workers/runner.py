@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -22,22 +23,37 @@ from orchestrator.queue import kinds_of
 from orchestrator.services import acts, late_writes
 from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
-from workers import checking, cleaning, copying, erasure_check, listing, querying, surveying, undoing
+from workers import checking, cleaning, copying, erasure_check, listing, outcomes, querying, surveying, undoing
 from workers.lane import Lane
 from workers.leases import Held, Leaving
+from workers.outcomes import Outcome
 from workers.process import WorkerProcess
 from workers.work import Later, LeaseLost, NotProven, NotWhole, Work
 
 # A wake-up costs a worker some milliseconds, as much as the batch of a small namespace: it is worth this many records.
-# Not more, because Flower does not show what a task does after its first batch. Nor longer, because other jobs wait for
-# its thread. It is long enough for some batches where sixteen threads share two cores, each a quarter of a second.
+# Nor longer, because other jobs wait for its thread. It is long enough for some batches where sixteen threads share two
+# cores, each a quarter of a second.
 _WORTH_A_WAKE_UP = 1_000
 _LONG_ENOUGH_S = 2.0
 
 log = structlog.get_logger("vecfleet.worker")
 
 
-def run(process: WorkerProcess, batch_id: int, generation: int, queues: Collection[str] = QUEUES) -> None:
+class Watcher(Protocol):
+    """Whoever shows people the batches of a wake-up, one after the other. Nothing depends on it."""
+
+    def began(self, lease: Lease) -> None: ...
+
+    def ended(self, lease: Lease, outcome: Outcome) -> None: ...
+
+
+def run(
+    process: WorkerProcess,
+    batch_id: int,
+    generation: int,
+    queues: Collection[str] = QUEUES,
+    watcher: Watcher | None = None,
+) -> None:
     """Work one wake-up and, if that was soon done, further batches that the `queues` it serves would have brought.
 
     A stale wake-up is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease,
@@ -47,8 +63,8 @@ def run(process: WorkerProcess, batch_id: int, generation: int, queues: Collecti
     seconds = process.settings.lease_seconds
     taken = _taken(process, lambda connection: leasing.lease(connection, batch_id, generation, process.owner, seconds))
     if taken is not None and taken[0].kind is not BatchKind.COPY:
-        kinds -= {BatchKind.COPY}  # copies follow only copies: else Flower would show none of them
-    while taken is not None and _work_on(process, *taken):
+        kinds -= {BatchKind.COPY}  # copies follow only copies
+    while taken is not None and _work_on(process, *taken, watcher):
         lease, job = taken
         records += _records(lease)
         if process.is_ending or records >= _WORTH_A_WAKE_UP or time.monotonic() - began >= _LONG_ENOUGH_S:
@@ -96,25 +112,33 @@ def _records(lease: Lease) -> int:
     return lease.size or (lease.move.planned if lease.move is not None else 0)
 
 
-def _work_on(process: WorkerProcess, lease: Lease, job: Job) -> bool:
+def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | None) -> bool:
     """Work on the batch and say whether it is done; any other outcome is on record."""
+    if watcher is not None:
+        watcher.began(lease)
     with _told_of(lease), process.holder.holding(lease) as held:
-        try:
-            work = _work(process, held, job)
-        except (BadInput, StoreError) as error:
-            _cannot_begin(process, lease, error)
-            return False
-        started = time.monotonic()
-        try:
-            _STEPS[lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
-        except LeaseLost:
-            log.warning("the lease was lost; nothing was recorded")
-            _note_late_writes(work)
-        except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
-            _settle_failure(work, error, int((time.monotonic() - started) * 1_000))
-        else:
-            return True
-    return False
+        outcome = _outcome(process, held, job)
+    if watcher is not None:
+        watcher.ended(lease, outcome)
+    return outcome.done
+
+
+def _outcome(process: WorkerProcess, held: Held, job: Job) -> Outcome:
+    """Work on the batch, put what became of it on record, and return it."""
+    try:
+        work = _work(process, held, job)
+    except (BadInput, StoreError) as error:
+        return _cannot_begin(process, held.lease, error)
+    started = time.monotonic()
+    try:
+        counts = _STEPS[held.lease.kind](work, lambda: int((time.monotonic() - started) * 1_000))
+    except LeaseLost:
+        log.warning("the lease was lost; nothing was recorded")
+        _note_late_writes(work)
+        return outcomes.LEASE_LOST
+    except Exception as error:  # noqa: BLE001 - the edge: every error becomes a decision in the job table
+        return _settle_failure(work, error, int((time.monotonic() - started) * 1_000))
+    return outcomes.done(held.lease, counts, time.monotonic() - started)
 
 
 def _told_of(lease: Lease) -> AbstractContextManager[object]:
@@ -143,7 +167,7 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
     )
 
 
-def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreError) -> None:
+def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreError) -> Outcome:
     """Requeue the batch, which has no fault, and pause the job with the reason: this worker lacks a key or an index."""
     name, text = retrying.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
@@ -159,44 +183,50 @@ def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreE
             spend_attempt=False,
         )
     _pause_job(process.database, lease, text)
+    return outcomes.pausing(lease, outcomes.told_by(error, text))
 
 
 Busy = Callable[[], int]
+Counts = dict[str, object]
 
 
-def _list(work: Work, busy_ms: Busy) -> None:
+def _list(work: Work, busy_ms: Busy) -> Counts:
     rest = listing.list_namespace(work)
     with work.database.begin() as connection:
         if rest is not None:
             rest.record(connection, work)
         cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
+    return {"listed": rest.found} if rest is not None else {}
 
 
-def _copy(work: Work, busy_ms: Busy) -> None:
+def _copy(work: Work, busy_ms: Busy) -> Counts:
     outcome = copying.copy_batch(work)
     with work.database.begin() as connection:
         copies.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
+    return outcomes.copied(outcome)
 
 
-def _check(step: Callable[[Work], tuple[dict[str, object], list[Finding]]]) -> Callable[[Work, Busy], None]:
-    def run_check(work: Work, busy_ms: Busy) -> None:
+def _check(step: Callable[[Work], tuple[Counts, list[Finding]]]) -> Callable[[Work, Busy], Counts]:
+    def run_check(work: Work, busy_ms: Busy) -> Counts:
         result, findings = step(work)
         with work.database.begin() if findings else work.database.once() as connection:
             checks.finish(connection, work.lease, result, findings, work.usage, busy_ms())
+        return result
 
     return run_check
 
 
-def _remove(step: Callable[[Work], dict[str, object]]) -> Callable[[Work, Busy], None]:
-    def run_removal(work: Work, busy_ms: Busy) -> None:
+def _remove(step: Callable[[Work], Counts]) -> Callable[[Work, Busy], Counts]:
+    def run_removal(work: Work, busy_ms: Busy) -> Counts:
         result = step(work)
         with work.database.begin() as connection:
             cleanup.finish(connection, work.lease, result, work.usage, busy_ms())
+        return result
 
     return run_removal
 
 
-_STEPS: dict[BatchKind, Callable[[Work, Busy], None]] = {
+_STEPS: dict[BatchKind, Callable[[Work, Busy], Counts]] = {
     BatchKind.LIST: _list,
     BatchKind.COPY: _copy,
     BatchKind.VERIFY: _check(checking.verify_batch),
@@ -232,17 +262,19 @@ def _note_late_writes(work: Work) -> None:
         )
 
 
-def _settle_failure(work: Work, error: Exception, busy_ms: int) -> None:
+def _settle_failure(work: Work, error: Exception, busy_ms: int) -> Outcome:
     """Put the decision on record. If even that fails, the lease expires and the batch is leased again."""
     try:
-        _decide(work, error, busy_ms)
+        return _decide(work, error, busy_ms)
     except LeaseLost:
         _note_late_writes(work)
+        return outcomes.LEASE_LOST
     except Unreachable as unreachable:
         log.warning("the failure is not on record; the lease will run out", why=unreachable.message)
+        return outcomes.UNRECORDED
 
 
-def _decide(work: Work, error: Exception, busy_ms: int) -> None:
+def _decide(work: Work, error: Exception, busy_ms: int) -> Outcome:
     lease, usage = work.lease, work.usage
 
     def requeue(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
@@ -263,31 +295,35 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
 
     if isinstance(error, Leaving):
         requeue(0, "Released", "its worker was told to stop", spend_attempt=False)
-        return
+        return outcomes.again("its worker was told to stop", 0)
     if isinstance(error, Later):
         requeue(error.seconds, "Waiting", error.why, spend_attempt=False)
-        return
+        return outcomes.again(error.why, error.seconds)
     if isinstance(error, NotWhole):
         log.warning("a source is not deleted whole", why=error.why)
         with work.database.begin() as connection:
             cleanup.prove_otherwise(connection, lease, error.why, by_ids=error.by_ids, usage=usage, busy_ms=busy_ms)
-        return
+        return outcomes.again(f"not deleted whole: {error.why}", 0)
     name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.describe(error)
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
+    told = outcomes.told_by(error, text)
     match decision:
         case Again(seconds, spends_attempt):
             log.warning(
                 "batch failed; it is tried again", error=name, why=_why(error, text), again_in_s=round(seconds, 1)
             )
             requeue(seconds, name, text, spend_attempt=spends_attempt)
+            return outcomes.again(told, seconds)
         case Split():
             with work.database.begin() as connection:
                 copies.split(connection, lease, work.ids, usage, busy_ms)
                 _note_landings(connection, work)
+            return outcomes.SPLIT
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=_why(error, text))
             requeue(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
+            return outcomes.pausing(lease, told)
         case Park():
             # An error of our own needs no traceback, which could quote a service's words about a record.
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
@@ -295,6 +331,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> None:
             with work.database.begin() as connection:
                 copies.park(connection, lease, name, text, usage, busy_ms)
                 _note_landings(connection, work)
+            return outcomes.parked(lease, told)
 
 
 def _note_landings(connection: sa.Connection, work: Work) -> None:

@@ -1,20 +1,37 @@
-"""The Celery tasks, thin: a name, a batch id and its generation. Start with `celery -A workers.tasks worker`.
+"""The Celery tasks, thin: a name, a batch id and its generation. Start with `celery -A workers worker`.
 
 `acks_late` and a lease make a task safe to lose and to deliver twice; see `runner.run`.
 """
 
-from celery import signals
+from typing import Any
+
+import structlog
+from celery import Task, signals
+from celery.app import trace
+from celery.concurrency import ALIASES
 from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator import logs
 from orchestrator.queue import TASKS, app
+from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
+from workers import outcomes
 from workers.process import leave_after, process
 from workers.runner import run
+from workers.showing import Batches, Result
+
+log = structlog.get_logger("vecfleet.worker")
 
 celery = app
-celery.conf.worker_consumer = "workers.consuming:Consumer"
+celery.conf.update(
+    worker_consumer="workers.consuming:Consumer",
+    worker_pool="threads",
+    worker_concurrency=Settings.load().worker_threads,
+)
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.consuming:Transport")
+ALIASES["threads"] = "workers.threads:TaskPool"
+# Celery would say that it succeeded: what became of the batch is in what it returned.
+trace.LOG_SUCCESS = "Task %(name)s[%(id)s] ended in %(runtime)ss: %(return_value)s"
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -22,15 +39,36 @@ def _configure(loglevel: int, **_: object) -> None:
     logs.configure(Settings.load(), loglevel)
 
 
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _refuse_greenlets(options: dict[str, Any], **_: object) -> None:
+    """End before anything is taken: gRPC would hold up every greenlet while it waits, the renewal of leases too."""
+    if getattr(options.get("pool_cls"), "is_green", False):
+        raise SystemExit("vecfleet does not run on greenlets (gevent, eventlet)\nnext: leave `--pool` out, for threads")
+
+
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _leave(**_: object) -> None:
     leave_after(Settings.load().worker_grace_seconds)
 
 
-def _work(batch_id: int, generation: int) -> None:
-    """Work one batch; safe to repeat."""
-    run(process(), batch_id, generation, celery.amqp.queues.consume_from)
+def _work(self: Task, batch_id: int, generation: int) -> Result:
+    """Work one batch; safe to repeat. What it returns is for monitors alone."""
+    batches = Batches(self.request.id)
+    try:
+        run(process(), batch_id, generation, celery.amqp.queues.consume_from, batches)
+    except Unreachable as error:
+        log.warning("no batch was begun: its wake-up is sent again", why=error.message)
+        batches.unbegun(outcomes.UNBEGUN)
+    return batches.result
 
 
-for name, _ in TASKS.values():  # the sender of a wake-up names its queue
-    app.task(_work, name=name, acks_late=True, ignore_result=True)
+for name, _ in TASKS.values():
+    app.task(
+        _work,
+        name=name,
+        bind=True,
+        acks_late=True,
+        ignore_result=True,
+        send_events=False,  # `Request` sends them
+        Request="workers.showing:Request",
+    )

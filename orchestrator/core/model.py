@@ -180,7 +180,7 @@ class Lease:
     target_id: int | None
     copy_id: int | None
     kind: BatchKind
-    seq: int
+    seq: int  # of the copy batch that it reads again, if there is one
     generation: int
     attempts: int
     size: int
@@ -210,7 +210,11 @@ class Deletion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """A message for the queue: ids, and what a person wants to see in Flower."""
+    """A message for the queue: ids, and what a person wants to see in Flower.
+
+    `seq` is the batch's number among the `of` batches of its source, which grow until it is `listed_all`. `of` is 0 for
+    checks of a target, which nobody counts; `seq` is 0 for work on a whole namespace.
+    """
 
     batch_id: int
     generation: int
@@ -219,6 +223,7 @@ class Wakeup:
     namespace: str
     seq: int
     of: int
+    listed_all: bool = True
 
 
 @dataclass(frozen=True, slots=True)

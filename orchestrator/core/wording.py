@@ -43,6 +43,11 @@ def in_namespaces(records: int, namespaces: int) -> str:
     return f"{counted(records, 'record', 'records')} in {counted(namespaces, 'namespace', 'namespaces')}"
 
 
+def went_on(batches: int) -> str:
+    """Return how many more batches a worker did without another wake-up, as the end of a sentence."""
+    return f"; went on with {counted(batches, 'more batch', 'more batches')}" if batches else ""
+
+
 def in_days(count: float) -> str:
     return "1 day" if count == 1 else f"{count:g} days"
 

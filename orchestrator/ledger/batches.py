@@ -22,6 +22,7 @@ DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= NOW, sa.tr
 """A condition: the wait is over, and no deletion of the batch can still be under way; its next worker looks first."""
 
 _TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
+_SHOWN = (t.move.c.source, t.move.c.batches, t.move.c.listed_all)
 _COSTS = ("requests", "read_units", "write_units", "egress_bytes", "busy_ms")
 
 
@@ -67,7 +68,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     )
     copied = t.batch.alias("copied")
     rows = connection.execute(
-        sa.select(picked, copied.c.seq.label("of_copy"), t.move.c.source, t.move.c.batches, t.target.c.namespace)
+        sa.select(picked, copied.c.seq.label("of_copy"), *_SHOWN, t.target.c.namespace)
         .select_from(
             picked.outerjoin(t.move, t.move.c.id == picked.c.move_id)
             .outerjoin(t.target, t.target.c.id == picked.c.target_id)
@@ -83,7 +84,8 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
             job_id=row.job_id,
             namespace=row.namespace or row.source,
             seq=row.seq if row.of_copy is None else row.of_copy,
-            of=row.batches or 1,
+            of=row.batches if row.target_id is None else 0,
+            listed_all=row.target_id is not None or row.listed_all,
         )
         for row in rows
     ]

@@ -120,6 +120,7 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     return sa.select(
         taken,
         copied.c.manifest.label("copied_manifest"),
+        copied.c.seq.label("copied_seq"),
         *_named("move", t.move.c),
         *_named("target", t.target.c),
     ).select_from(
@@ -166,7 +167,7 @@ def _take(
         target_id=row.target_id,
         copy_id=row.copy_id,
         kind=BatchKind(row.kind),
-        seq=row.seq,
+        seq=row.seq if row.copy_id is None else row.copied_seq,
         generation=row.generation,
         attempts=row.attempts,
         size=row.size,

@@ -39,12 +39,17 @@ class Desk:
         self.complaints: list[str] = []
         self._contexts: list[Any] = []
 
-    def sit_down(self, role: str = "operator", *, dark: bool = False, phone: bool = False) -> "Page":
-        """A window in which somebody of this role just signed in, by the address that `vecfleet up` prints."""
+    def sit_down(
+        self, role: str = "operator", *, dark: bool = False, phone: bool = False, flower: Any = None
+    ) -> "Page":
+        """A window in which somebody of this role just signed in, by the address that `vecfleet up` prints.
+
+        `flower`: the user and password that the browser knows for Flower.
+        """
         home = self._world.fleet.settings.vecfleet_home
         token = TokenFile(home / "tokens.json").create({"id": "ana", "role": role, "creator_ids": []})
         context = self._browser.new_context(
-            color_scheme="dark" if dark else "light", viewport=PHONE if phone else _SCREEN
+            color_scheme="dark" if dark else "light", viewport=PHONE if phone else _SCREEN, http_credentials=flower
         )
         context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)

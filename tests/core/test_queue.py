@@ -1,5 +1,7 @@
 """The queue over another broker than Redis: the same wake-ups, and no option that only Redis knows."""
 
+import ast
+
 import amqp
 import pytest
 from kombu.transport import memory
@@ -21,6 +23,31 @@ def test_wake_ups_wait_in_any_broker_until_somebody_takes_them(broker: str, redi
     assert queue.waiting(celery) == 0
     assert queue.send(celery, [wakeup(1), wakeup(2), wakeup(3, BatchKind.VERIFY)]) == []
     assert queue.waiting(celery) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "seq", "of", "listed_all", "shown"),
+    [
+        (BatchKind.COPY, 3, 12, True, "3 of 12"),
+        (BatchKind.COPY, 3, 7, False, "3 of at least 7"),
+        (BatchKind.LIST, 0, 0, False, "whole"),
+        (BatchKind.VERIFY, 2, 0, True, "2"),
+        (BatchKind.QUERY, 0, 0, True, "1"),
+    ],
+)
+def test_a_batch_has_its_number_and_the_total_as_far_as_it_is_known(
+    kind: BatchKind, seq: int, of: int, listed_all: bool, shown: str
+) -> None:
+    sent = Wakeup(1, 0, kind, job_id=17, namespace="alma", seq=seq, of=of, listed_all=listed_all)
+    assert ast.literal_eval(queue.kwargs_text(sent)) == {"job": 17, "namespace": "alma", "batch": shown}
+
+
+def test_a_worker_that_is_told_nothing_serves_every_queue_and_every_task_finds_its_own() -> None:
+    celery = queue.make_app("memory://")
+    assert set(celery.amqp.queues.consume_from) == set(QUEUES)
+    for name, own in queue.TASKS.values():
+        routed = celery.amqp.router.route({}, name)
+        assert (routed["queue"].name, routed["queue"].routing_key) == (own, own)
 
 
 def test_rabbitmqs_client_knows_every_option_it_is_given() -> None:

@@ -3,13 +3,14 @@
 import runpy
 import sys
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from celery.events.state import Task
+from celery.events.state import State, Task
 
 from orchestrator.embedded import programs
 from orchestrator.embedded.ports import claim_port
@@ -57,9 +58,36 @@ def test_without_a_password_one_is_made_and_printed(
     assert f"user {user}, password {password}" in capsys.readouterr().err
 
 
+KWARGS = "{'job': 17, 'namespace': 'creator_a_twin_b', 'batch': '3 of 40'}"
+
+
 def test_a_task_reads_as_job_namespace_and_batch(settings: dict[str, Any]) -> None:
-    sent = Task(kwargs="{'job': 17, 'namespace': 'creator_a_twin_b', 'batch': '3 of 40'}")
-    assert settings["format_task"](sent).kwargs == "job 17 · creator_a_twin_b · batch 3 of 40"
+    assert settings["format_task"](Task(kwargs=KWARGS)).kwargs == "job 17 · creator_a_twin_b · batch 3 of 40"
+
+
+def test_a_task_says_how_many_batches_its_worker_went_on_with(settings: dict[str, Any]) -> None:
+    state = State()
+    for number, uuid in enumerate(("first", "second", "third")):
+        parent = {"parent_id": "first"} if number else {}
+        event = {"type": "task-succeeded", "uuid": uuid, "kwargs": KWARGS, "result": "copied 5, 0.1 s", "clock": number}
+        state.event(event | parent | {"hostname": "w", "timestamp": 1.0, "local_received": 1.0})
+    shown = {uuid: settings["format_task"](copy(task)).result for uuid, task in state.tasks.items()}
+    assert shown == {
+        "first": "copied 5, 0.1 s; went on with 2 more batches",
+        "second": "copied 5, 0.1 s",
+        "third": "copied 5, 0.1 s",
+    }
+
+
+def test_a_task_leads_to_its_batch_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower makes links of the tasks that a task belongs to, and of nothing else."""
+    monkeypatch.setenv("FLOWER_PASSWORD", "secret")
+    sent = Task(uuid="j17.creator_a_twin_b.copy3.b1042.g0", kwargs=KWARGS)
+    monkeypatch.setenv("WEB_URL", "http://page.example/")
+    shown = runpy.run_path(str(SETTINGS))["format_task"](copy(sent))
+    assert shown.root_id == "batch 1042 of job 17: why, and Retry"
+    monkeypatch.setenv("WEB_URL", "")
+    assert runpy.run_path(str(SETTINGS))["format_task"](copy(sent)).root_id is None
 
 
 @pytest.mark.parametrize("kwargs", ["{}", "", None, "{'job': 1}", "not python"])
@@ -74,5 +102,17 @@ def test_every_name_in_the_file_is_one_that_flower_knows(settings: dict[str, Any
     known = set(options.options.as_dict())
     # Then each of ours is on it, and no import is mistaken for one
     ours = {name for name in settings if not name.startswith("_")}
-    assert ours - known == {"ast", "secrets", "sys", "Task", "Settings"}
+    imported = {
+        "ast",
+        "re",
+        "secrets",
+        "sys",
+        "Task",
+        "Settings",
+        "BaseHandler",
+        "authenticated",
+        "handlers",
+        "went_on",
+    }
+    assert ours - known == imported
     assert sys.modules["flower.options"] is options

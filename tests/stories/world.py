@@ -94,6 +94,12 @@ class World:
         self.workers.append(self._launch(name, ["orchestrator", "worker", *options]))
         return self.workers[-1]
 
+    def start_celery(self, *typed: str) -> Process:
+        """A worker started as somebody does who knows Celery: `celery -A workers worker …`."""
+        name = f"worker{len(self.workers) + 1}"
+        self.workers.append(self._launch(name, ["celery", *(typed or ("-A", "workers", "worker"))]))
+        return self.workers[-1]
+
     def start_dispatcher(self) -> Process:
         name = f"dispatcher{len(self.dispatchers) + 1}"
         self.dispatchers.append(self._launch(name, ["orchestrator", "dispatcher"]))

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.core.states import JobState
+from orchestrator.core.states import BatchKind, JobState
 from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts
@@ -317,6 +317,32 @@ def test_a_failed_batch_of_a_paused_job_is_run_again_once_it_is_resumed(signed_i
     assert "Retry: not now; a job that is paused has nothing to retry" in page
     assert re.search(r'disabled formaction="/jobs/1/retry" name="what" value="failed"', page)
     assert 'formaction="/jobs/1/resume"' in page
+
+
+def test_a_batch_has_a_page_with_its_reason_and_the_button_that_runs_it_again(
+    signed_in: Browser, table: JobTable
+) -> None:
+    # Given a batch that is parked, in a job that waits for a person
+    table.apply(plan_of(planned("s", "t-s")))
+    table.listed({"s": [["a"], ["b"]]})
+    [first, second] = table.rows(BatchKind.COPY)
+    table.set_batch(first.id, state="parked", error_class="Conflict", error_text="the target is <locked>")
+    page = signed_in("operator").get(f"/jobs/1/batches/{first.id}").text
+    # Then its page says which it is of how many, why it failed, and how to go on
+    assert re.search(r"copy 1 of 2 of\s*<b class=\"name\">s</b> is <b>parked</b>", page)
+    assert "the target is &lt;locked&gt;" in page
+    assert f'name="batch" value="{first.id}">Retry this batch</button>' in page
+    assert f"vecfleet retry 1 failed --batch {first.id}" in page
+    # And who may only look has no button, and a batch without a fault none either
+    assert "<button" not in main(signed_in("viewer").get(f"/jobs/1/batches/{first.id}").text)
+    assert "<button" not in main(signed_in("operator").get(f"/jobs/1/batches/{second.id}").text)
+    # And a batch that is no more is said to be
+    gone = signed_in("operator").get("/jobs/1/batches/99")
+    assert gone.status_code == 404 and "job 1 has no batch 99" in gone.text
+
+
+def main(page: str) -> str:
+    return page.partition("<main")[2].partition("</main>")[0]
 
 
 def test_an_address_without_a_number_is_no_riddle(signed_in: Browser) -> None:

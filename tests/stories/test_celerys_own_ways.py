@@ -1,0 +1,123 @@
+"""Somebody who knows Celery starts a worker as always, and looks at it, steers it and stops it by Celery's commands."""
+
+import re
+import shlex
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from orchestrator import doctor
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from tests.stories.emulated import REPOSITORY, as_twins, assert_same_index
+from tests.stories.world import SMALL, OpenWorld, World
+
+pytestmark = pytest.mark.story
+
+PAGE = (REPOSITORY / "docs" / "celery.md").read_text()
+BLOCKS = [dedent(block).splitlines() for block in re.findall(r"(?:^    .*\n)+", PAGE, re.MULTILINE)]
+
+
+def typed(world: World, line: str) -> str:
+    """What a command of Celery's printed, which ended well."""
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", *shlex.split(line)],
+        cwd=world.folder,
+        env=world.env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{line}\nended with {ran.returncode}:\n{ran.stdout}{ran.stderr}"
+    return ran.stdout
+
+
+def workers_check(world: World) -> doctor.Check:
+    return next(check for check in doctor.examine(world.fleet.settings) if check.name == "workers")
+
+
+def test_the_pages_first_line_alone_works_a_job_to_its_end_and_the_others_do_as_it_says(open_world: OpenWorld) -> None:
+    # Given a worker as the page starts it
+    [[first], commands] = BLOCKS
+    world = open_world()
+    before = world.fill(alma=60, bruno=40, chiara=1)
+    world.start_celery(*shlex.split(first)[1:])
+    world.start_dispatcher()
+    world.until_all_answer()
+    # When a job is applied, then it is worked to its end, through every queue
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+    assert workers_check(world).ok
+    # When its other commands are typed, then each ends well
+    said = {line.removeprefix("celery -A workers "): typed(world, line) for line in commands}
+    # And they say what people look for
+    assert "1 node online" in said["status"]
+    assert all(name in said["inspect active_queues"] for name in ("control", "copy", "verify", "cleanup"))
+    assert "vecfleet.copy_batch" in said["inspect registered"]
+    assert "workers.threads:TaskPool" in said["inspect stats"]
+    assert "pool will grow" in said["control pool_grow 2"]
+    assert "new rate limit set successfully" in said["control rate_limit vecfleet.copy_batch 100/m"]
+    [stats] = (world.fleet.celery.control.inspect().stats() or {}).values()
+    assert (stats["pool"]["max-concurrency"], stats["prefetch_count"]) == (10, 10)
+
+
+def test_a_purge_loses_wake_ups_and_no_work(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=20, bruno=10)
+    # Given wake-ups that nobody takes yet
+    world.start_dispatcher()
+    job_id = world.apply(world.plan(SMALL))
+    world.until("they wait", lambda: world.batches(job_id, BatchState.DISPATCHED))
+    # When they are purged
+    assert "Purged 2 messages" in typed(world, "celery -A workers purge -f")
+    # Then the work is done all the same
+    world.start_celery()
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+
+
+def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: OpenWorld) -> None:
+    world = open_world(lease_seconds=3_600, worker_grace_seconds=0.3)
+    world.fill(**{f"n{number}": 12 for number in range(6)})
+    # Given a worker whose copies all wait for the service
+    world.emulator.fault(operation="upsert", status=429, retry_after=30)
+    world.start_celery()
+    world.start_dispatcher()
+    job_id = world.apply(world.plan(SMALL))
+    world.until("its copies wait", lambda: world.emulator.struck() >= 4)
+    # When it is told to shut down
+    world.fleet.celery.control.shutdown()
+    [worker] = world.workers
+    assert worker.child is not None
+    worker.child.wait(timeout=240)
+    # Then it holds nothing any more
+    assert world.batches(job_id, BatchState.LEASED) == []
+    back = [batch for batch in world.batches(job_id, kind=BatchKind.COPY) if batch["error_class"] == "Released"]
+    assert back and {batch["attempts"] for batch in back} == {0}
+
+
+def test_doctor_names_the_queues_that_nobody_serves(open_world: OpenWorld) -> None:
+    world = open_world()
+    world.start_celery("-A", "workers.tasks", "worker", "-Q", "control,verify", "-c", "2")
+    world.until_all_answer()
+    check = workers_check(world)
+    assert not check.ok
+    assert "nobody serves copy,cleanup: such batches wait" in check.detail
+    assert "vecfleet worker --queues copy,cleanup" in (check.remedy or "")
+
+
+@pytest.mark.parametrize("pool", ["processes", "solo", "threads"])
+def test_a_job_is_worked_to_its_end_by_each_pool(open_world: OpenWorld, pool: str) -> None:
+    world = open_world()
+    before = world.fill(alma=60, bruno=40)
+    world.start_celery("-A", "workers", "worker", "-P", pool, "-c", "2")
+    world.start_dispatcher()
+    world.until_all_answer()
+    [stats] = (world.fleet.celery.control.inspect().stats() or {}).values()
+    assert {"processes": "prefork", "solo": "solo", "threads": "threads"}[pool] in stats["pool"]["implementation"]
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})

@@ -1,0 +1,108 @@
+"""Outcomes of batches as Celery's monitors show them: one of their states, and a sentence. Pure.
+
+The job table rests on none of it. A service may quote a record: its words stay in the job table, and the sentence names
+the kind of error.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.core.model import CopyOutcome, Lease
+from vecfleet.errors import StoreError
+
+
+class State(StrEnum):
+    """The words of Celery, the worst one last."""
+
+    SUCCESS = "SUCCESS"
+    RETRY = "RETRY"
+    FAILURE = "FAILURE"
+
+
+_WORDS = {
+    "listed": "listed",
+    "copied": "copied",
+    "unchanged": "unchanged",
+    "count": "read back",
+    "queries": "asked",
+    "missing": "missing",
+    "different": "different",
+    "extra": "extra",
+    "proven": "proven",
+    "changed": "changed",
+    "deleted": "deleted",
+    "removed": "removed",
+    "dropped": "dropped",
+    "identical": "identical",
+    "gone": "gone",
+    "left_behind": "left behind",
+    "parked": "parked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`done`: the batch's work is on record, so its worker may go on with the next batch."""
+
+    state: State
+    text: str
+    done: bool = False
+
+
+LEASE_LOST = Outcome(State.RETRY, "the lease was lost; another worker does it again")
+UNRECORDED = Outcome(State.RETRY, "the job table does not answer; again once the lease has expired")
+UNBEGUN = Outcome(State.RETRY, "the job table does not answer; the wake-up is sent again")
+SPLIT = Outcome(State.SUCCESS, "too large: split into two halves")
+
+
+def copied(outcome: CopyOutcome) -> dict[str, object]:
+    """Return the counts of a copy: what was written now, what was there before, what was not written."""
+    if outcome.keeps:
+        return {}
+    sent = outcome.changed - outcome.removed
+    return {
+        "copied": sent,
+        "unchanged": outcome.written - sent,
+        "removed": outcome.removed,
+        "identical": outcome.identical,
+        "gone": outcome.gone,
+        "left_behind": outcome.left_behind,
+        "parked": len(outcome.parked),
+    }
+
+
+def done(lease: Lease, counts: Mapping[str, object], seconds: float) -> Outcome:
+    """Return the outcome of a batch that is done. Records that it parked wait for a person: a failure."""
+    numbers = {word: _number(counts.get(name)) for name, word in _WORDS.items()}
+    told = [f"{word} {number:,}" for word, number in numbers.items() if number]
+    text = ", ".join([*(told or ["nothing to do"]), f"{seconds:.1f} s"])
+    if numbers["parked"]:
+        return Outcome(State.FAILURE, f"{text}: `vecfleet park list {lease.job_id}` says why", done=True)
+    return Outcome(State.SUCCESS, text, done=True)
+
+
+def _number(value: object) -> int:
+    return len(value) if isinstance(value, list) else int(value) if isinstance(value, int) else 0
+
+
+def again(reason: str, after_seconds: float) -> Outcome:
+    return Outcome(State.RETRY, f"{reason}; again {f'in {after_seconds:.0f} s' if after_seconds >= 1 else 'at once'}")
+
+
+def parked(lease: Lease, reason: str) -> Outcome:
+    step = f"`vecfleet retry {lease.job_id} failed --batch {lease.id}`"
+    return Outcome(State.FAILURE, f"parked: {reason}; once its reason is gone: {step}")
+
+
+def pausing(lease: Lease, reason: str) -> Outcome:
+    step = f"`vecfleet resume {lease.job_id}`"
+    return Outcome(State.FAILURE, f"job {lease.job_id} pauses: {reason}; once its reason is gone: {step}")
+
+
+def told_by(error: Exception, text: str) -> str:
+    """Return the reason in our own words: `text`, or what a vector store's error means."""
+    if isinstance(error, StoreError):
+        return f"{type(error).__name__}: {inspect.cleandoc(type(error).__doc__ or '').rstrip('.')}"
+    return text

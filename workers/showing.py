@@ -1,0 +1,113 @@
+"""What Celery's monitors, Flower among them, are shown: each batch as a task of its own, in the state it is in.
+
+Shown states are events, and nothing rests on them: to Celery every wake-up succeeds, so its message is acknowledged
+once and never given back. A stale wake-up shows nothing. A batch that a worker went on with is a child of the task
+whose wake-up it was.
+
+A pool of threads shows each batch as it begins and ends. A forked process cannot reach the worker's connection: there
+the task shows when it is taken, and its end stands for all its batches.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from celery.worker import request, state
+
+from orchestrator.core.model import Lease
+from orchestrator.core.wording import went_on
+from orchestrator.queue import TASKS, args_text, kwargs_text, task_id, wakeup_of
+from workers.outcomes import Outcome, State
+
+_EVENTS = {State.SUCCESS: "task-succeeded", State.RETRY: "task-retried", State.FAILURE: "task-failed"}
+_SEVERITY = list(State)
+
+
+class Request(request.Request):  # type: ignore[misc]
+    """Celery's request, except for its events."""
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """Show what Celery tells of the wake-up, unless its batches show it; never a traceback of ours."""
+        if self.works_here and type in ("task-started", "task-succeeded"):
+            return
+        fields.pop("traceback", None)
+        if type == "task-started":
+            self.show("task-received", self.id, self._named)
+        elif type == "task-succeeded":
+            word, _, text = str(fields.pop("result")).partition(" ")
+            type, fields = _EVENTS[State(word)], fields | _told(State(word), text)
+        self.show(type, self.id, self._named | fields)
+
+    @property
+    def works_here(self) -> bool:
+        """Say whether this very process works on it, or is about to."""
+        return self.worker_pid in (None, os.getpid())
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"name": self.name, "args": self.argsrepr, "kwargs": self.kwargsrepr}
+
+    def show(self, type: str, uuid: str, fields: Mapping[str, Any]) -> None:
+        """Send an event to whoever watches; does nothing if nobody does. Never raises for a broker that is away."""
+        if self.eventer is not None:
+            self.eventer.send(type, uuid=uuid, **fields)
+
+
+class Batches:
+    """The batches of one wake-up, as its worker works on them."""
+
+    def __init__(self, wakeup_id: str) -> None:
+        taken = state.requests.get(wakeup_id)
+        self._request = taken if isinstance(taken, Request) and taken.worker_pid == os.getpid() else None
+        self._first: str | None = None
+        self._began = 0.0
+        self._outcomes: list[Outcome] = []
+
+    def began(self, lease: Lease) -> None:
+        self._began = time.monotonic()
+        wakeup = wakeup_of(lease)
+        uuid = task_id(wakeup)
+        self._first = self._first or uuid
+        if self._request is not None:
+            shown = {"name": TASKS[lease.kind][0], "args": args_text(wakeup), "kwargs": kwargs_text(wakeup)}
+            parent = None if uuid == self._first else self._first
+            of = {"root_id": self._first, "parent_id": parent, "retries": max(lease.attempts - 1, 0)}
+            self._request.show("task-received", uuid, shown | of)
+            self._request.show("task-started", uuid, {})
+
+    def ended(self, lease: Lease, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if self._request is not None:
+            fields = _told(outcome.state, outcome.text) | {"runtime": time.monotonic() - self._began}
+            self._request.show(_EVENTS[outcome.state], task_id(wakeup_of(lease)), fields)
+
+    def unbegun(self, outcome: Outcome) -> None:
+        """Show why no batch could be leased."""
+        self._outcomes.append(outcome)
+        if self._request is not None:
+            fields = _told(outcome.state, outcome.text)
+            self._request.send_event(_EVENTS[outcome.state], **fields)
+
+    @property
+    def result(self) -> "Result":
+        """Return what the whole wake-up came to: its worst outcome, and how many batches there were after the first."""
+        if not self._outcomes:
+            return Result(State.SUCCESS, "nothing to do: the batch was done, or is another worker's")
+        worst = max(self._outcomes, key=lambda outcome: _SEVERITY.index(outcome.state))
+        return Result(worst.state, worst.text + went_on(len(self._outcomes) - 1))
+
+
+class Result:
+    """The return value of a task. Celery takes its text from a forked process to the one that shows it."""
+
+    def __init__(self, state: State, text: str) -> None:
+        self._text = f"{state} {text}"
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _told(state: State, text: str) -> dict[str, Any]:
+    """Return the fields of an end: the sentence as `result`, which Flower lists and finds, and where Celery has it."""
+    return {"result": text} if state is State.SUCCESS else {"result": text, "exception": text}
