@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from celery.bin.celery import celery
 from typer.main import get_command
 
 from orchestrator.cli.commands import build
@@ -167,6 +168,8 @@ def other_options(page: Path) -> set[str]:
     """Options of other programs that this page is about."""
     if page.name in ("emulator.md", "running.md"):
         return set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / "emulator" / "__main__.py").read_text())) | {"--scale"}
+    if page.name == "celery.md":
+        return {option for param in celery.commands["worker"].params for option in param.opts}
     return {"--share"}
 
 

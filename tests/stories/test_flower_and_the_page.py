@@ -71,10 +71,19 @@ def test_a_job_leads_to_its_tasks_and_a_task_to_its_job(world: World, page: str,
         "both copies have ended", lambda: ended(tasks(at, f"name:{name}"), "vecfleet.copy_batch", count=2)
     )
     assert tasks(at, f"name:{name}1") == []
-    # And each reads as a sentence that ends with the address of its job's page
+    # And each reads as a sentence, and says what it did
     assert {copy["kwargs"] for copy in copies} == {
-        f"job {job_id} · {namespace} · batch 1 of 1 · {page}/jobs/{job_id}" for namespace in ("alma", "bruno")
+        f"job {job_id} · {namespace} · batch 1 of 1" for namespace in ("alma", "bruno")
     }
+    assert {copy["result"].split(", ")[0] for copy in copies} == {"copied 20", "copied 10"}
+    # And each has a link to its batch on the operator's page
+    detail = httpx.get(f"{at}/task/{copies[0]['uuid']}", auth=ACCOUNT).text
+    [(there, batch)] = re.findall(
+        rf'<a href="(/task/batch[^"]+)" title="batch (\d+) of job {job_id}: why, and Retry">', detail
+    )
+    assert httpx.get(f"{at}{there}").status_code == 401
+    assert httpx.get(f"{at}{there}", auth=ACCOUNT).headers["location"] == f"{page}/jobs/{job_id}/batches/{batch}"
+    assert "is <b>done</b>" in httpx.get(f"{page}/jobs/{job_id}/batches/{batch}", headers=operator).text
     # And nothing can be changed from there
     for act in ("shutdown", "pool/restart", "pool/grow"):
         assert httpx.post(f"{at}/api/worker/{act}/{copies[0]['worker']}", auth=ACCOUNT).status_code == 403

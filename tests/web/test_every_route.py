@@ -249,7 +249,7 @@ class World:
             asked = {"data": {"token": token}}
         self._end(role, token)
         number = self._books.begin(Tenant("leaving"), "support").number if "{number}" in path and acts else 1
-        there = path.format(job_id=job, seq=1, file="app.css", number=number, twin_id=twin or "coach")
+        there = path.format(job_id=job, seq=1, batch_id=1, file="app.css", number=number, twin_id=twin or "coach")
         self._before = self._changed()
         self._emulator.post("/_emulator/reset", json={"calls": True}).raise_for_status()
         with self._http.stream(method, there, headers=headers, **asked) as answer:
