@@ -60,6 +60,6 @@ def test_a_failed_batch_is_found_in_flower_understood_and_run_again_in_three_cli
     page.get_by_text("the target is locked").wait_for()
     page.get_by_role("button", name="Retry this batch").click()
     # Then it runs again, to the end
-    page.get_by_text("1 batch runs again.").wait_for()
+    page.get_by_text("1 batch was released to run again.").wait_for()
     world.reaches(job_id, JobState.VERIFIED)
     world.assert_accounts(job_id)

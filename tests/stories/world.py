@@ -27,7 +27,7 @@ from orchestrator.ledger import jobs, moves, parked
 from orchestrator.ledger import tables as t
 from orchestrator.services import apply as applying
 from tests.stories.emulated import CREATOR, Emulator, Rows, row
-from tests.stories.launching import Launch, warm
+from tests.stories.launching import Launch, cold, warm
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 
@@ -97,7 +97,8 @@ class World:
     def start_celery(self, *typed: str) -> Process:
         """A worker started as somebody does who knows Celery: `celery -A workers worker …`."""
         name = f"worker{len(self.workers) + 1}"
-        self.workers.append(self._launch(name, ["celery", *(typed or ("-A", "workers", "worker"))]))
+        words = typed or ("-A", "workers", "worker")
+        self.workers.append(cold(name, "celery", *words, log=self.folder / f"{name}.log", env=self.env))
         return self.workers[-1]
 
     def start_dispatcher(self) -> Process:
