@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator import doctor
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from tests.stories.emulated import REPOSITORY, as_twins, assert_same_index
+from tests.stories.emulated import as_twins, assert_same_index
+from tests.stories.launching import REPOSITORY
 from tests.stories.world import SMALL, OpenWorld, World
 
 pytestmark = pytest.mark.story

@@ -245,11 +245,11 @@ class World:
             asked |= {"data": {"proof": self._proof(headers, job), **asked.get("data", {})}} if form and acts else {}
         elif token and path != "/login":
             headers["Authorization"] = f"Bearer {token}"
-        if route == "POST /login":
-            asked = {"data": {"token": token}}
+        asked = {"data": {"token": token}} if route == "POST /login" else asked
         self._end(role, token)
         number = self._books.begin(Tenant("leaving"), "support").number if "{number}" in path and acts else 1
-        there = path.format(job_id=job, seq=1, batch_id=1, file="app.css", number=number, twin_id=twin or "coach")
+        parts = {"seq": 1, "batch_id": 1, "number": number, "file": "app.css", "name": "none.yaml"}
+        there = path.format(job_id=job, twin_id=twin or "coach", **parts)
         self._before = self._changed()
         self._emulator.post("/_emulator/reset", json={"calls": True}).raise_for_status()
         with self._http.stream(method, there, headers=headers, **asked) as answer:
