@@ -16,6 +16,9 @@ from orchestrator.ledger.database import Database
 from orchestrator.services import guard_facts
 from vecfleet.errors import Refused
 
+# A job that stopped in one of these states may wait for a decision about records.
+_DECIDES = (JobState.RUNNING, JobState.COPIED)
+
 
 class MuchLeftBehind(Refused):
     """More records would stay behind than a person leaves in passing: the name of their `index` must be typed.
@@ -46,6 +49,7 @@ def accept_records(database: Database, job_id: int, who: str, record_ids: list[s
                 code="not-parked",
                 next_step=f"`vecfleet park list {job_id}`",
             )
+        _go_on(connection, job)
         audit.note(connection, who, "park accept", job_id, records=count)
         return count
 
@@ -59,6 +63,7 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.accept_batches(connection, job, batch_ids)
         count = _confirmed_count(connection, job, parked.accept_batches(connection, job_id, who, batch_ids), confirmed)
+        _go_on(connection, job)
         audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
         return count
 
@@ -83,6 +88,15 @@ def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=reason)
         audit.note(connection, who, "park undo", job_id, records=count)
         return count
+
+
+def _go_on(connection: sa.Connection, job: Job) -> None:
+    """Let a job that waited for this decision go on; what else it waits for, the dispatcher's next look finds.
+
+    Else who watches it right after the decision would see it at rest still.
+    """
+    if job.state is JobState.NEEDS_ATTENTION and job.resume_to in _DECIDES:
+        jobs.advance(connection, job.id, job.state, job.resume_to)
 
 
 def _confirmed_count(connection: sa.Connection, job: Job, count_by_move: Counter[int], confirmed: int) -> int:

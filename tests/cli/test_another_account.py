@@ -47,6 +47,7 @@ def test_the_doctor_lists_every_account(vecfleet: Vecfleet, brain: Brain, eu: Br
         "ok": True,
         "detail": "takes the key: brain",
         "remedy": None,
+        "code": None,
     }
     # And says of a refused key, and of a file that others may read, what to do
     path = tmp_path / "accounts.toml"

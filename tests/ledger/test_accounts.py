@@ -190,6 +190,22 @@ def test_a_retry_runs_the_parked_batches_and_only_those(table: JobTable) -> None
     assert again.id == poisoned.id
 
 
+def test_a_job_goes_on_at_once_when_the_decision_that_it_waited_for_is_made(table: JobTable) -> None:
+    # Given a job that stopped at a parked batch
+    table.listed({"s": [["a", "b"], ["c", "d"]]})
+    written, doomed = table.take()
+    table.copy(written)
+    table.park(doomed)
+    table.advance()
+    assert table.job.state is JobState.NEEDS_ATTENTION
+
+    # When a person leaves its records behind
+    left_behind.accept_batches(table.database, table.job_id, "ana", [doomed.id], confirmed=2)
+
+    # Then who watches right after that does not see it at rest
+    assert table.job.state is JobState.RUNNING
+
+
 def test_a_retry_without_anything_to_retry_is_refused(table: JobTable, lease: Lease) -> None:
     table.copy(lease)
     table.advance()
