@@ -110,6 +110,10 @@ class LaggingIndex:
         self.moods: dict[str, int] = {}
         self._numbers = count()
 
+    @property
+    def fetch_room(self) -> int:
+        return self.limits.fetch_ids
+
     # What is really there
 
     def truth(self, namespace: str) -> Mapping[str, Record]:

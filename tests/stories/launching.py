@@ -4,11 +4,15 @@ To load a worker takes a processor two seconds, and most stories are about what 
 environment, a log and a session of its own. It ends when its module ends, without Python's own way out.
 """
 
+import atexit
+import ctypes
 import faulthandler
 import json
 import multiprocessing
 import os
 import runpy
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +32,7 @@ import psutil
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.programs import PYTHON
 
+_PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What a fleet, its emulator and most commands load. What needs more loads it after the fork.
 LOADED = (
@@ -85,6 +90,7 @@ class _Child:
 
 def _become(module: str, words: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
     os.setsid()
+    _end_with_the_parent()
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     _begin(module, words, env, REPOSITORY, {1: output, 2: output})
 
@@ -100,6 +106,11 @@ def _begin(
     os.environ.update(env)
     os.execve = _go_on  # type: ignore[assignment]
     _run(module, words)
+
+
+def _end_with_the_parent() -> None:
+    """Have the kernel end this process with the one that forked it, which ends with pytest however that is stopped."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _go_on(_: str, command: Sequence[str], env: Mapping[str, str]) -> None:
@@ -140,6 +151,7 @@ def write_program(file: Path) -> None:
 def _door() -> str:
     """Open a socket for the rest of this process: each visitor names a command and lends its descriptors."""
     place = tempfile.mkdtemp(prefix="vecfleet-")  # the path of a socket must be short
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{place}/door")
     listener.listen()
