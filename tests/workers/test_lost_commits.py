@@ -18,6 +18,7 @@ from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.embedded import Postgres
+from orchestrator.embedded.postgres import FLEET
 from orchestrator.ledger import cleanup, continuity, leasing
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
@@ -104,6 +105,8 @@ def unused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres,
     folder = tmp_path_factory.mktemp("lost")
     server = Postgres(folder / "postgres", durable=False).start()
     schema.upgrade(server.owner_url, server.client_url)
+    with sa.create_engine(server.url, poolclass=sa.NullPool).begin() as connection:  # for `JobTable.by_hand`
+        connection.execute(sa.text(f"GRANT SET ON PARAMETER session_replication_role TO {FLEET}"))
     server.stop()
     copy_folder(server.home / "data", folder / "data")
     yield server, folder / "data"
