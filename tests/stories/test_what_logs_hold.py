@@ -34,13 +34,13 @@ REDIS_PASSWORD = "a-redis-password-that-nobody-logs"
 
 @pytest.fixture
 def guarded_redis_url(redis_url: str) -> Iterator[str]:
-    """The Redis of the tests, with a password for as long as a test lasts."""
+    """The Redis of the tests, with another password for as long as a test lasts."""
     address = urlsplit(redis_url)
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("requirepass", REDIS_PASSWORD)
         client.execute_command("AUTH", REDIS_PASSWORD)
         yield address._replace(netloc=f":{REDIS_PASSWORD}@{address.hostname}:{address.port}").geturl()
-        client.config_set("requirepass", "")
+        client.config_set("requirepass", address.password or "")
 
 
 def test_a_whole_run_at_debug_tells_no_secret_and_nothing_of_records(
