@@ -150,7 +150,9 @@ def test_a_failed_job_fits_a_phone_with_its_error_and_the_way_out(open_world: Op
     page.goto(f"{desk.address}/jobs/{job_id}")
     expect(page, "failed", "the target is locked")
     for seen in (page.get_by_role("button", name="Retry it"), page.locator("#part-failed .groups p").first):
-        seen.scroll_into_view_if_needed()  # waits until it stands still: the page draws a part anew when it changes
-        box = seen.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"], box
+        box = None
+        while box is None:  # the page draws a part anew when it changes
+            seen.wait_for()
+            box = seen.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"], box
     desk.photograph(page, "phone")
