@@ -34,7 +34,7 @@ _IN_A_LABEL = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 class Symbol(StrEnum):
-    """What became of one id; the symbols are those of `rclone check`, with A as its source and B its destination."""
+    """The outcome for one id; the symbols are those of `rclone check`, with A as its source and B its destination."""
 
     EQUAL = "="
     ONLY_B = "-"
@@ -79,7 +79,7 @@ def _encoded(characters: re.Pattern[str], text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What to compare. `ignored`: metadata keys. `after`, `until`: only what lies between, the latter included."""
+    """The scope of a comparison. `ignored`: metadata keys. `after`, `until`: only what lies between, and the latter."""
 
     ids_only: bool = False
     one_way: bool = False

@@ -33,7 +33,7 @@ _DIGEST_CHARS = 12
 
 @dataclass(frozen=True)
 class MetadataMap:
-    """What becomes of metadata keys. `rename` and `copy` say old → new, `template` says new → text with {keys}.
+    """The changes to metadata keys. `rename` and `copy` say old → new, `template` says new → text with {keys}.
 
     `undo`: whether what a way back needs travels in the record.
     """

@@ -28,7 +28,7 @@ _SHOWN_CHARS = 48
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapOptions:
-    """What becomes of metadata keys on the way. `conflicts`: also of those that a plan writes itself."""
+    """The changes to metadata keys on the way. `conflicts`: also of those that a plan writes itself."""
 
     set_key: Annotated[
         list[str] | None,

@@ -38,7 +38,7 @@ STATES: Mapping[str, str] = {"": "all", "live": "not ended", "ended": "ended"} |
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a viewer asks the list for: words that each job must hold, a state, an order."""
+    """A viewer's request to the list: words that each job must hold, a state, an order."""
 
     words: str = ""
     state: str = ""

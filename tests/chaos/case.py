@@ -27,7 +27,7 @@ class Owner:
     named: str | None = None
 
     def has(self, other: "Owner") -> bool:
-        """Whether what is the other's is this one's too: a creator has all its twins."""
+        """Say whether what is the other's is this one's too: a creator has all its twins."""
         return self.creator == other.creator and self.twin in (None, other.twin)
 
     @property

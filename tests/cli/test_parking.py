@@ -1,4 +1,4 @@
-"""What is set aside: shown by its reasons, left behind by name only where it is much, and taken back until clean-up."""
+"""Parked records: shown by their reasons, left behind by name only where it is much, and taken back until clean-up."""
 
 import sys
 
