@@ -51,3 +51,11 @@ def test_the_room_never_closes() -> None:
     assert room.ids > 10
     room.answered(1, 40 * MEGABYTE)
     assert room.ids == 1
+
+
+def test_a_room_that_is_small_from_the_start_does_not_grow_by_a_failure() -> None:
+    # Given a worker of so many threads that each holds little
+    room = FetchRoom(1_000, 300_000, VALUES)
+    before = room.ids
+    room.was_too_much()
+    assert room.ids == before

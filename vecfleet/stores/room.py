@@ -31,4 +31,4 @@ class FetchRoom:
 
     def was_too_much(self) -> None:
         """Ask for half from now on: an answer was refused for its size, or did not come inside the deadline."""
-        self._bytes = max(_LEAST_BYTES, self._bytes / 2)
+        self._bytes = min(self._bytes, max(_LEAST_BYTES, self._bytes / 2))
