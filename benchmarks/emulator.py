@@ -1,4 +1,4 @@
-"""What the emulator itself costs, so that it is never taken for the fleet: CPU a request, memory, many namespaces.
+"""Measure the emulator alone, so that its cost is never taken for the fleet's: CPU a request, memory, many namespaces.
 
     python -m benchmarks.emulator [--quick]
 

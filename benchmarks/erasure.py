@@ -1,4 +1,4 @@
-"""How long an erasure takes, from the fence to the certificate: the seeds' 27 namespaces, and 1,000.
+"""Measure an erasure from the fence to the certificate: the seeds' 27 namespaces, and 1,000.
 
     python -m benchmarks.erasure
 

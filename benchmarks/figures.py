@@ -40,7 +40,7 @@ class Figure:
 
     @property
     def ok(self) -> bool | str | None:
-        """Whether its reach is reached; "undecided" where that lies inside the interval; None where it has none."""
+        """Say whether its reach is reached; "undecided" where that lies inside the interval; None where it has none."""
         return self.reach.judge(self.interval) if self.reach is not None else None
 
 

@@ -186,7 +186,7 @@ def reached(fleet: Fleet, job_id: int, *states: JobState) -> None:
 
 
 def copied_in(fleet: Fleet, job_id: int) -> tuple[int, float]:
-    """How many records a job copied, and the seconds from its start to the last of them."""
+    """Return how many records a job copied, and the seconds from its start to the last of them."""
     with fleet.database.begin() as connection:
         row = connection.execute(
             sa.text(

@@ -54,7 +54,7 @@ class Truth:
         return owner == self.caller
 
     def is_creators(self, namespace: str) -> bool:
-        """Whether an erasure is in its creator's own namespace, where the creator names twins as owners of records."""
+        """Say whether an erasure is in its creator's own namespace; the creator names twins as owners of records."""
         return self.scope == "erase" and names.parse(namespace) == Tenant(self.caller.creator)
 
     def whose(self, namespace: str) -> set[Tenant]:

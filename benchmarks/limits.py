@@ -1,4 +1,4 @@
-"""How much of its allowance the fleet uses, how often it is refused, and how soon it is back after a storm of 429s.
+"""Measure how much of its allowance the fleet uses, how often it is refused, and how it recovers from many 429s.
 
     python -m benchmarks.limits
 

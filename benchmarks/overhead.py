@@ -58,7 +58,7 @@ def _round(fleet: Running, loop: BareLoop, load: Load, number: int) -> tuple[Cop
 
 
 def _batch(fleet: Running) -> int:
-    """How many records the fleet put into a batch of its newest job."""
+    """Return how many records the fleet put into a batch of its newest job."""
     with fleet.fleet.database.begin() as connection:
         newest = "SELECT max(size) FROM batch WHERE kind = 'copy' AND job_id = (SELECT max(id) FROM job)"
         return int(connection.execute(sa.text(newest)).scalar_one())

@@ -106,7 +106,7 @@ def _copies(url: str, database: DatabaseConnection, rows: int) -> Iterator[Figur
 
 
 def _bare_copy(url: str, rows: int) -> None:
-    """What a person types who trusts that nothing goes wrong; the indexes of the copy are those of ours."""
+    """Copy as a person does who trusts that nothing goes wrong. The copy gets the same indexes as ours."""
     with psycopg.connect(_plain(url)) as connection:
         connection.execute("CREATE TABLE embeddings_copied (LIKE embeddings_large INCLUDING DEFAULTS)")
         connection.execute("INSERT INTO embeddings_copied SELECT * FROM embeddings_large")

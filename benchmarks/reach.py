@@ -1,4 +1,4 @@
-"""What each measure should reach, and whether it does: a reach inside the spread of the samples is undecided."""
+"""The reach of each measure, and a verdict: undecided where the reach lies inside the spread of the samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the tenants' client costs: against the bare SDK, across twins, under the seeds' load, and the guard alone.
+"""Measure the tenants' client: against the bare SDK, across twins, under the seeds' load, and the guard alone.
 
     python -m benchmarks.tenancy [--quick]
 

@@ -1,4 +1,4 @@
-"""What the site needs beside the pages: links out of docs/ lead into the repository, which the site does not hold."""
+"""Hooks of the site: links out of docs/ lead into the repository, which the site does not hold."""
 
 import re
 from pathlib import Path

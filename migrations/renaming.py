@@ -198,7 +198,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """How namespaces get new names. A name that no pair matches is kept with `keeps_others`, else left alone.
+    """Rules that give namespaces new names. A name that no pair matches is kept with `keeps_others`, else left alone.
 
     `key`: the metadata key whose value `{value}` is. `otherwise`: the namespace for records that lack it; None: they
     are parked. `merges`: several sources may become one namespace. `marks`: records are enriched where names alone do

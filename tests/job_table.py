@@ -159,7 +159,7 @@ class JobTable:
             return connection.execute(sa.select(t.batch).where(t.batch.c.id == batch_id)).one()
 
     def expected(self, namespace: str) -> TargetTally | None:
-        """What the tallies say a target should hold."""
+        """Return what the tallies say a target should hold."""
         target_id = self.targets[namespace].id
         with self.begin() as connection:
             return checks.expected_of(connection, [target_id]).get(target_id)
@@ -196,7 +196,7 @@ class JobTable:
         self.set_batch(lease.id, lease_until=sa.func.clock_timestamp() - sa.text("interval '1 second'"))
 
     def reap(self, limit: int = 8) -> list[int]:
-        """What the dispatcher does about leases that ran out. Returns the batches that are beyond their attempts."""
+        """Reap leases that ran out, as the dispatcher does. Return the batches that are beyond their attempts."""
         with self.begin() as connection:
             _, spent = batches.expired(connection, [self.job_id], limit)
             for batch_id in spent:
@@ -217,7 +217,7 @@ class JobTable:
             )
 
     def list_ids(self, lease: Lease, *runs: Sequence[str], token: str | None = None, complete: bool = True) -> None:
-        """What a listing records: a copy batch for each run of ids; and that it is done, where it is complete."""
+        """Record what a listing does: a copy batch for each run of ids, and the listing's end where it is complete."""
         with self.begin() as connection:
             copies.add_listed(connection, lease, runs, token, listed_in=1, complete=complete)
             if complete:
@@ -232,7 +232,7 @@ class JobTable:
             self.list_ids(lease, *runs[sources[lease.move_id]])
 
     def target(self, lease: Lease, namespace: str) -> Target:
-        """What a worker notes before its first upsert into a namespace."""
+        """Return what a worker notes before its first upsert into a namespace."""
         assert lease.move_id is not None
         with self.begin() as connection:
             job, move = jobs.get(connection, lease.job_id), moves.get(connection, lease.move_id)
@@ -253,7 +253,7 @@ class JobTable:
         left_behind: int = 0,
         identical: int = 0,
     ) -> None:
-        """What a copied batch records. `wrote`: all of its ids unless told otherwise."""
+        """Record what a copied batch does. `wrote`: all of its ids unless told otherwise."""
         ids = self.ids(lease) if wrote is None else list(wrote)
         tallies: tuple[TargetTally, ...] = ()
         if ids and namespace is not None:
@@ -281,7 +281,7 @@ class JobTable:
             copies.park(connection, lease, "BadRequest", why, Usage(requests=1), 1)
 
     def check(self, lease: Lease, **found: int) -> None:
-        """What a check records: that everything is there and equal, except for what `found` says."""
+        """Record what a check does: everything is there and equal, except for what `found` says."""
         assert lease.target_id is not None
         with self.begin() as connection:
             if lease.kind is BatchKind.VERIFY:

@@ -1,5 +1,6 @@
-"""What the pages say is so: links lead somewhere, commands and settings exist, diagrams are those of the code."""
+"""The pages tell the truth: links lead somewhere, commands and settings exist, diagrams are those of the code."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -217,6 +218,31 @@ def test_a_word_that_the_glossary_replaces_is_used_nowhere() -> None:
     ]
     assert len(words_not_to_use()) >= 8
     assert used == []
+
+
+# A sentence that opens so is a question half asked: its subject comes late.
+QUESTION_WORDS = {"what", "whose", "which", "who", "how", "where", "whether", "when", "why", "those"}
+
+
+def question_openings(text: str) -> list[str]:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = (ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented))
+    return [docstring for docstring in docstrings if docstring[:12].split(" ")[0].lower() in QUESTION_WORDS]
+
+
+def test_every_docstring_opens_with_a_verb_or_a_noun() -> None:
+    modules = [
+        path
+        for folder in ("vecfleet", "migrations", "orchestrator", "workers", "emulator", "tests", "benchmarks", "docs")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if "versions" not in path.parts  # a revision that was released stays as it is
+    ]
+    openings = {str(path.relative_to(REPOSITORY)): question_openings(path.read_text()) for path in modules}
+    assert {module: docstrings for module, docstrings in openings.items() if docstrings} == {}
+
+
+def test_a_docstring_that_opens_with_a_question_word_is_seen() -> None:
+    assert question_openings('def size() -> int:\n    """What a record weighs."""\n') == ["What a record weighs."]
 
 
 def test_every_secret_of_the_settings_has_a_row_that_says_how_to_change_it() -> None:

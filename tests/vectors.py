@@ -10,7 +10,7 @@ from vecfleet.pgvector.database import DatabaseConnection
 
 
 def ask(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What a person with psql sees; nothing of ours is between."""
+    """Return what a person with psql sees; nothing of ours is between."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         cursor = connection.execute(statement, values or None)  # type: ignore[call-overload]
         return cursor.fetchall() if cursor.description else []

@@ -1,4 +1,4 @@
-"""What Celery's monitors, Flower among them, are shown: each batch as a task of its own, in the state it is in.
+"""Events for Celery's monitors, Flower among them: each batch is shown as a task of its own, in its state.
 
 Shown states are events, and nothing rests on them: to Celery every wake-up succeeds, so its message is acknowledged
 once and never given back. A stale wake-up shows nothing. A batch that a worker went on with is a child of the task

@@ -46,7 +46,7 @@ class Kernel:
 
     @property
     def is_acting(self) -> bool:
-        """Whether the calling thread is an actor: nobody else is simulated."""
+        """Say whether the calling thread is an actor: nobody else is simulated."""
         return getattr(self._self, "actor", None) is not None
 
     def spawn(self, act: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ BEGINS_AT = 1_800_000_000.0  # any time: what the clock shows at second nought
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a fleet runs. `others`: cores that other programs keep busy; `late_s`: how late the service answers."""
+    """The surroundings of a fleet. `others`: cores that other programs keep busy; `late_s`: lateness of answers."""
 
     cores: int
     workers: int

@@ -70,8 +70,33 @@ class Job(JobColumns):
         return range(LISTED_LATE, self.passes + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordCounts:
+    """Records of one move, or summed over a job's moves, by what became of them."""
+
+    planned: int
+    listed: int
+    written: int
+    identical: int
+    gone: int
+    parked: int
+    left_behind: int
+    erased: int
+    deleted: int
+
+    @property
+    def done(self) -> int:
+        """Return how many listed ids need nothing more: those that are parked or left behind are not done."""
+        return self.written + self.identical + self.gone + self.erased
+
+    @property
+    def settled(self) -> int:
+        """Return how many listed ids are accounted for."""
+        return self.done + self.parked + self.left_behind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move(RecordCounts):
     """One source namespace within a job."""
 
     id: int
@@ -84,32 +109,13 @@ class Move:
     prefix: str
     state: MoveState
     reason: str | None
-    planned: int
     last_id: str | None
     page_token: str | None
     listed_all: bool
     batches: int
     open_batches: int
-    listed: int
-    written: int
-    identical: int
-    gone: int
-    parked: int
-    left_behind: int
-    erased: int
-    deleted: int
     clean_mode: str | None
     proof_lsn: int | None
-
-    @property
-    def done(self) -> int:
-        """Return how many listed ids need nothing more: those that are parked or left behind are not done."""
-        return self.written + self.identical + self.gone + self.erased
-
-    @property
-    def settled(self) -> int:
-        """Return how many listed ids are accounted for."""
-        return self.done + self.parked + self.left_behind
 
     @property
     def keeps_some(self) -> bool:

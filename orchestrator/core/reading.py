@@ -7,7 +7,7 @@ from typing import Any
 
 from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof
-from orchestrator.core.model import JobColumns, Move
+from orchestrator.core.model import JobColumns, Move, RecordCounts
 from orchestrator.core.states import MoveState
 from orchestrator.core.wording import counted
 from vecfleet.stores.base import Usage
@@ -25,29 +25,12 @@ class JobRow(JobColumns):
     estimate: Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals(RecordCounts):
     """Sums over a job's moves. `expected`: listed records, or planned ones until the listing is complete."""
 
     namespaces: Mapping[MoveState, int]
     expected: int
-    planned: int
-    listed: int
-    written: int
-    identical: int
-    gone: int
-    parked: int
-    left_behind: int
-    erased: int
-    deleted: int
-
-    @property
-    def done(self) -> int:
-        return self.written + self.identical + self.gone + self.erased
-
-    @property
-    def settled(self) -> int:
-        return self.done + self.parked + self.left_behind
 
 
 @dataclass(frozen=True, slots=True)

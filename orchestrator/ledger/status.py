@@ -5,7 +5,7 @@ namespaces come page by page, and only the head of the queue is searched for wha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from migrations.plan import Estimate, Policies
 from orchestrator.core import guards
 from orchestrator.core.guards import Proof
-from orchestrator.core.model import Move
+from orchestrator.core.model import Move, RecordCounts
 from orchestrator.core.reading import JobRow, Reading, Totals, Waiting
 from orchestrator.core.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import differences, leadership, moves, parked, rollback, rollout
@@ -29,7 +29,7 @@ _HEAD = 1_000
 _TOLD_EACH = sa.not_(rollback.LINGERS)  # one sentence covers all lingering batches
 _REASONS = 3
 _GROUPS = 10
-_COUNTS = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
+_COUNTS = tuple(field.name for field in fields(RecordCounts))
 
 
 def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Reading:

@@ -20,7 +20,7 @@ def program() -> str | None:
 
 
 def missing() -> str | None:
-    """Why no browser story can be told here, or None."""
+    """Return why no browser story can be told here, or None."""
     if program() is None:
         return "there is no Chromium on this machine: `make browser` installs it"
     if any(importlib.util.find_spec(name) is None for name in ("playwright", "axe_playwright_python")):

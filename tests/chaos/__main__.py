@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def spread(outcomes: list[Outcome]) -> str:
-    """How long a life took, for most and at most."""
+    """Return how long a life took, for most and at most."""
     seconds = sorted(outcome.seconds for outcome in outcomes) or [0.0]
     parts = (("half of them", 0.5), ("nine of ten", 0.9), ("the longest", 1.0))
     return ", ".join(f"{name} {seconds[min(len(seconds) - 1, int(len(seconds) * part))]:.1f} s" for name, part in parts)
@@ -61,7 +61,7 @@ def told(outcome: Outcome, always: bool = False) -> str:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """How often each fault hit."""
+    """Return how often each fault hit."""
     hit: Counter[str] = Counter()
     for outcome in outcomes:
         hit += outcome.hit

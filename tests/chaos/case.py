@@ -48,14 +48,14 @@ class Made:
     owner: Owner | None
 
     def stored(self) -> Stored:
-        """What the store makes of it: numbers of 32 bits."""
+        """Return what the store makes of it: numbers of 32 bits."""
         sparse = (tuple(self.sparse[0]), _packed(self.sparse[1])) if self.sparse else None
         return Stored(self.id, _packed(self.values), sparse, self.metadata)
 
 
 @dataclass(frozen=True)
 class Write:
-    """What an application writes to an old namespace while the job copies: a record, or that there is none any more."""
+    """A write by an application to an old namespace while the job copies; `made` is None for a deletion."""
 
     at_s: float
     namespace: str
@@ -115,7 +115,7 @@ class Case:
         return not self.is_renamed or bool(self.foreign) or travels
 
     def fate(self, namespace: str, stored: Stored) -> tuple[str, Stored] | None:
-        """Where a record of a source belongs, and as what; None where it has to stay."""
+        """Return where a record of a source belongs, and as what; None where it has to stay."""
         if namespace in self.left_alone:
             return None
         made = self._made[namespace].get(stored.id)
@@ -133,7 +133,7 @@ class Case:
         return target, replace(enriched, id=prefix + stored.id)
 
     def is_erased(self, namespace: str, id: str) -> bool:
-        """Whether a record of a source, or what stands in a target, is the erased tenant's."""
+        """Say whether a record of a source, or what stands in a target, is the erased tenant's."""
         if self.erased is None:
             return False
         if namespace in self.sources:
@@ -197,7 +197,7 @@ class Case:
         return replace(stored, metadata=metadata)
 
     def candidates(self, originals: Contents) -> dict[tuple[str, str], set[str]]:
-        """What may stand under each id of each target: one of the records that belong there."""
+        """Return what may stand under each id of each target: one of the records that belong there."""
         found: dict[tuple[str, str], set[str]] = {}
         for namespace, rows in originals.items():
             if namespace not in self.sources:

@@ -153,7 +153,7 @@ class ChaosFleet:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its servers run: what was killed of them did come back."""
+        """Say whether its servers run: what was killed of them did come back."""
         servers = (self.emulator.process, self.redis.process, self.postgres.process)
         return all(server is not None and server.alive() for server in servers)
 

@@ -1,4 +1,4 @@
-"""What must be true of every seed when it is over. Each law gives sentences on what is wrong; none is good."""
+"""Laws that hold for every seed when it is over. Each gives sentences that say what is wrong; none is good."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the laws judge: the index before and after, the log of calls, and the end of the job.
+    """The evidence that the laws judge: the index before and after, the log of calls, and the end of the job.
 
     `truth` is what the index would hold without the job: as before, but for what an application wrote last and what was
     erased. `versions` are all records that the application wrote to sources.
@@ -54,7 +54,7 @@ class Evidence:
         return self.doubtful | written_again | {(one.namespace, one.stored.id) for one in self.strangers}
 
     def is_left_out(self, namespace: str, stored: Stored) -> bool:
-        """Whether it is one of them, or its twin is."""
+        """Say whether it is one of them, or its twin is."""
         fate = self.case.fate(namespace, stored)
         return (namespace, stored.id) in self.left_out or (fate is not None and (fate[0], fate[1].id) in self.left_out)
 
@@ -126,7 +126,7 @@ def _records(contents: Contents) -> Iterator[tuple[str, Stored]]:
 
 
 def _foreign_touched(evidence: Evidence) -> Iterator[str]:
-    """What a target held before is neither replaced nor removed, not even for a moment."""
+    """Records that a target held before are neither replaced nor removed, not even for a moment."""
     for namespace in {*evidence.case.foreign, *evidence.case.left_alone}:
         held = evidence.truth.get(namespace, {})
         for id, stored in held.items():
@@ -206,13 +206,13 @@ def _repeated_blind(evidence: Evidence) -> Iterator[str]:
 
 
 def _shows(look: Mapping[str, Any], deletion: Mapping[str, Any]) -> bool:
-    """Whether the look was at what the deletion was to take."""
+    """Say whether the look was at what the deletion was to take."""
     records = look["operation"] == "list" or set(look["ids"]) & set(deletion["ids"])
     return bool(look["namespace"] == deletion["namespace"] and records)
 
 
 def _same(deletion: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether one may take what the other was to take."""
+    """Say whether one may take what the other was to take."""
     same = ("namespace", "operation")
     whole = deletion["operation"] == "delete_namespace"
     return all(deletion[key] == other[key] for key in same) and (
@@ -287,7 +287,7 @@ def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
 
 
 def _is_there(evidence: Evidence, namespace: str, id: str) -> bool:
-    """Whether a record is at its source as it was written last."""
+    """Say whether a record is at its source as it was written last."""
     there = evidence.after.get(namespace, {}).get(id)
     return there is not None and there.face() == evidence.truth[namespace][id].face()
 

@@ -213,7 +213,7 @@ class Life:
         self._reach("cancelled", "rolling_back", "rolled_back")
 
     def _give_up(self) -> None:
-        """Where some sources are deleted already, there is no way back but the reverse plan: it stays cancelled."""
+        """Leave a job cancelled that has deleted some sources: its only way back is the reverse plan."""
         self._cancel()
         self.strikes.begin(DESTROYING)
         if self.state() not in ("rolling_back", "rolled_back"):
@@ -364,7 +364,7 @@ class Life:
         return self.application, self.latecomer, self.erasure
 
     def _truth(self) -> Contents:
-        """What the index would hold without the job: what was written last, and nothing of whom was erased."""
+        """Return what the index would hold without the job: what was written last, and nothing of whom was erased."""
         return {
             namespace: {id: stored for id, stored in rows.items() if not self.case.is_erased(namespace, id)}
             for namespace, rows in self.latecomer.upon(self.application.upon(self.before)).items()
@@ -404,7 +404,7 @@ class Life:
             self.wrong += books.broken_books(self.fleet.sql, self.job_id)
 
     def _reverse(self, what: str) -> bool:
-        """Whether the job that is done could be reversed, and was."""
+        """Say whether the job that is done could be reversed, and was."""
         parts = self.fleet.parts
         with parts.database.begin() as connection:
             original = jobs.get(connection, self.job_id).plan

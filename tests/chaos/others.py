@@ -1,4 +1,4 @@
-"""Who else is at work while a job runs: an application that writes on, and a person who erases a tenant.
+"""Others at work while a job runs: an application that goes on writing, and a person who erases a tenant.
 
 Each has a thread of its own and asks as long as it takes, for the faults of a life strike them too.
 """
@@ -30,7 +30,7 @@ Note = Callable[[str], None]
 
 
 def is_application(call: Mapping[str, Any]) -> bool:
-    """Whether an application, or a stranger, asked for this: they say so. The fleet deletes over REST, too."""
+    """Say whether an application, or a stranger, asked for this: they say so. The fleet deletes over REST, too."""
     return bool(call["agent"] == APPLICATION["User-Agent"])
 
 
@@ -106,7 +106,7 @@ class Application(_Other):
         self._dual = dual and case.policies.get("writers") == "dual"
 
     def upon(self, before: Contents) -> Contents:
-        """What is in the old namespaces once all of it is acknowledged."""
+        """Return what is in the old namespaces once all of it is acknowledged."""
         now = {namespace: dict(rows) for namespace, rows in before.items()}
         for write in self.done:
             if write.made is None:
@@ -121,13 +121,13 @@ class Application(_Other):
         return [(one.namespace, one.made.stored()) for one in written if one.made is not None]
 
     def places(self) -> frozenset[tuple[str, str]]:
-        """Where what it was to write may stand, in this or an older form: at its source, and at its target."""
+        """Return where what it was to write may stand, in this or an older form: at its source, and at its target."""
         fates = [self._case.fate(*version) for version in self.versions()]
         there = [(fate[0], fate[1].id) for fate in fates if fate is not None]
         return frozenset([*((one.namespace, one.id) for one in self._writes), *there])
 
     def act_now(self) -> None:
-        """Return when all of it is acknowledged."""
+        """Make all writes now; return when all are acknowledged."""
         self._act()
 
     def _act(self) -> None:
@@ -155,7 +155,7 @@ class Application(_Other):
         return [_request(fate[0], fate[1].id, _as_vector(fate[1], like) if write.made else None)] if fate else []
 
     def _send(self, http: httpx.Client, path: str, body: Mapping[str, Any], until: float) -> bool:
-        """Whether it is acknowledged. What is not is sent again for as long as there is time."""
+        """Say whether it is acknowledged. What is not is sent again for as long as there is time."""
         while time.monotonic() < until:
             try:
                 answer = http.post(f"{self._host}/{path}", json=body)

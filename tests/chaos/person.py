@@ -31,7 +31,7 @@ class SetBack(Exception):
 
 
 class GivenUp(Exception):
-    """What the service lost cannot be moved: the person cancels the job and rolls it back."""
+    """Records that the service lost cannot be moved: the person cancels the job and rolls it back."""
 
 
 class Person:
@@ -110,7 +110,7 @@ class Person:
                 self.note(f"found: {row}")
 
     def _command(self, step: str) -> Callable[[], object] | None:
-        """What a next step means. None: it only shows something, or gives the job up."""
+        """Return what a next step means. None: it only shows something, or gives the job up."""
         database, job = self.fleet.parts.database, self.job_id
         commands: dict[str, Callable[[], object]] = {
             f"vecfleet resume {job}": lambda: acts.resume(database, job, WHO),

@@ -1,4 +1,4 @@
-"""Which faults strike when: drawn from the seed alone, so that a seed that fails can be tried again."""
+"""A schedule of faults: drawn from the seed alone, so that a seed that fails can be tried again."""
 
 import os
 import random
@@ -41,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens to a seed's job: `ending` is what the person wants of it."""
+    """All that happens to a seed's job. `ending`: the end that the person wants for it."""
 
     ending: str
     by_ids: bool
@@ -55,7 +55,7 @@ class Schedule:
 
     @property
     def cannot_be_mended(self) -> bool:
-        """Whether others, or the service, may do what no command of ours undoes: then a person gives the job up."""
+        """Say whether others, or the service, may do what no command of ours undoes: then a person gives the job up."""
         return self.late or any(event.what in (*VANISHING, *STRANGERS, WRITTEN_BEHIND) for event in self.events)
 
 

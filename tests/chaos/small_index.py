@@ -228,7 +228,7 @@ def _writes(case: Case, chance: random.Random) -> list[Write]:
 
 
 def _is_free(case: Case, namespace: str, one: Made) -> bool:
-    """Whether an application may write this record: not the erased tenant's; and where it writes to both sides, none
+    """Say whether an application may write this record: not the erased tenant's; and where both sides are written, none
     whose place at the target is another record's too, for there nobody could say what must come of it."""
     if one.owner is not None and case.erased is not None and case.erased.has(one.owner):
         return False
@@ -267,6 +267,6 @@ def _last_words(case: Case, chance: random.Random, taken: set[tuple[str, str]], 
 
 
 def _is_alone(case: Case, one: Made) -> bool:
-    """Whether nobody else's record belongs in its place, and nobody erases it."""
+    """Say whether nobody else's record belongs in its place, and nobody erases it."""
     erased = one.owner is not None and case.erased is not None and case.erased.has(one.owner)
     return not erased and not one.id.startswith("same-") and one.id not in IDS and one.id != "oversize"

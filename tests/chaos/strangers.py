@@ -38,7 +38,7 @@ class Strangers:
         return sorted({owner.namespace for owner in self._case.tenants} - set(self._case.sources))
 
     def act(self, what: str) -> bool:
-        """Whether anything came of it."""
+        """Say whether anything came of it."""
         acts: Mapping[str, Callable[[], bool]] = {
             "a target deleted by somebody": self._drop,
             "records of a target deleted by somebody": self._delete,

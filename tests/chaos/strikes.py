@@ -72,12 +72,12 @@ class Strikes:
 
     @property
     def pending(self) -> bool:
-        """Whether something is still to strike, or to thaw."""
+        """Say whether something is still to strike, or to thaw."""
         return bool(self._due or self._thaws or self._resume_at or self._set_back_at)
 
     @property
     def keeps_paused(self) -> bool:
-        """Whether the pause is somebody's, who will end it."""
+        """Say whether the pause is somebody's, who will end it."""
         return self._resume_at is not None
 
     def let_reads_lag(self) -> None:
@@ -162,7 +162,7 @@ class Strikes:
                 return
 
     def _struck(self) -> list[int]:
-        """How often each rule in force struck."""
+        """Return how often each rule in force struck."""
         if "emulator" in self._fleet.frozen:
             return []
         url = f"{self._fleet.emulator.address}/_emulator/faults"

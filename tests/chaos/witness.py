@@ -1,4 +1,4 @@
-"""What really happened and what is really there: plain HTTP, JSON and base64, no code of vecfleet."""
+"""A witness of what really happened and is really there: plain HTTP, JSON and base64, no code of vecfleet."""
 
 import base64
 import json

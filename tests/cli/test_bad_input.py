@@ -1,4 +1,4 @@
-"""What bad input gets: a clear sentence, a next step, a non-zero exit; nothing written anywhere."""
+"""Bad input gets a clear sentence, a next step and a non-zero exit; nothing is written anywhere."""
 
 import inspect
 import json

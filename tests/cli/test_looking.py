@@ -1,4 +1,4 @@
-"""What the commands that only look show, as text and as JSON; and that they only look."""
+"""Commands that only look: what they show as text and as JSON, and that they change nothing."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -9,7 +9,7 @@ from vecfleet.stores.parquet import ParquetStore
 
 
 def exported(brain: Brain) -> None:
-    """What an export of both namespaces leaves in the folder `exports/brain`."""
+    """Put there what an export of both namespaces leaves in the folder `exports/brain`."""
     folders = ParquetStore(Settings.load().vecfleet_root)
     source = brain.store.open(brain.store.describe("brain"))
     folder = folders.open(folders.create_like("exports/brain", source.info, None, None))

@@ -1,4 +1,4 @@
-"""How many connections the bytes lane opens to an index: counted as the kernel has them, on the real emulator."""
+"""Connections that the bytes lane opens to an index, counted in the kernel's tables, on the real emulator."""
 
 import struct
 from concurrent.futures import ThreadPoolExecutor

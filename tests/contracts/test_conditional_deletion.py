@@ -218,7 +218,7 @@ def test_a_record_that_changes_while_its_deletion_waits_is_not_deleted(
 def test_of_two_rows_with_one_id_only_the_proven_one_is_deleted(
     pgvector_store: PgvectorStore, empty_database_url: str
 ) -> None:
-    """Where no constraint forbids it, somebody may insert the second one at any time."""
+    """Somebody may insert a second row at any time if no constraint forbids it."""
     ask(empty_database_url, "CREATE SCHEMA loose")
     ask(empty_database_url, "CREATE TABLE loose.embeddings_production (chunk_id text, embedding vector(4))")
     ask(empty_database_url, "INSERT INTO loose.embeddings_production VALUES ('a', '[1,2,3,4]')")

@@ -1,4 +1,4 @@
-"""What only a folder of files can get wrong: names as paths, several writers, dead ones, damage, other readers."""
+"""Mistakes that only a folder of files can make: names as paths, several writers, dead ones, damage, other readers."""
 
 import errno
 import fcntl

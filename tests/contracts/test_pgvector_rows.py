@@ -1,4 +1,4 @@
-"""What only a table can get wrong: columns of its own types, rows that others wrote, JSON that alters it."""
+"""Mistakes that only a table can make: columns of its own types, rows that others wrote, JSON that alters it."""
 
 import struct
 from collections.abc import Mapping
@@ -326,7 +326,7 @@ def test_ids_are_listed_in_byte_order_where_no_index_has_it(index: Index, empty_
 
 
 def test_halves_are_what_a_table_of_halves_gives_back(pgvector_store: PgvectorStore, empty_database_url: str) -> None:
-    """What is verified is what the target stores, and the store says beforehand what that will be."""
+    """Verification compares what the target stores, and the store says beforehand what that will be."""
     ask(empty_database_url, "CREATE SCHEMA halves")
     ask(empty_database_url, "CREATE TABLE halves.embeddings_production (chunk_id text UNIQUE, embedding halfvec(4))")
     index = pgvector_store.open(pgvector_store.describe("halves"))

@@ -1,4 +1,4 @@
-"""What a table of somebody else's may be, and what is noticed of it: columns, ids, writes, and who may connect."""
+"""Tables of somebody else's, and what is noticed of them: columns, ids, writes, and who may connect."""
 
 import struct
 import time

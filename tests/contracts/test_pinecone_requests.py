@@ -1,4 +1,4 @@
-"""What the Pinecone adapter sends, and what it makes of answers that no well-behaved server gives."""
+"""The requests of the Pinecone adapter, and its reading of answers that no well-behaved server gives."""
 
 import struct
 import subprocess

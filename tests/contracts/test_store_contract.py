@@ -1,4 +1,4 @@
-"""What every store promises, one suite for all of them: what goes in comes out, and what cannot is refused."""
+"""The promises of every store, in one suite: a record that goes in comes out, and one that cannot is refused."""
 
 import random
 import struct

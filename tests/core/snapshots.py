@@ -1,4 +1,4 @@
-"""What the job table may say of a job, a move and a target, for the decisions that are tested as tables."""
+"""Jobs, moves and targets as the job table may describe them, for decisions that are tested as tables."""
 
 from collections.abc import Mapping
 from dataclasses import replace

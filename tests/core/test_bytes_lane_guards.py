@@ -1,4 +1,4 @@
-"""What the bytes lane cannot hold it does not read: the SDK does, and says what it is."""
+"""The bytes lane leaves what it cannot hold to the SDK, which says what it is."""
 
 import pytest
 

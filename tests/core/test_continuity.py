@@ -1,4 +1,4 @@
-"""Whether the job table lost commits: a table of what a look finds, beside what was remembered of the one before."""
+"""Lost commits of the job table are noticed: a table of looks, each beside what the look before remembered."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What a job does next: tables of (what the job table says, the time) → commands. No database, no clock, no wait."""
+"""The next commands of a job: tables of (what the job table says, the time) → commands. No database, clock or wait."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -266,7 +266,7 @@ def test_a_job_that_needed_attention_goes_on_by_itself_once_what_stopped_it_is_g
 
 
 def test_a_job_that_needed_attention_between_two_passes_goes_on_to_wait_for_the_next_one() -> None:
-    """Whether a pass is due was asked with a time that could not be compared with that of the pass before."""
+    """The time of a pass and that of the pass before can be compared."""
     between = snapshot(
         J.NEEDS_ATTENTION,
         policies=Policies(writers="delta"),

@@ -1,4 +1,4 @@
-"""What a job does next, whatever the job table says: laws that every decision keeps."""
+"""Laws that every decision about a job keeps, whatever the job table says."""
 
 from hypothesis import given
 from hypothesis import strategies as st

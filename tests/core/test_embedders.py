@@ -17,7 +17,7 @@ KEY = "sk-a-secret"
 
 @dataclass
 class Service:
-    """What it answers next, each once, and what it was asked. Then it embeds: a text becomes its length, repeated."""
+    """Give the answers it was told to give, each once; then embed: a text becomes its length, repeated."""
 
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

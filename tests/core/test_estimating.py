@@ -1,4 +1,4 @@
-"""What a plan costs: Pinecone's published metering, done by hand for small numbers."""
+"""The cost of a plan: Pinecone's published metering, done by hand for small numbers."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ SETTINGS = Path(schema.__file__).parent / "flower_settings.py"
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What our file sets, as Flower reads it."""
+    """Return what our file sets, as Flower reads it."""
     monkeypatch.setenv("FLOWER_PASSWORD", "a password")
     ran = runpy.run_path(str(SETTINGS))
     names = {name for name in ran if name == name.lower() and not name.startswith("_")}

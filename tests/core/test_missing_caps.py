@@ -1,4 +1,4 @@
-"""How many records may be gone, or missing where readers have moved to, before a person is asked."""
+"""Caps on records that are gone, or missing where readers have moved to: above them a person is asked."""
 
 from dataclasses import replace
 

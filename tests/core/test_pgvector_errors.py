@@ -1,4 +1,4 @@
-"""What Postgres refuses becomes one of our errors, with what to do, and never with what a row holds."""
+"""A refusal by Postgres becomes one of our errors: it says what to do, and never what a row holds."""
 
 import psycopg
 import pytest

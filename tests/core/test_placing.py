@@ -1,4 +1,4 @@
-"""What a record becomes: placed, with the digest of what its target will give back, or parked with a reason."""
+"""The fate of a record: placed, with the digest of what its target will give back, or parked with a reason."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""How far, how fast, why it waits, what to type: from a reading of the job table to what people see."""
+"""Progress as people see it: how far, how fast, why it waits, what to type. Made from a reading of the job table."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

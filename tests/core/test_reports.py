@@ -1,4 +1,4 @@
-"""What a report adds up, and what it does not claim."""
+"""A report adds up its figures, and claims no more than they show."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What follows a failure: a table from the error to a decision, without a clock and without a wait."""
+"""The decision after a failure: a table from error to decision, without a clock or a wait."""
 
 import pytest
 from hypothesis import given

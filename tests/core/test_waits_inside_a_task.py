@@ -1,4 +1,4 @@
-"""How long a call waits inside a task before it is tried again: what lasts longer goes back to the job table."""
+"""Short waits of a call happen inside its task; longer ones go back to the job table."""
 
 import pytest
 from tenacity import RetryCallState, Retrying

@@ -161,7 +161,7 @@ def test_the_image_runs_as_an_ordinary_user_and_holds_every_package_that_runs() 
 
 
 def environment(name: str, given: Mapping[str, str]) -> dict[str, str]:
-    """What Compose hands to a service: `${NAME:-default}` and `${NAME:?why}` replaced."""
+    """Return what Compose hands to a service: `${NAME:-default}` and `${NAME:?why}` replaced."""
 
     def value(found: re.Match[str]) -> str:
         return given.get(found["name"]) or (found["rest"] if found["kind"] == ":-" else "")

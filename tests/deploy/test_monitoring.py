@@ -92,7 +92,7 @@ def test_prometheus_accepts_the_rules() -> None:
 
 @pytest.fixture
 def told(open_world: OpenWorld) -> Iterator[dict[str, Any]]:
-    """What /metrics tells once a job of a real fleet is cleaned up, by name of the metric."""
+    """Yield what /metrics tells once a job of a real fleet is cleaned up, by name of the metric."""
     world = open_world()
     world.fill(alma=20, bruno=10)
     with served(world) as address:

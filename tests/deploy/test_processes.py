@@ -23,7 +23,7 @@ PATIENCE_S = 240.0  # each takes 1 to 4 s; a loaded two-core machine may need th
 
 @pytest.fixture
 def here(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    """What a container calls by one name and this machine by another."""
+    """Return what a container calls by one name and this machine by another."""
     return {
         "0.0.0.0": "127.0.0.1",
         "pinecone.emulator": "127.0.0.1",

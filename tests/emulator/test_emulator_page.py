@@ -25,7 +25,7 @@ FAULTS = [line for line in LINES if "$F -d" in line]
 
 
 def curl(line: str, control: str) -> httpx.Response:
-    """What a shell would do with a line of the page, said to this control plane."""
+    """Return what a shell would do with a line of the page, said to this control plane."""
     line = line.replace("$F", "$E/faults").replace("$E", "127.0.0.1:5080/_emulator")
     words = shlex.split(line, comments=True)[1:]
     method, body = None, None
@@ -65,7 +65,7 @@ class Service:
         return self._ask("POST", "/vectors/delete", json={"ids": ["a"], "namespace": "n"})
 
     def reads_go_back(self) -> bool:
-        """Whether a later read does not show the record that one showed."""
+        """Say whether a later read does not show the record that one showed."""
         deadline = time.monotonic() + self._patience_s
         seen: list[bool] = []
         while (True, False) not in itertools.pairwise(seen) and time.monotonic() < deadline:
@@ -74,14 +74,14 @@ class Service:
         return time.monotonic() < deadline
 
     def comes_down_to(self, count: int) -> bool:
-        """Whether it does so in the end."""
+        """Say whether it does so in the end."""
         deadline = time.monotonic() + self._patience_s
         while self.count() != count and time.monotonic() < deadline:
             time.sleep(0.02)
         return self.count() == count
 
     def is_silent(self, ask: Callable[[], int | str]) -> bool:
-        """Whether nothing has come after a time in which an answer comes, and before one that is 1.5 s late."""
+        """Say whether nothing has come after a time in which an answer comes, and before one that is 1.5 s late."""
         self._patience_s = 0.7
         try:
             return ask() == "silence"

@@ -1,4 +1,4 @@
-"""What hostile or broken clients send, and what a crash leaves."""
+"""Requests of hostile or broken clients, and what a crash leaves."""
 
 import asyncio
 import json

@@ -41,7 +41,7 @@ def head_of(table: JobTable) -> str:
 
 
 def holds(table: JobTable, time_zone: str = "UTC") -> bool:
-    """Whether the chain, walked from its beginning, leads to its head, past every sealed row."""
+    """Say whether the chain, walked from its beginning, leads to its head, past every sealed row."""
     chain = walk(table, time_zone)
     with table.begin() as connection:
         return chain.broken is None and chain.head == audit.head(connection)

@@ -118,7 +118,7 @@ def test_no_question_of_every_moment_reads_all_batches(big: JobTable) -> None:
 
 
 def rows_read(plan: dict[str, Any]) -> int:
-    """How many rows of `batch` a statement looked at, those included that it did not want."""
+    """Return how many rows of `batch` a statement looked at, those included that it did not want."""
     scans = [part for part in nodes(plan) if part.get("Relation Name") == "batch" and "Scan" in part["Node Type"]]
     kept_and_not = [part["Actual Rows"] + part.get("Rows Removed by Filter", 0) for part in scans]
     return int(sum(rows * part["Actual Loops"] for rows, part in zip(kept_and_not, scans, strict=True)))

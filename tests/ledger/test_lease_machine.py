@@ -224,7 +224,7 @@ def _picked(those: list[Any], pick: int) -> Any:
 
 
 def _within_one_act(before: BatchState) -> set[BatchState]:
-    """Where one act may lead: an edge, or two of them where the reaper parks what it has just returned to ready."""
+    """Return where one act may lead: an edge, or two where the reaper parks what it has just returned to ready."""
     return set(BATCH_EDGES[before]) | ({BatchState.PARKED} if before is BatchState.LEASED else set())
 
 

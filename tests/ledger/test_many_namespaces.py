@@ -1,4 +1,4 @@
-"""What the dispatcher asks at every tick is answered soon, however many namespaces a job has."""
+"""The dispatcher's queries at every tick are answered soon, however many namespaces a job has."""
 
 from typing import Any
 

@@ -71,7 +71,7 @@ class LawBroken(BaseException):
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a worker stops and how: dies, freezes, unavailable or timed out.
+    """The place where a worker stops, and how: dies, freezes, unavailable or timed out.
 
     `gate` is a number, or a name: `begin` and `committed` of a transaction, `fetch` and `fetch answered` of a call.
     """
@@ -249,7 +249,7 @@ class Service:
         return answer
 
     def contents(self, namespace: str) -> dict[str, Record]:
-        """What is really there."""
+        """Return what is really there."""
         found: dict[str, Record] = {}
         token: str | None = None
         while True:

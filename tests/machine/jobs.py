@@ -44,7 +44,7 @@ PICK = st.one_of(st.just(-1), st.just(-2), st.integers(0, 50))
 
 
 class World:
-    """What outlives a life: the database, the clock, and the process whose threads are the workers."""
+    """All that outlives a life: the database, the clock, and the process whose threads are the workers."""
 
     def __init__(
         self,
@@ -310,7 +310,7 @@ class Jobs(RuleBasedStateMachine):
         self._the_end_is_true()
 
     def _attend(self) -> None:
-        """What the next steps of a job say, from the mildest on; a job that a stranger has spoilt is given up."""
+        """Do what the next steps of a job say, the mildest first; a job that a stranger has spoilt is given up."""
         for what in ("accept", "retry", "clean up", "verify"):
             before = self.table.job
             self.a_person_asks(what)
@@ -356,7 +356,7 @@ def _record(id: str) -> Record:
 
 
 def _enriched(source: str, record: Record) -> Record:
-    """What the plan makes of it, said once more here."""
+    """Return what the plan makes of it; written here a second time, apart from the product."""
     return record.with_metadata({**record.metadata, "migrated_from": source, "creator_id": "ana", "twin_id": source})
 
 

@@ -134,7 +134,7 @@ class Laws:
             self._written |= {(namespace, name) for name in after}
 
     def _last_copies(self, source: str, going: Sequence[Record], sent: float) -> None:
-        """Where a stranger took a target away, or most of it, its last copies stay until a person was asked."""
+        """Last copies stay until a person was asked, if a stranger took away most of their target."""
         for one in going:
             target = self.application.target_of(source, one)
             gone, at = self.strangers.wrote.get((target, one.id), (one, sent))

@@ -157,7 +157,7 @@ class Life:
         return self.jobs.index(self.table.job_id) + 1
 
     def erases(self, creator: str) -> bool:
-        """Whether its certificate is written. What the creator had is nobody's to keep from the beginning on."""
+        """Say whether its certificate is written. What the creator had is nobody's to keep from the beginning on."""
         newest = self.application.newest
         for key in [
             key for key, held in newest.items() if held.record and f"_{creator}_" in target_of(key[0], held.record)

@@ -49,6 +49,6 @@ def put_back(connection: psycopg.Connection, older: Older) -> None:
 
 
 def looks(connection: psycopg.Connection) -> int:
-    """How often a dispatcher has looked at the job table that is there now."""
+    """Return how often a dispatcher has looked at the job table that is there now."""
     [(made,)] = connection.execute(_LOOKS).fetchall()
     return int(made)

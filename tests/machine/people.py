@@ -89,7 +89,7 @@ class Application:
     writes_to: set[str] = field(default_factory=set)
 
     def sides(self, *, stale_route: bool = False) -> tuple[bool, bool]:
-        """Whether it writes to the old side, and whether to the new one. `stale_route`: as long as that is allowed."""
+        """Say whether it writes to the old side, and whether to the new. `stale_route`: as long as that is allowed."""
         if self.stopped or self.misleading:
             return False, False
         if self.cut_over_at is None:
@@ -99,7 +99,7 @@ class Application:
         return stale or self.writers == "dual", not stale or self.writers == "dual"
 
     def writes(self, source: str, one: Record, *, stale_route: bool = False) -> bool:
-        """Whether the policy lets it. What is acknowledged by each side counts from then on."""
+        """Say whether the policy lets it. What is acknowledged by each side counts from then on."""
         old, new = self.sides(stale_route=stale_route)
         target = self.target_of(source, one)
         if old:

@@ -191,7 +191,7 @@ def _count_without_taking_back(
 
 
 def _with_the_old_generation(bugged: Callable[..., Any]) -> Callable[..., Any]:
-    """What it does, with each generation put back to what it was."""
+    """Return what it does, with each generation put back to what it was."""
 
     def bug(connection: sa.Connection, *arguments: Any, **named: Any) -> Any:
         before = connection.execute(sa.select(t.batch.c.id, t.batch.c.generation)).all()

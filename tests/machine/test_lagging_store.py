@@ -74,7 +74,7 @@ TARGETS = tuple(target_of(source, record(source)) for source in (ALMA, BRUNO))
 
 @dataclass
 class Broken:
-    """How a law was broken: in which of the lives, with what sentence, after what had happened."""
+    """A broken law: in which of the lives, with what sentence, after what had happened."""
 
     lives: int
     law: str

@@ -1,4 +1,4 @@
-"""What an application inserts is what it finds again, to the last digit; what cannot be kept is refused by its key."""
+"""An application finds again what it inserted, to the last digit; a value that cannot be kept is refused by its key."""
 
 from typing import Any
 

@@ -134,7 +134,7 @@ def test_the_table_has_the_seeds_columns_and_indexes(pipeline: EmbeddingPipeline
 def test_the_published_projects_own_statements_work_on_a_table_that_was_made_for_it(
     database: DatabaseConnection, empty_database_url: str
 ) -> None:
-    """What its code sends, in its words: it names columns that its documentation does not have."""
+    """Send what its code sends, in its words: it names columns that its documentation does not have."""
     EmbeddingSchema(database.database_url, dimension=DIMENSION, layout="published").create_namespace("prod")
 
     ask(

@@ -1,4 +1,4 @@
-"""What belongs to a namespace comes along when it is copied or moved: whose it is, who may use it, its indexes."""
+"""A copied or moved namespace takes along what belongs to it: its owner, its permissions, its indexes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -30,11 +30,11 @@ class Row:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def face(self) -> tuple[object, ...]:
-        """What must be equal: every byte of the values, every key of the metadata with its type."""
+        """Return what must be equal: every byte of the values, every key of the metadata with its type."""
         return self.id, self.values, self.sparse, tuple(sorted((key, _exact(key, value)) for key, value in _all(self)))
 
     def enriched(self, source: str, creator: str, twin: str | None) -> "Row":
-        """What it must be at its target: the old metadata, three keys more, and what those keys held before."""
+        """Return what it must be at its target: the old metadata, three keys more, and what those keys held before."""
         added = {"migrated_from": source, "creator_id": creator} | ({"twin_id": twin} if twin else {})
         previous = {key: self.metadata[key] for key in added if key in self.metadata}
         remembered = {PREVIOUS: json.dumps(previous)} if previous else {}
@@ -63,12 +63,12 @@ def assert_same(there: Rows, wanted: Rows, where: str) -> None:
 
 
 def target_of(source: str) -> str:
-    """Where a namespace goes when it becomes one creator's twin."""
+    """Return where a namespace goes when it becomes one creator's twin."""
     return f"creator_{CREATOR}_twin_{'default' if source == '__default__' else source}"
 
 
 def as_twins(before: Mapping[str, Rows]) -> dict[str, Rows]:
-    """What an index holds once every namespace of it has become one creator's twin."""
+    """Return what an index holds once every namespace of it has become one creator's twin."""
     return {
         target_of(source): {
             id: row.enriched(source, CREATOR, "default" if source == "__default__" else source)
@@ -172,7 +172,7 @@ class Emulator:
         self._http.post(f"{self.address}/_emulator/faults", json=rule).raise_for_status()
 
     def struck(self) -> int:
-        """How often a fault has hit a call so far."""
+        """Return how often a fault has hit a call so far."""
         rules = self._http.get(f"{self.address}/_emulator/faults").raise_for_status().json()["faults"]
         return sum(rule["struck"] for rule in rules)
 

@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def why_not() -> str | None:
-    """Why no network namespace can be made here; None where one can."""
+    """Return why no network namespace can be made here; None where one can."""
     name = f"vecfleet-try-{os.getpid()}"
     try:
         _ip("netns", "add", name)

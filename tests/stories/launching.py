@@ -73,7 +73,7 @@ _parent.set_forkserver_preload(list(LOADED))
 
 
 class _Child:
-    """What is asked of a `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that stories use."""
 
     def __init__(self, forked: BaseProcess) -> None:
         self._forked = forked

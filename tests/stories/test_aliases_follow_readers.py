@@ -18,7 +18,7 @@ def aliases(world: World) -> dict[str, str]:
 
 
 def migrated_from(world: World, name: str) -> object:
-    """What a reader finds under this name: the record as it was, or as it was migrated."""
+    """Return what a reader finds under this name: the record as it was, or as it was migrated."""
     index = world.fleet.store.open(world.fleet.store.describe(SMALL))
     return index.fetch(name, ["alma-0"]).records["alma-0"].metadata.get("migrated_from")
 

@@ -1,4 +1,4 @@
-"""What cannot be copied is set aside, alone; what is only refused for now is waited for, by batch or by job."""
+"""A record that cannot be copied is set aside alone; one that is refused for now is waited for, by batch or by job."""
 
 import pytest
 

@@ -21,7 +21,7 @@ BLOCKS = [dedent(block).splitlines() for block in re.findall(r"(?:^    .*\n)+", 
 
 
 def typed(world: World, line: str) -> str:
-    """What a command of Celery's printed, which ended well."""
+    """Return what a command of Celery's printed, which ended well."""
     ran = subprocess.run(
         [sys.executable, "-P", "-m", *shlex.split(line)],
         cwd=world.folder,

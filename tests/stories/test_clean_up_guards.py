@@ -130,7 +130,7 @@ def clean_up(world: World, job_id: int) -> None:
 
 @contextmanager
 def refused(world: World, job_id: int, why: str) -> Iterator[None]:
-    """What is done inside is refused with this sentence among others, and changes nothing anywhere."""
+    """Expect that the act inside is refused with this sentence among others, and changes nothing anywhere."""
     job, since = world.job(job_id), world.emulator.last_call()
     with pytest.raises(Refused) as refusal:
         yield

@@ -44,7 +44,7 @@ def erase(world: World, creator: str, twin: str | None = None, indexes: tuple[st
 
 
 def traces_of(world: World, *words: str) -> list[str]:
-    """Where the words stand in a dump of the database, or in a file of the state folder."""
+    """Return where the words stand in a dump of the database, or in a file of the state folder."""
     found = []
     with world.fleet.database.begin() as connection:
         for name, table in t.metadata.tables.items():

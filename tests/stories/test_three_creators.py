@@ -75,7 +75,7 @@ def test_three_creators_share_an_index_and_default_is_split_by_owner_with_its_or
 
 
 class Owners:
-    """Who owns what, by the file: a reading of its own, sharing no code with the recipe's."""
+    """Read the owners from the file, sharing no code with the recipe."""
 
     def __init__(self, file: Path) -> None:
         command = [sys.executable, "-m", "emulator", "--write-ownership", str(file)]
@@ -102,7 +102,7 @@ class Owners:
         return record.enriched(source, self.creator_of[twin], twin)
 
     def regrouped(self, before: dict[str, Rows]) -> dict[str, Rows]:
-        """What the new namespaces hold, ids that two sources share left to the caller."""
+        """Return what the new namespaces hold, ids that two sources share left to the caller."""
         wanted: dict[str, Rows] = {}
         for source, rows in before.items():
             for id, record in rows.items():

@@ -1,4 +1,4 @@
-"""What other tools that move vectors get wrong; each has a story here, or docs/guarantees.md names its test."""
+"""Mistakes of other tools that move vectors; each has a story here, or docs/guarantees.md names its test."""
 
 from dataclasses import replace
 

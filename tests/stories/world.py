@@ -197,7 +197,7 @@ class World:
         return next(move for move in self.moves(job_id) if move.source == source)
 
     def waits(self, job_id: int) -> str:
-        """Why it waits, in the words a person sees."""
+        """Return why it waits, in the words a person sees."""
         return "; ".join(look(self.fleet, job_id, namespaces=0).waits)
 
     def targets(self, job_id: int) -> dict[str, Target]:
@@ -254,7 +254,7 @@ class World:
         self.until("every worker answers", lambda: len(asked.ping(timeout=0.5)) == len(self.workers))
 
     def until(self, what: str, holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-        """What `holds` gives as soon as it is true. Fails with what every job says of itself when it never is.
+        """Return what `holds` gives as soon as it is true. Fails with what every job says of itself when it never is.
 
         A story that stops Postgres cuts the story's own connections too: an unanswered look is no answer yet.
         """
@@ -296,7 +296,7 @@ class World:
 
 
 def crash(process: Process) -> str:
-    """Where the interpreter was when it crashed, thread by thread; the end of the log where it says nothing of that."""
+    """Return where each thread of the interpreter was at its crash, or else the end of the log."""
     _, fatal, threads = process.log.read_text(errors="replace").partition(FATAL)
     return fatal + threads if fatal else process.log_tail()
 

@@ -34,7 +34,7 @@ def make_index(emulator: str) -> MakeIndex:
 
 @pytest.fixture
 def environment(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """What an application has in its environment: a key, and here the emulator's address."""
+    """Return what an application has in its environment: a key, and here the emulator's address."""
     for spellings in Settings.variables().values():
         for name in spellings:
             monkeypatch.delenv(name, raising=False)

@@ -187,7 +187,7 @@ class World:
         return {namespace for namespace in named if namespace} - own
 
     def lacks(self) -> list[str]:
-        """Where a record of the other creator is not as it was."""
+        """Return where a record of the other creator is not as it was."""
         return [
             namespace
             for namespace, id in BOS.items()

@@ -24,7 +24,7 @@ def vector(id: str, first: float = 1.0, **metadata: Any) -> dict[str, Any]:
 
 
 def both(work: Callable[[Any], Awaitable[Any]], thread: Callable[[PineconeDelphiClient], Any], name: str) -> list[Any]:
-    """What the client for threads and the one for coroutines give."""
+    """Return what the client for threads and the one for coroutines give."""
 
     async def in_loop() -> Any:
         async with DelphiPineconeClient(name) as client:

@@ -88,7 +88,7 @@ def _passes(creator: str, namespace: str) -> bool:
 
 
 def _built_for(creator: str, namespace: str) -> bool:
-    """Whether `build` calls a namespace of the creator so; not by parsing, so that the two check each other."""
+    """Say whether `build` calls a namespace of the creator so; not by parsing, so that the two check each other."""
     prefix = f"creator_{creator}"
     if not namespace.startswith(prefix):
         return False

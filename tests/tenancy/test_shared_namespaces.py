@@ -118,7 +118,7 @@ def test_no_foreign_record_in_any_route_state_fallback_or_shadow_read(
 
 
 def told_by_the_emulator(emulator: str) -> list[set[str]]:
-    """Whose records each query was answered with, shadow reads among them."""
+    """Return whose records each query was answered with, shadow reads among them."""
     calls = httpx.get(f"{emulator}/_emulator/calls", params={"operation": "query"}).json()["calls"]
     return [{id.rpartition("-")[0] for id in call["ids"]} for call in calls]
 

@@ -1,4 +1,4 @@
-"""What an application installs is enough for it, and gets in the way of nothing that it has."""
+"""The application's side installs alone, and gets in the way of nothing that the application has."""
 
 import subprocess
 import sys

@@ -114,7 +114,7 @@ def vectors(*ids: str, value: float = 1.0, text: str = "a secret text") -> list[
 
 
 def there(client: PineconeDelphiClient, namespace: str, index: str | None = None) -> dict[str, tuple[bytes, Any]]:
-    """What a namespace holds, the added keys taken off."""
+    """Return what a namespace holds, the added keys taken off."""
     opened = client._index(Place(namespace, index))
     found = opened.fetch(namespace, opened.list_ids(namespace).ids).records
     added = {"migrated_from", PREVIOUS}

@@ -264,7 +264,7 @@ class World:
         return found
 
     def is_as_it_was(self) -> bool:
-        """Whether no job and no erasure is another than before this one asked, and nothing is in the audit trail."""
+        """Say whether jobs and erasures are as before this request, and nothing is in the audit trail."""
         return self._changed() == self._before
 
     def fill(self) -> None:
@@ -403,7 +403,7 @@ def _cells() -> Iterator[tuple[str, str, Outcome]]:
 
 
 def _only_own(world: World, route: str, role: str) -> bool:
-    """Whether no call named a namespace of others, and what others have is as it was."""
+    """Say whether no call named a namespace of others, and what others have is as it was."""
     named = {one["namespace"] for one in world.calls() if one["namespace"]}
     if role == "own: among others" and "search" in route and SHARED not in named:
         return False  # the route did not lead there: this cell would show nothing

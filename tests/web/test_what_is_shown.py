@@ -1,4 +1,4 @@
-"""What the page shows: as tables of what is and what is drawn."""
+"""The page, tested as tables of what is and what is drawn."""
 
 import asyncio
 from contextlib import aclosing

@@ -17,7 +17,7 @@ NOBODY = "redis://127.0.0.1:1/0"
 
 @dataclass(frozen=True)
 class Slot:
-    """When a call may go out, in seconds: not before the one, not after the other."""
+    """The span, in seconds, in which a call may go out."""
 
     earliest: float
     latest: float
@@ -42,14 +42,14 @@ def book_one(pace: Pace, since: Since, limit: Limit = FETCH, cost: float = 1, sh
 
 
 def book(pace: Pace, calls: int, since: Since | None = None) -> list[Slot]:
-    """When so many calls may go out, in the order of their booking."""
+    """Return when so many calls may go out, in the order of their booking."""
     since = since or Since()
     return [book_one(pace, since) for _ in range(calls)]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How many calls a second are allowed: between these."""
+    """The span in which the allowed calls a second lie."""
 
     at_least: float
     at_most: float
@@ -60,7 +60,7 @@ class Rate:
 
 
 def rate(pace: Pace, share: float = HALF) -> Rate:
-    """How many calls a second the limit allows now: read from what lies between two bookings of many."""
+    """Return how many calls a second the limit allows now: read from what lies between two bookings of many."""
     many, since = 25, Since()
     while True:
         while pace.book([(FETCH, many)], share).wait_s < 0.5:
@@ -72,7 +72,7 @@ def rate(pace: Pace, share: float = HALF) -> Rate:
 
 
 def most_in_a_second(slots: list[Slot]) -> int:
-    """How many of them lie within one second, wherever each of them is."""
+    """Return how many of them lie within one second, wherever each of them is."""
     starts = [slot.earliest for slot in slots]
     return max(sum(start <= slot.earliest and slot.latest < start + 1 for slot in slots) for start in starts)
 

@@ -107,7 +107,7 @@ def records(count: int) -> list[Record]:
 
 
 def nothing() -> None:
-    """What runs before each write, where a test does not care."""
+    """Stand for what runs before each write, in a test that does not care."""
 
 
 def sizes(index: Index, name: str = "upsert") -> list[int]:

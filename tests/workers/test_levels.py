@@ -1,4 +1,4 @@
-"""How far a verification goes: ids, contents, and whether both sides answer the same questions alike."""
+"""The levels of a verification: ids, contents, and whether both sides answer the same questions alike."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

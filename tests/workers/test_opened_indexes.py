@@ -1,4 +1,4 @@
-"""What a worker process keeps open lives as long as the process; what it stands for may not."""
+"""An open index of a worker process lives as long as the process; the index it stands for may not."""
 
 from dataclasses import replace
 

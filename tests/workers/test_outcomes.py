@@ -1,4 +1,4 @@
-"""What monitors are told of a batch: a state of Celery's, and a sentence that quotes nobody."""
+"""Monitors get a state of Celery's for each batch, and a sentence that quotes nobody."""
 
 from datetime import UTC, datetime
 from typing import Any

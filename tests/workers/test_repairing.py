@@ -1,4 +1,4 @@
-"""What is copied again is written exactly where it must be: nobody's newer record is written over."""
+"""A repair writes exactly where it must: nobody's newer record is written over."""
 
 from collections.abc import Callable
 
