@@ -17,9 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -65,12 +63,6 @@ class IndexRef(_Part):
     dimension: int | None
     metric: str | None
     project: str | None = None  # of an index of Pinecone whose host tells it
-
-    @model_serializer(mode="wrap")
-    def _without_an_unknown_project(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave an unknown project out, as plans of before do: their digests stay what they are."""
-        body: dict[str, Any] = write(self)
-        return {key: value for key, value in body.items() if key != "project" or value is not None}
 
 
 class NewIndex(_Part):
@@ -278,7 +270,8 @@ class Plan(_Part):
         return self.model_copy(update={"digest": self.computed_digest()})
 
     def computed_digest(self) -> str:
-        body = self.model_dump(mode="json", exclude={"digest"})
+        """Return the digest of what differs from defaults: a field of a later version alters no digest of before."""
+        body = self.model_dump(mode="json", exclude={"digest"}, exclude_defaults=True)
         return "sha256:" + hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

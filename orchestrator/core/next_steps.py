@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.core.guards import against_proof, as_much_again, over_budget
 from orchestrator.core.reading import JobRow, Reading
-from orchestrator.core.states import JOB_WORKING, JobState
+from orchestrator.core.states import JOB_WORKING, CheckState, JobState
 from orchestrator.core.wording import POLICY_WAITS
 
 _S = JobState
@@ -155,4 +155,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         return (f"vecfleet cleanup {job.id}",)
     if job.cleaning_at is not None:  # the clean-up may have deleted records: only another plan leads back
         return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
+    if job.resume_to is _S.COPIED and not set(reading.targets) - {CheckState.EMPTY}:  # another check proves no more
+        undo = [f"vecfleet park undo {job.id} --all"] if reading.totals.left_behind else []
+        return (f"vecfleet report {job.id}", *undo, f"vecfleet cancel {job.id}")
     return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

@@ -31,7 +31,7 @@ class SetBack(Exception):
 
 
 class GivenUp(Exception):
-    """Records that the service lost cannot be moved: the person cancels the job and rolls it back."""
+    """The job cannot end well: the service lost records, or nothing is left to copy. The person cancels it."""
 
 
 class Person:
@@ -63,6 +63,8 @@ class Person:
             if shown.reading.job.state not in ("paused", "needs_attention"):
                 return  # it went on by itself meanwhile
             reason = shown.reading.job.reason or ""
+            if reason.endswith("nothing was copied"):
+                raise GivenUp
             steps = [step for step in shown.next_steps if self._command(step) is not None]
             if not steps:
                 raise Broken(f"{state} ({reason}), and none of its next steps goes on: {shown.next_steps}")

@@ -60,6 +60,18 @@ def test_a_plan_edited_by_hand_is_refused(tmp_path: Path, before: str, after: st
     assert refusal.value.next_step
 
 
+def test_a_plan_file_from_before_a_policy_came_is_read_with_its_default(tmp_path: Path) -> None:
+    # Given a plan file without a policy and a property of an index, as versions wrote it that did not know them
+    path = tmp_path / "plan.yaml"
+    write_plan(TWO_MOVES, path)
+    body = yaml.safe_load(path.read_text())
+    del body["policies"]["shadow_share"], body["source"]["project"]
+    path.write_text(yaml.safe_dump(body))
+
+    # When it is read, then it is the plan that was reviewed
+    assert read_plan(path) == TWO_MOVES.sealed()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -374,6 +374,11 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
             ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet cancel 7"),
         ),
         ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
+        ({"resume_to": JobState.COPIED, "targets": {"empty": 1}}, ("vecfleet report 7", "vecfleet cancel 7")),
+        (
+            {"resume_to": JobState.COPIED, "totals": totals(left_behind=9)},
+            ("vecfleet report 7", "vecfleet park undo 7 --all", "vecfleet cancel 7"),
+        ),
         ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
         ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
         (
