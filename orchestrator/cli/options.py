@@ -38,7 +38,7 @@ _A_DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOptions(MapOptions):
-    """Options of every recipe that makes a job with all policies."""
+    """Options of the recipes whose jobs may cut over and clean up. A policy is named as its field of `Policies`."""
 
     namespace: NamespaceOption = None
     skip: SkipOption = None
@@ -106,17 +106,10 @@ class PolicyOptions(MapOptions):
     ] = None
 
     def common(self, settings: Settings, **more: str) -> Common:
-        """Build the options that every recipe takes, with more policies than were typed."""
-        names = (
-            *("writers", "max_passes", "collisions", "numbers"),
-            *("verify", "query_sample", "query_top_k", "query_overlap"),
-            *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds"),
-            *("clean_up", "check_every_write", "leave_alias", "exclusive"),
-        )
+        """Build the options that every recipe takes. A policy that has an option takes it; `more` says others."""
+        typed = {name: value for name in Policies.model_fields if (value := getattr(self, name, None)) is not None}
         return Common(
-            policies=Policies.model_validate(
-                {name: getattr(self, name) for name in names} | more | self.policies(settings)
-            ),
+            policies=Policies.model_validate(typed | more | self.policies(settings)),
             prices=Prices.of(settings),
             skip=tuple(self.skip or ()),
             only=tuple(self.namespace or ()),

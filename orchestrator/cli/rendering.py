@@ -87,6 +87,12 @@ def _percent(share: float | None) -> str:
     return "—" if share is None else f"{share:.1%}"
 
 
+_IN_THE_LINE = {
+    *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
+    "metadata_map",
+}
+
+
 def plan(found: Plan) -> None:
     policies = found.policies
     say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
@@ -106,8 +112,15 @@ def plan(found: Plan) -> None:
         f"soak {policies.soak_seconds} s · clean up {policies.clean_up} · "
         f"{'exclusive' if policies.exclusive else 'shared'} index"
     )
+    if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
+        say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))
     estimate(found)
     say(f"digest {found.digest}")
+
+
+def _policy(name: str, value: object) -> str:
+    said = name.replace("_", " ")
+    return f"{said} {value}" if not isinstance(value, bool) else said if value else f"no {said}"
 
 
 def moves(found: Plan) -> None:

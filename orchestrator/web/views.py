@@ -51,10 +51,11 @@ CELL_LETTERS: dict[MoveState, str] = {
     _M.CLEANED: "z",
     _M.ROLLED_BACK: "b",
 }
+_MATCHES = "its target matches"
 VERDICTS: dict[MoveState, str] = {
-    _M.VERIFIED: "every record equal",
-    _M.CLEANING: "every record equal",
-    _M.CLEANED: "every record equal",
+    _M.VERIFIED: _MATCHES,
+    _M.CLEANING: _MATCHES,
+    _M.CLEANED: "every record equal",  # clean-up compares contents, at whichever level the job was verified
     _M.MISMATCHED: "differs",
     _M.REPAIRING: "differs",
 }
@@ -69,15 +70,15 @@ def spoken(word: str) -> str:
 
 
 def job_mark(state: JobState, left_behind: int) -> tuple[str, str]:
-    """Return the mark and the tone of a job; nothing is good of which records were left behind."""
+    """Return the mark and the tone of a job. A job that left records behind is never shown as good."""
     mark, tone = JOB_MARKS[state]
     return (mark, "warn") if left_behind and tone == "good" else (mark, tone)
 
 
 def verdict(namespace: NamespaceView | Move) -> str:
-    """Return what the verdict on a namespace covers."""
-    equal = VERDICTS.get(namespace.state, "")
-    return f"every copied {equal.removeprefix('every ')}" if namespace.left_behind and "every" in equal else equal
+    """Return the verdict on a namespace, and what it does not cover."""
+    said = VERDICTS.get(namespace.state, "")
+    return with_left_behind(said, namespace.left_behind) if said else said
 
 
 def cell_class(cell: Cell) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from orchestrator.cli.watching import look
+from orchestrator.core.progress import Progress
 from orchestrator.services import acts, left_behind
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import Schedule
@@ -18,6 +19,7 @@ WHO = "chaos"
 MOST_STEPS, ENOUGH = 25, 3
 # A person gives the job a moment to do something about what was typed.
 LOOKS_EVERY_S = 0.6
+_ASKS = ("paused", "needs_attention")
 _ALL = 10**9  # records: so many may stay behind
 _MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
 
@@ -55,12 +57,14 @@ class Person:
         before = self.last_state
         if (state := self.state()) != before:
             self.note(f"the job is {state}")
-        if state not in ("paused", "needs_attention") or self.strikes.keeps_paused or time.monotonic() < self._looks_at:
+        if state not in (*_ASKS, "verified") or self.strikes.keeps_paused or time.monotonic() < self._looks_at:
             return
         self._looks_at = time.monotonic() + LOOKS_EVERY_S
         with suppress(Unreachable):
             shown = look(self.fleet.parts, self.job_id, namespaces=0)
-            if shown.reading.job.state not in ("paused", "needs_attention"):
+            if shown.reading.job.state == "verified" and shown.reading.empty_targets and self._moves_readers(shown):
+                raise GivenUp  # no reader may be moved to a target whose records were all left behind
+            if shown.reading.job.state not in _ASKS:
                 return  # it went on by itself meanwhile
             reason = shown.reading.job.reason or ""
             if reason.endswith("nothing was copied"):
@@ -95,6 +99,9 @@ class Person:
             return
         self.note(f"said: {asked[1]} may be missing")
         acts.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
+
+    def _moves_readers(self, shown: Progress) -> bool:
+        return self.schedule.ending.startswith("cleaned") and shown.reading.job.policies.cut_over != "none"
 
     def note_what_is_wrong(self) -> None:
         with suppress(Exception):  # Postgres may be away
