@@ -19,6 +19,9 @@ from rich.console import Console
 from benchmarks.data import SEED
 from benchmarks.figures import Figure, entry, show
 from benchmarks.showing import machine, versions
+from orchestrator.embedded.foreground import endings_interrupt
+
+STOPPED = 130  # the exit code of a command that Ctrl-C ended
 
 
 class Measure(Protocol):
@@ -117,4 +120,9 @@ def alone(part: str, measure: Measure, about: str | None) -> int:
 
 
 def report(parts: Mapping[str, Measure], given: argparse.Namespace) -> int:
-    return run(parts, quick=given.quick, json_file=given.json, console=Console(width=120))
+    """Measure these parts. Told to stop by SIGTERM, a hang-up or Ctrl-C, stop what was started and leave no folder."""
+    try:
+        with endings_interrupt():
+            return run(parts, quick=given.quick, json_file=given.json, console=Console(width=120))
+    except KeyboardInterrupt:
+        return STOPPED

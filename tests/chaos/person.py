@@ -101,7 +101,9 @@ class Person:
         acts.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))
 
     def _moves_readers(self, shown: Progress) -> bool:
-        return self.schedule.ending.startswith("cleaned") and shown.reading.job.policies.cut_over != "none"
+        job = shown.reading.job
+        cuts_over = job.policies.cut_over != "none" and not job.cut_over_percent
+        return self.schedule.ending.startswith("cleaned") and cuts_over
 
     def note_what_is_wrong(self) -> None:
         with suppress(Exception):  # Postgres may be away
