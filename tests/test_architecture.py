@@ -130,7 +130,7 @@ ROOM_OF = {
         (
             *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/counters.py"),
             *("orchestrator/flower_settings.py", "orchestrator/logs.py", "orchestrator/pace_view.py"),
-            *("orchestrator/queue.py", "orchestrator/schema.py"),
+            *("orchestrator/queue.py", "orchestrator/schema.py", "orchestrator/hooks_file.py"),
         ),
         "wiring",
     ),

@@ -54,9 +54,12 @@ def indexes_of(connection: sa.Connection) -> dict[str, str]:
 
 
 def triggers_of(connection: sa.Connection) -> dict[str, str]:
-    """Every trigger of a table with states, and the function that refuses for them."""
-    query = "SELECT tgrelid::regclass || '', pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'edges' UNION "
-    function = "SELECT proname, prosrc FROM pg_proc WHERE proname = 'refuse_change_of_state'"
+    """Every trigger on a change of state, and the functions that they run."""
+    query = "SELECT tgrelid::regclass || ' ' || tgname, pg_get_triggerdef(oid) FROM pg_trigger "
+    query += "WHERE tgname = 'edges' OR tgname LIKE 'notices%' UNION "
+    function = (
+        "SELECT proname, prosrc FROM pg_proc WHERE proname = 'refuse_change_of_state' OR proname LIKE 'notice_of_%'"
+    )
     return {row[0]: row[1] for row in connection.execute(sa.text(query + function))}
 
 
@@ -73,12 +76,15 @@ def test_the_states_and_conditions_of_the_revisions_are_those_of_the_code(
         metadata.create_all(connection)
         for statement in (transitions.REFUSAL, *map(transitions.trigger, transitions.MACHINES)):
             connection.execute(sa.text(statement))
+        for machine in transitions.MACHINES:
+            for statement in transitions.notices(machine):
+                connection.execute(sa.text(statement))
         by_tables = checks_of(connection), indexes_of(connection), triggers_of(connection)
 
     # Then they allow the same states and hold the same conditions
     assert by_revisions == by_tables
     assert "needs_attention" in by_tables[0]["ck_job_state"]
-    assert "leased>done" in by_tables[2]["batch"]
+    assert "leased>done" in by_tables[2]["batch edges"]
 
 
 def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_settings(

@@ -10,16 +10,15 @@ No key is part of a plan or a job: these hold the name, and each machine that wo
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
 from vecfleet.errors import BadInput
+from vecfleet.private import read_private
 from vecfleet.settings import Settings
 
-_OTHERS = 0o077  # every right of the group and of others
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -54,20 +53,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
     path = settings.pinecone_connections
     if path is None:
         return {}
-    try:
-        if path.stat().st_mode & _OTHERS:
-            raise BadInput(
-                f"{path} holds keys, and others than its owner may read or change it", next_step=f"chmod 600 {path}"
-            )
-        accounts = _FILE.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        said = f"{path} of PINECONE_CONNECTIONS cannot be read: {error.strerror}"
-        raise BadInput(said, next_step=_remedy()) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no TOML", next_step=_remedy()) from error
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
-        raise BadInput(f"{path} cannot be used: {said}", next_step=_remedy()) from error
+    accounts = read_private(path, "PINECONE_CONNECTIONS", _FILE, "write it as docs/recipes/another-account.md shows")
     for name in accounts:
         if not _NAME.fullmatch(name):
             raise BadInput(f"{path}: {name!r} cannot be the name of an account", next_step="use a-z, 0-9, _ and -")
@@ -84,7 +70,3 @@ def connection(settings: Settings, name: str) -> Connection:
             next_step=f"add [{name}] with its api_key to the file that PINECONE_CONNECTIONS names",
         )
     return accounts[name]
-
-
-def _remedy() -> str:
-    return "write it as docs/recipes/another-account.md shows"

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     api_body_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
     api_requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     webhook_url: SecretStr | None = None
+    vecfleet_hooks: Path | None = None
 
     decommission_after_days: Annotated[float, Field(ge=0)] = 7.0
 

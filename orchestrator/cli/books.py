@@ -1,6 +1,7 @@
-"""`purge` and `audit-log`: what is kept of ended jobs, and whether anybody changed the record of what people did."""
+"""`purge`, `audit-log` and `notices`: what is kept of ended jobs, the record of what people did, who is told of it."""
 
 import shlex
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from orchestrator.cli.output import Json, Yes, confirm, job_number, say, say_jso
 from orchestrator.cli.session import fleet, who
 from orchestrator.core.wording import counted, in_days
 from orchestrator.ledger import audit, jobs, retention
+from orchestrator.ledger import notices as queue
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.retention import Ended
 from orchestrator.services.purge import LEAST_DAYS
@@ -143,3 +145,40 @@ def lock() -> None:
         head = audit.head(connection)
     say(f"{rows} rows are sealed with the key from here on; head {head}" if rows else "nothing is sealed without a key")
     say_next(["vecfleet audit-log verify"])
+
+
+def notices(
+    again: Annotated[
+        bool, typer.Option("--again", help="Send everything that waits now, also what was given up.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show who is told of changes of state, what waits to be told, and why."""
+    with fleet() as parts, parts.database.begin() as connection:
+        made_due = queue.again(connection) if again else 0
+        receivers = queue.waiting(connection)
+    steps = ["vecfleet notices --again"] if any(row.given_up for row in receivers) else ["vecfleet jobs"]
+    if as_json:
+        rows = [{**asdict(row), "oldest": row.oldest and row.oldest.isoformat()} for row in receivers]
+        say_json({"receivers": rows, "made_due": made_due, "next_steps": steps})
+        return
+    if again:
+        say(f"{counted(made_due, 'notice is', 'notices are')} sent once more")
+    if not receivers:
+        say("nobody is told: no dispatcher has started with a file in VECFLEET_HOOKS that names a receiver")
+    else:
+        say_table(
+            ("receiver", "events", ">waiting", ">given up", "oldest", "last answer"),
+            (
+                (
+                    row.receiver,
+                    ", ".join(row.events),
+                    row.waiting,
+                    row.given_up,
+                    f"{row.oldest:%Y-%m-%d %H:%M:%S}" if row.oldest else "",
+                    row.answer,
+                )
+                for row in receivers
+            ),
+        )
+    say_next(steps)

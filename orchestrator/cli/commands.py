@@ -75,6 +75,7 @@ SECTIONS = {
         "purge": "books:purge",
         "audit-log verify": "books:verify",
         "audit-log lock": "books:lock",
+        "notices": "books:notices",
     },
     "Namespaces in Postgres": {
         "pg setup": "pg:setup",

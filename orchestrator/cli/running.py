@@ -37,15 +37,18 @@ def migrate() -> None:
 
 def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
+    from orchestrator import hooks_file
     from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
     from orchestrator.ledger.audit import Seals
     from orchestrator.services.lost_commits import Remembered
+    from orchestrator.services.notices import sending
 
     with fleet() as parts:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         logs.configure(parts.settings)
+        hooks = hooks_file.read(parts.settings)
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
         process = Dispatcher(
@@ -59,7 +62,8 @@ def dispatcher() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: process.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")
-        process.run()
+        with sending(parts, hooks):
+            process.run()
 
 
 def up(

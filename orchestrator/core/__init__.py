@@ -13,5 +13,6 @@ redaction   a tenant's name in texts: match whole words and replace them
 reading     a job as people see it at one moment
 progress    how far a job is, how fast it goes, why it waits
 next_steps  what a person can type next
+notices     changes of state as others are told of them: body, signature, shapes
 wording     sentences that several places share
 """

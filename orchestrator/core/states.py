@@ -269,6 +269,17 @@ def why(state: JobState, to: JobState) -> str | None:
     return JOB_EDGES[state].get(to)
 
 
+def reason_of_edge(machine: str, state: str | None, to: str) -> str | None:
+    """Return the sentence on an edge of a machine; None if there is no such edge."""
+    edges: Mapping[str, Mapping[str, str]] = {
+        "job": JOB_EDGES,
+        "move": MOVE_EDGES,
+        "batch": BATCH_EDGES,
+        "target": CHECK_EDGES,
+    }[machine]  # type: ignore[assignment]
+    return edges.get(state or "", {}).get(to)
+
+
 QUEUES = ("control", "copy", "verify", "cleanup")
 """Queues in Redis that hand out batches."""
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from orchestrator.core.states import (
     BATCH_IN_FLIGHT,
@@ -437,6 +437,31 @@ erasure = Table(
     _when("last_write_at"),  # when any job's last write from before the fence had landed, at the latest
     Column("certificate", _JSON_OR_NULL),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
+)
+
+receiver = Table(
+    "receiver",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("events", ARRAY(Text), nullable=False),  # a table of states, as `job`; or one state of it, as `batch.parked`
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    _id(),
+    Column("delivery_id", UUID(as_uuid=False), nullable=False, server_default=func.gen_random_uuid()),
+    Column("receiver", Text, nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("subject_id", BigInteger, nullable=False),
+    Column("was", Text),  # None: the job is new
+    Column("state", Text, nullable=False),
+    _now("at"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", DateTime(timezone=True), server_default=func.clock_timestamp()),  # None: given up
+    Column("answer", Text),  # the last failure
+    Index(None, "receiver", "id"),
 )
 
 leader = Table(

@@ -1,4 +1,7 @@
-"""Changes of state: the one door through which the ledger makes them, and the triggers that refuse what has no edge.
+"""Changes of state: the one door through which the ledger makes them, and the triggers on each of them.
+
+One trigger refuses what has no edge. Another queues the notices of the edge in the edge's own transaction, so that no
+code can forget them.
 
 A statement names the state that it leads to and finds its rows by conditions of its own. Whatever they are, Postgres
 refuses the whole statement if it takes a row along no edge of `core.states`. A trigger costs a row a look-up in a
@@ -39,6 +42,32 @@ def trigger(table: str) -> str:
         f"CREATE OR REPLACE TRIGGER edges AFTER UPDATE OF {column} ON {table} FOR EACH ROW WHEN "
         f"(OLD.{column} <> NEW.{column} AND OLD.{column} || '>' || NEW.{column} <> ALL ('{{{taken}}}'::text[])) "
         f"EXECUTE FUNCTION refuse_change_of_state('{column}')"
+    )
+
+
+def notices(table: str) -> tuple[str, ...]:
+    """Return the statements that make the table's triggers of notices. A new job is a change of state, too.
+
+    A receiver waits for all edges of a table (`move`) or for those into one state (`batch.parked`).
+    """
+    column, _ = MACHINES[table]
+    function = f"notice_of_{table}"
+    statement = (
+        "INSERT INTO notice (receiver, job_id, machine, subject_id, was, state) "  # noqa: S608 - our own names
+        f"SELECT name, NEW.{'id' if table == 'job' else 'job_id'}, '{table}', NEW.id, OLD.{column}, NEW.{column} "
+        f"FROM receiver WHERE events && ARRAY['{table}', '{table}.' || NEW.{column}]"
+    )
+    run = f"ON {table} FOR EACH ROW"
+    return (
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN {statement}; RETURN NULL; END $$",
+        f"CREATE OR REPLACE TRIGGER notices AFTER UPDATE OF {column} {run} "
+        f"WHEN (OLD.{column} <> NEW.{column}) EXECUTE FUNCTION {function}()",
+        *(
+            [f"CREATE OR REPLACE TRIGGER notices_at_first AFTER INSERT {run} EXECUTE FUNCTION {function}()"]
+            if table == "job"
+            else []
+        ),
     )
 
 

@@ -13,5 +13,6 @@ lost_commits  notices that the job table lost commits
 erase         erases a tenant: the books, the files, the certificate
 erase_guards  the checks before the fleet forgets a tenant
 erase_redis   deletes what Redis keeps of a tenant
+notices       sends notices of changes of state to who waits for them
 purge         deletes the batches of ended jobs
 """

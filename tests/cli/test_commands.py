@@ -19,7 +19,19 @@ EXPECTED = {
     *("doctor", "audit", "analyze", "check", "plan", "show", "apply", "jobs", "status", "show-evidence", "report"),
     *("retry", "verify", "cutover", "reverse", "cleanup", "rollback", "pause", "resume", "cancel", "set", "park"),
     *("migrate", "dispatcher", "worker", "flower", "emulator", "up", "down", "demo", "serve", "token", "pg"),
-    *("pass", "backup", "forget", "readmit", "rehearse", "wipe", "decommission", "pace", "purge", "audit-log"),
+    *(
+        "pass",
+        "backup",
+        "forget",
+        "readmit",
+        "rehearse",
+        "wipe",
+        "decommission",
+        "pace",
+        "purge",
+        "audit-log",
+        "notices",
+    ),
     *("finish", "comment"),
 }
 READS = [

@@ -12,11 +12,12 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: method, path with query, body."""
+    """A request: method, path with query, body, headers by their names in lower case."""
 
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,19 @@ class Answering:
             protocol_version = "HTTP/1.1"
 
             def _respond(self) -> None:
-                asked = Asked(self.command, self.path, self.rfile.read(int(self.headers.get("content-length", 0))))
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                asked = Asked(self.command, self.path, body, headers)
                 outer.asked.append(asked)
                 answer = outer.answer(asked)
                 answer.after()
-                body = answer.body if isinstance(answer.body, bytes) else orjson.dumps(answer.body)
+                content = answer.body if isinstance(answer.body, bytes) else orjson.dumps(answer.body)
                 with suppress(ConnectionError):  # the client may have given up
                     self.send_response(answer.status)
-                    for name, value in {"content-length": str(len(body)), **answer.headers}.items():
+                    for name, value in {"content-length": str(len(content)), **answer.headers}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(body)
+                    self.wfile.write(content)
 
             do_GET = do_POST = do_DELETE = _respond
 

@@ -1,0 +1,112 @@
+"""The file of VECFLEET_HOOKS: who is told of changes of state. The dispatcher reads it when it starts.
+
+    [notices.ops]
+    to = "webhook"
+    url = "https://ops.example.com/vecfleet"
+    secrets = ["whsec_…"]                    # the newest first; a receiver may check with any
+    events = ["job", "move.parked"]          # left out: every change of a job
+
+It holds keys, so only its owner may read it. No plan can name a receiver or a hook.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
+
+from orchestrator.core.notices import EVENTS, SECRET
+from vecfleet.private import read_private
+from vecfleet.settings import Settings
+
+_PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
+_LEAST_BYTES = 24
+
+
+def _web_address(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is no address: write https://host/path")
+    return url
+
+
+def _mail_address(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ValueError("is no mail server: write smtps://user:password@host:465, or smtp://host:587")
+    return url
+
+
+def _event(event: str) -> str:
+    if event not in EVENTS:
+        raise ValueError("is no event: write job, move, target or batch, or one state of it as job.needs_attention")
+    return event
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    try:
+        key = base64.b64decode(text.removeprefix(SECRET), validate=True)
+    except binascii.Error:
+        key = b""
+    if not text.startswith(SECRET) or len(key) < _LEAST_BYTES:
+        raise ValueError(f"is no secret: write {SECRET} and the base64 of {_LEAST_BYTES} or more random bytes")
+    return secret
+
+
+WebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_secret)], ...], Field(min_length=1)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _Receiver(_Entry):
+    events: tuple[Annotated[str, AfterValidator(_event)], ...] = ("job",)
+
+
+class Webhook(_Receiver):
+    to: Literal["webhook"]
+    url: WebAddress
+    secrets: Secrets
+
+
+class Slack(_Receiver):
+    to: Literal["slack"]
+    url: WebAddress
+
+
+class PagerDuty(_Receiver):
+    to: Literal["pagerduty"]
+    routing_key: SecretStr
+    url: WebAddress = SecretStr(_PAGERDUTY)
+
+
+class Email(_Receiver):
+    to: Literal["email"]
+    server: Annotated[SecretStr, AfterValidator(_mail_address)]
+    sender: str
+    recipients: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+Receiver = Annotated[Webhook | Slack | PagerDuty | Email, Field(discriminator="to")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class HooksFile(_Entry):
+    """Everything that the file says."""
+
+    notices: Mapping[Name, Receiver] = Field(default_factory=dict)
+
+
+_FILE = TypeAdapter(HooksFile)
+
+
+def read(settings: Settings) -> HooksFile | None:
+    """Return what the file says; None where no file is named. Raises BadInput, which never holds a key."""
+    if settings.vecfleet_hooks is None:
+        return None
+    return read_private(settings.vecfleet_hooks, "VECFLEET_HOOKS", _FILE, "write it as docs/hooks-and-notices.md shows")

@@ -1,0 +1,160 @@
+"""Send notices of changes of state, in threads of the dispatcher, one for each receiver.
+
+A notice leaves the queue once its receiver has said 2xx. Dies between the two: it is sent again, with the same id.
+Whatever an answer holds is not read, and no redirect is followed.
+"""
+
+import smtplib
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import orjson
+import structlog
+
+from orchestrator.bootstrap import Fleet
+from orchestrator.core import notices as shapes
+from orchestrator.core.notices import Notice
+from orchestrator.hooks_file import Email, HooksFile, PagerDuty, Receiver, Slack, Webhook
+from orchestrator.ledger import notices
+from orchestrator.ledger.database import Database
+from vecfleet.errors import Unreachable
+
+_TIMEOUT_S = 10.0
+# A sender that is silent for this long is dead: longer than connecting, sending and being answered may take.
+_TAKEN_FOR_S = 60.0
+_LOOKS_EVERY_S = 1.0
+_AFTER_AN_OUTAGE_S = 5.0
+
+log = structlog.get_logger("vecfleet.notices")
+
+
+class NotDelivered(Exception):
+    """The receiver did not say that it has the notice. Says why, without an address: that may be a secret."""
+
+
+@contextmanager
+def sending(parts: Fleet, file: HooksFile | None) -> Iterator[None]:
+    """Send notices to the receivers of the file, and to no other, until the block ends.
+
+    Without a file it sends none and leaves the queue to the dispatchers that have one.
+    """
+    if file is None:
+        yield
+        return
+    with parts.database.begin() as connection:
+        notices.subscribe(connection, {name: receiver.events for name, receiver in file.notices.items()})
+    stopping = threading.Event()
+    threads = [
+        threading.Thread(target=_send_all, args=(parts, name, receiver, stopping), name=f"notices-{name}", daemon=True)
+        for name, receiver in file.notices.items()
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(_TIMEOUT_S)
+
+
+def _send_all(parts: Fleet, name: str, receiver: Receiver, stopping: threading.Event) -> None:
+    wait = 0.0
+    while not stopping.wait(wait):
+        try:
+            wait = 0.0 if send_next(parts.database, name, receiver, parts.settings.web_url) else _LOOKS_EVERY_S
+        except Unreachable as error:
+            wait = _AFTER_AN_OUTAGE_S
+            log.warning("no notice can be read", why=error.message, again_in_s=wait)
+        except Exception:
+            wait = _AFTER_AN_OUTAGE_S
+            log.exception("a notice cannot be sent", receiver=name, again_in_s=wait)
+
+
+def send_next(database: Database, name: str, receiver: Receiver, web_url: str | None = None) -> bool:
+    """Send the oldest due notice of a receiver. Say whether one was due.
+
+    No transaction is open while the receiver is asked. Safe to run in several processes at once.
+    """
+    with database.begin() as connection:
+        queued = notices.take(connection, name, _TAKEN_FOR_S)
+        if queued is None:
+            return False
+        notice = notices.read(connection, queued)
+    if web_url:
+        notice = replace(notice, url=f"{web_url.rstrip('/')}/jobs/{notice.job}")
+    try:
+        deliver(receiver, notice)
+    except NotDelivered as failure:
+        with database.begin() as connection:
+            given_up = notices.failed(connection, queued, str(failure))
+        tell = log.error if given_up else log.warning
+        tell(
+            "a notice was not delivered",
+            receiver=name,
+            about=notice.event,
+            job=notice.job,
+            why=str(failure),
+            attempts=queued.attempts,
+            given_up=given_up,
+        )
+        return True
+    with database.begin() as connection:
+        notices.delivered(connection, queued)
+    return True
+
+
+def deliver(receiver: Receiver, notice: Notice) -> None:
+    """Send one notice in the receiver's shape. Raises NotDelivered."""
+    match receiver:
+        case Webhook():
+            body = orjson.dumps(notice.to_json())
+            secrets = [secret.get_secret_value() for secret in receiver.secrets]
+            headers = shapes.headers(secrets, notice.delivery_id, int(time.time()), body)
+            _post(receiver.url.get_secret_value(), body, headers)
+        case Slack():
+            _post(receiver.url.get_secret_value(), shapes.slack(notice))
+        case PagerDuty():
+            key = receiver.routing_key.get_secret_value()
+            _post(receiver.url.get_secret_value(), shapes.pagerduty(notice, key))
+        case Email():
+            _mail(receiver, notice)
+
+
+def _post(url: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+    told = headers or {"content-type": "application/json"}
+    try:
+        with httpx.stream(
+            "POST", url, content=body, headers=told, timeout=_TIMEOUT_S, follow_redirects=False
+        ) as answer:
+            if not answer.is_success:
+                raise NotDelivered(f"HTTP {answer.status_code}")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotDelivered(type(error).__name__) from error
+
+
+def _mail(receiver: Email, notice: Notice) -> None:
+    """Hand a message to the mail server. A password travels over TLS only."""
+    server = urlsplit(receiver.server.get_secret_value())
+    message = shapes.email(notice, receiver.sender, receiver.recipients)
+    host, context = server.hostname or "", ssl.create_default_context()
+    try:
+        with (
+            smtplib.SMTP_SSL(host, server.port or 465, timeout=_TIMEOUT_S, context=context)
+            if server.scheme == "smtps"
+            else smtplib.SMTP(host, server.port or 587, timeout=_TIMEOUT_S)
+        ) as client:
+            client.ehlo()
+            if server.scheme == "smtp" and (server.username or client.has_extn("starttls")):
+                client.starttls(context=context)
+            if server.username:
+                client.login(unquote(server.username), unquote(server.password or ""))
+            client.send_message(message)
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        raise NotDelivered(type(error).__name__) from error

@@ -1,0 +1,49 @@
+"""The file of VECFLEET_HOOKS: what it may hold, who may read it, and that no answer holds a key."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import hooks_file
+from vecfleet.errors import BadInput
+from vecfleet.settings import Settings
+
+KEY = "hidden-word"
+
+
+def settings(tmp_path: Path, text: str, mode: int = 0o600) -> Settings:
+    path = tmp_path / "hooks.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return Settings(vecfleet_hooks=path)
+
+
+def test_a_receiver_is_told_of_jobs_unless_it_says_of_what(tmp_path: Path) -> None:
+    file = hooks_file.read(settings(tmp_path, '[notices.chat]\nto = "slack"\nurl = "https://chat/T0"\n'))
+    assert file is not None and file.notices["chat"].events == ("job",)
+    assert "T0" not in repr(file)
+    assert hooks_file.read(Settings(vecfleet_hooks=None)) is None
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="others than its owner"):
+        hooks_file.read(settings(tmp_path, "", 0o644))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('to = "slack"\nurl = "file:///etc/hidden-word"', "is no address"),
+        ('to = "slack"\nurl = "https://chat"\nevents = ["job.exploded"]', "is no event"),
+        ('to = "webhook"\nurl = "https://a"\nsecrets = ["hidden-word"]', "is no secret"),
+        ('to = "webhook"\nurl = "https://a"\nsecrets = []', "at least 1 item"),
+        ('to = "email"\nserver = "http://hidden-word"\nsender = "a"\nrecipients = ["b"]', "is no mail server"),
+        ('to = "pigeon"', "notices.ops: Input tag"),
+        ('to = "slack"\nurl = "https://chat"\nkey = "hidden-word"', "Extra inputs"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_shows_no_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        hooks_file.read(settings(tmp_path, f"[notices.ops]\n{text}\n"))
+    assert said in refused.value.message and KEY not in refused.value.message
+    assert refused.value.next_step == "write it as docs/hooks-and-notices.md shows"
