@@ -6,9 +6,11 @@ start fails the tests that need it: a suite that skips them would prove nothing.
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.embedded.postgres import FLEET
 from orchestrator.embedded.process import Process
+from orchestrator.embedded.server import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = "migrated"
@@ -76,9 +79,33 @@ def _time_limit(item: pytest.Item) -> float:
     return float(own.args[0]) if own is not None else 0.0
 
 
+# Reads from a pipe that only this process of pytest holds open: it ends when that process does, whatever ended it.
+_GUARD = 'trap "" INT TERM HUP; read -r _; kill -QUIT "$1"; [ -z "$2" ] || rm -rf "$2"'
+
+
+@contextmanager
+def guarded(pid: int, files: Path | None = None) -> Iterator[None]:
+    """End a server, and remove its files, also if this process of pytest is killed and can end nothing."""
+    guard = subprocess.Popen(["sh", "-c", _GUARD, "guard", str(pid), str(files or "")], stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
+
+
+@contextmanager
+def served(server: Server) -> Iterator[None]:
+    with server:
+        assert server.process is not None, "it has just started"
+        with guarded(server.process.pid, server.home):
+            yield
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+    server = Postgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    with served(server):
         yield server
 
 
@@ -117,7 +144,8 @@ def migrated_template(postgres: Postgres) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    with Redis(tmp_path_factory.mktemp("redis"), durable=False) as server:
+    server = Redis(tmp_path_factory.mktemp("redis"), durable=False)
+    with served(server):
         yield server
 
 
@@ -143,8 +171,9 @@ def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port=port,
     )
     try:
-        process.wait_until(lambda: listening(port), EMULATOR_START_S)
-        yield f"http://127.0.0.1:{port}"
+        with guarded(process.pid):
+            process.wait_until(lambda: listening(port), EMULATOR_START_S)
+            yield f"http://127.0.0.1:{port}"
     finally:
         process.stop(patience_s=10)
 
