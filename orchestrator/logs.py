@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from pydantic import SecretStr
 
+from vecfleet.logs import EVENT_AND_FIELDS
 from vecfleet.settings import Settings
 
 # Below WARNING these log our own events, and the start and end of tasks. Other libraries log requests, statements with
@@ -43,7 +44,7 @@ def configure(settings: Settings, level: int | str | None = None) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(()), structlog.stdlib.add_logger_name, *before],
+            foreign_pre_chain=[_with_fields, structlog.stdlib.add_logger_name, *before],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *after],
         )
     )
@@ -77,6 +78,12 @@ def _hiding(secrets: list[str]) -> Callable[..., str]:
         return line
 
     return hide
+
+
+def _with_fields(_: object, __: str, told: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Take the event and the fields of a line of the library apart again, so that it looks like one of ours."""
+    told.update(getattr(told["_record"], EVENT_AND_FIELDS, {}))
+    return told
 
 
 def _may_be_told(record: logging.LogRecord) -> bool:

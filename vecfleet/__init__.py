@@ -1,7 +1,7 @@
 """vecfleet, the library: records, namespaces and stores.
 
 Reading order: `records`, `digests`, `names`, `errors`, `settings`, then `stores/`. Nothing here knows of jobs, queues
-or the job table; an application may install this package alone.
+or the job table; an application may install this package alone. `logs` is how all of it tells what it does.
 """
 
 __version__ = "0.1.0"

@@ -80,6 +80,7 @@ MATRIX: Mapping[str, Mapping[str, Outcome]] = {
     "verify_deletion": _LOOKED_FOR,
     "list_creator_twins": _LOOKED_FOR | {"nobody": BadName},
     "get_namespace": _LOOKED_FOR | {"nobody": BadName},
+    "held": _REFUSED,
 }
 # Of no tenant: the index as a whole, for the operator's own programs; they guard nothing, and say so.
 WITHOUT_SUBJECT = {"data", "serving", "replay", "close"}
@@ -109,6 +110,7 @@ CALLS: Mapping[str, Callable[[Client, Any, Any], Any]] = {
     "verify_deletion": lambda client, creator, _: client.verify_deletion(creator),
     "list_creator_twins": lambda client, creator, _: client.list_creator_twins(creator),
     "get_namespace": lambda client, creator, twin: client.get_namespace(creator, twin),
+    "held": lambda client, creator, twin: client.held(creator, twin),
 }
 ERASING = {"erase", "delete_twin", "delete_creator", "delete_creator_data", "verify_deletion"}
 LOOKING = {"fetch", "list", "list_namespaces", "describe_namespace", "query"}

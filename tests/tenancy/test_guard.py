@@ -1,15 +1,15 @@
 """The guard: nobody passes into another's namespace, whatever the names are."""
 
 import json
+import logging
 import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from structlog.testing import capture_logs
 
 from vecfleet import names
-from vecfleet.errors import BadName
+from vecfleet.errors import BadInput, BadName
 from vecfleet.tenancy import TenantAuditLogger, TenantGuard, TenantIsolationError
 
 HOSTILE_PAIRS = 120_000
@@ -113,7 +113,7 @@ def _built_for(creator: str, namespace: str) -> bool:
     ],
 )
 def test_a_users_creators_are_read_from_any_of_three_fields(user: dict[str, object], creators: set[str]) -> None:
-    assert TenantGuard(user).creator_ids == creators
+    assert TenantGuard({"id": "u", **user}).creator_ids == creators
 
 
 def test_a_user_reaches_their_creators_and_no_others() -> None:
@@ -130,14 +130,35 @@ def test_a_user_reaches_their_creators_and_no_others() -> None:
         guard.validate_creator_access("c")
 
 
-def test_an_admin_passes_and_is_logged() -> None:
+@pytest.mark.parametrize(
+    ("user", "identity"),
+    [
+        ({"user_id": "u", "id": "i", "sub": "s", "email": "e"}, "u"),
+        ({"id": "i", "sub": "s", "email": "e"}, "i"),
+        ({"sub": "s", "email": "e"}, "s"),
+        ({"email": "e"}, "e"),
+        ({"user_id": None, "id": "", "sub": 7}, "7"),
+    ],
+)
+def test_who_asks_is_said_by_the_first_field_that_says_it(user: dict[str, object], identity: str) -> None:
+    assert TenantGuard(user).user_id == identity
+
+
+def test_a_user_without_an_identity_is_refused() -> None:
+    with pytest.raises(TenantIsolationError, match="who asks is not known") as refusal:
+        TenantGuard({"creator_ids": ["a"], "role": "admin"})
+
+    assert "user_id" in str(refusal.value.next_step)
+
+
+def test_an_admin_passes_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     guard = TenantGuard({"id": "root", "role": "admin"})
 
-    with capture_logs() as logs:
+    with caplog.at_level(logging.INFO):
         assert guard.validate_namespace_access("creator_c_twin_t")
         assert guard.validate_creator_access("c")
 
-    assert [entry["event"] for entry in logs] == ["Admin access granted"] * 2
+    assert [line.partition(" {")[0] for line in caplog.messages] == ["Admin access granted"] * 2
     assert guard.get_allowed_namespaces() == ["*"]
 
 
@@ -170,6 +191,37 @@ def test_the_audit_log_has_a_line_for_each_act_and_neither_texts_nor_vectors(tmp
     ]
     assert lines[1]["blocked"] is True and lines[2]["gdpr_request"] is True and lines[0]["results"] == 3
     assert all(set(line) <= FIELDS for line in lines)
+
+
+def test_without_a_file_the_handlers_of_the_application_get_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+    audit = TenantAuditLogger()
+
+    with caplog.at_level(logging.INFO):
+        audit.log_vector_query(user_id="u", creator_id="a", twin_id="t", results=3)
+        audit.log_isolation_violation(user_id="u", requested="namespace 'creator_b'")
+
+    query, violation = caplog.records
+    assert (query.name, query.levelname, violation.levelname) == ("vecfleet.tenancy.audit", "INFO", "WARNING")
+    assert query.getMessage().startswith("vector_query {")
+    assert json.loads(query.getMessage().removeprefix("vector_query ")) == {
+        "severity": "INFO", "user_id": "u", "creator_id": "a", "twin_id": "t", "results": 3,
+    }  # fmt: skip
+
+
+def test_the_audit_log_takes_the_keywords_of_the_seeds_too(tmp_path: Path) -> None:
+    audit = TenantAuditLogger(tmp_path / "log.jsonl")
+
+    audit.log_isolation_violation(
+        user_id="u", email="e", attempted_creator_id="b", authorized_creators=["a"], endpoint="/query", ip_address=None
+    )
+    audit.log_admin_access(admin_id="root", admin_email="e", accessed_creator_id="a", reason="support")
+
+    violation, access = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert violation["requested"] == "creator 'b'" and violation["attempted_creator_id"] == "b"
+    assert violation["authorized_creators"] == ["a"] and violation["endpoint"] == "/query"
+    assert (access["user_id"], access["requested"], access["reason"]) == ("root", "creator 'a'", "support")
+    with pytest.raises(BadInput, match="what was asked for"):
+        audit.log_isolation_violation(user_id="u")
 
 
 FIELDS = {

@@ -4,16 +4,16 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from psycopg import sql
 
+from vecfleet import logs
 from vecfleet.errors import BadInput, VecfleetError
 from vecfleet.pgvector import moving, naming, tables
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.moving import Mode, Moved, Telling
 
-log = structlog.get_logger("vecfleet.pgvector")
+log = logs.get_logger("vecfleet.pgvector")
 
 MODES: tuple[Mode, ...] = ("copy", "move")
 

@@ -44,8 +44,23 @@ class Question(msgspec.Struct, frozen=True):
     rerank: Rerank | None = None
 
 
-class Hit(msgspec.Struct, frozen=True):
-    """One record found. Fields may be read as keys too, like those of the SDK's matches.
+class Keyed:
+    """An answer whose fields may be read as keys too, like those of the SDK's answers."""
+
+    __slots__ = ()
+
+    def __getitem__(self, field: str) -> Any:
+        try:
+            return getattr(self, field)
+        except AttributeError:
+            raise KeyError(field) from None
+
+    def get(self, field: str, default: Any = None) -> Any:
+        return getattr(self, field, default)
+
+
+class Hit(Keyed, msgspec.Struct, frozen=True):
+    """One record found.
 
     A struct, because it is made ten times a query: a frozen dataclass takes ten times as long.
     """
@@ -56,12 +71,6 @@ class Hit(msgspec.Struct, frozen=True):
     values: Sequence[float] = ()
     sparse_values: Any = None
     namespace: str = ""
-
-    def __getitem__(self, field: str) -> Any:
-        try:
-            return getattr(self, field)
-        except AttributeError:
-            raise KeyError(field) from None
 
 
 class Serving(Protocol):

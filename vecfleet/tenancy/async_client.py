@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from vecfleet.settings import Settings
-from vecfleet.stores.base import Index, IndexInfo
+from vecfleet.stores.base import Index, IndexInfo, NamespaceInfo
 from vecfleet.stores.pinecone import AsyncPineconeServing
 from vecfleet.stores.serving import AsyncServing, Filter, Hit
 from vecfleet.tenancy import erasing, requests
@@ -62,6 +62,10 @@ class DelphiPineconeClient(ClientCore):
     async def list_creator_twins(self, creator_id: str) -> list[str]:
         """Return the creator's twins that have a namespace, or a route, sorted."""
         return await asyncio.to_thread(self.in_threads.list_creator_twins, creator_id)
+
+    async def held(self, creator_id: str, twin_id: str | None = None) -> list[NamespaceInfo]:
+        """Return the namespaces that a tenant reads now and has alone, where there are any. Their counts lag."""
+        return await asyncio.to_thread(self.in_threads.held, creator_id, twin_id)
 
     # Writing
 

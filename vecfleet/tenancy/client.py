@@ -8,7 +8,7 @@ from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
-from vecfleet.stores.base import Index, IndexInfo
+from vecfleet.stores.base import Index, IndexInfo, NamespaceInfo
 from vecfleet.stores.pinecone import PineconeServing, PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
@@ -17,7 +17,7 @@ from vecfleet.tenancy import erasing, finding, journal, requests, writing
 from vecfleet.tenancy.client_core import ClientCore, Steps
 from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
-from vecfleet.tenancy.places import Place, Side, Where
+from vecfleet.tenancy.places import Place, Side, Where, holds_only
 from vecfleet.tenancy.query_metrics import Observe
 from vecfleet.tenancy.requests import Answer, Ask, QueryOptions
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
@@ -60,6 +60,15 @@ class PineconeDelphiClient(ClientCore):
         """Return the creator's twins that have a namespace, or a route, sorted."""
         routed = self.rollout.twins(creator_id) if self.rollout is not None else []
         return sorted({*finding.twins_of(self.data, creator_id), *routed})
+
+    def held(self, creator_id: str, twin_id: str | None = None) -> list[NamespaceInfo]:
+        """Return the namespaces that a tenant reads now and has alone, where there are any. Their counts lag.
+
+        What it has in a namespace that tenants share is not among them.
+        """
+        places = self._run(self._where(requests.tenant_of(creator_id, twin_id))).reads
+        infos = (self._index(place).namespace(place.namespace) for place in places if holds_only(place))
+        return [info for info in infos if info is not None]
 
     @property
     def data(self) -> Index:

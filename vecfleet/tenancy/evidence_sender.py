@@ -4,11 +4,11 @@ import threading
 
 import httpx
 import msgspec
-import structlog
 
+from vecfleet import logs
 from vecfleet.tenancy.shadow_reads import ShadowLog
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 _ENCODER = msgspec.json.Encoder()
 _SEND_TIMEOUT_S = 10.0

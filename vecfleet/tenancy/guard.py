@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
-from vecfleet import names
+from vecfleet import logs, names
 from vecfleet.tenancy.places import TenantIsolationError
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 T = TypeVar("T")
 ADMIN = "admin"
+_IDENTITIES = ("user_id", "id", "sub", "email")  # the first is the key of the seeds' own application
 
 
 class Audit(Protocol):
@@ -47,16 +46,18 @@ def _check_user(guard: "TenantGuard", namespace: str) -> bool:
 
 
 class TenantGuard:
-    """The access of one user. `user`: `id`, `email`, `role`, and `creator_ids`, `creator_id` or `tenant_id`.
+    """The access of one user. `user`: who asks, `role`, and `creator_ids`, `creator_id` or `tenant_id`.
 
-    A `tenant_id` alone stands for the creator `tenant_{tenant_id}`. An admin passes everywhere, and is logged. `token`,
-    if there is one, names the token that was sent: two tokens of one user are two identities.
+    Who asks is said by the first of `user_id`, `id`, `sub` and `email` that is there; a user without one is refused,
+    for all of those would share a rate and an audit line. A `tenant_id` alone stands for the creator
+    `tenant_{tenant_id}`. An admin passes everywhere, and is logged. `token`, if there is one, names the token that was
+    sent: two tokens of one user are two identities.
     """
 
     validate_namespace_access = _OfClassOrInstance(_check_creator, _check_user)
 
     def __init__(self, user: Mapping[str, Any], audit: Audit | None = None) -> None:
-        self.user_id = str(user.get("id") or user.get("email") or "unknown")
+        self.user_id = identity_of(user)
         self.creator_ids = creators_of(user)
         self.is_admin = user.get("role") == ADMIN
         token = user.get("token")
@@ -116,6 +117,16 @@ def _denied(requested: str) -> TenantIsolationError:
 
 def _belongs(namespace: str, creator: str) -> bool:
     return isinstance(namespace, str) and isinstance(creator, str) and names.belongs_to(namespace, creator)
+
+
+def identity_of(user: Mapping[str, Any]) -> str:
+    """Return the identity of a user. Raises TenantIsolationError for one that has none."""
+    for name in _IDENTITIES:
+        if user.get(name) not in (None, ""):
+            return str(user[name])
+    raise TenantIsolationError(
+        "Access denied: who asks is not known", next_step="give the guard a user with one of " + ", ".join(_IDENTITIES)
+    )
 
 
 def creators_of(user: Mapping[str, Any]) -> frozenset[str]:

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import structlog
-
-from vecfleet import names
+from vecfleet import logs, names
 from vecfleet.enriching import SOURCE, additions, restored
 from vecfleet.errors import Conflict, StoreError, Unreachable
 from vecfleet.names import Tenant
@@ -37,7 +35,7 @@ from vecfleet.tenancy.journal_file import JournalFile
 from vecfleet.tenancy.places import Place, Side, TenantIsolationError, Where, holds_only, is_own, on_new_side
 from vecfleet.tenancy.unseen import Sought, Unseen
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 FILE = "journal/writes.sqlite3"  # under VECFLEET_HOME
 _PATIENCE_S = 1.0  # how long a write waits for another of the same record, which takes some tens of milliseconds

@@ -9,14 +9,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-import structlog
-
+from vecfleet import logs
 from vecfleet.errors import StoreError
 from vecfleet.stores.base import Kind
 from vecfleet.stores.serving import Question, Serving
 from vecfleet.tenancy.query_metrics import QueryMetrics
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 HOT_S = 3_600.0  # a namespace asked in the last hour will be asked again
 QUIET_S = 300.0  # a namespace that nobody asked for so long is asked by us

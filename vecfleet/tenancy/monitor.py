@@ -9,15 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
+from vecfleet import logs
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.notifier import Notifier, Quiet
 from vecfleet.tenancy.query_metrics import QueryMetrics
 from vecfleet.tenancy.shadow_reads import EDGES_MS
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 SAMPLES = 10_000  # 80 KB of latencies: eight minutes at the 20 queries a second of the seeds
 FEW = 100  # below this many samples a percentile is an anecdote

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import httpx
-import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-log = structlog.get_logger("vecfleet.tenancy")
+from vecfleet import logs
+
+log = logs.get_logger("vecfleet.tenancy")
 
 _TRIES = 3
 _TIMEOUT_S = 5.0

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-import structlog
 
+from vecfleet import logs
 from vecfleet.clock import now
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy.routes import Resolved, read_table
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 CACHE_S = 5.0
 STALE_S = 60.0

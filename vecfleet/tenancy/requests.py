@@ -19,7 +19,7 @@ from vecfleet.errors import BadInput, RoutesTooOld
 from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind
-from vecfleet.stores.serving import Filter, Hit, Question, Rerank
+from vecfleet.stores.serving import Filter, Hit, Keyed, Question, Rerank
 from vecfleet.tenancy.options import TextOptions
 from vecfleet.tenancy.places import (
     Place,
@@ -42,17 +42,11 @@ LOWER_IS_NEARER = frozenset({"euclidean"})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Keyed):
     """The result of a query, best first. `matches` as in the SDK; each match knows its namespace."""
 
     matches: list[Hit] = field(default_factory=list)
     namespace: str = ""
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
 
 
 @dataclass(frozen=True, slots=True)

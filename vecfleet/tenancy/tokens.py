@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import structlog
 
+from vecfleet import logs
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.tenancy.guard import creators_of
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 User = Mapping[str, Any]
 """The mapping that `TenantGuard` takes: `id`, `email`, `role`, the creators; and `token`, the sent token's name."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 from pinecone import Index
 from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
 
+from vecfleet import logs
 from vecfleet.errors import Conflict, NameIsAlias, TimedOut, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import FLOAT32_BYTES, Record
@@ -27,7 +27,7 @@ from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
 from vecfleet.stores.room import FetchRoom
 
-log = structlog.get_logger("vecfleet.pinecone")
+log = logs.get_logger("vecfleet.pinecone")
 
 # The service's limit. A fetch over REST asks for fewer: its ids stand in the URL.
 LANE_FETCH_IDS = 1_000

@@ -84,10 +84,6 @@ class OfCreator(_In):
     creator_id: CreatorId | Nothing = Field(default=None, description="may be left out by a user with one creator")
 
 
-class OfNamedCreator(_In):
-    creator_id: CreatorId = Field(description="always named, never guessed")
-
-
 class OfName(_In):
     name: str = Field(max_length=1_000, examples=["support_bot"])
 

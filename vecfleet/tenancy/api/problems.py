@@ -3,7 +3,6 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from vecfleet import logs
 from vecfleet.errors import (
     BadInput,
     BadRequest,
@@ -25,7 +25,7 @@ from vecfleet.errors import (
 )
 from vecfleet.tenancy.places import TenantIsolationError
 
-log = structlog.get_logger("vecfleet.tenancy")
+log = logs.get_logger("vecfleet.tenancy")
 
 MEDIA_TYPE = "application/problem+json"
 _AWAY = "the vector database, or what leads to it, cannot answer now"

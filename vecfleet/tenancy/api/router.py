@@ -23,7 +23,6 @@ from vecfleet.tenancy.api.models import (
     NameVerdict,
     OfCreator,
     OfName,
-    OfNamedCreator,
     Search,
     TwinId,
     Twins,
@@ -144,10 +143,9 @@ def delphi_router(
         return erase(guard, _creator(guard, of.creator_id), twin_id)
 
     @router.delete("/creator", responses=documented(404, 409))
-    def delete_creator(guard: Asker, of: Annotated[OfNamedCreator, Query()]) -> Erased:
+    def delete_creator(guard: Asker, of: Annotated[OfCreator, Query()]) -> Erased:
         """Erase a creator with all twins, and confirm that nothing is left."""
-        guard.validate_creator_access(of.creator_id)
-        return erase(guard, of.creator_id, None)
+        return erase(guard, _creator(guard, of.creator_id), None)
 
     def erase(guard: TenantGuard, creator: str, twin: str | None) -> Erased:
         with erasing.of(creator):

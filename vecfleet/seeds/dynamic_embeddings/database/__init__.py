@@ -1,0 +1,1 @@
+"""The database of seed 004: `connection`, `schema` and `migration`."""

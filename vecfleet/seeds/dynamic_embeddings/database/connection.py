@@ -1,0 +1,5 @@
+"""Seed 004's connection."""
+
+from vecfleet.pgvector import DatabaseConnection
+
+__all__ = ["DatabaseConnection"]
