@@ -140,24 +140,63 @@ def test_the_published_projects_own_statements_work_on_a_table_that_was_made_for
     ask(
         empty_database_url,
         "INSERT INTO embeddings_prod (embedding, embedding_model, embedding_created_at, chunk_id, text, text_hash,"
-        " text_length, path, level, parent_id, children_ids, source_file, document_id, collection_name, content_type,"
-        " value_types, key_count, strategy, confidence, semantic_density, domain_type, entity_types,"
-        " performance_metrics, reasoning_content, version, processing_pipeline)"
-        " VALUES ('[1,0,0,0,0,0,0,0]', 'm', now(), 'c1',"
-        " 't', 'h', 1, 'p', 0, NULL, '[]', NULL, 'd', 'c', 'mixed', '[]', 1, 's',"
-        " 0.5, 0.5, 'general', '[]', '[]', '[]', '1.0', 'vector_embeddings') RETURNING id",
+        " text_length, path, level, parent_id, children_ids, source_file, dimension_value, document_id,"
+        " collection_name, content_type, value_types, key_count, strategy, confidence, semantic_density, domain_type,"
+        " entity_types, performance_metrics, reasoning_content, version, processing_pipeline)"
+        " SELECT '[1,0,0,0,0,0,0,0]', 'm', now(), 'c' || d,"
+        " 't', 'h', 1, 'p', 0, NULL, '[]', NULL, 'Property=A', 'd' || d, 'c', 'mixed', '[]', 1, 's',"
+        " 0.5, 0.5, 'general', '[]', '[]', '[]', '1.0', 'vector_embeddings' FROM generate_series(1, 2) d",
     )
     found = ask(
         empty_database_url,
-        "SELECT id, chunk_id, level, text_hash, 1 - (embedding <=> '[1,0,0,0,0,0,0,0]') FROM embeddings_prod"
-        " WHERE collection_name = 'c' ORDER BY 5 DESC",
+        "SELECT id, chunk_id, level, text_hash, dimension_value, 1 - (embedding <=> '[1,0,0,0,0,0,0,0]')"
+        " FROM embeddings_prod WHERE collection_name = 'c' AND document_id = 'd1' ORDER BY 6 DESC",
     )
     indexes = ask(empty_database_url, "SELECT indexname FROM pg_indexes WHERE tablename = 'embeddings_prod'")
 
-    assert found == [(1, "c1", 0, "h", 1.0)]
-    assert {"ix_embeddings_prod_source", "uq_embeddings_prod_chunk_id"} <= {name for (name,) in indexes}
-    (record, score), *_ = VectorStore(database, "prod").similarity_search(vector(1))
+    assert found == [(1, "c1", 0, "h", "Property=A", 1.0)]
+    names = {name for (name,) in indexes}
+    assert {"ix_embeddings_prod_source", "ix_embeddings_prod_dimension_value", "uq_embeddings_prod_chunk_id"} <= names
+    [(record, score)] = VectorStore(database, "prod").similarity_search(vector(1), filters={"document_id": "d1"})
     assert (record.chunk_id, record.level, score) == ("c1", 0, pytest.approx(1.0))  # type: ignore[attr-defined]
+    assert record.dimension_value == "Property=A"  # type: ignore[attr-defined]
+
+
+def test_ours_are_inserted_and_found_in_a_table_that_the_published_project_made(
+    database: DatabaseConnection, empty_database_url: str
+) -> None:
+    # Given its own table: its columns, and no `metadata`
+    EmbeddingSchema(database.database_url, dimension=DIMENSION, layout="published").create_namespace("prod")
+    ask(empty_database_url, "ALTER TABLE embeddings_prod DROP COLUMN metadata")
+    store = VectorStore(database, "prod")
+
+    # When ours are inserted, the same text twice in one document
+    embeddings = [
+        VectorEmbedding(
+            chunk_id, "d", "c", "the same", vector(1), confidence=0.1, depth_level=2, parent_chunk_id="p",
+            metadata={"embedding_model": "m", "dimension_value": "Property=A"},
+        )
+        for chunk_id in ("c1", "c2")
+    ]  # fmt: skip
+    assert store.insert_embeddings(embeddings) == 2
+    assert store.insert_embedding("c3", "d", "c", "another", vector(1, 1), {}) is True
+
+    # Then its own statement finds them, with the values under its names
+    found = ask(
+        empty_database_url,
+        "SELECT chunk_id, embedding_model, level, parent_id, dimension_value, confidence, length(text_hash),"
+        " now() - embedding_created_at < '1 hour', created_at IS NOT NULL FROM embeddings_prod"
+        " ORDER BY 1 - (embedding <=> '[1,0,0,0,0,0,0,0]') DESC, chunk_id LIMIT 2",
+    )
+    confidence = pytest.approx(0.1)
+    assert found == [(id, "m", 2, "p", "Property=A", confidence, 64, True, True) for id in ("c1", "c2")]
+    # And ours finds its row
+    assert [record.chunk_id for record, _ in store.similarity_search(vector(1), limit=3)][:2] == ["c1", "c2"]
+    # And what it has no column for is refused by its name, and nothing of the call is there
+    with pytest.raises(BadInput, match="no column for these of 'c4': is_leaf, page") as refusal:
+        store.insert_embeddings([VectorEmbedding("c4", "d", "c", "t", vector(1), is_leaf=True, metadata={"page": 1})])
+    assert "ADD COLUMN metadata JSONB" in str(refusal.value.next_step)
+    assert ask(empty_database_url, "SELECT count(*) FROM embeddings_prod") == [(3,)]
 
 
 def test_the_vector_index_waits_for_rows_and_is_rebuilt_on_request(

@@ -113,6 +113,7 @@ PUBLISHED = Layout(
         _C("domain_type", "VARCHAR(100)"),
         _C("entity_types", "JSONB"),
         _C("performance_metrics", "JSONB"),
+        _C("dimension_value", "VARCHAR(1024)"),
         _C("reasoning_content", "JSONB"),
         _C("created_at", "TIMESTAMP WITH TIME ZONE", "DEFAULT now()"),
         _C("updated_at", "TIMESTAMP WITH TIME ZONE", "DEFAULT now()"),
@@ -123,7 +124,6 @@ PUBLISHED = Layout(
     indexes=(
         IndexSpec("{table}_pkey", ("id",), unique=True),
         IndexSpec("uq_{table}_chunk_id", ("chunk_id",), unique=True),
-        IndexSpec("{table}_text_hash_key", ("text_hash",), unique=True),
         IndexSpec("uq_{table}_text_hash_document", ("text_hash", "document_id"), unique=True),
         IndexSpec("ix_{table}_source", ("source_file", "document_id")),
         IndexSpec("ix_{table}_strategy", ("strategy", "confidence")),
@@ -131,6 +131,7 @@ PUBLISHED = Layout(
         IndexSpec("ix_{table}_path", ("path",)),
         IndexSpec("ix_{table}_collection", ("collection_name",)),
         IndexSpec("ix_{table}_level", ("level",)),
+        IndexSpec("ix_{table}_dimension_value", ("dimension_value",)),
         IndexSpec("ix_{table}_created", ("created_at",)),
     ),
 )

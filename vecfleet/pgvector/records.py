@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -77,6 +77,8 @@ class VectorEmbedding:
 
 _OWN = frozenset({"chunk_id", "embedding", "metadata"})
 _ARGUMENTS = tuple(spec.name for spec in fields(VectorEmbedding) if spec.name not in _OWN)
+# What the published project's tables call these.
+_ELSEWHERE = {"depth_level": "level", "parent_chunk_id": "parent_id"}
 # Python prints no integer of more than 4,300 digits, and so writes none as JSON.
 _MOST_BITS = 14_000
 
@@ -130,6 +132,33 @@ def refuse_losses(one: VectorEmbedding, rows: Rows) -> None:
                 ) from error
 
 
+def fitted(embedding: VectorEmbedding, rows: Rows, stamp: str) -> Record:
+    """Return an embedding as a record of a table that has no column `metadata`, such as the published project's own.
+
+    What says nothing (the default of a field) is left out where there is no column for it. Raises BadInput, naming the
+    key, for what says something. `stamp` is the time where a column must hold one.
+    """
+    cells = {cells.key: cells for cells in rows.cells}
+    record = embedding.as_record()
+    given = dict(record.metadata)
+    for ours, theirs in _ELSEWHERE.items():
+        if ours in given and ours not in cells and theirs in cells:
+            given.setdefault(theirs, given.pop(ours))
+    kept = {key: value for key, value in given.items() if key in cells}
+    lost = sorted(key for key, value in given.items() if key not in cells and _SAYS_NOTHING.get(key) != value)
+    if lost:
+        raise BadInput(
+            f"the table {rows.table.name!r} has no column for these of {embedding.chunk_id!r}: {', '.join(lost)}",
+            next_step=f"leave them out, or: ALTER TABLE {rows.table.name} ADD COLUMN metadata JSONB",
+        )
+    for key, cell in cells.items():
+        value = kept.get(key)
+        if cell.column.type == "float4" and isinstance(value, float):
+            kept[key] = float(np.float32(value))  # as the project's own program writes it
+    times = {key: stamp for key, cell in cells.items() if cell.as_text and cell.column.type.startswith("timestamp")}
+    return replace(record, metadata={**rows.fillers(record.id), **times, **kept})
+
+
 def _check_json(embedding: VectorEmbedding, key: str, value: Any) -> None:
     if not _is_kept(value):
         raise BadInput(
@@ -169,3 +198,10 @@ def _carried(item: tuple[str, Any]) -> tuple[str, MetadataValue]:
     if plain(value):
         return key, float(value) if type(value) is int and abs(value) <= EXACT_INTEGER else value
     return key + AS_JSON, as_json_text(value)
+
+
+_SAYS_NOTHING = dict(
+    _carried((spec.name, spec.default_factory() if spec.default_factory is not MISSING else spec.default))
+    for spec in fields(VectorEmbedding)
+    if spec.name in _ARGUMENTS and (spec.default is not MISSING or spec.default_factory is not MISSING)
+)

@@ -117,6 +117,14 @@ class Rows:
 
     # Records to rows
 
+    def fillers(self, id: str) -> dict[str, Any]:
+        """Return what a row holds, by key, where a column must hold something and its record has nothing."""
+        return {
+            cells.key: cells.unpack(_filler(cells, id))
+            for cells in self._written_cells
+            if cells.column.not_null and not cells.as_text
+        }
+
     def row(self, record: Record) -> tuple[Any, ...]:
         """Return the row of a normalised record. Raises BadRequest if this table cannot hold it."""
         fixed: list[Any] = [record.id]

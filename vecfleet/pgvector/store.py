@@ -12,7 +12,7 @@ from vecfleet.errors import BadInput, Missing, NotFound, WrongKind
 from vecfleet.pgvector import indexes, naming, tables, writing
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import Method
-from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, refuse_losses, vector_bytes
+from vecfleet.pgvector.records import EmbeddingRecord, VectorEmbedding, fitted, refuse_losses, vector_bytes
 from vecfleet.pgvector.rows import METADATA, Rows
 from vecfleet.pgvector.schema import NamespaceTableFactory
 from vecfleet.pgvector.tables import CHUNK_ID, Connection, Table
@@ -273,6 +273,8 @@ def _insert(connection: Connection, table: Table, embeddings: Sequence[VectorEmb
     for embedding in embeddings:
         _check_dimension(table, len(embedding.embedding))
         refuse_losses(embedding, rows)
+    if rows.body is None:
+        return writing.replace(connection, table, rows, (fitted(each, rows, stamp + zone) for each in embeddings))
     return writing.replace(connection, table, rows, (embedding.as_record(**times) for embedding in embeddings))
 
 
