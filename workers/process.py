@@ -72,7 +72,8 @@ class WorkerProcess:
     def index(self, store: str, info: IndexInfo) -> Index:
         """Return the index as pinned by host when the job was made; opened once a process.
 
-        An index that was deleted and made anew has its old host, and may have another dimension or kind.
+        An index that was deleted and made anew has its old host, and may have another dimension or kind. The lock is
+        short: opening asks the service nothing.
         """
         with self._lock:
             opened = self._indexes.get((store, info.host))
@@ -89,13 +90,17 @@ class WorkerProcess:
         return job
 
     def router(self, job: Job) -> Router:
-        """Return the routing rules of a job. Its ownership snapshot never changes, so it is read once a process."""
-        with self._lock:
-            if job.id not in self._routers:
-                with self.database.begin() as connection:
-                    ownership = jobs.ownership(connection, job.id)
-                self._routers[job.id] = Router.of(job.plan, ownership)
-            return self._routers[job.id]
+        """Return the routing rules of a job, read once a process: the job's ownership snapshot never changes.
+
+        No lock is held while Postgres is asked: one thread that waits for its answer would stop all others. Threads
+        that ask at the same time read the same.
+        """
+        router = self._routers.get(job.id)
+        if router is None:
+            with self.database.begin() as connection:
+                ownership = jobs.ownership(connection, job.id)
+            router = self._routers.setdefault(job.id, Router.of(job.plan, ownership))
+        return router
 
 
 _building = threading.Lock()

@@ -1,23 +1,34 @@
 """An open index of a worker process lives as long as the process; the index it stands for may not."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from job_table import INDEX
+import pytest
+import sqlalchemy as sa
+from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
 from vecfleet.settings import Settings
 from workers.process import WorkerProcess
 
+PATIENCE_S = 30.0
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM ownership%'"
 
-def test_an_index_made_anew_under_its_old_address_is_opened_anew(database_url: str, redis_url: str) -> None:
+
+@pytest.fixture
+def process(database_url: str, redis_url: str) -> WorkerProcess:
     settings = Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         pinecone_api_key=SecretStr("any"),
         _env_file=None,  # type: ignore[call-arg]
     )
-    process = WorkerProcess(Fleet(settings))
+    return WorkerProcess(Fleet(settings))
+
+
+def test_an_index_made_anew_under_its_old_address_is_opened_anew(process: WorkerProcess) -> None:
     # Given an index that a worker has open
     first = process.index("pinecone", INDEX)
     assert process.index("pinecone", replace(INDEX)) is first
@@ -25,3 +36,25 @@ def test_an_index_made_anew_under_its_old_address_is_opened_anew(database_url: s
     again = replace(INDEX, dimension=8)
     # Then a job on it does not get the description of the old one, by which all its records would be parked
     assert process.index("pinecone", again).info.dimension == 8
+
+
+def test_a_thread_that_waits_for_the_job_table_stops_no_other(
+    process: WorkerProcess, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    # Given a thread that reads whose records are whose, and a table that does not answer it yet
+    table = JobTable(process.database)
+    table.apply(plan_of(planned("s", "t")))
+    with ThreadPoolExecutor() as threads, process.database.begin() as holding, process.database.begin() as looking:
+        holding.execute(sa.text("LOCK TABLE ownership IN ACCESS EXCLUSIVE MODE"))
+        waiting = threads.submit(process.router, table.job)
+        eventually(lambda: looking.execute(sa.text(WAITING)).scalar_one() == 1)
+
+        # When another thread of the same worker begins a batch
+        opened = threads.submit(process.index, "pinecone", INDEX)
+
+        # Then it goes on at once
+        try:
+            assert opened.result(PATIENCE_S).info == INDEX
+        finally:
+            holding.rollback()
+        assert waiting.result(PATIENCE_S) is process.router(table.job)
