@@ -59,8 +59,8 @@ class Vault:
         self._jobs.clear()
 
     def create(self, index: Index, body: Mapping[str, object]) -> Document:
-        if index.shape.kind in ("pod", "document"):
-            raise Refusal(400, f"Backups are not supported for {index.shape.kind} indexes")
+        if index.shape.kind == "pod":
+            raise Refusal(400, "Backups are not supported for pod indexes")
         if len(self._backups) >= BACKUPS_PER_PROJECT:
             raise Refusal(403, f"The project has reached its {BACKUPS_PER_PROJECT} backups", word="QUOTA_EXCEEDED")
         namespaces = {name: self._copy(namespace) for name, namespace in index.namespaces.items()}

@@ -13,9 +13,10 @@ _SPELLINGS: Mapping[int, tuple[int, str]] = {
     408: (4, "DEADLINE_EXCEEDED"),
     409: (6, "ALREADY_EXISTS"),
     412: (9, "FAILED_PRECONDITION"),
-    413: (3, "INVALID_ARGUMENT"),
+    413: (3, "PAYLOAD_TOO_LARGE"),
     414: (3, "INVALID_ARGUMENT"),
     415: (3, "INVALID_ARGUMENT"),
+    422: (3, "UNPROCESSABLE_ENTITY"),
     429: (8, "RESOURCE_EXHAUSTED"),
     500: (13, "INTERNAL"),
     501: (12, "UNIMPLEMENTED"),
@@ -36,6 +37,7 @@ class Refusal(Exception):
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
         retry_after: float | None = None,
+        plain: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -43,6 +45,7 @@ class Refusal(Exception):
         self.grpc_code, default_word = _SPELLINGS.get(status, (2, "UNKNOWN"))
         self.word = word or default_word
         self.retry_after = retry_after
+        self.plain = plain  # the answer is the bare message, not JSON
         self.details: list[dict[str, object]] = [{"reason": reason, "metadata": metadata or {}}] if reason else []
 
     def data_plane(self) -> dict[str, object]:

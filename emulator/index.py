@@ -10,8 +10,9 @@ from uuid import uuid4
 
 from emulator.aliases import Aliases
 from emulator.errors import Refusal, invalid, not_found
-from emulator.filters import compile_filter
+from emulator.filters import Scope, compile_filter
 from emulator.keeper import Keeper
+from emulator.kinds import Shape
 from emulator.namespaces import Namespace
 from emulator.records import (
     DEFAULT_NAMESPACE,
@@ -21,6 +22,7 @@ from emulator.records import (
     check_id,
     check_ids,
     clean_fields,
+    is_zero,
     pack_metadata,
 )
 from emulator.scoring import Match, Wanted, best
@@ -31,22 +33,6 @@ TOP_K_LIMIT = 10_000
 FETCH_BY_METADATA_LIMIT = 10_000
 RESPONSE_BYTES = 4 * 1024 * 1024
 NAMESPACES_PER_INDEX = 100_000
-POD_OPERATIONS = frozenset(("upsert", "fetch", "query", "delete", "update", "describe_index_stats"))
-
-
-@dataclass
-class Shape:
-    """The records that the index accepts, read from its schema."""
-
-    kind: str  # vector | integrated | document | pod
-    dimension: int | None
-    metric: str
-    sparse: bool
-    text_field: str | None = None  # the field that an integrated index embeds
-
-    @property
-    def vector_type(self) -> str:
-        return "dense" if self.dimension else "sparse"
 
 
 @dataclass
@@ -69,16 +55,11 @@ class Index:
     def __post_init__(self) -> None:
         self.aliases = Aliases(self.namespaces)
 
-    def check_operation(self, operation: str) -> None:
+    def check_operation(self, operation: str, api: str = "vectors") -> None:
         """Refuse an operation that this kind of index lacks, or one over a connection that outlives the index."""
         if self.deleted:
             raise not_found(f"Index {self.name} not found")
-        if self.shape.kind == "document" and operation != "documents":
-            raise invalid(
-                "This index has a document schema; this operation is not supported on it. Use the documents API"
-            )
-        if self.shape.kind == "pod" and operation not in POD_OPERATIONS:
-            raise invalid(f"Operation {operation} is not supported for pod-based indexes")
+        self.shape.refuse(operation, api)
 
     # -- namespaces ---------------------------------------------------------------------------------------------
 
@@ -122,7 +103,7 @@ class Index:
         """Return a namespace. `__default__` of a vector index exists before its first record."""
         name = self.aliases.resolve(name)
         seen = self._seen(name, lag_s)
-        if seen is None and name == DEFAULT_NAMESPACE:
+        if seen is None and name == DEFAULT_NAMESPACE and self.shape.document is None:
             return Namespace(name)
         return seen or self._existing(name)
 
@@ -192,16 +173,19 @@ class Index:
         return Record(id, values, sparse, metadata)
 
     def check_values(self, values: bytes, what: str) -> None:
-        """Refuse dense values that do not fit this index."""
+        """Refuse dense values that this index would not store."""
+        if is_zero(values, self.check_query_values(values, what)):
+            raise invalid(f"{what}: dense vectors must contain at least one non-zero value")
+
+    def check_query_values(self, values: bytes, what: str) -> float:
+        """Refuse dense values that do not fit this index, return the sum of their squares. A query may be all zeros."""
         if self.shape.dimension is None:
             raise invalid(f"{what}: the index holds sparse vectors only")
         if len(values) != 4 * self.shape.dimension:
             raise invalid(
                 f"Vector dimension {len(values) // 4} does not match the dimension of the index {self.shape.dimension}"
             )
-        check_finite(values, what)
-        if not values.strip(b"\0"):
-            raise invalid(f"{what}: dense vectors must contain at least one non-zero value")
+        return check_finite(values, what)
 
     def check_sparse(self) -> None:
         if not self.shape.sparse:
@@ -214,7 +198,7 @@ class Index:
                 raise invalid("Cannot provide both 'ID' and 'vector' at the same time")
             return id
         if values:
-            self.check_values(values, "Query vector")
+            self.check_query_values(values, "Query vector")
         elif sparse is None:
             raise invalid("A query needs an id, a vector or a sparse vector")
         elif self.shape.dimension:
@@ -354,23 +338,31 @@ class Index:
         """Return the best matches and the LSN up to which the search has seen writes; `wanted` may be a stored id."""
         if not 1 <= top_k <= TOP_K_LIMIT:
             raise invalid(f"topK must be between 1 and {TOP_K_LIMIT}, got {top_k}")
+        lsn = self.seen_lsn(name, lag_s)
+        records = self.candidates(name, expression, lag_s)
+        if isinstance(wanted, str):
+            stored = self.fetch(name, [wanted], lag_s)
+            if not stored:
+                return [], lsn
+            wanted = Wanted(stored[0].values, stored[0].sparse)
+        return best(records, wanted, self.shape.metric, top_k), lsn
+
+    def candidates(self, name: str, expression: Mapping[str, object] | None, lag_s: float) -> Sequence[Record]:
+        """Return the records that a search may return; none of a namespace that does not exist."""
         namespace = self._seen(self.aliases.resolve(name), lag_s)
         if namespace is None:
             if expression:
-                compile_filter(expression)
-            return [], 0
-        lsn = namespace.seen_lsn(lag_s)
-        view = namespace.seen(lag_s)
-        if isinstance(wanted, str):
-            stored = view.get(wanted)
-            if stored is None:
-                return [], lsn
-            wanted = Wanted(stored.values, stored.sparse)
-        records = self._matching(namespace, expression, lag_s) if expression else list(view.values())
-        return best(records, wanted, self.shape.metric, top_k), lsn
+                compile_filter(expression, Scope(document=self.shape.document))
+            return []
+        return self._matching(namespace, expression, lag_s) if expression else list(namespace.seen(lag_s).values())
+
+    def seen_lsn(self, name: str, lag_s: float) -> int:
+        """Return the newest write that a search with this lag has seen whole."""
+        namespace = self._seen(self.aliases.resolve(name), lag_s)
+        return namespace.seen_lsn(lag_s) if namespace else 0
 
     def _matching(self, namespace: Namespace, expression: Mapping[str, object], lag_s: float) -> list[Record]:
-        test = compile_filter(expression, namespace.filterable)
+        test = compile_filter(expression, Scope(namespace.filterable, self.shape.document))
         return [record for record in namespace.seen(lag_s).values() if test(record)]
 
     def counts(self, lag_in: Callable[[str], float] = lambda _: 0.0) -> dict[str, int]:

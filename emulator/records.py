@@ -15,6 +15,7 @@ IDS_PER_REQUEST = 1_000
 RECORDS_PER_UPSERT = 1_000
 METADATA_BYTES = 40 * 1024
 SPARSE_ENTRIES = 2048
+NON_ZERO = 1e-8
 DEFAULT_NAMESPACE = "__default__"
 
 
@@ -88,11 +89,19 @@ def pack_floats(numbers: object, what: str) -> bytes:
 
 
 @np.errstate(over="ignore")
-def check_finite(values: bytes, what: str) -> None:
+def check_finite(values: bytes, what: str) -> float:
+    """Refuse what is not a number; return the sum of the squares."""
     floats = np.frombuffer(values, "<f4")
     # The sum of squares is finite only if all are, and costs half; it may overflow though all are finite.
-    if not math.isfinite(floats.dot(floats)) and not np.isfinite(floats).all():
+    squares = float(floats.dot(floats))
+    if not math.isfinite(squares) and not np.isfinite(floats).all():
         raise invalid(f"{what} contains a value that is not a finite 32-bit float")
+    return squares
+
+
+def is_zero(values: bytes, squares: float) -> bool:
+    """Say whether no value is far enough from zero for the service to store the vector."""
+    return squares < NON_ZERO and not bool((np.abs(np.frombuffer(values, "<f4")) >= NON_ZERO).any())
 
 
 def sparse_of(indices: Sequence[int], weights: bytes, what: str) -> Sparse | None:

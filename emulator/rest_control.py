@@ -36,6 +36,8 @@ class ControlPlane:
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, run))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
+            if refusal.plain:
+                return Response(refusal.status, refusal.message.encode(), headers, "text/plain")
             return json_response(refusal.control_plane(), refusal.status, headers)
         return Response(outcome.status, outcome.body)
 

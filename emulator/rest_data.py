@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
+from emulator.bodies import flag_in, integer_in, object_in, token_in
 from emulator.calls import Call
 from emulator.errors import Refusal, invalid
 from emulator.gate import Gate, Job, Outcome, Weather
@@ -12,9 +13,10 @@ from emulator.index import LIST_LIMIT, Index
 from emulator.namespaces import Namespace, read_schema
 from emulator.records import canonical_namespace, check_batch, check_id, check_ids, pack_floats, too_large
 from emulator.rest_aliases import create_alias, delete_alias, describe_alias, list_aliases, update_alias
+from emulator.rest_documents import DOCUMENT_ROUTES
 from emulator.rest_imports import import_routes
 from emulator.rest_text import search_records, upsert_records
-from emulator.routing import Prepare, Route, find_route
+from emulator.routing import Prepare, Route, find_route, with_next
 from emulator.scoring import Wanted
 from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
 
@@ -32,7 +34,7 @@ class DataPlane:
         check_key: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._index = index
-        self._routes = _ROUTES + import_routes(imports)
+        self._routes = _ROUTES + DOCUMENT_ROUTES + import_routes(imports)
         self._gate = gate
         self._request_bytes = request_bytes
         self._url_bytes = url_bytes
@@ -42,12 +44,13 @@ class DataPlane:
         try:
             operation, prepare = find_route(self._routes, request)
             size = len(request.body) + request.url_length
-            call = Call(operation, self._index.name, agent=request.headers.get("user-agent"), bytes_in=size)
+            agent = request.headers.get("user-agent")
+            call = Call(operation, self._index.name, api=_api(request), agent=agent, bytes_in=size)
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
             # As in the service: a refused key gets a bare string.
-            body = refusal.message if refusal.status == 401 else refusal.data_plane()
+            body = refusal.message if refusal.status == 401 else _words(refusal, _api(request))
             return json_response(body, refusal.status, headers)
         return Response(outcome.status, outcome.body, lsn_headers(outcome))
 
@@ -57,8 +60,18 @@ class DataPlane:
             raise too_large(len(request.body), self._request_bytes)
         if 0 < self._url_bytes() < request.url_length:
             raise Refusal(414, "Request-URI Too Large")
-        self._index.check_operation(call.operation)
+        self._index.check_operation(call.operation, call.api)
         return prepare(self._index, request, call)
+
+
+def _api(request: Request) -> str:
+    """Return the name of the API that a path belongs to."""
+    path = request.segments
+    return "documents" if len(path) == 4 and path[0] == "namespaces" and path[2] == "documents" else "vectors"
+
+
+def _words(refusal: Refusal, api: str) -> dict[str, object]:
+    return refusal.control_plane() if api == "documents" else refusal.data_plane()
 
 
 def lsn_headers(outcome: Outcome) -> dict[str, str]:
@@ -72,41 +85,6 @@ def lsn_headers(outcome: Outcome) -> dict[str, str]:
 
 def _namespace_of(body: Mapping[str, object]) -> str:
     return canonical_namespace(body.get("namespace"))
-
-
-def _object(body: Mapping[str, object], name: str) -> Mapping[str, object] | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise invalid(f"{name} must be an object")
-    return value
-
-
-def _integer(body: Mapping[str, object], name: str, default: int | None = None) -> int:
-    value = body.get(name, default)
-    if type(value) is not int:
-        raise invalid(f"{name} must be an integer" if name in body else f"{name} is required")
-    return value
-
-
-def _flag(body: Mapping[str, object], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise invalid(f"{name} must be true or false")
-    return value
-
-
-def _token(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise invalid("paginationToken must be a string")
-    return value
-
-
-def _with_next(body: dict[str, object], token: str | None, weather: Weather) -> Outcome:
-    if token and not weather.lose_token:
-        body["pagination"] = {"next": token}
-    return Outcome(encode(body))
 
 
 def _upsert(index: Index, request: Request, call: Call) -> Job:
@@ -143,10 +121,10 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
 def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
-    expression, token = _object(body, "filter"), _token(body.get("paginationToken"))
+    expression, token = object_in(body, "filter"), token_in(body, "paginationToken")
     if not expression:
         raise invalid("Empty filter provided for fetch by metadata request")
-    limit = _integer(body, "limit", 100)
+    limit = integer_in(body, "limit", 100)
 
     def run(weather: Weather) -> Outcome:
         records, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
@@ -155,7 +133,7 @@ def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
             "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": fetch_units(records)},
         }
-        return _with_next(answer, following, weather)
+        return with_next(answer, following, weather)
 
     return Job(run, vanish=functools.partial(index.drop_namespace, name), has_token=bool(token))
 
@@ -173,7 +151,7 @@ def _list(index: Index, request: Request, call: Call) -> Job:
             "namespace": index.aliases.resolve(name),
             "usage": {"readUnits": 1},
         }
-        return _with_next(answer, following, weather)
+        return with_next(answer, following, weather)
 
     return Job(run, vanish=functools.partial(index.drop_namespace, name), has_token=bool(token))
 
@@ -182,8 +160,8 @@ def _query(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
     wanted = _wanted(index, body)
-    top_k, expression = _integer(body, "topK"), _object(body, "filter")
-    values, metadata = _flag(body, "includeValues"), _flag(body, "includeMetadata")
+    top_k, expression = integer_in(body, "topK"), object_in(body, "filter")
+    values, metadata = flag_in(body, "includeValues"), flag_in(body, "includeMetadata")
 
     def run(weather: Weather) -> Outcome:
         matches, lsn = index.query(name, wanted, top_k, expression, weather.lag_s)
@@ -208,8 +186,8 @@ def _delete(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
     call.ids = read_ids(body.get("ids", []))
-    expression = _object(body, "filter")
-    delete = index.deletion(name, call.ids, _flag(body, "deleteAll"), expression)
+    expression = object_in(body, "filter")
+    delete = index.deletion(name, call.ids, flag_in(body, "deleteAll"), expression)
     vanish = functools.partial(index.drop_namespace, name)
     return Job(lambda _: Outcome(written_lsn=delete()), vanish, by_metadata=expression is not None)
 
@@ -217,12 +195,12 @@ def _delete(index: Index, request: Request, call: Call) -> Job:
 def _update(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = _namespace_of(body)
-    expression, fields = _object(body, "filter"), _object(body, "setMetadata")
+    expression, fields = object_in(body, "filter"), object_in(body, "setMetadata")
     vanish = functools.partial(index.drop_namespace, name)
     if expression is not None:
         names_record = bool(body.get("id") or body.get("values") or body.get("sparseValues"))
         index.check_update_filter(expression, names_record)
-        dry_run = _flag(body, "dryRun")
+        dry_run = flag_in(body, "dryRun")
 
         def run_filter(_: Weather) -> Outcome:
             matched, lsn = index.update_by_filter(name, expression, fields or {}, dry_run)
@@ -286,7 +264,7 @@ def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
             "namespaces": [namespace_json(namespace, lag_s) for namespace, lag_s in page],
             "total_count": total,
         }
-        return _with_next(answer, following, weather)
+        return with_next(answer, following, weather)
 
     return Job(run, has_token=bool(token))
 
@@ -307,12 +285,6 @@ def _delete_namespace(index: Index, request: Request, call: Call) -> Job:
     )
 
 
-def _documents(index: Index, request: Request, call: Call) -> Job:
-    if index.shape.kind == "document":
-        raise Refusal(501, "The emulator does not serve the documents API; a document index is there as a description")
-    raise invalid("This index has no document schema; the documents API is not supported on it. Use the vector API")
-
-
 _ROUTES: tuple[Route, ...] = (
     ("POST", ("vectors", "upsert"), "upsert", _upsert),
     ("GET", ("vectors", "fetch"), "fetch", _fetch),
@@ -327,7 +299,6 @@ _ROUTES: tuple[Route, ...] = (
     ("GET", ("namespaces",), "list_namespaces", _list_namespaces),
     ("GET", ("namespaces", "{}"), "describe_namespace", _describe_namespace),
     ("DELETE", ("namespaces", "{}"), "delete_namespace", _delete_namespace),
-    ("POST", ("namespaces", "{}", "documents", "{}"), "documents", _documents),
     ("POST", ("namespace-aliases",), "create_alias", create_alias),
     ("GET", ("namespace-aliases",), "list_aliases", list_aliases),
     ("GET", ("namespace-aliases", "{}"), "describe_alias", describe_alias),

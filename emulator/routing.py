@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from emulator.calls import Call
 from emulator.errors import Refusal, invalid
-from emulator.gate import Job, Outcome
+from emulator.gate import Job, Outcome, Weather
 from emulator.http import Request
 from emulator.index import LIST_LIMIT, Index
 from emulator.tokens import make_token, read_token
@@ -30,6 +30,13 @@ def find_route(routes: Iterable[Route], request: Request) -> tuple[str, Prepare]
 
 def unknown_path(request: Request) -> Refusal:
     return Refusal(404, f"Path /{'/'.join(request.segments)[:200]} not found")
+
+
+def with_next(body: dict[str, object], token: str | None, weather: Weather) -> Outcome:
+    """Return a page as an answer, with the token of the next one."""
+    if token and not weather.lose_token:
+        body["pagination"] = {"next": token}
+    return Outcome(encode(body))
 
 
 def page_of(request: Request, items: list[dict[str, object]], key: str) -> Outcome:

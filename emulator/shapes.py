@@ -3,14 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from emulator.errors import invalid
-from emulator.index import Shape
+from emulator.document_schema import MAX_DIMENSION, METRICS, dense_slot, read_fields, resolve
+from emulator.errors import Refusal, invalid
+from emulator.kinds import Shape
 from emulator.text import MODELS
 
-MAX_DIMENSION = 20_000
 VECTOR_FIELDS = frozenset(("_values", "_sparse_values"))
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
-_METRICS = ("cosine", "dotproduct", "euclidean")
 
 
 def shape_of(schema: object, deployment: object = None) -> Shape:
@@ -24,7 +23,9 @@ def shape_of(schema: object, deployment: object = None) -> Shape:
         if config.get("type") == "semantic_text":
             return _integrated(name, config)
     if not VECTOR_FIELDS.issuperset(fields):
-        return Shape("document", None, "cosine", False)
+        document = read_fields(fields)
+        dimension, metric = dense_slot(fields)
+        return Shape("document", dimension, metric, document.has_sparse(), document=document)
     is_pod = isinstance(deployment, Mapping) and deployment.get("deployment_type") == "pod"
     return _vector("pod" if is_pod else "vector", fields.get("_values"), "_sparse_values" in fields)
 
@@ -35,8 +36,8 @@ def _vector(kind: str, dense: Mapping[str, object] | None, sparse: bool) -> Shap
     dimension, metric = dense.get("dimension"), str(dense.get("metric", "cosine"))
     if type(dimension) is not int or not 1 <= dimension <= MAX_DIMENSION:
         raise invalid(f"dimension must be an integer between 1 and {MAX_DIMENSION}, got {dimension!r}")
-    if metric not in _METRICS:
-        raise invalid(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
+    if metric not in METRICS:
+        raise invalid(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
     return Shape(kind, dimension, metric, sparse)
 
 
@@ -57,8 +58,25 @@ def plain_index(body: Mapping[str, object]) -> dict[str, object]:
         isinstance(f, dict) and f.get("type") == "semantic_text" for f in fields.values()
     ):
         raise invalid("A semantic_text field cannot be declared; create the index for its model")
+    if isinstance(fields, dict) and _is_document(fields):
+        resolved = resolve(fields)
+        _refuse_encryption(body, resolved)
+        schema = {"fields": resolved}
     shape_of(schema)
     return _description(body, schema, read_deployment(body.get("deployment")))
+
+
+def _is_document(fields: Mapping[str, object]) -> bool:
+    """Say whether these are fields of documents; what is no field at all is refused later."""
+    return all(isinstance(config, dict) for config in fields.values()) and not VECTOR_FIELDS.issuperset(fields)
+
+
+def _refuse_encryption(body: Mapping[str, object], fields: Mapping[str, Mapping[str, object]]) -> None:
+    if not body.get("cmek_id"):
+        return
+    if any("full_text_search" in config for config in fields.values()):
+        raise Refusal(412, "Full-text search fields are not supported with customer-managed encryption keys")
+    raise Refusal(501, "The emulator does not serve customer-managed encryption keys")
 
 
 def model_index(body: Mapping[str, object]) -> dict[str, object]:

@@ -25,6 +25,15 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def has_phrase(text: list[str], phrase: list[str]) -> bool:
+    return count_phrase(text, phrase) > 0
+
+
+def count_phrase(text: list[str], phrase: list[str]) -> int:
+    """Return how often the words stand in the text side by side, in this order."""
+    return sum(text[start : start + len(phrase)] == phrase for start in range(len(text) - len(phrase) + 1))
+
+
 def embed_dense(text: str, dimension: int) -> bytes:
     """Return the normalised sum of one fixed random direction a word; an empty text has a direction of its own."""
     total = np.sum([_direction(word, dimension) for word in words(text) or [""]], axis=0, dtype="<f8")

@@ -113,25 +113,6 @@ def test_an_old_pod_index_reads_and_writes_but_does_not_list(pc: Pinecone, contr
         assert refusal.value.status_code == 400
 
 
-def test_a_document_index_exists_but_refuses_the_vector_api(pc: Pinecone) -> None:
-    fields = {
-        "embedding": {"type": "dense_vector", "dimension": 3, "metric": "cosine"},
-        "body": {"type": "string", "full_text_search": {}},
-    }
-    pc.indexes.create(name="docs", schema={"fields": fields})
-    assert set(pc.indexes.describe("docs").schema.fields) == {"embedding", "body"}
-    host = pc.indexes.describe("docs").host
-    for method, path, body in [
-        ("GET", "/vectors/list", None),
-        ("GET", "/namespaces", None),
-        ("POST", "/vectors/upsert", {"vectors": RECORDS}),
-    ]:
-        answer = httpx.request(method, f"{host}{path}", json=body)
-        assert (answer.status_code, "documents API" in answer.json()["message"]) == (400, True)
-    with pytest.raises(ApiError):
-        pc.backups.create(index_name="docs")
-
-
 @pytest.fixture
 def integrated(pc: Pinecone) -> Any:
     pc.indexes.create_for_model(
@@ -213,21 +194,16 @@ def test_the_asyncio_client_drives_the_control_plane(control: str) -> None:
 
 def test_what_the_emulator_does_not_serve_says_so(pc: Pinecone, make_index: Make) -> None:
     make_index()
-    pc.indexes.create(name="docs", schema={"fields": {"body": {"type": "string", "full_text_search": {}}}})
     not_served: list[Callable[[], object]] = [
         lambda: pc.backup_schedules.create(index_name="things", name="s", frequency="daily", retention_days=7),
         lambda: pc.inference.embed(model="multilingual-e5-large", inputs=["x"], parameters={"input_type": "query"}),
         lambda: pc.inference.rerank(model="bge-reranker-v2-m3", query="x", documents=["y"]),
         lambda: pc.inference.list_models(),
-        lambda: pc.index("docs").documents.fetch(namespace="n", ids=["a"]),
     ]
     for call in not_served:
         with pytest.raises(ApiError, match="The emulator does not serve") as refusal:
             call()
         assert refusal.value.status_code == 501
-    with pytest.raises(ApiError, match="no document schema") as refusal:
-        pc.index("things").documents.fetch(namespace="n", ids=["a"])
-    assert refusal.value.status_code == 400
 
 
 def test_text_needs_an_integrated_index(make_index: Make) -> None:

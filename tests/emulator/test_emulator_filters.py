@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from emulator.errors import Refusal
-from emulator.filters import compile_filter
+from emulator.filters import Scope, compile_filter
 from emulator.records import Record, clean_fields, pack_metadata
 
 FIELDS = {"year": 2019, "genre": "drama", "tags": ["a", "b"], "public": True, "one": 1, "empty": ""}
@@ -70,6 +70,6 @@ def test_what_is_no_filter(expression: object) -> None:
 
 
 def test_a_field_outside_the_schema_matches_nothing() -> None:
-    assert not compile_filter({"genre": "drama"}, frozenset(["year"]))(RECORD)
-    assert compile_filter({"year": 2019}, frozenset(["year"]))(RECORD)
-    assert compile_filter({"$or": [{"genre": "drama"}, {"year": 2019}]}, frozenset(["year"]))(RECORD)
+    assert not compile_filter({"genre": "drama"}, Scope(frozenset(["year"])))(RECORD)
+    assert compile_filter({"year": 2019}, Scope(frozenset(["year"])))(RECORD)
+    assert compile_filter({"$or": [{"genre": "drama"}, {"year": 2019}]}, Scope(frozenset(["year"])))(RECORD)
