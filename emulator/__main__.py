@@ -12,9 +12,11 @@ from pathlib import Path
 import uvloop
 
 from emulator.calls import DEFAULT_CALLS
+from emulator.contested import Contested, switches
 from emulator.errors import Refusal
 from emulator.seeds_ownership import write_ownership
 from emulator.server import Emulator, Options
+from emulator.versions import NEWEST, STABLE
 
 
 def main() -> None:
@@ -51,9 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
     add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
     add("--reads-lag", type=_seconds, default=0.0, metavar="S", help="reads show the state of S seconds ago")
+    add("--absent-version", default=NEWEST, choices=STABLE, help="API version of requests without its header")
+    add("--bare-hosts", action="store_true", help="describe indexes with hosts without http://, as Pinecone does")
+    contested = f"decide a contested fact: {', '.join(switches())}"
+    add("--contested", action="append", default=[], metavar="NAME=VALUE", help=contested)
     add("--faults", type=Path, metavar="FILE", help="fault rules in force from the start: a JSON list of objects")
     add("--backup-delay", type=float, default=0.5, metavar="S", help="seconds a backup and a restore take")
     add("--backup-misses", type=float, default=0.0, metavar="S", help="backups lack younger writes; Pinecone: 900")
+    add("--conversion-delay", type=float, default=0.5, metavar="S", help="seconds a conversion takes beside its work")
     add("--imports", type=Path, metavar="DIR", help="bulk imports find s3://BUCKET/PATH in DIR/BUCKET/PATH")
     add("--import-delay", type=float, default=0.5, metavar="S", help="seconds a bulk import takes beside its work")
     add("--call-log", type=int, default=DEFAULT_CALLS, metavar="N", help="calls that /_emulator/calls remembers")
@@ -76,11 +83,15 @@ def _options(arguments: argparse.Namespace) -> Options:
         url_bytes=arguments.url_limit,
         backup_delay_s=arguments.backup_delay,
         backup_misses_s=arguments.backup_misses,
+        conversion_delay_s=arguments.conversion_delay,
         imports=arguments.imports,
         import_delay_s=arguments.import_delay,
         max_calls=arguments.call_log,
         seeds=arguments.load == "seeds",
         reads_lag_s=arguments.reads_lag,
+        absent_version=arguments.absent_version,
+        bare_hosts=arguments.bare_hosts,
+        contested=_contested(arguments.contested),
         faults=_rules(arguments.faults) if arguments.faults else (),
     )
 
@@ -90,6 +101,13 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"must be 0 or a number of seconds, got '{text}'")
     return seconds
+
+
+def _contested(texts: list[str]) -> Contested:
+    try:
+        return Contested.parse(texts)
+    except Refusal as refusal:
+        raise SystemExit(f"--contested: {refusal.message}") from None
 
 
 def _rules(file: Path) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ class Call:
     index: str | None = None
     namespace: str | None = None
     transport: str = "rest"
-    api: str = "vectors"  # or documents
+    api: str = "vectors"  # vectors, records or documents
     agent: str | None = None  # the client's User-Agent, over REST
     seq: int = 0
     time: float = field(default_factory=time.time)

@@ -43,6 +43,9 @@ class DocumentFields:
     def required(self) -> list[str]:
         return [name for name in (self.dense, self.embed) if name is not None]
 
+    def is_dense_only(self) -> bool:
+        return self.dense is not None and self.names() == [self.dense]
+
     def has_sparse(self) -> bool:
         return (self.sparse or self.sparse_embed) is not None
 

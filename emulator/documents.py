@@ -62,6 +62,8 @@ def read_document(index: Index, body: Body) -> tuple[Record, int]:
     """Return the record that a document is stored as, and the tokens embedded for it."""
     id = check_id(body.get("_id"), "Document '_id'")
     fields, content = fields_of(index), _read_content(index, id, body)
+    if index.contested.null_fields == "refuse" and None in body.values():
+        raise invalid(f"Document '{id}' has a field that is null")
     for name in fields.required():
         if body.get(name) is None:
             raise invalid(f"Document '{id}' is missing required field '{name}'")
@@ -115,7 +117,7 @@ def _read_content(index: Index, id: str, body: Body) -> Content:
     stored = {name: text for name, text in texts.items() if fields.texts[name].stored}
     rest = {name: value for name, value in body.items() if name != "_id" and not fields.searched(name)}
     for name in rest:
-        _check_name(what, name)
+        _check_name(what, name, index.contested.long_names == "accept")
     return Content(values, sparse, stored, clean_fields(rest, id), tokens)
 
 
@@ -127,8 +129,9 @@ def _text(what: str, name: str, value: object) -> str:
     return value
 
 
-def _check_name(what: str, name: str) -> None:
-    if not 1 <= len(name.encode()) <= NAME_BYTES or name.startswith(("_", "$")):
+def _check_name(what: str, name: str, may_be_long: bool) -> None:
+    too_long = len(name.encode()) > NAME_BYTES and not may_be_long
+    if not name or too_long or name.startswith(("_", "$")):
         raise invalid(
             f"{what}: field name '{name[:80]}' must have 1 to {NAME_BYTES} bytes and may not start with '_' or '$'"
         )

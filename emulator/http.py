@@ -27,6 +27,7 @@ class Request:
     body: bytes
     url_length: int
     last: bool = False  # the client wants the connection closed after the answer
+    version: str = ""  # of the API, as the service's planes read it from the headers
 
     def argument(self, name: str) -> str | None:
         return next((value for key, value in self.query if key == name), None)

@@ -1,6 +1,6 @@
-"""The files of a bulk import: Parquet files, one folder a namespace, with the columns that the service documents."""
+"""The files of a bulk import, one folder a namespace: Parquet files with the columns that the service documents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,17 @@ COLUMNS = ("id", "values", "sparse_values", "metadata")
 FILES_PER_IMPORT = 100_000
 NAMESPACES_PER_IMPORT = 10_000
 BATCH_ROWS = 1_000  # rows that land together
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: what it is called, how its names end, and how its rows are counted, read and understood."""
+
+    name: str
+    endings: tuple[str, ...]
+    count_rows: Callable[[Path], int]
+    read_batches: Callable[[Path], Iterator[list[Any]]]
+    read_row: Callable[[Index, Any], Record]  # raises the `Refusal` that an upsert of the row would get
 
 
 class ImportFailed(Exception):
@@ -61,15 +72,15 @@ class Sources:
         return folder
 
 
-def find_files(folder: Path) -> list[tuple[str, Path]]:
-    """Return each Parquet file with its namespace; an import ignores other files."""
+def find_files(folder: Path, form: Format) -> list[tuple[str, Path]]:
+    """Return each file of the format with its namespace; an import ignores other files."""
     files = [
         (path.relative_to(folder).parts[0], path)
-        for path in sorted(folder.rglob("*.parquet"))
-        if path.parent != folder and path.is_file()
+        for path in sorted(folder.rglob("*"))
+        if path.name.endswith(form.endings) and path.parent != folder and path.is_file()
     ]
     if not files:
-        raise ImportFailed("No Parquet files were found; each namespace needs a folder of its own under the URI")
+        raise ImportFailed(f"No {form.name} files were found; each namespace needs a folder of its own under the URI")
     if len(files) > FILES_PER_IMPORT or len({namespace for namespace, _ in files}) > NAMESPACES_PER_IMPORT:
         raise ImportFailed(
             f"An import may have at most {FILES_PER_IMPORT} files and {NAMESPACES_PER_IMPORT} namespaces"
@@ -77,14 +88,14 @@ def find_files(folder: Path) -> list[tuple[str, Path]]:
     return files
 
 
-def count_rows(path: Path) -> int:
+def _count_rows(path: Path) -> int:
     """Count the rows of a file, after checking that its columns are those of an import."""
     try:
         with pq.ParquetFile(path) as file:
             wrong = _wrong_columns(file.schema_arrow)
             rows = int(file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, "Parquet", error) from None
     if wrong:
         raise ImportFailed(f"{name_file(path)}: {wrong}")
     return rows
@@ -95,8 +106,8 @@ def name_file(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _unreadable(path: Path, error: Exception) -> ImportFailed:
-    return ImportFailed(f"{name_file(path)} is not a readable Parquet file: {error}")
+def unreadable(path: Path, form: str, error: Exception) -> ImportFailed:
+    return ImportFailed(f"{name_file(path)} is not a readable {form} file: {error}")
 
 
 def _wrong_columns(schema: Any) -> str | None:
@@ -131,7 +142,7 @@ def _is_list_of(kind: Any, is_item: Any) -> bool:
     return bool(is_list and is_item(kind.value_type))
 
 
-def read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the file's rows in batches: `values` as float32 bytes, the rest as Python values."""
     try:
         with pq.ParquetFile(path) as file:
@@ -139,7 +150,7 @@ def read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
                 rows = batch.drop_columns(["values"]).to_pylist() if "values" in batch.schema.names else None
                 yield batch.to_pylist() if rows is None else _with_values(rows, batch.column("values"))
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, "Parquet", error) from None
 
 
 def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]]:
@@ -150,8 +161,7 @@ def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]
     return rows
 
 
-def read_row(index: Index, row: dict[str, Any]) -> Record:
-    """Return the record that a row describes. Raises the `Refusal` that an upsert of it would get."""
+def _read_row(index: Index, row: Any) -> Record:
     id, sparse, metadata = row["id"], row.get("sparse_values"), row.get("metadata")
     name = f"Vector ID {id}"
     try:
@@ -162,3 +172,6 @@ def read_row(index: Index, row: dict[str, Any]) -> Record:
     if sparse is not None:
         weights = sparse_of(sparse["indices"] or [], pack_floats(sparse["values"] or [], name), name)
     return index.check_record(id, row.get("values", b""), weights, fields)
+
+
+PARQUET = Format("Parquet", (".parquet",), _count_rows, _read_batches, _read_row)

@@ -1,6 +1,6 @@
 """Bulk imports into one index: Pending, InProgress, then Completed, Failed or Cancelled.
 
-As in the service, namespaces must be new. Of records with equal vectors only the first is kept: in mode `continue`
+As in the service, namespaces must be new. Of Parquet rows with equal vectors only the first is kept: in mode `continue`
 without a message; in mode `abort` the import fails. Records that landed before a failure or a cancellation stay.
 """
 
@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from emulator.errors import Refusal, invalid, not_found
-from emulator.import_files import ImportFailed, Sources, count_rows, find_files, name_file, read_batches, read_row
+from emulator.import_documents import JSON_LINES
+from emulator.import_files import PARQUET, ImportFailed, Sources, find_files, name_file
 from emulator.index import Index
 from emulator.project import timestamp
 from emulator.records import DEFAULT_NAMESPACE, Record, check_id
@@ -27,6 +28,8 @@ class Imports:
     def __init__(self, index: Index, sources: Sources, delay_s: float, kept: Mapping[str, object]) -> None:
         """`delay_s`: an import's time beside its work, half of it pending; `kept`: by id, from a former process."""
         self._index, self._sources, self._delay_s = index, sources, delay_s
+        self._format = PARQUET if index.shape.document is None else JSON_LINES
+        self._drops_twins = self._format is PARQUET or index.contested.equal_vectors == "drop"
         self._tasks: set[asyncio.Task[None]] = set()
         self._imports = {id: cast(Document, job) for id, job in kept.items()}
         for job in self._imports.values():
@@ -36,7 +39,8 @@ class Imports:
 
     def start(self, body: Mapping[str, object]) -> str:
         """Return the id of a new import; its files are looked for later."""
-        if self._index.shape.kind == "integrated":
+        document = self._index.shape.document
+        if self._index.shape.kind == "integrated" or (document and document.embeds()):
             raise invalid("Bulk import is not supported for indexes with integrated embedding")
         uri, mode = body.get("uri"), body.get("errorMode")
         if not isinstance(uri, str) or not 1 <= len(uri) <= URI_LENGTH:
@@ -103,15 +107,15 @@ class Imports:
             self._index.keeper.commit()
 
     async def _import(self, job: Document, folder: Path, lenient: bool) -> None:
-        files = await asyncio.to_thread(find_files, folder)
+        files = await asyncio.to_thread(find_files, folder, self._format)
         for namespace in dict(files):
             self._check_new(namespace)
-        counts = [await asyncio.to_thread(count_rows, path) for _, path in files]
+        counts = [await asyncio.to_thread(self._format.count_rows, path) for _, path in files]
         done, total = 0, max(1, sum(counts))
         vectors: dict[str, set[object]] = {}
         for namespace, path in files:
             await asyncio.sleep(self._delay_s / 2 / len(files))
-            batches = read_batches(path)
+            batches = self._format.read_batches(path)
             while rows := await asyncio.to_thread(next, batches, None):
                 records = self._records(rows, name_file(path), vectors.setdefault(namespace, set()), lenient)
                 if not self._goes_on(job):
@@ -130,14 +134,15 @@ class Imports:
         if present and (name != DEFAULT_NAMESPACE or present.records):
             raise ImportFailed(f"Namespace '{name}' already exists; an import needs namespaces that do not")
 
-    def _records(self, rows: list[Document], file: str, vectors: set[object], lenient: bool) -> list[Record]:
+    def _records(self, rows: list[Any], file: str, vectors: set[object], lenient: bool) -> list[Record]:
         """Return the records to keep of some rows; `vectors` are those the namespace has had already."""
         records: list[Record] = []
         for row in rows:
             try:
-                record = read_row(self._index, row)
+                record = self._format.read_row(self._index, row)
                 vector = hash((record.values, record.sparse))
-                if vector in vectors:
+                has_vector = bool(record.values or record.sparse)
+                if self._drops_twins and has_vector and vector in vectors:
                     raise invalid(f"Vector ID {record.id} has the same values as another record")
             except Refusal as refusal:
                 if not lenient:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from emulator.aliases import Aliases
+from emulator.contested import DEFAULTS, Contested
 from emulator.errors import Refusal, invalid, not_found
 from emulator.filters import Scope, compile_filter
 from emulator.keeper import Keeper
@@ -44,10 +45,12 @@ class Index:
     keeper: Keeper
     remember_s: Callable[[], float]
     id: str = field(default_factory=lambda: str(uuid4()))
-    ready_at: float = 0.0  # Unix time; until then it is being restored from a backup
+    ready_at: float = 0.0  # Unix time; until then it is being restored from a backup, or converted
+    failed: bool = False  # its conversion did not end well
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     aliases: Aliases = field(init=False)
     deleted: bool = False
+    contested: Contested = DEFAULTS
     _dropped: dict[str, Namespace] = field(
         default_factory=dict
     )  # the last namespace of each name, for readers that lag
@@ -60,6 +63,11 @@ class Index:
         if self.deleted:
             raise not_found(f"Index {self.name} not found")
         self.shape.refuse(operation, api)
+
+    def state(self) -> str:
+        if self.failed:
+            return "InitializationFailed"
+        return "Ready" if self.ready_at <= time.time() else "Initializing"
 
     # -- namespaces ---------------------------------------------------------------------------------------------
 
@@ -188,7 +196,8 @@ class Index:
         return check_finite(values, what)
 
     def check_sparse(self) -> None:
-        if not self.shape.sparse:
+        undeclared = self.shape.metric == "dotproduct" and self.contested.undeclared_sparse == "accept"
+        if not (self.shape.sparse or (undeclared and self.shape.kind == "vector")):
             raise invalid("Index configuration does not support sparse values: its schema declares no '_sparse_values'")
 
     def check_wanted(self, id: str | None, values: bytes, sparse: Sparse | None) -> Wanted | str:

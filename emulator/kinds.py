@@ -45,7 +45,7 @@ class Shape:
         """Refuse an operation that this kind of index lacks."""
         if self.document is None and api == "documents":
             raise invalid(_DOCUMENTS_ELSEWHERE)
-        if self.document is not None and api == "vectors" and operation in _NOT_FOR_DOCUMENTS:
+        if self.document is not None and api != "documents" and operation in _NOT_FOR_DOCUMENTS:
             raise invalid(_NOT_FOR_DOCUMENTS[operation])
         if self.kind == "pod" and operation not in _POD_OPERATIONS:
             raise invalid(f"Operation {operation} is not supported for pod-based indexes")

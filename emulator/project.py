@@ -1,5 +1,6 @@
 """The project: its indexes, their making from a request, and their ports."""
 
+import math
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from typing import cast
 from uuid import uuid4
 
 from emulator.aliases import Alias
+from emulator.contested import DEFAULTS, Contested
 from emulator.errors import Refusal, not_found
 from emulator.index import Index
 from emulator.keeper import Disk, Keeper
@@ -68,8 +70,9 @@ class Project:
         remember_s: Callable[[], float],
         serve: Callable[[Index, socket.socket], None],
         unserve: Callable[[Index], None],
+        contested: Contested = DEFAULTS,
     ) -> None:
-        self.keeper = keeper
+        self.keeper, self._contested = keeper, contested
         self.indexes: dict[str, Index] = {}
         self._ports, self._remember_s, self._serve, self._unserve = ports, remember_s, serve, unserve
 
@@ -77,7 +80,10 @@ class Project:
         """Load the indexes that a former process kept."""
         for body in disk.documents("index"):
             description = cast(dict[str, object], body["description"])
-            index = self._open(description, str(body["id"]), cast(int, body["port"]), cast(float, body["ready_at"]))
+            ready_at = math.inf if body["ready_at"] is None else cast(float, body["ready_at"])
+            index = self._open(description, str(body["id"]), cast(int, body["port"]), ready_at)
+            index.failed = body.get("failed") is True
+            self.save(index)
             for name, filterable, lsn in disk.namespaces(index.id):
                 index.namespaces[name] = Namespace(name, filterable, lsn)
             for name, record in disk.records(index.id):
@@ -110,6 +116,7 @@ class Project:
         shape = shape_of(description["schema"], description["deployment"])
         port = listener.getsockname()[1]
         index = Index(name, description, shape, port, self.keeper, self._remember_s, id, ready_at=ready_at)
+        index.contested = self._contested
         self.indexes[name] = index
         self.save(index)
         self._serve(index, listener)
@@ -120,7 +127,8 @@ class Project:
             "description": index.description,
             "id": index.id,
             "port": index.port,
-            "ready_at": index.ready_at,
+            "ready_at": None if math.isinf(index.ready_at) else index.ready_at,
+            "failed": index.failed,
         }
         self.keeper.save_document("index", index.name, body)
 

@@ -1,17 +1,19 @@
-"""The control plane over REST: indexes, backups, restore jobs; collections exist for pods only and are refused."""
+"""The control plane over REST: indexes, backups, restore jobs, conversions; collections are for pods, and refused."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from emulator.backups import Document, Vault
 from emulator.calls import Call
+from emulator.conversions import Conversions
 from emulator.errors import Refusal, invalid
 from emulator.gate import Gate, Job, Outcome
 from emulator.http import Request, Response, json_response
 from emulator.index import Index
+from emulator.older_versions import backup, can_show, creation, described
 from emulator.project import Project
 from emulator.routing import page_of, unknown_path
-from emulator.shapes import model_index, plain_index, read_protection, read_tags
+from emulator.shapes import model_index, plain_index, read_protection, read_tags, with_both_fields
+from emulator.versions import NEWEST, Versions, refuse_newer
 from emulator.wire_json import encode
 
 Run = Callable[[Request], Outcome]
@@ -22,21 +24,25 @@ class ControlPlane:
         self,
         project: Project,
         vault: Vault,
+        conversions: Conversions,
         gate: Gate,
         host_of: Callable[[Index], str],
         check_key: Callable[[Mapping[str, str]], None],
+        versions: Versions,
     ) -> None:
-        self._project, self._vault, self._gate = project, vault, gate
-        self._host_of, self._check_key = host_of, check_key
+        self._project, self._vault, self._conversions, self._gate = project, vault, conversions, gate
+        self._host_of, self._check_key, self._versions = host_of, check_key, versions
 
     async def handle(self, request: Request) -> Response:
         try:
+            request.version = self._versions.read(request.headers)
             operation, run = self._route(request)
+            refuse_newer(operation, "control", request.version)
             call = Call(operation, bytes_in=len(request.body) + request.url_length)
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, run))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
-            if refusal.plain:
+            if refusal.plain or (refusal.status == 401 and request.version == NEWEST):
                 return Response(refusal.status, refusal.message.encode(), headers, "text/plain")
             return json_response(refusal.control_plane(), refusal.status, headers)
         return Response(outcome.status, outcome.body)
@@ -81,30 +87,51 @@ class ControlPlane:
             case _, ["indexes", _, "backup-schedules"] | ["backup-schedules", *_]:
                 return "backup_schedules", self._not_here
             case "POST", ["indexes", _, "convert"]:
-                return "convert_index", self._not_here
+                return "convert_index", self._convert
+            case "GET", ["conversion-jobs"]:
+                return "list_conversions", self._list_conversions
+            case "GET", ["conversion-jobs", _]:
+                return "describe_conversion", self._describe_conversion
+            case "DELETE", ["conversion-jobs", _]:
+                return "cancel_conversion", self._cancel_conversion
             case _, ["embed" | "rerank"] | ["models", *_]:
                 return "inference", self._not_here
         raise unknown_path(request)
 
     # -- indexes ------------------------------------------------------------------------------------------------
 
+    def _described(self, request: Request, index: Index, status: int = 200) -> Outcome:
+        description = self._description(index)
+        if request.version < NEWEST:
+            description = described(description, request.version)
+        return Outcome(encode(description), status)
+
     def _description(self, index: Index) -> Document:
-        ready = index.ready_at <= time.time()
-        status = {"ready": ready, "state": "Ready" if ready else "Initializing"}
-        return index.description | {"id": index.id, "host": self._host_of(index), "status": status}
+        status = {"ready": index.state() == "Ready", "state": index.state()}
+        answer = index.description | {"id": index.id, "host": self._host_of(index), "status": status}
+        if index.contested.vector_fields == "both" and index.shape.kind == "vector" and index.shape.dimension:
+            answer["schema"] = with_both_fields(index.description["schema"])
+        return answer
 
     def _create(self, request: Request) -> Outcome:
-        return Outcome(encode(self._description(self._project.create(plain_index(request.json())))), 201)
+        body = request.json()
+        if request.version < NEWEST:
+            body = creation(body, request.version)
+        return self._described(request, self._project.create(plain_index(body)), 201)
 
     def _create_for_model(self, request: Request) -> Outcome:
-        return Outcome(encode(self._description(self._project.create(model_index(request.json())))), 201)
+        return self._described(request, self._project.create(model_index(request.json())), 201)
 
     def _list(self, request: Request) -> Outcome:
+        """List the indexes. An older version leaves out those whose kind came after it."""
         indexes = sorted(self._project.indexes.values(), key=lambda index: index.name)
-        return Outcome(encode({"indexes": [self._description(index) for index in indexes]}))
+        shown = [self._description(index) for index in indexes]
+        if request.version < NEWEST:
+            shown = [described(it, request.version) for it in shown if can_show(it, request.version)]
+        return Outcome(encode({"indexes": shown}))
 
     def _describe(self, request: Request) -> Outcome:
-        return Outcome(encode(self._description(self._project.find(request.segments[1]))))
+        return self._described(request, self._project.find(request.segments[1]))
 
     def _configure(self, request: Request) -> Outcome:
         """Configure an index. Tags are merged; an empty value removes one."""
@@ -117,7 +144,7 @@ class ControlPlane:
         merged = read_tags({**kept, **tags} if isinstance(kept, dict) else tags)
         index.description |= {"deletion_protection": protection, "tags": merged}
         self._project.save(index)
-        return Outcome(encode(self._description(index)))
+        return self._described(request, index)
 
     def _delete(self, request: Request) -> Outcome:
         self._project.delete(request.segments[1])
@@ -126,14 +153,20 @@ class ControlPlane:
     # -- backups ------------------------------------------------------------------------------------------------
 
     def _create_backup(self, request: Request) -> Outcome:
-        return Outcome(encode(self._vault.create(self._project.find(request.segments[1]), request.json())), 201)
+        made = self._vault.create(self._project.find(request.segments[1]), request.json())
+        return Outcome(encode(self._backup(request, made)), 200 if request.version == NEWEST else 201)
+
+    @staticmethod
+    def _backup(request: Request, answer: Document) -> Document:
+        return answer if request.version == NEWEST else backup(answer)
 
     def _list_backups(self, request: Request) -> Outcome:
         index = request.segments[1] if request.segments[0] == "indexes" else None
-        return page_of(request, self._vault.backups(index), "backup_id")
+        backups = [self._backup(request, answer) for answer in self._vault.backups(index)]
+        return page_of(request, backups, "backup_id")
 
     def _describe_backup(self, request: Request) -> Outcome:
-        return Outcome(encode(self._vault.answer(self._vault.find(request.segments[1]))))
+        return Outcome(encode(self._backup(request, self._vault.answer(self._vault.find(request.segments[1])))))
 
     def _delete_backup(self, request: Request) -> Outcome:
         self._vault.delete(request.segments[1])
@@ -147,6 +180,21 @@ class ControlPlane:
 
     def _describe_job(self, request: Request) -> Outcome:
         return Outcome(encode(self._vault.job(request.segments[1])))
+
+    # -- conversions --------------------------------------------------------------------------------------------
+
+    def _convert(self, request: Request) -> Outcome:
+        return Outcome(encode(self._conversions.start(self._project.find(request.segments[1]), request.json())), 202)
+
+    def _list_conversions(self, request: Request) -> Outcome:
+        return page_of(request, self._conversions.all(), "conversion_job_id")
+
+    def _describe_conversion(self, request: Request) -> Outcome:
+        return Outcome(encode(self._conversions.find(request.segments[1])))
+
+    def _cancel_conversion(self, request: Request) -> Outcome:
+        self._conversions.cancel(request.segments[1])
+        return Outcome(b"{}", 202)
 
     def _not_here(self, request: Request) -> Outcome:
         raise Refusal(

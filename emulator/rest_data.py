@@ -18,6 +18,7 @@ from emulator.rest_imports import import_routes
 from emulator.rest_text import search_records, upsert_records
 from emulator.routing import Prepare, Route, find_route, with_next
 from emulator.scoring import Wanted
+from emulator.versions import NEWEST, Versions, namespace_name, refuse_newer
 from emulator.wire_json import encode, fetch_units, match_json, read_ids, read_records, read_sparse, record_json
 
 
@@ -32,6 +33,7 @@ class DataPlane:
         request_bytes: int,
         url_bytes: Callable[[], int],
         check_key: Callable[[Mapping[str, str]], None],
+        versions: Versions,
     ) -> None:
         self._index = index
         self._routes = _ROUTES + DOCUMENT_ROUTES + import_routes(imports)
@@ -39,19 +41,23 @@ class DataPlane:
         self._request_bytes = request_bytes
         self._url_bytes = url_bytes
         self._check_key = check_key
+        self._versions = versions
 
     async def handle(self, request: Request) -> Response:
         try:
+            request.version = self._versions.read(request.headers)
             operation, prepare = find_route(self._routes, request)
+            if request.version != NEWEST:
+                refuse_newer(operation, _api(request), request.version)
             size = len(request.body) + request.url_length
             agent = request.headers.get("user-agent")
             call = Call(operation, self._index.name, api=_api(request), agent=agent, bytes_in=size)
             outcome = await self._gate.serve(call, lambda call: self._prepare(request, call, prepare))
         except Refusal as refusal:
             headers = {} if refusal.retry_after is None else {"retry-after": f"{refusal.retry_after:g}"}
-            # As in the service: a refused key gets a bare string.
-            body = refusal.message if refusal.status == 401 else _words(refusal, _api(request))
-            return json_response(body, refusal.status, headers)
+            if refusal.plain or refusal.status == 401:
+                return Response(refusal.status, refusal.message.encode(), headers, "text/plain")
+            return json_response(_words(refusal, _api(request)), refusal.status, headers)
         return Response(outcome.status, outcome.body, lsn_headers(outcome))
 
     def _prepare(self, request: Request, call: Call, prepare: Prepare) -> Job:
@@ -67,11 +73,13 @@ class DataPlane:
 def _api(request: Request) -> str:
     """Return the name of the API that a path belongs to."""
     path = request.segments
-    return "documents" if len(path) == 4 and path[0] == "namespaces" and path[2] == "documents" else "vectors"
+    if len(path) == 4 and path[0] == "namespaces" and path[2] == "documents":
+        return "documents"
+    return "records" if path[0] == "records" else "vectors"
 
 
 def _words(refusal: Refusal, api: str) -> dict[str, object]:
-    return refusal.control_plane() if api == "documents" else refusal.data_plane()
+    return refusal.data_plane() if api == "vectors" else refusal.control_plane()
 
 
 def lsn_headers(outcome: Outcome) -> dict[str, str]:
@@ -110,7 +118,7 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
         records = index.fetch(name, ids, weather.lag_s)
         answer = {
             "vectors": {record.id: record_json(record) for record in records},
-            "namespace": index.aliases.resolve(name),
+            "namespace": namespace_name(index.aliases.resolve(name), request.version),
             "usage": {"readUnits": fetch_units(records)},
         }
         return Outcome(encode(answer))
@@ -130,7 +138,7 @@ def _fetch_by_metadata(index: Index, request: Request, call: Call) -> Job:
         records, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
         answer: dict[str, object] = {
             "vectors": {record.id: record_json(record) for record in records},
-            "namespace": index.aliases.resolve(name),
+            "namespace": namespace_name(index.aliases.resolve(name), request.version),
             "usage": {"readUnits": fetch_units(records)},
         }
         return with_next(answer, following, weather)
@@ -148,7 +156,7 @@ def _list(index: Index, request: Request, call: Call) -> Job:
         call.ids = ids
         answer: dict[str, object] = {
             "vectors": [{"id": id} for id in ids],
-            "namespace": index.aliases.resolve(name),
+            "namespace": namespace_name(index.aliases.resolve(name), request.version),
             "usage": {"readUnits": 1},
         }
         return with_next(answer, following, weather)
@@ -168,7 +176,7 @@ def _query(index: Index, request: Request, call: Call) -> Job:
         call.ids = [match.record.id for match in matches]
         answer = {
             "matches": [match_json(match, values, metadata) for match in matches],
-            "namespace": index.aliases.resolve(name),
+            "namespace": namespace_name(index.aliases.resolve(name), request.version),
             "usage": {"readUnits": 1},
         }
         return Outcome(encode(answer), indexed_lsn=lsn)
@@ -221,12 +229,12 @@ def _stats(index: Index, request: Request, call: Call) -> Job:
     def run(weather: Weather) -> Outcome:
         counts = index.counts(weather.lag_in)
         answer: dict[str, object] = {
-            "namespaces": {name: {"vectorCount": count} for name, count in counts.items()},
+            "namespaces": {namespace_name(n, request.version): {"vectorCount": count} for n, count in counts.items()},
             "indexFullness": 0,
             "totalVectorCount": sum(counts.values()),
-            "metric": index.shape.metric,
-            "vectorType": index.shape.vector_type,
         }
+        if request.version >= "2025-01":
+            answer |= {"metric": index.shape.metric, "vectorType": index.shape.vector_type}
         if index.shape.dimension:
             answer["dimension"] = index.shape.dimension
         return Outcome(encode(answer))
@@ -234,12 +242,11 @@ def _stats(index: Index, request: Request, call: Call) -> Job:
     return Job(run)
 
 
-def namespace_json(namespace: Namespace, lag_s: float) -> dict[str, object]:
-    answer: dict[str, object] = {
-        "name": namespace.name,
-        "record_count": str(len(namespace.seen(lag_s))),
-        "size_bytes": str(namespace.size_bytes),
-    }
+def namespace_json(namespace: Namespace, lag_s: float, version: str) -> dict[str, object]:
+    count = len(namespace.seen(lag_s))
+    answer: dict[str, object] = {"name": namespace.name, "record_count": count}
+    if version == NEWEST:
+        answer |= {"record_count": str(count), "size_bytes": str(namespace.size_bytes)}
     if namespace.filterable is not None:
         names = sorted(namespace.filterable)
         answer["schema"] = {"fields": {name: {"filterable": True} for name in names}}
@@ -251,7 +258,9 @@ def _create_namespace(index: Index, request: Request, call: Call) -> Job:
     body = request.json()
     call.namespace = name = check_id(body.get("name"), "Namespace name")
     filterable = read_schema(body.get("schema"))
-    return Job(lambda weather: Outcome(encode(namespace_json(index.create_namespace(name, filterable), 0))))
+    return Job(
+        lambda weather: Outcome(encode(namespace_json(index.create_namespace(name, filterable), 0, request.version)))
+    )
 
 
 def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
@@ -261,7 +270,7 @@ def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
     def run(weather: Weather) -> Outcome:
         page, following, total = index.list_namespaces(prefix, token, limit, weather.lag_in)
         answer: dict[str, object] = {
-            "namespaces": [namespace_json(namespace, lag_s) for namespace, lag_s in page],
+            "namespaces": [namespace_json(namespace, lag_s, request.version) for namespace, lag_s in page],
             "total_count": total,
         }
         return with_next(answer, following, weather)
@@ -271,10 +280,12 @@ def _list_namespaces(index: Index, request: Request, call: Call) -> Job:
 
 def _describe_namespace(index: Index, request: Request, call: Call) -> Job:
     call.namespace = name = canonical_namespace(request.segments[1])
-    return Job(
-        lambda weather: Outcome(encode(namespace_json(index.describe_namespace(name, weather.lag_s), weather.lag_s))),
-        vanish=functools.partial(index.drop_namespace, name),
-    )
+
+    def run(weather: Weather) -> Outcome:
+        seen = index.describe_namespace(name, weather.lag_s)
+        return Outcome(encode(namespace_json(seen, weather.lag_s, request.version)))
+
+    return Job(run, vanish=functools.partial(index.drop_namespace, name))
 
 
 def _delete_namespace(index: Index, request: Request, call: Call) -> Job:

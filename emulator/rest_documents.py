@@ -8,6 +8,7 @@ from emulator.calls import Call
 from emulator.documents import (
     Patch,
     check_count,
+    fields_of,
     patched,
     read_document,
     read_patch,
@@ -72,8 +73,11 @@ def _fetch(index: Index, request: Request, call: Call) -> Job:
         call.ids = ids = check_ids(strings_in(body, "ids"), "fetch")
         return Job(lambda weather: Outcome(encode(answer(index.fetch(name, ids, weather.lag_s)))), vanish)
     call.operation = "fetch_by_metadata"
+    finds = index.contested.filtered_fetch == "finds" or not fields_of(index).is_dense_only()
 
     def run(weather: Weather) -> Outcome:
+        if not finds:
+            return Outcome(encode(answer([])))
         records, following = index.fetch_by_metadata(name, expression, limit, token, weather.lag_s)
         call.ids = [record.id for record in records]
         return with_next(answer(records), following, weather)

@@ -21,11 +21,12 @@ from emulator.records import (
     sparse_of,
 )
 from emulator.scoring import Match
+from emulator.versions import namespace_name
 from emulator.wire_json import fetch_units
 from emulator.wire_struct import decode_struct, encode_struct
 
 Message = Any  # generated message classes carry no useful static types
-Prepare = Callable[[Index, Message, Call], Job]
+Prepare = Callable[[Index, Message, Call, str], Job]  # ends with the version of the API
 
 
 def _job(
@@ -58,7 +59,7 @@ def _sparse_message(sparse: Sparse) -> Message:
     return pb.Sparse(indices=memoryview(sparse.indices).cast("I"), values=memoryview(sparse.weights).cast("f"))
 
 
-def _upsert(index: Index, request: Message, call: Call) -> Job:
+def _upsert(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     call.ids = [vector.id for vector in request.vectors]
     check_batch(len(call.ids))
@@ -72,26 +73,27 @@ def _upsert(index: Index, request: Message, call: Call) -> Job:
     return _job(index, name, run)
 
 
-def _fetched(response: Message, index: Index, name: str, records: Iterable[Record]) -> Message:
+def _fetched(response: Message, name: str, records: Iterable[Record]) -> Message:
     fetched = list(records)
     for record in fetched:
         _write(response.vectors[record.id], record)
-    response.namespace = index.aliases.resolve(name)
+    response.namespace = name
     response.usage.read_units = fetch_units(fetched)
     return response
 
 
-def _fetch(index: Index, request: Message, call: Call) -> Job:
+def _fetch(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     call.ids = ids = check_ids(request.ids, "fetch")
-    return _job(
-        index,
-        name,
-        lambda weather: _outcome(_fetched(pb.FetchResponse(), index, name, index.fetch(name, ids, weather.lag_s))),
-    )
+
+    def run(weather: Weather) -> Outcome:
+        named = namespace_name(index.aliases.resolve(name), version)
+        return _outcome(_fetched(pb.FetchResponse(), named, index.fetch(name, ids, weather.lag_s)))
+
+    return _job(index, name, run)
 
 
-def _fetch_by_metadata(index: Index, request: Message, call: Call) -> Job:
+def _fetch_by_metadata(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     expression = decode_struct(request.filter)
     if not expression:
@@ -101,13 +103,14 @@ def _fetch_by_metadata(index: Index, request: Message, call: Call) -> Job:
     def run(weather: Weather) -> Outcome:
         records, token = index.fetch_by_metadata(name, expression, limit, request.pagination_token, weather.lag_s)
         call.ids = [record.id for record in records]
-        response = _fetched(pb.FetchByMetadataResponse(), index, name, records)
+        named = namespace_name(index.aliases.resolve(name), version)
+        response = _fetched(pb.FetchByMetadataResponse(), named, records)
         return _with_next(response, token, weather)
 
     return _job(index, name, run, request.pagination_token)
 
 
-def _list(index: Index, request: Message, call: Call) -> Job:
+def _list(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     limit = request.limit if request.HasField("limit") else LIST_LIMIT
 
@@ -115,13 +118,14 @@ def _list(index: Index, request: Message, call: Call) -> Job:
         ids, token = index.list_ids(name, request.prefix, limit, request.pagination_token, weather.lag_s)
         call.ids = ids
         items = [pb.ListItem(id=id) for id in ids]
-        response = pb.ListResponse(vectors=items, namespace=index.aliases.resolve(name), usage=pb.Usage(read_units=1))
+        named = namespace_name(index.aliases.resolve(name), version)
+        response = pb.ListResponse(vectors=items, namespace=named, usage=pb.Usage(read_units=1))
         return _with_next(response, token, weather)
 
     return _job(index, name, run, request.pagination_token)
 
 
-def _query(index: Index, request: Message, call: Call) -> Job:
+def _query(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     sparse = _sparse(request.sparse_vector, "The query") if request.HasField("sparse_vector") else None
     wanted = index.check_wanted(request.id or None, request.vector, sparse)
@@ -130,7 +134,8 @@ def _query(index: Index, request: Message, call: Call) -> Job:
     def run(weather: Weather) -> Outcome:
         matches, lsn = index.query(name, wanted, request.top_k, expression, weather.lag_s)
         call.ids = [match.record.id for match in matches]
-        response = pb.QueryResponse(namespace=index.aliases.resolve(name), usage=pb.Usage(read_units=1))
+        named = namespace_name(index.aliases.resolve(name), version)
+        response = pb.QueryResponse(namespace=named, usage=pb.Usage(read_units=1))
         for match in matches:
             _match(response.matches.add(), match, request.include_values, request.include_metadata)
         return _outcome(response, indexed_lsn=lsn)
@@ -143,7 +148,7 @@ def _match(message: Message, match: Match, values: bool, metadata: bool) -> None
     _write(message, match.record, values, metadata)
 
 
-def _delete(index: Index, request: Message, call: Call) -> Job:
+def _delete(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     call.ids = list(request.ids)
     expression = decode_struct(request.filter) if request.HasField("filter") else None
@@ -156,7 +161,7 @@ def _delete(index: Index, request: Message, call: Call) -> Job:
     )
 
 
-def _update(index: Index, request: Message, call: Call) -> Job:
+def _update(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     fields = decode_struct(request.set_metadata)
     if request.HasField("filter"):
@@ -179,14 +184,16 @@ def _update(index: Index, request: Message, call: Call) -> Job:
     return _job(index, name, run)
 
 
-def _stats(index: Index, request: Message, call: Call) -> Job:
+def _stats(index: Index, request: Message, call: Call, version: str) -> Job:
     if request.filter.fields:
         raise invalid("Serverless indexes do not support describing index stats with metadata filtering")
 
     def run(weather: Weather) -> Outcome:
         counts = index.counts(weather.lag_in)
         response = pb.DescribeIndexStatsResponse(
-            namespaces={name: pb.NamespaceSummary(vector_count=count) for name, count in counts.items()},
+            namespaces={
+                namespace_name(n, version): pb.NamespaceSummary(vector_count=count) for n, count in counts.items()
+            },
             total_vector_count=sum(counts.values()),
             metric=index.shape.metric,
             vector_type=index.shape.vector_type,
@@ -207,14 +214,14 @@ def _namespace(namespace: Namespace, lag_s: float) -> Message:
     return message
 
 
-def _create_namespace(index: Index, request: Message, call: Call) -> Job:
+def _create_namespace(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = check_id(request.name, "Namespace name")
     fields = {field: {"filterable": config.filterable} for field, config in request.schema.fields.items()}
     filterable = read_schema({"fields": fields} if request.HasField("schema") else None)
     return Job(lambda _: _outcome(_namespace(index.create_namespace(name, filterable), 0)))
 
 
-def _list_namespaces(index: Index, request: Message, call: Call) -> Job:
+def _list_namespaces(index: Index, request: Message, call: Call, version: str) -> Job:
     limit = request.limit if request.HasField("limit") else LIST_LIMIT
 
     def run(weather: Weather) -> Outcome:
@@ -225,14 +232,14 @@ def _list_namespaces(index: Index, request: Message, call: Call) -> Job:
     return Job(run, has_token=bool(request.pagination_token))
 
 
-def _describe_namespace(index: Index, request: Message, call: Call) -> Job:
+def _describe_namespace(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     return _job(
         index, name, lambda weather: _outcome(_namespace(index.describe_namespace(name, weather.lag_s), weather.lag_s))
     )
 
 
-def _delete_namespace(index: Index, request: Message, call: Call) -> Job:
+def _delete_namespace(index: Index, request: Message, call: Call, version: str) -> Job:
     call.namespace = name = canonical_namespace(request.namespace)
     return _job(index, name, lambda _: _outcome(pb.DeleteResponse(), written_lsn=index.delete_namespace(name)))
 

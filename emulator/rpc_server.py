@@ -13,6 +13,7 @@ from emulator.gate import Gate, Job, Outcome
 from emulator.index import Index
 from emulator.records import too_large
 from emulator.rpc import RPCS, Prepare
+from emulator.versions import Versions
 
 MESSAGE_BYTES = 128 * 1024 * 1024
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
@@ -25,8 +26,9 @@ class RpcServer:
         gate: Gate,
         request_bytes: int,
         check_key: Callable[[Mapping[str, str]], None],
+        versions: Versions,
     ) -> None:
-        self._gate, self._request_bytes, self._check_key = gate, request_bytes, check_key
+        self._gate, self._request_bytes, self._check_key, self._versions = gate, request_bytes, check_key, versions
         self._under_way: set[asyncio.Task[Outcome]] = set()
 
     async def start(self) -> Backend:
@@ -54,10 +56,11 @@ class RpcServer:
                 if passage is None:
                     raise Reset
                 index, headers = passage.index, dict(context.invocation_metadata())
+                version = self._versions.read(headers)
 
                 def read(call: Call) -> Job:
                     self._check(index, call, headers)
-                    return prepare(index, request_class.FromString(body), call)
+                    return prepare(index, request_class.FromString(body), call, version)
 
                 work = self._gate.serve(Call(operation, index.name, transport="grpc", bytes_in=len(body)), read)
                 return (await self._to_its_end(work)).body

@@ -15,6 +15,8 @@ import uvloop
 
 from emulator.backups import Vault
 from emulator.calls import DEFAULT_CALLS, CallLog
+from emulator.contested import DEFAULTS, Contested
+from emulator.conversions import Conversions
 from emulator.errors import Refusal
 from emulator.faults import Fault, Faults
 from emulator.front import Front
@@ -32,6 +34,7 @@ from emulator.rest_data import DataPlane
 from emulator.rpc_server import RpcServer
 from emulator.seeds import load_seeds
 from emulator.sites import THIS_MACHINE, refuse_forms, refuse_other_sites
+from emulator.versions import NEWEST, Versions
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,15 @@ class Options:
     url_bytes: int | None = None  # None: 16 KB when limits are on, unlimited when they are off
     backup_delay_s: float = 0.5  # duration of a backup, and of a restore
     backup_misses_s: float = 0.0  # writes younger than this are not in a backup; Pinecone: about 15 minutes
+    conversion_delay_s: float = 0.5  # time of a conversion beside its work
     imports: Path | None = None  # holds a folder for each bucket that bulk imports read
     import_delay_s: float = 0.5  # time of a bulk import beside its work
     max_calls: int = DEFAULT_CALLS
     seeds: bool = False
     reads_lag_s: float = 0.0  # every read shows the state of so long ago; a rule may make some lag longer
+    absent_version: str = NEWEST  # of the API, for requests without its header; the service takes its oldest
+    bare_hosts: bool = False  # indexes are described with a host without http://, as the service's are
+    contested: Contested = DEFAULTS
     faults: Sequence[Mapping[str, object]] = ()  # rules in force from the start, and again after a reset
 
 
@@ -74,6 +81,7 @@ class Emulator:
         self._faults.rules = [Fault.parse(rule) for rule in options.faults]
         self._keeper: Keeper = Disk(options.data) if options.data else Nowhere()
         self._limits = Limits(options.limits, options.limit_shape)
+        self._versions = Versions(options.absent_version)
         self._gate = Gate(self.calls, self._faults, self._limits, self._keeper)
 
     @property
@@ -84,21 +92,25 @@ class Emulator:
     async def start(self) -> None:
         options = self.options
         listener = listen(options.bind, options.port)
-        self._rpc = RpcServer(self._gate, options.request_bytes, self._check_key)
+        self._rpc = RpcServer(self._gate, options.request_bytes, self._check_key, self._versions)
         self._backend = await self._rpc.start()
         self._control_port = listener.getsockname()[1]
         first, last = options.index_ports or (options.port and options.port + 1, options.port + 100)
-        self.project = Project(
-            self._keeper, Ports(options.bind, first, last), self._remember_s, self._serve, self._unserve
-        )
+        ports = Ports(options.bind, first, last)
+        self.project = Project(self._keeper, ports, self._remember_s, self._serve, self._unserve, options.contested)
         self._vault = Vault(self.project, options.backup_delay_s, options.backup_misses_s)
+        self._conversions = Conversions(self.project, options.conversion_delay_s, options.backup_misses_s)
         if isinstance(self._keeper, Disk):
             self.project.restore(self._keeper)
             self._vault.load(self._keeper)
+            self._conversions.load(self._keeper)
         if options.seeds:
             load_seeds(self.project)
         self._keeper.commit()
-        control = ControlPlane(self.project, self._vault, self._gate, self.host_of, self._check_key)
+        described = self._bare_host_of if options.bare_hosts else self.host_of
+        control = ControlPlane(
+            self.project, self._vault, self._conversions, self._gate, described, self._check_key, self._versions
+        )
         admin = Admin(self.project, self._gate, self._reset, self._check_own_key)
 
         async def handle(request: Request) -> Response:
@@ -117,11 +129,15 @@ class Emulator:
     def host_of(self, index: Index) -> str:
         return f"http://{self.options.host_name}:{index.port}"
 
+    def _bare_host_of(self, index: Index) -> str:
+        return f"{self.options.host_name}:{index.port}"
+
     def _serve(self, index: Index, listener: socket.socket) -> None:
         sources = Sources(self.options.imports)
         kept = self._keeper.document("imports", index.id) if isinstance(self._keeper, Disk) else None
         imports = Imports(index, sources, self.options.import_delay_s, kept or {})
-        plane = DataPlane(index, imports, self._gate, self.options.request_bytes, self._url_bytes, self._check_key)
+        size, url = self.options.request_bytes, self._url_bytes
+        plane = DataPlane(index, imports, self._gate, size, url, self._check_key, self._versions)
         # An old connection would still reach the deleted index, not the port's new one.
         for transport in self._connections.pop(index.port, ()):
             transport.abort()
@@ -143,6 +159,7 @@ class Emulator:
         self._faults.rules = [Fault.parse(rule) for rule in self.options.faults]
         self._limits.set(self.options.limits, self.options.limit_shape)
         self._vault.clear()
+        self._conversions.clear()
         self.project.clear()
         self._keeper.commit()
 

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from emulator.document_schema import MAX_DIMENSION, METRICS, dense_slot, read_fields, resolve
 from emulator.errors import Refusal, invalid
+from emulator.index import Index
 from emulator.kinds import Shape
 from emulator.text import MODELS
 
@@ -77,6 +79,26 @@ def _refuse_encryption(body: Mapping[str, object], fields: Mapping[str, Mapping[
     if any("full_text_search" in config for config in fields.values()):
         raise Refusal(412, "Full-text search fields are not supported with customer-managed encryption keys")
     raise Refusal(501, "The emulator does not serve customer-managed encryption keys")
+
+
+def converted_index(body: Mapping[str, object], source: Index) -> dict[str, object]:
+    """Return the description of the document index that a vector index is converted to."""
+    schema = body.get("schema")
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(fields, dict) or not fields or not _is_document(fields):
+        raise invalid("schema.fields must name the fields of a document index")
+    resolved = resolve(fields)
+    given = read_fields(resolved).dense is not None
+    if given and dense_slot(resolved)[0] != source.shape.dimension:
+        raise invalid(f"The dense_vector field must have the dimension of the source index, {source.shape.dimension}")
+    asked = {"name": body.get("name"), "tags": body.get("tags")}
+    return _description(asked, {"fields": resolved}, dict(cast(Mapping[str, object], source.description["deployment"])))
+
+
+def with_both_fields(schema: object) -> dict[str, object]:
+    """Return a dense vector index's schema with its sparse field, declared or not."""
+    fields = schema["fields"] if isinstance(schema, dict) else {}
+    return {"fields": {"_sparse_values": {"type": "sparse_vector"}} | fields}
 
 
 def model_index(body: Mapping[str, object]) -> dict[str, object]:

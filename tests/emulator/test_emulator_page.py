@@ -135,7 +135,7 @@ EFFECTS: dict[str, Callable[[Service], bool]] = {
     "half of a batch, then an error": lambda s: s.upsert() == 500 and s.count() == 5,
     "a listing that ends too early": lambda s: s.list() == 200 and "pagination" not in s.body,
     "400 Invalid pagination token": lambda s: forged(s) == 400 and s.body["message"] == "Invalid pagination token",
-    "a revoked key": lambda s: s.fetch() == 401 and s.body == "Invalid API key",
+    "a revoked key": lambda s: s.fetch() == 401 and s.answer.text == "Invalid API key",
     "read-only mode": lambda s: s.upsert() == 403 and s.fetch() == 200 and s.count() == 4,
     "the namespace disappears": lambda s: s.fetch() == 200 and s.body["vectors"] == {} and s.count() == 0,
     "a 429 that waiting does not cure": lambda s: s.fetch() == 429 and "upgrade your plan" in s.body["message"],

@@ -117,7 +117,7 @@ def test_a_wrong_key_is_refused_on_both_planes() -> None:
         with pytest.raises(UnauthorizedError):
             Pinecone(api_key="wrong", host=ready["control"]).list_indexes()
         refused = httpx.post(f"{host}/describe_index_stats")
-        assert (refused.status_code, refused.json()) == (401, "Missing API key")
+        assert (refused.status_code, refused.text) == (401, "Missing API key")
 
 
 def test_faults_may_be_there_from_the_start(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The files of a bulk import into a document index: JSON lines, packed or not, each line a document as in an upsert."""
+
+import gzip
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, cast
+
+import orjson
+
+from emulator.documents import read_document
+from emulator.errors import invalid
+from emulator.import_files import BATCH_ROWS, Format, unreadable
+from emulator.index import Index
+from emulator.records import Record
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _count(path: Path) -> int:
+    return sum(len(batch) for batch in _batches(path))
+
+
+def _batches(path: Path) -> Iterator[list[bytes]]:
+    """Yield the lines that are not empty."""
+    try:
+        with _open(path) as file:
+            lines = (line for line in file if line.strip())
+            while batch := list(islice(lines, BATCH_ROWS)):
+                yield batch
+    except (OSError, EOFError) as error:
+        raise unreadable(path, "JSON lines", error) from None
+
+
+def _row(index: Index, line: Any) -> Record:
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"Each line must be a JSON object: {error}") from None
+    if not isinstance(body, dict):
+        raise invalid("Each line must be a JSON object")
+    return read_document(index, body)[0]
+
+
+JSON_LINES = Format("JSON lines", (".jsonl", ".jsonl.gz"), _count, _batches, _row)
