@@ -16,7 +16,7 @@ from emulator.contested import Contested, switches
 from emulator.errors import Refusal
 from emulator.seeds_ownership import write_ownership
 from emulator.server import Emulator, Options
-from emulator.versions import NEWEST, STABLE
+from emulator.versions import NEWEST
 
 
 def main() -> None:
@@ -29,14 +29,15 @@ def main() -> None:
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, []) else super()._get_help_string(action)
+        plain = action.default is False or action.default in (None, [])
+        return action.help if plain else super()._get_help_string(action)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m emulator",
-        description="A Pinecone-compatible server (API 2026-07) for laptops and tests. When it is ready it prints one "
-        "line of JSON with its addresses. Point the SDK at it: Pinecone(api_key='any', host='http://127.0.0.1:5080').",
+        description="A Pinecone-compatible server (API 2024-07 to 2026-07) for laptops and tests. When it is ready it "
+        "prints one line of JSON with its addresses. Point the SDK at it: Pinecone(api_key='any', host='http://127.0.0.1:5080').",
         formatter_class=_Help,
     )
     add = parser.add_argument
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit-shape", choices=["window", "bucket"], default="window", help="whole seconds, or a burst-free bucket")
     add("--url-limit", type=int, metavar="BYTES", help="longest URL, else 414; 0: any (default: 16384 with --limits)")
     add("--reads-lag", type=_seconds, default=0.0, metavar="S", help="reads show the state of S seconds ago")
-    add("--absent-version", default=NEWEST, choices=STABLE, help="API version of requests without its header")
+    add("--absent-version", default=NEWEST, metavar="VERSION", help="API version of requests without its header")
     add("--bare-hosts", action="store_true", help="describe indexes with hosts without http://, as Pinecone does")
     contested = f"decide a contested fact: {', '.join(switches())}"
     add("--contested", action="append", default=[], metavar="NAME=VALUE", help=contested)
