@@ -65,6 +65,23 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
     return problems
 
 
+def check_ids(moves: Sequence[PlannedMove], survey: Survey, policies: Policies, store: str) -> Findings:
+    """Say which ids an index of Pinecone does not take, or takes in their ASCII form."""
+    findings = Findings()
+    beyond = sum(survey.namespaces[move.source].beyond_ascii for move in moves)
+    if not beyond or not store.startswith("pinecone"):
+        return findings
+    ids = f"{counted(beyond, 'id')} of {sum(move.records for move in moves):,} hold other characters than ASCII"
+    if policies.encoded_ids:
+        findings.warnings.append(f"{ids}: at Pinecone they stand encoded, as caf~0000e9 for café")
+    else:
+        findings.warnings.append(
+            f"{ids}: Pinecone refuses these, and their records will be parked; `--encode-ids` takes them there "
+            "encoded, and back again"
+        )
+    return findings
+
+
 def reachable_targets(
     snapshot: OwnershipSnapshot | None, policies: Policies, split: Split | None = None
 ) -> frozenset[str]:

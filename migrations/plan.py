@@ -122,6 +122,7 @@ class Policies(_Part):
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
     halves: Literal["refuse", "accept"] = "refuse"  # for values that a target keeps as 16 bits each
+    encoded_ids: bool = False  # ids at Pinecone are the ASCII forms of those at the plan's other side
     enrich: bool = True
     metadata_map: MetadataMap | None = None  # in a reverse plan, the map that it takes back
     verify: Level = "content"

@@ -206,6 +206,7 @@ def plan_surveyed(
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(checks.check_map(moves, policies))
+    findings.add(checks.check_ids(moves, survey, policies, surveyor.at_target.store.name))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
     if snapshot is not None:
         findings.warnings += snapshot.warnings

@@ -84,6 +84,7 @@ def plan_reverse(
         orphans=original.policies.orphans,
         review_namespace=original.policies.review_namespace,
         metadata_map=original.policies.metadata_map,
+        encoded_ids=original.policies.encoded_ids,
     )
     held = {name for name in targets if name in survey.namespaces and survey.namespaces[name].records}
     written, objections = choose(held, survey.source.name, only, skip)
@@ -172,8 +173,9 @@ def _of_kept_names(original: Plan) -> str:
     source, target = original.source, original.target
     if original.recipe == "tables":
         return "tables " + " ".join(f"{move.to}={move.source}" for move in original.moves)
+    encoded = " --encode-ids" if original.policies.encoded_ids else ""
     if original.recipe == "stores":
-        return f"stores {target.store}:{target.index} {source.store}:{source.index}"
+        return f"stores {target.store}:{target.index} {source.store}:{source.index}{encoded}"
     if original.recipe == "import":
-        return f"export {target.index}"
-    return f"{'import' if original.keeps_files else 'index'} {target.index} {source.index}"
+        return f"export {target.index}{encoded}"
+    return f"{'import' if original.keeps_files else 'index'} {target.index} {source.index}{encoded}"

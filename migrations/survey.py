@@ -10,7 +10,7 @@ from migrations.estimating import Shape, shape_of
 from migrations.idsources import IdSources
 from migrations.reading import Reader, patiently
 from vecfleet.errors import Missing, NotFound
-from vecfleet.stores.base import Aliased, IndexInfo, Kind, Store
+from vecfleet.stores.base import Aliased, IndexInfo, Kind, NamespaceInfo, Store
 
 # Ids. Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
 COUNT_EXACTLY_UP_TO = 100_000
@@ -24,11 +24,15 @@ SAMPLE_RECORDS = 40
 
 @dataclass(frozen=True, slots=True)
 class HeldNamespace:
-    """A namespace: the number of its records (`exact`: its ids were listed), and its filterable fields."""
+    """A namespace: the number of its records (`exact`: its ids were listed), and its filterable fields.
+
+    `beyond_ascii`: how many of the listed ids hold other characters than ASCII.
+    """
 
     records: int
     exact: bool = False
     schema: Mapping[str, Any] | None = None
+    beyond_ascii: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +135,9 @@ class Surveyor:
         reader = self.reader(info)
         listed = patiently(lambda: list(reader.index.namespaces()))
         exact = sum(namespace.count for namespace in listed) <= COUNT_EXACTLY_UP_TO
-        return {
-            namespace.name: HeldNamespace(
-                sum(1 for _ in reader.ids(namespace.name)) if exact else namespace.count, exact, namespace.schema
-            )
-            for namespace in listed
-        }
+        if not exact:
+            return {info.name: HeldNamespace(info.count, schema=info.schema) for info in listed}
+        return {info.name: _counted(reader, info) for info in listed}
 
     def aliases(self, info: IndexInfo) -> dict[str, str]:
         """Return each alias of an index with its target; none where its store has none. One request for each 100."""
@@ -148,6 +149,15 @@ class Surveyor:
             return self.describe(index)
         except NotFound:
             return None
+
+
+def _counted(reader: Reader, info: NamespaceInfo) -> HeldNamespace:
+    """Return a namespace as its listed ids tell."""
+    count = beyond = 0
+    for record_id in reader.ids(info.name):
+        count += 1
+        beyond += not record_id.isascii()
+    return HeldNamespace(count, exact=True, schema=info.schema, beyond_ascii=beyond)
 
 
 def common_ids(streams: Sequence[Iterable[str]]) -> CommonIds:

@@ -16,6 +16,7 @@ from orchestrator.ledger import jobs, leasing
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
+from vecfleet.stores.encoded_ids import seen
 from workers.leases import Holder
 from workers.pace import Pace
 
@@ -59,7 +60,7 @@ class WorkerProcess:
         self.owner = leasing.owner_of(os.getpid()) + uuid.uuid4().hex[:8]
         times = self.settings.lease_seconds, self.settings.heartbeat_seconds
         self.holder = Holder(self.database, self.owner, *times, leaving)
-        self._indexes: dict[tuple[str, str], Index] = {}
+        self._indexes: dict[tuple[str, str, bool], Index] = {}
         self._routers: dict[int, Router] = {}
         self._jobs: dict[int, tuple[str, Job]] = {}
         self._lock = threading.Lock()
@@ -69,16 +70,17 @@ class WorkerProcess:
         """Say whether this process takes no further batch."""
         return ending.is_set()
 
-    def index(self, store: str, info: IndexInfo) -> Index:
+    def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False) -> Index:
         """Return the index as pinned by host when the job was made; opened once a process.
 
         An index that was deleted and made anew has its old host, and may have another dimension or kind. The lock is
         short: opening asks the service nothing.
         """
         with self._lock:
-            opened = self._indexes.get((store, info.host))
+            key = store, info.host, encoded_ids
+            opened = self._indexes.get(key)
             if opened is None or opened.info != info:
-                opened = self._indexes[store, info.host] = self.fleet.store_named(store).open(info)
+                opened = self._indexes[key] = seen(self.fleet.store_named(store), encoded_ids).open(info)
             return opened
 
     def job(self, connection: sa.Connection, lease: Lease) -> Job:

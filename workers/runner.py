@@ -153,7 +153,8 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
     deadline = process.settings.request_deadline_seconds
 
     def lane(store: str, info: IndexInfo) -> Lane:
-        return Lane(process.index(store, info), process.pace, process.counters, job.pace_share, held, deadline)
+        index = process.index(store, info, encoded_ids=job.plan.policies.encoded_ids)
+        return Lane(index, process.pace, process.counters, job.pace_share, held, deadline)
 
     return Work(
         database=process.database,

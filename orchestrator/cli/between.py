@@ -20,6 +20,7 @@ from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
 from orchestrator.services.apply import folders_that_are_tenants
 from vecfleet.errors import BadInput, Refused
+from vecfleet.stores.encoded_ids import seen
 
 ExclusiveOption = Annotated[
     bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
@@ -28,6 +29,12 @@ CollisionsOption = Annotated[
     Literal["fail", "skip", "identical"], typer.Option(help="Ids that are in their target already.")
 ]
 NumbersOption = Annotated[Literal["park", "float64"], typer.Option(help="Integers in metadata beyond 2**53.")]
+EncodeIdsOption = Annotated[
+    bool,
+    typer.Option(
+        "--encode-ids", help="Ids at Pinecone are ASCII forms of the other side's: café is caf~0000e9; both ways."
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
 ]
@@ -48,6 +55,7 @@ def export(
     ] = None,
     numbers: NumbersOption = "park",
     collisions: CollisionsOption = "fail",
+    encode_ids: EncodeIdsOption = False,
     exclusive: ExclusiveOption = False,
     out: OutOption = None,
     as_json: Json = False,
@@ -65,14 +73,19 @@ def export(
             ids=find_ids(root, ids) if ids else None,
             common=Common(
                 policies=Policies(
-                    numbers=numbers, collisions=collisions, exclusive=exclusive, **mapping.policies(parts.settings)
+                    numbers=numbers,
+                    collisions=collisions,
+                    encoded_ids=encode_ids,
+                    exclusive=exclusive,
+                    **mapping.policies(parts.settings),
                 ),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
                 skip=tuple(skip or ()),
             ),
         )
-        write(parts, plan_export(store, parts.folders, options, now=now), out, as_json=as_json)
+        plan = plan_export(seen(store, encode_ids), parts.folders, options, now=now)
+        write(parts, plan, out, as_json=as_json)
 
 
 @with_map_options
@@ -85,6 +98,7 @@ def import_(
     cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the exported one was).")] = None,
     region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     collisions: CollisionsOption = "fail",
+    encode_ids: EncodeIdsOption = False,
     exclusive: ExclusiveOption = False,
     out: OutOption = None,
     as_json: Json = False,
@@ -98,13 +112,19 @@ def import_(
             cloud=cloud,
             region=region,
             common=Common(
-                policies=Policies(collisions=collisions, exclusive=exclusive, **mapping.policies(parts.settings)),
+                policies=Policies(
+                    collisions=collisions,
+                    encoded_ids=encode_ids,
+                    exclusive=exclusive,
+                    **mapping.policies(parts.settings),
+                ),
                 prices=Prices.of(parts.settings),
                 only=tuple(namespace or ()),
                 skip=tuple(skip or ()),
             ),
         )
-        write(parts, plan_import(parts.folders, store, options, now=datetime.now(UTC)), out, as_json=as_json)
+        plan = plan_import(parts.folders, seen(store, encode_ids), options, now=datetime.now(UTC))
+        write(parts, plan, out, as_json=as_json)
 
 
 _A_DAY_S = 86_400
@@ -141,6 +161,7 @@ def stores(
     soak_seconds: Soak = _A_DAY_S,
     cloud: Annotated[str | None, typer.Option(help="Where Pinecone creates an index, such as aws.")] = None,
     region: Annotated[str | None, typer.Option(help="Likewise, such as us-east-1.")] = None,
+    encode_ids: EncodeIdsOption = False,
     exclusive: ExclusiveOption = False,
     out: OutOption = None,
     as_json: Json = False,
@@ -152,9 +173,15 @@ def stores(
         collisions=collisions,
         cut_over=cut_over,
         soak_seconds=soak_seconds,
+        encoded_ids=encode_ids,
         exclusive=exclusive,
     )
     (from_store, from_index), (to_store, to_index) = _place(source), _place(target)
+    if encode_ids and from_store.startswith("pinecone") == to_store.startswith("pinecone"):
+        raise BadInput(
+            "`--encode-ids` is for the ids at Pinecone of records whose other side is another store",
+            next_step="leave it out: between these two ids stay as they are",
+        )
     with fleet() as parts:
         options = StoresOptions(
             source=from_index,
@@ -165,7 +192,8 @@ def stores(
                 parts, policies, mapping, namespace, skip, Naming(pairs=tuple(map(Pair.read, rename or ())))
             ),
         )
-        plan = plan_stores(parts.store_named(from_store), parts.store_named(to_store), options, now=datetime.now(UTC))
+        sides = seen(parts.store_named(from_store), encode_ids), seen(parts.store_named(to_store), encode_ids)
+        plan = plan_stores(*sides, options, now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)
 
 

@@ -18,7 +18,8 @@ from orchestrator.cli.output import Json, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED
 from vecfleet.errors import BadInput, StoreError, Unreachable
-from vecfleet.stores.base import Usage
+from vecfleet.stores.base import Store, Usage
+from vecfleet.stores.encoded_ids import seen
 
 DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
 _SHOWN = 20
@@ -81,6 +82,9 @@ def check(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="Overlook this metadata key; may be repeated.")
     ] = None,
+    encode_ids: Annotated[
+        bool, typer.Option("--encode-ids", help="Compare ids at Pinecone by what a plan of this option encoded.")
+    ] = False,
     combined: Annotated[Path | None, _written("every path with its symbol")] = None,
     match: Annotated[Path | None, _written("the paths that are equal")] = None,
     differ: Annotated[Path | None, _written("the paths that differ")] = None,
@@ -107,7 +111,11 @@ def check(
         (error, frozenset([Symbol.ERROR]), False),
     ]
     with fleet() as parts, ExitStack() as files:
-        at_a, at_b = open_place(a, parts.store_named), open_place(b, parts.store_named)
+
+        def named(store: str) -> Store:
+            return seen(parts.store_named(store), encode_ids)
+
+        at_a, at_b = open_place(a, named), open_place(b, named)
         pairs = pair_up(at_a, at_b, list(map(Pair.read, rename or ())))
         wish = Wish(
             ids_only=ids_only,

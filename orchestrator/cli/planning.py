@@ -12,7 +12,7 @@ from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
 from migrations.plan import Plan, read_plan, write_plan
-from migrations.previewing import preview
+from migrations.previewing import MappedRecord, preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
 from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
@@ -31,6 +31,7 @@ from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
 from vecfleet.errors import BadInput, Refused
 from vecfleet.stores.base import Backup, Store
+from vecfleet.stores.encoded_ids import seen
 
 
 @with_shared("options", PlanOptions)
@@ -145,7 +146,7 @@ def _require_routable(parts: Fleet, *stores: Store) -> None:
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
     """Write a plan file; show what it says and what to type next."""
     path = out or _unused(parts.settings.vecfleet_root / "plans", f"{found.recipe}-{found.source.index}")
-    mapped = preview(parts.store_named(found.source.store), found, parts.settings.vecfleet_root)
+    mapped = _preview(parts, found)
     sealed = write_plan(found, path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
     if as_json:
@@ -156,6 +157,11 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
     say_mapped(mapped)
     say(f"wrote {path}; nothing else was changed")
     say_next(steps)
+
+
+def _preview(parts: Fleet, plan: Plan) -> list[MappedRecord]:
+    source = seen(parts.store_named(plan.source.store), plan.policies.encoded_ids)
+    return preview(source, plan, parts.settings.vecfleet_root)
 
 
 def _unused(folder: Path, title: str) -> Path:
@@ -215,7 +221,7 @@ def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> Non
         say_json({"moves": moves, "estimate": plan.estimate.model_dump(mode="json"), "next_steps": steps})
         return
     rendering.moves(plan)
-    say_mapped(preview(parts.store_named(plan.source.store), plan, parts.settings.vecfleet_root))
+    say_mapped(_preview(parts, plan))
     rendering.estimate(plan)
     say("the plan fits the index as it is now; this was a dry run and nothing was written")
     say_next(steps)
@@ -251,13 +257,14 @@ def reverse(
                 next_step=f"roll job {other} back first if it still can be: `vecfleet status {other}`",
             )
         there, back = row.plan.target.store, row.plan.source.store
+        encoded = row.plan.policies.encoded_ids
         plan = plan_reverse(
-            parts.store_named(there),
+            seen(parts.store_named(there), encoded),
             row.plan,
             targets,
             prices=Prices.of(parts.settings),
             now=datetime.now(UTC),
-            into_store=parts.store_named(back) if back != there else None,
+            into_store=seen(parts.store_named(back), encoded) if back != there else None,
             only=namespace or (),
             skip=skip or (),
         )

@@ -89,7 +89,7 @@ def _percent(share: float | None) -> str:
 
 _IN_THE_LINE = {
     *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
-    "metadata_map",
+    *("metadata_map", "encoded_ids"),
 }
 
 
@@ -102,6 +102,8 @@ def plan(found: Plan) -> None:
     moves(found)
     if policies.metadata_map is not None:
         say_map(policies.metadata_map, backward=bool(found.takes_back))
+    if policies.encoded_ids:
+        say("ids at Pinecone: the ASCII forms of those at the other side, reversibly; café is caf~0000e9")
     if found.left_alone:
         say(f"left alone: {few(found.left_alone, quoted=False)}")
     for warning in found.warnings:

@@ -15,11 +15,12 @@ from orchestrator.core.states import CHECKING, BatchKind, CheckState
 from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
-from orchestrator.ledger.ownership import index_of
+from orchestrator.ledger.ownership import encodes, index_of
 from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY
+from vecfleet.stores.encoded_ids import decoded
 from vecfleet.tenancy.finding import TenantPlace
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
@@ -38,6 +39,10 @@ _TEXTS = (
 )
 _J = t.job.c
 _OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")
+_OLD_ENCODED, _NEW_ENCODED = encodes("source").label("old_encoded"), encodes("target").label("new_encoded")
+
+_Among = Mapping[tuple[str, str, bool], Mapping[str, int | None]]
+"""The tenant's ids among others', with their digests: by index, namespace, and whether a job knows them decoded."""
 
 
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[TenantPlace]) -> dict[str, int]:
@@ -71,7 +76,7 @@ def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[
     }
     written = sa.select(_T.id, _T.namespace, _NEW).join(t.job, _J.id == _T.job_id)
     whole_targets = [row.id for row in connection.execute(written) if traces.is_own(row.new, row.namespace)]
-    among = {(place.index, place.name): place.records for place in places if not place.whole}
+    among = _among(places)
     count, unknown = 0, set[int]()
     for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
         to_remove = _ids_to_remove(connection, batch, batch.move_id in whole_moves, whole_targets, among)
@@ -89,18 +94,25 @@ def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[
     return count
 
 
+def _among(places: Sequence[TenantPlace]) -> _Among:
+    shared = {(place.index, place.name): place.records for place in places if not place.whole}
+    # The digest of a record holds its id, so that of one that is known by another id is not known.
+    seen = {(*place, True): dict.fromkeys(decoded(ids)) for place, ids in shared.items()}
+    return {(*place, False): dict(ids) for place, ids in shared.items()} | seen
+
+
 def _concerned(
     connection: sa.Connection,
     whole_moves: set[int],
     whole_targets: Sequence[int],
-    among: Mapping[tuple[str, str], Mapping[str, int]],
+    among: _Among,
 ) -> Iterator[Any]:
     """Yield the copy batches that may name the tenant's ids; lock all of them before the first one."""
-    shared = sorted({name for _, name in among})
+    shared = sorted({name for _, name, _ in among})
     tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
     tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
     query = (
-        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, _OLD, _NEW)
+        sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, _OLD, _NEW, _OLD_ENCODED, _NEW_ENCODED)
         .join(t.move, _M.id == _B.move_id)
         .join(t.job, t.job.c.id == _B.job_id)
         .where(_B.kind == BatchKind.COPY)
@@ -116,19 +128,19 @@ def _ids_to_remove(
     batch: Any,
     whole: bool,
     whole_targets: Sequence[int],
-    among: Mapping[tuple[str, str], Mapping[str, int]],
+    among: _Among,
 ) -> dict[str, int | None]:
     ids = manifests.unpack(batch.manifest)
     if whole:
         return dict.fromkeys(ids)
-    at_source = among.get((batch.old, batch.source), {})
+    at_source = among.get((batch.old, batch.source, batch.old_encoded), {})
     to_remove: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
     rows = sa.select(_TALLY.target_id, _TALLY.members, _T.namespace).join(t.target, _T.id == _TALLY.target_id)
     for tally in connection.execute(rows.where(_TALLY.batch_id == batch.id)):
         members = manifests.select(ids, tally.members)
         if tally.target_id in whole_targets:
             to_remove |= dict.fromkeys(members)
-        at_target = among.get((batch.new, tally.namespace), {})
+        at_target = among.get((batch.new, tally.namespace, batch.new_encoded), {})
         to_remove |= {
             record_id: at_target[batch.prefix + record_id]
             for record_id in members
@@ -137,13 +149,11 @@ def _ids_to_remove(
     return to_remove
 
 
-def _expect_less(
-    connection: sa.Connection, whole_moves: set[int], among: Mapping[tuple[str, str], Mapping[str, int]]
-) -> None:
+def _expect_less(connection: sa.Connection, whole_moves: set[int], among: _Among) -> None:
     """Lower the planned counts: the absence of erased records must not look like a listing that lags."""
     connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
-    for (index, namespace), ids in among.items():
-        jobs = sa.select(t.job.c.id).where(index_of("source") == index)
+    for (index, namespace, encoded), ids in among.items():
+        jobs = sa.select(t.job.c.id).where(index_of("source") == index, encodes("source").is_(encoded))
         connection.execute(
             sa.update(t.move)
             .where(_M.source == namespace, _M.job_id.in_(jobs))
@@ -172,11 +182,11 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     )
 
 
-def _strike_ids(connection: sa.Connection, among: Mapping[tuple[str, str], Mapping[str, int]]) -> None:
+def _strike_ids(connection: sa.Connection, among: _Among) -> None:
     """Remove the tenant's ids from targets that others share; restart a check that is under way there."""
-    targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW).join(t.job, _J.id == _T.job_id)
+    targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW, _NEW_ENCODED).join(t.job, _J.id == _T.job_id)
     for row in connection.execute(targets).all():
-        ids = among.get((row.new, row.namespace))
+        ids = among.get((row.new, row.namespace, row.new_encoded))
         if not ids:
             continue
         gone = connection.execute(

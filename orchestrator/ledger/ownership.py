@@ -16,6 +16,7 @@ from orchestrator.ledger import tables as t
 from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
+from vecfleet.stores.encoded_ids import encode
 from vecfleet.tenancy.fences import Here
 
 _B, _M, _T, _O, _J, _TALLY = t.batch.c, t.move.c, t.target.c, t.ownership.c, t.job.c, t.batch_tally.c
@@ -25,6 +26,12 @@ def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
     """Return the name of a job's index; in a named account after that: two accounts may each have one of its name."""
     name, store = _J[side]["name"].astext, _J.plan[side]["store"].astext
     return sa.case((store.startswith("pinecone@"), store + ":" + name), else_=name)
+
+
+def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:
+    """Say whether ids in a job's index stand encoded there, while the job knows them decoded."""
+    encoded = sa.func.coalesce(_J.plan["policies"]["encoded_ids"].astext, "") == "true"
+    return sa.and_(encoded, _J.plan[side]["store"].astext.startswith("pinecone"))
 
 
 _OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")
@@ -84,7 +91,10 @@ def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Pla
     own = places_of(connection, tenant)
     wanted = sorted({name for _, name in places})
     copies = (
-        sa.select(_B.manifest, _TALLY.members, _M.prefix, _M.source, _OLD, _T.namespace, _NEW)
+        sa.select(
+            *(_B.manifest, _TALLY.members, _M.prefix, _M.source, _OLD, _T.namespace, _NEW),
+            *(encodes("source").label("encoded_old"), encodes("target").label("encoded_new")),
+        )
         .join(t.batch, _B.id == _TALLY.batch_id)
         .join(t.move, _M.id == _B.move_id)
         .join(t.target, _T.id == _TALLY.target_id)
@@ -96,9 +106,10 @@ def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Pla
         ids = manifests.select(manifests.unpack(row.manifest), row.members)
         source, target = (row.old, row.source), (row.new, row.namespace)
         if source in places and target in own:
-            tied[source].update(ids)
+            tied[source].update(map(encode, ids) if row.encoded_old else ids)
         if target in places and source in own:
-            tied[target].update(row.prefix + record_id for record_id in ids)
+            there = [row.prefix + record_id for record_id in ids]
+            tied[target].update(map(encode, there) if row.encoded_new else there)
     return tied
 
 

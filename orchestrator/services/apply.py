@@ -17,6 +17,7 @@ from orchestrator.ledger import audit, jobs, whole_indexes
 from orchestrator.queue import require_broker
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
+from vecfleet.stores.encoded_ids import seen
 
 # Three times the batches that the default workers hold: a worker never waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
@@ -55,8 +56,10 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
     snapshot: OwnershipSnapshot | None = None
     if plan.ownership is not None:
         snapshot = look_up_again(plan.ownership, fleet.settings)
-    into = fleet.store_named(plan.target.store) if plan.target.store != plan.source.store else None
-    survey = survey_again(fleet.store_named(plan.source.store), plan, root=fleet.settings.vecfleet_root, into=into)
+    encoded = plan.policies.encoded_ids
+    source = seen(fleet.store_named(plan.source.store), encoded)
+    into = seen(fleet.store_named(plan.target.store), encoded) if plan.target.store != plan.source.store else None
+    survey = survey_again(source, plan, root=fleet.settings.vecfleet_root, into=into)
     objections = check_plan(plan, survey, snapshot)
     if plan.keeps_files:
         objections += folders_that_are_tenants(fleet, plan.target.index)

@@ -24,6 +24,7 @@ from vecfleet.names import Tenant
 from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.stores.parquet.folders import namespace_folder
 from vecfleet.tenancy.erasing import RESIDUAL
+from vecfleet.tenancy.finding import TenantPlace
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
 QUIET_S = DEADLINE_S + FRESHNESS_S
@@ -239,6 +240,30 @@ def test_a_digest_that_is_not_known_makes_the_target_unknown_and_never_wrong(dat
     with table.begin() as connection:
         assert erased_ids.remove_ids(connection, lease.id, {"a": None}) == {table.targets["t-s"].id}
         assert checks.expected_ids_of(connection, table.targets["t-s"].id) == Tally.of_ids(["b"])
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_ids_found_encoded_among_others_are_struck_from_the_jobs_that_know_them_decoded(
+    database: Database, encoded: bool
+) -> None:
+    # Given ids copied into a namespace of Pinecone that tenants share, one of which looks like another one encoded
+    table = a_job(database, encoded_ids=encoded)
+    plan = sa.func.jsonb_set(t.job.c.plan, sa.text("'{target,store}'"), sa.text("'\"pinecone\"'"))
+    table.put(plan=plan)
+    table.listed({"s": [["a", "zo~0000eb", "zoë"]]})
+    (lease,) = table.take()
+    table.copy(lease, "t-s")
+
+    # When an erasure has found one there, under the id that Pinecone knows
+    found = TenantPlace(INDEX.name, "t-s", False, 1, 0, ("zo~0000eb",), {"zo~0000eb": 1})
+    with table.begin() as connection:
+        anonymise.forget(connection, Traces(Tenant("ana", "coach"), [], 1), [found])
+
+    # Then the accounts have lost that very record, and no other
+    left = ["a", "zo~0000eb"] if encoded else ["a", "zoë"]
+    assert manifests.unpack(table.row(lease.id).manifest) == left
+    expected = table.expected("t-s")
+    assert expected is not None and expected.ids_digest == Tally.of_ids(left).digest
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.stories.world import NOW, WHO, OpenWorld, World
 from tests.vectors import ask, vector_database
 from vecfleet.errors import BadPlan, Refused
 from vecfleet.pgvector import EmbeddingSchema
+from vecfleet.stores.encoded_ids import seen
 
 pytestmark = pytest.mark.story
 
@@ -89,7 +90,8 @@ def plan(world: World, source: str, target: str, *only: str, **policies: Any) ->
         region="us-east-1",
         common=Common(policies=Policies(**(AT_ONCE | policies)), only=only),
     )
-    stores = world.fleet.store_named(from_store), world.fleet.store_named(to_store)
+    encoded = bool(policies.get("encoded_ids"))
+    stores = (seen(world.fleet.store_named(name), encoded) for name in (from_store, to_store))
     return plan_stores(*stores, options, now=NOW)
 
 
@@ -125,6 +127,35 @@ def test_from_tables_to_pinecone_and_back_into_another_database_byte_for_byte(
 
     # Then its tables hold what the first ones do
     assert {name: content(other_url, f"embeddings_{name}") for name in before} == before
+
+
+def test_ids_of_any_characters_stand_encoded_at_pinecone_and_come_back(
+    world: World, empty_database_url: str, other_url: str
+) -> None:
+    # Given ids that are not ASCII, and one that looks like another one encoded
+    odd = {"dev#001": "zoë", "dev#002": "zo~0000eb", "dev#003": "日本~", "dev#004": "a\x7f"}
+    for old, new in odd.items():
+        ask(empty_database_url, "UPDATE embeddings_dev SET chunk_id = %s WHERE chunk_id = %s", new, old)
+    before = sorted(content(empty_database_url, "embeddings_dev"))
+
+    # When the plan leaves them as they are, it says what would become of them
+    [warning] = [text for text in plan(world, "pgvector:public", "pinecone:copy", "dev").warnings if "ASCII" in text]
+    assert warning.startswith("2 ids of 20 ") and "parked" in warning and "`--encode-ids`" in warning
+    # And when it encodes them
+    made = plan(world, "pgvector:public", "pinecone:copy", "dev", encoded_ids=True)
+    assert any("2 ids of 20" in text and "caf~0000e9 for café" in text for text in made.warnings)
+    there = verified(world, made)
+
+    # Then all are at Pinecone, each under an id of its own, and the source may go
+    held = set(world.emulator.dump("copy")["dev"])
+    assert held >= {"zo~0000eb", "zo~00007e0000eb", "~0065e5~00672c~00007e", "a~00007f"} and len(held) == 20
+    acts.clean_up(world.fleet.database, there, WHO, by_ids=False)
+    world.reaches(there, JobState.CLEANED)
+    assert "--encode-ids" in apply.way_back(made)
+
+    # And they come back as they were
+    verified(world, plan(world, "pinecone:copy", "pgvector-other:public", encoded_ids=True))
+    assert sorted(content(other_url, "embeddings_dev")) == before
 
 
 def test_a_metadata_map_between_stores_is_taken_back_byte_for_byte(world: World, empty_database_url: str) -> None:
