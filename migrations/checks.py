@@ -71,7 +71,8 @@ def check_ids(moves: Sequence[PlannedMove], survey: Survey, policies: Policies, 
     beyond = sum(survey.namespaces[move.source].beyond_ascii for move in moves)
     if not beyond or not store.startswith("pinecone"):
         return findings
-    ids = f"{counted(beyond, 'id')} of {sum(move.records for move in moves):,} hold other characters than ASCII"
+    total = sum(move.records for move in moves)
+    ids = f"{counted(beyond, 'id')} of {total:,} {'holds' if beyond == 1 else 'hold'} other characters than ASCII"
     if policies.encoded_ids:
         findings.warnings.append(f"{ids}: at Pinecone they stand encoded, as caf~0000e9 for café")
     else:
