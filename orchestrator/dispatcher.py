@@ -35,6 +35,7 @@ from orchestrator.ledger import (
     check_results,
     checks,
     cleanup,
+    clients,
     continuity,
     copies,
     differences,
@@ -326,7 +327,13 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
         roll_back=rollback.roll_back_progress(connection, job.id) if rolling else None,
+        may_write=_may_write(connection, job),
     )
+
+
+def _may_write(connection: sa.Connection, job: Job) -> bool:
+    freezes = job.state is JobState.PLANNED and job.plan.policies.writers == "freeze"
+    return freezes and clients.any_may_write(connection, job.routes_stale_s)
 
 
 def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
@@ -335,6 +342,8 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             jobs.advance(connection, job.id, job.state, state, reason=reason, resume_to=resume_to)
             if state is JobState.ROLLED_BACK:
                 rollback.mark_rolled_back(connection, job.id)
+        case d.Freeze():
+            jobs.change(connection, job.id, frozen_at=sa.func.clock_timestamp())
         case d.Start():
             moves.start_listing(connection, job.id)
         case d.EndPass(quiet):

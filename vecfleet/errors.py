@@ -8,7 +8,8 @@
     ├── Refused              a guard said no; the reasons are listed and nothing was changed             (exit code 3)
     ├── Unreachable          the job table, Redis or a look-up service does not answer                   (exit code 4)
     │   ├── Busy                 the job table undid this in favour of another process: the same again may pass
-    │   └── RoutesTooOld         a write would rest on routes that may have changed since; write again
+    │   ├── RoutesTooOld         a write would rest on routes that may have changed since; write again
+    │   └── WritesFrozen         a job copies the namespace, and its plan stops writers; write again after the job
     └── StoreError           a vector store answered with an error
         ├── Transient        worth another try after a wait
         │   ├── RateLimited      a per-second limit; `retry_after` seconds where the service said so
@@ -119,6 +120,10 @@ class Busy(Unreachable):
 
 class RoutesTooOld(Unreachable):
     """The routes were read too long ago for a write to rest on them; once they are read again, the same may pass."""
+
+
+class WritesFrozen(Unreachable):
+    """A job copies the namespace and its plan stops the writers; the same may pass once the job has ended."""
 
 
 class StoreError(VecfleetError):

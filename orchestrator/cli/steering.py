@@ -11,6 +11,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Yes, confirm, say, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.core.following import of_readers
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
 from orchestrator.embedded.scaling import scale
@@ -126,10 +127,12 @@ def cut_over(
 ) -> None:
     """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
     with fleet() as parts:
-        left_behind = look(parts, job, namespaces=0).reading.totals.left_behind
+        reading = look(parts, job, namespaces=0).reading
+        left_behind = reading.totals.left_behind
         say(f"job {job}: {_sides(cutting_over.cut_over(parts, job, who(), percent))}")
         if left_behind:
             say(not_found_by_readers(left_behind), style="yellow")
+        say(of_readers(reading.clients, reading.now))
         _show_next(parts, job)
 
 
@@ -137,6 +140,9 @@ def reverse(job: JobId) -> None:
     """Move all readers back to the old namespaces."""
     with fleet() as parts:
         say(f"job {job}: {_sides(cutting_over.reverse(parts, job, who()))}")
+        seen = look(parts, job, namespaces=0)
+        if seen.writers:
+            say(f"the old namespaces stay frozen until `vecfleet rollback {job}` or `vecfleet finish {job}`")
         _show_next(parts, job)
 
 

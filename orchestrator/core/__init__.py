@@ -11,6 +11,7 @@ agreement   whether both sides answer the same queries alike
 manifests   the packed ids of a batch; members as bits; short digests
 redaction   a tenant's name in texts: match whole words and replace them
 reading     a job as people see it at one moment
+following   who follows a job's routes
 progress    how far a job is, how fast it goes, why it waits
 next_steps  what a person can type next
 notices     changes of state as others are told of them: body, signature, shapes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from migrations.plan import Policies
-from orchestrator.core.freshness import next_pass_at
+from orchestrator.core.freshness import frozen_from, next_pass_at
 from orchestrator.core.model import Job
 from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import (
@@ -41,6 +41,7 @@ class JobSnapshot:
     landing: bool = False  # an unanswered deletion may still take effect: its namespaces stay claimed
     readers_moved: bool = False  # any reader, now or before: only the target may hold some records
     roll_back: RollBackProgress | None = None
+    may_write: bool = False  # a client that follows freezes may still write by routes from before this one
 
     def unsettled(self, *kinds: BatchKind) -> int:
         return sum(n for (kind, state), n in self.batches.items() if kind in kinds and state is not BatchState.PARKED)
@@ -60,6 +61,11 @@ class To:
     state: JobState
     reason: str | None = None
     resume_to: JobState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Note that every client that asks for the routes from now on finds the sources frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class AddDrops:
 
 Command = (
     To
+    | Freeze
     | Start
     | EndPass
     | NextPass
@@ -143,7 +150,7 @@ def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
         return [To(JobState.PAUSING, snapshot.over_budget, snapshot.job.state)]
     match snapshot.job.state:
         case JobState.PLANNED:
-            return [Start(), To(JobState.RUNNING)]
+            return _planned(snapshot, now)
         case JobState.RUNNING:
             return _running(snapshot)
         case JobState.COPIED:
@@ -173,6 +180,14 @@ def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
             return _attended(snapshot)
         case _:
             return []
+
+
+def _planned(snapshot: JobSnapshot, now: datetime) -> list[Command]:
+    """Start the job, once no client may write to a frozen source any more. A client that comes later knows of it."""
+    if snapshot.may_write and snapshot.job.frozen_at is None:
+        return [Freeze()]
+    frozen = frozen_from(snapshot.job)
+    return [] if frozen is not None and now < frozen else [Start(), To(JobState.RUNNING)]
 
 
 def goes_on_cleaning(snapshot: JobSnapshot) -> bool:

@@ -6,11 +6,17 @@ after the last permitted write to the source. The plan's policy sets that moment
 plan                            the last permitted write to the source
 with a cut-over                 the cut-over of all readers, plus the time for which an application may use a route
                                 that it read before; also if writers were stopped, because they start with the cut-over
-without, writers `freeze`       the start of the job
+without, writers `freeze`       the start of the job, when no client may use a route from before the freeze any more
 without, `delta` or `dual`      the moment at which the clean-up was asked for
 
 A plan with a cut-over therefore keeps its sources for at least `routes_stale_s` + `source_lag_s`, whatever its soak
 time is. A clean-up may be asked for earlier; it deletes nothing until then.
+
+A job that freezes its sources says so in the routes from its first commit on, and starts later if a client may hold
+older ones: `frozen_from` is when the last has let go of them. A client writes by routes for `routes_stale_s` after it
+asked for them, neither sends nor acknowledges anything by older ones, and stands in the job table before it is
+answered. So a write in flight when the freeze begins is either acknowledged before the job starts, and the job reads
+it, or refused. A person stops applications that do not ask for the routes, before the job is applied.
 """
 
 from dataclasses import dataclass
@@ -40,6 +46,8 @@ class Dated(Protocol):
     @property
     def created_at(self) -> datetime: ...
     @property
+    def frozen_at(self) -> datetime | None: ...
+    @property
     def started_at(self) -> datetime | None: ...
     @property
     def cut_over_at(self) -> datetime | None: ...
@@ -54,6 +62,11 @@ def last_permitted_write(job: Dated, policies: Policies) -> datetime | None:
     if policies.cut_over != "none":
         return None if job.cut_over_at is None else job.cut_over_at + timedelta(seconds=job.waits.routes_stale_s)
     return job.cleaning_at if policies.quiet_passes else job.started_at or job.created_at
+
+
+def frozen_from(job: Dated) -> datetime | None:
+    """Return the time from which no client that follows the routes writes to the sources; None: none ever did."""
+    return None if job.frozen_at is None else job.frozen_at + timedelta(seconds=job.waits.routes_stale_s)
 
 
 def fresh_from(job: Dated, policies: Policies) -> datetime | None:

@@ -44,6 +44,7 @@ class JobColumns:
     target_lag_s: float
     routes_stale_s: float
     lands_by: datetime | None = None
+    frozen_at: datetime | None = None
 
     @property
     def waits(self) -> Waits:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.core.freshness import fresh_from, next_pass_at
+from orchestrator.core.following import of_writers
+from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.core.reading import Reading, Undoing, Waiting
@@ -84,6 +85,11 @@ class Progress:
         return 100.0 * self.done / self.total if self.total else 0.0
 
     @property
+    def writers(self) -> str | None:
+        """Say who obeys the freeze of the sources; None if they are not frozen."""
+        return of_writers(self.reading)
+
+    @property
     def whole_percent(self) -> int:
         """Return the share in whole per cent: 100 only once all of it is done."""
         return round(self.percent) if self.done >= self.total else min(round(self.percent), 99)
@@ -132,6 +138,11 @@ class Progress:
                 "added": self.reading.since.added,
             },
             "cut_over_percent": job.cut_over_percent,
+            "writers": {
+                "policy": job.policies.writers,
+                "said": self.writers,
+                "clients": [group.to_json() for group in self.reading.clients],
+            },
             "levers": {"window": job.batch_window, "pace": job.pace_share},
             "way_back": job.way_back,
             "namespaces": [view.to_json() for view in self.namespaces],
@@ -307,6 +318,8 @@ def _freshness(reading: Reading) -> list[str]:
         until, what = job.lands_by, "what was sent before commits were lost may still take effect; work goes on then"
     elif job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
         until, what = reading.landing, "an upsert that was not answered may still take effect; targets are checked then"
+    elif job.state is _S.PLANNED:
+        until, what = frozen_from(job), "clients may still write by routes from before the freeze; the job starts then"
     elif job.state is _S.CLEANING:
         until = fresh_from(job, job.policies)
         what = "nothing is deleted before reads show the last write that the sources may have had"

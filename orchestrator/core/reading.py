@@ -19,6 +19,7 @@ class JobRow(JobColumns):
 
     source: str
     target: str
+    source_store: str = "pinecone"
     target_store: str
     recipe: str
     policies: Policies
@@ -100,6 +101,23 @@ _NOTHING_SINCE = Since()
 
 
 @dataclass(frozen=True, slots=True)
+class ClientGroup:
+    """Processes of one machine with one token that ask for the routes, and when the last of them did.
+
+    `freezes`: they refuse writes to frozen namespaces; versions from before that know nothing of it.
+    """
+
+    token: str
+    machine: str
+    processes: int
+    freezes: bool
+    seen_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"seen_at": self.seen_at.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
 class RollBackProgress:
     compares: int
     not_undone: int  # compared copy batches without an `undo`
@@ -155,4 +173,5 @@ class Reading:
     landing: datetime | None = None
     empty_targets: int = 0
     reasons: Sequence[ParkedGroup] = ()
+    clients: Sequence[ClientGroup] = ()
     more_reasons: int = 0

@@ -23,6 +23,7 @@ rollback       rollback: its batches and its progress
 routes         the place where each twin's readers find it
 rollout        the steps of a roll-out
 route_table    the routes of all jobs as applications read them
+clients        the clients that ask for the routes, and when each did last
 erasures       erased tenants and their certificates
 erased_ids     removes the ids of an erased tenant from the accounts
 anonymise      removes a tenant's names from every row

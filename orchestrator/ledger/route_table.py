@@ -5,9 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.core.states import CLEANING, JobState, MoveState
+from orchestrator.core.following import WITHOUT_CLIENTS
+from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
-from vecfleet.tenancy.routes import Route, RoutePlace, RouteTable
+from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
@@ -21,7 +22,7 @@ def read(connection: sa.Connection) -> RouteTable:
 
     A job has routes from its first cut-over on: from then the place of each tenant's records is known and proven. If a
     plan has the application write to both sides, its job has routes from the beginning, all on the old side, until it
-    is finished.
+    is finished. If a plan stops the writers, its sources are frozen while its job lives.
     """
     jobs = connection.execute(
         sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
@@ -45,8 +46,31 @@ def read(connection: sa.Connection) -> RouteTable:
         # While another job has tenants still to move, a tenant without a route may not be new.
         unlisted="new" if begun else "legacy",
         kept=tuple(sorted({name for job in jobs for name in job.plan.get("left_alone", ())})),
+        frozen=_frozen(connection),
         shadow_share=max((job.plan["policies"].get("shadow_share", 0.0) for job in jobs), default=0.0),
     )
+
+
+def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
+    """Return the sources of live jobs whose plans stop the writers; of several jobs on one source, the oldest.
+
+    The change of state that ends a job, gives it up or takes it back ends its freeze in the same transaction: no other
+    row says that a source is frozen. A job that goes back deletes nothing of its sources, so they are free by then.
+    """
+    back = sa.and_(
+        _J.state.in_((JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION)),
+        _J.resume_to == JobState.ROLLING_BACK,
+    )
+    rows = connection.execute(
+        sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
+        .join(t.move, _M.job_id == _J.id)
+        .where(_J.state.not_in((*JOB_ENDED, *_WITHOUT_ROUTES)), sa.func.coalesce(~back, True))
+        .where(_J.plan["policies"]["writers"].astext == "freeze")
+        .where(_J.plan["source"]["store"].astext.not_in(WITHOUT_CLIENTS))
+        .order_by(_J.id.desc(), _M.source)
+    )
+    frozen = {(row._mapping["index"], row.namespace): row.id for row in rows}
+    return tuple(Frozen(namespace, index, job) for (index, namespace), job in sorted(frozen.items()))
 
 
 def _regroups(plan: dict[str, Any]) -> bool:

@@ -16,8 +16,17 @@ from orchestrator.core import guards
 from orchestrator.core.guards import Proof
 from orchestrator.core.model import Move, RecordCounts
 from orchestrator.core.reading import JobRow, Reading, Totals, Waiting
-from orchestrator.core.states import BATCH_OPEN, JOB_WORKING, KINDS_OF, BatchKind, BatchState, JobState, MoveState
-from orchestrator.ledger import differences, leadership, moves, parked, rollback, rollout
+from orchestrator.core.states import (
+    BATCH_OPEN,
+    JOB_ENDED,
+    JOB_WORKING,
+    KINDS_OF,
+    BatchKind,
+    BatchState,
+    JobState,
+    MoveState,
+)
+from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet.errors import NotFound
@@ -74,6 +83,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         empty_targets=len(parked.left_empty(connection, job_id)) if totals.left_behind else 0,
         reasons=reasons[:_GROUPS],
         more_reasons=len(reasons[_GROUPS:]),
+        clients=clients.groups(connection) if job.state not in JOB_ENDED else (),
         spent=used(connection, job_id) if (job.reason or "").startswith(guards.SPENT) else None,
     )
 
@@ -118,6 +128,7 @@ def _job_columns() -> sa.Select[Any]:
         *plain,
         _J.source["name"].astext.label("source"),
         _J.target["name"].astext.label("target"),
+        _J.plan["source"]["store"].astext.label("source_store"),
         _J.plan["target"]["store"].astext.label("target_store"),
         _J.plan["recipe"].astext.label("recipe"),
         _J.plan["policies"].label("policies"),

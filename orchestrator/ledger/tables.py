@@ -120,6 +120,7 @@ job = Table(
     Column("source_lag_s", Double, nullable=False, server_default=text("60")),
     Column("target_lag_s", Double, nullable=False, server_default=text("60")),
     Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
+    _when("frozen_at"),  # since when all routes that are read freeze its sources; NULL: no client held older ones
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )
@@ -385,6 +386,15 @@ route = Table(
     _now("changed_at"),
     _one_of("side", ("old", "new")),
     UniqueConstraint("job_id", "new_namespace"),
+)
+
+client = Table(
+    "client",
+    metadata,
+    Column("name", Text, primary_key=True),  # machine/process/number, as it says itself
+    Column("token", Text, primary_key=True),
+    Column("freezes", Boolean, nullable=False),  # whether it refuses writes to frozen namespaces
+    Column("seen_at", DateTime(timezone=True), nullable=False),
 )
 
 step = Table(

@@ -15,9 +15,10 @@ import anyio
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from msgspec.structs import replace
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.ledger import route_table
+from orchestrator.ledger import clients, route_table
 from orchestrator.ledger.database import Database
 from orchestrator.services import cut_over
 from orchestrator.services.erase import JobTableBooks
@@ -30,7 +31,7 @@ from vecfleet.tenancy.api.problems import documented
 from vecfleet.tenancy.api.routes import Line, Turns, guarded, in_threads
 from vecfleet.tenancy.api.users import Failures, admitting, user_of
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
-from vecfleet.tenancy.providers import AGE
+from vecfleet.tenancy.providers import AGE, CLIENT
 from vecfleet.tenancy.routes import write_table
 from vecfleet.tenancy.shadow_reads import read_evidence
 from vecfleet.tenancy.tokens import TokenFile, User
@@ -45,6 +46,8 @@ _PER_SECOND, _AT_ONCE = 200.0, 400
 _EACH = 8  # of them at work; others of that token wait, and nobody else's
 _ROUTES_EVERY_S = 0.5  # the job table is read at most twice a second, however many applications ask
 
+_LONGEST_NAME = 100
+
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 
 
@@ -54,21 +57,25 @@ class JobTableRoutes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._body, self._tag = b"", ""
+        self._bodies: dict[bool, bytes] = {}
         self._asked_at = self._read_at = float("-inf")
         self._given = ""
         self.age_s = 0.0
 
-    def tagged(self) -> tuple[bytes, str, float]:
-        """Return the table, its tag, and its age in seconds: at most 0.5 and the time of its reading."""
+    def tagged(self, *, freezes: bool = True, anew: bool = False) -> tuple[bytes, str, float]:
+        """Return the table, its tag, and its age in seconds: at most 0.5 and the time of its reading.
+
+        `freezes` False leaves out what is frozen: clients from before that refuse a table with it. `anew` reads it now.
+        """
         with self._lock:
-            if clock.now() - self._read_at > _ROUTES_EVERY_S:
+            if anew or clock.now() - self._read_at > _ROUTES_EVERY_S:
                 asked_at = clock.now()
                 with self._database.begin() as connection:
-                    self._body = write_table(route_table.read(connection))
-                self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+                    table = route_table.read(connection)
+                self._bodies = {True: write_table(table), False: write_table(replace(table, frozen=()))}
                 self._asked_at, self._read_at = asked_at, clock.now()
-            return self._body, self._tag, clock.now() - self._asked_at
+            body = self._bodies[freezes]
+            return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', clock.now() - self._asked_at
 
     def read(self) -> bytes | None:
         """Return the table, or None if it has not changed: see `vecfleet.tenancy.providers.RouteProvider`."""
@@ -77,6 +84,31 @@ class JobTableRoutes:
             return None
         self._given = tag
         return body
+
+
+class Clients:
+    """Notes which clients ask for the routes: each at its first question, and again from time to time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._noted: dict[tuple[str, str], float] = {}
+
+    def note(self, name: str, token: str, *, freezes: bool) -> bool:
+        """Note a client unless it was a moment ago; say whether it was now. It must not be answered before that.
+
+        Dies in between: the client gets no answer, and asks again.
+        """
+        with self._lock:
+            now = clock.now()
+            self._noted = {key: at for key, at in self._noted.items() if now - at < clients.NOTED_EVERY_S}
+            if (name, token) in self._noted:
+                return False
+        with self._database.begin() as connection:
+            clients.note(connection, name, token, freezes=freezes)
+        with self._lock:
+            self._noted[name, token] = now
+        return True
 
 
 def routers(
@@ -105,7 +137,7 @@ def routers(
 
     reading, reporting = router(SERVICE, EVIDENCE, FENCING), router(EVIDENCE)
     fencing, ending = router(FENCING), router(FENCING, body_bytes=_LARGEST_ENDING, shaped=False)
-    _reading(reading, JobTableRoutes(parts.database))
+    _reading(reading, JobTableRoutes(parts.database), Clients(parts.database), tokens)
     _reporting(reporting, parts, threads)
     _fencing(fencing, books, tokens, threads)
     _ending(ending, parts, books, tokens, threads)
@@ -125,11 +157,18 @@ def _line(tokens: TokenFile, limit: RateLimit, turns: Turns) -> Line:
     return line
 
 
-def _reading(router: APIRouter, routes: JobTableRoutes) -> None:
+def _reading(router: APIRouter, routes: JobTableRoutes, seen: Clients, tokens: TokenFile) -> None:
     @router.get("/routes", response_class=JSONResponse)
     def read_routes(request: Request) -> Response:
-        """Return every tenant's route, for `VECFLEET_ROUTES`."""
-        body, tag, age_s = routes.tagged()
+        """Return every tenant's route and every frozen namespace, for `VECFLEET_ROUTES`.
+
+        The table was read after the client was noted, so a job that starts without waiting for it is in there, and at
+        most `NOTED_EVERY_S` after.
+        """
+        name, token = _printable(request.headers.get(CLIENT, "")), _called(user_of(request, tokens))
+        body, tag, age_s = routes.tagged(freezes=bool(name))
+        while seen.note(name, token, freezes=bool(name)):
+            body, tag, age_s = routes.tagged(freezes=bool(name), anew=True)
         headers = {"ETag": tag, AGE: f"{age_s:.3f}", "Cache-Control": "no-store"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
@@ -194,6 +233,10 @@ def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: byt
 def _called(user: User) -> str:
     """Name the client for the record: by its name, and by its token."""
     return f"{user.get('id', 'an application')} ({user.get('token', 'no token')})"
+
+
+def _printable(name: str) -> str:
+    return "".join(filter(str.isprintable, name))[:_LONGEST_NAME]
 
 
 def _read(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:

@@ -35,7 +35,7 @@ HEADERS = {
 # The parts of a job's page that are sent again when they change; each is a template and the id of an element.
 PARTS = (
     *("state", "waits", "comments", "actions", "figures", "legend", "failed"),
-    *("parked", "evidence", "namespaces", "steps", "audit"),
+    *("clients", "parked", "evidence", "namespaces", "steps", "audit"),
 )
 
 _templates = Environment(

@@ -118,6 +118,7 @@ def snapshot(
     differing: int = 0,
     over_budget: str | None = None,
     readers_moved: bool = False,
+    may_write: bool = False,
     **job: Any,
 ) -> JobSnapshot:
     return JobSnapshot(
@@ -132,4 +133,5 @@ def snapshot(
         over_budget=over_budget,
         readers_moved=readers_moved,
         roll_back=roll_back,
+        may_write=may_write,
     )

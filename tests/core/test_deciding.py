@@ -16,6 +16,7 @@ from orchestrator.core.deciding import (
     CleanUp,
     Command,
     CutOver,
+    Freeze,
     JobSnapshot,
     Repair,
     Start,
@@ -45,6 +46,21 @@ BY_HAND = Policies()
     ("given_snapshot", "expected"),
     [
         pytest.param(snapshot(J.PLANNED), [Start(), To(J.RUNNING)], id="a planned job starts"),
+        pytest.param(
+            snapshot(J.PLANNED, may_write=True),
+            [Freeze()],
+            id="where a client may write by routes from before the freeze, the freeze is dated first",
+        ),
+        pytest.param(
+            snapshot(J.PLANNED, may_write=True, frozen_at=NOW - timedelta(seconds=59), routes_stale_s=60.0),
+            [],
+            id="and the job waits until no client may use such routes",
+        ),
+        pytest.param(
+            snapshot(J.PLANNED, may_write=True, frozen_at=NOW - timedelta(seconds=60), routes_stale_s=60.0),
+            [Start(), To(J.RUNNING)],
+            id="then it starts, whoever asks for routes meanwhile: they are of the freeze",
+        ),
         pytest.param(
             snapshot(J.RUNNING, batches={(K.LIST, B.LEASED): 1}),
             [CheckTargets()],

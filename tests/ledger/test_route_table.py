@@ -2,6 +2,7 @@
 
 import pytest
 from job_table import JobTable, plan_of, planned
+from msgspec.structs import replace
 from stages import a_job, soaked, verified
 
 from orchestrator.core.states import JobState
@@ -24,7 +25,7 @@ def sides(database: Database) -> dict[str | None, str]:
 def test_nobody_has_a_route_before_the_first_cut_over(database: Database) -> None:
     verified(database, "s", "u")
 
-    assert routes(database) == RouteTable()
+    assert replace(routes(database), frozen=()) == RouteTable()
 
 
 def test_routes_follow_the_cut_over_step_by_step_and_back(database: Database) -> None:
@@ -81,6 +82,52 @@ def test_who_has_no_route_is_new_only_when_no_other_job_may_have_them(database: 
     # Then it is so until that one is settled
     other.put(state=JobState.CANCELLED)
     assert routes(database).unlisted == "new"
+
+
+def frozen(database: Database) -> dict[str, int | None]:
+    return {stop.namespace: stop.job for stop in routes(database).frozen}
+
+
+def test_the_sources_of_a_job_whose_plan_stops_writers_are_frozen_from_its_first_moment_on(database: Database) -> None:
+    table = a_job(database, "s", "u")
+
+    assert frozen(database) == {"s": table.job_id, "u": table.job_id}
+    assert {stop.index for stop in routes(database).frozen} == {table.job.source.name}
+
+
+@pytest.mark.parametrize("writers", ["delta", "dual"])
+def test_nothing_is_frozen_where_writers_may_go_on(database: Database, writers: str) -> None:
+    a_job(database, "s", writers=writers)
+
+    assert frozen(database) == {}
+
+
+def test_a_freeze_lasts_to_the_end_of_its_job_and_a_pause_is_no_end(database: Database) -> None:
+    table = verified(database, "s", cut_over="none")
+    assert frozen(database) == {"s": table.job_id}
+    table.put(state=JobState.PAUSED, resume_to=JobState.RUNNING)
+    assert frozen(database) == {"s": table.job_id}
+    table.put(state=JobState.VERIFIED, resume_to=None)
+
+    acts.finish(database, table.job_id, "ana")
+
+    assert frozen(database) == {}
+
+
+def test_a_job_that_is_given_up_lets_writers_in(database: Database) -> None:
+    table = a_job(database, "s")
+    acts.cancel(database, table.job_id, "ana")
+
+    assert frozen(database) == {}
+
+
+def test_a_job_that_goes_back_lets_writers_in_also_while_it_waits_for_a_person(database: Database) -> None:
+    table = verified(database, "s")
+    acts.roll_back(database, table.job_id, "ana", None)
+    assert frozen(database) == {}
+
+    table.put(state=JobState.NEEDS_ATTENTION, resume_to=JobState.ROLLING_BACK)
+    assert frozen(database) == {}
 
 
 @pytest.mark.parametrize("state", [JobState.ROLLED_BACK, JobState.CANCELLED])

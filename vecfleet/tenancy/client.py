@@ -92,7 +92,8 @@ class PineconeDelphiClient(ClientCore):
     ) -> int:
         """Write vectors, each with its owner in its metadata, and `metadata` besides. Returns how many were taken.
 
-        The arguments are not changed. Raises RoutesTooOld if the routes are too old: a write must not miss.
+        The arguments are not changed. Raises RoutesTooOld if the routes are too old, for a write must not miss, and
+        WritesFrozen while a job copies the namespace whose plan stops its writers. Both are worth another try.
         """
         return self._run(self._upsert_vectors(vectors, creator_id, twin_id, metadata))
 

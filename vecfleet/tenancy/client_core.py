@@ -116,6 +116,7 @@ class ClientCore(ABC):
                 leave.renew((yield from self._where(tenant, to_write=True)))
 
         yield from renewed()
+        requests.require_not_frozen(leave.where)
         return leave.where, lambda: self._run(renewed())
 
     def _upsert_vectors(

@@ -47,7 +47,8 @@ class Where:
     """The places of one tenant's readers and writers now, and why. The first place of `reads` is where writes go.
 
     `other` are the places of the other side, for shadow reads and for the fallback; empty once they are cleaned up.
-    `dual`: a write here is written there, too. A write may rest on this `until` then, by the routes' clock.
+    `dual`: a write here is written there, too. A write may rest on this `until` then, by the routes' clock. `frozen`
+    says why nothing may be written here now; it is filled in for writers alone.
     """
 
     tenant: Tenant
@@ -59,6 +60,7 @@ class Where:
     job: int | None = None
     dual: bool = False
     until: float = inf
+    frozen: str | None = None
 
     @property
     def write(self) -> Place:

@@ -6,6 +6,9 @@ write may rest on them for ROUTES_STALE_SECONDS, and the fleet deletes nothing s
 on them for an hour.
 """
 
+import os
+import secrets
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +33,8 @@ STALE_S = 60.0
 READ_FOR_S = 3_600.0
 REDIS_KEY = "vecfleet:routes"
 AGE = "Vecfleet-Routes-Age"  # seconds since the table in the answer was read
+# Names the asking process. A client that sends it refuses writes to namespaces that the table calls frozen.
+CLIENT = "Vecfleet-Client"
 # The routes are read again halfway through the cache time; the other half is the longest wait for an answer.
 _AHEAD = 0.5
 
@@ -108,7 +113,7 @@ class HttpRoutes:
     def __init__(self, url: str, token: str | None = None, timeout_s: float = CACHE_S * _AHEAD) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url
-        self._clients = PerProcess(lambda: httpx.Client(headers=headers, timeout=timeout_s))
+        self._clients = PerProcess(lambda: httpx.Client(headers=headers | {CLIENT: _this_process()}, timeout=timeout_s))
         self._tag: str | None = None
         self.age_s = 0.0
 
@@ -131,6 +136,10 @@ class HttpRoutes:
             return None
         self._tag = answer.headers.get("ETag")
         return answer.content
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()[:60]}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
 def _age(said: str) -> float:

@@ -15,7 +15,7 @@ import orjson
 from msgspec.structs import replace
 
 from vecfleet.clock import now
-from vecfleet.errors import BadInput, RoutesTooOld
+from vecfleet.errors import BadInput, RoutesTooOld, WritesFrozen
 from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind
@@ -98,6 +98,9 @@ class Leave:
     """Leave to write where the routes lead, for as long as a write may rest on them. Asked before each call and after.
 
     A write with a late answer does not count either: it may have come to a side that was deleted meanwhile.
+
+    A freeze rests on the same leave. Routes that were read before it carry no write past their end, neither its calls
+    nor its acknowledgement; the job reads its sources after that end (`orchestrator.core.freshness`).
     """
 
     where: Where
@@ -108,19 +111,36 @@ class Leave:
         return self.clock() < self.where.until
 
     def renew(self, again: Where) -> None:
-        """Renew it by routes that were read again. Raises RoutesTooOld if they were not, or lead elsewhere by now."""
+        """Renew it by routes that were read again.
+
+        Raises RoutesTooOld if they were not, or lead elsewhere by now; WritesFrozen if they forbid writes by now.
+        """
         if self.clock() >= again.until:
             raise RoutesTooOld(
                 "this write does not count: the routes it would rest on were read longer ago than "
                 "ROUTES_STALE_SECONDS, and cannot be read again now",
                 next_step="check VECFLEET_ROUTES, then write it again",
             )
+        if again.frozen:
+            raise WritesFrozen(f"this write does not count: {again.frozen} by now", next_step=_THAWS)
         if (self.where.side, self.where.writes) != (again.side, again.writes):
             raise RoutesTooOld(
                 "this write does not count: while it was under way the routes came to lead elsewhere",
                 next_step="write it again",
             )
         self.where = again
+
+
+_THAWS = (
+    "keep it, and write it again later: it passes within ROUTES_CACHE_SECONDS of the job's cut-over, "
+    "end or cancellation"
+)
+
+
+def require_not_frozen(where: Where) -> None:
+    """Raise WritesFrozen before anything is sent, if a plan stops the writers of a place."""
+    if where.frozen:
+        raise WritesFrozen(f"nothing was written: {where.frozen}", next_step=_THAWS)
 
 
 def clock_of(rollout: Rollout | None) -> Callable[[], float]:

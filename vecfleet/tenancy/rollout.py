@@ -7,6 +7,7 @@ comes before them, and may say otherwise.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from math import inf
 
 from vecfleet import names
@@ -86,7 +87,9 @@ class Rollout:
         told = self.routes.current(to_write=to_write)
         if told is None:
             return replace(self._where(tenant, None, own_index), until=-inf)
-        return replace(self._where(tenant, told.resolved, own_index), until=told.at + self.routes.stale_s)
+        where = self._where(tenant, told.resolved, own_index)
+        frozen = told.resolved.frozen(chain.from_iterable(where.writes), own_index) if to_write else None
+        return replace(where, until=told.at + self.routes.stale_s, frozen=frozen)
 
     def _where(self, tenant: Tenant, known: Resolved | None, own_index: str | None) -> Where:
         own = new_place(tenant)

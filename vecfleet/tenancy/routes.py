@@ -1,12 +1,13 @@
 """Routes name the side that each tenant's readers use. This is their stored and sent form; no I/O here.
 
 {"version": 1, "percent": 25, "salt": "x", "shadow_share": 0.05, "unlisted": "new", "kept": ["old-1"],
- "creators": {"sainath.no.1": true},
+ "creators": {"sainath.no.1": true}, "frozen": [{"namespace": "5698a809", "index": "brain", "job": 7}],
  "routes": [{"creator": "sainath.no.1", "twin": "coach", "old": [{"namespace": "5698a809"}],
              "new": {"namespace": "creator_sainath.no.1_twin_coach"}, "side": "old"}]}
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -48,12 +49,20 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return Tenant(self.creator, self.twin)
 
 
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A namespace of an index (None: the client's own) to which nothing may be written while the job lives."""
+
+    namespace: str
+    index: str | None = None
+    job: int | None = None
+
+
 class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All routes. `percent` of the tenants, by a hash of `salt` and their new namespace, are on the new side.
 
     `creators` are settings for whole creators, for tenants without a route. `unlisted` "new" says that the switch was
     made: a tenant without a route is younger than it, unless its namespace is among `kept`. `shadow_share` of the
-    queries are asked of both sides.
+    queries are asked of both sides. `frozen` are sources whose writers a plan stops, with a route or without.
     """
 
     version: Literal[1] = TABLE_VERSION
@@ -64,6 +73,7 @@ class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     unlisted: Literal["new", "legacy"] = "legacy"
     kept: tuple[str, ...] = ()
     shadow_share: float = 0.0
+    frozen: tuple[Frozen, ...] = ()
 
 
 # Made by the importing thread: msgspec crashes if two threads let it meet a class at once.
@@ -105,6 +115,17 @@ class Resolved:
                     tenants.add(route.tenant)
                 if place.shared:
                     self._marked.add(key)
+        self._frozen = {(names.canonical(stop.namespace), stop.index): stop for stop in table.frozen}
+
+    def frozen(self, places: Iterable[Place], own_index: str | None) -> str | None:
+        """Say why nothing may be written to these places now; None if it may."""
+        for place in places:
+            for key in _spellings(RoutePlace(place.namespace, place.index), own_index):
+                if key in self._frozen:
+                    job = self._frozen[key].job
+                    by = "by its routes" if job is None else f"while job {job} moves or copies it"
+                    return f"the namespace {place.namespace!r} is frozen {by}"
+        return None
 
     def route(self, tenant: Tenant) -> Route | None:
         return self._by_tenant.get(tenant)

@@ -1,0 +1,61 @@
+"""Sentences about the applications that follow the routes of a job: by clients that asked for them, and when. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from orchestrator.core.model import JobColumns
+from orchestrator.core.reading import ClientGroup, Reading
+from orchestrator.core.states import JOB_ENDED, JobState
+from orchestrator.core.wording import counted, duration
+
+# Clients ask every few seconds. Whoever has not asked for as long has stopped, or has lost the routes.
+_ASKS_WITHIN = timedelta(minutes=5)
+# Stores that our clients do not write to: a name there says nothing of an index of the same name.
+WITHOUT_CLIENTS = ("parquet", "pgvector", "pgvector-other")
+_S = JobState
+_GIVEN_UP = JOB_ENDED | {_S.CANCELLING, _S.ROLLING_BACK}
+
+
+def freezes(job: JobColumns) -> bool:
+    """Say whether a job in this state keeps its sources frozen, if its plan stops the writers."""
+    going_back = job.resume_to is _S.ROLLING_BACK and job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION)
+    return job.state not in _GIVEN_UP and not going_back
+
+
+def of_writers(reading: Reading) -> str | None:
+    """Say who obeys the freeze of a job's sources, and who is for a person to stop. None: they are not frozen."""
+    if reading.job.policies.writers != "freeze" or not freezes(reading.job):
+        return None
+    if reading.job.source_store in WITHOUT_CLIENTS:
+        return "no client writes to such a source by the routes: nobody is kept from it but by you"
+    asking = _asking(reading.clients, reading.now)
+    obeying, older = (sum(group.processes for group in asking if group.freezes is new) for new in (True, False))
+    if not obeying and not older:
+        return f"no client asks for the routes{_last(reading)}: nobody is kept from the sources but by you"
+    said = f"{counted(obeying, 'client refuses', 'clients refuse')} writes to the sources (last asked {_ago(reading)})"
+    if older:
+        versions = counted(older, "client of an earlier version does", "clients of an earlier version do")
+        said += f"; {versions} not: stop what they write, or bring them up to date"
+    return f"{said}; an application that does not ask for the routes is for you to stop"
+
+
+def of_readers(clients: Sequence[ClientGroup], now: datetime) -> str:
+    """Say who follows a move of readers."""
+    following = sum(group.processes for group in _asking(clients, now))
+    if not following:
+        return "no client asks for the routes: point your applications to where their records are now, and say so"
+    follows = counted(following, "client that asks for the routes follows", "clients that ask for the routes follow")
+    return f"{follows} within ROUTES_CACHE_SECONDS; an application that does not ask for them follows nothing"
+
+
+def _asking(clients: Sequence[ClientGroup], now: datetime) -> list[ClientGroup]:
+    return [group for group in clients if now - group.seen_at < _ASKS_WITHIN]
+
+
+def _last(reading: Reading) -> str:
+    return f" (the last one did {_ago(reading)})" if reading.clients else ""
+
+
+def _ago(reading: Reading) -> str:
+    newest = max(group.seen_at for group in reading.clients)
+    return f"{duration(max((reading.now - newest).total_seconds(), 0))} ago"
