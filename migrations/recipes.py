@@ -145,6 +145,12 @@ def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: da
 
 def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: datetime) -> Plan:
     """Plan the recipe `import`. Raises BadPlan with every problem found, NotFound where there is no such folder."""
+    if options.common.policies.writers != "freeze":
+        raise BadPlan(
+            "an exported folder holds what was exported, and nobody writes to it: there is nothing to follow",
+            next_step="leave --writers away; what came since: `vecfleet plan index` or `plan stores` with "
+            "`--writers delta` from the index itself",
+        )
     surveyor = Surveyor(folders, Surveyor(store))
     survey = surveyor.survey(options.folder, options.index)
     create = new_index(survey, options.index, options.cloud, options.region)
@@ -171,6 +177,11 @@ def plan_surveyed(
     if not survey.namespaces:
         findings.raise_problems()  # the source cannot be read: nothing else can be checked
     policies = _settled(common.policies, grouping)
+    if policies.writers == "delta" and survey.source.kind is Kind.POD:
+        findings.problems.append(
+            "a pod index cannot be listed, so no pass would find what writers add to it: stop them (--writers freeze), "
+            "or have the application write to both sides (--writers dual)"
+        )
     candidates, left_alone = _candidates(survey, common, findings)
     naming = common.naming
     split = Split(key=naming.key, otherwise=naming.otherwise) if naming.key is not None else None

@@ -9,6 +9,7 @@ target goes back to its one source.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from migrations import checks
 from migrations.enriching import SOURCE, restore
@@ -63,6 +64,8 @@ def plan_reverse(
     into_store: Store | None = None,
     only: Collection[str] = (),
     skip: Collection[str] = (),
+    writers: Literal["freeze", "delta"] = "freeze",
+    max_passes: int = 5,
 ) -> Plan:
     """Plan to take a plan's effect back; its job wrote to `targets` of `store`. Read-only.
 
@@ -77,6 +80,8 @@ def plan_reverse(
     findings = checks.check_indexes(survey)
     # Each id is checked against the present content of the old namespaces: nothing there is overwritten.
     policies = Policies(
+        writers=writers,
+        max_passes=max_passes,
         collisions="identical",
         enrich=False,
         cut_over="none",

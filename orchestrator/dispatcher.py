@@ -346,12 +346,13 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             jobs.change(connection, job.id, frozen_at=sa.func.clock_timestamp())
         case d.Start():
             moves.start_listing(connection, job.id)
+            jobs.change(connection, job.id, pass_began_at=sa.func.clock_timestamp())
         case d.EndPass(quiet):
             quiet_passes = job.quiet_passes + 1 if quiet else 0
-            ended = sa.func.clock_timestamp()
-            jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes, pass_ended_at=ended)
+            ended = {"pass_ended_at": sa.func.clock_timestamp(), "as_of": job.pass_began_at}
+            jobs.change(connection, job.id, passes_ended=job.passes, quiet_passes=quiet_passes, **ended)
         case d.NextPass():
-            jobs.change(connection, job.id, passes=job.passes + 1)
+            jobs.change(connection, job.id, passes=job.passes + 1, pass_began_at=sa.func.clock_timestamp())
             passes.begin(connection, job.id)
         case d.CheckTargets():
             checks.begin(connection, job.id, proving(job))

@@ -15,6 +15,7 @@ lane               calls to one index: paced, inside a deadline, retried a few t
 pace               one allowance a limit, shared by all workers through Redis
 listing            a source listed: pages of ids become copy batches
 copying            a batch copied: place, choose, write, withdraw
+unchanged          batches that a later pass need not read
 placing            the target and the form of a record
 choosing           the records of a group that are written
 foreign            records that others wrote into a target being filled

@@ -23,6 +23,7 @@ from workers.erasure_check import ErasureCheck
 from workers.placing import Placed, place_all
 from workers.repairing import Rewrite, rewrite_of
 from workers.target_namespaces import prepare
+from workers.unchanged import is_unchanged, versions_of
 from workers.withdrawing import withdraw
 from workers.work import Later, Work
 
@@ -44,8 +45,11 @@ class _Batch:
 
 def copy_batch(work: Work) -> CopyOutcome:
     """Copy the batch: fetch, place, choose, write, withdraw. Return its outcome, which the caller commits."""
-    records, gone = _fetch(work)
     rewrite = rewrite_of(work)
+    versions = versions_of(work)  # before the records: what is written in between is of another version
+    if rewrite is None and is_unchanged(work, versions):
+        return CopyOutcome(unchanged=True)
+    records, gone = _fetch(work)
     keeps = work.job.passes == 1 and rewrite is not None and rewrite.lacks(gone)
     if gone and work.job.passes == 1 and not keeps:
         caps.require_few_gone(work, len(gone))
@@ -66,6 +70,7 @@ def copy_batch(work: Work) -> CopyOutcome:
         removed=removed,
         keeps=keeps,
         erased=batch.erased,
+        versions=versions,
     )
 
 

@@ -19,7 +19,18 @@ from orchestrator.pace_view import scope_of
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, RefusedAlike, StoreError, TooLarge, Transient
 from vecfleet.records import Record
-from vecfleet.stores.base import Aliased, Conditional, Deleted, Fetched, IdPage, Index, Matches, Usage, Written
+from vecfleet.stores.base import (
+    Aliased,
+    Conditional,
+    Deleted,
+    Fetched,
+    IdPage,
+    Index,
+    Matches,
+    Usage,
+    Versioned,
+    Written,
+)
 from workers.leases import Held
 from workers.pace import Limit, NoSlotSoon, Pace
 
@@ -251,6 +262,15 @@ class Lane:
         version = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: index.version(namespace))
         self.usage += Usage(requests=1)
         return version
+
+    def versions(self, namespace: str, ids: Sequence[str]) -> str | None:
+        """Return what any change of these ids changes; None if the store cannot tell without reading them."""
+        index = self.index
+        if not isinstance(index, Versioned):
+            return None
+        versions = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: index.versions(namespace, ids))
+        self.usage += Usage(requests=1)
+        return versions
 
     def delete_namespace(self, namespace: str, version: int | None, before: Callable[[], None]) -> None:
         """Delete the namespace with all that is in it. The request is not repeated.

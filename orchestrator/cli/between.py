@@ -35,6 +35,11 @@ EncodeIdsOption = Annotated[
         "--encode-ids", help="Ids at Pinecone are ASCII forms of the other side's: café is caf~0000e9; both ways."
     ),
 ]
+WritersOption = Annotated[
+    Literal["freeze", "delta"],
+    typer.Option(help="Stopped, or writing on to the source, which is read again until nothing changes."),
+]
+PassesOption = Annotated[int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
 ]
@@ -53,6 +58,8 @@ def export(
     ids: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Ids of a pod index: CSV namespace,id, or NAMESPACE=FILE.")
     ] = None,
+    writers: WritersOption = "freeze",
+    max_passes: PassesOption = 5,
     numbers: NumbersOption = "park",
     collisions: CollisionsOption = "fail",
     encode_ids: EncodeIdsOption = False,
@@ -76,6 +83,8 @@ def export(
                     numbers=numbers,
                     collisions=collisions,
                     encoded_ids=encode_ids,
+                    writers=writers,
+                    max_passes=max_passes,
                     exclusive=exclusive,
                     **mapping.policies(parts.settings),
                 ),
@@ -97,6 +106,8 @@ def import_(
     skip: SkipOption = None,
     cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the exported one was).")] = None,
     region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    writers: WritersOption = "freeze",
+    max_passes: PassesOption = 5,
     collisions: CollisionsOption = "fail",
     encode_ids: EncodeIdsOption = False,
     exclusive: ExclusiveOption = False,
@@ -115,6 +126,8 @@ def import_(
                 policies=Policies(
                     collisions=collisions,
                     encoded_ids=encode_ids,
+                    writers=writers,
+                    max_passes=max_passes,
                     exclusive=exclusive,
                     **mapping.policies(parts.settings),
                 ),
@@ -152,6 +165,8 @@ def stores(
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
     rename: Renamed = None,
+    writers: WritersOption = "freeze",
+    max_passes: PassesOption = 5,
     numbers: NumbersOption = "park",
     halves: Annotated[
         Literal["refuse", "accept"], typer.Option(help="Tables of over 2,000 dimensions keep 16 bits of each value.")
@@ -168,6 +183,8 @@ def stores(
 ) -> None:
     """Plan that namespaces of one store become those of another, as they are. Writes the plan file only."""
     policies = Policies(
+        writers=writers,
+        max_passes=max_passes,
         numbers=numbers,
         halves=halves,
         collisions=collisions,
@@ -204,13 +221,15 @@ def tables(
     schema: Annotated[str, typer.Option(help="The schema that holds them.")] = DEFAULT_SCHEMA,
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
+    writers: WritersOption = "freeze",
+    max_passes: PassesOption = 5,
     cut_over: CutOver = "operator",
     soak_seconds: Soak = _A_DAY_S,
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
     """Plan that large namespaces of one database become others, in batches by key. Writes the plan file only."""
-    policies = Policies(cut_over=cut_over, soak_seconds=soak_seconds)
+    policies = Policies(writers=writers, max_passes=max_passes, cut_over=cut_over, soak_seconds=soak_seconds)
     with fleet() as parts:
         common = _common(parts, policies, mapping, namespace, skip, Naming())
         options = TablesOptions(index=schema, pairs=tuple(map(Pair.read, pairs)), common=common)

@@ -109,6 +109,8 @@ def _say_status(seen: Progress) -> None:
     if totals.erased:
         erased = counted(totals.erased, "record is", "records are")
         say(f"{erased} an erased tenant's: not copied, or gone from the targets again")
+    if seen.lag:
+        say(f"lag: {seen.lag}")
     if seen.writers:
         say(f"frozen: {seen.writers}")
     for group in seen.reading.reasons:

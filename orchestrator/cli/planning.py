@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -231,6 +231,11 @@ def reverse(
     job: JobId,
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
+    writers: Annotated[
+        Literal["freeze", "delta"],
+        typer.Option(help="Stopped, or writing on to where the records are now, which is read until nothing changes."),
+    ] = "freeze",
+    max_passes: Annotated[int, typer.Option(min=1, help="How often those are read in all, where writers go on.")] = 5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
     ] = None,
@@ -267,5 +272,7 @@ def reverse(
             into_store=seen(parts.store_named(back), encoded) if back != there else None,
             only=namespace or (),
             skip=skip or (),
+            writers=writers,
+            max_passes=max_passes,
         )
         write(parts, plan, out, as_json=as_json)

@@ -39,6 +39,27 @@ def of_writers(reading: Reading) -> str | None:
     return f"{said}; an application that does not ask for the routes is for you to stop"
 
 
+def in_step_as_of(reading: Reading) -> datetime | None:
+    """Return the moment as of which the targets hold what the sources held; None where writers do not go on.
+
+    That is when the last pass that ended began, less the time by which its reads may have lagged.
+    """
+    job = reading.job
+    if job.policies.writers != "delta" or job.as_of is None or job.state in _GIVEN_UP or job.cut_over_percent:
+        return None
+    return job.as_of - timedelta(seconds=job.source_lag_s)
+
+
+def of_lag(reading: Reading) -> str | None:
+    """Say how far the targets are behind their sources; None where writers do not go on, or readers have moved."""
+    as_of = in_step_as_of(reading)
+    if as_of is None:
+        return None
+    but = ", but for what is parked or was left behind" if reading.totals.parked + reading.totals.left_behind else ""
+    ago = duration((reading.now - as_of).total_seconds())
+    return f"the targets hold what the sources held at {as_of:%H:%M:%S %Z}, {ago} ago{but}"
+
+
 def of_readers(clients: Sequence[ClientGroup], now: datetime) -> str:
     """Say who follows a move of readers."""
     following = sum(group.processes for group in _asking(clients, now))

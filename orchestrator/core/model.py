@@ -45,6 +45,8 @@ class JobColumns:
     routes_stale_s: float
     lands_by: datetime | None = None
     frozen_at: datetime | None = None
+    pass_began_at: datetime | None = None
+    as_of: datetime | None = None
 
     @property
     def waits(self) -> Waits:
@@ -244,6 +246,7 @@ class CopyOutcome:
     """Outcome of a copy batch: the five counts and the erased ids add up to its size.
 
     `keeps`: the source lacks records that this batch wrote before; what is on record about them stays.
+    `unchanged`: the source's rows are as this batch read them before, and so is what is on record.
     """
 
     tallies: tuple[TargetTally, ...] = ()
@@ -256,6 +259,8 @@ class CopyOutcome:
     changed: int = 0  # records that this run wrote or removed; 0 if a pass found everything unchanged
     removed: int = 0  # the part of `changed` that the source no longer has
     erased: frozenset[str] = frozenset()  # ids of erased tenants, which leave the manifest
+    unchanged: bool = False
+    versions: str | None = None  # of the source's rows, from before they were read
 
     def counts(self) -> dict[str, int]:
         return {

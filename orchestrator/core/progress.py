@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.core.following import of_writers
+from orchestrator.core.following import in_step_as_of, of_lag, of_writers
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
@@ -90,12 +90,17 @@ class Progress:
         return of_writers(self.reading)
 
     @property
+    def lag(self) -> str | None:
+        """Say how far the targets are behind sources whose writers go on."""
+        return of_lag(self.reading)
+
+    @property
     def whole_percent(self) -> int:
         """Return the share in whole per cent: 100 only once all of it is done."""
         return round(self.percent) if self.done >= self.total else min(round(self.percent), 99)
 
     def to_json(self) -> dict[str, Any]:
-        job, totals = self.reading.job, self.reading.totals
+        job, totals, as_of = self.reading.job, self.reading.totals, in_step_as_of(self.reading)
         return {
             "job": job.id,
             "state": job.state,
@@ -138,6 +143,10 @@ class Progress:
                 "added": self.reading.since.added,
             },
             "cut_over_percent": job.cut_over_percent,
+            "in_step": {
+                "as_of": None if as_of is None else as_of.isoformat(),
+                "lag_seconds": None if as_of is None else round((self.reading.now - as_of).total_seconds(), 1),
+            },
             "writers": {
                 "policy": job.policies.writers,
                 "said": self.writers,

@@ -17,6 +17,7 @@ from vecfleet.errors import RefusedAlike
 from vecfleet.stores.base import Usage
 
 _M = t.move.c
+_NO_ERROR = {"error_class": None, "error_text": None}
 _COUNTS = ("written", "identical", "gone", "parked", "left_behind")
 _ADD_BATCHES, _ADD_TALLIES = sa.insert(t.batch), sa.insert(t.batch_tally)
 _ADD_COUNTS = (
@@ -100,16 +101,23 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     # A batch that never finished has recorded nothing.
     before = _recorded(connection, lease.id) if lease.found is not None else {}
     if outcome.keeps:
-        batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, error_class=None, error_text=None)
+        batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, **_NO_ERROR)
         if outcome.erased:
             erased_ids.remove_ids(connection, lease.id, dict.fromkeys(outcome.erased))
+        _count(connection, _move_id(lease), before, before, opened=-1)
+        return
+    if outcome.unchanged:
+        found = before | {"changed": 0, "removed": 0}
+        batches.settle(connection, lease, BatchState.DONE, usage, busy_ms, found=found, **_NO_ERROR)
         _count(connection, _move_id(lease), before, before, opened=-1)
         return
     accepted = _accepted(connection, lease.id) if before else {}
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    results = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
+    results: dict[str, Any] = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
+    if outcome.versions is not None:
+        results["versions"] = outcome.versions
     batches.done(connection, lease, results, usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)

@@ -101,7 +101,9 @@ job = Table(
     _when("verified_at"),
     _when("cut_over_at"),
     _when("cleaning_at"),  # the last request for a clean-up
+    _when("pass_began_at"),
     _when("pass_ended_at"),
+    _when("as_of"),  # when the last pass that ended began: the targets hold what the sources held then
     _when("ended_at"),
     Column("cut_over_percent", SmallInteger, nullable=False, server_default=text("0")),
     Column("batch_window", Integer, nullable=False),  # batches on their way or leased at once

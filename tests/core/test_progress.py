@@ -200,6 +200,35 @@ def test_a_namespace_shows_what_is_done_of_what_is_listed_or_planned() -> None:
     assert view.expected == 4
 
 
+# How far a copy is behind
+
+
+def test_a_copy_that_follows_its_source_says_as_of_when() -> None:
+    began = NOW - timedelta(seconds=95)
+    delta = {"policies": policies(writers="delta"), "as_of": began, "source_lag_s": 5.0}
+    seen = progress(reading(JobState.VERIFIED, **delta))
+    assert (
+        seen.lag
+        == f"the targets hold what the sources held at {began - timedelta(seconds=5):%H:%M:%S UTC}, 1 min 40 s ago"
+    )
+    assert seen.to_json()["in_step"]["lag_seconds"] == 100.0
+
+    left = progress(reading(JobState.VERIFIED, totals=totals(left_behind=3), **delta))
+    assert (left.lag or "").endswith("ago, but for what is parked or was left behind")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"policies": "freeze"}, {"as_of": None}, {"cut_over_percent": 100}, {"state": JobState.FINISHED}],
+    ids=["writers are stopped", "no pass has ended", "readers have moved", "it has ended"],
+)
+def test_nothing_is_said_to_follow_that_does_not(given: dict[str, Any]) -> None:
+    usual = {"state": JobState.VERIFIED, "as_of": NOW, "policies": "delta"} | given
+    usual["policies"] = policies(writers=usual["policies"])
+
+    assert progress(reading(**usual)).lag is None
+
+
 # Why it waits
 
 

@@ -18,7 +18,6 @@ from orchestrator.core.states import JobState
 from tests.stories.emulated import Emulator, Rows, assert_same, assert_same_index, row
 from tests.stories.launching import REPOSITORY, write_program
 from tests.stories.world import PATIENCE_S, OpenWorld, World
-from tests.vectors import ask, vector_database
 
 pytestmark = pytest.mark.story
 
@@ -290,28 +289,6 @@ def test_merge_namespaces(brain: World) -> None:
     [stays] = [name for name, left in after.items() if "welcome" in left]
     assert after[stays]["welcome"].metadata["title"] == stays != merged["welcome"].metadata["title"]
     reader.assert_typed_it_all()
-
-
-def test_pinecone_and_pgvector(open_world: OpenWorld, empty_database_url: str) -> None:
-    with vector_database(empty_database_url):
-        world = open_world(pgvector_url=empty_database_url).start(workers=1)
-        reader = Reader(world, "pinecone-and-pgvector")
-        reader.type("vecfleet pg create production --dimension 4")
-        for n in range(9):
-            ask(
-                empty_database_url,
-                "INSERT INTO embeddings_production (chunk_id, document_id, collection_name, text, embedding, strategy,"
-                " content_type) VALUES (%s, 'd', 'c', %s, %s::vector, 's', 't')",
-                f"chunk-{n}", f"größer als {n}", f"[{n},0.1,0,1]",
-            )  # fmt: skip
-        reader.type_next(2)
-        assert len(world.emulator.records("brain", "production")) == 9
-        assert "9" in reader.type_next()
-        held = "SELECT chunk_id, text, embedding::text FROM {} ORDER BY chunk_id"
-        assert ask(empty_database_url, held.format("embeddings_restored")) == ask(
-            empty_database_url, held.format("embeddings_production")
-        )
-        reader.assert_typed_it_all()
 
 
 def test_export_and_import(brain: World) -> None:

@@ -247,6 +247,17 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class Versioned(Protocol):
+    """An index that tells without reading records whether some of them changed. Its answer lags behind no write."""
+
+    def versions(self, namespace: str, ids: Sequence[str]) -> str:
+        """Return a text that any insert, update and deletion of these ids changes, once it is committed.
+
+        A record that is read after it is at least of that version. Raises NeedsOperator if reads may lag.
+        """
+
+
+@runtime_checkable
 class Removing(Protocol):
     """A store whose indexes can be deleted whole, and be protected against that."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfleet.digests import record_digest
-from vecfleet.errors import BadRequest, Changed, Conflict, Missing, TooLarge, WrongKind
+from vecfleet.errors import BadRequest, Changed, Conflict, Missing, NeedsOperator, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.pgvector import tables, values, writing
 from vecfleet.pgvector.database import DatabaseConnection
@@ -41,6 +41,9 @@ _COUNTED_ROWS = 500_000
 _MOST = 2**63 - 1  # the most that a bigint holds
 # Rows hidden by a policy would be dropped unseen: with this setting Postgres refuses instead.
 _EVERY_ROW = "SET LOCAL row_security = off"
+# A server that was restored, failed over or replaced by an older copy of itself has started since.
+_SERVER = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::text"
+_VERSION = sql.SQL("xmin::text || ' ' || tableoid::text || ctid::text")
 _OPERATORS: Mapping[str, str] = {"cosine": "<=>", "dotproduct": "<#>", "euclidean": "<->"}
 
 
@@ -242,6 +245,25 @@ class PgvectorIndex:
             connection.execute(WHOLE_TABLE)
             return self._version(connection, table)
 
+    def versions(self, namespace: str, ids: Sequence[str]) -> str:
+        """Return a digest of which rows have these ids, who wrote each and where it lies, and of this server's run.
+
+        A row that is written anew has another writer (`xmin`) or another place (`ctid`). Nothing here compares the
+        order of transactions: it does not matter which ends first, and a rewritten table only looks changed.
+        """
+        with self._database.transaction(f"look at the versions of {len(ids):,} records of {namespace!r}") as connection:
+            server = connection.execute(_SERVER).fetchone()
+            assert server is not None, "a selection without a table is a row"
+            if server[0]:
+                raise NeedsOperator(
+                    f"the database of {self.info.name!r} is a standby: what it shows lags behind what is written, and "
+                    "proves no source unchanged",
+                    next_step="lead PGVECTOR_URL or PGVECTOR_OTHER_URL to the primary, then resume",
+                )
+            table = self._find(connection, namespace)
+            total = self._sum(connection, table, _VERSION, list(ids)) if table is not None else 0
+        return f"{server[1]} {total}"
+
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)
 
@@ -257,11 +279,20 @@ class PgvectorIndex:
         No two versions of a row share one. A sum of the transactions alone would miss two changes that offset each
         other.
         """
-        row = sql.SQL("hashtextextended(concat(xmin::text, ' ', {}) COLLATE \"C\", 0)").format(sql.Identifier(CHUNK_ID))
-        statement = sql.SQL("SELECT coalesce(sum({row} & {most}), 0) % {most} FROM {table}").format(
+        return PgvectorIndex._sum(connection, table, sql.SQL("xmin::text"))
+
+    @staticmethod
+    def _sum(connection: Connection, table: Table, version: sql.Composable, ids: list[str] | None = None) -> int:
+        """Return the sum of a digest of each row's id and version: of all rows, or of those with these ids."""
+        id = sql.Identifier(CHUNK_ID)
+        row = sql.SQL("hashtextextended(concat({}, ' ', {}) COLLATE \"C\", 0)").format(version, id)
+        statement = sql.SQL("SELECT mod(coalesce(sum({row} & {most}), 0), {most}) FROM {table}").format(
             row=row, most=sql.Literal(_MOST), table=table.identifier
         )
-        total = connection.execute(statement).fetchone()
+        if ids is not None:
+            statement += sql.SQL(" WHERE {} = ANY(%s)").format(id)
+        given = None if ids is None else [[known for known in ids if "\0" not in known]]
+        total = connection.execute(statement, given).fetchone()
         assert total is not None, "a sum over no rows is a row"
         return int(total[0])
 
