@@ -13,7 +13,7 @@ schema           the revisions of the job table
 counters         counts that the processes of a fleet share, in Redis
 pace_view        the pace of the fleet, read from Redis
 doctor           checks whether everything is there that a fleet needs
-hooks_file       the file of who is told of changes of state
+hooks_file       the file of who is told of changes of state, and of hooks
 logs             events on stderr, for people or as JSON
 flower_settings  the options of Flower: views, address, password
 

@@ -23,6 +23,7 @@ from orchestrator import counters
 from orchestrator.core import deciding as d
 from orchestrator.core.deciding import JobSnapshot
 from orchestrator.core.guards import over_budget, proving
+from orchestrator.core.hooks import POLICY
 from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState
@@ -364,9 +365,9 @@ def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:
             copies.reopen(connection, job.id, differences.copies_to_repair(connection, job.id), rewrite="differing")
             checks.restart(connection, mismatched)
         case d.CutOver():
-            _by_policy(connection, job, lambda: acts.cut_over_in(connection, job, percent=100, who="policy"))
+            _by_policy(connection, job, lambda: acts.cut_over_in(connection, job, 100, POLICY))
         case d.CleanUp():
-            _by_policy(connection, job, lambda: acts.clean_up_in(connection, job, by_ids=False, who="policy"))
+            _by_policy(connection, job, lambda: acts.clean_up_in(connection, job, by_ids=False, who=POLICY))
         case d.AddClears():
             cleanup.add_clears(connection, job.id)
         case d.AddUndos():

@@ -1,10 +1,15 @@
-"""The file of VECFLEET_HOOKS: who is told of changes of state. The dispatcher reads it when it starts.
+"""The file of VECFLEET_HOOKS: who is told of changes of state, and hooks that may hold a job.
+
+The dispatcher reads it when it starts.
 
     [notices.ops]
     to = "webhook"
     url = "https://ops.example.com/vecfleet"
     secrets = ["whsec_…"]                    # the newest first; a receiver may check with any
     events = ["job", "move.parked"]          # left out: every change of a job
+
+    [hooks.before-clean-up]
+    command = ["/etc/vecfleet/may-we"]       # or url and secrets
 
 It holds keys, so only its owner may read it. No plan can name a receiver or a hook.
 """
@@ -17,12 +22,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
+from orchestrator.core.hooks import Hook
 from orchestrator.core.notices import EVENTS, SECRET
 from vecfleet.private import read_private
 from vecfleet.settings import Settings
 
 _PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 _LEAST_BYTES = 24
+_LONGEST_HOOK_S = 600.0
 
 
 def _web_address(url: SecretStr) -> SecretStr:
@@ -96,10 +103,30 @@ Receiver = Annotated[Webhook | Slack | PagerDuty | Email, Field(discriminator="t
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
+def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
+    if not command or not command[0].startswith("/"):
+        raise ValueError('is no command: write its whole path and its words, as ["/etc/vecfleet/may-we", "--strict"]')
+    return command
+
+
+class _AnyHook(_Entry):
+    timeout_seconds: Annotated[float, Field(gt=0, le=_LONGEST_HOOK_S)] = 30.0
+
+
+class CommandHook(_AnyHook):
+    command: Annotated[tuple[str, ...], AfterValidator(_absolute)]
+
+
+class WebHook(_AnyHook):
+    url: WebAddress
+    secrets: Secrets
+
+
 class HooksFile(_Entry):
     """Everything that the file says."""
 
     notices: Mapping[Name, Receiver] = Field(default_factory=dict)
+    hooks: Mapping[Hook, CommandHook | WebHook] = Field(default_factory=dict)
 
 
 _FILE = TypeAdapter(HooksFile)

@@ -41,8 +41,9 @@ def dispatcher() -> None:
     from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
     from orchestrator.ledger.audit import Seals
+    from orchestrator.services import hook_calls, notices
+    from orchestrator.services.background import repeating
     from orchestrator.services.lost_commits import Remembered
-    from orchestrator.services.notices import sending
 
     with fleet() as parts:
         if parts.settings.redis_url is None:
@@ -62,7 +63,9 @@ def dispatcher() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: process.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")
-        with sending(parts, hooks):
+        # Without a file it leaves hooks and notices to the dispatchers that have one.
+        beside = {**notices.steps(parts, hooks), **hook_calls.steps(parts, hooks)} if hooks is not None else {}
+        with repeating(beside):
             process.run()
 
 

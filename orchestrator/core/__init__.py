@@ -14,6 +14,7 @@ reading     a job as people see it at one moment
 following   who follows a job's routes
 progress    how far a job is, how fast it goes, why it waits
 next_steps  what a person can type next
+hooks       hooks that may hold a job: their names and the sentences about them
 notices     changes of state as others are told of them: body, signature, shapes
 wording     sentences that several places share
 """

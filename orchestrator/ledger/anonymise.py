@@ -36,6 +36,7 @@ _TEXTS = (
     (t.batch, ("error_text", "found")),
     (t.target, ("verdict",)),
     (t.parked_record, ("reason",)),
+    (t.hook_call, ("words",)),
 )
 _J = t.job.c
 _OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")

@@ -226,6 +226,11 @@ def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
     return _job(connection, row)
 
 
+def lock(connection: sa.Connection, job_id: int) -> None:
+    """Lock the job's row as `get` does, and read nothing of it."""
+    connection.execute(sa.select(t.job.c.id).where(t.job.c.id == job_id).with_for_update(key_share=True))
+
+
 def every(connection: sa.Connection, states: Iterable[JobState] | None = None) -> list[Job]:
     query = sa.select(*_COLUMNS).order_by(t.job.c.id)
     if states is not None:

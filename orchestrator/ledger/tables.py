@@ -476,6 +476,32 @@ notice = Table(
     Index(None, "receiver", "id"),
 )
 
+hook = Table(
+    "hook",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("timeout_s", Double, nullable=False),
+)
+
+hook_call = Table(
+    "hook_call",
+    metadata,
+    _id(),
+    Column("delivery_id", UUID(as_uuid=False), nullable=False, server_default=func.gen_random_uuid()),
+    _job(),
+    Column("hook", Text, nullable=False),
+    Column("percent", SmallInteger),  # of a cut-over
+    Column("who", Text, nullable=False),
+    Column("answer", Text, nullable=False, server_default=text("'asked'")),
+    Column("words", Text),  # the hook's
+    _now("asked_at"),
+    _now("due_at"),
+    _when("answered_at"),
+    _one_of("answer", ("asked", "allowed", "refused", "used")),
+    Index(None, "job_id"),
+    Index("ix_hook_call_asked", "id", postgresql_where=text("answer = 'asked'")),
+)
+
 leader = Table(
     "leader",
     metadata,

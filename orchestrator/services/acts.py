@@ -10,13 +10,14 @@ import sqlalchemy as sa
 
 from migrations.plan import Level
 from orchestrator.core.freshness import fresh_from, new_side_fresh_from
+from orchestrator.core.hooks import Hook
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED, CheckState, JobState, MoveState
 from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import guard_facts
+from orchestrator.services import guard_facts, hooks
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -169,18 +170,20 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
 
 def cut_over(database: Database, job_id: int, who: str, percent: int) -> list[JobRoute]:
     """Move the readers of `percent` of the twins to the new side. Return all routes."""
-    with database.begin() as connection:
-        job = jobs.get(connection, job_id, lock=True)
-        return cut_over_in(connection, job, percent=percent, who=who)
+    return hooks.with_leave(
+        database, lambda connection: cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent, who)
+    )
 
 
-def cut_over_in(connection: sa.Connection, job: Job, *, percent: int, who: str) -> list[JobRoute]:
+def cut_over_in(connection: sa.Connection, job: Job, percent: int, who: str) -> list[JobRoute]:
     if not 0 < percent <= 100:
         raise BadInput(
             f"{percent} % is not a share of twins",
             next_step=f"give a whole number from 1 to 100; back to 0: `vecfleet reverse {job.id}`",
         )
     guard_facts.cut_over(connection, job, percent)
+    if percent > job.cut_over_percent:
+        hooks.require(connection, job, Hook.BEFORE_CUT_OVER, who, percent)
     every = routes.ensure(connection, job)
     new = [route.id for route in every if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in every if route.id not in set(new)])
@@ -228,12 +231,15 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
 
 def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None:
     """Delete the sources; read each record again on both sides right before. Raises Refused with every objection."""
-    with database.begin() as connection:
-        clean_up_in(connection, jobs.get(connection, job_id, lock=True), by_ids=by_ids, who=who)
+    hooks.with_leave(
+        database,
+        lambda connection: clean_up_in(connection, jobs.get(connection, job_id, lock=True), by_ids=by_ids, who=who),
+    )
 
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
     guard_facts.clean_up(connection, job)
+    hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)

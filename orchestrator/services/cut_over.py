@@ -4,6 +4,8 @@ The job table decides in one transaction; the aliases follow it. Dies in between
 should point, and the next cut-over or reversal points it there.
 """
 
+import sqlalchemy as sa
+
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.guards import complaints
 from orchestrator.core.model import Job
@@ -11,7 +13,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs, rollout, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import acts, guard_facts
+from orchestrator.services import acts, guard_facts, hooks
 from vecfleet.stores.base import Aliased
 from vecfleet.tenancy.shadow_reads import Evidence
 
@@ -21,9 +23,12 @@ def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[JobRoute
     with parts.database.begin() as connection:
         index = _aliased(parts, jobs.get(connection, job_id))
     leading = index.aliases() if index is not None else {}
-    with parts.database.begin() as connection:
-        acts.cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent=percent, who=who)
+
+    def move_readers(connection: sa.Connection) -> None:
+        acts.cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent, who)
         routes.note_aliases(connection, job_id, leading)
+
+    hooks.with_leave(parts.database, move_readers)
     lead_aliases(parts, job_id)
     return _routes(parts, job_id)
 

@@ -6,11 +6,9 @@ Whatever an answer holds is not read, and no redirect is followed.
 
 import smtplib
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -23,13 +21,11 @@ from orchestrator.core.notices import Notice
 from orchestrator.hooks_file import Email, HooksFile, PagerDuty, Receiver, Slack, Webhook
 from orchestrator.ledger import notices
 from orchestrator.ledger.database import Database
-from vecfleet.errors import Unreachable
+from orchestrator.services.background import Step
 
 _TIMEOUT_S = 10.0
 # A sender that is silent for this long is dead: longer than connecting, sending and being answered may take.
 _TAKEN_FOR_S = 60.0
-_LOOKS_EVERY_S = 1.0
-_AFTER_AN_OUTAGE_S = 5.0
 
 log = structlog.get_logger("vecfleet.notices")
 
@@ -38,43 +34,14 @@ class NotDelivered(Exception):
     """The receiver did not say that it has the notice. Says why, without an address: that may be a secret."""
 
 
-@contextmanager
-def sending(parts: Fleet, file: HooksFile | None) -> Iterator[None]:
-    """Send notices to the receivers of the file, and to no other, until the block ends.
-
-    Without a file it sends none and leaves the queue to the dispatchers that have one.
-    """
-    if file is None:
-        yield
-        return
+def steps(parts: Fleet, file: HooksFile) -> dict[str, Step]:
+    """Let the receivers of the file, and no other, wait for notices. Return the step that sends to each."""
     with parts.database.begin() as connection:
         notices.subscribe(connection, {name: receiver.events for name, receiver in file.notices.items()})
-    stopping = threading.Event()
-    threads = [
-        threading.Thread(target=_send_all, args=(parts, name, receiver, stopping), name=f"notices-{name}", daemon=True)
+    return {
+        f"notices to {name}": partial(send_next, parts.database, name, receiver, parts.settings.web_url)
         for name, receiver in file.notices.items()
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join(_TIMEOUT_S)
-
-
-def _send_all(parts: Fleet, name: str, receiver: Receiver, stopping: threading.Event) -> None:
-    wait = 0.0
-    while not stopping.wait(wait):
-        try:
-            wait = 0.0 if send_next(parts.database, name, receiver, parts.settings.web_url) else _LOOKS_EVERY_S
-        except Unreachable as error:
-            wait = _AFTER_AN_OUTAGE_S
-            log.warning("no notice can be read", why=error.message, again_in_s=wait)
-        except Exception:
-            wait = _AFTER_AN_OUTAGE_S
-            log.exception("a notice cannot be sent", receiver=name, again_in_s=wait)
+    }
 
 
 def send_next(database: Database, name: str, receiver: Receiver, web_url: str | None = None) -> bool:

@@ -1,11 +1,16 @@
-"""`vecfleet notices` shows who is told, what waits, and sends it again."""
+"""`vecfleet notices` shows who is told, what waits, and sends it again; `status` shows the hook that holds a job."""
 
+import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from terminal import Vecfleet
 
-from orchestrator.ledger import notices
+from orchestrator.core.hooks import Hook
+from orchestrator.hooks_file import CommandHook
+from orchestrator.ledger import hooks, notices
 from orchestrator.ledger import tables as t
+from orchestrator.services import hooks as asking
+from orchestrator.services.hook_calls import answer_next
 
 
 def test_what_was_given_up_is_shown_and_sent_again(vecfleet: Vecfleet, table: JobTable) -> None:
@@ -26,3 +31,27 @@ def test_what_was_given_up_is_shown_and_sent_again(vecfleet: Vecfleet, table: Jo
     assert again["made_due"] == 1
     [row] = again["receivers"]
     assert (row["receiver"], row["waiting"], row["given_up"]) == ("ops", 1, 0)
+
+
+def test_what_a_hook_said_is_shown_with_the_command_that_asks_it_again(
+    vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a hook of the operator's, and a person who does not wait for it
+    monkeypatch.setattr(asking, "_WAITS_S", 0.0)
+    table.apply(plan_of(planned("s", "t"), cut_over="operator"))
+    table.verified()
+    with table.begin() as connection:
+        hooks.declare(connection, {Hook.BEFORE_CUT_OVER: 30.0})
+    again = f"vecfleet cutover {table.job_id} --percent 25"
+
+    asked = vecfleet("cutover", str(table.job_id), "--percent", "25")
+    assert asked.code == 3 and "asks the hook before-cut-over at 25 %" in asked.err and again in asked.err
+
+    # When it refuses
+    refusing = CommandHook(command=("/bin/sh", "-c", "echo frozen until Monday; exit 1"))
+    answer_next(table.database, Hook.BEFORE_CUT_OVER, refusing)
+
+    # Then whoever looks sees why, and what to type
+    shown = vecfleet("status", str(table.job_id))
+    assert "held by the hook before-cut-over at 25 %: frozen until Monday" in shown.out
+    assert f"next: {again}" in shown.out

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import hooks_file
+from orchestrator.core.hooks import Hook
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 
@@ -28,6 +29,19 @@ def test_a_receiver_is_told_of_jobs_unless_it_says_of_what(tmp_path: Path) -> No
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="others than its owner"):
         hooks_file.read(settings(tmp_path, "", 0o644))
+
+
+def test_a_hook_is_a_command_by_its_whole_path_or_a_signed_address(tmp_path: Path) -> None:
+    file = hooks_file.read(settings(tmp_path, '[hooks.before-cut-over]\ncommand = ["/bin/true"]\n'))
+    assert file is not None and file.hooks[Hook.BEFORE_CUT_OVER].timeout_seconds == 30
+    for text in (
+        '[hooks.before-lunch]\ncommand = ["/bin/true"]',
+        '[hooks.before-cut-over]\ncommand = ["true"]',
+        '[hooks.before-cut-over]\nurl = "https://ops"',
+        '[hooks.before-cut-over]\ncommand = ["/bin/true"]\ntimeout_seconds = 3600',
+    ):
+        with pytest.raises(BadInput, match="cannot be used: hooks"):
+            hooks_file.read(settings(tmp_path, text))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""Ask for the leave of the operator's hooks before an act. The dispatcher runs them; acts wait."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from orchestrator.core.hooks import POLICY, Hook, asked, held, verb, way_on
+from orchestrator.core.model import Job
+from orchestrator.ledger import hooks, jobs, leadership
+from orchestrator.ledger.database import Database
+from vecfleet.errors import Refused
+
+# A request of a browser may wait so long. A hook that takes longer is answered meanwhile, and the person asks again.
+_WAITS_S = 20.0
+_TAKEN_WITHIN_S = 3.0
+_LOOKS_EVERY_S = 0.1
+
+Result = TypeVar("Result")
+
+
+class Held(Refused):
+    """A hook holds the act. `call` is the question that no hook has answered yet."""
+
+    def __init__(self, message: str, job_id: int, next_step: str, code: str, call: int | None = None) -> None:
+        super().__init__(message, next_step=next_step, code=code)
+        self.job_id, self.call = job_id, call
+
+
+def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: int | None = None) -> None:
+    """Let an act go on if there is no such hook, or if it has just allowed this act; then its answer is used up.
+
+    Raises Held otherwise, with a new question to the hook on record: commit it. A policy puts none after a refusal.
+    """
+    if hooks.timeout_s(connection, hook) is None:
+        return
+    call = hooks.latest(connection, job.id, hook, percent)
+    if call is not None and call.answer == hooks.ALLOWED and call.fresh:
+        hooks.use(connection, call)
+        if way_on(job.id, job.reason) is not None:
+            jobs.set_reason(connection, job.id, None)
+        return
+    if call is not None and call.answer == hooks.REFUSED and who == POLICY:
+        raise _refused(call)
+    waits = call is not None and call.answer == hooks.ASKED
+    call_id = call.id if call is not None and waits else hooks.ask(connection, job.id, hook, percent, who)
+    step = f"once it has answered: `{verb(job.id, hook, percent)}`"
+    raise Held(asked(hook, percent), job.id, step, "hook-asked", call_id)
+
+
+def with_leave(database: Database, act: Callable[[sa.Connection], Result]) -> Result:
+    """Do an act in a transaction; if a hook must be asked first, wait for its answer and do it then.
+
+    Dies while it waits: the answer is on record, and the same act goes on with it for some minutes.
+    """
+    try:
+        return _attempt(database, act)
+    except Held as question:
+        if question.call is None:
+            raise
+        _wait(database, question, question.call)
+    return _attempt(database, act)
+
+
+def _attempt(database: Database, act: Callable[[sa.Connection], Result]) -> Result:
+    """Do the act, or commit the question that it puts, with the reason why the job waits."""
+    with database.begin() as connection:
+        try:
+            return act(connection)
+        except Held as question:
+            jobs.set_reason(connection, question.job_id, question.message)
+            put = question
+    raise put
+
+
+def _wait(database: Database, question: Held, call_id: int) -> None:
+    """Return once the hook allows it. Raises Held with its words, or if it has not answered."""
+    with database.begin() as connection:
+        call = hooks.get(connection, call_id)
+        seconds = min((hooks.timeout_s(connection, call.hook) or 0.0) + _TAKEN_WITHIN_S, _WAITS_S)
+    deadline = time.monotonic() + seconds
+    while call.answer == hooks.ASKED and time.monotonic() < deadline:
+        time.sleep(_LOOKS_EVERY_S)
+        with database.begin() as connection:
+            call = hooks.get(connection, call_id)
+    if call.answer == hooks.REFUSED:
+        raise _refused(call)
+    if call.answer == hooks.ASKED:
+        with database.begin() as connection:
+            led = leadership.seconds_left(connection)
+        if led is None or led <= 0:
+            question.next_step = f"`vecfleet dispatcher`, which asks it; {question.next_step}"
+        raise question
+
+
+def _refused(call: hooks.Call) -> Held:
+    step = f"once it may go on: `{verb(call.job_id, call.hook, call.percent)}` asks the hook again"
+    return Held(held(call.hook, call.percent, call.words or ""), call.job_id, step, "hook-refused")
