@@ -2,6 +2,8 @@
 
 The dispatcher reads it when it starts.
 
+    two_persons = ["clean-up", "erasure"]
+
     [notices.ops]
     to = "webhook"
     url = "https://ops.example.com/vecfleet"
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
-from orchestrator.core.hooks import Hook
+from orchestrator.core.hooks import Hook, TwoPersons
 from orchestrator.core.notices import EVENTS, SECRET
 from vecfleet.private import read_private
 from vecfleet.settings import Settings
@@ -125,6 +127,7 @@ class WebHook(_AnyHook):
 class HooksFile(_Entry):
     """Everything that the file says."""
 
+    two_persons: frozenset[TwoPersons] = frozenset()
     notices: Mapping[Name, Receiver] = Field(default_factory=dict)
     hooks: Mapping[Hook, CommandHook | WebHook] = Field(default_factory=dict)
 

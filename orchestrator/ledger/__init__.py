@@ -30,6 +30,7 @@ anonymise      removes a tenant's names from every row
 ownership      owners of namespaces and ids, as the job table knows them
 audit          the acts of people and what was destroyed, chained
 hooks          what hooks are asked, and their answers
+consents       acts that two persons ask for
 notices        the queue of notices of changes of state
 retention      the rows of an ended job: which stay and which may go
 roles          the rights of the fleet's own role

@@ -502,6 +502,20 @@ hook_call = Table(
     Index("ix_hook_call_asked", "id", postgresql_where=text("answer = 'asked'")),
 )
 
+two_persons = Table("two_persons", metadata, Column("act", Text, primary_key=True))
+
+consent = Table(
+    "consent",
+    metadata,
+    _id(),
+    Column("act", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # a job's number, or the digest of a tenant
+    Column("who", Text, nullable=False),
+    _now("at"),
+    Column("used_by", Text),
+    Index(None, "act", "subject"),
+)
+
 leader = Table(
     "leader",
     metadata,

@@ -14,7 +14,7 @@ erase         erases a tenant: the books, the files, the certificate
 erase_guards  the checks before the fleet forgets a tenant
 erase_redis   deletes what Redis keeps of a tenant
 background    steps that a process repeats beside its work
-hooks         asks for the leave of a hook before an act
+hooks         asks for the leave of a hook or a second person before an act
 hook_calls    runs hooks, in the dispatcher
 notices       sends notices of changes of state to who waits for them
 purge         deletes the batches of ended jobs

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from migrations.plan import read_plan
+from orchestrator.core.hooks import TwoPersons
 from orchestrator.core.redaction import Traces, Words
 from orchestrator.ledger import anonymise, audit, erasures, ownership
 from orchestrator.ledger.database import Database
-from orchestrator.services import erase_guards
+from orchestrator.services import erase_guards, hooks
 from orchestrator.services.erase_redis import forget_in_redis
 from vecfleet.errors import BadPlan, Busy, Refused
 from vecfleet.names import Tenant
@@ -55,8 +56,13 @@ class JobTableBooks:
             return bool(erasures.fenced(connection, subjects))
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
-        with self._database.begin() as connection:
-            number = erasures.begin(connection, subject_of(tenant), who)
+        def raise_fence(connection: sa.Connection) -> int:
+            if not erasures.fenced(connection, subjects_of(tenant)):  # else it was begun, and is done again
+                step = "vecfleet forget, with the same names"
+                hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), who, step)
+            return erasures.begin(connection, subject_of(tenant), who)
+
+        number = hooks.with_leave(self._database, raise_fence)
         # The erasure fence stands from here on: a worker with a later lease asks for it and sees it.
         with self._database.begin() as connection:
             erasures.note_leases(connection, number, self._settings.request_deadline_seconds)

@@ -21,7 +21,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core import notices as shapes
 from orchestrator.core.hooks import Hook, in_its_words
 from orchestrator.hooks_file import CommandHook, HooksFile, WebHook
-from orchestrator.ledger import hooks
+from orchestrator.ledger import consents, hooks
 from orchestrator.ledger.database import Database
 from orchestrator.services.background import Step
 
@@ -32,8 +32,12 @@ _BEYOND_ITS_TIME_S = 30.0
 
 
 def steps(parts: Fleet, file: HooksFile) -> dict[str, Step]:
-    """Let the hooks of the file, and no other, hold jobs. Return the step that asks each."""
+    """Let the hooks of the file, and no other, hold jobs. Return the step that asks each.
+
+    What the file leaves to two persons needs them from here on.
+    """
     with parts.database.begin() as connection:
+        consents.declare(connection, file.two_persons)
         hooks.declare(connection, {hook: entry.timeout_seconds for hook, entry in file.hooks.items()})
     return {f"hook {hook}": partial(answer_next, parts.database, hook, entry) for hook, entry in file.hooks.items()}
 

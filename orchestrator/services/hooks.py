@@ -1,4 +1,7 @@
-"""Ask for the leave of the operator's hooks before an act. The dispatcher runs them; acts wait."""
+"""Ask for the leave of the operator's hooks, and of a second person, before an act.
+
+The dispatcher runs hooks; acts wait for their answers.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,9 +9,9 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.core.hooks import POLICY, Hook, asked, held, verb, way_on
+from orchestrator.core.hooks import POLICY, Hook, TwoPersons, alone, asked, held, person_of, verb, way_on
 from orchestrator.core.model import Job
-from orchestrator.ledger import hooks, jobs, leadership
+from orchestrator.ledger import consents, hooks, jobs, leadership
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused
 
@@ -21,9 +24,9 @@ Result = TypeVar("Result")
 
 
 class Held(Refused):
-    """A hook holds the act. `call` is the question that no hook has answered yet."""
+    """A hook holds the act, or the lack of a second person. `call` is the question that no hook has answered yet."""
 
-    def __init__(self, message: str, job_id: int, next_step: str, code: str, call: int | None = None) -> None:
+    def __init__(self, message: str, job_id: int | None, next_step: str, code: str, call: int | None = None) -> None:
         super().__init__(message, next_step=next_step, code=code)
         self.job_id, self.call = job_id, call
 
@@ -49,6 +52,24 @@ def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: 
     raise Held(asked(hook, percent), job.id, step, "hook-asked", call_id)
 
 
+def require_two(
+    connection: sa.Connection, act: TwoPersons, subject: str, who: str, step: str, job_id: int | None = None
+) -> None:
+    """Let an act go on if one person is enough for it, or if another person has asked for it within a day.
+
+    Raises Held otherwise, with who asked first on record: commit it. `step`: what the second person types.
+    """
+    if not consents.needed(connection, act):
+        return
+    first = consents.first(connection, act, subject)
+    if first is not None and person_of(first) != person_of(who):
+        consents.use(connection, act, subject, who, job_id, first)
+        return
+    if first is None:
+        consents.ask(connection, act, subject, who, job_id)
+    raise Held(alone(act, first or who), job_id, f"somebody else asks for it, too: `{step}`", "second-person")
+
+
 def with_leave(database: Database, act: Callable[[sa.Connection], Result]) -> Result:
     """Do an act in a transaction; if a hook must be asked first, wait for its answer and do it then.
 
@@ -69,7 +90,8 @@ def _attempt(database: Database, act: Callable[[sa.Connection], Result]) -> Resu
         try:
             return act(connection)
         except Held as question:
-            jobs.set_reason(connection, question.job_id, question.message)
+            if question.job_id is not None:
+                jobs.set_reason(connection, question.job_id, question.message)
             put = question
     raise put
 

@@ -191,7 +191,7 @@ def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) 
 def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads: anyio.CapacityLimiter) -> None:
     begin = in_threads(books.begin, threads)
 
-    @router.post("/erasures", response_class=Response, responses=documented(422))
+    @router.post("/erasures", response_class=Response, responses=documented(409, 422))
     async def begin_erasure(request: Request) -> Response:
         """Raise the fence against a tenant: `VECFLEET_FENCE`."""
         body = _read(BEGINNING, await request.body())
