@@ -23,7 +23,7 @@ from benchmarks.fleet import Running, end, running, verified_in
 from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
 from migrations.between import StoresOptions, plan_stores
-from migrations.plan import Policies
+from migrations.plan import NewIndex, Policies
 from migrations.recipes import Common, IndexOptions, plan_index
 from orchestrator.bootstrap import Fleet
 from orchestrator.services import apply
@@ -178,7 +178,8 @@ def _fleet(fleet: Running, url: str, schema: EmbeddingSchema, rows: int) -> Iter
         for name in order:
             target = f"bench-{name}-{number}"
             if name == "tables":
-                options = StoresOptions(source="bench", target=target, cloud="aws", region="us-east-1", common=common)
+                place = NewIndex(cloud="aws", region="us-east-1")
+                options = StoresOptions(source="bench", target=target, new=place, common=common)
                 plan = plan_stores(parts.tables, parts.store, options, now=datetime.now(UTC))
             else:
                 plan = plan_index(

@@ -15,7 +15,7 @@ from emulator.keeper import Disk
 from emulator.namespaces import Namespace
 from emulator.project import Project, timestamp
 from emulator.records import Record
-from emulator.shapes import read_name, read_protection, read_tags
+from emulator.shapes import read_capacity, read_name, read_protection, read_tags
 
 Document = dict[str, object]
 BACKUPS_PER_PROJECT = 500
@@ -129,6 +129,7 @@ class Vault:
             "name": read_name(body.get("name")),
             "deletion_protection": read_protection(body.get("deletion_protection")),
             "tags": read_tags(body.get("tags")) or backup.description["tags"],
+            "read_capacity": read_capacity(body.get("read_capacity")),
         }
         index = self.project.create(description, ready_at=time.time() + self.delay_s)
         for name, namespace in backup.namespaces.items():

@@ -12,7 +12,7 @@ from emulator.index import Index
 from emulator.older_versions import backup, can_show, creation, described
 from emulator.project import Project
 from emulator.routing import page_of, unknown_path
-from emulator.shapes import model_index, plain_index, read_protection, read_tags, with_both_fields
+from emulator.shapes import model_index, plain_index, read_capacity, read_protection, read_tags, with_both_fields
 from emulator.versions import NEWEST, Versions, refuse_newer
 from emulator.wire_json import encode
 
@@ -143,6 +143,8 @@ class ControlPlane:
         kept = index.description["tags"]
         merged = read_tags({**kept, **tags} if isinstance(kept, dict) else tags)
         index.description |= {"deletion_protection": protection, "tags": merged}
+        if body.get("read_capacity") is not None:
+            index.description |= {"read_capacity": read_capacity(body["read_capacity"])}
         self._project.save(index)
         return self._described(request, index)
 

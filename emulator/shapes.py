@@ -12,6 +12,13 @@ from emulator.text import MODELS
 
 VECTOR_FIELDS = frozenset(("_values", "_sparse_values"))
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
+_TAG_KEY, _TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,80}"), re.compile(r"[A-Za-z0-9;@_.+ -]{0,120}")
+_REGIONS = {
+    "aws": ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1"),
+    "gcp": ("us-central1", "europe-west4"),
+    "azure": ("eastus2", "germanywestcentral"),
+}
+_NODE_TYPES = ("b1", "t1")
 
 
 def shape_of(schema: object, deployment: object = None) -> Shape:
@@ -138,7 +145,7 @@ def _description(body: Mapping[str, object], schema: object, deployment: dict[st
         "deployment": deployment,
         "deletion_protection": read_protection(body.get("deletion_protection")),
         "tags": read_tags(body.get("tags")),
-        "read_capacity": {"mode": "OnDemand", "status": {"state": "Ready"}},
+        "read_capacity": read_capacity(body.get("read_capacity")),
     }
 
 
@@ -162,6 +169,8 @@ def read_deployment(deployment: object) -> dict[str, object]:
     cloud, region = deployment.get("cloud"), deployment.get("region")
     if not isinstance(cloud, str) or not isinstance(region, str):
         raise invalid("deployment needs a cloud and a region")
+    if region not in _REGIONS.get(cloud, ()):
+        raise Refusal(404, f"Resource cloud: {cloud[:40]} region: {region[:40]} not found.")
     return {"deployment_type": "managed", "cloud": cloud, "region": region}
 
 
@@ -171,12 +180,41 @@ def read_protection(value: object) -> str:
     return str(value or "disabled")
 
 
+def read_capacity(asked: object) -> dict[str, object]:
+    """Return the description of the read capacity that a request asks for: on demand, or nodes of its own."""
+    if asked is None:
+        return {"mode": "OnDemand", "status": {"state": "Ready"}}
+    if not isinstance(asked, dict) or asked.get("mode") not in ("OnDemand", "Dedicated"):
+        raise invalid("read_capacity.mode must be 'OnDemand' or 'Dedicated'")
+    if asked["mode"] == "OnDemand":
+        return read_capacity(None)
+    dedicated = asked.get("dedicated")
+    if not isinstance(dedicated, dict) or dedicated.get("node_type") not in _NODE_TYPES:
+        raise invalid(f"read_capacity.dedicated.node_type must be one of {', '.join(_NODE_TYPES)}")
+    manual = dedicated.get("manual")
+    if dedicated.get("scaling") != "Manual" or not isinstance(manual, dict):
+        raise invalid("read_capacity.dedicated.scaling must be 'Manual', with its shards and replicas")
+    shards, replicas = manual.get("shards"), manual.get("replicas")
+    if type(shards) is not int or shards < 1 or type(replicas) is not int or replicas < 0:
+        raise invalid("read_capacity.dedicated.manual needs at least 1 shard, and 0 replicas or more")
+    kept = {
+        "node_type": dedicated["node_type"],
+        "scaling": "Manual",
+        "manual": {"shards": shards, "replicas": replicas},
+    }
+    status = {"state": "Ready", "current_shards": shards, "current_replicas": replicas}
+    return {"mode": "Dedicated", "dedicated": kept, "status": status}
+
+
 def read_tags(tags: object) -> dict[str, str]:
     """Return the tags: at most 20 short strings; an empty value removes a tag."""
     if tags is None:
         return {}
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
         raise invalid("tags must be an object of strings")
-    if len(tags) > 20 or any(len(key) > 80 or len(value) > 120 for key, value in tags.items()):
-        raise invalid("An index may have at most 20 tags, with keys up to 80 and values up to 120 characters")
+    if len(tags) > 20 or not all(_TAG_KEY.fullmatch(k) and _TAG_VALUE.fullmatch(v) for k, v in tags.items()):
+        raise invalid(
+            "An index may have at most 20 tags, with keys of up to 80 letters, digits, '_' or '-', and values of up to "
+            "120 letters, digits, ';', '@', '_', '-', '.', '+' or ' '"
+        )
     return {key: value for key, value in tags.items() if value}

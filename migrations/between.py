@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from migrations.findings import few
-from migrations.index import new_index
+from migrations.index import new_index, require_nothing_asked
 from migrations.plan import NewIndex, Plan
 from migrations.recipes import Common, plan_surveyed
 from migrations.renaming import Naming, Pair
@@ -21,13 +21,12 @@ TABLES = ("pgvector", "pgvector-other")
 class StoresOptions:
     """Recipe `stores`: an index of one store into one of another, created where it is absent.
 
-    Records keep their names and metadata. Pinecone creates the index at `cloud` and `region`.
+    Records keep their names and metadata. Pinecone creates the index as `new` says.
     """
 
     source: str
     target: str
-    cloud: str | None = None
-    region: str | None = None
+    new: NewIndex = field(default_factory=NewIndex)
     common: Common = field(default_factory=Common)
 
 
@@ -51,10 +50,11 @@ def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: da
             f"source and target lead to the same {same}: there is nothing to bring from one to the other",
             next_step=f"`vecfleet plan {within} OLD=NEW` copies or renames within it; or name another target",
         )
-    create = None
-    if survey.target is None:
-        there = target.name in TABLES
-        create = NewIndex() if there else new_index(survey, options.target, options.cloud, options.region)
+    if target.name in TABLES:
+        require_nothing_asked(options.new, "a schema of Postgres")
+        create = NewIndex() if survey.target is None else None
+    else:
+        create = new_index(survey, options.target, options.new)
     warnings = _halves(survey, target, options.common) if target.name in TABLES else []
     plan = plan_surveyed("stores", surveyor, survey, None, options.common, now, options.target, create)
     if target.name in TABLES:

@@ -5,16 +5,17 @@ unit for each KB, at least 5 a request; a deletion by ids is 1 for each KB delet
 namespace is 5. The content of an answer leaves the service and counts as egress.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from statistics import fmean
 
-from migrations.plan import Estimate, PlannedMove, Policies
+from migrations.plan import Estimate, Monthly, MonthlyCost, PlannedMove, Policies
 from vecfleet.records import Record
 from vecfleet.settings import FETCH_BYTES, Settings
 from vecfleet.stores import rules
-from vecfleet.stores.base import Limits
+from vecfleet.stores.base import Limits, ReadNodes
 
 # The documented limits, per second: list and fetch of an index; upserts, queries and deletions of a namespace.
 LISTS_PER_SECOND = 200
@@ -26,6 +27,7 @@ QUERIES_PER_SECOND = 100
 # A query costs one read unit for each GB of its namespace, and at least a quarter.
 QUERY_UNITS_PER_GB, MIN_QUERY_UNITS = 1.0, 0.25
 BYTES_PER_GB = 1e9
+HOURS_A_MONTH = 730
 
 # creator_id, twin_id and migrated_from, each with a UUID and its key.
 ENRICHED_BYTES = 150
@@ -40,11 +42,16 @@ LIVE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for a million read units, a million write units, and a GB of egress beyond the included allowance."""
+    """Dollars for a million read units, a million write units, and a GB of egress beyond the included allowance.
+
+    `storage_gb`: a month; `read_node`: an hour of a node of dedicated read capacity, 0 where that is not known.
+    """
 
     read_million: float = 16.0
     write_million: float = 4.0
     egress_gb: float = 0.0
+    storage_gb: float = 0.33
+    read_node: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings) -> "Prices":
@@ -52,6 +59,8 @@ class Prices:
             read_million=settings.read_unit_dollars_per_million,
             write_million=settings.write_unit_dollars_per_million,
             egress_gb=settings.egress_dollars_per_gb,
+            storage_gb=settings.storage_dollars_per_gb_month,
+            read_node=settings.read_node_dollars_per_hour,
         )
 
 
@@ -93,6 +102,10 @@ class _Work:
 
     def __add__(self, other: "_Work") -> "_Work":
         return _Work(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+
+_ELSEWHERE = MonthlyCost(storage=None, reads=None, because="not paid to Pinecone")
+_BY_PODS = MonthlyCost(storage=None, reads=None, because="in the price of its pods")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +163,43 @@ class CostModel:
             seconds=round(sum(_seconds(phase) for phase in phases) / share, 1),
         )
 
+    def monthly(
+        self,
+        moves: Sequence[PlannedMove],
+        queries: int,
+        held: Mapping[str, int],
+        *,
+        source_nodes: ReadNodes | None,
+        target_nodes: ReadNodes | None,
+    ) -> Monthly:
+        """Estimate what these moves (at least one) cost a month on either side. `held`: the records of targets now."""
+        arriving = Counter(held)
+        for move in moves:
+            arriving[move.to or ""] += move.records
+        before = [move.records for move in moves]
+        after = [arriving[move.to] if move.to is not None else ceil(move.records / self.owners) for move in moves]
+        enriched = self.shape.record + (ENRICHED_BYTES if self.policies.enrich else 0)
+        if self.free_source:
+            there = _ELSEWHERE
+        elif not self.metered_source:
+            there = _BY_PODS
+        else:
+            there = self._month(sum(before), before, self.shape.record, queries, source_nodes)
+        here = _ELSEWHERE if self.free_target else self._month(sum(before), after, enriched, queries, target_nodes)
+        return Monthly(queries=queries, before=there, after=here)
+
+    def _month(
+        self, records: int, searched: Sequence[int], record_bytes: float, queries: int, nodes: ReadNodes | None
+    ) -> MonthlyCost:
+        """Return the cost of so many records, where each query searches one of namespaces of `searched` records."""
+        storage = round(records * record_bytes / BYTES_PER_GB * self.prices.storage_gb, 4)
+        if nodes is None:
+            units = fmean(_query_units(namespace * record_bytes) for namespace in searched)
+            return MonthlyCost(storage=storage, reads=round(queries * units * self.prices.read_million / 1e6, 4))
+        if not self.prices.read_node:
+            return MonthlyCost(storage=storage, reads=None, because=f"{nodes.count} {nodes.type} nodes by the hour")
+        return MonthlyCost(storage=storage, reads=round(nodes.count * HOURS_A_MONTH * self.prices.read_node, 2))
+
     def _copy(self, move: PlannedMove) -> _Work:
         sampled = min(move.records, SAMPLED_RECORDS)
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
@@ -172,8 +222,7 @@ class CostModel:
         """Return the work of querying both sides with sampled vectors; a query costs by what it searches."""
         targets = self.owners if move.is_divided else 1
         queried = min(move.records, self.policies.query_sample * targets)
-        gigabytes = move.records * self.shape.record / BYTES_PER_GB
-        units = max(QUERY_UNITS_PER_GB * gigabytes, MIN_QUERY_UNITS)
+        units = _query_units(move.records * self.shape.record)
         answers = 2 * queried * self.policies.query_top_k * (self.shape.id + LISTED_ID_BYTES)
         return _Work(
             queries=2 * queried,
@@ -229,6 +278,10 @@ class CostModel:
 def records_of_batch(record_bytes: float, fetch_bytes: int, limits: Limits) -> int:
     """Return how many records fill a batch: one fetch reads it, and as many upserts as needed write it."""
     return max(1, min(int(fetch_bytes * BATCH_SHARE / record_bytes), limits.upsert_records))
+
+
+def _query_units(namespace_bytes: float) -> float:
+    return max(QUERY_UNITS_PER_GB * namespace_bytes / BYTES_PER_GB, MIN_QUERY_UNITS)
 
 
 def _free(work: _Work) -> _Work:

@@ -6,6 +6,7 @@ Namespaces that are regrouped on the way follow the rules of recipe `creators` i
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from math import ceil
 
 from migrations.creators import Assignment
 from migrations.plan import NewIndex, PlannedMove
@@ -13,7 +14,13 @@ from migrations.renaming import Naming, Template
 from migrations.routing import owner_named
 from migrations.survey import HeldNamespace, Survey
 from vecfleet.errors import BadInput
+from vecfleet.stores.base import IndexInfo, ReadNodes
 
+# The storage of a shard of dedicated read capacity.
+SHARD_BYTES = 250e9
+MAX_TAGS = 20
+_TAG_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9;@_.+ -]{1,120}")
 _INDEX_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
 
 
@@ -55,9 +62,13 @@ def _owned(move: PlannedMove) -> PlannedMove:
     return move.model_copy(update={"creator": owner.creator, "twin": owner.twin}) if owner is not None else move
 
 
-def new_index(survey: Survey, name: str, cloud: str | None, region: str | None) -> NewIndex | None:
-    """Say where to create the target; None where it exists. By default beside the source. Raises BadInput."""
+def new_index(survey: Survey, name: str, asked: NewIndex) -> NewIndex | None:
+    """Say how to create the target; None where it exists. By default beside the source, tagged as it. Raises BadInput.
+
+    `asked.tags` are added to the source's; an empty one leaves the source's out.
+    """
     if survey.target is not None:
+        _require_as_it_is(survey.target, asked)
         return None
     if not _INDEX_NAME.fullmatch(name):
         fitting = re.sub(r"[^a-z0-9]+", "-", name.lower())[:45].strip("-") or "vectors"
@@ -66,10 +77,87 @@ def new_index(survey: Survey, name: str, cloud: str | None, region: str | None) 
             "and hyphens, and neither begins nor ends with a hyphen",
             next_step=f"name it {fitting!r}, for example",
         )
-    cloud, region = cloud or survey.source.cloud, region or survey.source.region
+    cloud, region = asked.cloud or survey.source.cloud, asked.region or survey.source.region
     if not cloud or not region:
         raise BadInput(
             f"the target index does not exist, and the source {survey.source.name!r} does not say where it lives",
             next_step="name the cloud and the region to create it in, for example aws and us-east-1",
         )
-    return NewIndex(cloud=cloud, region=region)
+    if (cloud, region) != (survey.source.cloud, survey.source.region):
+        _require_known(cloud, region)
+    tags = {key: value for key, value in {**survey.source.tags, **(asked.tags or {})}.items() if value}
+    _require_tags(tags)
+    return asked.model_copy(update={"cloud": cloud, "region": region, "tags": tags if asked.tags is not None else None})
+
+
+def require_nothing_asked(asked: NewIndex, what: str) -> None:
+    """Raise BadInput if something is asked of a new index where the target is no index of Pinecone."""
+    if asked != NewIndex():
+        raise BadInput(
+            f"{what} has no cloud, tags, deletion protection or read capacity",
+            next_step="leave those options out: they are for an index of Pinecone that the plan creates",
+        )
+
+
+def require_room(nodes: ReadNodes, target_bytes: float) -> None:
+    """Raise BadInput if the shards cannot hold so much: the service would refuse writes once they are full."""
+    needed = ceil(target_bytes / SHARD_BYTES)
+    if nodes.shards < needed:
+        raise BadInput(
+            f"{nodes.shards} of its shards hold {nodes.shards * SHARD_BYTES / 1e9:,.0f} GB, and "
+            f"{target_bytes / 1e9:,.0f} GB are to go there: writes are refused once they are full",
+            next_step=f"ask for {needed} shards at least: `--read-capacity {nodes.type}:{needed}x{nodes.replicas}`",
+        )
+
+
+def _require_as_it_is(there: IndexInfo, asked: NewIndex) -> None:
+    """Raise BadInput if an index that exists is asked to be otherwise: nothing would become of it."""
+    unmet = {
+        "--cloud": asked.cloud not in (None, there.cloud),
+        "--region": asked.region not in (None, there.region),
+        "--tag": asked.tags is not None,
+        "--deletion-protection": asked.deletion_protection,
+        "--read-capacity": asked.read_capacity is not None,
+    }
+    options = [option for option, is_unmet in unmet.items() if is_unmet]
+    if options:
+        raise BadInput(
+            f"the index {there.name!r} exists already and is used as it is: {', '.join(options)} would change nothing",
+            next_step="leave that out, or name a target that is to be created; Pinecone's console changes an index",
+        )
+
+
+def _require_known(cloud: str, region: str) -> None:
+    from vecfleet.stores.pinecone.regions import REGIONS  # loads the SDK
+
+    if cloud not in REGIONS:
+        raise BadInput(
+            f"Pinecone has no cloud {cloud!r}; there are: {', '.join(sorted(REGIONS))}",
+            next_step="name one of them with --cloud",
+        )
+    if region not in REGIONS[cloud]:
+        raise BadInput(
+            f"Pinecone has no region {region!r} on {cloud}; there are: {', '.join(REGIONS[cloud])}",
+            next_step="name one of them with --region, and --cloud if it is another's; "
+            "for a newer region bring the package `pinecone` up to date",
+        )
+
+
+def _require_tags(tags: Mapping[str, str]) -> None:
+    if len(tags) > MAX_TAGS:
+        raise BadInput(
+            f"the new index would have {len(tags)} tags, and an index has at most {MAX_TAGS}",
+            next_step="leave some out: `--tag KEY=` leaves out one of the source",
+        )
+    for key, value in tags.items():
+        if not _TAG_KEY.fullmatch(key):
+            raise BadInput(
+                f"{key!r} cannot be a tag: a tag has 1 to 80 letters, digits, '_' and '-'",
+                next_step="write it as --tag env=prod",
+            )
+        if not _TAG_VALUE.fullmatch(value):
+            raise BadInput(
+                f"the tag {key!r} cannot be {value!r}: a tag's value has up to 120 letters, digits, spaces and "
+                "; @ _ - . +",
+                next_step="write it as --tag env=prod",
+            )

@@ -7,7 +7,7 @@ from pathlib import Path
 from migrations.files import read_table, within
 from migrations.findings import few
 from migrations.index import new_index
-from migrations.plan import Plan
+from migrations.plan import NewIndex, Plan
 from migrations.recipes import Common, plan_surveyed
 from migrations.renaming import Naming, Pair, parsed
 from migrations.survey import Surveyor
@@ -22,14 +22,13 @@ PAIR_COLUMNS = ("old", "new")
 class NamespacesOptions:
     """Recipe `namespaces`: those that a pair of `naming` matches, into `target` (None: within the index).
 
-    An absent target is created at `cloud` and `region` (None: where the source is).
+    An absent target is created as `new` says (no place named: where the source is).
     """
 
     index: str
     naming: Naming
     target: str | None = None
-    cloud: str | None = None
-    region: str | None = None
+    new: NewIndex = field(default_factory=NewIndex)
     common: Common = field(default_factory=Common)
 
 
@@ -43,7 +42,7 @@ def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, 
     target = options.target or options.index
     surveyor = Surveyor.between(store, into)
     survey = surveyor.survey(options.index, target)
-    create = new_index(survey, target, options.cloud, options.region)
+    create = new_index(survey, target, options.new)
     common = replace(options.common, naming=options.naming)
     plan = plan_surveyed("namespaces", surveyor, survey, None, common, now, target, create)
     return plan.model_copy(update={"warnings": (*plan.warnings, *_unknown_to_erasures(plan))}).sealed()

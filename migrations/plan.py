@@ -26,7 +26,7 @@ from migrations.renaming import parsed
 from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
-from vecfleet.stores.base import Kind
+from vecfleet.stores.base import Kind, ReadNodes
 
 try:  # libyaml reads a plan of 12,000 moves in a second, pure Python in half a minute
     from yaml import CSafeDumper as SafeDumper
@@ -66,10 +66,16 @@ class IndexRef(_Part):
 
 
 class NewIndex(_Part):
-    """The place of a target that `apply` creates, from the source's schema and tags. A folder needs none."""
+    """A target that `apply` creates from the source's schema. A folder and a schema of Postgres need none of this.
+
+    `tags`: all of them; None: those of the source. `read_capacity`: its own nodes; None: it is read on demand.
+    """
 
     cloud: str | None = None
     region: str | None = None
+    tags: dict[str, str] | None = None
+    deletion_protection: bool = False
+    read_capacity: ReadNodes | None = None
 
 
 class PlannedMove(_Part):
@@ -167,8 +173,30 @@ class OwnershipRef(_Part):
     digest: str
 
 
+class MonthlyCost(_Part):
+    """The dollars that one side costs a month. None: not known here, `because` of what it is.
+
+    `reads`: of the queries, or of its nodes.
+    """
+
+    storage: float | None
+    reads: float | None
+    because: str | None = None
+
+
+class Monthly(_Part):
+    """The running cost of the moved records before the job and after its clean-up; in between both are paid.
+
+    `queries` a month are asked, of each source as many as of any other, and then of the target of its records.
+    """
+
+    queries: int
+    before: MonthlyCost
+    after: MonthlyCost
+
+
 class Estimate(_Part):
-    """The expected cost of the whole job: copy, verification, re-read and clean-up.
+    """The expected cost of the whole job: copy, verification, re-read and clean-up; and what a month costs.
 
     `record_bytes` is the mean size of a record as the service bills it, seen in a sample when planning.
     """
@@ -181,6 +209,7 @@ class Estimate(_Part):
     egress_bytes: int
     dollars: float
     seconds: float
+    monthly: Monthly | None = None
 
 
 class Plan(_Part):

@@ -13,14 +13,14 @@ from migrations.creators import Grouping, assign
 from migrations.estimating import CostModel, Prices
 from migrations.findings import Findings, few
 from migrations.idsources import IdSources
-from migrations.index import new_index, rename
+from migrations.index import new_index, rename, require_room
 from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies, Split
 from migrations.rechecking import check_plan, survey_again
 from migrations.renaming import Naming, choose
 from migrations.routing import ByKey, Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
 from vecfleet.errors import BadPlan
-from vecfleet.stores.base import IndexInfo, Kind, Limits, Store
+from vecfleet.stores.base import IndexInfo, Kind, Limits, ReadNodes, Store
 
 __all__ = [
     "Common",
@@ -40,6 +40,8 @@ __all__ = [
 UNMETERED = frozenset({"parquet", "pgvector", "pgvector-other"})
 # The number of namespaces that records are assumed to spread over where no look-up tells.
 GUESSED_OWNERS = 10
+# Queries a month where nobody says how many: what a month costs is then its price for each million.
+MONTHLY_QUERIES = 1_000_000
 # Records. Up to here namespaces to be split are read when planning, for at most 1,100 read units.
 ANALYZE_UP_TO = 10_000
 
@@ -58,6 +60,7 @@ class Common:
     naming: Naming = field(default_factory=Naming)
     lookup_key: str = "source_id"
     schema_from: str | None = None
+    monthly_queries: int = MONTHLY_QUERIES
     namespace_quota: int = checks.NAMESPACE_QUOTA
 
 
@@ -74,15 +77,14 @@ class CreatorsOptions:
 class IndexOptions:
     """Recipe `index`: everything into another index, under its own name or, with `grouping`, as tenants' namespaces.
 
-    The target is created where it is absent, at `cloud` and `region` (None: where the source is). Only a pod index
-    needs `ids`.
+    The target is created as `new` says where it is absent (no place named: where the source is). Only a pod index needs
+    `ids`.
     """
 
     source: str
     target: str
     grouping: Grouping | None = None
-    cloud: str | None = None
-    region: str | None = None
+    new: NewIndex = field(default_factory=NewIndex)
     ids: IdSources | None = None
     common: Common = field(default_factory=Common)
 
@@ -101,13 +103,12 @@ class ExportOptions:
 class ImportOptions:
     """Recipe `import`: an exported folder into an index, which is created where it is absent, like the exported one.
 
-    It is created at `cloud` and `region` (None: where the exported one was).
+    It is created as `new` says (no place named: where the exported one was).
     """
 
     folder: str
     index: str
-    cloud: str | None = None
-    region: str | None = None
+    new: NewIndex = field(default_factory=NewIndex)
     common: Common = field(default_factory=Common)
 
 
@@ -131,7 +132,7 @@ def plan_index(store: Store, options: IndexOptions, *, now: datetime, into: Stor
             next_step=f"`vecfleet plan namespaces {options.source} OLD=NEW` copies or renames within an index; or name "
             "another target",
         )
-    create = new_index(survey, options.target, options.cloud, options.region)
+    create = new_index(survey, options.target, options.new)
     return plan_surveyed("index", surveyor, survey, options.grouping, options.common, now, options.target, create)
 
 
@@ -153,7 +154,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
         )
     surveyor = Surveyor(folders, Surveyor(store))
     survey = surveyor.survey(options.folder, options.index)
-    create = new_index(survey, options.index, options.cloud, options.region)
+    create = new_index(survey, options.index, options.new)
     return plan_surveyed("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
 
 
@@ -238,6 +239,16 @@ def plan_surveyed(
         free_source=free_source,
         free_target=free_target,
     )
+    estimate = costs.estimate(moves)
+    if create is not None and create.read_capacity is not None:
+        require_room(create.read_capacity, estimate.records * estimate.record_bytes)
+    monthly = costs.monthly(
+        moves,
+        common.monthly_queries,
+        {name: held.records for name, held in survey.occupied.items()},
+        source_nodes=survey.source.read_capacity,
+        target_nodes=_read_capacity(survey, create),
+    )
     return Plan(
         recipe=recipe,
         made_at=now,
@@ -251,7 +262,7 @@ def plan_surveyed(
         split=split,
         moves=tuple(sorted(moves, key=lambda move: (-move.records, move.source))),
         left_alone=tuple(sorted([*left_alone, *assignment.left_alone])),
-        estimate=costs.estimate(moves),
+        estimate=estimate.model_copy(update={"monthly": monthly}),
         warnings=tuple(findings.warnings),
     ).sealed()
 
@@ -303,6 +314,12 @@ def _compare_ids(surveyor: Surveyor, survey: Survey, moves: Sequence[PlannedMove
     if unread:
         findings.warnings.append(f"too large to compare ids when planning, compared while copying: {few(unread)}")
     return findings
+
+
+def _read_capacity(survey: Survey, create: NewIndex | None) -> ReadNodes | None:
+    if create is not None:
+        return create.read_capacity
+    return survey.target.read_capacity if survey.target is not None else None
 
 
 def _ref(store: Store, info: IndexInfo) -> IndexRef:

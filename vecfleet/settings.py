@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     read_unit_dollars_per_million: Dollars = 16.0
     write_unit_dollars_per_million: Dollars = 4.0
     egress_dollars_per_gb: Dollars = 0.0
+    storage_dollars_per_gb_month: Dollars = 0.33
+    read_node_dollars_per_hour: Dollars = 0.0
 
     request_deadline_seconds: Seconds = 20.0
     lease_seconds: Seconds = 60.0

@@ -13,8 +13,8 @@ from migrations.plan import Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
 from migrations.renaming import Naming, Pair
 from orchestrator.bootstrap import Fleet
-from orchestrator.cli.mapping import MapOptions, with_map_options
-from orchestrator.cli.options import NamespaceOption, SkipOption
+from orchestrator.cli.mapping import MapOptions, with_map_options, with_shared
+from orchestrator.cli.options import NamespaceOption, NewIndexOptions, SkipOption
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
@@ -98,14 +98,14 @@ def export(
 
 
 @with_map_options
+@with_shared("new", NewIndexOptions)
 def import_(
     mapping: MapOptions,
+    new: NewIndexOptions,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that an export made.")],
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created where it is absent.")],
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
-    cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the exported one was).")] = None,
-    region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     writers: WritersOption = "freeze",
     max_passes: PassesOption = 5,
     collisions: CollisionsOption = "fail",
@@ -120,8 +120,7 @@ def import_(
         options = ImportOptions(
             folder=folder,
             index=name,
-            cloud=cloud,
-            region=region,
+            new=new.new_index(),
             common=Common(
                 policies=Policies(
                     collisions=collisions,
@@ -156,8 +155,10 @@ Renamed = Annotated[
 
 
 @with_map_options
+@with_shared("new", NewIndexOptions)
 def stores(
     mapping: MapOptions,
+    new: NewIndexOptions,
     source: Annotated[
         str, typer.Argument(metavar="STORE:INDEX", help="pinecone:brain, pinecone@eu:brain, pgvector:public, …")
     ],
@@ -174,8 +175,6 @@ def stores(
     collisions: CollisionsOption = "fail",
     cut_over: CutOver = "operator",
     soak_seconds: Soak = _A_DAY_S,
-    cloud: Annotated[str | None, typer.Option(help="Where Pinecone creates an index, such as aws.")] = None,
-    region: Annotated[str | None, typer.Option(help="Likewise, such as us-east-1.")] = None,
     encode_ids: EncodeIdsOption = False,
     exclusive: ExclusiveOption = False,
     out: OutOption = None,
@@ -203,8 +202,7 @@ def stores(
         options = StoresOptions(
             source=from_index,
             target=to_index,
-            cloud=cloud,
-            region=region,
+            new=new.new_index(),
             common=_common(
                 parts, policies, mapping, namespace, skip, Naming(pairs=tuple(map(Pair.read, rename or ())))
             ),

@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan index": (
         "vecfleet plan index pods serverless --cloud aws --region us-east-1 --ids ids.csv",
         "vecfleet plan index digital-twin-brain delphi --namespace 'coach-*' --skip coach-old",
+        "vecfleet plan index digital-twin-brain delphi --tag env=prod --deletion-protection --read-capacity b1:1x2",
         "vecfleet plan index digital-twin-brain delphi --set env=prod --drop secret --rename-key chunk_text=text",
     ),
     "plan export": ("vecfleet plan export digital-twin-brain exports/november",),

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean to the recipes."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,10 +10,12 @@ import typer
 from migrations.creators import DefaultRule, Grouping, UnownedRule, read_list
 from migrations.estimating import Prices
 from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
-from migrations.plan import Policies
-from migrations.recipes import Common
+from migrations.plan import NewIndex, Policies
+from migrations.recipes import MONTHLY_QUERIES, Common
 from orchestrator.cli.mapping import Conflicts, MapOptions
+from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
+from vecfleet.stores.base import ReadNodes
 
 Ownership = Annotated[
     str | None,
@@ -34,6 +37,59 @@ SkipOption = Annotated[
 ]
 
 _A_DAY_S = 86_400
+
+
+_NODES = re.compile(r"(b1|t1):([1-9]\d{0,3})x([1-9]\d{0,3})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewIndexOptions:
+    """Options of a target that is created where it is absent."""
+
+    cloud: Annotated[str | None, typer.Option(help="Where to create the target (default: where the source is).")] = None
+    region: Annotated[str | None, typer.Option(help="Likewise.")] = None
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A tag of the created index, besides the source's; may be repeated."),
+    ] = None
+    deletion_protection: Annotated[
+        bool, typer.Option("--deletion-protection", help="Let the created index refuse to be deleted.")
+    ] = False
+    read_capacity: Annotated[
+        str | None,
+        typer.Option(metavar="NODE:SHARDSxREPLICAS", help="b1:1x2: its own read nodes (default: read on demand)."),
+    ] = None
+
+    def new_index(self) -> NewIndex:
+        """Return what is asked of it. Raises BadInput."""
+        return NewIndex(
+            cloud=self.cloud,
+            region=self.region,
+            tags=_tags(self.tag) if self.tag else None,
+            deletion_protection=self.deletion_protection,
+            read_capacity=_nodes(self.read_capacity) if self.read_capacity else None,
+        )
+
+
+def _tags(typed: list[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for text in typed:
+        key, separator, value = text.partition("=")
+        if not separator or not key or key in tags:
+            why = "is given twice" if key in tags else "is no tag and its value"
+            raise BadInput(f"--tag {text!r} {why}", next_step="write each tag once, as --tag env=prod")
+        tags[key] = value
+    return tags
+
+
+def _nodes(typed: str) -> ReadNodes:
+    match = _NODES.fullmatch(typed)
+    if match is None:
+        raise BadInput(
+            f"{typed!r} is no read capacity",
+            next_step="name b1 or t1, shards and replicas, as in --read-capacity b1:1x2; left out: on demand",
+        )
+    return ReadNodes("b1" if match[1] == "b1" else "t1", int(match[2]), int(match[3]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +157,9 @@ class PolicyOptions(MapOptions):
         str | None,
         typer.Option(metavar="NAMESPACE", help="Targets get the filterable fields of this source namespace."),
     ] = None
+    monthly_queries: Annotated[
+        int, typer.Option(min=1, help="Queries a month, for what a month costs before and after.")
+    ] = MONTHLY_QUERIES
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
     ] = None
@@ -114,6 +173,7 @@ class PolicyOptions(MapOptions):
             skip=tuple(self.skip or ()),
             only=tuple(self.namespace or ()),
             schema_from=self.schema_from,
+            monthly_queries=self.monthly_queries,
         )
 
 

@@ -20,7 +20,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
-from orchestrator.cli.options import NamespaceOption, PlanOptions, RenamingOptions, SkipOption
+from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptions, RenamingOptions, SkipOption
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
@@ -56,8 +56,10 @@ def creators(
 
 
 @with_shared("options", RenamingOptions)
+@with_shared("new", NewIndexOptions)
 def namespaces(
     options: RenamingOptions,
+    new: NewIndexOptions,
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index that holds them.")],
     pairs: Annotated[
         list[str] | None,
@@ -79,11 +81,6 @@ def namespaces(
     otherwise: Annotated[
         str | None, typer.Option("--else", metavar="NAMESPACE", help="Where records without the key go, unparked.")
     ] = None,
-    cloud: Annotated[
-        str | None,
-        typer.Option(help="Where to create the other index (default: beside this)."),
-    ] = None,
-    region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     as_json: Json = False,
 ) -> None:
     """Plan that namespaces are copied under new names: renamed, merged or split. Writes the plan file only."""
@@ -95,8 +92,7 @@ def namespaces(
             index=name,
             naming=naming_of(given, merges=merge, key=by, otherwise=otherwise),
             target=target,
-            cloud=cloud,
-            region=region,
+            new=new.new_index(),
             common=options.common(settings),
         )
         plan = plan_namespaces(store, recipe, now=datetime.now(UTC), into=into)
@@ -104,12 +100,12 @@ def namespaces(
 
 
 @with_shared("options", PlanOptions)
+@with_shared("new", NewIndexOptions)
 def index(
     options: PlanOptions,
+    new: NewIndexOptions,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The index to copy.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The index to copy to; created where it is absent.")],
-    cloud: Annotated[str | None, typer.Option(help="Where to create it (default: where the source is).")] = None,
-    region: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     ids: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Ids of a pod index: CSV namespace,id, or NAMESPACE=FILE.")
     ] = None,
@@ -125,8 +121,7 @@ def index(
             source=from_index,
             target=to_index,
             grouping=options.grouping(settings) if options.regroups else None,
-            cloud=cloud,
-            region=region,
+            new=new.new_index(),
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,
             common=options.common(settings),
         )

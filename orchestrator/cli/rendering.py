@@ -9,7 +9,7 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
-from orchestrator.core.wording import counted, duration, in_namespaces, spoken
+from orchestrator.core.wording import a_month, counted, creation, duration, in_namespaces, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
@@ -97,8 +97,7 @@ def plan(found: Plan) -> None:
     policies = found.policies
     say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
     if found.create_target:
-        place = " ".join(filter(None, (found.create_target.cloud, found.create_target.region)))
-        say(f"the target is created{f' in {place}' if place else ''} if it is absent")
+        say(creation(found.create_target))
     moves(found)
     if policies.metadata_map is not None:
         say_map(policies.metadata_map, backward=bool(found.takes_back))
@@ -156,6 +155,8 @@ def estimate(found: Plan) -> None:
         f"{total.read_units:,.0f} read units · {total.write_units:,.0f} write units · "
         f"{total.egress_bytes / 1e6:,.1f} MB egress · ${total.dollars:,.4f} · {duration(total.seconds)}"
     )
+    if total.monthly is not None:
+        say(a_month(total.monthly))
 
 
 def deletions(found: Sequence[DeletionEvidence]) -> None:

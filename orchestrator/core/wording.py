@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from migrations.plan import Monthly, NewIndex
 from orchestrator.core.model import Target
 
 POLICY_WAITS = "the policy waits: "
@@ -61,6 +62,34 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def a_month(monthly: Monthly) -> str:
+    """Say what the moved records cost a month on both sides."""
+
+    def from_to(before: float | None, after: float | None) -> str:
+        return f"{_dollars(before, monthly.before.because)} → {_dollars(after, monthly.after.because)}"
+
+    storage = from_to(monthly.before.storage, monthly.after.storage)
+    reads = from_to(monthly.before.reads, monthly.after.reads)
+    return f"a month: storage {storage}, both until the clean-up · {monthly.queries:,} queries {reads}"
+
+
+def _dollars(dollars: float | None, because: str | None) -> str:
+    return f"${dollars:,.2f}" if dollars is not None else because or "not known"
+
+
+def creation(new: NewIndex) -> str:
+    """Say how an absent target is created."""
+    place = f" in {new.cloud} {new.region}" if new.cloud else ""
+    tags = ", ".join(f"{key}={value}" for key, value in sorted((new.tags or {}).items()))
+    nodes = new.read_capacity
+    wanted = [
+        *([f"tags {tags}"] if tags else []),
+        *(["deletion protection"] if new.deletion_protection else []),
+        *([f"{nodes.shards} shards × {nodes.replicas} replicas of {nodes.type} nodes for its reads"] if nodes else []),
+    ]
+    return f"the target is created{place} if it is absent" + (f": {'; '.join(wanted)}" if wanted else "")
 
 
 def leading(sides: Sequence[str], aliases: int) -> str:

@@ -4,7 +4,7 @@ Nothing is written before the transaction, except that an absent target index is
 commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrations import reversing
 from migrations.ownership import OwnershipSnapshot, look_up_again
@@ -136,6 +136,12 @@ def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Wa
 
 
 def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
-    assert plan.create_target is not None, "check_plan refuses a plan whose target is gone and not to be created"
-    store = fleet.store_named(plan.target.store)
-    return store.create_like(plan.target.index, source, plan.create_target.cloud, plan.create_target.region)
+    new = plan.create_target
+    assert new is not None, "check_plan refuses a plan whose target is gone and not to be created"
+    like = replace(
+        source,
+        tags=source.tags if new.tags is None else new.tags,
+        deletion_protection=new.deletion_protection,
+        read_capacity=new.read_capacity,
+    )
+    return fleet.store_named(plan.target.store).create_like(plan.target.index, like, new.cloud, new.region)

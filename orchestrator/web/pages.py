@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from orchestrator.core.progress import headline
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import duration, with_left_behind
+from orchestrator.core.wording import a_month, creation, duration, with_left_behind
 from orchestrator.web import charts, searching, views
 from orchestrator.web.sessions import Session
 
@@ -66,6 +66,8 @@ _templates.filters |= {
     "verdict": views.verdict,
     "parked_count": ParkedGroup.counted,
     "took": searching.took,
+    "a_month": a_month,
+    "creation": creation,
 }
 _templates.globals |= {
     "headline": headline,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from migrations.estimating import CostModel, Prices, Shape
-from migrations.plan import PlannedMove, Policies
-from vecfleet.stores.base import Limits
+from migrations.plan import Monthly, PlannedMove, Policies
+from vecfleet.stores.base import Limits, ReadNodes
 
 # 3,072 dimensions and 712 bytes of id and metadata: 13 KB billed.
 SHAPE = Shape(record=13_000, request=13_000, answer=13_000, id=38)
@@ -89,3 +89,32 @@ def test_egress_costs_what_it_is_said_to_cost() -> None:
 def test_no_moves_cost_nothing() -> None:
     nothing = model().estimate([])
     assert (nothing.requests, nothing.dollars, nothing.seconds) == (0, 0, 0)
+
+
+def month(cost: CostModel, *moves: PlannedMove, nodes: ReadNodes | None = None, held: int = 0) -> Monthly:
+    return cost.monthly(moves, 1_000_000, {"all": held}, source_nodes=None, target_nodes=nodes)
+
+
+def test_a_month_costs_storage_by_the_gigabyte_and_each_query_the_gigabytes_that_it_searches() -> None:
+    # Given 1 GB and 3 GB that are merged with 4 GB, unchanged
+    moves = [PlannedMove(source=name, records=number, to="all") for name, number in (("a", 10_000), ("b", 30_000))]
+    cost = month(model(Shape(record=100_000, request=1, answer=1), {"enrich": False}), *moves, held=40_000)
+
+    # Then 4 GB are stored before and after, and a query of 2 GB in the mean becomes one of 8 GB
+    assert cost.before.storage == cost.after.storage == pytest.approx(4 * 0.33)
+    assert (cost.before.reads, cost.after.reads) == (2 * 16.0, 8 * 16.0)
+
+    # And records that go to four owners each are searched in quarters
+    apart = month(model(Shape(record=100_000, request=1, answer=1), owners=4), BY_OWNER)
+    assert apart.after.reads == 0.25 * 16.0
+
+
+def test_what_is_not_metered_says_why() -> None:
+    pods = month(model(metered_source=False), ONE_MOVE)
+    assert (pods.before.storage, pods.before.reads, pods.before.because) == (None, None, "in the price of its pods")
+    folder = month(model(free_target=True), ONE_MOVE)
+    assert (folder.after.storage, folder.after.reads, folder.after.because) == (None, None, "not paid to Pinecone")
+    # Its own nodes are paid by the hour: as many dollars as the settings know
+    nodes = ReadNodes("b1", shards=2, replicas=3)
+    assert month(model(), ONE_MOVE, nodes=nodes).after.because == "6 b1 nodes by the hour"
+    assert month(model(prices=Prices(read_node=2.0)), ONE_MOVE, nodes=nodes).after.reads == 6 * 730 * 2.0

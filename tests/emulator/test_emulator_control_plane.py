@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pinecone import AsyncPinecone, Pinecone, PodSpec
+from pinecone import AsyncPinecone, Pinecone, PodSpec, ServerlessSpec
 from pinecone.errors.exceptions import ApiError, ConflictError, FailedPreconditionError, PineconeError
 
 from emulator.server import start
@@ -85,6 +85,32 @@ def test_tags_are_merged_and_taken_away(pc: Pinecone) -> None:
     pc.create_index(name="things", dimension=3, tags={"a": "1", "b": "2"})
     pc.configure_index("things", tags={"b": "", "c": "3"})
     assert pc.describe_index("things").tags == {"a": "1", "c": "3"}
+
+
+@pytest.mark.parametrize("tags", [{"": "x"}, {"a b": "x"}, {"a": "ü"}, {"a" * 81: "x"}, {"a": "x" * 121}])
+def test_tags_of_other_characters_or_lengths_are_refused(pc: Pinecone, tags: dict[str, str]) -> None:
+    with pytest.raises(ApiError, match="at most 20 tags"):
+        pc.create_index(name="things", dimension=3, tags=tags)
+
+
+def test_a_region_that_the_service_does_not_have_is_not_found(pc: Pinecone) -> None:
+    with pytest.raises(ApiError, match="Resource cloud: aws region: us-west1 not found"):
+        pc.create_index(name="things", dimension=3, spec=ServerlessSpec(cloud="aws", region="us-west1"))
+
+
+def test_read_capacity_is_on_demand_or_of_nodes_and_can_be_changed(pc: Pinecone) -> None:
+    pc.create_index(name="things", dimension=3)
+    assert pc.describe_index("things").read_capacity.to_dict()["mode"] == "OnDemand"
+    nodes = {"node_type": "b1", "scaling": "Manual", "manual": {"shards": 2, "replicas": 1}}
+    pc.indexes.configure("things", read_capacity={"mode": "Dedicated", "dedicated": nodes})
+    dedicated = pc.describe_index("things").read_capacity
+    assert (dedicated.dedicated.node_type, dedicated.dedicated.manual.shards) == ("b1", 2)
+    assert (dedicated.status.current_shards, dedicated.status.current_replicas) == (2, 1)
+    pc.indexes.configure("things", tags={"a": "1"})
+    assert pc.describe_index("things").read_capacity == dedicated
+    for wrong in ({"node_type": "p1"}, {"scaling": "Auto"}, {"manual": {"shards": 0, "replicas": 1}}):
+        with pytest.raises(ApiError, match="dedicated"):
+            pc.indexes.configure("things", read_capacity={"mode": "Dedicated", "dedicated": nodes | wrong})
 
 
 def test_new_pods_and_collections_are_refused(pc: Pinecone, control: str) -> None:

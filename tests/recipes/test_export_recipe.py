@@ -140,9 +140,8 @@ def test_a_folder_becomes_an_index_like_the_exported_one(world: World, folders: 
     assert made.create_target == NewIndex(cloud="gcp", region="europe-west4")
     assert (made.target.store, made.target.kind, made.target.dimension) == ("memory", Kind.DENSE, 8)
     assert {move.source: move.to for move in made.moves} == {"a": "a", "__default__": "__default__"}
-    assert import_(world, folders, cloud="aws", region="us-east-1").create_target == NewIndex(
-        cloud="aws", region="us-east-1"
-    )
+    elsewhere = NewIndex(cloud="aws", region="us-east-1")
+    assert import_(world, folders, new=elsewhere).create_target == elsewhere
 
 
 def test_an_import_pays_for_what_it_writes_and_reads_back(world: World, folders: ParquetStore) -> None:

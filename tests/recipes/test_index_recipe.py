@@ -1,5 +1,6 @@
 """Recipe `index`: everything into another index, as it is or regrouped, or refused with the reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ from planning_world import NOW, SEEDS, World, fill
 
 from migrations.creators import Grouping
 from migrations.idsources import count_ids, find_ids
+from migrations.index import require_room
 from migrations.plan import NewIndex, Plan, Policies
 from migrations.recipes import Common, IndexOptions, plan_index
 from vecfleet.errors import BadInput, BadPlan, NotFound
-from vecfleet.stores.base import Kind
+from vecfleet.stores.base import Kind, ReadNodes
 
 SOURCE, TARGET = "digital-twin-brain", "digital-twin-serverless"
+AWS = NewIndex(cloud="aws", region="us-east-1")
 
 
 def plan(world: World, **options: Any) -> Plan:
@@ -36,7 +39,7 @@ def test_every_namespace_keeps_its_name_and_nothing_is_added_to_its_records(worl
 
 def test_namespaces_may_be_regrouped_on_the_way(world: World) -> None:
     world.seeded(SOURCE)
-    made = plan(world, grouping=Grouping(creator="sainath.no.1"), cloud="gcp", region="europe-west4")
+    made = plan(world, grouping=Grouping(creator="sainath.no.1"), new=NewIndex(cloud="gcp", region="europe-west4"))
     assert all((move.to or "").startswith("creator_sainath.no.1_twin_") for move in made.moves)
     assert made.policies.enrich is True
     assert made.create_target == NewIndex(cloud="gcp", region="europe-west4")
@@ -97,7 +100,7 @@ def test_a_source_without_a_place_needs_one_to_be_named(world: World) -> None:
     fill(world.index(SOURCE, cloud=None, region=None), "a", ["1"])
     with pytest.raises(BadInput, match="does not say where it lives"):
         plan(world)
-    assert plan(world, cloud="aws", region="us-east-1").create_target == NewIndex(cloud="aws", region="us-east-1")
+    assert plan(world, new=AWS).create_target == AWS
 
 
 def test_a_target_that_holds_records_is_refused_unless_told_what_happens_to_common_ids(world: World) -> None:
@@ -107,6 +110,20 @@ def test_a_target_that_holds_records_is_refused_unless_told_what_happens_to_comm
         plan(world)
     made = plan(world, common=Common(policies=Policies(collisions="skip")))
     assert any("1 id would arrive in 'a' more than once: '2'" in warning for warning in made.warnings)
+
+
+def test_shards_that_cannot_hold_the_records_are_refused(world: World) -> None:
+    assert "t1:3x2" in refusal(lambda: require_room(ReadNodes("t1", shards=2, replicas=2), 501e9))
+    require_room(ReadNodes("t1", shards=3, replicas=2), 501e9)
+    # And a plan asks for it
+    world.seeded(SOURCE)
+    assert plan(world, new=AWS.model_copy(update={"read_capacity": ReadNodes("b1", 1, 1)})).create_target is not None
+
+
+def refusal(act: Callable[[], None]) -> str:
+    with pytest.raises(BadInput) as caught:
+        act()
+    return str(caught.value.next_step)
 
 
 def test_a_missing_source_is_refused(world: World) -> None:
@@ -122,11 +139,11 @@ def test_a_pod_index_is_refused_without_an_id_source_and_planned_with_one(world:
 
     # When it is planned without ids, then it is refused with that sentence
     with pytest.raises(BadPlan, match=r"cannot list their ids: a plan needs an id source \(--ids FILE\)"):
-        plan(world, cloud="aws", region="us-east-1")
+        plan(world, new=AWS)
 
     # When a file gives the ids, then the plan names the file, and the target is no pod index
     (tmp_path / "ids.csv").write_text("namespace,id\ntwin_a,2\ntwin_a,1\n,3\ntwin_a,1\n")
-    made = plan(world, cloud="aws", region="us-east-1", ids=find_ids(tmp_path, ["ids.csv"]))
+    made = plan(world, new=AWS, ids=find_ids(tmp_path, ["ids.csv"]))
     assert [(move.source, move.records, move.ids_file) for move in made.moves] == [
         ("twin_a", 2, "ids.csv"),
         ("__default__", 1, "ids.csv"),

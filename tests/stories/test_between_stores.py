@@ -11,7 +11,7 @@ import pytest
 from migrations.between import StoresOptions, TablesOptions, plan_stores, plan_tables
 from migrations.estimating import Prices
 from migrations.mapping import MetadataMap
-from migrations.plan import Plan, Policies
+from migrations.plan import NewIndex, Plan, Policies
 from migrations.recipes import Common
 from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
@@ -86,8 +86,7 @@ def plan(world: World, source: str, target: str, *only: str, **policies: Any) ->
     options = StoresOptions(
         source=from_index,
         target=to_index,
-        cloud="aws",
-        region="us-east-1",
+        new=NewIndex(cloud="aws", region="us-east-1") if to_store == "pinecone" else NewIndex(),
         common=Common(policies=Policies(**(AT_ONCE | policies)), only=only),
     )
     encoded = bool(policies.get("encoded_ids"))

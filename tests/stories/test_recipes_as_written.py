@@ -181,7 +181,7 @@ def test_three_of_thirty(brain: World) -> None:
 def test_a_new_index(brain: World) -> None:
     before = fill(brain, coach=12, guide=8, __default__=5)
     reader = Reader(brain, "a-new-index")
-    reader.type_next(2)
+    reader.type_next(3)
     brain.later(A_DAY)
     reader.type_next()
     assert_same_index(brain.emulator.dump("digital-twin-delphi"), before)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vecfleet.records import Record
 
@@ -44,8 +44,24 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadNodes:
+    """Read capacity that an index has to itself: a node of `type` for each replica of each shard, paid by the hour."""
+
+    type: Literal["b1", "t1"]
+    shards: int
+    replicas: int
+
+    @property
+    def count(self) -> int:
+        return self.shards * self.replicas
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """An index as its store describes it. `schema` is the store's own description, enough to create its like."""
+    """An index as its store describes it. `schema` is the store's own description, enough to create its like.
+
+    `read_capacity`: its own; None: it is read on demand. `deletion_protection`: it refuses to be deleted whole.
+    """
 
     name: str
     kind: Kind
@@ -57,6 +73,8 @@ class IndexInfo:
     region: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     schema: Mapping[str, Any] = field(default_factory=dict)
+    deletion_protection: bool = False
+    read_capacity: ReadNodes | None = None
 
     @property
     def project(self) -> str | None:
@@ -280,7 +298,10 @@ class Store(Protocol):
         """Return the description of an index. Raises Missing, naming those that exist, if there is no such index."""
 
     def create_like(self, name: str, source: IndexInfo, cloud: str | None, region: str | None) -> IndexInfo:
-        """Create an index with the source's schema (so that sparse values stay writable) and tags; wait until ready."""
+        """Create an index with the source's schema (so that sparse values stay writable) and tags; wait until ready.
+
+        Pinecone gives it the source's deletion protection and read capacity, too.
+        """
 
     def open(self, info: IndexInfo) -> Index: ...
 

@@ -1,8 +1,8 @@
 """Pinecone, through its official SDK; nothing outside this folder imports that.
 
 `store` is the control plane and `index` the data plane, `serving` answers an application; `clients` builds the SDK's
-clients, `kinds` tells the kind of an index, `records` turns records into requests and answers into records, `errors` is
-the one table of errors.
+clients, `kinds` tells the kind of an index, `regions` where one may be, `records` turns records into requests and
+answers into records, `errors` is the one table of errors.
 """
 
 from vecfleet.stores.pinecone.index import PineconeIndex

@@ -9,8 +9,9 @@ from typing import Any
 
 from pinecone.models.indexes.deployment import ManagedDeployment, PodDeployment
 from pinecone.models.indexes.index import IndexModel
+from pinecone.models.indexes.read_capacity import ReadCapacityDedicatedResponse
 
-from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.base import IndexInfo, Kind, ReadNodes
 
 DENSE = "_values"
 SPARSE = "_sparse_values"
@@ -41,6 +42,8 @@ def info_of(model: IndexModel) -> IndexInfo:
         region=managed.region if managed else None,
         tags=dict(model.tags or {}),
         schema={"fields": fields},
+        deletion_protection=model.deletion_protection == "enabled",
+        read_capacity=_read_nodes(model),
     )
 
 
@@ -55,6 +58,22 @@ def embedding(source: IndexInfo) -> dict[str, Any]:
     name, field = next(item for item in source.schema["fields"].items() if item[1].get("type") == _SEMANTIC_TYPE)
     settings = {key: value for key, value in field.items() if key not in ("type", "description")}
     return {**settings, "field_map": {"text": name}}
+
+
+def read_capacity(nodes: ReadNodes) -> dict[str, Any]:
+    """Return the argument that creates an index with these nodes."""
+    manual = {"shards": nodes.shards, "replicas": nodes.replicas}
+    return {"mode": "Dedicated", "dedicated": {"node_type": nodes.type, "scaling": "Manual", "manual": manual}}
+
+
+def _read_nodes(model: IndexModel) -> ReadNodes | None:
+    """Return its own read capacity; None where it has none, or one of a kind that we cannot ask for again."""
+    if not isinstance(model.read_capacity, ReadCapacityDedicatedResponse):
+        return None
+    asked, type = model.read_capacity.dedicated.manual, model.read_capacity.dedicated.node_type
+    if asked is None or (type != "b1" and type != "t1"):
+        return None
+    return ReadNodes(type, asked.shards, asked.replicas)
 
 
 def _fields(model: IndexModel) -> dict[str, dict[str, Any]]:

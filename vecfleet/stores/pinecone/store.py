@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from vecfleet.errors import KeyRefused, Missing, WrongKind
 from vecfleet.settings import Settings
@@ -61,26 +62,20 @@ class PineconeStore:
             raise WrongKind(_documents(source), next_step=DOCUMENTS_REMEDY)
         cloud = cloud or source.cloud or DEFAULT_CLOUD
         region = region or source.region or DEFAULT_REGION
-        tags = dict(source.tags) or None
+        wanted: dict[str, Any] = {"tags": dict(source.tags) or None, "timeout": READY_SECONDS}
+        if source.deletion_protection:
+            wanted["deletion_protection"] = "enabled"
+        if source.read_capacity is not None:
+            wanted["read_capacity"] = kinds.read_capacity(source.read_capacity)
         indexes = self._client.get().indexes
         with translated(f"create the index {name!r}"):
             if source.kind is Kind.INTEGRATED:
                 created = indexes.create_for_model(
-                    name=name,
-                    cloud=cloud,
-                    region=region,
-                    embed=kinds.embedding(source),
-                    tags=tags,
-                    timeout=READY_SECONDS,
+                    name=name, cloud=cloud, region=region, embed=kinds.embedding(source), **wanted
                 )
             else:
-                created = indexes.create(
-                    name=name,
-                    schema=kinds.vector_schema(source),
-                    deployment={"deployment_type": "managed", "cloud": cloud, "region": region},
-                    tags=tags,
-                    timeout=READY_SECONDS,
-                )
+                place = {"deployment_type": "managed", "cloud": cloud, "region": region}
+                created = indexes.create(name=name, schema=kinds.vector_schema(source), deployment=place, **wanted)
         return kinds.info_of(created)
 
     def protected(self, index: str) -> bool:
