@@ -12,7 +12,7 @@ from emulator.text import MODELS
 
 VECTOR_FIELDS = frozenset(("_values", "_sparse_values"))
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
-_TAG_KEY, _TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,80}"), re.compile(r"[A-Za-z0-9;@_.+ -]{0,120}")
+_TAG_KEY, _TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,80}"), re.compile(r"[ -~]{0,120}")
 _REGIONS = {
     "aws": ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1"),
     "gcp": ("us-central1", "europe-west4"),
@@ -215,6 +215,6 @@ def read_tags(tags: object) -> dict[str, str]:
     if len(tags) > 20 or not all(_TAG_KEY.fullmatch(k) and _TAG_VALUE.fullmatch(v) for k, v in tags.items()):
         raise invalid(
             "An index may have at most 20 tags, with keys of up to 80 letters, digits, '_' or '-', and values of up to "
-            "120 letters, digits, ';', '@', '_', '-', '.', '+' or ' '"
+            "120 printable ASCII characters"
         )
     return {key: value for key, value in tags.items() if value}

@@ -1,7 +1,7 @@
 """Plans: which namespace becomes which. One recipe a module looks at a source and makes a plan, which a person reviews.
 
 Reading order: `plan` is the reviewed file; `routing`, `renaming`, `mapping` and `enriching` are the pure functions that
-it means, and `mapreading` reads a map as it was asked for;
+it means, `mapreading` reads a map as it was asked for, and `window` is the hours in which a job works;
 `recipes` is the door to planning (`namespaces`, `between`: doors of their own), `creators` and `index` decide, `checks`
 objects, `estimating` says what it costs.
 They stand on `survey` (what is there) and `ownership` (whose it is: from a file, Supabase or Postgres). `rechecking`

@@ -4,15 +4,17 @@ An explicit row decides first, then the option about `__default__`. Then one of 
 the old names, or the look-up, which gives a namespace named after a twin to that twin's creator.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from migrations.files import read_table, within
 from migrations.findings import Findings, few
-from migrations.ownership import OwnershipSnapshot
-from migrations.plan import PlannedMove, Policies
+from migrations.ownership import OwnershipSnapshot, numbered
+from migrations.plan import PlannedMove, Policies, TwinKey
 from migrations.routing import Owner
 from migrations.survey import HeldNamespace
 from vecfleet import names
@@ -23,6 +25,7 @@ UnownedRule = Literal["fail", "skip", "review"]
 
 DEFAULT_TWIN = "default"
 ROW_COLUMNS = ("namespace", "creator", "twin")
+_NUMBER = re.compile(r"\d{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Grouping:
     `default` decides about `__default__`. twin: one twin of the creator. skip: nothing. split: every record goes to its
     own owner. delete: only a warning, which names the export whose clean-up deletes it. Left open, it is a twin where
     one creator has all; otherwise it has to be given.
+    `twin_key`: how twins are called. With one creator, `sequence` numbers them by their old names; a look-up has
+    a key of its own.
     `unowned`: fail, skip, or review (each record to its own owner, the rest to the review namespace).
 
     Raises BadInput where these contradict each other, BadName where the creator's id cannot be in a name.
@@ -51,6 +56,7 @@ class Grouping:
     rows: tuple[Row, ...] = ()
     default: DefaultRule | None = None
     unowned: UnownedRule = "fail"
+    twin_key: TwinKey = "id"
 
     def __post_init__(self) -> None:
         if self.creator is None and self.snapshot is None and not self.rows:
@@ -70,11 +76,25 @@ class Grouping:
                 "one creator for all leaves no owners to split __default__ by",
                 next_step="make it a twin of the creator, or name an ownership look-up",
             )
+        if self.snapshot is None and self.twin_key == "name":
+            raise BadInput(
+                "only a look-up knows what a twin is called, and none is named",
+                next_step="name one with --ownership, or call twins by --twin-key id or sequence",
+            )
+        if self.snapshot is None and self.creator is None and self.twin_key == "sequence":
+            raise BadInput(
+                "a list says itself what each twin is called: there is nothing to number",
+                next_step="leave out --twin-key, or name one creator or a look-up",
+            )
         if self.creator is None and self.default == "twin":
             raise BadInput(
                 "__default__ can become a twin only of one creator for all",
                 next_step="give it a line in the list: __default__,CREATOR,TWIN",
             )
+
+    @property
+    def numbers_twins(self) -> bool:
+        return (self.twin_key if self.snapshot is None else self.snapshot.ref.twin_key) == "sequence"
 
 
 @dataclass(slots=True)
@@ -99,6 +119,9 @@ def assign(
 ) -> Assignment:
     """Decide every namespace (each holds at least one record). `occupied`: the namespaces of the target's index."""
     result = Assignment()
+    if grouping.numbers_twins:
+        result.findings.problems += _numbered_already(grouping, occupied)
+    numbers = map(numbered, count(1))
     rows = _rows_by_namespace(grouping, namespaces, result.findings)
     unowned, badly_named = [], []
     for name, held in sorted(namespaces.items()):
@@ -112,7 +135,7 @@ def assign(
             result.left_alone.append(name)
             continue
         else:
-            owner = _owner(name, grouping)
+            owner = _owner(name, grouping, numbers)
         if owner is None:
             unowned.append(name)
             continue
@@ -209,9 +232,27 @@ def _assign_default(
         result.moves.append(move.model_copy(update={"to": target, "creator": creator, "twin": DEFAULT_TWIN}))
 
 
-def _owner(name: str, grouping: Grouping) -> Owner | None:
+def _numbered_already(grouping: Grouping, occupied: Mapping[str, HeldNamespace]) -> list[str]:
+    """Object to numbering twins anew where a plan numbered some: the numbers would be given to others."""
+    owners = grouping.snapshot.ownership.twins.values() if grouping.snapshot is not None else ()
+    creators = {grouping.creator, *(owner.creator for owner in owners)}
+    tenants = {name: names.parse(name) for name in occupied}
+    there = {
+        name
+        for name, tenant in tenants.items()
+        if tenant is not None and tenant.creator in creators and _NUMBER.fullmatch(tenant.twin or "")
+    }
+    if not there:
+        return []
+    return [
+        f"twins are numbered already: {few(there)}; a second plan would give their numbers to others: "
+        "name the rest in a list (--list)"
+    ]
+
+
+def _owner(name: str, grouping: Grouping, numbers: Iterator[str]) -> Owner | None:
     if grouping.creator is not None:
-        return Owner(grouping.creator, name)
+        return Owner(grouping.creator, next(numbers) if grouping.numbers_twins else name)
     return grouping.snapshot.ownership.twins.get(name) if grouping.snapshot is not None else None
 
 

@@ -20,7 +20,7 @@ from vecfleet.stores.base import IndexInfo, ReadNodes
 SHARD_BYTES = 250e9
 MAX_TAGS = 20
 _TAG_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9;@_.+ -]{1,120}")
+_TAG_VALUE = re.compile(r"[ -~]{1,120}")
 _INDEX_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
 
 
@@ -157,7 +157,6 @@ def _require_tags(tags: Mapping[str, str]) -> None:
             )
         if not _TAG_VALUE.fullmatch(value):
             raise BadInput(
-                f"the tag {key!r} cannot be {value!r}: a tag's value has up to 120 letters, digits, spaces and "
-                "; @ _ - . +",
+                f"the tag {key!r} cannot be {value!r}: a tag's value has up to 120 printable ASCII characters",
                 next_step="write it as --tag env=prod",
             )

@@ -16,13 +16,12 @@ from migrations import postgres_rows
 from migrations.answers import SourceRow, TwinRow
 from migrations.files import is_yaml, read_rows, read_yaml, within
 from migrations.findings import counted
-from migrations.plan import OwnershipRef
+from migrations.plan import OwnershipRef, TwinKey
 from migrations.routing import Owner, Ownership
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 
 Origin = Literal["supabase", "postgres", "file"]
-TwinKey = Literal["id", "name"]
 
 TWIN_COLUMNS = ("id", "creator_id", "name")
 
@@ -92,6 +91,11 @@ def understand(
     return OwnershipSnapshot(ownership, ref, tuple(warnings))
 
 
+def numbered(number: int) -> str:
+    """Return a twin's number as it stands in its namespace's name: `001`."""
+    return f"{number:03d}"
+
+
 def digest_of(ownership: Ownership) -> str:
     """Return a digest that is the same for the same answers, in whatever order they were read."""
     hasher = hashlib.sha256()
@@ -107,11 +111,13 @@ def _owners(rows: Iterable[TwinRow], twin_key: TwinKey, problems: list[str], war
     owners: dict[str, Owner] = {}
     holders: dict[Owner, str] = {}
     without_creator = 0
+    rows = list(rows)
+    numbers = _numbers(rows) if twin_key == "sequence" else {}
     for row in rows:
         if not row.creator:
             without_creator += 1
             continue
-        label = row.id if twin_key == "id" else row.name
+        label = {"id": row.id, "name": row.name, "sequence": numbers.get(row.id, "")}[twin_key]
         if not row.id or not label:
             problems.append(f"a twin of creator {row.creator!r} has no {'id' if not row.id else 'name'}")
             continue
@@ -126,6 +132,14 @@ def _owners(rows: Iterable[TwinRow], twin_key: TwinKey, problems: list[str], war
     if without_creator:
         warnings.append(f"in the look-up {counted(without_creator, 'twin')} without a creator: theirs is unowned")
     return owners
+
+
+def _numbers(rows: Iterable[TwinRow]) -> dict[str, str]:
+    """Number the twins of each creator by the order of their ids: the same answers give the same numbers."""
+    of_creator: dict[str, set[str]] = {}
+    for row in rows:
+        of_creator.setdefault(row.creator, set()).add(row.id)
+    return {id: numbered(number) for ids in of_creator.values() for number, id in enumerate(sorted(ids), start=1)}
 
 
 def _sources(

@@ -23,6 +23,7 @@ from pydantic import (
 
 from migrations.mapping import MetadataMap
 from migrations.renaming import parsed
+from migrations.window import Window
 from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
@@ -145,6 +146,7 @@ class Policies(_Part):
     clean_up: Literal["operator", "auto"] = "operator"
     check_every_write: bool = False  # read each target before the first write to it, even one that this job made
     leave_alias: bool = False  # a deleted namespace's name leads to its target from then on
+    window: Window | None = None  # in it alone batches begin; None: at any hour
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
     exclusive: bool = (
@@ -162,12 +164,16 @@ class Policies(_Part):
         return {"freeze": 0, "dual": 1, "delta": 2}[self.writers]
 
 
+# The twin's part of its namespace: its id, its name, or its number among its creator's twins.
+TwinKey = Literal["id", "name", "sequence"]
+
+
 class OwnershipRef(_Part):
     """The origin of the answers, and the digest they must still have when the plan is applied."""
 
     origin: Literal["supabase", "postgres", "file"]
     file: str | None = None
-    twin_key: Literal["id", "name"] = "id"
+    twin_key: TwinKey = "id"
     twins: int
     sources: int
     digest: str

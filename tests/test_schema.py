@@ -100,6 +100,7 @@ def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_setti
             connection.execute(sa.update(t.job).where(t.job.c.id == table.job_id).values(**given))
         folder = sa.func.jsonb_set(t.job.c.plan, ["target", "store"], sa.cast("parquet", JSONB))
         connection.execute(sa.update(t.job).where(t.job.c.id == 2).values(plan=folder, state="cleaning"))
+        connection.execute(sa.text("ALTER TABLE job DROP COLUMN begins_until"))  # which came later
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0021'"))
     table.database.dispose()
     # When it is upgraded where reads lag for longer than a minute

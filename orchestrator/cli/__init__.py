@@ -4,6 +4,7 @@ app            from the words typed to the exit code; an error becomes a sentenc
 commands       which commands there are, and the module of each
 session        the parts of a fleet for one command, the person who typed it, and the waits for fresh reads
 options        options that several commands share
+hours          options of a maintenance window
 mapping        options of a metadata map, and what it makes of ten records
 examples       lines to type at the end of each help
 output         text with a `next:` line, or one JSON document

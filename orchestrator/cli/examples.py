@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan creators": (
         "vecfleet plan creators digital-twin-brain --creator ana --default twin",
         "vecfleet plan creators digital-twin-brain --ownership owners.csv --default split --writers delta",
+        "vecfleet plan creators digital-twin-brain --creator ana --window 01:00-04:00 --zone Europe/Berlin",
     ),
     "plan namespaces": (
         "vecfleet plan namespaces digital-twin-brain prod=prod_v2",
@@ -52,7 +53,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "resume": ("vecfleet resume 1",),
     "finish": ("vecfleet finish 1",),
     "cancel": ("vecfleet cancel 1",),
-    "set": ("vecfleet set 1 pace 0.8", "vecfleet set 1 workers 4"),
+    "set": ("vecfleet set 1 pace 0.8", "vecfleet set 1 workers 4", "vecfleet set 1 hours 2"),
     "comment": ('vecfleet comment 1 "waits for the index to be unlocked"',),
     "pace": ("vecfleet pace", "vecfleet pace --all"),
     "purge": ("vecfleet purge --older-than 90 --dry-run", "vecfleet purge --job 1"),

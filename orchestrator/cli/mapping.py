@@ -12,6 +12,7 @@ import typer
 from migrations.mapping import MetadataMap, Undo
 from migrations.mapreading import read_map
 from migrations.previewing import MappedRecord
+from orchestrator.cli.hours import HoursOptions
 from orchestrator.cli.output import say, say_table
 from orchestrator.core.wording import counted
 from vecfleet.enriching import ConflictPolicy
@@ -27,8 +28,8 @@ _SHOWN_CHARS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MapOptions:
-    """The changes to metadata keys on the way. `conflicts`: also of those that a plan writes itself."""
+class MapOptions(HoursOptions):
+    """The changes to metadata keys on the way, and the hours. `conflicts`: also of keys that a plan writes itself."""
 
     set_key: Annotated[
         list[str] | None,
@@ -58,7 +59,7 @@ class MapOptions:
             file=self.map_file,
             undo=self.map_undo,
         )
-        return {"metadata_map": asked, "conflicts": self.conflicts}
+        return {"metadata_map": asked, "conflicts": self.conflicts, "window": self.hours()}
 
 
 def with_shared(name: str, options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

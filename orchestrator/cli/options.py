@@ -9,8 +9,8 @@ import typer
 
 from migrations.creators import DefaultRule, Grouping, UnownedRule, read_list
 from migrations.estimating import Prices
-from migrations.ownership import OwnershipSnapshot, TwinKey, look_up
-from migrations.plan import NewIndex, Policies
+from migrations.ownership import OwnershipSnapshot, look_up
+from migrations.plan import NewIndex, Policies, TwinKey
 from migrations.recipes import MONTHLY_QUERIES, Common
 from orchestrator.cli.mapping import Conflicts, MapOptions
 from vecfleet.errors import BadInput
@@ -21,7 +21,9 @@ Ownership = Annotated[
     str | None,
     typer.Option(metavar="supabase|postgres|FILE", help="Where to look up who owns what; FILE is CSV or YAML."),
 ]
-TwinKeyOption = Annotated[TwinKey, typer.Option("--twin-key", help="Name twins' namespaces by id or by name.")]
+TwinKeyOption = Annotated[
+    TwinKey, typer.Option("--twin-key", help="Call twins by id (or old name), by name, or number them: 001, 002, …")
+]
 LookupKey = Annotated[str, typer.Option(help="The metadata key by which a record names its source.")]
 ReviewNamespace = Annotated[
     str | None, typer.Option(metavar="NAME", help="Send records without an owner here, rather than parking them.")
@@ -89,7 +91,7 @@ def _nodes(typed: str) -> ReadNodes:
             f"{typed!r} is no read capacity",
             next_step="name b1 or t1, shards and replicas, as in --read-capacity b1:1x2; left out: on demand",
         )
-    return ReadNodes("b1" if match[1] == "b1" else "t1", int(match[2]), int(match[3]))
+    return ReadNodes(match[1], int(match[2]), int(match[3]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,7 @@ class PlanOptions(PolicyOptions):
             rows=read_list(settings.vecfleet_root, self.list_file) if self.list_file else (),
             default=self.default,
             unowned=self.unowned,
+            twin_key=self.twin_key,
         )
 
     def common(self, settings: Settings, **more: str) -> Common:

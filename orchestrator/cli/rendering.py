@@ -89,7 +89,7 @@ def _percent(share: float | None) -> str:
 
 _IN_THE_LINE = {
     *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
-    *("metadata_map", "encoded_ids"),
+    *("metadata_map", "encoded_ids", "window"),
 }
 
 
@@ -112,6 +112,7 @@ def plan(found: Plan) -> None:
         f"orphans {policies.orphans} · verify {policies.verify} · cut over {policies.cut_over} · "
         f"soak {policies.soak_seconds} s · clean up {policies.clean_up} · "
         f"{'exclusive' if policies.exclusive else 'shared'} index"
+        + (f" · batches begin {policies.window}" if policies.window else "")
     )
     if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))

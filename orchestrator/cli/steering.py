@@ -267,6 +267,7 @@ def finish(job: JobId) -> None:
 
 class Lever(StrEnum):
     WINDOW = "window"
+    HOURS = "hours"
     PACE = "pace"
     BUDGET = "budget"
     PASSES = "passes"

@@ -9,6 +9,7 @@ guards      what stands against an irreversible step: caps, soak, verdicts, budg
 verdicts    what the evidence of a check means
 agreement   whether both sides answer the same queries alike
 manifests   the packed ids of a batch; members as bits; short digests
+windows     when a job's batches may begin
 redaction   a tenant's name in texts: match whole words and replace them
 reading     a job as people see it at one moment
 following   who follows a job's routes

@@ -47,6 +47,7 @@ class JobColumns:
     frozen_at: datetime | None = None
     pass_began_at: datetime | None = None
     as_of: datetime | None = None
+    begins_until: datetime | None = None
 
     @property
     def waits(self) -> Waits:

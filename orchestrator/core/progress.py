@@ -14,6 +14,7 @@ from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
+from orchestrator.core.windows import waits_until
 from orchestrator.core.wording import (
     another_plan,
     counted,
@@ -260,6 +261,8 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
         rate = done / max((reading.now - job.started_at).total_seconds(), 0.001)
     else:
         return None, None
+    if waits_until(job.policies.window, job.begins_until, reading.now) is not None:
+        return rate, None
     to_do = total - done
     if job.state is _S.RUNNING:
         to_do -= reading.totals.parked + reading.totals.left_behind
@@ -276,6 +279,7 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
             waits.append("Redis does not answer, or takes nothing: workers cannot be woken")
         elif nobody_works(reading):
             waits.append(f"no worker takes the {reading.unanswered} batches that are due")
+        waits += _closed(reading)
         waits += _freshness(reading)
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]
         if reading.undoing is not None and reading.undoing.lingering:
@@ -289,6 +293,18 @@ def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | 
     elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
         waits.append(_before_clean_up(reading))
     return tuple(waits)
+
+
+def _closed(reading: Reading) -> list[str]:
+    """Say until when no batch begins, because the maintenance window is closed."""
+    job = reading.job
+    opens = waits_until(job.policies.window, job.begins_until, reading.now) if job.policies.window else None
+    if opens is None:
+        return []
+    return [
+        f"{'new batches wait' if reading.leased else 'it waits'} for its window ({job.policies.window}), opens at "
+        f"{opens:%Y-%m-%d %H:%M %Z}; `vecfleet set {job.id} hours 2` lets batches begin at once, for two hours"
+    ]
 
 
 def _said(waiting: Waiting, now: datetime) -> str:

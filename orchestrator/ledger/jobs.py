@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from migrations.routing import Owner, Ownership
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
+from orchestrator.core.windows import closes_at, waits_until
 from orchestrator.ledger import tables as t
 from orchestrator.ledger import transitions
 from orchestrator.ledger.database import NOW
@@ -54,6 +56,7 @@ def insert_job(
                 pace_share=pace_share,
                 budget_factor=plan.policies.budget_factor,
                 passes_allowed=plan.policies.max_passes,
+                begins_until=NOW if plan.policies.window else None,
                 **asdict(waits),
             )
             .returning(t.job.c.id)
@@ -341,6 +344,22 @@ def reason_of(connection: sa.Connection, job_id: int) -> str | None:
     """Return the reason alone, even if this version cannot read the rest of the row."""
     reason: str | None = connection.execute(sa.select(t.job.c.reason).where(t.job.c.id == job_id)).scalar_one()
     return reason
+
+
+def may_begin(connection: sa.Connection, job: Job) -> bool:
+    """Say whether batches of the job may begin now; while its window is open, let workers begin them until it closes.
+
+    Safe to repeat: it only puts the moment on record off. Dies before its commit: the next tick opens the window.
+    """
+    window = job.plan.policies.window
+    if window is None:
+        return True
+    now: datetime = connection.execute(sa.select(NOW)).scalar_one()
+    closes = closes_at(window, now)
+    if closes is not None:
+        sooner = t.job.c.begins_until < closes
+        connection.execute(sa.update(t.job).where(t.job.c.id == job.id, sooner).values(begins_until=closes))
+    return waits_until(window, job.begins_until, now) is None
 
 
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:

@@ -86,6 +86,10 @@ def _workable(state: Any) -> Any:
     )
 
 
+_IN_ITS_HOURS = sa.func.coalesce(t.job.c.begins_until > NOW, sa.true())
+"""A condition: the job has no maintenance window, or batches may begin now."""
+
+
 def _taking(which: Sequence[Any]) -> sa.Select[Any]:
     # A batch of a move to one place writes only there: note the place here if it is on record. Any other target is
     # noted before its first upsert.
@@ -105,7 +109,7 @@ def _taking(which: Sequence[Any]) -> sa.Select[Any]:
             first_leased_at=sa.func.coalesce(_B.first_leased_at, NOW),
             targets=sa.case((_is(_B.kind, BatchKind.COPY), sa.func.coalesce(_B.targets, place)), else_=_B.targets),
         )
-        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state), ON_A_KNOWN_SERVER)
+        .where(*which, t.job.c.id == _B.job_id, _workable(t.job.c.state), _IN_ITS_HOURS, ON_A_KNOWN_SERVER)
         .returning(
             *_READ,
             sa.func.extract("epoch", NOW - _B.first_leased_at).label("age"),

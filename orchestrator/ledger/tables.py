@@ -118,6 +118,7 @@ job = Table(
     Column("missing_allowed", Integer),  # records of each source that may be missing, there or at the targets
     _when("doubted_at"),  # when lost commits were noticed; NULL once a person ends the doubt
     _when("lands_by"),  # calls from lost commits may take effect or show until then: nothing begins before
+    _when("begins_until"),  # no batch begins from then on, until its window opens again; NULL: there is none
     # Seconds: the lag of reads at the source and at the target, and how long routes may be used after a read.
     Column("source_lag_s", Double, nullable=False, server_default=text("60")),
     Column("target_lag_s", Double, nullable=False, server_default=text("60")),

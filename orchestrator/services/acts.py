@@ -13,15 +13,16 @@ from orchestrator.core.freshness import fresh_from, new_side_fresh_from
 from orchestrator.core.hooks import Hook, TwoPersons
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED, CheckState, JobState, MoveState
-from orchestrator.ledger import audit, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
+from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
-from orchestrator.ledger.database import Database
+from orchestrator.ledger.database import NOW, Database
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import guard_facts, hooks
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
 MAX_WINDOW = 1_000
+MAX_HOURS = 168
 MAX_COMMENT = 500
 
 
@@ -282,6 +283,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
     """Change how hard a running job works, how much it may spend, and how many records it may find missing.
 
     `window`: batches at once. `pace`: share of the documented limits. `budget`: factor on the estimate.
+    `hours`: batches may begin for so long from now, outside their maintenance window, too; 0: in the window alone.
     `passes`: readings of the sources in all. `missing`: how many records of each source the application may have
     deleted, on the side that readers moved to or from the source: since the plan, since the listing, between two
     passes; with a `target`, how many of its own records are missing there, even all of them.
@@ -302,6 +304,10 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
         case "pace" if 0 < value <= 1:
             values = {"pace_share": value}
+        case "hours" if 0 <= value <= MAX_HOURS:
+            values = {"begins_until": NOW + batches.interval(value * 3_600)}
+        case "hours":
+            raise BadInput(f"{value:g} hours are not possible", next_step=f"give hours from now, 0 to {MAX_HOURS}")
         case "passes" if value >= 1 and value == int(value):
             values = {"passes_allowed": int(value)}
         case "passes":
@@ -328,10 +334,15 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
         case _:
             raise BadInput(
                 f"there is no lever '{lever}'",
-                next_step="`window`, `pace`, `budget`, `passes`, `missing`, `doubt` or `workers`",
+                next_step="`window`, `hours`, `pace`, `budget`, `passes`, `missing`, `doubt` or `workers`",
             )
     with database.begin() as connection:
-        jobs.get(connection, job_id, lock=True)
+        job = jobs.get(connection, job_id, lock=True)
+        if lever == "hours" and job.plan.policies.window is None:
+            raise BadInput(
+                f"job {job_id} has no maintenance window: its batches begin at any hour",
+                next_step=f"`vecfleet pause {job_id}` stops it, `vecfleet resume {job_id}` lets it go on",
+            )
         if target is None:
             jobs.change(connection, job_id, **values)
         else:

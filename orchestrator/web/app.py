@@ -87,7 +87,7 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     sessions = Sessions(known, settings.vecfleet_home / _SESSIONS, secure=behind_proxy)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
     lists = Feed(lambda _: looker.jobs())
-    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures)))
+    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures, monitor.most_queried)))
     app.add_exception_handler(404, _not_found)
     return app
 

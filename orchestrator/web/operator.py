@@ -46,6 +46,7 @@ class Operators:
     feed: Feed[pages.Shown]
     lists: Feed[list[Row]]
     failures: Failures
+    most_queried: Callable[[], list[tuple[str, int]]]
 
 
 def router(operators: Operators) -> APIRouter:
@@ -120,7 +121,8 @@ def _looking(router: APIRouter, operators: Operators) -> None:
 
     @router.get("/workers")
     def workers(session: Signed) -> Response:
-        return pages.page("workers.html", session, {"health": fleet_health.look(operators.fleet)})
+        shown = {"health": fleet_health.look(operators.fleet), "most_queried": operators.most_queried()}
+        return pages.page("workers.html", session, shown)
 
     @router.get("/jobs/{job_id}")
     def job(request: Request, session: Signed, job_id: Number) -> Response:

@@ -66,7 +66,7 @@ def test_the_sources_tags_are_kept_unless_taken_away_and_its_protection_is_not_a
         (("--tag", "env"), "--tag 'env' is no tag and its value"),
         (("--tag", "a=1", "--tag", "a=2"), "--tag 'a=2' is given twice"),
         (("--tag", "a=ü"), "the tag 'a' cannot be 'ü'"),
-        (("--tag", f"a={'x' * 121}"), "up to 120 letters"),
+        (("--tag", f"a={'x' * 121}"), "up to 120 printable ASCII"),
         (tuple(word for n in range(21) for word in ("--tag", f"k{n}=v")), "would have 21 tags"),
         (("--read-capacity", "p1:1x1"), "'p1:1x1' is no read capacity"),
         (("--read-capacity", "b1:0x1"), "'b1:0x1' is no read capacity"),

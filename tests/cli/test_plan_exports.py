@@ -51,7 +51,8 @@ def test_an_import_is_planned_like_any_other_and_needs_that_word(vecfleet: Vecfl
     exported(brain)
     plan = vecfleet("plan", "import", "exports/brain", "mind", "--namespace", "second", "--json").json["plan"]
     assert (plan["recipe"], plan["source"]["store"], plan["target"]["index"]) == ("import", "parquet", "mind")
-    assert (plan["create_target"], plan["left_alone"]) == ({"cloud": "aws", "region": "us-east-1"}, ["first"])
+    new = plan["create_target"]
+    assert (new["cloud"], new["region"], plan["left_alone"]) == ("aws", "us-east-1", ["first"])
     refused = vecfleet("apply", "plans/import-exports-brain.yaml")
     assert (refused.code, "--no-backup" in refused.err) == (3, True)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from migrations.plan import Estimate, Policies
+from migrations.window import Window
 from orchestrator.core.guards import Proof, TakenBack
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import next_steps
@@ -102,6 +103,26 @@ def test_a_copy_counts_records_at_its_mean_rate_since_the_start() -> None:
     assert seen.percent == 25.0
     assert seen.rate == 10.0
     assert seen.eta_seconds == 29.9
+
+
+def test_a_job_outside_its_window_says_when_it_opens_and_how_not_to_wait() -> None:
+    window = Window.read("01:00-04:00", "Europe/Berlin")
+    closed = reading(policies=policies(window=window), begins_until=STARTED, leased=0)
+    seen = progress(closed)
+    assert seen.waits == (
+        "it waits for its window (01:00-04:00 Europe/Berlin), opens at 2026-11-22 01:00 CET; "
+        "`vecfleet set 7 hours 2` lets batches begin at once, for two hours",
+    )
+    assert seen.eta_seconds is None
+    # What has begun goes on
+    assert progress(replace(closed, leased=2)).waits[0].startswith("new batches wait for its window")
+    # And nothing waits while it is open, or a person gave it hours, or it rests
+    for unclosed in (
+        replace(closed, now=NOW.replace(hour=1)),
+        reading(policies=policies(window=window), begins_until=NOW + timedelta(hours=1)),
+        reading(JobState.CANCELLED, policies=policies(window=window), begins_until=STARTED),
+    ):
+        assert not any("window" in wait for wait in progress(unclosed).waits)
 
 
 def test_a_job_that_left_records_behind_says_so_and_counts_only_what_is_done() -> None:

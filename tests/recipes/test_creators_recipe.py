@@ -74,6 +74,55 @@ def test_twins_may_be_called_by_name(world: World) -> None:
     assert targets(made) == {"t-1": "creator_ana_twin_name of t-1"}
 
 
+def test_twins_may_be_numbered(world: World) -> None:
+    # Given namespaces of one creator, by the order of their names
+    index = world.index(INDEX)
+    for name in ("b", "a", "c", ""):
+        fill(index, name, ["1"])
+    made = plan(world, Grouping(creator="ana", twin_key="sequence"))
+    assert targets(made) == {
+        "a": "creator_ana_twin_001",
+        "b": "creator_ana_twin_002",
+        "c": "creator_ana_twin_003",
+        "__default__": "creator_ana_twin_default",
+    }
+    # And those of a look-up, for each creator by the order of the twins' ids, whatever order they are told in
+    twins = (("c", "ben"), ("a", "ana"), ("b", "ben"))
+    by_look_up = plan(
+        world, Grouping(snapshot=look_up(*twins, twin_key="sequence"), twin_key="sequence", default="skip")
+    )
+    assert targets(by_look_up) == {
+        "a": "creator_ana_twin_001",
+        "b": "creator_ben_twin_001",
+        "c": "creator_ben_twin_002",
+    }
+    again = look_up(*reversed(twins), twin_key="sequence")
+    assert by_look_up.ownership is not None and again.ref.digest == by_look_up.ownership.digest
+
+
+def test_no_number_is_given_twice(world: World) -> None:
+    # Given that a plan numbered a twin, and another namespace came since
+    index = world.index(INDEX)
+    fill(index, "creator_ana_twin_001", ["1"])
+    fill(index, "new", ["2"])
+    # Then no second plan numbers that creator's twins, by whatever collisions
+    for grouping in (
+        Grouping(creator="ana", twin_key="sequence"),
+        Grouping(snapshot=look_up(("new", "ana"), twin_key="sequence")),
+    ):
+        with pytest.raises(BadPlan, match=r"numbered already: 'creator_ana_twin_001'.*--list"):
+            plan(world, grouping, policies=Policies(collisions="skip"))
+    # And another creator's numbers are no matter
+    assert targets(plan(world, Grouping(creator="ben", twin_key="sequence"))) == {"new": "creator_ben_twin_001"}
+
+
+def test_what_cannot_name_twins_so_is_refused() -> None:
+    with pytest.raises(BadInput, match="only a look-up knows what a twin is called"):
+        Grouping(creator="ana", twin_key="name")
+    with pytest.raises(BadInput, match="a list says itself"):
+        Grouping(rows=(Row("a", "ana", "x"),), twin_key="sequence")
+
+
 def test_an_explicit_list_decides_and_a_line_may_be_creator_wide(world: World) -> None:
     index = world.index(INDEX)
     for name in ("", "old", "t-1"):

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.contracts.answering import Answer, Answering
 from tests.tenancy.conftest import SMALL
 from vecfleet.tenancy import PineconeDelphiClient, QueryMetrics
+from vecfleet.tenancy import monitor as monitor_module
 from vecfleet.tenancy.keep_alive import HotNamespaces, KeepAlive
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
@@ -56,6 +57,33 @@ def test_samples_are_bounded_and_counts_are_not() -> None:
 
     assert len(monitor.latencies) == 50
     assert monitor.get_stats()["total_queries"] == 1_000
+
+
+def test_it_knows_the_namespaces_that_are_queried_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monitor = PineconeMonitor(registry=CollectorRegistry(), clock=clock)
+    for number in range(12):
+        for _ in range(number + 1):
+            monitor.record_query(query(namespace=f"n{number}"))
+    # The ten with the most queries, those that failed among them
+    monitor.record_query(query(namespace="n0", error="Unavailable"))
+    assert monitor.most_queried()[:2] == [("n11", 12), ("n10", 11)]
+    assert len(monitor.most_queried()) == 10 and dict(monitor.most_queried(12))["n0"] == 2
+
+    # Yesterday counts, and what was before is forgotten, names and all
+    clock.now += 86_400
+    monitor.record_query(query(namespace="n11"))
+    assert monitor.most_queried(1) == [("n11", 13)]
+    clock.now += 86_400
+    assert monitor.most_queried() == [("n11", 1)]
+    clock.now += 5 * 86_400
+    assert monitor.most_queried() == []
+
+    # And memory is bounded
+    monkeypatch.setattr(monitor_module, "MOST_NAMESPACES", 2)
+    for name in ("a", "b", "c", "a"):
+        monitor.record_query(query(namespace=name))
+    assert monitor.most_queried() == [("a", 2), ("b", 1)]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from job_table import JobTable, plan_of, planned
+from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import BatchKind, JobState
@@ -255,6 +256,24 @@ def test_the_page_of_workers_tells_who_answers_and_who_holds_batches_without(
     page = signed_in("viewer").get("/workers").text
     assert "No dispatcher leads" in page and "does not answer" in page
     assert "machine-7" in page and "4242" in page
+
+
+def test_the_page_of_workers_names_the_namespaces_that_tenants_query_most(
+    settings: Settings, tokens: TokenFile
+) -> None:
+    # Given queries of two tenants, of a Pinecone that does not answer
+    away = {"pinecone_api_key": SecretStr("any"), "pinecone_controller_host": "http://127.0.0.1:9"}
+    parts = Fleet(settings.model_copy(update={**away, "pinecone_index_name": "brain", "use_delphi_namespaces": True}))
+    bearer = tokens.create({"id": "ana", "role": "admin", "creator_ids": []})
+    with TestClient(create(parts), headers={"Authorization": f"Bearer {bearer}"}) as browser:
+        assert "Most queried" not in browser.get("/workers").text
+        for creator in ("ana", "ben", "ben"):
+            asked = browser.post("/delphi/search", json={"vector": [1.0], "creator_id": creator, "twin_id": "coach"})
+            assert asked.status_code == 503, asked.text
+        page = browser.get("/workers").text
+    parts.database.dispose()
+    assert page.index("creator_ben_twin_coach") < page.index("creator_ana_twin_coach")
+    assert 'class="n">2</td>' in page
 
 
 def test_a_copy_is_finished_on_the_page(signed_in: Browser, verified: JobTable) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vecfleet.records import Record
 
@@ -47,7 +47,7 @@ class Usage:
 class ReadNodes:
     """Read capacity that an index has to itself: a node of `type` for each replica of each shard, paid by the hour."""
 
-    type: Literal["b1", "t1"]
+    type: str  # b1 or t1
     shards: int
     replicas: int
 

@@ -6,6 +6,7 @@ tenant.
 
 import threading
 import time
+from collections import Counter as Counting
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -21,11 +22,16 @@ log = logs.get_logger("vecfleet.tenancy")
 
 SAMPLES = 10_000  # 80 KB of latencies: eight minutes at the 20 queries a second of the seeds
 FEW = 100  # below this many samples a percentile is an anecdote
+MOST_NAMESPACES = 100_000  # the quota of an index; queries of others are counted, and not by namespace
+A_DAY_S = 86_400.0
 QUIET_S = 300.0  # the same complaint at most every five minutes
 
 
 class PineconeMonitor:
-    """Counts queries and alerts a notifier past a threshold. Give its `record_query` to a client's `observe`."""
+    """Counts queries and alerts a notifier past a threshold. Give its `record_query` to a client's `observe`.
+
+    Names of namespaces, which may be tenants', are kept in memory for two days at most.
+    """
 
     def __init__(
         self,
@@ -41,6 +47,8 @@ class PineconeMonitor:
         self.latencies: deque[float] = deque(maxlen=samples)
         self._notifier = notifier
         self._quiet = Quiet(quiet_s, clock)
+        self._clock = clock
+        self._today, self._yesterday, self._day_began = Counting[str](), Counting[str](), clock()
         self._lock = threading.Lock()
         self._queries = Counter("vecfleet_queries", "Queries of tenants, by outcome", ["outcome"], registry=registry)
         self._seconds = Histogram(
@@ -62,6 +70,9 @@ class PineconeMonitor:
             self.query_count += 1
             self.error_count += metrics.error is not None
             self.latencies.append(metrics.latency_ms)
+            self._turn_the_day()
+            if metrics.namespace in self._today or len(self._today) < MOST_NAMESPACES:
+                self._today[metrics.namespace] += 1
             queries, errors = self.query_count, self.error_count
         self._queries.labels("error" if metrics.error else "ok").inc()
         self._seconds.observe(metrics.latency_ms / 1000)
@@ -95,6 +106,20 @@ class PineconeMonitor:
             "p95_latency": percentile(ordered, 0.95),
             "p99_latency": percentile(ordered, 0.99),
         }
+
+    def most_queried(self, count: int = 10) -> list[tuple[str, int]]:
+        """Return the namespaces with the most queries of today and the day before, and how many each had."""
+        with self._lock:
+            self._turn_the_day()
+            return (self._today + self._yesterday).most_common(count)
+
+    def _turn_the_day(self) -> None:
+        """Begin another day after 24 hours: what was counted before the last one is forgotten."""
+        days = (self._clock() - self._day_began) // A_DAY_S
+        if days:
+            self._yesterday = self._today if days == 1 else Counting[str]()
+            self._today = Counting[str]()
+            self._day_began += days * A_DAY_S
 
     def _check_percentiles(self) -> None:
         stats = self.get_stats()

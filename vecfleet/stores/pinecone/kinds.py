@@ -67,13 +67,13 @@ def read_capacity(nodes: ReadNodes) -> dict[str, Any]:
 
 
 def _read_nodes(model: IndexModel) -> ReadNodes | None:
-    """Return its own read capacity; None where it has none, or one of a kind that we cannot ask for again."""
+    """Return its own read capacity; None where it has none, or one that is not scaled by hand."""
     if not isinstance(model.read_capacity, ReadCapacityDedicatedResponse):
         return None
-    asked, type = model.read_capacity.dedicated.manual, model.read_capacity.dedicated.node_type
-    if asked is None or (type != "b1" and type != "t1"):
+    dedicated = model.read_capacity.dedicated
+    if dedicated.manual is None:
         return None
-    return ReadNodes(type, asked.shards, asked.replicas)
+    return ReadNodes(dedicated.node_type, dedicated.manual.shards, dedicated.manual.replicas)
 
 
 def _fields(model: IndexModel) -> dict[str, dict[str, Any]]:
