@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json, confirm_by_typing, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.ledger import anonymise, erasures
-from orchestrator.services.erase import CERTIFICATES, PLANS, JobTableBooks, certificate_file, exporter
+from orchestrator.ledger import erasures
+from orchestrator.services import forget as forgetting
+from orchestrator.services.erase import CERTIFICATES, PLANS, JobTableBooks, certificate_file
+from orchestrator.services.forget import Reach
 from vecfleet import names
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
-from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing, finding
 from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.options import DEFAULT_INDEX
@@ -50,13 +50,11 @@ def forget(
     names.build(creator, twin)
     tenant = Tenant(creator, twin)
     with fleet() as parts:
-        indexes = _indexes(parts, index)
-        handed_out = parts.folders.handed_out()
-        exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
-        kept = sorted(handed_out | ({export} if export is not None else set()))
+        places = forgetting.reach(parts, index)
+        kept = sorted({*places.kept, *([export] if export is not None else [])})
         if not as_json:
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
-            say(f"{_listed([*indexes, *exports])}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
+            say(f"{_listed(places)}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
             say(
                 "Not reached: other accounts (PINECONE_CONNECTIONS), backups, copies kept elsewhere, plan files that "
                 "--out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
@@ -64,18 +62,13 @@ def forget(
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
         confirm_by_typing(creator if twin is None else twin, yes=yes)
-        into = None
-        if export is not None:
-            into = parts.folders.open(parts.folders.hand_out(export, indexes[0].info))
-        erased = erasing.erase(
-            [*indexes, *exports],
+        erased = forgetting.erase(
+            parts,
             tenant,
-            books=JobTableBooks(parts.database, parts.settings),
-            who=who(),
-            export=exporter(into) if into is not None else None,
+            who(),
+            places,
+            export=export,
             repoint=dict(_pair(pair) for pair in repoint or ()),
-            confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
-            lands_s=erasing.lands_s(parts.settings, indexes),
             on_wait=_say_wait,
         )
         _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
@@ -87,19 +80,6 @@ def _say_wait(seconds: float, why: str) -> None:
     """Print to stderr why and until when the command waits: with `--json`, stdout holds the document."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     err.print(f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: {why}", soft_wrap=True)
-
-
-def _indexes(parts: Fleet, named: list[str] | None) -> list[Index]:
-    """Open the named indexes; without names, the one of the settings and those of any job that still exist."""
-    if not named:
-        with parts.database.begin() as connection:
-            of_jobs = anonymise.indexes(connection)
-        there = {info.name for info in parts.store.indexes()}
-        default = parts.settings.pinecone_index_name or DEFAULT_INDEX
-        named = sorted(there & (of_jobs | {default}))
-        if not named:
-            raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
-    return [parts.store.open(parts.store.describe(name)) for name in named]
 
 
 def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str], export: str | None) -> None:
@@ -205,8 +185,8 @@ def _called(tenant: Tenant) -> str:
     return f"the creator {tenant.creator}" if tenant.twin is None else f"the twin {tenant.twin} of {tenant.creator}"
 
 
-def _listed(indexes: list[Index]) -> str:
-    return ", ".join(index.info.name for index in indexes)
+def _listed(places: Reach) -> str:
+    return ", ".join(index.info.name for index in (*places.indexes, *places.exports))
 
 
 def _pair(text: str) -> tuple[str, str]:

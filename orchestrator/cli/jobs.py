@@ -1,7 +1,6 @@
 """Commands about existing jobs: `jobs`, `status`. They are typed often, so they load little."""
 
 from collections.abc import Iterable
-from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_ta
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.progress import Progress, headline, state_counts
-from orchestrator.core.reading import JobRow, Totals
+from orchestrator.core.reading import JobRow, Totals, summary
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, with_left_behind
 from orchestrator.ledger import status as job_status
@@ -22,24 +21,7 @@ def jobs(as_json: Json = False) -> None:
         rows = job_status.every(connection)
     steps = [f"vecfleet status {rows[0][0].id}"] if rows else ["vecfleet audit"]
     if as_json:
-        listed = [
-            {
-                "job": row.id,
-                "state": row.state,
-                "reason": row.reason,
-                "source_index": row.source,
-                "target_index": row.target,
-                "records": totals.expected,
-                "done": totals.done,
-                "parked": totals.parked,
-                "left_behind": totals.left_behind,
-                "settled": totals.settled,
-                "created_by": row.created_by,
-                "created_at": row.created_at.astimezone(UTC).isoformat(),
-            }
-            for row, totals in rows
-        ]
-        say_json({"jobs": listed, "next_steps": steps})
+        say_json({"jobs": [summary(row, totals) for row, totals in rows], "next_steps": steps})
         return
     if rows:
         _say_jobs(rows)

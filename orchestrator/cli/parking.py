@@ -53,28 +53,8 @@ def _listed(groups: list[ParkedGroup], total: int, records: list[Parked], batche
     return {
         "reasons": [group.to_json() for group in groups],
         "records_in_all": total,
-        "records": [
-            {
-                "id": record.record_id,
-                "source": record.source,
-                "reason": record.reason,
-                "accepted_by": record.accepted_by,
-            }
-            for record in records
-        ],
-        "batches": [
-            {
-                "id": batch.id,
-                "kind": batch.kind,
-                "source": batch.source,
-                "batch": batch.seq,
-                "records": batch.size,
-                "error": batch.error_class,
-                "reason": batch.error_text,
-                "attempts": batch.attempts,
-            }
-            for batch in batches
-        ],
+        "records": [record.to_json() for record in records],
+        "batches": [batch.to_json() for batch in batches],
     }
 
 

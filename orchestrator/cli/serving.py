@@ -75,11 +75,11 @@ def token_create(
     ] = None,
     user: Annotated[str, typer.Option(help="Who holds it, for the audit.")] = "an application",
     role: Annotated[
-        Literal["user", "service", "evidence", "fencing", "operator", "viewer", "admin"],
+        Literal["user", "service", "evidence", "fencing", "operator", "viewer", "read", "operate", "approve", "admin"],
         typer.Option(
             help="user: these creators; service: reads routes; evidence: reports shadow reads, too; fencing: raises "
-            "the fence of erasures, too; operator: steers jobs on the page; viewer: looks at them; admin: reaches "
-            "everything, and is logged."
+            "the fence of erasures, too; operator: steers jobs on the page; viewer: looks at them; read, operate, "
+            "approve: for programs, see docs/http-api.md; admin: reaches everything, and is logged."
         ),
     ] = "user",
     days: Annotated[int, typer.Option(min=1, max=_LONGEST_DAYS, help="After so many it ends.")] = LASTS_DAYS,

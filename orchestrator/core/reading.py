@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from migrations.plan import Estimate, Policies
@@ -32,6 +32,24 @@ class Totals(RecordCounts):
 
     namespaces: Mapping[MoveState, int]
     expected: int
+
+
+def summary(job: JobRow, totals: Totals) -> dict[str, Any]:
+    """Return a row of the list of jobs as JSON values."""
+    return {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "source_index": job.source,
+        "target_index": job.target,
+        "records": totals.expected,
+        "done": totals.done,
+        "parked": totals.parked,
+        "left_behind": totals.left_behind,
+        "settled": totals.settled,
+        "created_by": job.created_by,
+        "created_at": job.created_at.astimezone(UTC).isoformat(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

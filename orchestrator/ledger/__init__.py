@@ -32,6 +32,7 @@ audit          the acts of people and what was destroyed, chained
 hooks          what hooks are asked, and their answers
 consents       acts that two persons ask for
 notices        the queue of notices of changes of state
+request_keys   keys of requests over HTTP, each kept with its act
 retention      the rows of an ended job: which stay and which may go
 roles          the rights of the fleet's own role
 status         a job read in a few bounded queries

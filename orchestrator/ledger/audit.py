@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from orchestrator.ledger import request_keys
 from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
@@ -72,12 +73,12 @@ def with_key(seal: str) -> bool:
 
 
 def note(connection: sa.Connection, who: str, action: str, job_id: int | None, **payload: Any) -> None:
-    """Record an act in the transaction of the act itself."""
-    connection.execute(
-        sa.insert(t.audit).values(
-            who=who, action=action, job_id=job_id, payload=payload, payload_digest=_payload_digest(payload)
-        )
-    )
+    """Record an act in the transaction of the act itself; so is the key of the request that asked for it."""
+    values = {"who": who, "action": action, "job_id": job_id}
+    act: int = connection.execute(
+        sa.insert(t.audit).values(**values, payload=payload, payload_digest=_payload_digest(payload)).returning(_A.id)
+    ).scalar_one()
+    request_keys.keep(connection, act)
 
 
 def empty_payloads(connection: sa.Connection, row_ids: list[int], who: str, erasure: int) -> None:

@@ -185,6 +185,15 @@ def certify(connection: sa.Connection, number: int, who: str, certificate: Mappi
     audit.note(connection, who, "erased", None, **certificate)
 
 
+def certificate_of(connection: sa.Connection, number: int) -> dict[str, Any] | None:
+    """Return the certificate of an erasure; None while it is not over. Raises NotFound."""
+    row = connection.execute(sa.select(_E.certificate).where(_E.id == number)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no erasure {number}", next_step="begin it: `vecfleet forget`")
+    certificate: dict[str, Any] | None = row.certificate
+    return certificate
+
+
 def asked_by(connection: sa.Connection, number: int) -> str:
     who: str = connection.execute(sa.select(_E.who).where(_E.id == number)).scalar_one()
     return who

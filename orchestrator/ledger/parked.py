@@ -30,6 +30,14 @@ class Parked:
     accepted_by: str | None
     accepted_at: datetime | None
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.record_id,
+            "source": self.source,
+            "reason": self.reason,
+            "accepted_by": self.accepted_by,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ParkedBatch:
@@ -41,6 +49,18 @@ class ParkedBatch:
     error_class: str | None
     error_text: str | None
     attempts: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "source": self.source,
+            "batch": self.seq,
+            "records": self.size,
+            "error": self.error_class,
+            "reason": self.error_text,
+            "attempts": self.attempts,
+        }
 
 
 def records(connection: sa.Connection, job_id: int, limit: int | None = None) -> list[Parked]:

@@ -517,6 +517,17 @@ consent = Table(
     Index(None, "act", "subject"),
 )
 
+request_key = Table(
+    "request_key",
+    metadata,
+    Column("key", Text, primary_key=True),  # a digest of the token's name and the key that its holder chose
+    Column("request", Text, nullable=False),  # a digest of what was asked, salted with the key: it names nobody
+    Column("attempt", Text, nullable=False),  # which of several such requests at once was first
+    Column("act", BigInteger),  # its row of the audit trail, which is its answer; NULL: there was nothing to change
+    _now("at"),
+    Index(None, "at"),
+)
+
 leader = Table(
     "leader",
     metadata,

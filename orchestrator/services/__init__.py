@@ -17,5 +17,7 @@ background    steps that a process repeats beside its work
 hooks         asks for the leave of a hook or a second person before an act
 hook_calls    runs hooks, in the dispatcher
 notices       sends notices of changes of state to who waits for them
+forget        erases a tenant in every index and export that the fleet knows
+keyed_acts    does what a program asks for, once for each key
 purge         deletes the batches of ended jobs
 """

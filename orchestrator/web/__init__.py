@@ -1,6 +1,6 @@
-"""`vecfleet serve`: one process with the operator's page, the tenants' API, the routes and the metrics.
+"""`vecfleet serve`: one process with the operator's page, the fleet's API, the tenants' API and the metrics.
 
-app            the application: `/` for operators, `/delphi` for tenants, `/metrics` for monitoring
+app            the application: `/` for operators, `/api/v1` for programs, `/delphi` for tenants, `/metrics`
 operator       the operator's page: every job live, and the forms that steer it
 doors          routes whose refusals are pages, forms within limits, and who may act
 acting         what each form does
@@ -17,6 +17,9 @@ feed           live updates: a job is read once a second, however many look
 sessions       the people who are signed in: a signed cookie, and a proof in each form
 throttle       limits on attempts to sign in, by address
 protocol       limits of size and time on heads and bodies
+api            the fleet's HTTP API: its roles and their limits
+api_looks      its routes that change nothing
+api_acts       its routes that act, once for each key
 applications   the calls of an application's clients: routes, shadow reads, fence
 metrics        figures for monitoring, by job and never by namespace
 reference      the calls of the API, for the page that describes them

@@ -178,11 +178,12 @@ def _how(move: Move) -> str:
     return "record by record" if move.keeps_some else "the whole namespace, if nothing else is in it"
 
 
-def _require_typed(parts: Fleet, job_id: int, name: str, form: Form) -> None:
+def require_typed(parts: Fleet, job_id: int, name: str, typed: str) -> None:
+    """Refuse unless what was typed is the name of the index from which this act may take records."""
     with parts.database.begin() as connection:
         job = jobs.get(connection, job_id)
     wanted = job.target.name if name == "rollback" else job.source.name
-    if form.one("typed").strip() != wanted:
+    if typed.strip() != wanted:
         raise Refused(
             f"nothing was changed: what was typed is not {wanted}",
             code="other-name-typed",
@@ -224,7 +225,7 @@ def _confirmed(parts: Fleet, job_id: int, name: str, form: Form) -> int:
     """Return how many records the person confirmed by typing the name of their index. Raises Refused."""
     if not form.one("confirmed"):
         return 0
-    _require_typed(parts, job_id, name, form)
+    require_typed(parts, job_id, name, form.one("typed"))
     return form.number("confirmed")
 
 
@@ -263,13 +264,13 @@ def _sides(routes: Sequence[JobRoute]) -> str:
 
 
 def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    _require_typed(parts, job_id, "cleanup", form)
+    require_typed(parts, job_id, "cleanup", form.one("typed"))
     acts.clean_up(parts.database, job_id, who, by_ids=bool(form.one("by_ids")))
     return "Clean-up has begun."
 
 
 def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    _require_typed(parts, job_id, "rollback", form)
+    require_typed(parts, job_id, "rollback", form.one("typed"))
     cut_over.roll_back(parts, job_id, who, form.one("changed") or None)
     return "Rolling back has begun."
 

@@ -1,4 +1,4 @@
-"""The application that `vecfleet serve` runs: `/` for operators, `/delphi` for tenants, `/metrics` for monitoring."""
+"""The application that `vecfleet serve` runs: a page for operators, APIs for programs and tenants, and the metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.counters import Counters
 from orchestrator.pace_view import PaceReader
 from orchestrator.services.erase import JobTableBooks
-from orchestrator.web import operator, pages
+from orchestrator.web import api, operator, pages
 from orchestrator.web.applications import JobTableRoutes, routers
 from orchestrator.web.doors import PageRoute
 from orchestrator.web.feed import Feed
@@ -26,6 +26,7 @@ from orchestrator.web.reference import endpoints
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.sessions import OperatorTokens, Sessions
 from orchestrator.web.throttle import Failures
+from vecfleet import __version__
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger, tokens
 from vecfleet.tenancy.api import RateLimit, delphi_router
 from vecfleet.tenancy.api.problems import Problem, ProblemRoute, problem
@@ -60,7 +61,7 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     sampler = Sampler(parts.database, reader)
     counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
-    app = FastAPI(title="vecfleet", docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
+    app = FastAPI(title="vecfleet", version=__version__, docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
     # Applications whose token has ended must not lock an operator out.
     failures = Failures(registry)
     unknown = failures.apart()
@@ -80,6 +81,8 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     )
     for applications in routers(parts, known, books, audit, threads, unknown):
         app.include_router(applications)
+    for for_programs in api.routers(parts, known, audit, unknown, sampler):
+        app.include_router(for_programs)
     app.include_router(_for_monitoring(registry))
     app.include_router(_described(app))
     app.mount("/static", _Static(directory=pages.HERE / "static"))

@@ -126,7 +126,7 @@ def routers(
         role: str, *more: str, body_bytes: int = parts.settings.api_body_bytes, shaped: bool = True
     ) -> APIRouter:
         admit = admitting(tokens, audit, role, *more, failures=failures)
-        line = _line(tokens, limit, Turns(_EACH))
+        line = line_of(tokens, limit, Turns(_EACH))
         return APIRouter(
             prefix="/delphi",
             tags=["applications"],
@@ -144,7 +144,7 @@ def routers(
     return reading, reporting, fencing, ending
 
 
-def _line(tokens: TokenFile, limit: RateLimit, turns: Turns) -> Line:
+def line_of(tokens: TokenFile, limit: RateLimit, turns: Turns) -> Line:
     """Let each token ask so often, and have a few of its requests at work, from the first byte of their bodies on."""
 
     @asynccontextmanager
@@ -198,7 +198,7 @@ def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads
         if not body.who.isprintable():
             raise BadInput("`who` is no name", next_step="send letters, digits, spaces and signs")
         names.build(body.creator, body.twin)
-        who = f"{_called(user_of(request, tokens))}, for {body.who}"
+        who = f"{called(user_of(request, tokens))}, for {body.who}"
         begun = await begin(Tenant(body.creator, body.twin), who)
         return Response(msgspec.json.encode(begun), media_type="application/json")
 
@@ -219,7 +219,7 @@ def _ending(
     @router.post("/erasures/{number}", response_class=JSONResponse, responses=documented(404, 409, 422))
     async def finish_erasure(number: Number, request: Request) -> JSONResponse:
         """Forget a tenant and certify it, once no index holds a record of it; this server checks that too."""
-        who = _called(user_of(request, tokens))
+        who = called(user_of(request, tokens))
         finish = functools.partial(_finish, parts, books, number, who)
         return JSONResponse(await in_threads(finish, threads)(await request.body()))
 
@@ -230,7 +230,7 @@ def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: byt
     return books.finish_told(parts.store, number, ending, who)
 
 
-def _called(user: User) -> str:
+def called(user: User) -> str:
     """Name the client for the record: by its name, and by its token."""
     return f"{user.get('id', 'an application')} ({user.get('token', 'no token')})"
 

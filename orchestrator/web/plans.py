@@ -67,17 +67,29 @@ def _view(path: Path) -> PlanView:
         return PlanView(path.name, None, error.message)
 
 
-def start(parts: Fleet, name: str, who: str, form: Form) -> int:
-    """Start a job from the plan that the person has read; return its number. Raises Refused with every objection."""
+def usable(parts: Fleet, name: str) -> Plan:
+    """Return the plan in the file of this name. Raises NotFound, and Refused for a file that is no plan."""
     plan = find(parts, name).plan
     if plan is None:
         raise Refused(f"{name} is no plan that can be used", code="plan-unusable", next_step=f"see /plans/{name}")
-    if form.one("digest") != plan.digest:
+    return plan
+
+
+def reviewed(parts: Fleet, name: str, digest: str) -> Plan:
+    """Return the plan in the file of this name if it is the one that was read. Raises NotFound, Refused."""
+    plan = usable(parts, name)
+    if digest != plan.digest:
         raise Refused(
             "the plan file is another one than you have read",
             code="plan-changed",
             next_step=f"read it again: /plans/{name}",
         )
+    return plan
+
+
+def start(parts: Fleet, name: str, who: str, form: Form) -> int:
+    """Start a job from the plan that the person has read; return its number. Raises Refused with every objection."""
+    plan = reviewed(parts, name, form.one("digest"))
     if form.one("typed").strip() != plan.source.index:
         raise Refused(
             f"nothing was started: what was typed is not {plan.source.index}",

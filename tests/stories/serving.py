@@ -10,9 +10,9 @@ START_S = 120.0  # takes 2 s; a loaded two-core machine may need this
 
 
 @contextmanager
-def served(world: World) -> Iterator[str]:
+def served(world: World, port: int | None = None) -> Iterator[str]:
     """`vecfleet serve` over a world's job table, at this address."""
-    port = free_port()
+    port = port or free_port()
     log = world.folder / "serve.log"
     process = world.launch("serve", "orchestrator", "serve", "--port", str(port), log=log, env=world.env, port=port)
     try:

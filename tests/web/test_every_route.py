@@ -53,7 +53,7 @@ Outcome = int | Refusal
 Outcomes = Mapping[str, Outcome]
 
 # Every token is of a role, and may name creators, as `token create --creator` lets it.
-_OF_ROLES = ("viewer", "operator", "service", "evidence", "fencing", "admin")
+_OF_ROLES = ("viewer", "operator", "service", "evidence", "fencing", "read", "operate", "approve", "admin")
 USERS: Mapping[str, Mapping[str, Any] | None] = {
     "nobody": None,
     **{role: {"role": role, "creator_ids": ["bea"]} for role in _OF_ROLES},
@@ -415,7 +415,7 @@ def test_no_route_and_no_act_is_missing_from_the_table(app: FastAPI) -> None:
     found = {f"{method} {path}" for path, methods in _routes(app) for method in methods - {"HEAD"}}
     asked, acted = "GET /jobs/{job_id}/{name}", "POST /jobs/{job_id}/{name}"
     assert {asked, acted} <= found
-    every = found - {asked, acted}
+    every = {route for route in found - {asked, acted} if " /api/" not in route}  # test_every_api_route has those
     every |= {asked.replace("{name}", name) for name in CONFIRMED} | {acted.replace("{name}", name) for name in ACTS}
 
     assert every == MATRIX.keys() and CALLS.keys() <= MATRIX.keys()

@@ -87,6 +87,9 @@ class Problem(BaseModel):
     )
     detail: str
     next_step: str | None = None
+    objections: list[dict[str, str]] | None = Field(
+        default=None, description="each reason of a guard that says no: its code, and its sentence"
+    )
     left: list[str] | None = Field(default=None, description="after an erasure: what is still there, and why")
     errors: list[dict[str, Any]] | None = Field(default=None, description="which field cannot be used, and why")
 
@@ -114,12 +117,17 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class ProblemRoute(APIRoute):
     """A route whose refusals are problems, in whichever application it is mounted."""
 
+    for_operators = False
+
     def get_route_handler(self) -> Handler:
-        return problems(super().get_route_handler())
+        return problems(super().get_route_handler(), for_operators=self.for_operators)
 
 
-def problems(handle: Handler) -> Handler:
-    """Answer with a problem when this handler raises one of our errors, or one of FastAPI's."""
+def problems(handle: Handler, *, for_operators: bool = False) -> Handler:
+    """Answer with a problem when this handler raises one of our errors, or one of FastAPI's.
+
+    `for_operators`: say what is wrong with the vector database, too; it may name any index.
+    """
 
     async def handled(request: Request) -> Response:
         try:
@@ -137,16 +145,23 @@ def problems(handle: Handler) -> Handler:
             status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), None)
             if status is None:
                 raise
-            if status == 503:
+            if status == 503 and not for_operators:
                 # The cause, and the existing names, are for the operator of the service: they are in the log.
                 log.warning("a request was not served", why=type(error).__name__, said=error.message)
                 said = Problem(title=_TITLES[503], status=503, detail=_AWAY, next_step="ask again in a moment")
                 return problem(said, {"Retry-After": "1"})
             # The advice of a store's error is for the operator of the index, not for the asker.
-            told = None if isinstance(error, StoreError) else error.next_step
+            told = None if isinstance(error, StoreError) and not for_operators else error.next_step
             step = told or "correct it and ask again"
-            said = Problem(title=_TITLES[status], status=status, code=error.code, detail=error.message, next_step=step)
-            return problem(said)
+            said = Problem(
+                title=_TITLES[status],
+                status=status,
+                code=error.code,
+                detail=error.message,
+                next_step=step,
+                objections=error.to_json().get("objections") or None,
+            )
+            return problem(said, {"Retry-After": "1"} if status == 503 else None)
 
     return handled
 

@@ -29,14 +29,18 @@ def guarded(
     *,
     line: Line | None = None,
     shaped: bool = True,
+    operators: bool = False,
 ) -> type[ProblemRoute]:
     """Make a kind of route: `admit` sees the headers, then the body is read up to the limit, then the endpoint runs.
 
     With a `line`, body and endpoint come when it is the request's turn. Not `shaped`: a decoder that knows the type of
-    its JSON limits how deep it nests, and how many values it holds.
+    its JSON limits how deep it nests, and how many values it holds. For `operators`, refusals say what is wrong with
+    the vector database.
     """
 
     class Guarded(ProblemRoute):
+        for_operators = operators
+
         def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
             super().__init__(path, in_threads(endpoint, threads), **more)
 
@@ -52,7 +56,7 @@ def guarded(
                         check_shape(await whole.body())
                     return await handle(Request(whole.scope, whole.receive))
 
-            return problems(handled)
+            return problems(handled, for_operators=operators)
 
     return Guarded
 

@@ -1,0 +1,119 @@
+"""Routes of the fleet's HTTP API that change nothing: jobs, plans, reports, erasures."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from migrations.estimating import Prices
+from orchestrator.bootstrap import Fleet
+from orchestrator.core.progress import progress, rests
+from orchestrator.core.reading import summary
+from orchestrator.ledger import audit, deletions, erasures, jobs, parked, status
+from orchestrator.services import apply as applying
+from orchestrator.services import report as reports
+from orchestrator.web import plans
+from orchestrator.web.applications import Number
+from orchestrator.web.sampling import Sampler
+from vecfleet.fleet.models import Erasure, Jobs, JobSummary, Plans, PlanSummary, Status
+
+_ACTS_SHOWN = 500
+Limit = Annotated[int, Query(ge=0, le=1_000)]
+
+
+def add(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
+    _jobs(router, parts, sampler)
+    _plans(router, parts)
+
+    @router.get("/erasures/{number}")
+    def read_erasure(number: Number) -> Erasure:
+        """Return an erasure's certificate, once everything of the tenant is gone."""
+        with parts.database.begin() as connection:
+            return Erasure(erasure=number, certificate=erasures.certificate_of(connection, number))
+
+
+def _jobs(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
+    database = parts.database
+
+    @router.get("/jobs")
+    def list_jobs() -> Jobs:
+        """List all jobs, the newest first."""
+        with database.begin() as connection:
+            return Jobs(jobs=[JobSummary(**summary(*row)) for row in status.every(connection)])
+
+    @router.get("/jobs/{job}")
+    def read_status(job: Number, namespaces: Limit = 50) -> Status:
+        """Say how far a job is, why it waits, and what to do next."""
+        with database.begin() as connection:
+            reading = status.reading(connection, job, namespaces=namespaces)
+        seen = progress(
+            reading,
+            broker_answers=sampler.broker_answers,
+            freshness_wait_s=parts.settings.freshness_wait_seconds,
+        )
+        return Status(**seen.to_json(), rests=rests(reading))
+
+    @router.get("/jobs/{job}/parked")
+    def list_parked(job: Number, limit: Limit = 100) -> dict[str, Any]:
+        """List what is set aside until somebody decides: by reason, record by record, batch by batch."""
+        with database.begin() as connection:
+            jobs.get(connection, job)
+            return {
+                "reasons": [group.to_json() for group in parked.groups(connection, job)],
+                "records_in_all": parked.count(connection, job),
+                "records": [record.to_json() for record in parked.records(connection, job, limit)],
+                "batches": [batch.to_json() for batch in parked.batches(connection, job)],
+            }
+
+    @router.get("/jobs/{job}/report")
+    def read_report(job: Number) -> dict[str, Any]:
+        """Sum a job up: moved and verified, before and after, cost against estimate, the way back."""
+        return reports.to_json(reports.build(database, parts.store_named, Prices.of(parts.settings), job))
+
+    @router.get("/jobs/{job}/evidence")
+    def list_evidence(job: Number) -> dict[str, Any]:
+        """Say on which looks the deletion of each source rests."""
+        with database.begin() as connection:
+            jobs.get(connection, job)
+            return {"sources": [source.to_json() for source in deletions.of_job(connection, job)]}
+
+    @router.get("/jobs/{job}/acts")
+    def list_acts(job: Number) -> dict[str, Any]:
+        """List the last acts on a job, the newest first."""
+        with database.begin() as connection:
+            jobs.get(connection, job)
+            acts = audit.of_job(connection, job, _ACTS_SHOWN)
+        return {"acts": [{"at": act.at, "who": act.who, "did": act.action, "facts": act.payload} for act in acts]}
+
+
+def _plans(router: APIRouter, parts: Fleet) -> None:
+    @router.get("/plans")
+    def list_plans() -> Plans:
+        """List the plan files of the fleet, the newest first."""
+        return Plans(plans=[_summary(view) for view in plans.every(parts)])
+
+    @router.get("/plans/{name}")
+    def read_plan(name: str) -> dict[str, Any]:
+        """Return a plan: every move, the policies, the warnings, the estimate, and its digest."""
+        return plans.usable(parts, name).model_dump(mode="json")
+
+    @router.get("/plans/{name}/dry-run")
+    def try_plan(name: str) -> dict[str, Any]:
+        """Check a plan against the world as it is now; 409 with every objection where it does not fit."""
+        checked = applying.check(parts, plans.usable(parts, name))
+        moves = [move.model_dump(mode="json") for move in checked.moves]
+        return {"moves": moves, "estimate": checked.plan.estimate.model_dump(mode="json")}
+
+
+def _summary(view: plans.PlanView) -> PlanSummary:
+    plan = view.plan
+    return PlanSummary(
+        name=view.name,
+        digest=plan.digest if plan else None,
+        recipe=plan.recipe if plan else None,
+        source_index=plan.source.index if plan else None,
+        target_index=plan.target.index if plan else None,
+        namespaces=len(plan.moves) if plan else None,
+        records=plan.records if plan else None,
+        made_at=view.made_at,
+        trouble=view.trouble,
+    )
