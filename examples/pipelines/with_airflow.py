@@ -1,16 +1,18 @@
 """An Airflow DAG that moves vectors. Put it with `move.py` into the DAGs folder; trigger it with a plan and its digest.
 
-`python with_airflow.py PLAN DIGEST` runs it once, here.
+`airflow dags test move_vectors -c '{"plan": "coach.yaml", "digest": "sha256:…"}'` runs it once, here.
 """
 
-import sys
+from datetime import timedelta
 from typing import Any
 
 import move
 from airflow.sdk import dag, task
 
+RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=10)}
 
-@dag(schedule=None, params={"plan": "", "digest": ""}, default_args={"retries": 3})
+
+@dag(schedule=None, params={"plan": "", "digest": ""}, default_args=RETRIES)
 def move_vectors() -> None:
     @task
     def start(params: dict[str, Any], run_id: str) -> int:
@@ -27,8 +29,4 @@ def move_vectors() -> None:
     move_readers(wait_until_proven(start()))
 
 
-moving = move_vectors()
-
-if __name__ == "__main__":
-    run = moving.test(run_conf={"plan": sys.argv[1], "digest": sys.argv[2]})
-    sys.exit(run.state != "success")
+move_vectors()

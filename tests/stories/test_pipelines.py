@@ -27,6 +27,12 @@ pytestmark = pytest.mark.story
 
 BRAIN = "digital-twin-brain"
 EXAMPLES = REPOSITORY / "examples" / "pipelines"
+COMMANDS = {
+    "airflow": "{python} -m airflow db migrate && {python} -m airflow dags test move_vectors "
+    """-c '{{"plan": "{plan}", "digest": "{digest}"}}'""",
+    "dagster": "{python} {examples}/with_dagster.py {plan} {digest}",
+    "prefect": "{python} {examples}/with_prefect.py {plan} {digest}",
+}
 PAGE_S = 300.0  # takes 15 s; two cores under a load of twenty need this
 
 
@@ -135,9 +141,18 @@ def test_the_example_of_a_scheduler_runs_in_the_scheduler_itself(
     if not python.exists():
         pytest.skip(f"{scheduler} is not installed here: `make pipelines` installs it beside .venv")
     before = brain.emulator.dump(BRAIN)["coach"]
-    home = {"HOME": str(brain.folder), "AIRFLOW_HOME": str(brain.folder / "airflow"), "PYTHONPATH": str(EXAMPLES)}
+    command = COMMANDS[scheduler].format(python=python, examples=EXAMPLES, plan=plan[0], digest=plan[1])
 
-    typed(brain, f"{python} {EXAMPLES / f'with_{scheduler}.py'} {' '.join(plan)}", **pipeline, **home)
+    typed(
+        brain,
+        command,
+        **pipeline,
+        HOME=str(brain.folder),
+        AIRFLOW_HOME=str(brain.folder / "airflow"),
+        AIRFLOW__CORE__LOAD_EXAMPLES="false",
+        AIRFLOW__CORE__DAGS_FOLDER=str(EXAMPLES),
+        PYTHONPATH=f"{REPOSITORY}{os.pathsep}{EXAMPLES}",
+    )
 
     assert_moved(brain, before)
 
