@@ -200,3 +200,13 @@ def test_a_client_asks_again_until_the_service_is_there_and_says_so_where_it_sta
             job = asked.result(timeout=120)
     # Then the job was started
     assert brain.job(job).plan.digest == plan[1]
+
+
+def test_a_tenant_is_erased_once_and_certified(brain: World, address: str) -> None:
+    brain.emulator.write(BRAIN, "creator_ana_twin_coach", [row(f"a-{n}") for n in range(4)])
+    with FleetClient(address, _token(brain, "approve")) as fleet:
+        first, second = (fleet.erase("ana", indexes=[BRAIN], key="ticket-9") for _ in range(2))
+
+        assert first == second == fleet.erasure(first.erasure)
+    assert first.certificate is not None and first.certificate["records"] == 4
+    assert set(brain.emulator.dump(BRAIN)) == {"coach"}
