@@ -15,6 +15,8 @@ pace_view        the pace of the fleet, read from Redis
 doctor           checks whether everything is there that a fleet needs
 hooks_file       the file of who is told of changes of state, and of hooks
 logs             events on stderr, for people or as JSON
+error_reports    errors among them, reported to Sentry where that is configured
+tracing          traces over all processes, where an endpoint is configured
 flower_settings  the options of Flower: views, address, password
 
 Imports point down: core ← ledger ← services ← dispatcher, cli and web.

@@ -2,7 +2,7 @@
 
 Keys, tokens, passwords, record ids and metadata never reach them, at any level. Tracebacks show no local variables,
 which hold records and keys. Libraries that log requests or statements log from WARNING on. Each line is then searched
-for every secret in the settings.
+for every secret in the settings. Errors are reported to Sentry besides, where SENTRY_DSN is set.
 """
 
 import logging
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from pydantic import SecretStr
 
+from orchestrator import error_reports
 from vecfleet.logs import EVENT_AND_FIELDS
 from vecfleet.settings import Settings
 
@@ -34,6 +35,8 @@ def configure(settings: Settings, level: int | str | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if (report := error_reports.start(settings)) is not None:
+        before.append(report)
     after = [*_renderers(settings), _hiding(secrets_of(settings))]
     structlog.configure(
         processors=[*before, *after],

@@ -15,6 +15,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError, ResponseError
 
+from orchestrator import tracing
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import PROBE, QUEUES, BatchKind
 from vecfleet.errors import Unreachable
@@ -112,22 +113,38 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
     try:
         with celery.producer_pool.acquire(block=True, timeout=5) as producer:
             for wakeup in wakeups:
-                celery.send_task(
-                    TASKS[wakeup.kind][0],
-                    args=(wakeup.batch_id, wakeup.generation),
-                    task_id=task_id(wakeup),
-                    producer=producer,
-                    argsrepr=args_text(wakeup),
-                    kwargsrepr=kwargs_text(wakeup),
-                    retry=False,
-                    ignore_result=True,
-                )
+                _send(celery, producer, wakeup)
                 sent += 1
     except (OperationalError, RedisError, OSError) as error:
         # Log the class only: the broker's text may quote its address.
         log.warning("the broker did not take wake-ups", unsent=len(wakeups) - sent, why=type(error).__name__)
         return list(wakeups[sent:])
     return []
+
+
+def _send(celery: Celery, producer: Any, wakeup: Wakeup) -> None:
+    """Send one wake-up. Where its job is traced, its headers tell the worker of which trace its work is a part."""
+    name = TASKS[wakeup.kind][0]
+    with tracing.span(
+        "dispatch",
+        within=wakeup.traceparent,
+        job=wakeup.job_id,
+        batch=wakeup.batch_id,
+        generation=wakeup.generation,
+        task=name,
+    ):
+        traceparent = tracing.position()
+        celery.send_task(
+            name,
+            args=(wakeup.batch_id, wakeup.generation),
+            task_id=task_id(wakeup),
+            producer=producer,
+            headers={tracing.HEADER: traceparent} if traceparent is not None else None,
+            argsrepr=args_text(wakeup),
+            kwargsrepr=kwargs_text(wakeup),
+            retry=False,
+            ignore_result=True,
+        )
 
 
 def waiting(celery: Celery) -> int:

@@ -38,6 +38,8 @@ DOORS = {
         "workers/tasks.py",
         "workers/threads.py",
     ),
+    "opentelemetry": ("orchestrator/tracing.py", "orchestrator/web/otlp.py"),
+    "sentry_sdk": ("orchestrator/error_reports.py",),
 }
 MAX_LINES, MAX_LINES_OF_TESTS = 400, 450
 LONGER_FOR_A_REASON: dict[str, str] = {
@@ -131,6 +133,7 @@ ROOM_OF = {
             *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/counters.py"),
             *("orchestrator/flower_settings.py", "orchestrator/logs.py", "orchestrator/pace_view.py"),
             *("orchestrator/queue.py", "orchestrator/schema.py", "orchestrator/hooks_file.py"),
+            *("orchestrator/tracing.py", "orchestrator/error_reports.py"),
         ),
         "wiring",
     ),

@@ -23,7 +23,10 @@ _AT_THE_ROOT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 PAGES = sorted([*map(REPOSITORY.joinpath, _AT_THE_ROOT), *(REPOSITORY / "docs").rglob("*.md")])
 SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
 # Variables that other programs read: the SDK and OpenSSL, a test that is given a file.
-FOREIGN = {"SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION"}
+FOREIGN = {
+    *("SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_BSP_SCHEDULE_DELAY"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+}
 LATER = ("→ *", "out of scope")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 COMMAND_LINE = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?vecfleet ([a-z].*)$", re.MULTILINE)

@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     freshness_wait_seconds: Seconds = 60.0
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    otel_exporter_otlp_endpoint: SecretStr | None = None
+    otel_exporter_otlp_headers: SecretStr | None = None
+    otel_metric_export_interval: Annotated[int, Field(gt=0)] = 60_000
+    sentry_dsn: SecretStr | None = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 

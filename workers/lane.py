@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from orchestrator import counters
+from orchestrator import counters, tracing
 from orchestrator.core.model import Deletion
 from orchestrator.counters import Counters
 from orchestrator.pace_view import scope_of
@@ -337,7 +337,8 @@ class Lane:
             self._held.require(self._deadline_s)
             operation = limits[0][0].name
             try:
-                answer = call()
+                with tracing.span(f"store {operation}"):
+                    answer = call()
             except StoreError as error:
                 self._counted.note(counters.call(operation, type(error).__name__))
                 if isinstance(error, Transient):

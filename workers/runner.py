@@ -13,13 +13,14 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 
+from orchestrator import tracing
 from orchestrator.core import retrying
 from orchestrator.core.model import Deletion, Finding, Job, Lease
 from orchestrator.core.retrying import Again, Park, PauseJob, Split
 from orchestrator.core.states import JOB_PAUSABLE, QUEUES, BatchKind
 from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves
 from orchestrator.ledger.database import Database
-from orchestrator.queue import kinds_of
+from orchestrator.queue import TASKS, kinds_of
 from orchestrator.services import acts, late_writes
 from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
@@ -116,8 +117,9 @@ def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | 
     """Work on the batch and say whether it is done; any other outcome is on record."""
     if watcher is not None:
         watcher.began(lease)
-    with _told_of(lease), process.holder.holding(lease) as held:
+    with _told_of(lease), _traced(lease) as note, process.holder.holding(lease) as held:
         outcome = _outcome(process, held, job)
+        note(outcome=str(outcome.state))
     if watcher is not None:
         watcher.ended(lease, outcome)
     return outcome.done
@@ -147,6 +149,11 @@ def _told_of(lease: Lease) -> AbstractContextManager[object]:
     return structlog.contextvars.bound_contextvars(
         job=lease.job_id, namespace=namespace, batch=lease.id, kind=str(lease.kind), attempt=lease.attempts
     )
+
+
+def _traced(lease: Lease) -> AbstractContextManager[tracing.Note]:
+    name = TASKS[lease.kind][0]
+    return tracing.span(name, job=lease.job_id, batch=lease.id, attempt=lease.attempts, records=lease.size)
 
 
 def _work(process: WorkerProcess, held: Held, job: Job) -> Work:

@@ -11,7 +11,7 @@ from celery.app import trace
 from celery.concurrency import ALIASES
 from kombu.transport import TRANSPORT_ALIASES
 
-from orchestrator import logs
+from orchestrator import logs, tracing
 from orchestrator.queue import TASKS, app
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
@@ -36,7 +36,9 @@ trace.LOG_SUCCESS = "Task %(name)s[%(id)s] ended in %(runtime)ss: %(return_value
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure(loglevel: int, **_: object) -> None:
-    logs.configure(Settings.load(), loglevel)
+    settings = Settings.load()
+    logs.configure(settings, loglevel)
+    tracing.start(settings, "worker")
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -55,7 +57,8 @@ def _work(self: Task, batch_id: int, generation: int) -> Result:
     """Work one batch; safe to repeat. What it returns is for monitors alone."""
     batches = Batches(self.request.id)
     try:
-        run(process(), batch_id, generation, celery.amqp.queues.consume_from, batches)
+        with tracing.continued(self.request.get(tracing.HEADER)):
+            run(process(), batch_id, generation, celery.amqp.queues.consume_from, batches)
     except Unreachable as error:
         log.warning("no batch was begun: its wake-up is sent again", why=error.message)
         batches.unbegun(outcomes.UNBEGUN)

@@ -16,6 +16,7 @@ from migrations.previewing import MappedRecord, preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
 from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
+from orchestrator import tracing
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
@@ -186,6 +187,7 @@ def apply(
         if dry_run:
             _show_dry_run(parts, reviewed, plan, as_json=as_json)
             return
+        tracing.start(parts.settings, "cli")
         taken: Backup | None = None
         if backup:
             if reviewed.source.store != parts.store.name:

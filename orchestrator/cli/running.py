@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import logs, schema
+from orchestrator import logs, schema, tracing
 from orchestrator.cli.output import err, say, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.embedded import addresses
@@ -50,6 +50,7 @@ def dispatcher() -> None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         logs.configure(parts.settings)
         hooks = hooks_file.read(parts.settings)
+        tracing.start(parts.settings, "dispatcher")
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
         process = Dispatcher(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from orchestrator import logs
+from orchestrator import logs, tracing
 from orchestrator.cli.output import Json, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
 from vecfleet import names
@@ -42,6 +42,7 @@ def serve(
     proxies = [_network(address) for address in trusted_proxy or ()]
     with fleet() as parts:
         logs.configure(parts.settings)
+        tracing.start(parts.settings, "web")
         listening = port or parts.settings.api_port
         application = create(parts, behind_proxy=bool(proxies))
         err.print(f"serving on http://{host}:{listening}; Ctrl-C stops it")

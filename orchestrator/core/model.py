@@ -223,7 +223,7 @@ class Wakeup:
     """A message for the queue: ids, and what a person wants to see in Flower.
 
     `seq` is the batch's number among the `of` batches of its source, which grow until it is `listed_all`. `of` is 0 for
-    checks of a target, which nobody counts; `seq` is 0 for work on a whole namespace.
+    checks of a target, which nobody counts; `seq` is 0 for work on a whole namespace. `traceparent` is the job's trace.
     """
 
     batch_id: int
@@ -234,6 +234,7 @@ class Wakeup:
     seq: int
     of: int
     listed_all: bool = True
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,12 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     from lost commits may still take effect.
     """
     kinds = KINDS_OF.get(state, frozenset())
-    landing = sa.select(t.job.c.lands_by > NOW).where(t.job.c.id == job_id).scalar_subquery()
-    in_flight, waits = connection.execute(
-        sa.select(sa.func.count(), landing).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
+    landing, trace = (
+        sa.select(column).where(t.job.c.id == job_id).scalar_subquery()
+        for column in (t.job.c.lands_by > NOW, t.job.c.traceparent)
+    )
+    in_flight, waits, traceparent = connection.execute(
+        sa.select(sa.func.count(), landing, trace).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
     ).one()
     room = window - in_flight
     if room <= 0 or not kinds or waits:
@@ -86,6 +89,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
             seq=row.seq if row.of_copy is None else row.of_copy,
             of=row.batches if row.target_id is None else 0,
             listed_all=row.target_id is not None or row.listed_all,
+            traceparent=traceparent,
         )
         for row in rows
     ]

@@ -39,6 +39,7 @@ def insert_job(
     batch_window: int,
     pace_share: float,
     waits: Waits,
+    traceparent: str | None = None,
 ) -> int:
     """Insert the job, its claims, its moves and the ownership snapshot. Raises Refused if a live job is in the way."""
     try:
@@ -57,6 +58,7 @@ def insert_job(
                 budget_factor=plan.policies.budget_factor,
                 passes_allowed=plan.policies.max_passes,
                 begins_until=NOW if plan.policies.window else None,
+                traceparent=traceparent,
                 **asdict(waits),
             )
             .returning(t.job.c.id)
@@ -210,7 +212,7 @@ def ownership(connection: sa.Connection, job_id: int) -> Ownership:
     return Ownership(twins=answers["twin"], sources=answers["source"])
 
 
-_COLUMNS = [column for column in t.job.c if column is not t.job.c.plan]
+_COLUMNS = [column for column in t.job.c if column.name not in ("plan", "traceparent")]
 # A plan never changes and may have 12,000 moves, so a process reads and checks it once.
 _PLANS_KEPT = 32
 _plans: OrderedDict[str, Plan] = OrderedDict()

@@ -124,6 +124,7 @@ job = Table(
     Column("target_lag_s", Double, nullable=False, server_default=text("60")),
     Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
     _when("frozen_at"),  # since when all routes that are read freeze its sources; NULL: no client held older ones
+    Column("traceparent", Text),  # the span that applied it, if that was traced
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )

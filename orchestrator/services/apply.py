@@ -11,6 +11,7 @@ from migrations.ownership import OwnershipSnapshot, look_up_again
 from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
+from orchestrator import tracing
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
@@ -93,6 +94,13 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             code="backup-missing",
             next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
+    with tracing.span("apply", moves=len(plan.moves), records=plan.records) as note:
+        job_id = _apply(fleet, plan, who, backup)
+        note(job=job_id)
+    return job_id
+
+
+def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
     database = fleet.database
     require_broker(fleet.celery)
     with database.begin() as connection:
@@ -113,6 +121,7 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             batch_window=DEFAULT_WINDOW,
             pace_share=1.0 if plan.policies.exclusive else SHARED_SHARE,
             waits=_waits(fleet, plan, checked.source, target),
+            traceparent=tracing.position(),
         )
         whole_indexes.require_staying(connection, plan)
         audit.note(

@@ -22,5 +22,6 @@ api_looks      its routes that change nothing
 api_acts       its routes that act, once for each key
 applications   the calls of an application's clients: routes, shadow reads, fence
 metrics        figures for monitoring, by job and never by namespace
+otlp           the same figures, sent by OTLP where that is configured
 reference      the calls of the API, for the page that describes them
 """

@@ -1,7 +1,7 @@
 """The application that `vecfleet serve` runs: a page for operators, APIs for programs and tenants, and the metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.web.feed import Feed
 from orchestrator.web.looking import Looker
 from orchestrator.web.metrics import FleetCollector
 from orchestrator.web.operator import Operators
+from orchestrator.web.otlp import Export
 from orchestrator.web.reference import endpoints
 from orchestrator.web.sampling import Sampler
 from orchestrator.web.sessions import OperatorTokens, Sessions
@@ -61,7 +62,10 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     sampler = Sampler(parts.database, reader)
     counted = Counters(settings.redis_url.get_secret_value()) if settings.redis_url is not None else None
     registry.register(FleetCollector(parts.database, sampler, _queued(parts), counted))
-    app = FastAPI(title="vecfleet", version=__version__, docs_url=None, redoc_url=None, lifespan=_sampling(sampler))
+    runs = [sampler.run]
+    if settings.otel_exporter_otlp_endpoint is not None:
+        runs.append(Export(registry, settings).run)
+    app = FastAPI(title="vecfleet", version=__version__, docs_url=None, redoc_url=None, lifespan=_running(*runs))
     # Applications whose token has ended must not lock an operator out.
     failures = Failures(registry)
     unknown = failures.apart()
@@ -104,16 +108,19 @@ class _Static(StaticFiles):
         return response
 
 
-def _sampling(sampler: Sampler) -> Any:
+def _running(*runs: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+    """Run these beside the application, from its start to its end."""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(sampler.run())
+        tasks = [asyncio.create_task(run()) for run in runs]
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     return lifespan
 

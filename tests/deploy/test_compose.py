@@ -64,14 +64,16 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
     assert set(OURS[name].get("environment", {})) <= known
 
 
+TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
 SECRETS = {
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
         *("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "AUDIT_KEY"),
         *("SUPABASE_SERVICE_ROLE_KEY", "OWNERSHIP_DATABASE_URL"),
+        *TELEMETRY,
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY"},
-    "web": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "OPERATOR_TOKEN", "WEBHOOK_URL"},
+    "worker": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", *TELEMETRY},
+    "web": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "OPERATOR_TOKEN", "WEBHOOK_URL", *TELEMETRY},
     "flower": {"REDIS_URL", "FLOWER_PASSWORD"},
     "emulator": set(),
 }

@@ -37,14 +37,15 @@ VERSIONS = {
     "TriggerAuthentication": "keda.sh/v1alpha1",
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
+TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
 USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
         *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"),
-        "AUDIT_KEY",
+        *("AUDIT_KEY", *TELEMETRY),
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"},
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL", *TELEMETRY},
     "web": {
         "DATABASE_URL",
         "REDIS_URL",
@@ -52,7 +53,7 @@ USED_BY = {
         "PINECONE_API_KEY",
         "PGVECTOR_URL",
         "OPERATOR_TOKEN",
-        "WEBHOOK_URL",
+        *("WEBHOOK_URL", *TELEMETRY),
     },
     "flower": {"REDIS_URL", "BROKER_URL", "FLOWER_PASSWORD"},
 }
