@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test every-test lint bench chaos browser compat pipelines docs
+.PHONY: help setup demo test every-test lint bench chaos browser compat pipelines rabbitmq docs
 
 help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
@@ -12,6 +12,7 @@ help:
 	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
 	@echo "make compat  releases 5 to 9 of Pinecone's SDK, vec2pg and vecparity, each in an environment of its own, against the emulator"
 	@echo "make pipelines install Airflow, Dagster and Prefect, for the stories that then run the examples in them"
+	@echo "make rabbitmq install a RabbitMQ (as root), for the stories that the tests then tell on a real one; it is not started"
 	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again; FRESHNESS=8 for longer lags"
 	@echo "make docs    the pages as a site that can be read from the disk, in .site"
 	@echo "make lint    lint and types alone"
@@ -45,6 +46,9 @@ compat: $(INSTALLED)
 
 pipelines: $(INSTALLED)
 	@bin/pipelines
+
+rabbitmq: $(INSTALLED)
+	@bin/rabbitmq
 
 SEEDS ?= 20
 

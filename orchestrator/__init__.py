@@ -9,6 +9,7 @@ embedded         Postgres, Redis and the fleet's processes on one machine
 bootstrap        makes the parts of a fleet from the settings
 dispatcher       the small process that keeps the fleet busy
 queue            the Celery app: wake-ups and nothing more
+rabbitmq         its client, which waits for no alarm to end
 schema           the revisions of the job table
 counters         counts that the processes of a fleet share, in Redis
 pace_view        the pace of the fleet, read from Redis

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -17,7 +16,7 @@ from orchestrator.core.states import QUEUES
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
-from orchestrator.queue import require_broker, waiting
+from orchestrator.queue import AWAY, require_broker, waiting
 from vecfleet.connections import connections
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
@@ -262,7 +261,7 @@ def _workers(fleet: Fleet) -> Check:
         answers = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S).active_queues() or {}
         if unserved(answers):  # a busy worker may need longer
             answers = control.inspect(timeout=_BUSY_WORKER_ANSWERS_WITHIN_S).active_queues() or answers
-    except (OperationalError, RedisError, OSError) as error:
+    except AWAY as error:
         answered = isinstance(error, ResponseError) or isinstance(error.__cause__, ResponseError)
         does = "answers and takes nothing" if answered else "does not answer"
         raise Unreachable(f"Redis {does}, so no worker can be asked", next_step="fix Redis first") from error

@@ -10,12 +10,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import structlog
+from amqp.exceptions import AMQPError, ChannelError
 from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError, ResponseError
 
-from orchestrator import tracing
+from orchestrator import rabbitmq, tracing
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import PROBE, QUEUES, BatchKind
 from vecfleet.errors import Unreachable
@@ -47,8 +48,14 @@ _REDIS = {
     "queue_order_strategy": "round_robin",
     "global_keyprefix": "vecfleet:",
 }
-_AMQP = {"confirm_publish": True}  # else RabbitMQ silently drops a message that it cannot take
+_AMQP = {
+    "confirm_publish": True,  # else RabbitMQ silently drops a message that it cannot take
+    "write_timeout": int(rabbitmq.ANSWERS_WITHIN_S),
+}
 
+
+AWAY = (OperationalError, RedisError, AMQPError, rabbitmq.TakesNothing, OSError)
+"""Errors of a broker that does not answer, or takes nothing."""
 
 # Celery reads these first. They may be another project's, or Celery's command line copied BROKER_URL there: it knows
 # neither .env nor `none`.
@@ -64,6 +71,8 @@ def make_app(broker_url: str | None) -> Celery:
     for variable in _OVERRIDES:
         os.environ.pop(variable, None)
     over_amqp = (broker_url or "").startswith("amqp")
+    if over_amqp:
+        rabbitmq.install()
     app = Celery("vecfleet", broker=broker_url)
     app.conf.update(
         task_ignore_result=True,
@@ -115,7 +124,7 @@ def send(celery: Celery, wakeups: Sequence[Wakeup]) -> list[Wakeup]:
             for wakeup in wakeups:
                 _send(celery, producer, wakeup)
                 sent += 1
-    except (OperationalError, RedisError, OSError) as error:
+    except AWAY as error:
         # Log the class only: the broker's text may quote its address.
         log.warning("the broker did not take wake-ups", unsent=len(wakeups) - sent, why=type(error).__name__)
         return list(wakeups[sent:])
@@ -152,7 +161,7 @@ def waiting(celery: Celery) -> int:
     try:
         with celery.connection_for_write() as connection:
             return sum(_length(connection, queue) for queue in QUEUES)
-    except (OperationalError, RedisError, OSError):
+    except AWAY:
         return 0
 
 
@@ -205,18 +214,36 @@ def wakeup_of(lease: Lease) -> Wakeup:
 
 
 def require_broker(celery: Celery) -> None:
-    """Raise Unreachable if the broker does not answer, or if it takes nothing (a Redis that is full or read-only)."""
+    """Raise Unreachable if the broker does not answer, or if it takes nothing.
+
+    A Redis that is full or read-only takes nothing, nor does a RabbitMQ with an alarm.
+    """
     ours = str(celery.conf.broker_url).startswith("redis")
     try:
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-            if ours:
-                with connection.channel() as channel:
+            with connection.channel() as channel:
+                if ours:
                     channel.client.set(PROBE, 1, px=1_000)
-    except (OperationalError, RedisError, OSError) as error:
+                elif connection.transport.driver_type == "amqp":
+                    _probe(connection, channel)
+    except AWAY as error:
         name, variable = ("Redis", "REDIS_URL") if ours else ("the broker", "BROKER_URL")
         does, step = "does not answer", f"check {variable} and that it runs: `vecfleet doctor`"
         if isinstance(error, ResponseError):
             does = f"answers and takes nothing ({type(error).__name__})"
             step = "see whether it is full (`maxmemory`), a replica, or does not let this account write"
+        if isinstance(error, rabbitmq.TakesNothing):
+            does = "answers and takes nothing"
+            step = "end the alarm for its disk or memory, which `rabbitmq-diagnostics alarms` names; jobs then go on"
         raise Unreachable(f"{name} {does}: workers could not be woken", next_step=step) from error
+
+
+def _probe(connection: Any, channel: Any) -> None:
+    """Send a message that goes nowhere, twice: RabbitMQ takes the first one, and then says that an alarm is on."""
+    producer = connection.Producer(channel)
+    try:
+        for _ in range(2):
+            producer.publish("", exchange="", routing_key=PROBE, retry=False)
+    except ChannelError as error:
+        log.debug("this account may write to our queues alone", why=type(error).__name__)

@@ -133,7 +133,7 @@ ROOM_OF = {
             *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/counters.py"),
             *("orchestrator/flower_settings.py", "orchestrator/logs.py", "orchestrator/pace_view.py"),
             *("orchestrator/queue.py", "orchestrator/schema.py", "orchestrator/hooks_file.py"),
-            *("orchestrator/tracing.py", "orchestrator/error_reports.py"),
+            *("orchestrator/tracing.py", "orchestrator/error_reports.py", "orchestrator/rabbitmq.py"),
         ),
         "wiring",
     ),

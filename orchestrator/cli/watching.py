@@ -44,13 +44,16 @@ def look(fleet: Fleet, job_id: int, *, namespaces: int, earlier: Reading | None 
         reading = status.reading(connection, job_id, namespaces=namespaces)
     lag = fleet.settings.freshness_wait_seconds
     answers = rests(reading) or _broker_takes(fleet)
-    return progress(reading, earlier, broker_answers=answers, freshness_wait_s=lag)
+    broker = "Redis" if fleet.settings.broker_url is None else "the broker of BROKER_URL, or Redis,"
+    return progress(reading, earlier, broker_answers=answers, broker=broker, freshness_wait_s=lag)
 
 
 def _broker_takes(fleet: Fleet) -> bool:
-    """Say whether Redis takes a write: one that is full or read-only still answers reads."""
+    """Say whether Redis takes a write, and RabbitMQ a message: a full one still answers reads."""
     if fleet.settings.redis_url is None:
         return True  # nothing to check: this command does not know the broker
+    if fleet.settings.broker_url is not None and not _takes_messages(fleet):
+        return False
     import redis  # a fifth of what `status` loads, and of no use for a job that rests
 
     url = fleet.settings.redis_url.get_secret_value()
@@ -60,6 +63,16 @@ def _broker_takes(fleet: Fleet) -> bool:
         ) as client:
             client.set(PROBE, 1, px=1_000)
     except redis.RedisError:
+        return False
+    return True
+
+
+def _takes_messages(fleet: Fleet) -> bool:
+    from orchestrator.queue import require_broker
+
+    try:
+        require_broker(fleet.celery)
+    except Unreachable:
         return False
     return True
 

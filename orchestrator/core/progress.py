@@ -164,6 +164,7 @@ def progress(
     earlier: Reading | None = None,
     *,
     broker_answers: bool = True,
+    broker: str = "Redis",
     freshness_wait_s: float | None = None,
 ) -> Progress:
     """Return the view of a reading. With an `earlier` reading, the rate covers the time between the two.
@@ -180,7 +181,7 @@ def progress(
         total=total,
         rate=rate,
         eta_seconds=eta,
-        waits=_waits(reading, broker_answers=broker_answers, freshness_wait_s=freshness_wait_s),
+        waits=_waits(reading, None if broker_answers else broker, freshness_wait_s),
         next_steps=next_steps(reading),
         namespaces=tuple(_namespace(move) for move in reading.page),
     )
@@ -269,14 +270,14 @@ def _speed(reading: Reading, earlier: Reading | None, done: int, total: int) -> 
     return rate, to_do / rate if rate > 0 and to_do > 0 else None
 
 
-def _waits(reading: Reading, *, broker_answers: bool, freshness_wait_s: float | None) -> tuple[str, ...]:
+def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float | None) -> tuple[str, ...]:
     job = reading.job
     waits: list[str] = []
     if job.state in MOVING:
         if not reading.led:
             waits.append("no dispatcher is running: nothing new starts")
-        if not broker_answers:
-            waits.append("Redis does not answer, or takes nothing: workers cannot be woken")
+        if silent_broker is not None:
+            waits.append(f"{silent_broker} does not answer, or takes nothing: workers cannot be woken")
         elif nobody_works(reading):
             waits.append(f"no worker takes the {reading.unanswered} batches that are due")
         waits += _closed(reading)

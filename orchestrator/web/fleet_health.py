@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import dashboards, leadership
-from orchestrator.queue import waiting
+from orchestrator.queue import AWAY, waiting
 
 _ANSWER_WITHIN_S = 1.0  # an idle worker answers within milliseconds
 
@@ -52,7 +49,7 @@ def look(parts: Fleet) -> FleetHealth:
     try:
         answers: dict[str, Any] = parts.celery.control.inspect(timeout=_ANSWER_WITHIN_S).stats() or {}
         queued: int | None = waiting(parts.celery)
-    except (OperationalError, RedisError, OSError):
+    except AWAY:
         answers, queued = {}, None
     workers = []
     for name, stats in sorted(answers.items()):

@@ -33,9 +33,10 @@ def test_it_keeps_to_the_compose_specification() -> None:
 
 
 def test_it_has_every_process_of_the_fleet_and_what_they_stand_on() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "web", "flower", "emulator"}
+    on_demand = {"emulator", "rabbitmq"}
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "dispatcher", "worker", "web", "flower", *on_demand}
     assert "pgvector/" in SERVICES["postgres"]["image"]
-    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["emulator"]
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == [name]} == on_demand
 
 
 def test_workers_can_be_added_and_nothing_is_open_to_the_network() -> None:
@@ -68,13 +69,13 @@ TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTR
 SECRETS = {
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
-        *("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "AUDIT_KEY"),
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "AUDIT_KEY"),
         *("SUPABASE_SERVICE_ROLE_KEY", "OWNERSHIP_DATABASE_URL"),
         *TELEMETRY,
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", *TELEMETRY},
-    "web": {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "OPERATOR_TOKEN", "WEBHOOK_URL", *TELEMETRY},
-    "flower": {"REDIS_URL", "FLOWER_PASSWORD"},
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", *TELEMETRY},
+    "web": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "OPERATOR_TOKEN", "WEBHOOK_URL", *TELEMETRY},
+    "flower": {"REDIS_URL", "BROKER_URL", "FLOWER_PASSWORD"},
     "emulator": set(),
 }
 
@@ -102,6 +103,8 @@ def test_postgres_and_redis_let_nobody_in_without_a_password_that_somebody_chose
     text = COMPOSE.read_text()
     assert not re.search(r"\$\{(POSTGRES|FLEET|REDIS)_PASSWORD:-", text)
     assert "requirepass" in SERVICES["redis"]["command"][-1]
+    # A RabbitMQ without one lets in only its own container, as the user guest
+    assert SERVICES["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_PASS"] == "${RABBITMQ_PASSWORD:-}"
     # In no command line, where whoever lists processes reads it
     assert not any("${REDIS_PASSWORD" in str(service.get("command")) for service in SERVICES.values())
 
