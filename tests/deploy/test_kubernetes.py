@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate
 import pytest
 import yaml
 
-from orchestrator.core.states import QUEUES
-from orchestrator.queue import app as celery
+from tests.deploy.keda import OF_PROMETHEUS, SCALED_OBJECT
 from vecfleet import __version__
 from vecfleet.settings import Settings
 
@@ -34,7 +34,6 @@ VERSIONS = {
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
-    "TriggerAuthentication": "keda.sh/v1alpha1",
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
@@ -176,18 +175,26 @@ def test_a_worker_has_the_time_that_it_needs_to_hand_back_what_it_has() -> None:
     assert PODS["worker"]["spec"]["terminationGracePeriodSeconds"] > needed
 
 
-def test_workers_follow_the_length_of_every_queue() -> None:
+def test_workers_follow_a_figure_of_ours() -> None:
     [scaled] = kind("ScaledObject").values()
     assert scaled["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
     assert "replicas" not in DEPLOYMENTS["worker"]["spec"]  # two who set it would fight over it
-    prefix = celery.conf.broker_transport_options["global_keyprefix"]
-    triggers = scaled["spec"]["triggers"]
-    assert {trigger["metadata"]["listName"] for trigger in triggers} == {f"{prefix}{queue}" for queue in QUEUES}
-    assert {trigger["metadata"]["listLength"] for trigger in triggers} == {CONFIG["WORKER_THREADS"]}
-    [allowed] = kind("TriggerAuthentication").values()
-    assert {trigger["authenticationRef"]["name"] for trigger in triggers} == {allowed["metadata"]["name"]}
-    [reference] = allowed["spec"]["secretTargetRef"]
-    assert reference["key"] in SECRET_KEYS[reference["name"]]
+    [trigger] = scaled["spec"]["triggers"]
+    # Whoever scrapes; test_monitoring holds that the fleet tells it
+    assert trigger["metadata"]["query"] == "max(vecfleet_queue_depth)"
+    assert trigger["metadata"]["threshold"] == CONFIG["WORKER_THREADS"]
+    # Without Prometheus nobody is taken away
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+    assert scaled["spec"]["fallback"]["replicas"] >= scaled["spec"]["minReplicaCount"]
+
+
+def test_keda_takes_its_resource_as_it_is() -> None:
+    [scaled] = kind("ScaledObject").values()
+    jsonschema.validate(scaled, SCALED_OBJECT)
+    for trigger in scaled["spec"]["triggers"]:
+        assert trigger["type"] == "prometheus" and set(trigger["metadata"]) <= OF_PROMETHEUS
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**scaled, "spec": {**scaled["spec"], "maxReplicas": 8}}, SCALED_OBJECT)
 
 
 def test_only_the_page_and_flower_can_be_reached() -> None:

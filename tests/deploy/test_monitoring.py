@@ -36,10 +36,12 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def asked_for() -> set[str]:
-    """Every metric that a rule or a panel names."""
+    """Every metric that a rule, a panel or the autoscaler names."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
     asked += [rule["expr"] for rule in alerts().values()]
+    scaled = yaml.safe_load((DEPLOY / "kubernetes" / "autoscaling.yaml").read_text())
+    asked += [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
     return {name for expression in asked for name in NAME.findall(expression)}
 
 
