@@ -165,7 +165,7 @@ def _reading(router: APIRouter, routes: JobTableRoutes, seen: Clients, tokens: T
         The table was read after the client was noted, so a job that starts without waiting for it is in there, and at
         most `NOTED_EVERY_S` after.
         """
-        name, token = _printable(request.headers.get(CLIENT, "")), _called(user_of(request, tokens))
+        name, token = _printable(request.headers.get(CLIENT, "")), called(user_of(request, tokens))
         body, tag, age_s = routes.tagged(freezes=bool(name))
         while seen.note(name, token, freezes=bool(name)):
             body, tag, age_s = routes.tagged(freezes=bool(name), anew=True)
