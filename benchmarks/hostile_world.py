@@ -88,7 +88,7 @@ class Truth:
 
 
 class Watched(MemoryIndex):
-    """An index in memory that tells the truth of every call that reaches it."""
+    """An index in memory that keeps `truth` up to date with every call."""
 
     def __init__(self, info: IndexInfo, truth: Truth) -> None:
         super().__init__(info, Limits())

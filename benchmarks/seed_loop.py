@@ -1,9 +1,9 @@
 """The loop of seed 000 (`NamespaceMigrator.migrate_namespace`), in our words: what the fleet is compared with.
 
 One thread, the official SDK over REST with its defaults: list every id, then for each 100 ids fetch them, add
-`creator_id`, `twin_id` and `migrated_from`, and upsert them. Nothing is verified. Two faults are mended, for with them
-it does not run: the missing `import os`, and the end of the listing, where `pagination` is None. Its progress bar and
-log lines are left out.
+`creator_id`, `twin_id` and `migrated_from`, and upsert them. Nothing is verified. Two faults are fixed, because the
+loop does not run with them: the missing `import os`, and the end of the listing, where `pagination` is None. Its
+progress bar and log lines are left out.
 
 At 3,072 dimensions 100 records exceed the 2 MB of a request, and the seed's loop ends there with an error. So it is
 given the largest batch that fits, which is more than it would do by itself.

@@ -1,4 +1,4 @@
-"""A look into a shared namespace before anything moves: the owners of its records, by which rule, and the orphans.
+"""Analyse a shared namespace before anything moves: the owners of its records, the rules that name them, the orphans.
 
 A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is written.
 """
@@ -34,8 +34,8 @@ class Breakdown:
     """The outcome of routing the records of one namespace.
 
     `targets` and `rules` count the records that have a target; `orphans` counts those that have none, by reason.
-    `conflicts` counts, by key, the enriched keys that hold another value already. `brought` counts the records that say
-    they came from elsewhere. The ids are the first few.
+    `conflicts` counts, by key, records that hold another value in an enriched key already. `brought` counts records
+    whose metadata name another origin. The ids are the first few.
     """
 
     namespace: str

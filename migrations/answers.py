@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class TwinRow(NamedTuple):
-    """A twin; `creator` and `name` are empty where the row has none."""
+    """A twin; `creator` and `name` are empty if the row has none."""
 
     id: str
     creator: str
@@ -12,7 +12,7 @@ class TwinRow(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """A source (such as a document), and the id of its twin (empty where the row has none)."""
+    """A source (such as a document), and the id of its twin (empty if the row has none)."""
 
     id: str
     twin: str

@@ -1,4 +1,4 @@
-"""The present state: every index, and of one its namespaces, their metadata, their names, and the room that is left."""
+"""The present state of the indexes; of one index its namespaces, their names and metadata, and the room left."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SAMPLED_RECORDS = 20
 class NamespaceAudit:
     """A namespace: its records (`exact`: as listed), its share of the index from 0 to 1, and the tenant in its name.
 
-    `tenant` is None where the name is not a tenant's. `keys` are those of a few of its records, or of none where the
+    `tenant` is None if the name is no tenant's. `keys` are the metadata keys of a few records; none are read if the
     index has many namespaces.
     """
 
@@ -64,7 +64,7 @@ def audit_indexes(store: Store) -> list[IndexInfo]:
 
 
 def audit_index(store: Store, index: str, *, quota: int = NAMESPACE_QUOTA) -> IndexAudit:
-    """Audit one index; one that cannot list shows no namespaces. Raises NotFound where there is none of that name."""
+    """Audit one index. An index that cannot list ids shows no namespaces. Raises NotFound if there is no such index."""
     surveyor = Surveyor(store)
     info = surveyor.describe(index)
     if info.kind in (Kind.DOCUMENT, Kind.POD):

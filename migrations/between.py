@@ -19,7 +19,7 @@ TABLES = ("pgvector", "pgvector-other")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoresOptions:
-    """Recipe `stores`: an index of one store into one of another, created where it is absent.
+    """Recipe `stores`: an index of one store into one of another store, created if it is absent.
 
     Records keep their names and metadata. Pinecone creates the index as `new` says.
     """
@@ -32,7 +32,7 @@ class StoresOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablesOptions:
-    """Recipe `tables`: namespaces of one schema into others of it, in batches by key rather than in one transaction."""
+    """Recipe `tables`: namespaces into others of the same schema, in batches by key rather than in one transaction."""
 
     index: str
     pairs: tuple[Pair, ...]
@@ -40,14 +40,14 @@ class TablesOptions:
 
 
 def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `stores`. Raises BadPlan with every problem found, NotFound where there is no such source."""
+    """Plan the recipe `stores`. Raises BadPlan with every problem found, NotFound if there is no such source."""
     surveyor = Surveyor(source, Surveyor(target) if target is not source else None)
     survey = surveyor.survey(options.source, options.target)
     if survey.same_index:
         same = "database and schema" if source.name in TABLES else "index"
         within = "tables" if source.name in TABLES else f"namespaces {options.source}"
         raise BadPlan(
-            f"source and target lead to the same {same}: there is nothing to bring from one to the other",
+            f"source and target are the same {same}: there is nothing to move from one to the other",
             next_step=f"`vecfleet plan {within} OLD=NEW` copies or renames within it; or name another target",
         )
     if target.name in TABLES:
@@ -79,12 +79,12 @@ def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
 
 
 def _halves(survey: Survey, target: Store, common: Common) -> list[str]:
-    """Refuse to halve the bits of each value unless the options accept it: they are lost once the source is deleted."""
+    """Refuse to keep half the bits of each value unless the options accept it. The source's deletion loses the rest."""
     if _kind(survey.target, survey.source.dimension) != values.HALFVEC or _is_half(survey.source):
         return []
     message = (
-        f"{target.name} keeps vectors of {survey.source.dimension:,} dimensions as halfvec, 16 bits a value: what is "
-        "verified is each value rounded to that, and cleaning up the source deletes the only exact one"
+        f"{target.name} keeps vectors of {survey.source.dimension:,} dimensions as halfvec, 16 bits a value: "
+        "verification compares rounded values, and cleaning up the source deletes the only exact ones"
     )
     if common.policies.halves == "refuse":
         raise BadPlan(message, next_step="if that is what you want: `--halves accept`")
@@ -121,6 +121,6 @@ def _names(plan: Plan) -> list[str]:
         return []
     tables = few([naming.table_name_of_any(name) for name in foreign[:3]])
     return [
-        f"{len(foreign)} names are not of the kind that `vecfleet pg` manages; they are kept, "
-        f"and their tables called after digests of them: {tables}"
+        f"{len(foreign)} names are not of the kind that `vecfleet pg` manages; the namespaces keep them, "
+        f"and their tables are called after digests of the names: {tables}"
     ]

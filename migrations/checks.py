@@ -15,7 +15,7 @@ from vecfleet.enriching import OWNER_KEYS
 from vecfleet.errors import BadName
 from vecfleet.stores.base import IndexInfo, Kind
 
-# The aliases that one index may have in every plan, and the characters of their names.
+# The number of aliases that one index may have, in every plan of the service, and the characters of their names.
 ALIAS_QUOTA = 1_000
 _ALIAS_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 # Standard and Enterprise; Starter has 100, Builder 1,000.
@@ -86,9 +86,9 @@ def check_ids(moves: Sequence[PlannedMove], survey: Survey, policies: Policies, 
 def reachable_targets(
     snapshot: OwnershipSnapshot | None, policies: Policies, split: Split | None = None
 ) -> frozenset[str]:
-    """Return the targets of records that go to their own owners, as the look-up tells, and of those without a key.
+    """Return the targets that the look-up gives to records that go to their owners, and those of records without a key.
 
-    Their metadata may add some.
+    The records' metadata may add further targets.
     """
     targets = {policies.review} if policies.review is not None else set()
     if split is not None and split.otherwise is not None:
@@ -98,7 +98,7 @@ def reachable_targets(
         try:
             targets.add(names.build(owner.creator, owner.twin))
         except BadName:
-            continue  # its records will be parked for that reason
+            continue  # its records will be parked with this error as the reason
     return frozenset(targets)
 
 
@@ -111,7 +111,7 @@ def check_targets(
     *,
     takes_back: bool = False,
 ) -> Findings:
-    """Check that the targets are empty, no sources, no aliases, and within the quota of namespaces.
+    """Check that the targets are empty, are neither sources nor aliases, and fit the quota of namespaces.
 
     `takes_back`: the job removes aliases that a plan left under the old names and that lead to this plan's sources.
     """
@@ -124,7 +124,7 @@ def check_targets(
     occupied = {name for name, records in counts.items() if records}
     if occupied:
         total = sum(counts[name] for name in occupied)
-        # Under `dual` the application writes to both sides, so it wrote what is there.
+        # Under `dual` the application writes to both sides, so records at the targets are its own.
         stops = policies.collisions == "fail" and policies.writers != "dual"
         findings.found(
             f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
@@ -156,20 +156,20 @@ def _unfit(targets: Collection[str]) -> list[str]:
 def _taken_by_aliases(
     moves: Sequence[PlannedMove], targets: Collection[str], aliases: Mapping[str, str], *, takes_back: bool
 ) -> Findings:
-    """Check names against aliases: no namespace can be made under an alias, and a read by it reaches its target."""
+    """Check names against aliases: an alias leads to another namespace, so none can be created under its name."""
     findings = Findings()
     sources = {move.source for move in moves}
     taken = {name for name in targets if name in aliases}
     left = {name for name in taken if takes_back and aliases[name] in sources}
     if left:
         findings.warnings.append(
-            f"these names are aliases that lead to what is taken back: {few(left)}; the job removes each of them right "
-            "before it makes the namespace, and readers of the name find what is copied by then"
+            f"these names are aliases that lead to this plan's sources: {few(left)}; the job removes each alias right "
+            "before it creates the namespace, and readers of the name then find the records copied so far"
         )
     if taken - left:
         led = [f"{name!r} (leads to {aliases[name]!r})" for name in sorted(taken - left)]
         findings.problems.append(
-            f"no namespace can be made under the name of an alias: {few(led, quoted=False)}; remove it first"
+            f"no namespace can be created under the name of an alias: {few(led, quoted=False)}; remove it first"
         )
     return findings
 
@@ -181,8 +181,8 @@ def _check_dual(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
     unowned = [move.source for move in moves if not move.by_owner and move.creator is None]
     if unowned:
         findings.warnings.append(
-            "our client writes to both sides where a tenant owns a namespace; of these the application must itself: "
-            + few(unowned)
+            "our client writes to both sides only for namespaces of a tenant; the application itself must write to "
+            "both sides of these: " + few(unowned)
         )
     return findings
 
@@ -190,23 +190,25 @@ def _check_dual(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
 def _check_aliases(moves: Sequence[PlannedMove], survey: Survey, aliases: Collection[str]) -> Findings:
     findings = Findings()
     if not survey.same_index:
-        findings.problems.append("an alias leads to a namespace of its own index: none can be left behind in this one")
+        findings.problems.append("an alias leads to a namespace of its own index only: none can lead to another index")
         return findings
     without = [move.source for move in moves if move.to is None or names.canonical(move.source) == names.DEFAULT]
     if without:
-        findings.warnings.append(f"no alias is left for what goes to several places, or is the default: {few(without)}")
+        findings.warnings.append(
+            f"no alias is left for sources that go to several places, or for the default: {few(without)}"
+        )
     leaving = {move.source for move in moves} - set(without)
     unfit = sorted(name for name in leaving if not _ALIAS_NAME.fullmatch(name))
     if unfit:
         findings.problems.append(
             f"an alias has only letters, digits and . _ ~ - in its name, so none can be left for {few(unfit)}: "
-            "leave none, or move these in a plan of their own"
+            "leave no aliases, or move these in a plan of their own"
         )
     total = len(leaving | set(aliases))
     if total > ALIAS_QUOTA:
         findings.problems.append(
             f"the index would have {total:,} aliases, {len(aliases):,} of them there already; its quota is "
-            f"{ALIAS_QUOTA:,}: leave none, or remove those that nobody uses"
+            f"{ALIAS_QUOTA:,}: leave no aliases, or remove those that nobody uses"
         )
     findings.warnings.append("between a namespace's deletion and its alias, readers of the old name get empty answers")
     return findings
@@ -237,7 +239,7 @@ def _chains(moves: Sequence[PlannedMove], targets: Collection[str]) -> list[str]
     chained = sorted(name for name in targets if name in sources)
     circular = [name for name in chained if sources[name].to in sources]
     if circular:
-        return [f"these namespaces are to become one another: {few(circular)}; move one of them elsewhere first"]
+        return [f"these namespaces are to take each other's names: {few(circular)}; move one of them elsewhere first"]
     if chained:
         return [
             f"these namespaces are the target of one move and the source of another: {few(chained)}; "
@@ -247,7 +249,7 @@ def _chains(moves: Sequence[PlannedMove], targets: Collection[str]) -> list[str]
 
 
 def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str | None) -> Findings:
-    """Check that sources that share a target agree on its filterable fields."""
+    """Check that sources that share a target agree on the target's filterable fields."""
     findings = Findings()
     if schema_from is not None and schema_from not in survey.namespaces:
         findings.problems.append(f"the filterable fields are to be those of {schema_from!r}, which is no source")
@@ -279,13 +281,13 @@ def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str
         )
         if there is not None and wanted is not None and _fields(there.schema) != _fields(wanted.schema):
             findings.warnings.append(
-                f"{target!r} exists and filters by other fields than its source: they stay as they are"
+                f"{target!r} exists and filters by other fields than its source: its fields stay as they are"
             )
     return findings
 
 
 def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
-    """Check the metadata map against the moves; say whether it can be taken back, and what travels for that."""
+    """Check the metadata map against the moves. Warn if it cannot be undone; name the values that travel for that."""
     findings, asked = Findings(), policies.metadata_map
     if asked is None:
         return findings
@@ -303,8 +305,8 @@ def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
         )
     if not asked.travels:
         findings.warnings.append(
-            "the metadata map cannot be taken back: what it drops or replaces does not travel, and no record says that "
-            "it was mapped"
+            "the metadata map cannot be taken back: values that it drops or replaces do not travel, and no record "
+            "shows that it was mapped"
         )
     elif asked.drop:
         findings.warnings.append(
@@ -335,12 +337,12 @@ def drop_no_ops(moves: Iterable[PlannedMove], survey: Survey) -> tuple[list[Plan
         idle = [move.source for move in kept if move.to == move.source]
         kept = [move for move in kept if move.to != move.source]
         if idle:
-            findings.warnings.append(f"already where they should be, nothing to do: {few(idle)}")
+            findings.warnings.append(f"these are already where they should be: {few(idle)}")
     return kept, findings
 
 
 def sharing_groups(moves: Iterable[PlannedMove], occupied: Mapping[str, HeldNamespace]) -> dict[str, list[str]]:
-    """Return the sources of each target that several named sources share, or one source and present records."""
+    """Return the sources of each target that several named sources share, or that holds records already."""
     by_target: dict[str, list[str]] = defaultdict(list)
     for move in moves:
         if move.to is not None:

@@ -1,7 +1,7 @@
 """Comparing two places record by record, in byte order of namespaces and ids, in memory that does not grow. Reads only.
 
-Every store lists its ids in byte order. So the two listings are joined as they come, ids that both have are fetched on
-both sides, a batch a thread, and the results are given in order: where a comparison stopped, another goes on.
+Every store lists its ids in byte order. So the two listings are joined as they come. Records that both sides list are
+fetched from both, one batch a thread. Results come in order, so another comparison can go on where one stopped.
 """
 
 import re
@@ -24,7 +24,7 @@ from vecfleet.stores.base import IdPage
 
 T = TypeVar("T")
 
-# Records of 3,072 dimensions that one thread holds of each side: 3 MB.
+# Records of each side that one thread holds: 3 MB at 3,072 dimensions.
 BATCH_RECORDS = 250
 # Namespaces whose first ids are listed before their turn: small ones would otherwise wait for each listing.
 PAIRS_AHEAD = 8
@@ -34,7 +34,7 @@ _IN_A_LABEL = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 class Symbol(StrEnum):
-    """The outcome for one id; the symbols are those of `rclone check`, with A as its source and B its destination."""
+    """The outcome for one id, with the symbols of `rclone check`: A is its source, B its destination."""
 
     EQUAL = "="
     ONLY_B = "-"
@@ -52,14 +52,14 @@ class Position:
 
     @classmethod
     def of(cls, path: str, *, labelled: bool) -> "Position":
-        """Read a path as `Result.path` writes it."""
+        """Read a path in the form that `Result.path` writes."""
         label, _, id = path.partition("/") if labelled else ("", "", path)
         return cls(unquote(label), unquote(id))
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One id compared, or (`id` is None) a namespace whose other ids could not be. `why`: of an error."""
+    """One compared id, or (`id` is None) a namespace whose further ids could not be compared. `why`: the error."""
 
     symbol: Symbol
     label: str
@@ -79,7 +79,7 @@ def _encoded(characters: re.Pattern[str], text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """The scope of a comparison. `ignored`: metadata keys. `after`, `until`: only what lies between, and the latter."""
+    """The scope of a comparison. `ignored`: metadata keys. `after`, `until`: only ids behind `after`, up to `until`."""
 
     ids_only: bool = False
     one_way: bool = False
@@ -95,7 +95,7 @@ class Wish:
         )
 
     def within(self, label: str, held: Iterator["_Held"]) -> Iterator["_Held"]:
-        """Yield those of one namespace that lie between."""
+        """Yield the ids of one namespace that lie between `after` and `until`."""
         for entry in held:
             position = Position(label, entry.id)
             if self.until is not None and position > self.until:
@@ -115,7 +115,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Compares what two readers reach, with so many requests at once."""
+    """Compares two places through their readers, with a limited number of requests at once."""
 
     a: Reader
     b: Reader
@@ -125,8 +125,8 @@ class Comparison:
     def results(self, pairs: Sequence[Counterparts]) -> Iterator[Result]:
         """Yield every result in order.
 
-        What concerns one record or one namespace is an error among the results. Where a store refuses the key or does
-        not answer for longer than patience lasts, the namespace ends with one, and the store's error is raised.
+        An error of one record or one namespace is among the results. If a store refuses the key, or does not answer for
+        longer than patience lasts, the namespace ends with an error result, and the store's error is raised.
         """
         wanted = filter(self.wish.wants, pairs)
         pool = ThreadPoolExecutor(self.threads)
@@ -140,13 +140,13 @@ class Comparison:
                 yield from _outcome(*window.popleft())
         finally:
             for reader in (self.a, self.b):
-                reader.ended.set()  # whoever interrupts this does not wait for a store that is away
+                reader.ended.set()  # a person who interrupts this does not wait for a store that is away
             pool.shutdown(cancel_futures=True)
 
     def _tasks(
         self, pairs: Iterator[Counterparts], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[str, Callable[[], list[Result]]]]:
-        """Yield a task for each batch of ids. After a listing that failed for good, one that raises its error."""
+        """Yield a task for each batch of ids; after a listing that failed for good, a task that raises its error."""
         opened = ((pair, _Listing(pool, self.a, pair.a), _Listing(pool, self.b, pair.b)) for pair in pairs)
         for pair, at_a, at_b in _ahead(opened, PAIRS_AHEAD):
             held = self.wish.within(pair.label, _joined(at_a.ids(), at_b.ids()))
@@ -164,7 +164,7 @@ class Comparison:
         both = [entry.id for entry in batch if entry.at_a and entry.at_b]
         if self.wish.ids_only or not both:
             return [_listed(pair.label, entry) for entry in batch]
-        assert pair.a is not None and pair.b is not None, "both list ids of it"
+        assert pair.a is not None and pair.b is not None, "both sides list ids of this namespace"
         at_a, at_b = self._digests(self.a, pair.a, both), self._digests(self.b, pair.b, both)
         results = (
             _read(pair.label, entry.id, at_a.get(entry.id), at_b.get(entry.id))
@@ -178,7 +178,7 @@ class Comparison:
         return result.symbol is not Symbol.ONLY_B or not self.wish.one_way
 
     def _digests(self, reader: Reader, namespace: str, ids: list[str]) -> dict[str, int | StoreError]:
-        """Return the digests of the records that are there, and why one could not be read."""
+        """Return the digests of the records that are there, and the errors of those that could not be read."""
         try:
             return {record.id: self._digest(record) for record in reader.records(namespace, ids)}
         except (BadRequest, TooLarge) as error:
@@ -188,7 +188,7 @@ class Comparison:
             return self._digests(reader, namespace, ids[:half]) | self._digests(reader, namespace, ids[half:])
 
     def _digest(self, record: Record) -> int:
-        """Return the digest of the record as both stores would give it back: equal as far as both can tell."""
+        """Return the digest of the record in the form in which both stores can return it."""
         if self.wish.ignored:
             kept = {key: value for key, value in record.metadata.items() if key not in self.wish.ignored}
             record = record.with_metadata(kept)
@@ -196,7 +196,7 @@ class Comparison:
 
 
 class _Listing:
-    """The ids of one namespace (None: of an absent one), a page listed ahead. Begins when it is made."""
+    """The ids of one namespace (None: it is absent), listed one page ahead. The listing begins at once."""
 
     def __init__(self, pool: ThreadPoolExecutor, reader: Reader, namespace: str | None) -> None:
         self._pages = reader.pages(namespace) if namespace is not None else iter(())
@@ -205,7 +205,7 @@ class _Listing:
         self._upcoming = self._list()
 
     def ids(self) -> Iterator[str]:
-        """Yield the ids. Raises WrongKind if they are not in byte order, by which they are joined."""
+        """Yield the ids. Raises WrongKind if they are not in byte order, because the two listings are joined by it."""
         last = ""
         while (page := self._upcoming.result()) is not None:
             self._upcoming = self._list()
@@ -213,7 +213,7 @@ class _Listing:
                 if id <= last:
                     raise WrongKind(
                         f"the ids of {self._namespace!r} are not listed in byte order: {id!r} after {last!r}",
-                        next_step="compare it again; if it stays so, its store cannot be compared",
+                        next_step="compare again; if that does not help, this store cannot be compared",
                     )
                 last = id
                 yield id
@@ -227,7 +227,7 @@ def _joined(at_a: Iterator[str], at_b: Iterator[str]) -> Iterator[_Held]:
     a, b = next(at_a, None), next(at_b, None)
     while a is not None or b is not None:
         if b is None or (a is not None and a < b):
-            assert a is not None, "one of them has an id left"
+            assert a is not None, "one of the listings has an id left"
             yield _Held(a, at_a=True, at_b=False)
             a = next(at_a, None)
         elif a is None or b < a:
@@ -239,7 +239,7 @@ def _joined(at_a: Iterator[str], at_b: Iterator[str]) -> Iterator[_Held]:
 
 
 def _ahead(opened: Iterator[T], count: int) -> Iterator[T]:
-    """Yield what the iterator makes, with so many made before their turn."""
+    """Yield the iterator's values, with `count` of them computed ahead."""
     window = deque(islice(opened, count))
     while window:
         first = window.popleft()
@@ -253,7 +253,7 @@ def _listed(label: str, entry: _Held) -> Result:
 
 
 def _read(label: str, id: str, a: int | StoreError | None, b: int | StoreError | None) -> Result | None:
-    """Return the result for a record that both listed; None if it was deleted on both sides since."""
+    """Return the result for a record that both sides listed; None if it was deleted on both sides since."""
     for side in (a, b):
         if isinstance(side, StoreError):
             return Result(Symbol.ERROR, label, id, side.message)

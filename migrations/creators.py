@@ -1,7 +1,7 @@
-"""Recipe `creators`: assign namespaces to tenants. Pure: decides from what a survey found.
+"""Recipe `creators`: assign namespaces to tenants. Pure: decides from a survey.
 
-An explicit row decides first, then the option about `__default__`. Then one of two: a single creator, whose twins take
-the old names, or the look-up, which gives a namespace named after a twin to that twin's creator.
+An explicit row decides first, then the option about `__default__`. After that either a single creator owns everything,
+and its twins take the old names, or the look-up gives a namespace named after a twin to that twin's creator.
 """
 
 import re
@@ -41,14 +41,14 @@ class Row:
 class Grouping:
     """The rule that makes tenants of namespaces: one of `creator`, `snapshot` and `rows`; rows may join a snapshot.
 
-    `default` decides about `__default__`. twin: one twin of the creator. skip: nothing. split: every record goes to its
-    own owner. delete: only a warning, which names the export whose clean-up deletes it. Left open, it is a twin where
-    one creator has all; otherwise it has to be given.
+    `default` decides about `__default__`. twin: make it a twin of the creator. skip: leave it alone. split: send every
+    record to its own owner. delete: only warn, and name the export whose clean-up deletes it. None: it becomes a twin
+    if one creator has everything; otherwise the option is required.
     `twin_key`: how twins are called. With one creator, `sequence` numbers them by their old names; a look-up has
     a key of its own.
-    `unowned`: fail, skip, or review (each record to its own owner, the rest to the review namespace).
+    `unowned`: fail, skip, or review (each record to its own owner, the others to the review namespace).
 
-    Raises BadInput where these contradict each other, BadName where the creator's id cannot be in a name.
+    Raises BadInput if these contradict each other, BadName if the creator's id cannot be in a name.
     """
 
     creator: str | None = None
@@ -61,7 +61,7 @@ class Grouping:
     def __post_init__(self) -> None:
         if self.creator is None and self.snapshot is None and not self.rows:
             raise BadInput(
-                "it is not said whose the namespaces are",
+                "nothing names the owners of the namespaces",
                 next_step="name one creator for all, an ownership look-up, or a list of namespaces",
             )
         if self.creator is not None:
@@ -101,7 +101,7 @@ class Grouping:
 class Assignment:
     """The result for every namespace: the moves, and the names that are left alone.
 
-    `enrich`: say in each record where it came from and whose it is.
+    `enrich`: add its origin and its owner to each record.
     """
 
     moves: list[PlannedMove] = field(default_factory=list)
@@ -208,7 +208,7 @@ def _assign_default(
     move = PlannedMove(source=names.DEFAULT, records=held.records)
     if rule is None:
         result.findings.problems.append(
-            f"it is not said what becomes of __default__ ({held.records:,} records): skip, split or delete it, "
+            f"no option decides about __default__ ({held.records:,} records): skip, split or delete it, "
             "or give it a line in the list"
         )
     elif rule == "skip":
@@ -271,7 +271,7 @@ def _settle_unowned(
         )
     elif grouping.unowned == "skip":
         result.left_alone += unowned
-        result.findings.warnings.append(f"left alone, for nobody is known to own them: {few(unowned)}")
+        result.findings.warnings.append(f"left alone, because nobody is known to own them: {few(unowned)}")
     else:
         result.moves += [PlannedMove(source=name, records=namespaces[name].records) for name in unowned]
         result.findings.warnings.append(

@@ -1,6 +1,6 @@
 """The change a plan makes to a record: from a record and its route to the record that the target should hold. Pure.
 
-First the plan's map changes its metadata, then the plan's own keys are added. The way back takes these off first.
+First the plan's map changes the metadata, then the plan's own keys are added. The way back removes these keys first.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def enrich(record: Record, source: str, routed: Routed, policy: ConflictPolicy) 
 
 
 def restore(record: Record, source: str, routed: Routed) -> Record:
-    """Return the record as it was: changes only keys that still hold what `enrich` put there."""
+    """Return the record as it was. Only keys that still hold the value from `enrich` are changed."""
     return record.with_metadata(restored(record.metadata, _added(source, routed)))
 
 

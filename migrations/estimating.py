@@ -33,9 +33,9 @@ HOURS_A_MONTH = 730
 ENRICHED_BYTES = 150
 # The bytes around an id in the answer of a list request.
 LISTED_ID_BYTES = 12
-# Not all records are of the mean size: a batch is filled to nine tenths of what an answer may hold.
+# Not all records are of the mean size, so a batch is filled to nine tenths of the size that an answer may have.
 BATCH_SHARE = 0.9
-# Records read first to learn how many fit one request.
+# Records that the listing reads first, to learn how many fit one request.
 SAMPLED_RECORDS = 10
 LIVE_SHARE = 0.5
 
@@ -110,7 +110,7 @@ _BY_PODS = MonthlyCost(storage=None, reads=None, because="in the price of its po
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """The rules of counting. `owners`: the number of namespaces that records which go to their own owners may reach."""
+    """The rules of counting. `owners`: how many namespaces records may reach if they go to their own owners."""
 
     shape: Shape
     policies: Policies
@@ -138,7 +138,7 @@ class CostModel:
         return max(1, min(self.limits.upsert_records, fitting))
 
     def estimate(self, moves: Sequence[PlannedMove]) -> Estimate:
-        """Estimate everything these moves need: copy, quiet passes, verification, reading again, clean-up."""
+        """Estimate all work of these moves: copy, quiet passes, verification, the second reading, clean-up."""
         phases = [
             [self._copy(move) for move in moves],
             [self._verify(move) for move in moves],
@@ -219,7 +219,7 @@ class CostModel:
         return work + self._ask(move) if self.policies.verify == "content+query" else work
 
     def _ask(self, move: PlannedMove) -> _Work:
-        """Return the work of querying both sides with sampled vectors; a query costs by what it searches."""
+        """Return the work of querying both sides with sampled vectors. A query costs by the size of its namespace."""
         targets = self.owners if move.is_divided else 1
         queried = min(move.records, self.policies.query_sample * targets)
         units = _query_units(move.records * self.shape.record)
@@ -247,7 +247,7 @@ class CostModel:
         return _Work(deletes=deletes, deleted_records=move.records, write_units=units)
 
     def _upserts(self, records: int, move: PlannedMove) -> int:
-        """Return the requests that write so many records of one batch, those of each owner apart."""
+        """Return the number of requests that write one batch, with separate requests for each owner."""
         spread = max(1, min(self.owners, records)) if move.is_divided else 1
         return spread * ceil(records / spread / self.upserted_records)
 
@@ -276,7 +276,7 @@ class CostModel:
 
 
 def records_of_batch(record_bytes: float, fetch_bytes: int, limits: Limits) -> int:
-    """Return how many records fill a batch: one fetch reads it, and as many upserts as needed write it."""
+    """Return how many records fill a batch: one fetch reads them, and as many upserts as needed write them."""
     return max(1, min(int(fetch_bytes * BATCH_SHARE / record_bytes), limits.upsert_records))
 
 
@@ -289,7 +289,7 @@ def _free(work: _Work) -> _Work:
 
 
 def _seconds(phase: Sequence[_Work]) -> float:
-    """Return the time at the whole allowance: all moves share the index's limits, each namespace has its own."""
+    """Return the time at the full documented limits: moves share the index's limits; each namespace has its own too."""
     index_wide = max(
         sum(work.lists for work in phase) / LISTS_PER_SECOND,
         sum(work.fetches for work in phase) / FETCHES_PER_SECOND,

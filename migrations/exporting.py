@@ -17,7 +17,10 @@ SCHEMA = pa.schema([pa.field("namespace", pa.string(), nullable=False), *columns
 
 
 def export_sample(reader: Reader, number: int, path: Path) -> int:
-    """Write up to `number` records from all namespaces to a new Parquet file, whole or not at all. Return how many."""
+    """Write up to `number` records from all namespaces to a new Parquet file. Return how many.
+
+    The file is written completely or not at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
     written = 0

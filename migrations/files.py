@@ -1,4 +1,4 @@
-"""Files that a plan may name: under one folder, of a bounded size, read without running anything in them."""
+"""Files that a plan may name: under one folder, of a bounded size, and never executed."""
 
 import csv
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from vecfleet.errors import BadInput, NotFound
 
 # 1,000,000 ids or twins take about 40 MB as CSV.
 MAX_FILE_BYTES = 256_000_000
-# YAML is read whole into memory, and takes about ten times its size there.
+# YAML is read whole into memory, where it takes about ten times its size.
 MAX_YAML_BYTES = 64_000_000
 
 
 def within(root: Path, name: str) -> Path:
-    """Return the file of this name under `root`. Raises BadInput where the name leads out of it."""
+    """Return the file of this name under `root`. Raises BadInput if the name leads out of the folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     path = (root / parts).resolve()
     if parts.is_absolute() or PureWindowsPath(name).drive or not path.is_relative_to(root.resolve()):
         raise BadInput(
             f"the file {name!r} is not under the folder for plan files",
-            next_step="copy it there, and name it relative to that folder",
+            next_step="copy the file there, and name it relative to that folder",
         )
     if not path.is_file():
         raise NotFound(f"there is no file {name!r} under {root}", next_step="check the name")
@@ -30,7 +30,7 @@ def within(root: Path, name: str) -> Path:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file that has (at least) these columns, in order. Raises BadInput where it has not."""
+    """Yield the rows of a CSV file in order. Raises BadInput if the file lacks one of these columns."""
     _refuse_over(path, MAX_FILE_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
@@ -45,7 +45,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
             for row in rows:
                 if None in row or None in row.values():
                     raise BadInput(
-                        f"{path.name}, line {rows.line_num}: it has not as many fields as the first line",
+                        f"{path.name}, line {rows.line_num}: it has another number of fields than the first line",
                         next_step="correct that line; a field that holds a comma stands in quotes",
                     )
                 yield {column: value.strip() for column, value in row.items()}
@@ -67,7 +67,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file. Raises BadInput where it is too large or is not YAML."""
+    """Read a YAML file. Raises BadInput if it is too large or is not YAML."""
     _refuse_over(path, MAX_YAML_BYTES)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read CSV with these columns, or a YAML list of such mappings; a field that is not given is empty."""
+    """Read CSV with these columns, or a YAML list of such mappings. A missing field is empty."""
     if not is_yaml(path):
         return list(read_rows(path, columns))
     body = read_yaml(path)
@@ -100,5 +100,5 @@ def _refuse_over(path: Path, limit: int) -> None:
     if size > limit:
         raise BadInput(
             f"{path.name} has {size:,} bytes; at most {limit:,} are read",
-            next_step="give it in parts, and plan each by itself",
+            next_step="split the file, and plan each part by itself",
         )

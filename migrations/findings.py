@@ -10,7 +10,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class Findings:
-    """All findings together, so that a person reads every one of them at once."""
+    """All findings of a plan, so that a person reads them at once."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Findings:
         (self.problems if stops else self.warnings).append(text)
 
     def raise_problems(self) -> None:
-        """Raise BadPlan with every problem in its message, where there is one."""
+        """Raise BadPlan with every problem in its message, if there are any."""
         if self.problems:
             raise BadPlan(
                 "this cannot be planned:\n" + "\n".join(f"  · {problem}" for problem in self.problems),

@@ -14,7 +14,7 @@ COLUMNS = ("namespace", "id")
 
 @dataclass(frozen=True, slots=True)
 class IdSources:
-    """The file under `root` with the ids of each namespace (canonical), and the number of different ids of each."""
+    """The file under `root` with the ids of each namespace (canonical), and its number of different ids."""
 
     root: Path
     files: dict[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class IdSources:
 def find_ids(root: Path, given: Sequence[str]) -> IdSources:
     """Read `--ids FILE` (CSV with the columns namespace,id) and `--ids NAMESPACE=FILE` (one id a line).
 
-    Raises BadInput where a file cannot be used or two of them answer for one namespace.
+    Raises BadInput if a file cannot be used, or if two files give ids of one namespace.
     """
     sources = IdSources(root)
     for option in given:

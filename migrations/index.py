@@ -1,6 +1,6 @@
-"""Recipes in which namespaces keep their names or get given ones: `namespaces`, `index`, `export`, `stores` … Pure.
+"""Recipes in which namespaces keep their names or get new ones: `namespaces`, `index`, `export`, `stores` … Pure.
 
-Namespaces that are regrouped on the way follow the rules of recipe `creators` instead.
+If a recipe also regroups namespaces by tenant, the rules of recipe `creators` hold instead.
 """
 
 import re
@@ -27,10 +27,11 @@ _INDEX_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
 def rename(
     namespaces: Mapping[str, HeldNamespace], naming: Naming, occupied: Collection[str] = frozenset()
 ) -> Assignment:
-    """Move every namespace (each holds at least one record) to one of its new name, or of the same.
+    """Move every namespace (each holds at least one record) to one of its new name, or of the same name.
 
-    Records stay as they are. With `naming.marks` they are enriched as by recipe `creators` if names alone would not say
-    where each came from or whose it is: sources are merged or split, a target is `occupied`, a tenant's name is given.
+    Records stay as they are, unless `naming.marks` is set and names alone would not show each record's origin or owner:
+    sources are merged or split, a target is `occupied`, or a new name is a tenant's. Then records are enriched as by
+    recipe `creators`.
     """
     templates = naming.templates(namespaces)
     moves = [
@@ -57,15 +58,15 @@ def _split(template: Template) -> str | None:
 
 
 def _owned(move: PlannedMove) -> PlannedMove:
-    """Say whose a target is that has a tenant's name."""
+    """Return the move with the owner of its target, if the target has a tenant's name."""
     owner = owner_named(move.to) if move.to is not None else None
     return move.model_copy(update={"creator": owner.creator, "twin": owner.twin}) if owner is not None else move
 
 
 def new_index(survey: Survey, name: str, asked: NewIndex) -> NewIndex | None:
-    """Say how to create the target; None where it exists. By default beside the source, tagged as it. Raises BadInput.
+    """Return how to create the target, by default beside the source and tagged like it; None if it exists.
 
-    `asked.tags` are added to the source's; an empty one leaves the source's out.
+    `asked.tags` are added to the source's; an empty one leaves the source's out. Raises BadInput.
     """
     if survey.target is not None:
         _require_as_it_is(survey.target, asked)
@@ -73,14 +74,14 @@ def new_index(survey: Survey, name: str, asked: NewIndex) -> NewIndex | None:
     if not _INDEX_NAME.fullmatch(name):
         fitting = re.sub(r"[^a-z0-9]+", "-", name.lower())[:45].strip("-") or "vectors"
         raise BadInput(
-            f"there is no index {name!r}, and none can be made: an index's name has 1 to 45 lower-case letters, digits "
-            "and hyphens, and neither begins nor ends with a hyphen",
+            f"there is no index {name!r}, and none can be created: an index's name has 1 to 45 lower-case letters, "
+            "digits and hyphens, and neither begins nor ends with a hyphen",
             next_step=f"name it {fitting!r}, for example",
         )
     cloud, region = asked.cloud or survey.source.cloud, asked.region or survey.source.region
     if not cloud or not region:
         raise BadInput(
-            f"the target index does not exist, and the source {survey.source.name!r} does not say where it lives",
+            f"the target index does not exist, and cloud and region of the source {survey.source.name!r} are unknown",
             next_step="name the cloud and the region to create it in, for example aws and us-east-1",
         )
     if (cloud, region) != (survey.source.cloud, survey.source.region):

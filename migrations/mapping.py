@@ -1,12 +1,13 @@
-"""A metadata map: set, drop, rename, copy and compose metadata keys on a record's way, and take that back. Pure.
+"""A metadata map: set, drop, rename, copy and compose metadata keys on a record's way, and undo these changes. Pure.
 
-The order is fixed. Renames, copies and templates read the record as its source holds it; then the dropped and the
-renamed keys leave; then what was read and what is set is written. So the order of the lines of a map decides nothing.
-A rename, copy or template that lacks a key it reads writes nothing.
+The order is fixed. Renames, copies and templates read the record as its source holds it. Then dropped and renamed keys
+leave. Then the values that were read, and those of `set`, are written. So the order of a map's lines decides nothing.
+If a key that a rename, copy or template reads is missing, that line writes nothing.
 
-If the map can be taken back, each record says so under `_vecfleet_map`: which map it was, and what cannot be read back
-from the mapped record (`was`: values that were dropped or replaced; `gone`: keys that were not there). A record that
-already carries the mark of the same map is not renamed, copied or composed again: only what may be repeated is.
+If the map can be undone, each record carries a mark under `_vecfleet_map`: the digest of the map, and all that cannot
+be read from the mapped record (`was`: values that were dropped or replaced; `gone`: keys that were not there). A record
+that already carries the mark of the same map is not renamed, copied or composed again: only repeatable changes are
+made.
 """
 
 import hashlib
@@ -33,9 +34,9 @@ _DIGEST_CHARS = 12
 
 @dataclass(frozen=True)
 class MetadataMap:
-    """The changes to metadata keys. `rename` and `copy` say old → new, `template` says new → text with {keys}.
+    """The changes to metadata keys. `rename` and `copy` map old → new; `template` maps new → text with {keys}.
 
-    `undo`: whether what a way back needs travels in the record.
+    `undo`: whether the record carries all that a way back needs.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # read from a plan file, which has no other fields
@@ -53,7 +54,7 @@ class MetadataMap:
 
     @cached_property
     def digest(self) -> str:
-        """Tells this map from others; whether it can be taken back is no part of it."""
+        """A digest of the changes, the same whether or not the map can be undone."""
         body = asdict(self) | {"drop": sorted(self.drop), "undo": None}
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARS]
 
@@ -74,7 +75,7 @@ class MetadataMap:
     def applied(self, metadata: Metadata, conflicts: ConflictPolicy) -> Metadata | Conflict:
         """Return the mapped metadata, or the key that holds another value already.
 
-        `set` replaces what is there. Under `keep`, a rename, copy or template whose key is taken does not happen.
+        `set` replaces present values. Under `keep`, a rename, copy or template whose key is taken writes nothing.
         """
         again = self._note(metadata) is not None
         made, removed = self._changes(metadata, again=again)
@@ -87,7 +88,7 @@ class MetadataMap:
                 del made[key]
                 removed -= {old for old, new in self.rename.items() if new == key} - {*self.drop}
         if not self.travels:
-            return _with(metadata, made, removed | {MARK})  # an earlier map's mark may hold what this one drops
+            return _with(metadata, made, removed | {MARK})  # an earlier map's mark may hold values that this map drops
         made[MARK] = self._remembered(metadata, made, removed, again=again)
         return _with(metadata, made, removed)
 
@@ -113,7 +114,7 @@ class MetadataMap:
         return back
 
     def fields(self, filterable: Mapping[str, Any], *, backward: bool = False) -> dict[str, Any]:
-        """Return the filterable fields of a target, given those of its source. Added keys can be filtered by, too."""
+        """Return the filterable fields of a target, given those of its source. Keys that the map adds are included."""
         new = {"filterable": True}
         if backward:
             kept = {key: spec for key, spec in filterable.items() if key not in self.writes and key != MARK}
@@ -132,7 +133,7 @@ class MetadataMap:
         return frozenset({*self.rename, *self.copy, *(key for text in self.template.values() for key in keys_of(text))})
 
     def _changes(self, metadata: Metadata, *, again: bool) -> tuple[dict[str, MetadataValue], "frozenset[str]"]:
-        """Return what is written, and which keys leave. `again`: only what changes nothing when it is repeated."""
+        """Return the values to write, and the keys that leave. `again`: only changes that may be repeated."""
         if again:
             dropped = {key for key in self.drop if key in metadata and key not in self.writes | self._reads}
             return dict(self.set), frozenset(dropped)
@@ -153,7 +154,7 @@ class MetadataMap:
         )
 
     def _remembered(self, metadata: Metadata, made: Metadata, removed: Collection[str], *, again: bool) -> str:
-        """Return the mark: what taking the map back needs to know besides the mapped record. JSON as text."""
+        """Return the mark, as JSON text: all that undoing the map needs beside the mapped record."""
         before = {key: metadata[key] for key in self.keys if metadata.get(key) is not None}
         after = {key: value for key, value in before.items() if key not in removed} | dict(made)
         back = self._led_back(after, again=again)
@@ -175,7 +176,7 @@ class MetadataMap:
         return back | renamed
 
     def _note(self, metadata: Metadata) -> dict[str, Any] | None:
-        """Return the mark of this very map, read."""
+        """Return the parsed mark if it is this map's; else None."""
         text = metadata.get(MARK)
         if not isinstance(text, str) or self.digest not in text:
             return None
@@ -199,7 +200,7 @@ def _filled(template: str, read: Metadata) -> str:
 
 
 def _as_text(value: MetadataValue) -> str:
-    """Return a value as a template writes it: the same text for 7 and 7.0, as no store tells them apart for sure."""
+    """Return a value as a template writes it: the same text for 7 and 7.0, because a store may not tell them apart."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -221,12 +222,12 @@ def _as_float(value: MetadataValue) -> MetadataValue:
 
 
 def _same(held: MetadataValue, value: MetadataValue) -> bool:
-    """Say whether both are equal to the bit and in kind: to Python 1.0 equals True, and 0.0 equals -0.0."""
+    """Say whether both are equal bit by bit and in kind. For Python 1.0 equals True, and 0.0 equals -0.0."""
     return type(held) is type(value) and held == value and (type(held) is not float or str(held) == str(value))
 
 
 def _equal(there: MetadataValue, made: MetadataValue | None) -> bool:
-    """Say whether a store holds what was written: it may keep an integer as a float."""
+    """Say whether a store's value is the written one. A store may keep an integer as a float."""
     numbers = (int, float)
     if type(there) in numbers and type(made) in numbers:
         return there == made

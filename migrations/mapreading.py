@@ -1,6 +1,6 @@
-"""Read a metadata map from what a person typed and from a file, and refuse what no record can hold.
+"""Read a metadata map from options and from a file, and refuse values that no record can hold.
 
-A file is YAML with any of `set`, `drop`, `rename`, `copy` and `template`. All problems are told at once.
+A file is YAML with any of `set`, `drop`, `rename`, `copy` and `template`. One error names all problems.
 """
 
 import json
@@ -28,7 +28,7 @@ _NEXT_STEP = "correct the map; docs/recipes/change-metadata.md shows one with ev
 
 @dataclass(slots=True)
 class Asked:
-    """The operations that were asked for, each key as often as it was named."""
+    """The requested operations, each key as often as it was named."""
 
     set: list[tuple[str, Any]] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def read_map(
 
 
 def typed(text: str) -> Any:
-    """Return the value of a text: what it is as JSON, where it is JSON; else the text itself."""
+    """Return the value of a text: its JSON value if it is JSON, else the text itself."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -79,12 +79,12 @@ def typed(text: str) -> Any:
 def _pair(text: str, example: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise BadInput(f"{text!r} is no pair of a key and what it becomes", next_step=f"write it so: `{example}`")
+        raise BadInput(f"{text!r} is no pair of a key and its value", next_step=f"write it so: `{example}`")
     return key, value
 
 
 def _read_body(asked: Asked, body: Any, file: str) -> None:
-    """Add what a file asks for. Raises BadInput where it has another form."""
+    """Add the operations of a file. Raises BadInput if the file has another form."""
     form = BadInput(
         f"{file} is no metadata map: its parts are set, rename, copy, template (each `key: value`) and drop (a list)",
         next_step=_NEXT_STEP,

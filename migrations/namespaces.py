@@ -20,7 +20,7 @@ PAIR_COLUMNS = ("old", "new")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespacesOptions:
-    """Recipe `namespaces`: those that a pair of `naming` matches, into `target` (None: within the index).
+    """Recipe `namespaces`: namespaces that a pair of `naming` matches, into `target` (None: within the index).
 
     An absent target is created as `new` says (no place named: where the source is).
     """
@@ -33,7 +33,7 @@ class NamespacesOptions:
 
 
 def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, into: Store | None = None) -> Plan:
-    """Plan the recipe `namespaces`. Raises BadPlan with every problem found, NotFound where there is no such index.
+    """Plan the recipe `namespaces`. Raises BadPlan with every problem found, NotFound if there is no such index.
 
     `into`: the account of the target (None: that of the source).
     """
@@ -49,7 +49,7 @@ def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, 
 
 
 def _unknown_to_erasures(plan: Plan) -> list[str]:
-    """Warn where only the plan's key says which records of a source are a tenant's."""
+    """Warn of tenants whose records in a source only the plan's key tells apart."""
     splits = [move.template for move in plan.moves if move.template is not None]
     made = [template for template in splits if names.parse(parsed(template).of("x")) is not None]
     if plan.split is None or not made:
@@ -61,7 +61,7 @@ def _unknown_to_erasures(plan: Plan) -> list[str]:
 
 
 def naming_of(pairs: tuple[Pair, ...], *, merges: bool, key: str | None, otherwise: str | None) -> Naming:
-    """Name what the pairs match and leave the rest alone; mark records where names alone do not tell their origin."""
+    """Name the namespaces that pairs match, and leave others alone. Mark records whose origin names do not show."""
     elsewhere = names.canonical(otherwise) if otherwise is not None else None
     return Naming(pairs=pairs, keeps_others=False, merges=merges, marks=True, key=key, otherwise=elsewhere)
 
@@ -73,8 +73,8 @@ def read_pairs(root: Path, file: str) -> tuple[Pair, ...]:
         old, new = (line.get(column, "") for column in PAIR_COLUMNS)
         if not old or not new:
             raise BadInput(
-                f"{file}, entry {number}: it lacks the old name or the new",
-                next_step="give that entry both, or take it out; the default namespace is called __default__",
+                f"{file}, entry {number}: it lacks the old name or the new one",
+                next_step="give that entry both names, or remove it; the default namespace is called __default__",
             )
         pairs.append(Pair(old, new))
     return tuple(pairs)

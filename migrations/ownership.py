@@ -1,4 +1,4 @@
-"""The owners of namespaces and records: the look-up's answers, read once, checked, and given a digest.
+"""The owners of namespaces and records: the look-up's answers, read once, checked, with a digest.
 
 A twin belongs to one creator; a source (such as a document) belongs to one twin. The answers come from a file, from
 Supabase or from Postgres; after that they are plain data (`migrations.routing.Ownership`).
@@ -40,13 +40,13 @@ def look_up(
 ) -> OwnershipSnapshot:
     """Ask the look-up for all its answers. `file` lies under VECFLEET_ROOT; the settings name the tables of a database.
 
-    Raises BadInput where the answers are ambiguous or a setting is missing or refused, Unreachable where the service
-    does not answer.
+    Raises BadInput if the answers are ambiguous, or if a setting is missing or refused. Raises Unreachable if the
+    service does not answer.
     """
     if origin == "file":
         twins, sources = _from_file(settings.vecfleet_root, file)
     elif origin == "supabase":
-        from migrations import supabase_rows  # takes half a second to import: only where it is needed
+        from migrations import supabase_rows  # this import takes half a second
 
         twins, sources = supabase_rows.read(settings)
     else:
@@ -67,7 +67,7 @@ def understand(
     twin_key: TwinKey = "id",
     file: str | None = None,
 ) -> OwnershipSnapshot:
-    """Turn rows into owners. Raises BadInput, with every problem in it, where the rows are ambiguous or empty."""
+    """Turn rows into owners. Raises BadInput with every problem if the rows are ambiguous or empty."""
     problems: list[str] = []
     warnings: list[str] = []
     owners = _owners(twins, twin_key, problems, warnings)
@@ -97,7 +97,7 @@ def numbered(number: int) -> str:
 
 
 def digest_of(ownership: Ownership) -> str:
-    """Return a digest that is the same for the same answers, in whatever order they were read."""
+    """Return a digest of the answers that does not depend on their order."""
     hasher = hashlib.sha256()
     for answers in (ownership.twins, ownership.sources):
         for key in sorted(answers):
@@ -130,7 +130,9 @@ def _owners(rows: Iterable[TwinRow], twin_key: TwinKey, problems: list[str], war
                 "name the namespaces by twin id instead"
             )
     if without_creator:
-        warnings.append(f"in the look-up {counted(without_creator, 'twin')} without a creator: theirs is unowned")
+        warnings.append(
+            f"in the look-up {counted(without_creator, 'twin')} without a creator: their records are unowned"
+        )
     return owners
 
 
@@ -153,7 +155,7 @@ def _sources(
         elif twin_of.setdefault(row.id, row.twin) != row.twin:
             problems.append(f"source {row.id!r} belongs to twin {twin_of[row.id]!r} and to twin {row.twin!r}")
     if unknown:
-        warnings.append(f"in the look-up {counted(unknown, 'source')} of a twin it does not know: they are unowned")
+        warnings.append(f"in the look-up {counted(unknown, 'source')} of an unknown twin: their records are unowned")
     return {source: owners[twin] for source, twin in twin_of.items()}
 
 

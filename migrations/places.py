@@ -1,4 +1,4 @@
-"""Places to compare: `STORE:INDEX[/NAMESPACE]`, and which namespace of one is compared with which of the other."""
+"""Places to compare, `STORE:INDEX[/NAMESPACE]`, and the pairs of namespaces that are compared."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +10,16 @@ from vecfleet.errors import BadInput, Missing, NotFound
 from vecfleet.names import canonical
 from vecfleet.stores.base import NamespaceInfo, Store
 
-# A Postgres schema that need not be named: `pgvector:TABLE` means a namespace of it.
+# The Postgres schema that need not be named: `pgvector:TABLE` means a namespace of this schema.
 _USUAL_SCHEMA = "public"
 _AUDIT = "`vecfleet audit INDEX` lists them"
-# These mean more than themselves in a glob.
+# Characters with a meaning in a glob.
 _SPECIAL = re.compile(r"[\\*?]")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An open index. `chosen`: a glob of the namespaces that are meant; None: all of them."""
+    """An open index. `chosen`: a glob of its namespaces to compare; None: all of them."""
 
     text: str
     reader: Reader
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def only(self) -> str | None:
-        """Return the one namespace that is meant; None if several may be."""
+        """Return the only namespace that the place names; None if it may name several."""
         name = only_name(self.chosen) if self.chosen is not None else None
         return canonical(name) if name is not None else None
 
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Counterparts:
-    """Two namespaces to compare; None where a place has none of that name. `records`: about how many there are.
+    """Two namespaces to compare; None: the place has none of that name. `records`: roughly their number of records.
 
     `label` begins the path of each of their records: the name at A, or at B if A lacks it; empty if A names only one.
     """
@@ -50,7 +50,7 @@ class Counterparts:
 
 
 def open_place(text: str, store_named: Callable[[str], Store]) -> Place:
-    """Open the index that a place names. Raises BadInput, NotFound, and what its store raises."""
+    """Open the index that a place names. Raises BadInput, NotFound, and the store's errors."""
     name, separator, rest = text.partition(":")
     if not separator or not rest:
         raise BadInput(
@@ -72,9 +72,9 @@ def open_place(text: str, store_named: Callable[[str], Store]) -> Place:
 
 
 def _readings(store: str, rest: str) -> Iterator[tuple[str, str]]:
-    """Yield index and namespaces as this may mean them, the likeliest first."""
+    """Yield the index and namespaces that the text may name, the likeliest reading first."""
     first, _, after = rest.partition("/")
-    if store == "parquet" and after:  # a folder may lie in another
+    if store == "parquet" and after:  # a folder may lie in another folder
         second, _, beyond = after.partition("/")
         yield f"{first}/{second}", beyond
     yield first, after
@@ -86,7 +86,7 @@ def pair_up(a: Place, b: Place, renames: Sequence[Pair] = ()) -> list[Counterpar
     """Return which namespaces belong together, in byte order of their labels. Raises BadInput, NotFound."""
     if b.chosen is not None and (a.only is None or b.only is None or renames):
         raise BadInput(
-            f"{b.text!r} chooses namespaces of B, which follow from those of A",
+            f"{b.text!r} chooses namespaces of B, but A's namespaces decide which ones are compared",
             next_step="choose at A: pinecone:shop/tenant-* pinecone:shop-eu; or name one at each: "
             "pinecone:shop/prod pinecone:shop/prod_v2; other names: --rename 'tenant-*=t/{1}'",
         )
@@ -102,7 +102,7 @@ def pair_up(a: Place, b: Place, renames: Sequence[Pair] = ()) -> list[Counterpar
 
 
 def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterparts:
-    """Pair the one namespace of A with the one that B names, or with the one of its name, which may be absent."""
+    """Pair the one namespace of A with the one that B names, or with B's of the same name, which may be absent."""
     new = b.only or _renamed(a, {name: None}, renames)[name]
     at_a, at_b = _namespace(a, name), _namespace(b, new)
     for place, wanted, info in ((a, name, at_a), (b, b.only, at_b)):
@@ -112,7 +112,7 @@ def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterpa
 
 
 def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:
-    """Pair the chosen namespaces of A with those of their new names, and add those of B that none became."""
+    """Pair the chosen namespaces of A with B's of their new names, and add B's other namespaces."""
     at_a, at_b = _namespaces(a), _namespaces(b)
     chosen = ["*"]
     if a.chosen is not None:
@@ -126,7 +126,7 @@ def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:
 
 
 def _renamed(a: Place, namespaces: Mapping[str, object], renames: Sequence[Pair]) -> dict[str, str]:
-    """Return the name at B of each namespace of A. Raises BadInput for a rename that does nothing, or merges."""
+    """Return the name at B of each namespace of A. Raises BadInput for a rename that does nothing or merges two."""
     naming = Naming(pairs=tuple(renames))
     objections = naming.objections(a.reader.index.info.name, list(namespaces), list(namespaces))
     if objections:
@@ -135,7 +135,7 @@ def _renamed(a: Place, namespaces: Mapping[str, object], renames: Sequence[Pair]
 
 
 def _made(rename: Pair) -> str:
-    """Return a glob of the names that a rename makes."""
+    """Return a glob that matches the names that a rename can make."""
     parts = parsed(rename.new).parts
     return "".join("*" if isinstance(part, int) else _SPECIAL.sub(r"\\\g<0>", part) for part in parts)
 

@@ -29,22 +29,22 @@ from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
 from vecfleet.stores.base import Kind, ReadNodes
 
-try:  # libyaml reads a plan of 12,000 moves in a second, pure Python in half a minute
+try:  # libyaml reads a plan of 12,000 moves in a second; pure Python takes half a minute
     from yaml import CSafeDumper as SafeDumper
     from yaml import CSafeLoader as SafeLoader
 except ImportError:
     from yaml import SafeDumper, SafeLoader  # type: ignore[assignment]
 
 PLAN_VERSION: Literal[1] = 1
-# 12,000 moves take about 3 MB of YAML; a file beyond this is not one of ours.
+# 12,000 moves take about 3 MB of YAML. A larger file than this is none of ours.
 MAX_PLAN_BYTES = 64_000_000
-# Up to here a person may sit and wait for a job's end: some ten seconds of copying.
+# Up to this size a person may sit and wait for a job's end: some ten seconds of copying.
 SMALL_MOVES, SMALL_RECORDS = 100, 100_000
-# The fields of a move that the file always has; others only where they have a value.
+# The fields of a move that are always in the file. Others are there only if they have a value.
 _SHOWN = ("source", "records", "to")
 
 
-# The depth of a verification, the weakest first. `count` is not among them: a count proves nothing.
+# The levels of a verification, the weakest first. `count` is not among them, because a count proves nothing.
 Level = Literal["ids", "content", "content+query"]
 LEVELS: tuple[Level, ...] = ("ids", "content", "content+query")
 
@@ -80,9 +80,10 @@ class NewIndex(_Part):
 
 
 class PlannedMove(_Part):
-    """One source namespace. `to` is its target namespace, or None where its records go to several.
+    """One source namespace. `to` is its target namespace; None: its records go to several.
 
-    Each then goes where `template` leads with its value of the plan's key or, without a template, to its own owner's.
+    Each record then goes to the name that `template` makes with the record's value of the plan's key. Without a
+    template it goes to the namespace of its own owner.
     """
 
     source: str
@@ -103,7 +104,7 @@ class PlannedMove(_Part):
         return self.to is None and self.template is None
 
     def may_reach(self, target: str) -> bool:
-        """Say whether its records, as far as its template or `to` says, may go to this target."""
+        """Say whether records may go to this target, judging by the template or `to` alone."""
         if self.template is not None:
             return parsed(self.template).may_be(target)
         return self.to in (None, target)
@@ -117,12 +118,12 @@ class Split(_Part):
 
 
 class Policies(_Part):
-    """The choices of a plan for what it meets in the world. One answer for the whole job."""
+    """The decisions of a plan, each for the whole job."""
 
     # freeze: the operator stops writers until the cut-over; dual: the application writes to both sides; delta: it
     # writes to the source and knows nothing of the fleet.
     writers: Literal["freeze", "dual", "delta"] = "freeze"
-    max_passes: int = Field(default=5, ge=1)  # passes over the sources in all, where writers go on
+    max_passes: int = Field(default=5, ge=1)  # passes over the sources in all, if writers go on
     conflicts: Literal["fail", "keep", "overwrite"] = "fail"
     collisions: Literal["fail", "skip", "prefix", "identical"] = "fail"
     orphans: Literal["park", "review"] = "park"
@@ -155,12 +156,12 @@ class Policies(_Part):
 
     @property
     def review(self) -> str | None:
-        """Return the namespace for records without an owner; None where they are parked."""
+        """Return the namespace for records without an owner; None: they are parked."""
         return self.review_namespace if self.orphans == "review" else None
 
     @property
     def quiet_passes(self) -> int:
-        """Return how many passes in a row must find nothing changed before the copy is worth verifying."""
+        """Return how many passes in a row must find no change before the copy is verified."""
         return {"freeze": 0, "dual": 1, "delta": 2}[self.writers]
 
 
@@ -230,11 +231,11 @@ class Plan(_Part):
     policies: Policies = Policies()
     ownership: OwnershipRef | None = None
     lookup_key: str = "source_id"  # the metadata key by which a record names its source
-    # The source namespace whose filterable fields every target gets, where sources of one target disagree.
+    # The source namespace whose filterable fields every target gets, if sources of one target disagree.
     schema_from: str | None = None
-    # In a reverse plan: the namespaces that records go back to, each to the one it came from.
+    # In a reverse plan: the namespaces that records go back to, each record to the one it came from.
     takes_back: tuple[str, ...] = ()
-    takes_back_owners: bool = True  # whether the plan that is taken back wrote into records whose they are
+    takes_back_owners: bool = True  # whether the plan that is taken back wrote owners into records
     split: Split | None = None
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
@@ -256,12 +257,12 @@ class Plan(_Part):
 
     @property
     def writes_owners(self) -> bool:
-        """Say whether any record is told whose it is. Where names are kept, none is."""
+        """Say whether the plan writes owners into any records. Plans that keep all names do not."""
         return any(move.creator is not None or move.to is None for move in self.moves)
 
     @property
     def keeps_files(self) -> bool:
-        """Say whether the copy stays as files, which can be imported again: it is its own backup."""
+        """Say whether the copy is files, which can be imported again: such a copy is its own backup."""
         return self.target.store == "parquet"
 
     @property
@@ -270,13 +271,13 @@ class Plan(_Part):
 
     @property
     def is_small(self) -> bool:
-        """Say whether a person may sit and wait for it."""
+        """Say whether a person may sit and wait for the job's end."""
         return len(self.moves) <= SMALL_MOVES and self.records <= SMALL_RECORDS
 
     def may_share(self, target: str) -> bool:
-        """Say whether more than one move may write to this target: their ids are then checked against each other.
+        """Say whether several moves may write to this target. Their ids are then checked against each other.
 
-        A move whose records go to their own owners may reach any target; two such moves may reach the same one.
+        A move whose records go to their own owners may reach any target, so two such moves may reach the same one.
         """
         left_over = self.split is not None and self.split.otherwise == target
         splitting = sum(left_over or move.may_reach(target) for move in self._splitting)
@@ -294,7 +295,7 @@ class Plan(_Part):
 
     @cached_property
     def _writers(self) -> Counter[str | None]:
-        """Count the moves that write to each target; under None, those that may write to any."""
+        """Count the moves that write to each target; under None, the moves that may write to any target."""
         return Counter(move.to for move in self.moves if move.template is None)
 
     @cached_property
@@ -302,7 +303,7 @@ class Plan(_Part):
         return tuple(move for move in self.moves if move.template is not None)
 
     def sealed(self) -> Self:
-        """Return the same plan with its digest."""
+        """Return this plan with its digest."""
         return self.model_copy(update={"digest": self.computed_digest()})
 
     def computed_digest(self) -> str:
@@ -312,7 +313,7 @@ class Plan(_Part):
 
 
 def write_plan(plan: Plan, path: Path) -> Plan:
-    """Write the plan with its digest as YAML, whole or not at all, for its owner to read. Return the sealed plan."""
+    """Write the plan with its digest as YAML, completely or not at all, for its owner only. Return the sealed plan."""
     sealed = plan.sealed()
     body = sealed.model_dump(mode="json")
     body["moves"] = [{key: value for key, value in move.items() if value or key in _SHOWN} for move in body["moves"]]
@@ -323,7 +324,7 @@ def write_plan(plan: Plan, path: Path) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan file. Raises BadPlan where it is missing, too large, malformed, or edited after it was sealed."""
+    """Read a plan file. Raises BadPlan if it is missing, too large, malformed, or edited after it was sealed."""
     remedy = "make a plan with `vecfleet plan`"
     try:
         size = path.stat().st_size

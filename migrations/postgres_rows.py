@@ -1,4 +1,4 @@
-"""The twins and sources of an application's Postgres database, read in one snapshot."""
+"""Read the twins and sources of an application's Postgres database, in one snapshot."""
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError

@@ -1,6 +1,6 @@
-"""Ten records as a plan's metadata map finds and leaves them, for whoever reviews the plan. Read-only.
+"""Preview a plan's metadata map: ten records before and after it, for the person who reviews the plan. Read-only.
 
-They are shown and not kept: neither a plan nor the job table holds any metadata.
+The records are shown and not kept: neither a plan nor the job table holds any metadata.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ RECORDS = 10
 
 @dataclass(frozen=True, slots=True)
 class MappedRecord:
-    """A record before and after the map; without `after` it would be parked, for the reason `parked`."""
+    """A record before and after the map. Without `after` the record would be parked for the reason `parked`."""
 
     namespace: str
     id: str
@@ -44,7 +44,7 @@ def preview(store: Store, plan: Plan, root: Path) -> list[MappedRecord]:
 
 
 def _sample(store: Store, plan: Plan, root: Path) -> list[tuple[str, Record]]:
-    """Return records of as many namespaces as there may be, in the plan's order: the largest first."""
+    """Return records of as many namespaces as possible, in the plan's order: the largest namespace first."""
     surveyor = Surveyor(store)
     reader = surveyor.reader(surveyor.describe(plan.source.index))
     files = plan.ids_files

@@ -1,6 +1,6 @@
-"""Reading of an index for planning, analysing and comparing: patient, polite, and adding up what it cost.
+"""Read an index for planning, analysing and comparing: with retries, safe between threads, and adding up the cost.
 
-The fleet waits by the job table; this is for commands that a person watches.
+The fleet's workers retry by the job table; this is for commands that a person watches.
 """
 
 import threading
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads one index; safe between threads. `usage`: the cost so far. Raises the store's error when patience ends.
+    """Reader of one index; safe between threads. `usage`: the cost so far. Raises the store's error after the last try.
 
-    Patience ends at once where `ended` is set.
+    Once `ended` is set, no call is tried again.
     """
 
     def __init__(self, index: Index) -> None:
@@ -36,7 +36,7 @@ class Reader:
             yield from page.ids
 
     def pages(self, namespace: str) -> Iterator[IdPage]:
-        """Yield the pages of its ids."""
+        """Yield the ids of a namespace, page by page."""
         token: str | None = None
         while True:
             page = self._patiently(lambda token=token: self.index.list_ids(namespace, token))  # type: ignore[misc]
@@ -47,7 +47,7 @@ class Reader:
                 return
 
     def records(self, namespace: str, ids: Iterable[str]) -> Iterator[Record]:
-        """Yield the records with these ids that exist, a fetch at a time."""
+        """Yield the records of these ids that exist, one fetch at a time."""
         waiting = iter(ids)
         while chunk := list(islice(waiting, self.index.fetch_room)):
             yield from self._fetch(namespace, chunk)

@@ -1,4 +1,4 @@
-"""Check that a plan still fits the world when it is applied: the same indexes, the same sources, the same answers."""
+"""Check that a plan still fits the stores when it is applied: the same indexes, the same sources, the same answers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +13,9 @@ from vecfleet.stores.base import IndexInfo, Store
 
 
 def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = None) -> Survey:
-    """Survey the world as it is now, for `check_plan`. Raises NotFound where the plan's source index is gone.
+    """Survey the present stores for `check_plan`. Raises NotFound if the plan's source index is gone.
 
-    `into` is the target's store, where it is not the source's.
+    `into` is the target's store, if it is not the source's.
     """
     files = plan.ids_files
     surveyor = Surveyor(store, Surveyor(into) if into is not None else None)
@@ -23,13 +23,13 @@ def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = N
 
 
 def check_plan(plan: Plan, survey: Survey, ownership: OwnershipSnapshot | None = None) -> list[str]:
-    """Return the objections to applying this plan now; none where the list is empty.
+    """Return the objections to applying this plan now.
 
-    `ownership` is the look-up's answers as they are now, for a plan that was made with a look-up.
+    `ownership` are the look-up's present answers, for a plan that was made with a look-up.
     """
     objections = _index_changes(plan.source, survey.source)
     if survey.same_index and not plan.same_index:
-        objections.append("source and target lead to the same database: what is copied would be deleted with it")
+        objections.append("source and target are the same database: the copy would be deleted with the source")
     if survey.target is not None:
         objections += _index_changes(plan.target, survey.target)
     elif plan.create_target is None:

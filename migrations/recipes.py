@@ -1,4 +1,4 @@
-"""The door to planning: typed options in, a plan out; and checks that a plan still fits when it is applied.
+"""Planning: typed options in, a plan out.
 
 Gather (a survey, the look-up), decide (creators, index, checks), write down. Nothing here writes to a store.
 """
@@ -36,21 +36,21 @@ __all__ = [
     "survey_again",
 ]
 
-# The stores that charge nothing for reads and writes: folders of files, tables of the user's own databases.
+# Stores that charge nothing for reads and writes: folders of files, tables of the user's own databases.
 UNMETERED = frozenset({"parquet", "pgvector", "pgvector-other"})
-# The number of namespaces that records are assumed to spread over where no look-up tells.
+# How many owners records are assumed to spread over, if there is no look-up.
 GUESSED_OWNERS = 10
-# Queries a month where nobody says how many: what a month costs is then its price for each million.
+# Queries a month if nobody says how many: the price of a month then stands for each million.
 MONTHLY_QUERIES = 1_000_000
-# Records. Up to here namespaces to be split are read when planning, for at most 1,100 read units.
+# Records. Namespaces to be split are read when planning up to this size, for at most 1,100 read units.
 ANALYZE_UP_TO = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """Options that every recipe takes. `skip`: globs of source namespaces to leave alone; `only`: leave others alone.
+    """Options of every recipe. `skip`: globs of source namespaces to leave alone; `only`: leave all others alone.
 
-    `naming`: the new names of source namespaces that do not keep theirs.
+    `naming`: the rules for new names of source namespaces.
     """
 
     policies: Policies = field(default_factory=Policies)
@@ -77,8 +77,7 @@ class CreatorsOptions:
 class IndexOptions:
     """Recipe `index`: everything into another index, under its own name or, with `grouping`, as tenants' namespaces.
 
-    The target is created as `new` says where it is absent (no place named: where the source is). Only a pod index needs
-    `ids`.
+    An absent target is created as `new` says (no place named: where the source is). Only a pod index needs `ids`.
     """
 
     source: str
@@ -101,9 +100,9 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """Recipe `import`: an exported folder into an index, which is created where it is absent, like the exported one.
+    """Recipe `import`: an exported folder into an index.
 
-    It is created as `new` says (no place named: where the exported one was).
+    An absent index is created as `new` says (no place named: where the exported one was).
     """
 
     folder: str
@@ -113,14 +112,14 @@ class ImportOptions:
 
 
 def plan_creators(store: Store, options: CreatorsOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `creators`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+    """Plan the recipe `creators`. Raises BadPlan with every problem found, NotFound if there is no such index."""
     surveyor = Surveyor(store)
     survey = surveyor.survey(options.index)
     return plan_surveyed("creators", surveyor, survey, options.grouping, options.common, now, options.index)
 
 
 def plan_index(store: Store, options: IndexOptions, *, now: datetime, into: Store | None = None) -> Plan:
-    """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound where there is no such source.
+    """Plan the recipe `index`. Raises BadPlan with every problem found, NotFound if there is no such source.
 
     `into`: the account of the target (None: that of the source).
     """
@@ -137,7 +136,7 @@ def plan_index(store: Store, options: IndexOptions, *, now: datetime, into: Stor
 
 
 def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `export`. Raises BadPlan with every problem found, NotFound where there is no such index."""
+    """Plan the recipe `export`. Raises BadPlan with every problem found, NotFound if there is no such index."""
     surveyor = Surveyor(store, Surveyor(folders))
     survey = surveyor.survey(options.index, options.folder, options.ids)
     create = NewIndex() if survey.target is None else None
@@ -145,7 +144,7 @@ def plan_export(store: Store, folders: Store, options: ExportOptions, *, now: da
 
 
 def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: datetime) -> Plan:
-    """Plan the recipe `import`. Raises BadPlan with every problem found, NotFound where there is no such folder."""
+    """Plan the recipe `import`. Raises BadPlan with every problem found, NotFound if there is no such folder."""
     if options.common.policies.writers != "freeze":
         raise BadPlan(
             "an exported folder holds what was exported, and nobody writes to it: there is nothing to follow",
@@ -159,7 +158,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
 
 
 def _unread(common: Common) -> Common:
-    """Leave out the cut-over and the soak: nobody reads from a folder."""
+    """Leave out the cut-over and the soak, because nobody reads from a folder."""
     return replace(common, policies=common.policies.model_copy(update={"cut_over": "none", "soak_seconds": 0}))
 
 
@@ -176,7 +175,7 @@ def plan_surveyed(
     """Make the plan of a recipe from its survey. Raises BadPlan with every problem found."""
     findings = checks.check_indexes(survey)
     if not survey.namespaces:
-        findings.raise_problems()  # the source cannot be read: nothing else can be checked
+        findings.raise_problems()  # if the source cannot be read, nothing else can be checked
     policies = _settled(common.policies, grouping)
     if policies.writers == "delta" and survey.source.kind is Kind.POD:
         findings.problems.append(
@@ -213,7 +212,7 @@ def plan_surveyed(
         reachable |= set(breakdown.targets)
     if unread:
         findings.warnings.append(
-            f"too large to read when planning; where records go shows while they are copied: {few(unread)}"
+            f"too large to read when planning, so the targets of their records show only while copying: {few(unread)}"
         )
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
@@ -268,7 +267,7 @@ def plan_surveyed(
 
 
 def _analyzable(survey: Survey, moves: Sequence[PlannedMove]) -> tuple[list[PlannedMove], list[str]]:
-    """Return the moves to several targets that are small enough to be read now, and the sources of the others."""
+    """Return the moves to several targets that are small enough to read now, and the sources of larger ones."""
     read: list[PlannedMove] = []
     unread, left = [], 0 if survey.source.kind is Kind.POD else ANALYZE_UP_TO
     for move in sorted((move for move in moves if move.is_divided), key=lambda move: (move.records, move.source)):
@@ -281,7 +280,7 @@ def _analyzable(survey: Survey, moves: Sequence[PlannedMove]) -> tuple[list[Plan
 
 
 def _settled(policies: Policies, grouping: Grouping | None) -> Policies:
-    """Add what the grouping implies: reviewing the unowned reviews orphans."""
+    """Add the policies that the grouping implies: to review the unowned means to review orphans."""
     reviewed = grouping is not None and grouping.unowned == "review"
     return policies.model_copy(update={"orphans": "review"}) if reviewed else policies
 
@@ -292,7 +291,7 @@ def _candidates(survey: Survey, common: Common, findings: Findings) -> tuple[dic
     findings.problems += objections
     empty = {name for name in chosen if not survey.namespaces[name].records}
     if empty:
-        findings.warnings.append(f"left alone, for they are empty: {few(empty)}")
+        findings.warnings.append(f"left alone, because they are empty: {few(empty)}")
     candidates = {name: held for name, held in survey.namespaces.items() if name in chosen - empty}
     return candidates, sorted(set(survey.namespaces) - set(candidates))
 

@@ -1,8 +1,8 @@
 """New names for namespaces: globs that choose them, pairs of a glob and a template that rename them. Pure.
 
-In a glob `*` stands for any characters, as few as will do, `?` for one, and a backslash takes the next character as it
-is. In a template `{1}` is the text that the first `*` or `?` stood for, `{value}` the value of the metadata key that a
-plan splits by, and `{{` and `}}` are braces. The first pair that matches a name decides about it.
+In a glob `*` stands for any characters, as few as possible, and `?` for one character. A backslash takes the next
+character literally. In a template `{1}` is the text that the first `*` or `?` stood for, `{value}` is the value of the
+metadata key that a plan splits by, and `{{` and `}}` are braces. The first pair that matches a name decides about it.
 """
 
 import re
@@ -24,7 +24,7 @@ _PAIR = re.compile(r"((?:[^\\=]|\\.)+)=(.+)", re.DOTALL)
 
 @cache
 def glob(text: str) -> re.Pattern[str]:
-    """Compile a glob, a group for each wildcard. Raises BadInput if it ends in a backslash that takes nothing."""
+    """Compile a glob, with a group for each wildcard. Raises BadInput if the glob ends in a single backslash."""
     chunks = [""]
     for escaped, wildcard, plain in _glob_parts(text):
         if wildcard == "*":
@@ -35,7 +35,7 @@ def glob(text: str) -> re.Pattern[str]:
     if not others:
         return re.compile(first, re.DOTALL)
     *middle, last = others
-    # An atomic group keeps the first place where its text fits; a later one never helps, and trying costs time.
+    # An atomic group keeps the first place where its text fits. A later place never helps, and trying it costs time.
     return re.compile(f"{first}{''.join(f'(?>(.*?){chunk})' for chunk in middle)}(.*){last}", re.DOTALL)
 
 
@@ -64,7 +64,7 @@ def matches(text: str, namespaces: Iterable[str]) -> set[str]:
 def choose(
     namespaces: Collection[str], index: str, only: Iterable[str], skip: Iterable[str]
 ) -> tuple[set[str], list[str]]:
-    """Return the namespaces that globs choose (all, without any) and none skips, and what is wrong with the globs."""
+    """Return the namespaces that globs choose (all, if there are none) and no glob skips; and objections to globs."""
     chosen, skipped = ({text: matches(text, namespaces) for text in globs} for globs in (only, skip))
     objections = []
     for globs, purpose in ((skipped, "skipped"), (chosen, "chosen")):
@@ -83,12 +83,12 @@ class Template:
 
     @property
     def name(self) -> str | None:
-        """Return the name, or None where it depends on the record."""
+        """Return the name; None if it depends on the record."""
         return None if VALUE in self.parts else self.of("")
 
     @property
     def text(self) -> str:
-        """Return what `parsed` makes this template of."""
+        """Return the text that `parsed` reads as this template."""
         return "".join(
             part.replace("{", "{{").replace("}", "}}") if isinstance(part, str) else f"{{{part or 'value'}}}"
             for part in self.parts
@@ -96,17 +96,17 @@ class Template:
 
     @property
     def wildcards(self) -> int:
-        """Return the highest number of a wildcard in it."""
+        """Return the highest number of a wildcard in the template."""
         return max((part for part in self.parts if isinstance(part, int)), default=0)
 
     @property
     def prefix(self) -> str:
-        """Return the text with which every name of it begins."""
+        """Return the text with which every name of the template begins."""
         return next((part for part in self.parts[:1] if isinstance(part, str)), "")
 
     @property
     def suffix(self) -> str:
-        """Return the text with which every name of it ends."""
+        """Return the text with which every name of the template ends."""
         return next((part for part in self.parts[-1:] if isinstance(part, str)), "")
 
     def filled(self, wildcards: Sequence[str]) -> "Template":
@@ -118,14 +118,14 @@ class Template:
         return "".join(part if isinstance(part, str) else value for part in self.parts)
 
     def may_be(self, name: str) -> bool:
-        """Say whether some value may give this name. May say so of a name that none gives, and never the reverse."""
+        """Say whether some value may give this name. False is certain; True may be wrong."""
         if self.name is not None:
             return self.name == name
         ends = len(self.prefix) + len(self.suffix)
         return name.startswith(self.prefix) and name.endswith(self.suffix) and len(name) > ends
 
     def may_meet(self, other: "Template") -> bool:
-        """Say whether both may give one name. May say so of two that never do, and never the reverse."""
+        """Say whether both may give the same name. False is certain; True may be wrong."""
         if other.name is not None:
             return self.may_be(other.name)
         if self.name is not None:
@@ -149,7 +149,7 @@ def _joined(parts: Iterable[str | int]) -> Template:
 
 @cache
 def parsed(text: str) -> Template:
-    """Parse a template. Raises BadInput for a brace that neither makes a place nor is doubled."""
+    """Parse a template. Raises BadInput for a brace that is neither doubled nor a part of a place."""
     found = list(_TEMPLATE_PART.finditer(text))
     if sum(len(part[0]) for part in found) != len(text):
         raise BadInput(
@@ -166,7 +166,7 @@ def parsed(text: str) -> Template:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Old names, as a glob, and the template of their new names. Raises BadInput where either makes no sense."""
+    """Old names, as a glob, and the template of their new names. Raises BadInput if either is malformed."""
 
     old: str
     new: str
@@ -200,9 +200,9 @@ class Pair:
 class Naming:
     """Rules that give namespaces new names. A name that no pair matches is kept with `keeps_others`, else left alone.
 
-    `key`: the metadata key whose value `{value}` is. `otherwise`: the namespace for records that lack it; None: they
-    are parked. `merges`: several sources may become one namespace. `marks`: records are enriched where names alone do
-    not say where each came from.
+    `key`: the metadata key whose value `{value}` is. `otherwise`: the namespace for records that lack this key; None:
+    they are parked. `merges`: several sources may become one namespace. `marks`: records are enriched if names alone do
+    not show where each came from.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -220,7 +220,7 @@ class Naming:
         return {name: found.get(name) or Template((name,)) for name in namespaces}
 
     def _decided(self, namespaces: Iterable[str]) -> Iterator[tuple[str, int, Template]]:
-        """Yield the number of the pair that decides about each name that a pair matches, and the template it gives."""
+        """Yield, for each name that a pair matches, the number of the deciding pair and the template it gives."""
         exact: dict[str, int] = {}
         globs: list[int] = []
         for number, pair in enumerate(self.pairs):
@@ -238,7 +238,7 @@ class Naming:
                     break
 
     def objections(self, index: str, namespaces: Sequence[str], moved: Sequence[str]) -> list[str]:
-        """Return what is wrong with the pairs for the namespaces of an index of which these are to be moved."""
+        """Return the objections to the pairs, given the index's namespaces and those of them to be moved."""
         objections = [*self._idle(index, namespaces)]
         templates = self.templates(moved)
         splits = any(template.name is None for template in templates.values())
@@ -267,13 +267,13 @@ class Naming:
 
 
 def _shared(templates: dict[str, Template], otherwise: str | None) -> list[str]:
-    """Object to names that several namespaces would get, and to those that records of several may get."""
+    """Object to names that several namespaces would get, or that records of several namespaces may get."""
     wanted = [(template, name) for name, template in templates.items()]
     if otherwise is not None:
         wanted += [(Template((otherwise,)), name) for name, template in templates.items() if template.name is None]
     wanted.sort(key=lambda entry: (entry[0].name or entry[0].prefix, entry[1]))
     met: dict[str, set[str]] = {}
-    before: list[tuple[str, Template, str]] = []  # those whose beginnings the present one begins with
+    before: list[tuple[str, Template, str]] = []  # templates whose prefix begins the present template's prefix
     for template, source in wanted:
         begins = template.name or template.prefix
         while before and not begins.startswith(before[-1][0]):

@@ -1,8 +1,8 @@
 """Recipe `reverse`: the way back after clean-up. Every record returns to the namespace it came from, as it was.
 
-Each record carries what it needs: `migrated_from`, `_vecfleet_prev` where an enriched key was there before, and
-`_vecfleet_map` where the plan has a metadata map. So the way back needs neither the old job's manifests nor its
-ownership look-up. Where a plan of the recipe `namespaces` added nothing, names alone say where records came from: each
+Each record carries all that the way back needs: `migrated_from`, `_vecfleet_prev` if an enriched key was there before,
+and `_vecfleet_map` if the plan has a metadata map. So the way back needs neither the old job's manifests nor its
+ownership look-up. If a plan of the recipe `namespaces` added nothing, names alone show where records came from: each
 target goes back to its one source.
 """
 
@@ -27,9 +27,9 @@ from vecfleet.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """The rule of a reverse plan: the sources of the plan it takes back, its namespace for review, and its map.
+    """The rule of a reverse plan: sources, review namespace and metadata map of the plan that it takes back.
 
-    `owners`: whether that plan wrote into records whose they are. Else a tenant's keys in a record are its own.
+    `owners`: whether that plan wrote owners into records. If not, owner keys in a record were there before.
     """
 
     sources: Collection[str]
@@ -38,10 +38,10 @@ class Backward:
     owners: bool = True
 
     def take_back(self, record: Record, namespace: str) -> tuple[str, Record] | Unrouted:
-        """Return the record's origin and what it was there, or why that is unknown. Pure."""
+        """Return the record's origin and the record as it was there, or why the origin is unknown. Pure."""
         came_from = record.metadata.get(SOURCE)
         if not isinstance(came_from, str) or came_from not in self.sources:
-            return Unrouted("it was not brought here by the plan that is taken back: it names no source of it")
+            return Unrouted("it names no source of the plan that is taken back, so that plan did not bring it here")
         tenant = names.parse(namespace) if self.owners else None
         owner = Owner(tenant.creator, tenant.twin) if tenant is not None else None
         rule: Rule = "review" if namespace == self.review else "move"
@@ -50,7 +50,7 @@ class Backward:
             return came_from, restored
         metadata = self.metadata_map.undone(restored.metadata)
         if metadata is None:
-            return Unrouted("it does not carry what its metadata map changed: it was written anew since")
+            return Unrouted("it lacks the mark of its metadata map: it was written anew since")
         return came_from, restored.with_metadata(metadata)
 
 
@@ -67,18 +67,18 @@ def plan_reverse(
     writers: Literal["freeze", "delta"] = "freeze",
     max_passes: int = 5,
 ) -> Plan:
-    """Plan to take a plan's effect back; its job wrote to `targets` of `store`. Read-only.
+    """Plan to take back the effect of a plan whose job wrote to `targets` of `store`. Read-only.
 
-    `only`, `skip`: globs of those to take back, and of those to leave. `into_store`: the store of the plan's source, if
-    it is another. Raises BadPlan with every problem found: names that were never changed, prefixed ids, a map that
-    cannot be taken back, nothing there to take back.
+    `only`, `skip`: globs of targets to take back, and of targets to leave. `into_store`: the store of the plan's
+    source, if it is another one. Raises BadPlan with every problem found: names that were never changed, prefixed ids,
+    a map that cannot be taken back, no records to take back.
     """
     _check_reversible(original)
     surveyor = Surveyor(store, Surveyor(into_store) if into_store is not None else None)
     into = None if original.same_index else original.source.index
     survey = surveyor.survey(original.target.index, into)
     findings = checks.check_indexes(survey)
-    # Each id is checked against the present content of the old namespaces: nothing there is overwritten.
+    # Each id is checked against the present content of the old namespaces, so that no record there is overwritten.
     policies = Policies(
         writers=writers,
         max_passes=max_passes,
@@ -130,7 +130,7 @@ def plan_reverse(
 
 
 def way_back(original: Plan, job_id: int | None = None) -> str:
-    """Tell what brings the records back after the plan's job deleted them from their sources."""
+    """Say how to bring the records back after the plan's job deleted them from their sources."""
     if original.takes_back:
         return "apply the plan it took back once more"
     lossy = _is_lossy(original)
@@ -147,7 +147,7 @@ def _check_reversible(original: Plan) -> None:
         raise BadPlan("this job is itself a way back", next_step=way_back(original))
     if _is_lossy(original):
         raise BadPlan(
-            "this job's metadata map cannot be taken back: what it dropped or replaced did not travel",
+            "this job's metadata map cannot be taken back: values that it dropped or replaced did not travel",
             next_step=way_back(original),
         )
     if not _is_reversible(original):
@@ -157,13 +157,13 @@ def _check_reversible(original: Plan) -> None:
         )
     if original.policies.collisions == "prefix":
         raise BadPlan(
-            "this job prefixed the ids: a reverse plan does not take that off",
+            "this job prefixed the ids: a reverse plan does not remove prefixes",
             next_step="bring the records back from an export: `vecfleet plan import`",
         )
 
 
 def _is_reversible(original: Plan) -> bool:
-    """Say whether records or, in a plan that renames one by one, names say where each record came from."""
+    """Say whether records, or names in a plan that renames one by one, show where each record came from."""
     return original.policies.enrich or original.recipe == "namespaces"
 
 

@@ -1,4 +1,4 @@
-"""The target of a record: pure functions of (record, plan, ownership). No I/O, so the answer is the same on every read.
+"""The target of a record: pure functions of (record, plan, ownership). No I/O, so every read gets the same answer.
 
 The first rule that answers wins: the move's fixed target; if the move has a template, the record's value of the plan's
 key, then the rule for records without it; the record's own `creator_id` and `twin_id`, the ownership snapshot (by the
@@ -27,8 +27,9 @@ Rule = Literal["move", "metadata", "twin", "source", "record", "review", "value"
 class Routed:
     """The target namespace and the owner to enrich with (None: only the origin is added).
 
-    `rule` names what answered: the move's fixed target, the record's own `creator_id`, the look-up by its `twin_id`,
-    by its source or by its id, the rule for orphans, its value of the plan's key, or the rule for records without one.
+    `rule` names the rule that answered: the move's fixed target, the record's own `creator_id`, the look-up by its
+    `twin_id`, by its source or by its id, the rule for orphans, the record's value of the plan's key, or the rule for
+    records without this key.
     """
 
     target: str
@@ -48,7 +49,7 @@ class Unrouted:
 
 
 class Fixed(Protocol):
-    """The part of a move that routing needs; `migrations.plan.PlannedMove` and the job table's moves both fit."""
+    """The fields of a move that routing needs. `migrations.plan.PlannedMove` and the job table's moves have them."""
 
     @property
     def source(self) -> str: ...
@@ -111,7 +112,7 @@ def owner_named(namespace: str) -> Owner | None:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """The routing rules of one job. `review_namespace` is None where orphans are parked."""
+    """The routing rules of one job. `review_namespace` None: orphans are parked."""
 
     ownership: Ownership = field(default_factory=Ownership)
     lookup_key: str = LOOKUP_KEY

@@ -1,4 +1,4 @@
-"""The twins and sources of a Supabase project, all of them: an answer holds at most 1,000 rows, so it reads by pages.
+"""Read all twins and sources of a Supabase project, page by page, because an answer holds at most 1,000 rows.
 
 The only module that imports `supabase`.
 """
@@ -18,7 +18,7 @@ ROUNDS = 3
 TIMEOUT_SECONDS = 30
 
 UNKNOWN = -1
-_PAST_THE_END = "PGRST103"  # rows were deleted since the page before
+_PAST_THE_END = "PGRST103"  # rows were deleted since the previous page
 _REFUSED = {"401", "403", "42501", "PGRST300", "PGRST301", "PGRST302", "PGRST303"}
 _ABSENT = {"404", "42P01", "42703", "PGRST204", "PGRST205"}
 
@@ -66,7 +66,7 @@ def _read_table(client: Client, table: str, columns: tuple[str, ...]) -> list[tu
 
 
 def _read_once(client: Client, table: str, columns: tuple[str, ...]) -> list[tuple[str, ...]] | None:
-    """Read all rows; None where rows came or went meanwhile, because the pages would overlap or leave some out."""
+    """Read all rows; None if rows came or went meanwhile, because pages would then overlap or leave rows out."""
     rows: list[tuple[str, ...]] = []
     total: int | None = None
     while total is None or len(rows) < total:
@@ -81,7 +81,7 @@ def _read_once(client: Client, table: str, columns: tuple[str, ...]) -> list[tup
 
 def _page(client: Client, table: str, columns: tuple[str, ...], start: int) -> tuple[list[tuple[str, ...]], int]:
     query = client.table(table).select(*columns, count=CountMethod.exact)
-    for column in columns:  # by all columns: only a total order makes the pages fit together
+    for column in columns:  # by all columns, because only a total order makes the pages fit together
         query = query.order(column)
     try:
         answer = query.range(start, start + PAGE_ROWS - 1).execute()

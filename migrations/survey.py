@@ -12,9 +12,9 @@ from migrations.reading import Reader, patiently
 from vecfleet.errors import Missing, NotFound
 from vecfleet.stores.base import Aliased, IndexInfo, Kind, NamespaceInfo, Store
 
-# Ids. Up to here every id is listed, 1 read unit for each 100, so that a plan says exactly what it will move.
+# Ids. Up to this number every id is listed, 1 read unit for each 100, so that the plan's number of records is exact.
 COUNT_EXACTLY_UP_TO = 100_000
-# Ids. Up to here sources that share a target are compared when planning; the copy compares them in any case.
+# Ids. Up to this number, sources that share a target are compared when planning. The copy compares them in any case.
 COMPARE_UP_TO = 1_000_000
 _UNLISTABLE = (Kind.DOCUMENT, Kind.POD)
 COMMON_EXAMPLES = 3
@@ -37,12 +37,12 @@ class HeldNamespace:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The source, and the target where it is another index (None: it does not exist yet)."""
+    """The source, and the target if it is another index (None: it does not exist yet)."""
 
     source: IndexInfo
     target: IndexInfo | None
     namespaces: Mapping[str, HeldNamespace]
-    occupied: Mapping[str, HeldNamespace]  # the namespaces of the index that is written to
+    occupied: Mapping[str, HeldNamespace]  # the namespaces of the target's index
     ids: IdSources | None = None
     aliases: Mapping[str, str] = field(
         default_factory=dict
@@ -64,9 +64,9 @@ class CommonIds:
 
 @dataclass(slots=True)
 class Surveyor:
-    """Looks at a store for a plan, and through `into` at the target's store, where that is another one.
+    """Surveyor of a store, and through `into` of the target's store if that is another one.
 
-    Reads only; `readers` add up the cost.
+    Read-only; `readers` add up the cost.
     """
 
     store: Store
@@ -75,7 +75,7 @@ class Surveyor:
 
     @classmethod
     def between(cls, store: Store, into: Store | None) -> Self:
-        """Look at a store, and at the target's where that is another one."""
+        """Return a surveyor of a store, and of the target's store if that is another one."""
         return cls(store, cls(into) if into not in (None, store) else None)
 
     @property
@@ -140,7 +140,7 @@ class Surveyor:
         return {info.name: _counted(reader, info) for info in listed}
 
     def aliases(self, info: IndexInfo) -> dict[str, str]:
-        """Return each alias of an index with its target; none where its store has none. One request for each 100."""
+        """Return each alias of an index with its target; none if the store has no aliases. One request for each 100."""
         index = self.reader(info).index
         return patiently(index.aliases) if isinstance(index, Aliased) else {}
 
@@ -161,7 +161,7 @@ def _counted(reader: Reader, info: NamespaceInfo) -> HeldNamespace:
 
 
 def common_ids(streams: Sequence[Iterable[str]]) -> CommonIds:
-    """Return the ids that more than one stream holds. Each is in byte order, with no id twice; memory stays small."""
+    """Return the ids that several streams hold. Each stream is in byte order, with no id twice; memory stays small."""
     common = (id for id, holders in groupby(heapq.merge(*streams)) if len(list(holders)) > 1)
     examples = tuple(islice(common, COMMON_EXAMPLES))
     return CommonIds(len(examples) + sum(1 for _ in common), examples)

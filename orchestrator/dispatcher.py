@@ -1,9 +1,9 @@
 """The dispatcher: the small process that keeps the fleet busy. Also the reaper and the timer.
 
-Each tick takes or keeps the lead and returns expired leases and lost wake-ups to ready. It lets each job decide its
-next step, fills each job's window, and sends the wake-ups after the commit. Two dispatchers may run and think that they
-lead: every change is a compare-and-set under the job's row lock. A crash at any line loses at most wake-ups, which are
-sent again.
+Each tick takes or keeps the lead, lets each live job decide its next step, fills its window, and sends the wake-ups
+after the commit. Once a second it also requeues batches whose lease expired or whose wake-up was lost. Two dispatchers
+may run and think that they lead: every change is a compare-and-set under the job's row lock. A crash at any line loses
+at most wake-ups, which are sent again.
 """
 
 import os
@@ -255,7 +255,7 @@ class Dispatcher:
     def _reap(self, live: list[int]) -> None:
         """Requeue batches whose lease expired, park those without attempts left, and send overdue wake-ups again."""
         with self.database.begin() as connection:
-            expired, exhausted = batches.expired(connection, live, MAX_ATTEMPTS)
+            expired, exhausted = batches.requeue_expired(connection, live, MAX_ATTEMPTS)
             for batch_id in exhausted:
                 _park(connection, batch_id)
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)

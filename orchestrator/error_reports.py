@@ -61,7 +61,7 @@ def _report(_: object, __: str, line: structlog.types.EventDict) -> structlog.ty
         import sentry_sdk
         from sentry_sdk.utils import event_from_exception
 
-        record = line.get("_record")
+        record: Any = line.get("_record")
         is_ours = record is None or hasattr(record, EVENT_AND_FIELDS)
         exception = _exception(line.get("exc_info"))
         event: dict[str, Any] = event_from_exception(exception)[0] if exception is not None else {}  # type: ignore[assignment]

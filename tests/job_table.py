@@ -198,7 +198,7 @@ class JobTable:
     def reap(self, limit: int = 8) -> list[int]:
         """Reap leases that ran out, as the dispatcher does. Return the batches that are beyond their attempts."""
         with self.begin() as connection:
-            _, spent = batches.expired(connection, [self.job_id], limit)
+            _, spent = batches.requeue_expired(connection, [self.job_id], limit)
             for batch_id in spent:
                 copies.park_exhausted(connection, batch_id)
             return spent

@@ -419,7 +419,7 @@ def test_sending_a_wake_up_needs_no_worker_code() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_what_is_typed_every_minute_loads_neither_the_sdk_nor_celery_nor_what_it_does_not_need() -> None:
+def test_frequent_commands_load_neither_the_sdk_nor_celery() -> None:
     heavy = ("alembic", "celery", "fastapi", "grpc", "httpx", "kombu", "numpy", "pinecone", "pyarrow", "redis")
     loaded = f"print([name for name in {heavy} if name in sys.modules])"
     commands = "import sys, orchestrator.cli.app, orchestrator.cli.jobs"

@@ -1,4 +1,4 @@
-"""The pages tell the truth: links lead somewhere, commands and settings exist, diagrams are those of the code."""
+"""The pages are right: links lead somewhere, commands and settings exist, diagrams are those of the code."""
 
 import ast
 import importlib.util
@@ -204,11 +204,17 @@ def words_not_to_use() -> list[str]:
     return [word.strip() for row in rows if row[0].strip() != "word" for word in row[2].split(",") if word.strip()]
 
 
+def replaced_words() -> re.Pattern[str]:
+    """Return a pattern of the words not to use, alone and as a part of a name, between underscores."""
+    words = "|".join(words_not_to_use())
+    return re.compile(rf"(?<![^\W_])({words})(?:s|ed|ing)?(?![^\W_])", re.IGNORECASE)
+
+
 def test_a_word_that_the_glossary_replaces_is_used_nowhere() -> None:
-    unwanted = re.compile(rf"\b({'|'.join(words_not_to_use())})(?:s|ed|ing)?\b", re.IGNORECASE)
+    unwanted = replaced_words()
     files = [
         path
-        for folder in ("vecfleet", "migrations", "orchestrator", "workers", "emulator", "docs")
+        for folder in ("vecfleet", "migrations", "orchestrator", "workers", "emulator", "benchmarks", "tests", "docs")
         for path in (REPOSITORY / folder).rglob("*")
         if path.suffix in (".py", ".md", ".html") and not path.name.endswith("_pb2.py")
         if not str(path.relative_to(REPOSITORY)).startswith(MAY_NAME_OLD_WORDS)
@@ -221,6 +227,12 @@ def test_a_word_that_the_glossary_replaces_is_used_nowhere() -> None:
     ]
     assert len(words_not_to_use()) >= 8
     assert used == []
+
+
+def test_a_replaced_word_is_seen_inside_a_name_too() -> None:
+    word = words_not_to_use()[-1]
+    names = (f"_{word.upper()}", f"to_{word}", f"{word}ed", f"re{word}")
+    assert [name for name in names if replaced_words().search(name)] == list(names[:3])
 
 
 # A sentence that opens so is a question half asked: its subject comes late.

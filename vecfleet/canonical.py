@@ -1,6 +1,6 @@
 """The canonical form of one metadata field: tagged and with lengths, so that no two different fields share one.
 
-Digests of records are taken of it (`vecfleet.digests` says which records count as the same).
+Digests of records are computed from this form (`vecfleet.digests` says which records count as the same).
 """
 
 import struct
@@ -37,7 +37,7 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")  # half a character is refused elsewhere, but needs a digest
+        return text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused elsewhere, but needs a digest here
 
 
 @lru_cache(maxsize=4_096)  # the records of an index share a few dozen keys
@@ -47,7 +47,7 @@ def _head(key: str, tag: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    """Return the float64 that the integer equals; one that equals none (past 2**53) keeps its digits unrounded."""
+    """Return the float64 that the integer equals. An integer that equals none (past 2**53) keeps all its digits."""
     try:
         number = float(value)
     except OverflowError:

@@ -1,8 +1,8 @@
-"""The clock for leases and deadlines. It goes on while the machine is suspended."""
+"""The clock for leases and deadlines, which also runs while the machine is suspended."""
 
 import time
 
-# Linux stops CLOCK_MONOTONIC, which time.monotonic reads, during a suspend; elsewhere it goes on.
+# Linux stops CLOCK_MONOTONIC, which time.monotonic reads, during a suspend. Other systems do not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

@@ -6,7 +6,7 @@
     controller_host = "https://…"            # optional: another control plane
     hosts = { brain = "brain-abc1234.svc.private.…" }   # optional: how to dial an index, beside its own host
 
-No key is part of a plan or a job: these hold the name, and each machine that works has its own file.
+No key is part of a plan or a job. Plans and jobs hold the account's name, and each working machine has its own file.
 """
 
 import re
@@ -49,7 +49,7 @@ _FILE = TypeAdapter(dict[str, Connection])
 
 
 def connections(settings: Settings) -> dict[str, Connection]:
-    """Return the named accounts; none where no file is set. Raises BadInput, which never holds a key."""
+    """Return the named accounts; none if no file is set. Raises BadInput, whose text never holds a key."""
     path = settings.pinecone_connections
     if path is None:
         return {}
@@ -61,7 +61,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
 
 
 def connection(settings: Settings, name: str) -> Connection:
-    """Return a named account. Raises BadInput, naming those that there are."""
+    """Return a named account. Raises BadInput, which names the accounts that exist."""
     accounts = connections(settings)
     if name not in accounts:
         known = ", ".join(f"pinecone@{other}" for other in sorted(accounts)) or "none"

@@ -1,12 +1,12 @@
-"""Digests: they tell when two records, or two sets of records, are the same.
+"""Digests: equal digests show that two records, or two sets of records, are the same.
 
 A record's canonical form is a byte string in which every field has a tag and a length, so that no two different records
 share one. These count as the same: metadata in any key order, sparse values in any index order, an empty field and an
 absent one. Anything else counts as different, `true` and `1.0` included. Text is not Unicode-normalised, and float32
 values are compared as bits. Take digests of records as the store gives them back (`Index.normalise`).
 
-A set is its count and the sum of its records' digests modulo 2**128. The order does not matter, and, unlike with
-exclusive-or, a record that is there twice does not cancel itself.
+The digest of a set is its count and the sum of its records' digests modulo 2**128. The order does not matter, and a
+record that is there twice does not cancel itself, as it would with exclusive-or.
 """
 
 import hashlib

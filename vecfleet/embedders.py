@@ -1,7 +1,7 @@
 """Embedders, which turn text into vectors: OpenAI's API or one like it, or a deterministic one for tests.
 
-An embedder is asked for the dimension of the table, and vectors of another dimension are refused: a table of 1,536
-dimensions and a model of 3,072 must not meet unnoticed.
+An embedder is asked for vectors of the table's dimension, and vectors of another dimension are refused: else a model of
+3,072 dimensions could fill a table of 1,536 unnoticed.
 """
 
 import hashlib

@@ -2,8 +2,8 @@
 
 `migrated_from` is always added; `creator_id` and `twin_id` if the owner is known; `needs_review` for orphans sent to
 review. If one of these keys was there before, its old value travels along in `_vecfleet_prev` (a JSON object as text),
-so that the way back needs no other memory. `migrated_from` marks such a record, because no policy lets it stay as it
-was. The fleet and an application that writes to both sides share this form.
+so that the way back needs nothing else. `migrated_from` marks such a record, because every policy sets it anew. The
+fleet and an application that writes to both sides share this form.
 """
 
 import json
@@ -52,7 +52,7 @@ def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: Confli
     """Return the metadata as the target should hold it, or the conflicting key.
 
     With policy `keep`, a key that holds another value stays as it is; with `overwrite`, the old value is remembered.
-    `migrated_from` is always overwritten and remembered: a record that kept another's could not be led back.
+    `migrated_from` is always overwritten and remembered: a record with another origin in it could not go back.
     """
     changed: dict[str, str | bool] = {}
     previous: dict[str, MetadataValue] = {}
@@ -75,7 +75,7 @@ def enriched(metadata: Metadata, added: Mapping[str, str | bool], policy: Confli
 
 
 def restored(metadata: Metadata, added: Metadata) -> Metadata:
-    """Return the metadata as it was; touches only keys that still hold what `enriched` put there."""
+    """Return the metadata as it was. Only keys that still hold the value from `enriched` are changed."""
     fields: dict[str, MetadataValue] = dict(metadata)
     previous = _previous(fields)
     for key, value in added.items():

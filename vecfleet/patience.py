@@ -1,4 +1,4 @@
-"""Retries for a command or a request that somebody waits for. The fleet waits by the job table instead."""
+"""Retries for a command or a request that somebody waits for. The fleet's workers retry by the job table instead."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from vecfleet.errors import RateLimited, Transient
 T = TypeVar("T")
 
 ATTEMPTS = 6
-# A client's call takes at most its deadline and three repetitions with their waits; after this it is given up.
+# A client's call takes at most its deadline and three repetitions with their waits. A longer call is given up.
 CALL_LASTS_DEADLINES = 5
 _LONGEST_WAIT_S = 60.0  # somebody waits: a service that asks for an hour is reported
 _TRANSIENT = retry_if_exception_type(Transient)
@@ -30,7 +30,7 @@ _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)
 def patiently(call: Callable[[], T], attempts: int = ATTEMPTS, ended: threading.Event | None = None) -> T:
     """Call, and call again after a wait while the store cannot answer. Only for calls that may run twice.
 
-    Once `ended` is set, nobody waits for the answer any more: there is neither another wait nor another call.
+    Once `ended` is set, nobody waits for the answer: there is neither another wait nor another call.
     """
     ended = ended or threading.Event()
     return Retrying(
@@ -47,10 +47,11 @@ async def patiently_async(call: Callable[[], Awaitable[T]], attempts: int = ATTE
     return await AsyncRetrying(retry=_TRANSIENT, stop=stop_after_attempt(attempts), wait=_wait, reraise=True)(call)
 
 
-def unrepeated(call: Callable[[], T]) -> T:
-    """Call once, and again only if the store said that it did nothing because too much was asked of it.
+def once_unless_refused(call: Callable[[], T]) -> T:
+    """Call once; call again only after a refusal with 429, because then the store did nothing. At most `ATTEMPTS`.
 
-    For calls that destroy. One without an answer may be carried out yet, and a second one would take what came since.
+    Meant for deletions. A deletion without an answer may still be carried out, and a second one would delete records
+    that came since.
     """
     return Retrying(
         retry=retry_if_exception_type(RateLimited), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True

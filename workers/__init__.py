@@ -4,11 +4,11 @@ celery             the app, where `celery -A workers` looks for it
 tasks              the Celery tasks: a name, a batch id, its generation
 consuming          how a worker takes wake-ups from the broker
 threads            the pool of threads, which can grow
-showing            what Flower is shown of each batch
-outcomes           what became of a batch: a state of Celery's and a sentence
+showing            events that show each batch in Flower
+outcomes           the outcome of a batch: a state of Celery's and a sentence
 process            connections, open indexes and leases of one worker process
 leases             leases as their holder sees them: a heartbeat renews them
-runner             the life of a batch: lease, work, settle; an error becomes a decision here
+runner             the life of a batch: lease, work, settle; every error of a batch becomes a decision
 work               everything a step may use
 once               a property computed once, by the thread that uses the object
 lane               calls to one index: paced, inside a deadline, retried a few times
@@ -20,15 +20,15 @@ placing            the target and the form of a record
 choosing           the records of a group that are written
 foreign            records that others wrote into a target being filled
 repairing          a batch copied again in part
-withdrawing        records that the source gave up, removed from the targets
+withdrawing        records that the source no longer has, removed from the targets
 target_namespaces  a target namespace before its first record
 old_names          the alias that a deleted namespace may leave
-caps               how much may go without a person
+caps               how many records may go without a person
 checking           a target read back
 surveying          a target listed
-querying           both sides asked the same
+querying           both sides asked the same questions
 cleaning           a source deleted, each record proven first
-undoing            what the job wrote, removed again
+undoing            the job's own records, removed again
 doubting           closer checks after lost commits
 erasure_check      erased tenants: nothing of them is written
 """

@@ -1,7 +1,7 @@
-"""Read a target back: compare what some copy batches wrote to it, record by record, with their tallies.
+"""Read a target back: compare the records that some copy batches wrote to it, one by one, with their tallies.
 
-Read-only at the store. Safe to run twice. A difference counts only after the freshness wait. It is then named, with the
-parts in which the two records differ.
+Read-only at the store. Safe to run twice. A difference counts only after the freshness wait. The finding then names the
+record and the parts in which the two versions differ.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,13 +26,13 @@ class _Part:
 
     tally: TargetTally
     copy_id: int
-    listed: list[str]  # all ids of the copy batch, if its tally may be made anew
+    listed: list[str]  # all ids of the copy batch, if its tally may be computed again
     ids: dict[str, str]
     recorded: dict[str, int]  # the short digest of each, by its id at the source
 
 
 def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
-    """Compare what copy batches wrote to one target with what the target gives back. In memory: ids, never records."""
+    """Compare the records that copy batches wrote to one target with those it returns. Memory holds ids and digests."""
     parts = list(_parts(work))
     expected = _sum(part.tally for part in parts)
     digests = dict(_digests(work, [record_id for part in parts for record_id in part.ids.values()]))
@@ -65,7 +65,7 @@ def _sum(tallies: Iterable[TargetTally]) -> Tally:
 
 
 def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Yield the digests of the records that are there, with one answer's records in memory at a time."""
+    """Yield the digests of the records that the target holds. Memory holds the records of one answer at a time."""
     for records in work.target.fetch_parts(work.target_row.namespace, ids):
         yield from ((record_id, record_digest(record)) for record_id, record in records.items())
 
@@ -76,7 +76,7 @@ def _as_written(part: _Part, digests: Mapping[str, int]) -> bool:
 
 
 def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
-    """Say whether the application wrote the same to both sides since the copy: then what is there is expected."""
+    """Say whether the application wrote the same to both sides since the copy: then the target's records are right."""
     target = work.target_row
     there = {record_id: digests[record_id] for record_id in part.ids.values() if record_id in digests}
     if work.job.plan.policies.writers != "dual" or target.is_authoritative or len(there) != len(part.ids):
@@ -93,7 +93,7 @@ def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
 def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Finding]:
     """Return the missing and the changed records of a copy batch, with the parts that differ from the source now.
 
-    If a tally lacks the digests of its records, the source tells which of them differ.
+    If a tally lacks the digests of its records, each record is compared with the source instead.
     """
     absent = [record_id for record_id in part.ids.values() if record_id not in digests]
     there = {source_id: record_id for source_id, record_id in part.ids.items() if record_id in digests}

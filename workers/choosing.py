@@ -1,6 +1,6 @@
 """Choose the records of a group that are written to their target: in a first pass, in a later one, or in a repair.
 
-Nothing is written over a record that somebody else wrote, or that is newer than what was read. Read-only.
+No record is chosen to replace one that somebody else wrote, or one that is newer than the source's. Read-only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from workers.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Records of one target: those that count as its own, those of them to send, and those to park instead."""
+    """Records of one target: `counted` are in its tally, `sent` are those of them to write, `parked` are not copied."""
 
     counted: list[Placed]
     sent: list[Placed]
@@ -51,7 +51,7 @@ def _copied(work: Work, target: Target, group: Sequence[Placed]) -> Chosen:
 
 
 def _repaired(work: Work, target: Target, group: Sequence[Placed], rewrite: Rewrite) -> Chosen:
-    """Choose the records that a check found wanting or a person retries; in a later pass, those that changed, too."""
+    """Choose records that a check found missing or different or that a person retries; later, changed ones too."""
     counted, sent, newer = rewrite.choose(work, target, group)
     if work.job.passes > 1:
         chosen = {placement.record.id for placement in sent} | rewrite.differing.keys()
@@ -61,17 +61,17 @@ def _repaired(work: Work, target: Target, group: Sequence[Placed], rewrite: Rewr
 
 
 def left_alone(work: Work, target: Target, group: Sequence[Placed]) -> Chosen:
-    """Choose nothing, because readers have moved here. Park records that were not written before and differ there."""
+    """Choose nothing, because readers have moved to this target. Park new records that differ from those it holds."""
     unwritten = _unequal(work, target, _unlike(work.recorded(target.id), group))
     why = f"readers have moved to {target.namespace}: nothing is written to it any more"
     return Chosen(list(group), [], []).without({placement.source_id: why for placement in unwritten})
 
 
 def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Sequence[Placed]:
-    """Return the records to write: all in the first pass; later those that are not as they were when written.
+    """Return the records to write: all in the first pass; later those that changed since this batch wrote them.
 
-    Under `dual` the application writes to the target too. A record that is equal there already needs nothing. A record
-    that a check found wanting is not there as it was written.
+    Under `dual` the application writes to the target too: a record that is equal there already is not written. A record
+    that a check found missing or different counts as changed.
     """
     dual = work.job.plan.policies.writers == "dual"
     if work.job.passes == 1 and not dual:

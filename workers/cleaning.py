@@ -1,11 +1,13 @@
 """Clean up: delete a source only after reading both sides again and finding every record of it at its target.
 
-A look counts only if reads could already show the last write that the plan permitted (`core.freshness`). The intent is
-committed before each deletion, with the looks that it rests on. Dies before it: nothing happened. Dies after it: the
-batch waits until the call has taken effect or never will. It then finds some records gone, proves the others again, and
-goes on; the listing at the end confirms it. A proof that fails parks the batch with its reason and deletes nothing. A
-proof too old to delete a namespace by is made once more, which costs reading both sides again. If that takes as long,
-the records are deleted by their ids, for write units by size.
+A reading counts only if it could already show the last write that the plan permitted (`core.freshness`). The intent to
+delete is committed before each deletion, with the readings that it rests on. A worker that dies before that commit
+changed nothing. If it dies after, the batch waits until the deletion has taken effect or never will. The next worker
+finds some records gone, proves the others again and goes on; the listing at the end confirms the deletion.
+
+A failed proof parks the batch with its reason and deletes nothing. If a proof is too old to delete a whole namespace,
+both sides are read again. If that takes too long once more, the records are deleted by their ids, which costs write
+units by size.
 """
 
 import struct
@@ -32,17 +34,18 @@ from workers.work import Later, NotProven, NotWhole, Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
 _PAGE = 50
-# From the first record read again to the call that deletes the namespace: changes at its target meanwhile are not seen.
+# Time from the first record read again to the call that deletes the namespace. Changes at the target meanwhile are not
+# seen.
 # At half the pace some 3 million vectors of 3,072 dimensions are read again in this time.
 _PROOF_KEEPS_S = 900.0
-UNTOLD = -1  # the number of a last write that was asked for and not told; none is below 0
+UNTOLD = -1  # stands for a last write whose number the service did not give; real numbers are not below 0
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
     """Prove that every record of this batch is in its target, equal, before a namespace is deleted whole. Read-only."""
     _require_fresh_reads(work)
     if work.lease.intended and is_our_alias(work):
-        return dict(_Proof({}).found())  # the namespace is deleted: its name now reads the target
+        return dict(_ProvenBatch({}).found())  # the namespace is deleted: its old name leads to the target
     if work.move.proof_lsn is None:
         last_write = _last_write(work)
         with work.database.begin() as connection:
@@ -53,8 +56,8 @@ def recheck_batch(work: Work) -> dict[str, Any]:
 def remove_batch(work: Work) -> dict[str, Any]:
     """Delete this batch's written ids from the source, each proven right before.
 
-    After an answered deletion only its effect is looked for. A read may still show an older state, and what was written
-    since is nobody's to delete.
+    Once a deletion was answered, it is not sent again: only check that the records are gone. A read may still show an
+    older state, and records written since must stay.
     """
     _require_fresh_reads(work)
     proof = None
@@ -66,16 +69,17 @@ def remove_batch(work: Work) -> dict[str, Any]:
     written = _written_ids(work)
     left = work.source.fetch(work.move.source, written)
     if left:
-        wait_for_deletion(work, work.job.source_lag_s, f"{len(left)} deleted records are still answered")
+        require_deletion_shown(work, work.job.source_lag_s, f"{len(left)} deleted records are still answered")
         raise NotProven(f"{len(left)} records of {work.move.source} are still there after their deletion")
     return (proof.found() if proof else dict(work.lease.found or {})) | {"deleted": len(written)}
 
 
 def clear_namespace(work: Work) -> dict[str, Any]:
-    """Delete the source namespace whole: only if the ids there now are exactly those proven by the rechecks.
+    """Delete the source namespace whole: only if its ids now are exactly those that the rechecks proved.
 
-    If it leaves an alias, that is asked for first, in one request. Once the alias stands, listing by the old name shows
-    the target, and a deletion would go through the alias. If a source was deleted by ids, list what is left.
+    If the plan leaves an alias, one request first asks whether the alias exists already. If it does, the namespace is
+    deleted: listing the old name shows the target, and a deletion would go through the alias. If the source was deleted
+    by ids, list the ids that are left instead.
     """
     _require_fresh_reads(work)
     namespace = work.move.source
@@ -91,14 +95,14 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     if already_deleted and work.job.doubted_at is not None:
         work.look_again(f"{namespace} lists no ids, and whether its deletion was asked for is in doubt")
     if not already_deleted and work.job.doubted_at is not None and listed.count < expected.count:
-        # Each batch's re-reading found the missing records at their target.
+        # Each recheck found the missing records at their target.
         work.look_again(f"{namespace} lists {listed.count} of {expected.count} ids")
         if listed.count:
             raise NotWhole(f"{namespace} lists {listed.count} of {expected.count} ids", by_ids=True)
         already_deleted = True
     if not already_deleted:
         if work.lease.answered_at is not None:
-            wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
+            require_deletion_shown(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
         if listed != expected:
             work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
@@ -110,14 +114,14 @@ def clear_namespace(work: Work) -> dict[str, Any]:
             _require_fresh_proof(work, version)
         work.source.delete_namespace(namespace, version, before=lambda: _intend_whole(work, listed.count, counted))
         if _list(work, namespace).count:
-            wait_for_deletion(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
+            require_deletion_shown(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
             raise NotProven(f"{namespace} still lists ids after its deletion")
     leave_alias(work)
     return {"deleted": expected.count}
 
 
 def _require_fresh_reads(work: Work) -> None:
-    """Raise Later until reads show the last write to the source that the plan permitted; no look before that counts."""
+    """Raise Later until reads show the last write to the source that the plan permitted. No earlier reading counts."""
     from_ = fresh_from(work.job, work.job.plan.policies)
     if from_ is None:
         raise NotProven("readers were taken back, so applications may write to the source: nothing is deleted")
@@ -127,28 +131,28 @@ def _require_fresh_reads(work: Work) -> None:
 
 
 def _require_complete_listing(work: Work, listed: int) -> int | None:
-    """Raise NotWhole if the service counts more records than are listed: those would be deleted unread.
+    """Raise NotWhole if the service counts more records than it lists: the others would be deleted unread.
 
-    Returns the service's count, for one request. A count lags, so a difference counts past the freshness wait, after
-    another listing. Then the proven records are deleted by ids, which touches nothing else. A database lists what it
-    holds, and its count may be an estimate: it is not asked.
+    Returns the service's count, which costs one request. A count lags, so a difference matters only after the freshness
+    wait and another listing. Then the proven records are deleted by ids, and all others stay. A database is not asked:
+    its listing is complete, and its count may be an estimate.
     """
     namespace = work.move.source
     if isinstance(work.source.index, Conditional):
         return None
     told = work.source.count(namespace)
     if told > listed:
-        why = f"{namespace} lists {listed:,} records and says that it holds {told:,}"
+        why = f"{namespace} lists {listed:,} records, but the service counts {told:,}"
         work.look_again(why)
-        raise NotWhole(f"{why}: what is not listed stays", by_ids=True)
+        raise NotWhole(f"{why}: records that are not listed stay", by_ids=True)
     return told
 
 
 def _require_only_what_stays(work: Work) -> None:
     """List once after the last deletion by ids. Raise NotProven if records came to the source since it was listed.
 
-    Those records are nowhere else. A record that was to stay may be gone by now: that is not ours to judge. A pod
-    cannot list, and is not looked at. Memory holds the listed ids, unless they are just those that were to stay.
+    Those records are nowhere else. A record that was meant to stay may be gone: that is not ours to judge. A pod cannot
+    list its ids, so nothing is checked there. Memory holds the listed ids, unless they are exactly those meant to stay.
     """
     move = work.move
     if work.source.index.info.kind is Kind.POD:
@@ -173,10 +177,10 @@ def _require_only_what_stays(work: Work) -> None:
 
 
 def _require_fresh_proof(work: Work, version: int | None) -> None:
-    """Raise unless the re-reading is young and the source was not written to since it began, if the service tells that.
+    """Raise unless the second reading is recent and the source was not written to since it began.
 
-    If the last write is told only before, or only now, what was proven may have been written to meanwhile. `version`:
-    the store will compare with it, so no other look is needed.
+    Only some services give the number of the last write. If it was given at only one of the two times, the proven
+    records may have changed meanwhile. With a `version` the store itself compares, so nothing else is asked.
     """
     namespace, noted = work.move.source, work.move.proof_lsn
     with work.database.begin() as connection:
@@ -185,30 +189,30 @@ def _require_fresh_proof(work: Work, version: int | None) -> None:
     if last_write == noted:
         return
     if noted in (None, UNTOLD):
-        raise NotWhole(f"the last write to {namespace} is told now, and was not when its reading began")
+        raise NotWhole(f"the service gives the last write to {namespace} now, but gave none when the reading began")
     if last_write == UNTOLD:
-        work.look_again(f"the last write to {namespace} is not told any more")
-        raise NotProven(f"the last write to {namespace} is not told any more: a retry reads it anew")
+        work.look_again(f"the service no longer gives the last write to {namespace}")
+        raise NotProven(f"the service no longer gives the last write to {namespace}: a retry reads it anew")
     if work.lease.intended:
-        work.look_again(f"{namespace} was written to: it may be our own deletion that is under way")
+        work.look_again(f"{namespace} was written to, perhaps by our own deletion that is under way")
     raise NotProven(f"{namespace} was written to while it was read again: a retry reads it anew")
 
 
 def _require_young_proof(connection: sa.Connection, work: Work) -> None:
     age_s, read_from = deletions.oldest_proof(connection, work.move.id)
     if read_from is None and not work.move.written:
-        return  # nothing was to be read again
+        return  # no record was copied, so none had to be read again
     from_ = fresh_from(work.job, work.job.plan.policies)
     if from_ is None or read_from is None or read_from < from_:
-        raise NotWhole("it was read before reads could show the last write to it")
+        raise NotWhole("its records were read before reads could show the last write to it")
     if age_s > _PROOF_KEEPS_S:
-        raise NotWhole(f"its proof was {age_s / 60:.0f} minutes old when it was to be deleted")
+        raise NotWhole(f"its proof was {age_s / 60:.0f} minutes old right before the deletion")
 
 
 def _last_write(work: Work) -> int:
-    """Return the number of the newest write that a search of the source has seen, or UNTOLD.
+    """Return the number of the newest write that a query of the source shows, or UNTOLD.
 
-    Pods, folders, and sparse indexes do not tell it: their answers may lack it.
+    It is unknown for pods, folders and sparse indexes: their answers may lack the number.
     """
     info, version = work.source.index.info, work.source.version(work.move.source)
     if version is not None:
@@ -218,13 +222,13 @@ def _last_write(work: Work) -> int:
     any_vector = Record("", struct.pack(f"<{info.dimension}f", 1.0, *[0.0] * (info.dimension - 1)))
     try:
         answer, _ = work.source.ask(work.move.source, any_vector, top_k=1)
-    except WrongKind:  # it answers no queries
+    except WrongKind:  # the index answers no queries
         return UNTOLD
     return UNTOLD if answer.lsn is None else answer.lsn
 
 
-def wait_for_deletion(work: Work, lag_s: float, why: str) -> None:
-    """Raise Later until reads must show a deletion that was answered, in this attempt or an earlier one."""
+def require_deletion_shown(work: Work, lag_s: float, why: str) -> None:
+    """Raise Later until reads must show a deletion that the store answered, in this attempt or an earlier one."""
     answered = work.lease.answered_at
     since = 0.0 if answered is None else (work.lease.leased_at - answered).total_seconds()
     if answered is None or since < lag_s:
@@ -241,7 +245,7 @@ def _tally(runs: Iterable[Iterable[str]]) -> Tally:
 
 
 def _of_copies(work: Work) -> Iterator[tuple[set[str], list[str]]]:
-    """Yield for each copy batch of the move the source ids that it wrote, and the other ids of its manifest."""
+    """Yield, for each copy batch of the move, the source ids that the batch wrote and the other ids of its manifest."""
     last = 0
     while True:
         with work.database.begin() as connection:
@@ -270,7 +274,7 @@ def _intend(work: Work) -> None:
 
 
 def _intend_whole(work: Work, listed: int, counted: int | None) -> None:
-    """Commit the intent right before the call, which may have waited for the pace: the proof must still be young."""
+    """Commit the intent right before the deletion. The call may have waited for the pace, so check the proof's age."""
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
         cleanup.intend(connection, work.lease, work.lands_within_s(work.job.source_lag_s))
@@ -282,8 +286,11 @@ def _written_ids(work: Work) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
-    """The records of a batch that may be deleted from the source, and their fate at targets that readers use."""
+class _ProvenBatch:
+    """The records of a batch that may be deleted from the source; counts of those missing or changed at targets.
+
+    Counts only targets that readers were moved to.
+    """
 
     records: dict[str, Record]
     missing: Counter[int] = field(default_factory=Counter)  # by target
@@ -294,19 +301,20 @@ class _Proof:
         return {"proven": len(self.records), "missing_at": missing_at, "changed": self.changed}
 
 
-def _prove(work: Work) -> _Proof:
+def _prove(work: Work) -> _ProvenBatch:
     """Return the records of this batch that are in the source now, each proven to be in its target.
 
-    While the source is authoritative, each record is equal at its target now. Once readers were moved to a target, its
-    records change and go as the application likes. The verdict at that moment was the proof. It holds for a record
-    whose source still is what was copied. Raises NotProven otherwise. Also raises it if a record vanished from the
-    source, unless its deletion was intended before.
+    While the source is authoritative, each record must be equal at its target now. Once readers were moved to a target,
+    the application changes and deletes records there. Then the proof is the verdict from the time of the move. It holds
+    for a record whose source still is what was copied.
+
+    Raises NotProven otherwise, also if a record vanished from the source before its deletion was intended.
     """
     written = _written_ids(work)
     records = work.source.fetch(work.move.source, written)
     gone = len(written) - len(records)
     if gone and not work.lease.intended:
-        work.look_again(f"{gone} records of {work.move.source} are not answered")
+        work.look_again(f"{work.move.source} does not return {gone} records that were copied")
         if work.job.doubted_at is None:
             raise NotProven(f"{gone} records of {work.move.source} vanished since they were copied")
         require_at_targets(work, {record_id for record_id in written if record_id not in records})
@@ -320,14 +328,14 @@ def _prove(work: Work) -> _Proof:
         work.look_again(f"{len(compared.different)} records differ between {work.move.source} and their target")
         raise NotProven(
             f"{len(compared.different)} records of {work.move.source} are not equal at their target"
-            + (", and not what was copied either" if compared.changed else "")
+            + (", and the source is not what was copied either" if compared.changed else "")
         )
-    return _Proof(records, caps.require_few_missing(work, compared.missing), compared.changed)
+    return _ProvenBatch(records, caps.missing_if_few(work, compared.missing), compared.changed)
 
 
 @dataclass
 class _Compared:
-    """A batch's records that prove nothing, and the counts of those missing or changed where readers have moved."""
+    """A batch's records whose comparison failed, and counts of those missing or changed where readers have moved."""
 
     different: list[str] = field(default_factory=list)
     missing: Counter[int] = field(default_factory=Counter)
@@ -335,8 +343,8 @@ class _Compared:
 
 
 def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
-    truths = {target.namespace: target.id for target in work.copy_targets if target.is_authoritative}
-    as_copied = {namespace: work.recorded(target_id) for namespace, target_id in truths.items()}
+    authoritative = {target.namespace: target.id for target in work.copy_targets if target.is_authoritative}
+    as_copied = {namespace: work.recorded(target_id) for namespace, target_id in authoritative.items()}
     groups: dict[str, list[Placed]] = defaultdict(list)
     for placement in placed.values():
         groups[placement.target].append(placement)
@@ -351,6 +359,6 @@ def _compare(work: Work, placed: dict[str, Placed]) -> _Compared:
                 compared.different.append(placement.source_id)
             if namespace in as_copied:
                 if there is None:
-                    compared.missing[truths[namespace]] += 1
+                    compared.missing[authoritative[namespace]] += 1
                 compared.changed += there is not None
     return compared

@@ -1,7 +1,7 @@
 """Take wake-ups from the broker as Celery does, but never give one back.
 
-A message that is no wake-up of ours harms only itself: it is taken off its queue, logged without its content, and
-counted. Then the next one is taken. Nothing is lost, because the dispatcher sends again whatever is due.
+A message that is no wake-up of ours stops nothing: it is taken off its queue, logged without its content, and counted.
+Nothing is lost, because the dispatcher sends a wake-up for every due batch again.
 """
 
 import time
@@ -20,13 +20,12 @@ from orchestrator.queue import TASKS
 from vecfleet.settings import Settings
 from workers.process import leave_after
 
-# A broker that refuses, such as a Redis that is read-only for a while, can be connected to: it is asked again after
-# this.
+# Wait before the next try if the broker can be reached but refuses, such as a Redis that is read-only for a while.
 _REFUSED_WAIT_S = 2.0
 # Limits of our own messages: two numbers in the body, and the name of a namespace in the id.
 _LARGEST_BODY, _LONGEST_ID = 1_024, 4_096
 _OURS = frozenset(name for name, _ in TASKS.values())
-# AMQP's errors are among them. Kombu counts KeyError too, which is raised for a message that lacks what it needs.
+# AMQP's errors are among them. Kombu adds KeyError, which it raises for a message that lacks a needed field.
 _OF_THE_BROKER = tuple({*redis.Transport.connection_errors, *redis.Transport.channel_errors} - {KeyError})
 _LARGEST = 2**63, 2**31  # a batch's id and its generation, as the job table's columns hold them
 
@@ -34,19 +33,19 @@ log = structlog.get_logger("vecfleet.consuming")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Consumer that owes nothing for a wake-up it took: the batch is worked on under a lease, or sent again.
+    """Consumer that gives no wake-up back: the batch is worked on under a lease, or the dispatcher sends it again.
 
-    Kombu would give it back when a connection is lost or a worker ends. While Redis is away, Kombu would write it, with
-    the name of its namespace, to a file in the temporary folder.
+    Kombu would give a wake-up back when a connection is lost or a worker ends. While Redis is away, Kombu would write
+    the wake-up, with the name of its namespace, to a file in the temporary folder.
     """
 
     def on_ready(self) -> None:
-        """Begin to take messages over a connection: the first one, or the next after one was lost."""
+        """Begin to take messages over a new connection."""
         self.task_consumer.channel.do_restore = False
         super().on_ready()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Connect again. If that cannot help, because this user may not, end the worker and say so."""
+        """Connect again. End the worker with an error if this user may not connect, because no retry would help."""
         if isinstance(exc, NoPermissionError):
             raise exc
         if isinstance(exc, self.channel_errors):
@@ -59,7 +58,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         super().stop()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """Give Celery the messages that are wake-ups of ours, and set the others aside."""
+        """Return a handler that gives Celery our wake-ups and sets other messages aside."""
         handle = super().create_task_handler(*arguments, **options)
 
         def on_message(message: Any) -> None:
@@ -74,14 +73,14 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return on_message
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Set a message aside. Celery's own way would log what is in it."""
+        """Set a message aside. Celery's own handler would log its content."""
         _set_aside(exc)
         if not message.acknowledged:
             message.reject_log_error(log, self.connection_errors)
 
 
 class Channel(redis.Channel):
-    """Kombu's channel, except that content that is no message is set aside. Kombu's own would end the worker."""
+    """Kombu's channel, except that it sets aside content that is no message. Kombu's own would end the worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         return self._or_set_aside(lambda: super(Channel, self)._brpop_read(**options))  # type: ignore[no-untyped-call]
@@ -112,16 +111,16 @@ class _NotOurs(Exception):
 def _require_ours(message: Any) -> None:
     """Raise unless the message is as `orchestrator.queue.send` makes it: JSON, small, due now, with two numbers."""
     if message.content_type != "application/json":
-        raise _NotOurs("it is not said to be JSON")
+        raise _NotOurs("its content type is not JSON")
     if len(message.body) > _LARGEST_BODY or len(message.headers["id"]) > _LONGEST_ID:
         raise _NotOurs("it is too large")
     if message.headers["task"] not in _OURS:
         raise _NotOurs("it names none of our tasks")
     if message.headers.get("eta") is not None or message.headers.get("expires") is not None:
-        raise _NotOurs("it is for another time")
+        raise _NotOurs("it is to run at another time")
     numbers, named, follow_ups = message.payload
     if named or any(follow_ups.values()):
-        raise _NotOurs("it asks for more than a wake-up does")
+        raise _NotOurs("it asks for more than a wake-up may")
     if len(numbers) != len(_LARGEST) or not all(map(_fits, numbers, _LARGEST)):
         raise _NotOurs("it does not name a batch and its generation")
 
@@ -131,7 +130,7 @@ def _fits(value: object, limit: int) -> bool:
 
 
 def _set_aside(error: Exception) -> None:
-    """Count the message and log the error by its name: its text may quote the message."""
+    """Count the message and log the error's name. The error's text may quote the message."""
     why = str(error) if isinstance(error, _NotOurs) else type(error).__name__
     log.warning("a message in the broker is no wake-up and was set aside", why=why)
     counters = _counters()

@@ -1,9 +1,9 @@
 """Copy one batch: fetch → route and enrich → check ids where targets are shared → upsert → tally and done.
 
-Safe to run twice: the repeated upsert is the same upsert, and what is recorded replaces what was. Dies before an
-upsert: nothing happened. Dies after it: the lease expires, and another worker repeats the batch. Its targets, and the
-ids it takes in a shared one, are committed before the first upsert. Its tallies and counters are committed in one
-transaction at the end.
+Safe to run twice: a repeated upsert writes the same records, and new tallies replace the old ones. A worker that dies
+before an upsert changed nothing. If it dies after, the lease expires and another worker repeats the batch. The batch's
+targets, and the ids it takes in a shared target, are committed before the first upsert. Its tallies and counters are
+committed in one transaction at the end.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ from workers.work import Later, Work
 
 @dataclass
 class _Batch:
-    """Records on their way to their targets, and what has become of the others so far."""
+    """Records on their way to their targets, and the outcome of the others so far."""
 
     records: Mapping[str, Record]
     groups: Mapping[str, list[Placed]]  # by target namespace
@@ -75,7 +75,7 @@ def copy_batch(work: Work) -> CopyOutcome:
 
 
 def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -> _Batch:
-    """Give each record its target and its form, or park it. Leave out those of erased tenants."""
+    """Give each record its target and its form, or park it. Leave out the records of erased tenants."""
     placed, parked = place_all(work.placer, records)
     erasure_check = ErasureCheck(work.router, work.move.source)
     subjects = {record_id: erasure_check.subjects(records[record_id], placed.get(record_id)) for record_id in records}
@@ -93,13 +93,13 @@ def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -
 
 
 def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
-    """Return the records, and the gone ids: absent from two fetches and, after the freshness wait, from a listing."""
+    """Return the records and the gone ids: those absent from two fetches and, after the wait, from a listing."""
     namespace = work.move.source
     records = work.source.fetch(namespace, work.ids)
     missing = [record_id for record_id in work.ids if record_id not in records]
     if not missing:
         return records, []
-    work.look_again(f"{len(missing)} listed ids are not answered yet")
+    work.look_again(f"{work.move.source} does not return {len(missing)} listed ids yet")
     records |= work.source.fetch(namespace, missing)
     gone = [record_id for record_id in missing if record_id not in records]
     listed = _listed(work, gone)
@@ -113,9 +113,9 @@ def _fetch(work: Work) -> tuple[dict[str, Record], list[str]]:
 
 
 def _listed(work: Work, ids: Sequence[str]) -> list[str]:
-    """Return the ids that a fresh listing shows. Ask for them one by one, unless it shows none at all."""
+    """Return those of the ids that a fresh listing shows. Look for them one by one, unless the source lists no id."""
     if work.source.index.info.kind is Kind.POD:
-        return []  # a pod lists nothing; a cap bounds how many may be gone
+        return []  # a pod cannot list ids; a cap bounds how many may be gone
     if len(ids) > 1:
         page = work.source.page(work.move.source)
         if not page.ids and page.next_token is None:
@@ -124,10 +124,10 @@ def _listed(work: Work, ids: Sequence[str]) -> list[str]:
 
 
 def _take_targets(work: Work, batch: _Batch) -> list[Target]:
-    """Return a claimed, noted and existing namespace for each group; park records whose target another job holds."""
+    """Return for each group its target: claimed, on record and created. Park records whose target another job holds."""
     targets: dict[str, Target] = {}
     groups = batch.groups
-    place = work.lease.target  # its move's target, noted with the lease
+    place = work.lease.target  # the move's only target, noted when the batch was leased
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
     to_note, to = groups.keys() - targets.keys(), work.move.to
@@ -155,7 +155,7 @@ def _take_targets(work: Work, batch: _Batch) -> list[Target]:
 
 
 def _take_ids(work: Work, target: Target, batch: _Batch) -> list[Placed]:
-    """Return the records whose ids are ours in this target. The policy decides on the others; none is overwritten."""
+    """Return the records whose ids this move takes in the target. The policy decides on the others."""
     group = batch.groups[target.namespace]
     if not target.checks_ids:
         return group
@@ -185,7 +185,7 @@ def _take_ids(work: Work, target: Target, batch: _Batch) -> list[Placed]:
 
 
 def _write(work: Work, target: Target, chosen: Chosen, batch: _Batch) -> None:
-    """Send what was chosen, and note what the target holds of this batch now."""
+    """Write the chosen records, and note the tally of this batch's records at the target."""
     refused = _upsert(work, target, chosen.sent, batch.erasure_check) if chosen.sent else {}
     own_ids = {placement.record.id: placement.source_id for placement in chosen.sent}
     written = chosen.without({own_ids[record_id]: why for record_id, why in refused.items()})
@@ -200,9 +200,9 @@ def _upsert(work: Work, target: Target, group: Sequence[Placed], erasure_check: 
     """Write the group; return the refused ids, each with its reason.
 
     Before each request one statement requires that the lease is ours and raises the write sequence. It also requires
-    that nobody in the group was erased meanwhile; else the batch begins anew, without them. A request without an answer
-    is repeated. It may take effect once more and later: until it no longer can, no reader is moved to the target, and
-    no source of it deleted.
+    that no tenant in the group was erased meanwhile; else the batch begins again without that tenant's records. A
+    request without an answer is repeated, and its first try may still take effect later. Until it no longer can, no
+    reader is moved to the target, and no source of the target is deleted.
     """
     subjects = set().union(*(erasure_check.seen(placement.source_id) for placement in group))
 

@@ -1,6 +1,6 @@
 """Closer checks for a job in doubt: commits of the job table were lost, and perhaps a cut-over with them.
 
-Read-only, so safe to repeat. `orchestrator.ledger.continuity` puts jobs in doubt; a person ends it.
+Read-only, so safe to repeat. `orchestrator.ledger.doubts` puts jobs in doubt; a person ends the doubt.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from workers.work import NotProven, Work
 def unlike_written(work: Work, target: Target, sent: Sequence[Placed]) -> frozenset[str]:
     """Return the source ids of records that the target holds neither equal nor as this batch wrote them.
 
-    Only for a job in doubt. The lost commits may have moved readers there: then these records are the newest.
+    Looks only if the job is in doubt. A lost commit may have moved readers to the target: then its records are the
+    newest.
     """
     if work.job.doubted_at is None or not sent:
         return frozenset()
@@ -33,8 +34,8 @@ def unlike_written(work: Work, target: Target, sent: Sequence[Placed]) -> frozen
 def require_at_targets(work: Work, gone: set[str]) -> None:
     """Raise NotProven unless each record that the source lacks is at its target as it was copied.
 
-    These records count as deleted by this job, whose intent the job table lost. At a target that readers were moved to,
-    a record may have changed.
+    Such records count as deleted by this job: the job table lost the intent. At a target that readers were moved to, a
+    record may have changed.
     """
     left = set(gone)
     for target in work.copy_targets:

@@ -1,4 +1,4 @@
-"""The fence around erased tenants: find the tenants a record may belong to, and undo a write that came too late.
+"""The erasure fence: find the tenants that a record may belong to, and undo a write that came after an erasure.
 
 A record may belong to a tenant by its target, by its source, and by its own metadata.
 """
@@ -22,18 +22,18 @@ from vecfleet.tenancy.fences import subject_of
 from workers.placing import Placed
 from workers.work import Later, Work
 
-# An erasure ends by itself; a look at the job table costs little.
+# An erasure ends by itself, and asking the job table again costs little.
 _ERASED_SOON_S = 1.0
 
 
 class ErasureCheck:
-    """The subjects of the records of one batch: an erasure may be of any of them."""
+    """The subjects of the records of one batch: each is a tenant that may be erased."""
 
     def __init__(self, router: Router, source: str) -> None:
         self._router = router
         self._source = names.parse(source)
         self._seen: dict[str, frozenset[str]] = {}
-        # The records of a batch share a few answers.
+        # Most records of a batch have the same subjects.
         self._known: dict[tuple[str | None, Owner | None, Owner | None], frozenset[str]] = {}
 
     def subjects(self, record: Record, placed: Placed | None) -> frozenset[str]:
@@ -62,9 +62,9 @@ class ErasureCheck:
 def take_away(work: Work) -> None:
     """Delete the records of erased tenants that this worker sent after its lease was over.
 
-    Nobody else knows of them: the certificate is written, and no batch looks for them. Nobody writes for a fenced
-    tenant, so nothing else goes with them, however often this is repeated. Dies at any line: the late write stays,
-    which is the window that docs/guarantees.md names.
+    Nobody else knows of these records: the certificate is written, and no batch looks for them. Nobody writes for a
+    fenced tenant, so nothing else is deleted, however often this is repeated. If the worker dies at any line, the late
+    write stays: docs/guarantees.md names this window.
     """
     for namespace, sent in work.sent.items():
         with work.database.begin() as connection:
@@ -75,23 +75,23 @@ def take_away(work: Work) -> None:
 
 
 def _delete(index: Index, namespace: str, ids: Sequence[str]) -> None:
-    """Delete these ids, without a look between tries: they are an erased tenant's, which nobody writes any more."""
+    """Delete these ids of an erased tenant. Tries repeat without a look between, because nobody writes these ids."""
     for start in range(0, len(ids), index.limits.delete_ids):
         batch_ids = ids[start : start + index.limits.delete_ids]
         patiently(lambda batch_ids=batch_ids: index.delete(namespace, batch_ids))  # type: ignore[misc]
 
 
-def wait_for_erasures(connection: sa.Connection, source: str) -> None:
-    """Raise Later while a tenant is being erased: missing records may be theirs, and leave the books with them."""
+def require_no_erasure(connection: sa.Connection, source: str) -> None:
+    """Raise Later while a tenant is being erased: missing records may be the tenant's, and the books will drop them."""
     if erasures.under_way(connection):
-        raise Later(_ERASED_SOON_S, f"a tenant is being erased: what {source} lacks may be theirs")
+        raise Later(_ERASED_SOON_S, f"a tenant is being erased: records missing from {source} may be the tenant's")
 
 
 def drop_if_empty(index: Index, namespace: str) -> None:
     """Drop an erased tenant's namespace, unless something is in it. Each repetition begins by looking.
 
-    A request without an answer may be carried out later. It then takes what a readmitted tenant wrote in between, which
-    is the time of a request. That cannot happen if the store compares.
+    A request without an answer may be carried out later. It then deletes records that a readmitted tenant wrote within
+    the time of a request. That cannot happen if the store compares versions.
     """
 
     def look_and_drop() -> None:
@@ -99,7 +99,7 @@ def drop_if_empty(index: Index, namespace: str) -> None:
         if index.list_ids(namespace).ids:
             return
         if isinstance(index, Conditional):
-            with suppress(Changed):  # somebody wrote there since
+            with suppress(Changed):  # somebody wrote to the namespace since
                 index.delete_namespace_if(namespace, version)
         else:
             index.delete_namespace(namespace)
@@ -108,7 +108,7 @@ def drop_if_empty(index: Index, namespace: str) -> None:
 
 
 def subjects_of(namespace: str) -> frozenset[str]:
-    """Return the creator and the twin that a namespace is named after; nothing if it is named otherwise."""
+    """Return the creator and the twin in a namespace's name; nothing if the name has another form."""
     tenant = names.parse(namespace)
     return frozenset(_subjects(tenant)) if tenant is not None else frozenset()
 

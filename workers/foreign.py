@@ -1,4 +1,4 @@
-"""Records that others wrote into a target being filled: looked for right before the first write of an id. Read-only."""
+"""Find records that others wrote into a target being filled, right before the first write of an id. Read-only."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,10 @@ from workers.work import Work
 
 
 def as_the_source_is_now(work: Work, target: Target, group: Sequence[Placed]) -> list[Placed]:
-    """Read again, under `dual`, the records that the target holds otherwise; return the group as the source has it now.
+    """Read the records that differ at the target again, for `dual`; return the group as the source has it now.
 
-    The application may have written both sides since they were read. An older record must not replace what it wrote.
+    The application may have written to both sides since this batch read the source. An older record must not replace
+    the application's.
     """
     held = work.target.fetch(target.namespace, [placement.record.id for placement in group]) if group else {}
     digests = {record_id: record_digest(record) for record_id, record in held.items()}
@@ -36,15 +37,15 @@ def as_the_source_is_now(work: Work, target: Target, group: Sequence[Placed]) ->
 def not_as_written(work: Work, target: Target, sent: Sequence[Placed]) -> dict[str, str]:
     """Return the records to leave alone because the target is not as this batch left it: source id → reason.
 
-    Only for a job whose clean-up was asked for. By then an application may write to the new side alone, and what it
-    wrote or deleted there is newer.
+    Looks only once the job's clean-up was asked for. From then on an application may write to the new side alone, and
+    its writes and deletions there are newer.
     """
     if work.job.cleaning_at is None or not sent:
         return {}
     why = f"{target.namespace} does not hold what was written there before the clean-up"
     recorded = work.recorded(target.id)
     held = work.target.fetch(target.namespace, [placement.record.id for placement in sent])
-    with work.database.begin() as connection:  # an earlier pass may have found it deleted there
+    with work.database.begin() as connection:  # an earlier pass may have found the record deleted at the target
         set_aside = {record.record_id for record in parked.of_batch(connection, work.copy_id) if record.reason == why}
     newer_there: dict[str, str] = {}
     for placement in sent:
@@ -59,12 +60,13 @@ def not_as_written(work: Work, target: Target, sent: Sequence[Placed]) -> dict[s
 
 
 def held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[str]:
-    """Return source ids that this batch never wrote and the target holds otherwise: somebody else wrote them there.
+    """Return source ids that this batch never wrote and that differ at the target: somebody else wrote them there.
 
-    Looked for where others may write: in targets that were there before the job, and where the plan asks for it. Also
-    in a later pass for a batch that was worked before. Under `dual` the application writes there what is in the source.
-    An attempt that died wrote the same, unless the source changed since. Then the record there has the form that this
-    move gives its records. If the move gives them none, an attempt that may have written is believed.
+    Looks only if others may write: the target is older than the job, the plan asks for it, or a later pass works this
+    batch again. Never looks under `dual`, because there the application itself writes both sides.
+
+    A crashed attempt may have written the record. If the source changed since, the record differs too, but it carries
+    the metadata that this move adds. If the move adds none, we assume that the crashed attempt wrote the record.
     """
     policies = work.job.plan.policies
     worked_before = work.job.passes > 1 and "written" in (work.lease.found or {})

@@ -1,8 +1,8 @@
 """Calls to one index on behalf of one lease: paced, inside a deadline, retried a few times, and paid for.
 
-Before each call, in this order: a slot of the pace, then the check that the lease outlives the request's deadline. The
-SDK's own retries are off, so the tries counted here are all there are. A deletion is asked for once: a failed one may
-have taken effect, and what stands there by then may be new. Its batch is requeued, and the next worker looks first.
+Each call first waits for a slot of the pace; then the lease must outlive the request's deadline. The SDK's own retries
+are off, so there are no tries beside those counted here. A deletion is sent once. A failed one may have taken effect,
+and the records there may be new by the time of a second one. So the batch is requeued, and the next worker looks first.
 """
 
 import random
@@ -36,14 +36,15 @@ from workers.pace import Limit, NoSlotSoon, Pace
 
 T = TypeVar("T")
 
-# Inside a task: short hiccups. A longer outage requeues the batch and frees the thread.
+# Tries within a task bridge short hiccups. A longer outage requeues the batch and frees the thread.
 _TRIES = 4
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
 _LONGEST_PACED_S = 1.0  # after a 429: limits count by the second
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
-# So many records of a refused request are tried alone before it is halved; a small one is halved as quickly.
+# How many records of a refused request are tried alone before the request is halved. A request of fewer records than
+# the second number is halved at once.
 _SAMPLES, _SAMPLED_FROM = 5, 10
 
 # Documented per-second limits of the service (docs/plans.md lists them with their scopes).
@@ -51,7 +52,7 @@ FETCHES, LISTS = 100.0, 200.0
 UPSERTS, UPSERT_BYTES = 100.0, 50_000_000.0
 DELETES, DELETED_RECORDS = 100.0, 5_000.0
 QUERIES = 100.0
-DESCRIBES = 100.0  # documented without its number: that of the index's statistics
+DESCRIBES = 100.0  # documented without a number: we take that of the index's statistics
 ALIASES = 100.0  # likewise
 
 
@@ -63,9 +64,9 @@ class Lane:
     ) -> None:
         self.index = index
         self.usage = Usage()
-        self.lsns: dict[str, int] = {}  # our newest write to each namespace, where the service tells
+        self.lsns: dict[str, int] = {}  # number of our newest write to each namespace, if the service gives one
         self.deletion = Deletion.UNSENT
-        self.unanswered: set[str] = set()  # namespaces with an upsert that failed, and may take effect all the same
+        self.unanswered: set[str] = set()  # namespaces with a failed upsert that may still take effect
         self._pace = pace
         self._counted = counted
         self._share = share
@@ -74,16 +75,17 @@ class Lane:
         self._host = index.info.host
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
-        """Return the records that are there."""
+        """Return the records of these ids that the namespace holds."""
         records: dict[str, Record] = {}
         for part in self.fetch_parts(namespace, ids):
             records.update(part)
         return records
 
     def fetch_parts(self, namespace: str, ids: Sequence[str]) -> Iterator[Mapping[str, Record]]:
-        """Yield the records that are there, an answer at a time: one is in memory, however many ids there are.
+        """Yield the records of these ids that the namespace holds, one answer at a time.
 
-        Each try asks for as many ids as an answer has room for by then: less after one that took too long.
+        Memory holds one answer, however many ids there are. Each try asks for as many ids as one answer has room for:
+        fewer after an answer that took too long.
         """
         limit = Limit("fetch", self._host, FETCHES)
         rest = ids
@@ -124,13 +126,13 @@ class Lane:
                 return
 
     def count(self, namespace: str) -> int:
-        """Return how many records the service says the namespace holds: a hint that lags."""
+        """Return the service's own count of the namespace: a hint, because the count lags."""
         described = self._call([(Limit("describe", self._host, DESCRIBES), 1)], lambda: self.index.namespace(namespace))
         self.usage += Usage(requests=1)
         return described.count if described is not None else 0
 
     def ask(self, namespace: str, like: Record, top_k: int) -> tuple[Matches, float]:
-        """Return the records nearest to this one, and the milliseconds that the answer took without our pace's wait."""
+        """Return the records nearest to this one, and the milliseconds of the answer without the wait for the pace."""
         took = 0.0
 
         def ask() -> Matches:
@@ -154,8 +156,8 @@ class Lane:
         """Write all records, in requests under the size limit. `before` runs before each request.
 
         Returns the records that the service refuses, each with the reason: one bad record does not stop its neighbours.
-        Raises RefusedAlike if it refuses a request and then records from all over it, all for one reason: that is not
-        about a record. `each`: try every record even so.
+        Raises RefusedAlike if the service refuses a request and then a sample of its records for the same reason: no
+        single record is at fault then. `each`: try every record even so.
         """
         refused: list[tuple[Record, str]] = []
         for request, size in self._requests(records, refused):
@@ -193,9 +195,10 @@ class Lane:
     def _after_samples(
         self, namespace: str, records: Sequence[Record], error: BadRequest, before: Callable[[], None]
     ) -> Sequence[Record]:
-        """Write records from all over a refused request, one by one, until one gets another answer.
+        """Write a sample of a refused request's records, one by one, until a record gets another answer.
 
-        Return the records that are still to be written. Raise RefusedAlike if each sample gets the answer again.
+        Return the records that are still to be written. Raise RefusedAlike if every sampled record gets the same
+        answer.
         """
         alike = f"{type(error).__name__}: {error.message}"
         for record in records[:: (len(records) - 1) // (_SAMPLES - 1)][:_SAMPLES]:
@@ -206,7 +209,7 @@ class Lane:
                 return records
         raise RefusedAlike(
             f"each record is refused with the same answer: {error.message}",
-            next_step="end its cause, then retry, which tries each record by itself",
+            next_step="remove the cause, then retry: the retry tries each record by itself",
         )
 
     def _ask_to_write(self, namespace: str, records: Sequence[Record]) -> Written:
@@ -228,7 +231,7 @@ class Lane:
         for record in records:
             try:
                 needed = self.index.request_bytes(record)
-            except BadRequest as error:  # it cannot even be written down
+            except BadRequest as error:  # the record cannot be encoded at all
                 refused.append((record, f"{type(error).__name__}: {error.message}"))
                 continue
             if request and (size + needed > room or len(request) >= limits.upsert_records):
@@ -240,9 +243,9 @@ class Lane:
             yield request, size
 
     def delete(self, namespace: str, proven: Mapping[str, Record], before: Callable[[], None]) -> list[str]:
-        """Delete these records, by id. `before` runs before each request; none is repeated.
+        """Delete these records by id. `before` runs before each request; no request is repeated.
 
-        Returns the ids that were written to meanwhile and stay, if the store can compare them.
+        Returns the ids that stay because they were written to meanwhile, if the store can compare them.
         """
         scope = scope_of(self._host, namespace)
         changed: list[str] = []
@@ -255,7 +258,7 @@ class Lane:
         return changed
 
     def version(self, namespace: str) -> int | None:
-        """Return a number that any write to the namespace changes; None if it is absent or the store cannot tell."""
+        """Return a number that any write to the namespace changes; None if there is no namespace or no such number."""
         index = self.index
         if not isinstance(index, Conditional):
             return None
@@ -273,9 +276,9 @@ class Lane:
         return versions
 
     def delete_namespace(self, namespace: str, version: int | None, before: Callable[[], None]) -> None:
-        """Delete the namespace with all that is in it. The request is not repeated.
+        """Delete the namespace with all its records. The request is not repeated.
 
-        If the store can compare, delete it only while this is its `version`; raise Changed otherwise.
+        If the store can compare, delete the namespace only at this `version`; raise Changed otherwise.
         """
         index = self.index
 
@@ -289,7 +292,7 @@ class Lane:
     def _delete(
         self, limits: Sequence[tuple[Limit, float]], call: Callable[[], Deleted], before: Callable[[], None]
     ) -> list[str]:
-        """Ask once, and note in `deletion` what became of it. Raises the store's error."""
+        """Send the deletion once, and note its outcome in `deletion`. Raises the store's error."""
 
         def ask() -> Deleted:
             earlier, self.deletion = self.deletion, Deletion.UNANSWERED
@@ -360,7 +363,7 @@ class Lane:
 
 
 def _was_refused(error: StoreError) -> bool:
-    """Say whether the store carried nothing out: it says why not, or that it takes no more just now."""
+    """Say whether the store surely did nothing: it refused the request, or it takes no more requests just now."""
     return isinstance(error, RateLimited) or not isinstance(error, Transient)
 
 

@@ -1,7 +1,7 @@
 """Leases in the process that holds them: a heartbeat renews each lease; a lease that cannot be renewed is given up.
 
 The fence protects the job table, not the service: a call is made only while the lease outlives the call's deadline.
-This machine's clock measures that, from before the job table was asked. The clock goes on while the machine is
+This machine's clock measures a lease from before the job table was asked. The clock also runs while the machine is
 suspended.
 """
 
@@ -106,6 +106,6 @@ class Holder:
 def _key(lease: Lease) -> tuple[int, int]:
     """Return the batch and its generation.
 
-    A batch may be held twice: by a thread that lost its lease, and by another one working on its next generation.
+    Two threads may hold a batch: one that lost its lease, and one that works on the batch's next generation.
     """
     return lease.id, lease.generation

@@ -1,10 +1,10 @@
 """List a source namespace: pages of ids become copy batches, with a bookmark behind them.
 
-Safe to run twice: rows and bookmark are one transaction behind the fence. A crash resumes at the bookmark. A page token
-that the service refuses, or that is older than the last row, costs a listing from the start that drops ids up to the
-bookmark. If a first listing lacked ids, a second one is compared with the ids on record: ids that lagged may come
-before the bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a pod's) is read from
-its id source instead.
+Safe to run twice: rows and bookmark are one transaction behind the fence. After a crash the listing resumes at the
+bookmark. If the service refuses the page token, or the token is older than the last row, list from the start and drop
+ids up to the bookmark. If a first listing lacked ids, a second one is compared with the ids on record, because ids that
+lagged may come before the bookmark. Later passes make batches of new ids only. A namespace that cannot be listed (a
+pod's) is read from its id source instead.
 """
 
 import heapq
@@ -23,7 +23,7 @@ from orchestrator.ledger import cleanup, copies
 from vecfleet.errors import BadRequest, Refused
 from vecfleet.stores.base import Kind
 from workers import caps
-from workers.erasure_check import wait_for_erasures
+from workers.erasure_check import require_no_erasure
 from workers.work import Work
 
 # Records whose mean size decides how many fit a request; the first page has at most 100 ids.
@@ -35,9 +35,9 @@ _MANIFEST_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The ids that the caller records with the end of a listing: its last runs, and the runs of `late` ids.
+    """The ids that the caller records with the end of a listing: the last `runs`, and the runs of `late` ids.
 
-    `found` is the number of all ids that were found.
+    `found` is the number of all ids of the source.
     """
 
     runs: list[Sequence[str]]
@@ -53,7 +53,7 @@ class Rest:
 def list_namespace(work: Work) -> Rest | None:
     """Make copy batches of every id of the move's source.
 
-    Returns the last of them, which the caller records; None if the listing ended before.
+    Returns the last ids, which the caller records; None if an earlier attempt ended the listing.
     """
     move = work.move
     if move.listed_all:
@@ -61,8 +61,8 @@ def list_namespace(work: Work) -> Rest | None:
     listing = _Listing(work, move.last_id, move.listed)
     listing.read_on(move.page_token)
     if work.job.passes == 1 and listing.listed < move.planned:
-        # Reads lag, and a listing may end early. Fewer ids than planned are believed only if a listing from the start,
-        # past the freshness wait, shows no more. If they are far fewer, a person must confirm it.
+        # Reads lag, and a listing may end early. Fewer ids than planned count only if a listing from the start, past
+        # the freshness wait, shows no more. If they are far fewer, a person must confirm the number.
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
@@ -70,7 +70,7 @@ def list_namespace(work: Work) -> Rest | None:
     if not listing.found_any and held > 0 and not _began_to_delete(work):
         work.look_again(f"{move.source} lists no ids yet")
         with work.database.begin() as connection:
-            wait_for_erasures(connection, move.source)
+            require_no_erasure(connection, move.source)
         raise Refused(
             f"{move.source} lists no ids, though it held {held} records before",
             code="listing-empty",
@@ -82,7 +82,7 @@ def list_namespace(work: Work) -> Rest | None:
 
 
 def _began_to_delete(work: Work) -> bool:
-    """Say whether our own deletions may be why a source lists no ids. Records not asked to go are read by id."""
+    """Say whether our own deletions may be why a source lists no ids. Other records are still read by id."""
     with work.database.begin() as connection:
         return cleanup.any_intended(connection, work.job.id, work.move.id)
 
@@ -102,8 +102,8 @@ class _Listing:
     def read_again(self) -> None:
         """Read from the start to find the ids that lagged the first time.
 
-        Those ids, few, are kept in memory. They are recorded in order, together with the end of the listing, whoever
-        dies meanwhile.
+        Those ids are few and stay in memory. They are recorded in order, in one transaction with the end of the
+        listing: a crash before it records none of them.
         """
         self.read_on(None, _Known(self._work, (LISTED_LATE, self._work.job.passes)))
 
@@ -141,7 +141,7 @@ class _Listing:
 
     @property
     def rest(self) -> Rest:
-        """The ids that wait, though they fill no batch."""
+        """The ids that wait because they fill no batch yet."""
         if self._late and self._size is None:
             self._size = _batch_size(self._work, self._late, are_all=False)
         size = self._size or 1
@@ -207,9 +207,9 @@ def _pages_of_file(root: Path, file: str, namespace: str) -> Iterator[tuple[list
 
 
 def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
-    """Return how many records of the size of these fill a batch.
+    """Return how many records like those of `ids` fill a batch.
 
-    No size is asked for if `are_all` of them fit even at the largest size of a record, as in a small namespace.
+    No record is fetched if `ids` `are_all` and would fit even at the largest size, as in a small namespace.
     """
     index = work.target.index
     limits = index.limits
@@ -220,7 +220,7 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
             return surely
     sizes = []
     for record in work.source.fetch(work.move.source, ids[:_SAMPLE]).values():
-        with suppress(BadRequest):  # a record that cannot be written: its copying parks it
+        with suppress(BadRequest):  # the record cannot be written: copying parks it
             sizes.append(work.target.index.request_bytes(record))
     if not sizes:
         return limits.fetch_ids
@@ -228,7 +228,7 @@ def _batch_size(work: Work, ids: Sequence[str], *, are_all: bool) -> int:
 
 
 def _fitting(work: Work, size: float) -> int:
-    """Return how many records of `size` bytes fill a batch: one fetch reads it, and a few upserts write it."""
+    """Return how many records of `size` bytes fill a batch: one fetch reads them, and a few upserts write them."""
     return records_of_batch(size, work.settings.fetch_bytes, work.target.index.limits)
 
 

@@ -1,4 +1,4 @@
-"""The alias that a plan may leave in place of a deleted namespace: the old name then leads to its target."""
+"""The alias that a plan may leave in place of a deleted namespace, so that the old name leads to the target."""
 
 from vecfleet.names import DEFAULT
 from workers.work import NotProven, Work
@@ -18,12 +18,12 @@ def leave_alias(work: Work) -> None:
 
 
 def is_our_alias(work: Work) -> bool:
-    """Say whether the alias that the plan leaves exists already: an earlier attempt deleted the namespace.
+    """Say whether the plan's alias exists already, because an earlier attempt deleted the namespace.
 
-    Raises NotProven if the name is somebody else's alias: it does not lead to the source.
+    Raises NotProven if the name is somebody else's alias, which does not lead to the source.
     """
     wanted = _alias_leads_to(work)
     to = None if wanted is None else work.source.alias(work.move.source)
     if to is not None and (to != wanted or not work.lease.intended):
-        raise NotProven(f"{work.move.source} is an alias by now, and leads to {to}: nothing is deleted through it")
+        raise NotProven(f"{work.move.source} is now an alias that leads to {to}: nothing is deleted through it")
     return to is not None

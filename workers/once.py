@@ -9,8 +9,8 @@ T = TypeVar("T")
 class once(Generic[T]):
     """`functools.cached_property` without its lock.
 
-    Before Python 3.12 that lock is shared by all objects of the class. Each thread of a worker would wait while another
-    one asks the job table, and for ever if that thread is stopped.
+    Before Python 3.12 all objects of a class share that lock. Each thread of a worker would wait while another thread
+    asks the job table, and would wait for ever if that thread is stopped.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:

@@ -1,7 +1,7 @@
 """Outcomes of batches as Celery's monitors show them: one of their states, and a sentence. Pure.
 
-The job table rests on none of it. A service may quote a record: its words stay in the job table, and the sentence names
-the kind of error.
+The job table does not depend on these outcomes. A service may quote a record in an error: its words stay in the job
+table, and the sentence here names only the kind of error.
 """
 
 import inspect
@@ -51,14 +51,14 @@ class Outcome:
     done: bool = False
 
 
-LEASE_LOST = Outcome(State.RETRY, "the lease was lost; another worker does it again")
-UNRECORDED = Outcome(State.RETRY, "the job table does not answer; again once the lease has expired")
+LEASE_LOST = Outcome(State.RETRY, "the lease was lost; another worker repeats the batch")
+UNRECORDED = Outcome(State.RETRY, "the job table does not answer; the batch is retried once its lease has expired")
 UNBEGUN = Outcome(State.RETRY, "the job table does not answer; the wake-up is sent again")
-SPLIT = Outcome(State.SUCCESS, "too large: split into two halves")
+SPLIT = Outcome(State.SUCCESS, "too large: split in two")
 
 
 def copied(outcome: CopyOutcome) -> dict[str, object]:
-    """Return the counts of a copy: what was written now, what was there before, what was not written."""
+    """Return the counts of a copy: records written now, records that were there before, records not written."""
     if outcome.keeps:
         return {}
     sent = outcome.changed - outcome.removed
@@ -74,10 +74,10 @@ def copied(outcome: CopyOutcome) -> dict[str, object]:
 
 
 def done(lease: Lease, counts: Mapping[str, object], seconds: float) -> Outcome:
-    """Return the outcome of a batch that is done. Records that it parked wait for a person: a failure."""
+    """Return the outcome of a batch that is done. It counts as a failure if the batch parked records for a person."""
     numbers = {word: _number(counts.get(name)) for name, word in _WORDS.items()}
-    told = [f"{word} {number:,}" for word, number in numbers.items() if number]
-    text = ", ".join([*(told or ["nothing to do"]), f"{seconds:.1f} s"])
+    shown = [f"{word} {number:,}" for word, number in numbers.items() if number]
+    text = ", ".join([*(shown or ["nothing to do"]), f"{seconds:.1f} s"])
     if numbers["parked"]:
         return Outcome(State.FAILURE, f"{text}: `vecfleet park list {lease.job_id}` says why", done=True)
     return Outcome(State.SUCCESS, text, done=True)

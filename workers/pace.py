@@ -1,19 +1,19 @@
 """The pace: one allowance per limit, shared by all workers through Redis. Slots are booked, not polled for.
 
 `take` books the next free slot of a limit and sleeps until it, so a waiting fleet asks Redis about once a call. Each
-limit books its slots on a clock of its own. The clock runs at the part of the rate that may be used now (`factor`), and
-stands still while the service holds the fleet. So when the rate is cut or climbs, waiting calls go later or sooner, in
-the order of booking. The booking is the generic cell rate algorithm: `tat` is the time on that clock at which all
-booked slots will have passed.
+limit has a clock of its own, on which its slots are booked. The clock runs at the part of the rate that may be used now
+(`factor`), and stands still while a `Retry-After` holds the fleet. When the rate is cut or climbs, waiting calls go
+later or sooner, in the order of booking. The booking is the generic cell rate algorithm: `tat` is the time on that
+clock at which all booked slots will have passed.
 
-A 429 cuts the factor once a flight: a little if few calls are refused, because then the limit is about here; deeply if
-many are. The factor then stays as it is, longer each time the limit is found where it was expected, and climbs back
-ever faster. `Retry-After` holds that limit for every worker. An empty Redis restarts at half the rate. Without Redis
-each process keeps to a small share of its own.
+A 429 cuts the factor once a flight: a little if few calls are refused, because the rate is then about right; deeply if
+many are refused. A cut factor is kept for a while, and longer each time the limit proves to be where it was expected;
+then the factor climbs back ever faster. `Retry-After` holds that limit for every worker. An empty Redis restarts at
+half the rate. Without Redis each process keeps to a small share of its own.
 
 For a minute after a 429 a limit is assumed to count narrowly. There is no burst, and a call whose slot has come asks
-once more before it goes. It goes only when the time of the call before it is over, counted from when that call really
-went. It puts off the calls behind it by its own lateness: a punctual call right behind a late one would be refused.
+once more before it goes. The call waits one full interval after the previous call was really sent. If the call is late,
+all later calls shift by as much, because a punctual call right behind a late one would be refused.
 """
 
 import threading
@@ -30,41 +30,44 @@ from vecfleet.errors import RateLimited
 
 # Calls sent before a cut was known are one flight: they may all come back as 429 and count as one.
 _FLIGHT_S = 1.0
-# A few refused: the rate is about right. A tenth of the calls since a cut refused: it is too high. Half: far too high,
-# or a storm.
+# If a few calls since the last cut were refused, the rate is about right; if a tenth, it is too high; if half, it is
+# far too high, or there is a storm.
 _CUT, _CUT_FOR_SOME, _CUT_FOR_MANY = 0.98, 0.96, 0.8
 _SOME, _MANY = 0.1, 0.5
 _LOWEST = 0.1
-# How long a cut rate is kept. Short after a deep cut, which is a storm or a guess. Four times as long each time that it
-# had climbed and was refused, because each look beyond the limit costs a few refusals. Short again after long without
-# any.
-# A refusal meanwhile lowers the rate a little more and keeps it no longer: others may be too fast.
+# How long a cut rate is kept: short after a deep cut, which is a storm or a guess; four times as long each time the
+# rate climbed and was refused again, because each try above the limit costs a few refusals; short again after a long
+# time without refusals. A refusal while the rate is kept lowers it a little more but keeps it no longer: other clients
+# may be too fast.
 _SHORT_KEEP_S, _LONGER, _LONGEST_KEEP_S, _FORGOTTEN_S = 2.0, 4, 60.0, 120.0
-# How many calls may go out back to back after an idle moment: a tenth of a second's worth. None within a minute of a
-# 429: the service may count more narrowly than in whole seconds.
+# After an idle moment the calls of a tenth of a second may go back to back; none within a minute of a 429, because the
+# service may count more narrowly than in whole seconds.
 _BURST_S, _NARROW_S = 0.1, 60.0
 # A waiting call asks again after this time: the clock may have been slowed, held or sped up meanwhile.
 _ASK_AGAIN_S = 1.0
-# A call that was put off so often when its turn had come goes next. Otherwise a worker far from Redis, which hears
-# later than its peers that the way is free, would wait for ever. At worst it goes one call too soon.
+# A call that was put off so often although its turn had come goes next. Otherwise a worker far from Redis would wait
+# for ever, because it learns later than its peers that the limit is free. At worst its call goes one call too soon.
 _PUT_OFF_OFTEN = 3
-# A slot further away than this is not booked, and not waited for in a task: the batch is requeued.
+# A slot further away than this is not booked: the batch is requeued.
 LONGEST_WAIT_S = 15.0
-# Without Redis a process does not know its peers: a quarter of the rate keeps four of them inside it.
+# Without Redis a process does not know its peers: with a quarter of the rate each, four processes keep within it.
 _SHARE_ALONE = 0.25
 # How much longer than announced a booked slot may take before it is given up.
 _SLACK_S = 15.0
-# No worker books so far ahead: a worker of an earlier version wrote the time of the day there.
+# No worker books so far ahead: such a `tat` is a time of day that a worker of an earlier version wrote.
 _NOT_OURS_S = 3_600.0
-# A batch that is requeued for its pace is tried again after this time at most: by then the pace may be another.
+# A batch requeued for want of a slot is tried again after this time at most: the pace may have changed by then.
 _LONGEST_AWAY_S = 60.0
 _US = 1_000_000
 
-# `counted`: what was booked, or refused, in this window of time and the one before it: enough to say how much lately.
-# `opened`: a limit's state, its clock (`v`, µs) brought up to now; between two looks the factor's mean counts.
-# `went`: a call goes. At a narrow limit no call goes before its clock says `free`. The clock is put back by the call's
-# lateness, but by no more than the call takes: else the next slot would come before the limit is free. The limit that
-# the call waited for longest says how late it is: at the others its turn came earlier.
+# State of a limit, a Redis hash. `v`: its clock (µs), as of `v_at`. `tat`: the time on that clock at which all booked
+# slots will have passed. `free`: the time on that clock before which a narrow limit takes no further call. `factor`:
+# the part of the rate in use, cut at `since` and kept for `keep` s. `hold`: until then the service takes no call.
+# `counted`: add to the count of this window of time; the window before it is kept, to say how much came lately.
+# `read_limit`: read a limit's state and bring its clock up to now. Between two looks the mean of the factor counts.
+# `begin_call`: a call goes. At a narrow limit no call goes before `free`. The clock is put back by the call's lateness,
+# but by no more than the call's interval, or the next slot would come before the limit is free. A call with several
+# limits is as late as at the limit that it waited for longest: at the others its turn came earlier.
 _COMMON = f"""
 local t = redis.call('TIME'); local now = t[1] * {_US} + t[2]
 
@@ -83,7 +86,7 @@ local function factor_at(s, at)
   return math.min(1, s.factor * 2 ^ (climbed_s * climbed_s))
 end
 
-local function opened(key)
+local function read_limit(key)
   local names = {{'factor', 'since', 'keep', 'hold', 'v', 'v_at', 'tat', 'refused_at', 'cut_at', 'free'}}
   local found, s = redis.call('HMGET', key, unpack(names)), {{}}
   for n, name in ipairs(names) do s[name] = tonumber(found[n]) end
@@ -109,7 +112,7 @@ local function wait_for(s, slot, goes_next)
   return s.held + math.max(slot - s.v, free - s.v, 0) / s.now_factor
 end
 
-local function went(states, slots)
+local function begin_call(states, slots)
   local late = math.huge
   for n, s in ipairs(states) do late = math.min(late, math.max(s.v - slots[n], 0) / s.now_factor) end
   for n, s in ipairs(states) do
@@ -125,7 +128,7 @@ local function answer(states, slots, wait)
   local asks = 0
   for _, s in ipairs(states) do if s.narrow then asks = 1 end end
   wait = math.floor(wait)
-  if wait == 0 then went(states, slots) end
+  if wait == 0 then begin_call(states, slots) end
   return {{wait, asks, unpack(slots)}}
 end
 """
@@ -135,7 +138,7 @@ _BOOK = (
     + f"""
 local wait, slots, states = 0, {{}}, {{}}
 for n, key in ipairs(KEYS) do
-  local s = opened(key)
+  local s = read_limit(key)
   local burst = s.narrow and 0 or {_BURST_S * _US}
   s.tat = math.max(s.tat, s.v, s.free)
   states[n], slots[n] = s, math.floor(s.tat - burst)
@@ -155,14 +158,14 @@ return answer(states, slots, wait)
 """
 )
 
-# A time beyond all that is booked was booked before Redis was emptied, on a clock that is gone.
+# A slot beyond `tat` was booked before Redis was emptied, on a clock that is gone.
 _ASK = (
     _COMMON
     + """
 local wait, slots, states = 0, {}, {}
 local goes_next = ARGV[3 * #KEYS + 1] == '1'
 for n, key in ipairs(KEYS) do
-  local s, slot = opened(key), tonumber(ARGV[2 * #KEYS + n])
+  local s, slot = read_limit(key), tonumber(ARGV[2 * #KEYS + n])
   if slot > s.tat then return {-1, 0} end
   states[n], slots[n] = s, slot
   wait = math.max(wait, wait_for(s, slot, goes_next))
@@ -177,7 +180,7 @@ _THROTTLED = (
 local hold = now + tonumber(ARGV[1])
 local key, s
 for _, one in ipairs(KEYS) do
-  local o = opened(one)
+  local o = read_limit(one)
   if not s or o.tat - o.v > s.tat - s.v then key, s = one, o end
 end
 local refused = redis.call('HMGET', key, 'refused_in', 'refused', 'refused_before')
@@ -226,8 +229,8 @@ class Limit:
 class Slot:
     """A call's place: how long to wait as things are now, and its booked time on each limit's clock.
 
-    `asks`: after the wait the call does not go but asks again; told to wait no longer, it goes at once. `put_off`: how
-    often its turn had come and it was told to wait.
+    `asks`: after the wait the call asks again, and goes only if no wait is left. `put_off`: how often the call's turn
+    had come and it had to wait all the same.
     """
 
     wait_s: float
@@ -266,7 +269,7 @@ class Pace:
             slot = self.ask(limits, share, slot, now_s)
 
     def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
-        """Book a slot at every limit, or at none if one has no slot within `LONGEST_WAIT_S`. No wait: the call goes."""
+        """Book a slot at every limit; at none if one has no slot within `LONGEST_WAIT_S`. Wait 0: the call goes."""
         try:
             return _slot(self._book(keys=[limit.key for limit, _ in limits], args=_costs(limits, share)))
         except RedisError as error:
@@ -274,13 +277,13 @@ class Pace:
             return Slot(max(self._book_alone(limit, cost, share) for limit, cost in limits))
 
     def ask(self, limits: Sequence[tuple[Limit, float]], share: float, slot: Slot, slept_s: float) -> Slot:
-        """Return the same slot with its wait by now (none: the call goes), or another slot if Redis forgot it."""
+        """Return the slot with the wait that is left (0: the call goes), or another slot if Redis forgot this one."""
         if slot.times:
             try:
                 arguments = [*_costs(limits, share), *slot.times, int(slot.put_off >= _PUT_OFF_OFTEN)]
                 asked = _slot(self._ask(keys=[limit.key for limit, _ in limits], args=arguments))
             except RedisError as error:
-                log.warning("no Redis: waiting as long as was said before", why=type(error).__name__)
+                log.warning("no Redis: waiting as long as it last said", why=type(error).__name__)
             else:
                 put_off = slot.put_off + (slot.wait_s <= slept_s)
                 return replace(asked, put_off=put_off) if asked.wait_s >= 0 else self.book(limits, share)
@@ -289,7 +292,7 @@ class Pace:
     def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:
         """Slow a limit of this call down for everybody after a 429, and hold it for `retry_after` seconds.
 
-        The service does not always say which of its limits was met: the one with most booked is taken for it.
+        The service does not always name the limit that was reached. We take the one with most slots booked.
         """
         try:
             self._throttled(keys=[limit.key for limit, _ in limits], args=[int((retry_after or 0) * _US)])

@@ -1,4 +1,4 @@
-"""Placing a record: its target and its enriched form, or why it is parked. Pure: the same answer on every read."""
+"""Place a record: give its target and its enriched form, or why it is parked. Pure: the same answer on every read."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _EXACT_INTEGER = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record on its way: its target, its owner, what is sent, and the digest of what the target will give back.
+    """A record on its way: its target, its owner, the form to send, and the digest of what the target will return.
 
     `record.id` is its id at the target, `source_id` its id at the source. They differ if ids are prefixed.
     """
@@ -72,7 +72,7 @@ class Placer:
         limit = self.target.limits.metadata_bytes
         if metadata_bytes > limit:
             travelling = len(str(enriched.metadata.get(MARK, "")).encode())
-            why = f"; {travelling:,} of them lead its metadata map back" if travelling else ""
+            why = f"; {travelling:,} of them record how to undo its metadata map" if travelling else ""
             return ParkedRecord(record.id, f"its metadata would be over {limit:,} bytes{why}")
         if self.prefix:
             enriched = replace(enriched, id=self.target_id(record.id))
@@ -85,15 +85,15 @@ class Placer:
 
     @property
     def leads_back(self) -> bool:
-        """Say whether a record at a target tells what it was in its source."""
+        """Say whether a record at a target carries what is needed to restore its form in the source."""
         metadata_map = self.policies.metadata_map
         known = metadata_map is None or metadata_map.travels
         return self.policies.enrich and known and self.backward is None
 
     def makes(self, record: Record, namespace: str) -> bool:
-        """Say whether the move would make this of a record that its source no longer has.
+        """Say whether the move would make this target record of a record that its source no longer has.
 
-        That cannot be told, and is denied, if its records do not lead back.
+        False if the move's records do not lead back, because nobody can know then.
         """
         if not self.leads_back:
             return False

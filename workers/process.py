@@ -20,16 +20,16 @@ from vecfleet.stores.encoded_ids import seen
 from workers.leases import Holder
 from workers.pace import Pace
 
-# A batch of 250 records makes some thousands of objects and leaves none behind. At Python's own threshold of 700, each
-# object would be looked through several times while the batch is worked on.
+# A batch of 250 records makes some thousands of objects and leaves none behind. At Python's own threshold of 700, the
+# collector would visit each object several times while the batch is worked on.
 _OBJECTS_PER_COLLECTION = 10_000
 
 leaving = threading.Event()
-"""Set once this process was told to stop and its grace is over: no request is begun, and batches go back."""
+"""Set once this process was told to stop and its grace is over: no request is begun, and batches are requeued."""
 
 
 ending = threading.Event()
-"""Set as soon as this process was told to stop: it finishes what it has, and takes nothing more."""
+"""Set as soon as this process was told to stop: it finishes its batches and takes no more wake-ups."""
 
 
 def leave_after(seconds: float) -> None:
@@ -42,7 +42,7 @@ def leave_after(seconds: float) -> None:
         return
     ending.set()
     timer = threading.Timer(seconds, leaving.set)
-    timer.daemon = True  # a process that finishes earlier does not wait for it
+    timer.daemon = True  # a process that finishes earlier does not wait for the timer
     timer.start()
 
 
@@ -71,10 +71,10 @@ class WorkerProcess:
         return ending.is_set()
 
     def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False) -> Index:
-        """Return the index as pinned by host when the job was made; opened once a process.
+        """Return the index at the host that the job has on record. Each process opens an index once.
 
-        An index that was deleted and made anew has its old host, and may have another dimension or kind. The lock is
-        short: opening asks the service nothing.
+        An index that was deleted and created again keeps its host, but may have another dimension or kind. The
+        lock is short: opening asks the service nothing.
         """
         with self._lock:
             key = store, info.host, encoded_ids
@@ -111,7 +111,7 @@ _building = threading.Lock()
 @cache
 def _process(pid: int) -> WorkerProcess:
     parts = WorkerProcess(Fleet(Settings.load(), keeps_plans=True))
-    # Objects that exist by now stay, and records have no cycles: looking through either again is wasted time.
+    # Objects that exist by now stay, and records have no cycles: visiting either again would be wasted time.
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
     return parts

@@ -1,8 +1,8 @@
 """Ask the old and the new side the same questions: the neighbours of sampled vectors, and how long each side takes.
 
-Read-only at the store. Safe to run twice: the sample of a job is the same whenever it is taken. Dies at any line:
-nothing was recorded, and the questions are asked again. A difference counts only after the freshness wait. If the
-service tells up to which write a query has looked, that is waited for; otherwise the answers decide.
+Read-only at the store. Safe to run twice: the sample of a job is always the same. A worker that dies at any line
+recorded nothing, and the questions are asked again. A difference counts only after the freshness wait. If the service
+gives the number of the last write that a query saw, wait until queries see the target's last write.
 """
 
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from workers.work import Work
 
 
 class _TooOld(Exception):
-    """The service's queries do not see its last write."""
+    """The service's queries do not yet see its last write."""
 
 
 def ask_both_sides(work: Work) -> tuple[dict[str, Any], list[Finding]]:
@@ -43,7 +43,7 @@ def ask_both_sides(work: Work) -> tuple[dict[str, Any], list[Finding]]:
 
 
 def _ask(work: Work, question: SampledRecord, move: Move) -> dict[str, Any] | None:
-    """Return one question and its answers; None if its record left the source meanwhile."""
+    """Return one question with its answers; None if the sampled record left the source meanwhile."""
     target = work.target_row
     record = work.source.fetch(move.source, [question.record_id]).get(question.record_id)
     if record is None:
@@ -60,7 +60,7 @@ def _ask(work: Work, question: SampledRecord, move: Move) -> dict[str, Any] | No
 
 
 def _in_common(work: Work, move: Move, old: Matches, new: Matches) -> tuple[list[ScoredMatch], list[ScoredMatch]]:
-    """Return both answers, each match under its id at the target if this move took it there."""
+    """Return both answers, each match under its id at the target; without an id if this move did not copy it there."""
     from_there = {
         match.id: match.id.removeprefix(move.prefix) for match in new.matches if match.id.startswith(move.prefix)
     }

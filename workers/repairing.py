@@ -1,9 +1,9 @@
-"""Copy a batch again, but write only the records that a check found wanting, or the parked records that are retried.
+"""Copy a batch again, but write only records that a check found missing or different, or parked records to be retried.
 
-Its other records are read and added up as before, and stay untouched at the target: somebody may have changed them
-since. A record is compared right before it is written. If it came or changed since the check, or since it was parked,
-it is not written over. What remains is the time between that look and our write, and the lag of the look itself.
-Repeating it is harmless, as with any copy: a record that is already as it should be is not written again.
+The batch's other records are read and tallied as before and stay untouched at the target, because somebody may have
+changed them since. Right before the write, each record is compared with the one at the target. If that one appeared or
+changed since the check, or since the record was parked, it is not replaced. A change can still slip in between that
+look and our write, or while the look lags. Safe to repeat: a record that is already right is not written again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from workers.work import Work
 class Rewrite:
     """The part of a batch that is written when it is copied again.
 
-    `differing` are ids at the target, with the short digest of what the check saw there. The others are ids at the
-    source. `retried` are parked records that are tried again; `kept` those that stay parked, with their reasons.
-    `written` is what the batch wrote before.
+    `differing` maps ids at the target to the short digest that the check saw there (None: it saw no record). All other
+    ids are ids at the source. `retried` are parked records to be tried again; `kept` are those that stay parked, with
+    their reasons. `written` are the records that the batch wrote before.
     """
 
     differing: Mapping[str, int | None]
@@ -32,7 +32,7 @@ class Rewrite:
     written: frozenset[str]
 
     def lacks(self, gone: Sequence[str]) -> bool:
-        """Say whether the source now lacks records that were copied from it: then it is no measure of what was."""
+        """Say whether the source now lacks copied records: then the batch cannot be tallied from the source again."""
         return not self.written.isdisjoint(gone)
 
     def hold_back(
@@ -48,8 +48,8 @@ class Rewrite:
     ) -> tuple[list[Placed], list[Placed], list[ParkedRecord]]:
         """Return one target's records to count, those of them to write, and those that stay parked after all.
 
-        A retried record is never written over another one: since it was parked, somebody may have written it. A record
-        that differed is written over nothing, or over exactly what the check saw; else the next check tells.
+        A retried record never replaces another one, which somebody may have written since it was parked. We repair a
+        record only if the target lacks it or still holds exactly what the check saw. The next check sees the others.
         """
         asked = [
             placement
@@ -80,7 +80,7 @@ def why_held(target: Target) -> str:
 
 
 def rewrite_of(work: Work) -> Rewrite | None:
-    """Return the part of a batch that is written when it is copied again; None if that is all of it."""
+    """Return the part of a batch that is written when the batch is copied again; None if all of it is written."""
     if work.lease.rewrite is None:
         return None
     with work.database.begin() as connection:

@@ -1,7 +1,7 @@
 """The life of a batch in a worker: lease → work → settle. The one place where an error becomes a decision.
 
-The lease and every record of the work go through the fence. A worker that finds it shut records nothing, with one
-exception. It raises the write sequence of the targets it may have written to meanwhile, so that they are checked again.
+The lease and every result go through the fence. A worker that finds the fence shut records nothing, with one exception:
+it raises the write sequence of targets that it may have written to meanwhile, so that they are checked again.
 """
 
 import random
@@ -31,9 +31,9 @@ from workers.outcomes import Outcome
 from workers.process import WorkerProcess
 from workers.work import Later, LeaseLost, NotProven, NotWhole, Work
 
-# A wake-up costs a worker some milliseconds, as much as the batch of a small namespace: it is worth this many records.
-# Nor longer, because other jobs wait for its thread. It is long enough for some batches where sixteen threads share two
-# cores, each a quarter of a second.
+# A wake-up costs some milliseconds, as much as the batch of a small namespace. So a worker goes on with further batches
+# until it has worked this many records, or for this time, because other jobs wait for its thread. The time is enough
+# for some batches, even if sixteen threads share two cores and a batch takes a quarter of a second.
 _WORTH_A_WAKE_UP = 1_000
 _LONG_ENOUGH_S = 2.0
 
@@ -41,7 +41,7 @@ log = structlog.get_logger("vecfleet.worker")
 
 
 class Watcher(Protocol):
-    """Whoever shows people the batches of a wake-up, one after the other. Nothing depends on it."""
+    """An observer that shows people the batches of a wake-up, one after the other. Nothing depends on it."""
 
     def began(self, lease: Lease) -> None: ...
 
@@ -55,10 +55,10 @@ def run(
     queues: Collection[str] = QUEUES,
     watcher: Watcher | None = None,
 ) -> None:
-    """Work one wake-up and, if that was soon done, further batches that the `queues` it serves would have brought.
+    """Work one wake-up and, if its batch was done quickly, further due batches of the same `queues`.
 
     A stale wake-up is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease,
-    and nothing else is shared. Dies between two batches: the dispatcher sends what is due.
+    and nothing else is shared. If the process dies between two batches, the dispatcher sends wake-ups for due batches.
     """
     began, records, kinds = time.monotonic(), 0, kinds_of(queues)
     seconds = process.settings.lease_seconds
@@ -77,7 +77,7 @@ def run(
 
 
 def _taken(process: WorkerProcess, take: Callable[[sa.Connection], Lease | None]) -> tuple[Lease, Job] | None:
-    """Return a lease and its job, or None if there is none. Requeue the batch if another version made the job."""
+    """Return a lease and its job; None if no batch is due. Requeue the batch if this version cannot read the job."""
     lease = None
     try:
         with process.database.once() as connection:
@@ -90,7 +90,7 @@ def _taken(process: WorkerProcess, take: Callable[[sa.Connection], Lease | None]
 
 
 def _give_back(process: WorkerProcess, lease: Lease, error: BadPlan) -> None:
-    """Requeue the batch: while a fleet is brought to a new version, another worker may read what this one cannot."""
+    """Requeue the batch. While a fleet is updated, a worker of another version may be able to read the plan."""
     name, text = retrying.describe(error)
     log.error("this worker cannot read the plan of a job", job=lease.job_id, batch=lease.id, why=text)
     decision = retrying.decide(error, attempts=lease.attempts, size=1, jitter=random.random())
@@ -109,12 +109,12 @@ def _give_back(process: WorkerProcess, lease: Lease, error: BadPlan) -> None:
 
 
 def _records(lease: Lease) -> int:
-    """Return how many records a batch is about, as far as it says."""
+    """Return how many records a batch works on; 0 if that is unknown."""
     return lease.size or (lease.move.planned if lease.move is not None else 0)
 
 
 def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | None) -> bool:
-    """Work on the batch and say whether it is done; any other outcome is on record."""
+    """Work on the batch and say whether it is done. Any other outcome is on record."""
     if watcher is not None:
         watcher.began(lease)
     with _told_of(lease), _traced(lease) as note, process.holder.holding(lease) as held:
@@ -126,7 +126,7 @@ def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | 
 
 
 def _outcome(process: WorkerProcess, held: Held, job: Job) -> Outcome:
-    """Work on the batch, put what became of it on record, and return it."""
+    """Work on the batch, put its outcome on record, and return the outcome."""
     try:
         work = _work(process, held, job)
     except (BadInput, StoreError) as error:
@@ -176,7 +176,7 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
 
 
 def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreError) -> Outcome:
-    """Requeue the batch, which has no fault, and pause the job with the reason: this worker lacks a key or an index."""
+    """Requeue the batch and pause the job with the reason: this worker lacks a key or an index, the batch is sound."""
     name, text = retrying.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
     with process.database.begin() as connection:
@@ -250,7 +250,10 @@ _STEPS: dict[BatchKind, Callable[[Work, Busy], Counts]] = {
 
 
 def _note_late_writes(work: Work) -> None:
-    """Also where an older copy of the job table lacks the job: what came too late is taken away all the same."""
+    """Put late writes and deletions on record, and delete late records of erased tenants.
+
+    A restored job table may lack the job. The records of erased tenants are deleted even then.
+    """
     if work.source.deletion is not Deletion.UNSENT:
         try:
             late_writes.note_late_deletion(work.database, work.lease)
@@ -271,18 +274,20 @@ def _note_late_writes(work: Work) -> None:
 
 
 def _settle_failure(work: Work, error: Exception, busy_ms: int) -> Outcome:
-    """Put the decision on record. If even that fails, the lease expires and the batch is leased again."""
+    """Decide and put the decision on record. If even that fails, the lease expires and the batch is leased again."""
     try:
-        return _decide(work, error, busy_ms)
+        return _act_on(work, error, busy_ms)
     except LeaseLost:
         _note_late_writes(work)
         return outcomes.LEASE_LOST
     except Unreachable as unreachable:
-        log.warning("the failure is not on record; the lease will run out", why=unreachable.message)
+        log.warning(
+            "the failure is not on record; the batch is retried once its lease expires", why=unreachable.message
+        )
         return outcomes.UNRECORDED
 
 
-def _decide(work: Work, error: Exception, busy_ms: int) -> Outcome:
+def _act_on(work: Work, error: Exception, busy_ms: int) -> Outcome:
     lease, usage = work.lease, work.usage
 
     def requeue(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
@@ -299,7 +304,7 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> Outcome:
                 deletion=work.deletion,
                 lands_within_s=_lands_within_s(work),
             )
-            _note_landings(connection, work)
+            _note_unanswered(connection, work)
 
     if isinstance(error, Leaving):
         requeue(0, "Released", "its worker was told to stop", spend_attempt=False)
@@ -314,38 +319,38 @@ def _decide(work: Work, error: Exception, busy_ms: int) -> Outcome:
         return outcomes.again(f"not deleted whole: {error.why}", 0)
     name, text = (type(error).__name__, str(error)) if isinstance(error, NotProven) else retrying.describe(error)
     decision = retrying.decide(error, attempts=lease.attempts, size=_splittable(lease), jitter=random.random())
-    told = outcomes.told_by(error, text)
+    why = outcomes.told_by(error, text)
     match decision:
         case Again(seconds, spends_attempt):
             log.warning(
                 "batch failed; it is tried again", error=name, why=_why(error, text), again_in_s=round(seconds, 1)
             )
             requeue(seconds, name, text, spend_attempt=spends_attempt)
-            return outcomes.again(told, seconds)
+            return outcomes.again(why, seconds)
         case Split():
             with work.database.begin() as connection:
                 copies.split(connection, lease, work.ids, usage, busy_ms)
-                _note_landings(connection, work)
+                _note_unanswered(connection, work)
             return outcomes.SPLIT
         case PauseJob(reason):
             log.error("the job pauses", error=name, why=_why(error, text))
             requeue(0, name, text, spend_attempt=False)
             _pause_job(work.database, lease, reason)
-            return outcomes.pausing(lease, told)
+            return outcomes.pausing(lease, why)
         case Park():
-            # An error of our own needs no traceback, which could quote a service's words about a record.
+            # Our own errors are logged without a traceback, which could quote a service's words about a record.
             unexpected = None if isinstance(error, VecfleetError | NotProven) else error
             log.error("batch parked", error=name, why=_why(error, text), exc_info=unexpected)
             with work.database.begin() as connection:
                 copies.park(connection, lease, name, text, usage, busy_ms)
-                _note_landings(connection, work)
-            return outcomes.parked(lease, told)
+                _note_unanswered(connection, work)
+            return outcomes.parked(lease, why)
 
 
-def _note_landings(connection: sa.Connection, work: Work) -> None:
-    """Put an upsert of this attempt without an answer on record, in the transaction that lets the batch go.
+def _note_unanswered(connection: sa.Connection, work: Work) -> None:
+    """Put this attempt's unanswered upserts on record, in the transaction that lets the batch go.
 
-    After the batch: rows of batches are locked before those of targets.
+    Call this after the batch's row is written: rows of batches are locked before those of targets.
     """
     if work.target.unanswered:
         for target_id in sorted(work.wrote):
@@ -357,17 +362,17 @@ def _lands_within_s(work: Work) -> float:
 
 
 def _why(error: Exception, text: str) -> str:
-    """Return the sentence for the log. A service may quote a record: its words are for the job table alone."""
-    return "`vecfleet status` tells it" if isinstance(error, StoreError) else text
+    """Return the sentence for the log. A service may quote a record, so its words go to the job table alone."""
+    return "`vecfleet status` shows it" if isinstance(error, StoreError) else text
 
 
 def _pause_job(database: Database, lease: Lease, reason: str) -> None:
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)
-        if job.state in JOB_PAUSABLE:  # a job that is being ended meanwhile is not paused
+        if job.state in JOB_PAUSABLE:  # else somebody ended the job meanwhile
             acts.pause_in(connection, job, "fleet", reason)
 
 
 def _splittable(lease: Lease) -> int:
-    """Return how many ids can be halved. Of a batch copied again only some are written: halves would not know which."""
+    """Return how many ids can be split; 1 for a batch copied again in part: two batches would not know their part."""
     return lease.size if lease.kind is BatchKind.COPY and lease.rewrite is None else 1

@@ -1,11 +1,11 @@
 """Events for Celery's monitors, Flower among them: each batch is shown as a task of its own, in its state.
 
-Shown states are events, and nothing rests on them: to Celery every wake-up succeeds, so its message is acknowledged
-once and never given back. A stale wake-up shows nothing. A batch that a worker went on with is a child of the task
-whose wake-up it was.
+Shown states are events, and nothing depends on them. For Celery every wake-up succeeds, so its message is acknowledged
+once and never given back. A stale wake-up shows nothing. A further batch that a worker took without a wake-up is shown
+as a child of the first one.
 
 A pool of threads shows each batch as it begins and ends. A forked process cannot reach the worker's connection: there
-the task shows when it is taken, and its end stands for all its batches.
+only the wake-up is shown, when it is taken and when it ends, and its end stands for all its batches.
 """
 
 import os
@@ -28,7 +28,7 @@ class Request(request.Request):  # type: ignore[misc]
     """Celery's request, except for its events."""
 
     def send_event(self, type: str, **fields: Any) -> None:
-        """Show what Celery tells of the wake-up, unless its batches show it; never a traceback of ours."""
+        """Show Celery's own event of the wake-up, unless its batches are shown instead; never a traceback of ours."""
         if self.works_here and type in ("task-started", "task-succeeded"):
             return
         fields.pop("traceback", None)
@@ -41,7 +41,7 @@ class Request(request.Request):  # type: ignore[misc]
 
     @property
     def works_here(self) -> bool:
-        """Say whether this very process works on it, or is about to."""
+        """Say whether this very process works on the wake-up, or is about to."""
         return self.worker_pid in (None, os.getpid())
 
     @property
@@ -49,7 +49,7 @@ class Request(request.Request):  # type: ignore[misc]
         return {"name": self.name, "args": self.argsrepr, "kwargs": self.kwargsrepr}
 
     def show(self, type: str, uuid: str, fields: Mapping[str, Any]) -> None:
-        """Send an event to whoever watches; does nothing if nobody does. Never raises for a broker that is away."""
+        """Send an event to the monitors, if there are any. Never raises while the broker is away."""
         if self.eventer is not None:
             self.eventer.send(type, uuid=uuid, **fields)
 
@@ -91,7 +91,7 @@ class Batches:
 
     @property
     def result(self) -> "Result":
-        """Return what the whole wake-up came to: its worst outcome, and how many batches there were after the first."""
+        """Return the outcome of the whole wake-up: its worst one, and how many batches followed the first."""
         if not self._outcomes:
             return Result(State.SUCCESS, "nothing to do: the batch was done, or is another worker's")
         worst = max(self._outcomes, key=lambda outcome: _SEVERITY.index(outcome.state))
@@ -109,5 +109,5 @@ class Result:
 
 
 def _told(state: State, text: str) -> dict[str, Any]:
-    """Return the fields of an end: the sentence as `result`, which Flower lists and finds, and where Celery has it."""
+    """Return the fields of an end: the sentence as `result`, which Flower lists, and as `exception` after a failure."""
     return {"result": text} if state is State.SUCCESS else {"result": text, "exception": text}

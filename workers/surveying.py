@@ -1,9 +1,8 @@
-"""List a target and compare its ids with those that were written; name what is missing or extra.
+"""List a target and compare its ids with those that were written; name the missing and the extra ids.
 
 Read-only at the store. Safe to run twice: differences are noted together with the bookmark behind them, and the next
-worker goes on there. Memory holds a page of ids and the differences of one run, however large the target. A difference
-counts only after the freshness wait and a second full listing. So does a count that the service tells and the listing
-does not bear out.
+worker goes on at the bookmark. Memory holds a page of ids and the differences of one run, however large the target. A
+difference counts only after the freshness wait and a second full listing; so does a service's count above the listing.
 """
 
 from collections import defaultdict
@@ -22,7 +21,7 @@ from vecfleet.errors import BadRequest
 from workers.placing import place_all
 from workers.work import Work
 
-# Pages between two bookmarks: 5,000 ids to list again where a worker dies, one small row change for them.
+# Pages between two bookmarks: a worker's death costs listing 5,000 ids again, and a bookmark one small row change.
 _PAGES_PER_BOOKMARK = 50
 # Copy batches whose manifests are read at once while ids are merged: some thousand ids in memory.
 _STREAM_PAGE = 20
@@ -35,7 +34,7 @@ _LISTING, _COUNTING, _SECOND, _MERGING = "listing", "counting", "second listing"
 
 @dataclass
 class _Progress:
-    """Progress of the survey: its stage, the last id it has done with, and its counts up to there."""
+    """Progress of the survey: its stage, the last id it has compared, and its counts up to that id."""
 
     stage: str = _LISTING
     token: str | None = None
@@ -85,7 +84,7 @@ def survey_target(work: Work) -> tuple[dict[str, Any], list[Finding]]:
     if progress.stage == _COUNTING:
         progress.told = work.target.count(target.namespace)
         if progress.told != progress.count:
-            counts = f"{target.namespace} lists {progress.count:,} records and says that it holds {progress.told:,}"
+            counts = f"{target.namespace} lists {progress.count:,} records, but the service counts {progress.told:,}"
             _look_again(work, f"{counts}; a count lags", progress)
             progress = progress.next(_SECOND)
     if progress.stage == _SECOND:
@@ -121,7 +120,7 @@ def _list(work: Work, target: Target, progress: _Progress) -> None:
 
 
 def _pages(work: Work, target: Target, progress: _Progress) -> Iterator[list[str]]:
-    """Yield pages of ids behind the bookmark, which moves along. A refused token lists from the start again."""
+    """Yield pages of ids behind the bookmark, which moves along. List from the start again if a token is refused."""
     token, last_id = progress.token, progress.last_id
     try:
         page = work.target.page(target.namespace, token)
@@ -142,7 +141,7 @@ def _pages(work: Work, target: Target, progress: _Progress) -> Iterator[list[str
 
 @dataclass
 class _Merge:
-    """A second full listing, merged in byte order with the manifests and with what was there before."""
+    """A second full listing, merged in byte order with the manifests and with the ids held before the job."""
 
     work: Work
     target: Target
@@ -151,7 +150,7 @@ class _Merge:
     unexpected: list[str] = field(default_factory=list)
 
     def run(self) -> Tally:
-        """Return the tally of the ids that are neither from before the job nor of records that were set aside."""
+        """Return the tally of the listed ids, without those held before the job and those of parked records."""
         work, target, progress = self.work, self.target, self.progress
         with work.database.begin() as connection:
             self.sources = checks.moves_into(connection, target.id)
@@ -210,8 +209,8 @@ class _Merge:
     def _added(self) -> set[str]:
         """Return unexpected ids that the application wrote to both sides since the last pass listed its source.
 
-        The source's record would become this very record. Otherwise an application that goes on adding would keep the
-        job from its verdict.
+        The move would turn the source's record into exactly the target's. If such ids counted as extra, an application
+        that goes on adding records would keep the job from its verdict.
         """
         if self.work.job.plan.policies.writers != "dual" or not self.unexpected:
             return set()
@@ -226,7 +225,7 @@ class _Merge:
         return {record_id for record_id, record in there.items() if made[record_id] == {record_digest(record)}}
 
     def _set_aside(self, connection: sa.Connection) -> set[str]:
-        """Return listed ids of parked records. An earlier attempt may have written them: they are ours, not extra."""
+        """Return listed ids of parked records. They are not extra, because an earlier attempt may have written them."""
         known: set[str] = set()
         for move_id, prefix in self.sources:
             ids = [record_id.removeprefix(prefix) for record_id in self.unexpected if record_id.startswith(prefix)]
@@ -245,7 +244,7 @@ def _written(
     if after is not None and after.startswith(prefix):
         first = after.removeprefix(prefix)
     elif after is not None and after.encode() > prefix.encode():
-        return  # ids of one prefix stand together: all of these are behind us
+        return  # ids of one prefix stand together, and all of these come before the bookmark
     inclusive = True
     while True:
         with work.database.begin() as connection:
@@ -263,7 +262,7 @@ def _written(
 
 
 def _held_before(work: Work, target_id: int, after: str | None) -> Iterator[str]:
-    """Yield the ids behind `after` that were in the target before the job, in byte order."""
+    """Yield the ids behind `after` that the target held before the job, in byte order."""
     while True:
         with work.database.begin() as connection:
             ids = moves.held_before(connection, target_id, after, _BEFORE_PAGE)

@@ -1,4 +1,4 @@
-"""A target namespace before its first record: create it, or note the ids that it holds already."""
+"""Prepare a target namespace for its first record: create it, or note the ids that it holds already."""
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ def prepare(work: Work, target: Target) -> Target:
     Safe to repeat and to race: no batch upserts into a target before this is on record. So an id listed here that no
     move has taken was there before the job. A crash between the creation and its record leaves `created_by_us` false:
     rolling back then keeps an empty namespace, which is harmless. A worker that was frozen until its tenant was erased
-    leaves nothing: it checks the lease and the fence before the call, and the fence again after it.
+    leaves no namespace behind: it checks lease and erasure fence before the call, and the fence again after the call.
     """
     with work.database.begin() as connection:
         batches.require(connection, work.lease)
@@ -32,9 +32,9 @@ def prepare(work: Work, target: Target) -> Target:
             with work.database.once() as connection:
                 _require_not_erased(connection, target)
         except Later:
-            drop_if_empty(work.target.index, target.namespace)  # needs no lease: it may be over by now
+            drop_if_empty(work.target.index, target.namespace)  # needs no lease, which may be over by now
             raise
-    # Under `dual` the application wrote what is there, as it wrote its counterpart in the source.
+    # Under `dual` the application wrote the target's records, as it wrote their counterparts in the source.
     foreign = not created and work.job.plan.policies.writers != "dual"
     lags = foreign and work.target.index.limits.reads_lag
     if lags:
@@ -49,8 +49,9 @@ def prepare(work: Work, target: Target) -> Target:
 def _remove_the_alias_left(work: Work, target: Target) -> None:
     """Remove the alias of this name that the plan being taken back left, if it leads to this move's source.
 
-    It makes way for the namespace. An alias that leads elsewhere is not ours: it stays, and no namespace can be made.
-    Safe to repeat. Dies after it: the name leads nowhere until the next attempt makes the namespace.
+    The namespace needs the name. An alias that leads elsewhere is not ours: it stays, and the namespace cannot be
+    created. Safe to repeat. If the worker dies right after, the name leads nowhere until the next attempt creates the
+    namespace.
     """
     if work.job.plan.takes_back and work.target.alias(target.namespace) == work.move.source:
         work.target.point_alias(target.namespace, None)
@@ -62,9 +63,9 @@ def _require_not_erased(connection: sa.Connection, target: Target) -> None:
 
 
 def _let_its_maker_say_so(work: Work, target: Target) -> None:
-    """Raise Later on a first visit: a namespace that another batch has made is on record within moments.
+    """Raise Later on a batch's first visit: a namespace that another batch created is on record within moments.
 
-    Without this wait it would count as a namespace that was there before the job.
+    Without this wait the namespace would count as older than the job.
     """
     left = min(_MAKER_S, work.settings.freshness_wait_seconds) - work.lease.age_seconds
     if left > 0 and not _answered_for(work, target):
@@ -72,10 +73,10 @@ def _let_its_maker_say_so(work: Work, target: Target) -> None:
 
 
 def _require_fresh(work: Work, target: Target) -> None:
-    """Raise Later until the freshness wait is over, unless another worker has answered for the namespace by now.
+    """Raise Later until the freshness wait is over, unless another worker has put the namespace on record by now.
 
-    After the wait its listing counts as complete: all other ids are ours to write. The other worker may have made the
-    namespace.
+    After the wait the namespace's listing counts as complete: all other ids are ours to write. The other worker may
+    have created the namespace.
     """
     if not _answered_for(work, target):
         work.look_again(f"{target.namespace} was there, and may not list all that it holds yet", often=False)
@@ -108,8 +109,8 @@ def _note_held(work: Work, target: Target) -> Tally:
 def _note_listed(work: Work, target: Target) -> int:
     """List the target once; return how many ids were not noted before.
 
-    Return 0 once another worker has found that the target held none. That worker's batches take no ids before they
-    write, so their ids would be noted here.
+    Return 0 once another worker has found that the target held no ids. From then on batches take no ids before they
+    write, so this would note their ids by mistake.
     """
     new_ids = 0
     for page in work.target.ids(target.namespace):

@@ -30,7 +30,7 @@ celery.conf.update(
 )
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "workers.consuming:Transport")
 ALIASES["threads"] = "workers.threads:TaskPool"
-# Celery would say that it succeeded: what became of the batch is in what it returned.
+# Celery would log that the task succeeded. The outcome of its batches is in the return value.
 trace.LOG_SUCCESS = "Task %(name)s[%(id)s] ended in %(runtime)ss: %(return_value)s"
 
 
@@ -54,7 +54,7 @@ def _leave(**_: object) -> None:
 
 
 def _work(self: Task, batch_id: int, generation: int) -> Result:
-    """Work one batch; safe to repeat. What it returns is for monitors alone."""
+    """Work one wake-up; safe to repeat. The return value is for monitors alone."""
     batches = Batches(self.request.id)
     try:
         with tracing.continued(self.request.get(tracing.HEADER)):

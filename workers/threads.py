@@ -4,18 +4,18 @@ from celery.concurrency import thread
 
 
 class TaskPool(thread.TaskPool):  # type: ignore[misc]
-    """A worker takes as many wake-ups as it has threads, so that idle threads cost nothing and none has to end."""
+    """A pool that can be resized: a worker takes as many wake-ups as the pool's size. Idle threads cost nothing."""
 
     def grow(self, n: int = 1) -> None:
         self._resize(self.limit + n)
 
     def shrink(self, n: int = 1) -> None:
-        """Take fewer wake-ups at once. Raises ValueError if none were left."""
+        """Take fewer wake-ups at once. Raises ValueError if no thread would be left."""
         if self.limit <= n:
             raise ValueError("a worker keeps at least one thread")
         self._resize(self.limit - n)
 
     def _resize(self, limit: int) -> None:
         self.limit = limit
-        # It starts threads up to this number as work comes; it has no public way to change it.
+        # The executor starts threads up to this number as work comes. It has no public way to change the number.
         self.executor._max_workers = limit

@@ -1,8 +1,8 @@
-"""Roll back before clean-up: remove from the targets what the job wrote and nobody changed. Nothing else.
+"""Roll back before clean-up: remove from the targets the records that the job wrote and nobody changed. Nothing else.
 
 Every written batch is compared first (read-only); only then is anything removed. The intent is committed before each
-removal. A repeated batch finds what it removed absent, which is what it wants. A changed record stays where it is. No
-removal is asked for twice: after an answered one only its effect is looked for.
+removal. A repeated batch counts absent records as removed. A changed record stays where it is. No removal is sent
+twice: once it was answered, only its effect is checked.
 """
 
 from collections import defaultdict
@@ -14,14 +14,14 @@ from orchestrator.ledger import batches, cleanup, moves, rollback
 from vecfleet.digests import record_digest
 from vecfleet.errors import Changed
 from vecfleet.records import Record
-from workers.cleaning import wait_for_deletion
+from workers.cleaning import require_deletion_shown
 from workers.placing import place_all
 from workers.work import NotProven, Work
 
 
 @dataclass
 class _Standing:
-    """The records at the targets under the ids of one batch, by target id: as we wrote them, or changed since."""
+    """The records at the targets with the ids of one batch, by target: `ours` are as we wrote them, others changed."""
 
     ours: dict[int, dict[str, Record]] = field(default_factory=lambda: defaultdict(dict))
     changed: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -58,7 +58,7 @@ def undo_batch(work: Work) -> dict[str, Any]:
     for target_id, ours in standing.ours.items():
         left += len(work.target.fetch(standing.namespaces[target_id], list(ours)))
     if left:
-        wait_for_deletion(work, work.job.target_lag_s, f"{left} removed records are still answered")
+        require_deletion_shown(work, work.job.target_lag_s, f"{left} removed records are still answered")
         raise NotProven(f"{left} records are still there after their removal")
     return {"removed": sum(map(len, standing.ours.values()))}
 
@@ -67,15 +67,15 @@ def drop_namespace(work: Work) -> dict[str, Any]:
     """Delete a target namespace that we created, if nothing is left in it. One empty page may be a page that lags."""
     namespace = work.target_row.namespace
     if work.target_row.is_authoritative or work.job.doubted_at is not None:
-        return {"dropped": False}  # an application may have written there what is nowhere else
+        return {"dropped": False}  # an application may have written records that are nowhere else
     version = work.target.version(namespace)
     if work.lease.answered_at is not None:
-        return {"dropped": True}  # what is there by now is somebody else's
+        return {"dropped": True}  # any records there by now are somebody else's
     if work.target.page(namespace).ids:
         if work.job.changed_records is None:
             work.look_again(f"{namespace} still lists ids")
         return {"dropped": False}
-    if not work.lease.intended:  # else an earlier attempt looked, and what is there now is ours
+    if not work.lease.intended:  # else an earlier attempt looked, and records there now are ours
         work.look_again(f"{namespace} lists no ids, as it should; one more look once reads cannot lag any more")
 
     def before() -> None:
@@ -84,7 +84,7 @@ def drop_namespace(work: Work) -> dict[str, Any]:
 
     try:
         work.target.delete_namespace(namespace, version, before)
-    except Changed:  # somebody wrote there since
+    except Changed:  # somebody wrote to the namespace since
         return {"dropped": False}
     return {"dropped": True}
 
@@ -107,7 +107,7 @@ def _compare(work: Work) -> _Standing:
                 own_ids = moves.taken(connection, target.id, ids, work.move.id)
             ids = [record_id for record_id in ids if record_id in own_ids]
         standing.namespaces[target.id] = target.namespace
-        # Records written there that the source still has: removing a last copy is never undoing.
+        # Written records that the source still has. Rolling back never removes a last copy.
         held_at_source = {
             work.placer.target_id(record_id): digest
             for record_id, digest in work.recorded(target.id).items()

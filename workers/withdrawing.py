@@ -1,7 +1,7 @@
-"""Withdraw records: remove from the targets those that an earlier pass wrote and that the source gave up since.
+"""Withdraw records: remove from the targets those that an earlier pass wrote and that the source no longer has.
 
-Removes only what still is as this job wrote it. The intent is committed before each call. Dies after it: the repeated
-batch finds the records gone.
+Removes only records that are still as this job wrote them. The intent is committed before each call. If the worker dies
+after that commit, the repeated batch finds the records gone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from workers.work import Work
 
 
 def withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) -> int:
-    """Remove from the targets the records that an earlier pass wrote and the source gave up, or sends elsewhere, since.
+    """Remove records that an earlier pass wrote and that the source no longer has, or now sends elsewhere.
 
-    Removes only what still is as we wrote it, and nothing where readers have moved: the rest stays and shows as extra.
-    The intent is committed before each call; dies after it: the repeated batch finds it gone. Returns how many.
+    Return how many. Changed records stay, and so does every record of a target that readers were moved to: these show
+    as extra.
     """
     if not work.job.plan.policies.quiet_passes or (work.job.passes == 1 and not gone):
         return 0
@@ -49,7 +49,7 @@ def withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) ->
 def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[str, int]:
     """Return records that a crashed attempt of this batch wrote and that the source no longer has: id → short digest.
 
-    They are nowhere on record: known by the ids that this move took, where others write too, and by their own content.
+    No tally names these records. They are known by their content and, in a shared target, by the ids this move took.
     """
     ids = [work.placer.target_id(source_id) for source_id in gone]
     if ids and target.checks_ids:
@@ -77,7 +77,7 @@ def _remove(work: Work, target: Target, digests: Mapping[str, int]) -> None:
     }
     changed = work.target.delete(target.namespace, ours, before)
     free = sorted((digests.keys() - held.keys() | ours.keys()) - set(changed))
-    if target.checks_ids and free:  # only now: a record of another move that came earlier would have been removed
+    if target.checks_ids and free:  # not earlier: a record that another move then wrote would have been removed
         with work.database.begin() as connection:
             batches.require(connection, work.lease)
             moves.release_ids(connection, target.id, work.move.id, free)

@@ -35,9 +35,9 @@ class NotProven(Exception):
 
 
 class NotWhole(Exception):
-    """A second reading does not permit deleting a namespace whole. Nothing was deleted: it is read once more.
+    """A second reading does not permit deleting a namespace whole. Nothing was deleted: the source is read once more.
 
-    `by_ids`: no further reading would permit it, and the records are deleted batch by batch.
+    `by_ids`: no further reading would permit the deletion, so the records are deleted batch by batch.
     """
 
     def __init__(self, why: str, *, by_ids: bool = False) -> None:
@@ -50,8 +50,8 @@ class NotWhole(Exception):
 class Work:
     """One leased batch being worked on.
 
-    `wrote` holds the targets that this attempt may have written to. `sent` holds the subjects of each record sent
-    there, any of which an erasure may be of: namespace → id → subjects.
+    `wrote` holds the targets that this attempt may have written to. `sent` holds the subjects of each record sent, that
+    is the tenants whose erasure covers the record: namespace → id → subjects.
     """
 
     database: Database
@@ -75,14 +75,14 @@ class Work:
 
     @property
     def deletion(self) -> Deletion:
-        """Return the fate of this attempt's deletions: of the two lanes, the one that leaves more open."""
+        """Return the outcome of this attempt's deletions: the less certain one of the two lanes."""
         asked = {self.source.deletion, self.target.deletion}
         return next(
             outcome for outcome in (Deletion.UNANSWERED, Deletion.ANSWERED, Deletion.UNSENT) if outcome in asked
         )
 
     def lands_within_s(self, lag_s: float) -> float:
-        """Return the seconds after which a call that begins now has taken effect, and reads show it."""
+        """Return the seconds after which a call that begins now has taken effect and shows in reads."""
         return self.settings.request_deadline_seconds + lag_s
 
     @property
@@ -101,7 +101,7 @@ class Work:
 
     @once
     def ids(self) -> list[str]:
-        """The ids of the copy batch this works on."""
+        """The ids of the copy batch that this batch works on."""
         assert self.lease.manifest is not None, f"a {self.lease.kind} batch works on no copy batch's ids"
         return manifests.unpack(self.lease.manifest)
 
@@ -145,7 +145,7 @@ class Work:
         """
         left = self.settings.freshness_wait_seconds - self.lease.age_seconds
         if left > 0:
-            # Look often at first, because most lag is short, and a last time when the wait is over.
+            # Look often at first, because most lag is short, and once more when the wait is over.
             wait = min(left, max(0.5, self.lease.age_seconds)) if often else left
             self.counters.note(counters.FRESHNESS_WAITS)
             self.counters.note(counters.FRESHNESS_WAIT_MS, int(wait * 1_000))

@@ -143,7 +143,7 @@ class PolicyOptions(MapOptions):
         int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")
     ] = _A_DAY_S
     clean_up: Annotated[
-        Literal["operator", "auto"], typer.Option(help="Who has the old deleted after the soak time.")
+        Literal["operator", "auto"], typer.Option(help="Who deletes the sources after the soak time.")
     ] = "operator"
     leave_alias: Annotated[
         bool, typer.Option("--leave-alias", help="Let each deleted namespace's name lead to its target from then on.")

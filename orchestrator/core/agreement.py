@@ -1,10 +1,10 @@
 """Compare the answers of the old side and the new side: one question at a time, and all questions in sum. Pure.
 
 An answer is the best k records of a namespace. Two namespaces agree on a record that both hold if both answers name it,
-unless k better records push it out. Only records that the question's source namespace gave to the target are compared.
+unless k better records push it out. Only records that went from the question's source to the target are compared.
 Other records (of other sources, of other owners, from before the job) may push a record out, but prove nothing.
-The comparison is exact where one whole source went to one target. Where a source was split or sources were merged, a
-record that is pushed out is no evidence, neither for nor against.
+The comparison is exact if one whole source went to one target. If a source was split or sources were merged, a record
+that is pushed out proves neither agreement nor disagreement.
 """
 
 from collections.abc import Mapping, Sequence

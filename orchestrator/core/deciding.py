@@ -21,7 +21,7 @@ from orchestrator.core.states import (
     JobState,
     MoveState,
 )
-from orchestrator.core.wording import counted, wait_for_a_decision
+from orchestrator.core.wording import counted, parked_records_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class JobSnapshot:
     targets: Mapping[str, int]
     void: tuple[int, ...]
     differing: int
-    changed: int = 0  # records that are new, changed or gone in the last pass
+    changed: int = 0  # records that the last pass found new, changed or gone
     over_budget: str | None = None
     landing: bool = False  # an unanswered deletion may still take effect: its namespaces stay claimed
     readers_moved: bool = False  # any reader, now or before: only the target may hold some records
@@ -75,7 +75,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class EndPass:
-    """Note that every source was read once more, and whether it was `quiet`: nothing had changed."""
+    """Note that every source was read once more, and whether the pass was `quiet`: it found no change."""
 
     quiet: bool
 
@@ -119,7 +119,7 @@ class AddClears:
 
 @dataclass(frozen=True, slots=True)
 class AddUndos:
-    """Delete what was written: nothing stands against the rollback."""
+    """Delete the records that the job wrote, because nothing stands against the rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
         case JobState.VERIFIED | JobState.CUT_OVER if snapshot.void:
             return [CheckAgain(snapshot.void), To(JobState.COPIED, "a target was written to after its verdict")]
         case JobState.VERIFIED if snapshot.job.cut_over_percent == 100:
-            return [CutOver()]  # the verdict is new, but all readers were moved before
+            return [CutOver()]  # only the verdict is new: all readers were moved before
         case JobState.VERIFIED if snapshot.policies.cut_over == "auto":
             # The policy leaves readers alone once a person has moved any of them.
             return [] if snapshot.readers_moved else [CutOver()]
@@ -247,14 +247,14 @@ def _copied(snapshot: JobSnapshot, now: datetime) -> list[Command]:
             ]
         return [To(JobState.NEEDS_ATTENTION, _differ(differing), JobState.COPIED)]
     if snapshot.undecided:
-        return [To(JobState.NEEDS_ATTENTION, wait_for_a_decision(snapshot.undecided), JobState.COPIED)]
+        return [To(JobState.NEEDS_ATTENTION, parked_records_wait(snapshot.undecided), JobState.COPIED)]
     if not snapshot.targets.get(CheckState.VERIFIED):
         return [To(JobState.NEEDS_ATTENTION, "not verified: nothing was copied", JobState.COPIED)]
     return [To(JobState.VERIFIED)]
 
 
 def _differing_under_dual(snapshot: JobSnapshot, differing: int) -> list[Command]:
-    """Start another pass: the application may have written to one side just before the other, and a pass sees both.
+    """Start another pass. The application may have written to one side just before the other; the pass sees both.
 
     Ask a person if passes find nothing new and a target still differs, for example because somebody else writes to it.
     """
@@ -271,17 +271,17 @@ def _in_doubt(job: Job, differing: int) -> str:
     """Say why nothing is repaired: a lost commit may have moved readers, and then targets may hold newer records."""
     return (
         f"{_differ(differing)}, and commits of the job table were lost: `vecfleet report {job.id}` lists what differs; "
-        f"if applications wrote none of it, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: a repair "
-        "writes over it"
+        f"if applications wrote none of these records, `vecfleet set {job.id} doubt 0` and `vecfleet verify {job.id}`: "
+        "a repair then replaces them"
     )
 
 
 def _within_clean_up(job: Job, differing: int) -> str:
     """Say why nothing is repaired: once a clean-up is asked for, an application may write to the targets alone."""
     return (
-        f"{_differ(differing)}, and since the clean-up was asked for an application may write there what is newest: "
+        f"{_differ(differing)}; applications may have written newer records there after the clean-up was asked for: "
         f"`vecfleet report {job.id}` lists what differs; make both sides equal and `vecfleet verify {job.id}`, "
-        f"or `vecfleet cancel {job.id}`: the sources that are left stay"
+        f"or `vecfleet cancel {job.id}`, which keeps the sources that are left"
     )
 
 

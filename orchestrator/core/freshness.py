@@ -4,8 +4,8 @@ A read may show a namespace as it was up to one freshness wait ago. So a deletio
 after the last permitted write to the source. The plan's policy sets that moment:
 
 plan                            the last permitted write to the source
-with a cut-over                 the cut-over of all readers, plus the time for which an application may use a route
-                                that it read before; also if writers were stopped, because they start with the cut-over
+with a cut-over                 the cut-over of all readers, plus the time for which an application may use an older
+                                route; also if writers were stopped, because they start again with the cut-over
 without, writers `freeze`       the start of the job, when no client may use a route from before the freeze any more
 without, `delta` or `dual`      the moment at which the clean-up was asked for
 
@@ -30,8 +30,11 @@ _FIRST_LOOK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Waits in seconds, fixed when a job is made: the longest lag of reads at its source, the same at its target, and
-    the longest time for which an application may use a route."""
+    """Waits in seconds, fixed when a job is made.
+
+    They are the longest lag of reads at the source, the same at the target, and the longest time for which an
+    application may use a route.
+    """
 
     source_lag_s: float = 0.0
     target_lag_s: float = 0.0
@@ -76,10 +79,10 @@ def fresh_from(job: Dated, policies: Policies) -> datetime | None:
 
 
 def next_look_s(since_s: float, lag_s: float, *, often: bool) -> float:
-    """Return the seconds until reads are looked at again for a deletion that was answered `since_s` ago.
+    """Return the seconds until the next look for a deletion that was answered `since_s` ago.
 
-    `often`: soon and then ever later, because most lag is short. A large job has other things to do meanwhile: it looks
-    once, when reads must show it.
+    `often`: look soon and then ever later, because most lag is short. Otherwise look once, when reads must show the
+    deletion: a large job has other work meanwhile.
     """
     left = max(lag_s - since_s, _FIRST_LOOK_S)
     return min(left, max(_FIRST_LOOK_S, since_s)) if often else left
@@ -91,5 +94,5 @@ def new_side_fresh_from(taken_back_at: datetime, waits: Waits) -> datetime:
 
 
 def next_pass_at(job: Dated) -> datetime | None:
-    """Return the earliest start of the pass after a quiet one: two passes within one lag see the same moment twice."""
+    """Return the earliest start of the pass after a quiet one. Two passes within one lag would see the same moment."""
     return None if job.pass_ended_at is None else job.pass_ended_at + timedelta(seconds=job.waits.source_lag_s)

@@ -9,16 +9,16 @@ from shlex import quote
 from migrations.plan import LEVELS, Estimate, Level, Policies
 from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.states import CHECK_PASSED, JobState, MoveState
-from orchestrator.core.wording import being, counted, in_namespaces, wait_for_a_decision, would_stay_behind
+from orchestrator.core.wording import being, counted, in_namespaces, parked_records_wait, would_stay_behind
 from vecfleet.errors import Objection
 from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
 from vecfleet.tenancy.shadow_reads import Evidence
 
-# A verdict says what was true at its time; a day later a person should look again.
+# A verdict holds for its time. A day later a person should look again.
 VERDICT_GOES_STALE_AFTER = timedelta(hours=24)
 
-# An application does not delete more than this in passing: a person must say that it is meant.
+# An application deletes a few records in passing. A person must confirm that more are meant to be gone.
 _FEW, _FEW_SHARE = 10, 0.01
 _NAMED = 5  # namespaces that a sentence names; it shortens a longer list
 
@@ -46,7 +46,7 @@ def missing_cap(records: int) -> int:
 
 
 def against_leaving_behind(moves: Sequence[Move]) -> list[str]:
-    """Return why a person must confirm what now stays behind: more than a few of a source, or most of it."""
+    """Return why a person must confirm leaving records behind: they are more than a few of a source, or most of it."""
     return [
         would_stay_behind(move.left_behind, move.listed, move.source)
         for move in moves
@@ -85,7 +85,7 @@ class MissingAt:
 
 
 def against_missing(job: Job, move: Move, missing: int, targets: Sequence[MissingAt]) -> str | None:
-    """Say why records that are missing at the targets keep the source from being deleted. None: nothing does.
+    """Say why the source must stay because of records missing at its targets. None: nothing is against its deletion.
 
     `missing` counts the move's records at targets for which a person named no number. A number for the job does not
     cover a target that lost most of its records: the person may have meant another target.
@@ -104,7 +104,7 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
                 lost = f"{target.namespace} is empty or gone, and {target.written} records were written to it"
             count = target.written if target.holds_nothing else target.missing
             return (
-                f"{lost}: their source may be the last place that has them. If the application deleted them there: "
+                f"{lost}: the source may be the last place that has them. If the application deleted them there: "
                 f"`vecfleet set {job.id} missing {count} --target {quote(target.namespace)}`, then retry"
             )
     if missing > (missing_cap(move.written) if job.missing_allowed is None else job.missing_allowed):
@@ -135,17 +135,17 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
         *_against_accounts(facts),
         *_against_verdicts(facts, now),
     ]
-    waiting = [Objection("records-parked", wait_for_a_decision(facts.undecided))] if facts.undecided else []
+    waiting = [Objection("records-parked", parked_records_wait(facts.undecided))] if facts.undecided else []
     if facts.parked_batches:
         parked = counted(facts.parked_batches, "batch is parked", "batches are parked")
         waiting.append(Objection("batches-parked", parked))
-    objections += [reason for reason in waiting if reason != facts.job.reason]  # the job says its own reason already
+    objections += [reason for reason in waiting if reason != facts.job.reason]  # the job's own reason is shown already
     objections += [Objection("source-claimed", f"another live job works on {name}") for name in facts.claimed_elsewhere]
     return objections
 
 
 def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
-    """Return the command that removes the first objection or shows how long it stays."""
+    """Return the command that removes the first objection, or that shows how long the objection lasts."""
     job = facts.job
     if facts.undecided or facts.parked_batches:
         return f"vecfleet park list {job.id}"
@@ -223,7 +223,7 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
     if not left:
         objections.append(
             (
-                Objection("index-unmoved", "no job has moved what is in it and cleaned it up"),
+                Objection("index-unmoved", "no job has moved its records and cleaned it up"),
                 f"vecfleet plan index {facts.index} NEW",
             )
         )
@@ -288,7 +288,7 @@ def against_landing(target: Target, now: datetime) -> Objection | None:
         return None
     if now >= target.lands_by:
         checked = target.verdict_at is not None and target.verdict_at >= target.lands_by
-        late = f"{target.namespace} is to be checked again: a late upsert may have landed there"
+        late = f"{target.namespace} is to be checked again: a late upsert may have taken effect there"
         return None if checked else Objection("upsert-landed", late)
     until = f"{target.lands_by:%H:%M:%S %Z}"
     return Objection(
@@ -297,9 +297,9 @@ def against_landing(target: Target, now: datetime) -> Objection | None:
 
 
 def proving(job: Job) -> Policies:
-    """Return the policies for proving the job's targets: the plan's, but no queries once a clean-up is asked for.
+    """Return the policies for proving the job's targets: the plan's, but without queries once a clean-up is asked for.
 
-    The old side would answer queries without its deleted records.
+    From then on the old side lacks deleted records, so its answers to queries prove nothing.
     """
     policies = job.plan.policies
     if job.cleaning_at is None or policies.verify != "content+query":
@@ -334,7 +334,7 @@ def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[Objection]:
 
 
 def complaints(evidence: Evidence) -> list[Objection]:
-    """Return what the thresholds say against the new side; nothing if there were too few queries."""
+    """Return the thresholds that the new side exceeds; an empty list if there were too few queries."""
     if evidence.queries < ENOUGH:
         return []
     objections: list[Objection] = []
@@ -362,7 +362,7 @@ def against_step(step: Step | None, to_percent: int, policies: Policies, now: da
     return objections
 
 
-# The estimate of a smaller job is no yardstick: minimum charges and retries dominate.
+# Figures below these are not held against the estimate: minimum charges and retries dominate a small job.
 _SMALL_READ_UNITS = 5_000.0
 _SMALL_WRITE_UNITS = 50_000.0
 _SMALL_EGRESS_BYTES = 1_000_000_000
@@ -384,7 +384,7 @@ def over_budget(estimate: Estimate, factor: float, used: Usage) -> str | None:
 
 
 def as_much_again(estimate: Estimate, used: Usage) -> int:
-    """Return the budget factor that lets a job spend once more what it has spent."""
+    """Return the budget factor that lets a job spend as much again as it has spent."""
     return math.ceil(2 * max(spent / expected for _, spent, expected in _figures(estimate, used)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 # Ids are ASCII without NUL (documented limits of the service), so NUL separates them.
 _SEPARATOR = "\0"
-# Level 1: ids of one page share long prefixes, and the bytes that higher levels save are not worth their time.
+# Compression level 1: ids of one page share long prefixes, and higher levels save few bytes for their time.
 _ZLIB_LEVEL = 1
 
 

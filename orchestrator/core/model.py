@@ -76,7 +76,7 @@ class Job(JobColumns):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordCounts:
-    """Records of one move, or summed over a job's moves, by what became of them."""
+    """Records of one move, or summed over a job's moves, by their outcome."""
 
     planned: int
     listed: int
@@ -90,7 +90,7 @@ class RecordCounts:
 
     @property
     def done(self) -> int:
-        """Return how many listed ids need nothing more: those that are parked or left behind are not done."""
+        """Return how many listed ids need nothing more. Parked ids and those left behind do not count as done."""
         return self.written + self.identical + self.gone + self.erased
 
     @property
@@ -164,7 +164,7 @@ class Target:
 class TargetTally:
     """Records that one batch left in one target: their count, their digest and the digest of their ids.
 
-    `lsn` is the number of the batch's last write there, if the service tells it.
+    `lsn` is the number of the batch's last write there, if the service gives one.
     """
 
     target_id: int
@@ -180,8 +180,8 @@ class TargetTally:
 class Lease:
     """The right to work on a batch. `generation` is the fence: a batch is leased at most once per generation.
 
-    A lease brings what the work needs: the move, the manifest of the copy batch, and the target. The target of a copy
-    batch is its move's one target, if that is on record already.
+    A lease carries all that the work needs: the move, the manifest of the copy batch, and the target. A copy batch's
+    target is the only target of its move, if the target is on record already.
     """
 
     id: int
@@ -190,14 +190,14 @@ class Lease:
     target_id: int | None
     copy_id: int | None
     kind: BatchKind
-    seq: int  # of the copy batch that it reads again, if there is one
+    seq: int  # ordinal of the copy batch that this batch reads again, or its own
     generation: int
     attempts: int
     size: int
     manifest: bytes | None
     targets: tuple[int, ...]
     intended: bool
-    answered_at: datetime | None  # answer to an earlier attempt's deletion, if no deletion was sent since
+    answered_at: datetime | None  # time of the answer to an earlier attempt's deletion, if none was sent since
     age_seconds: float
     until_monotonic: float
     leased_at: datetime  # by the database's clock: no read of this attempt is older
@@ -215,7 +215,7 @@ class Deletion(StrEnum):
 
     UNSENT = "unsent"  # none was sent, or the store refused: nothing was deleted
     ANSWERED = "answered"
-    UNANSWERED = "unanswered"  # it may have taken effect, or may yet
+    UNANSWERED = "unanswered"  # one was sent and may have taken effect, or may yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +247,8 @@ class ParkedRecord:
 class CopyOutcome:
     """Outcome of a copy batch: the five counts and the erased ids add up to its size.
 
-    `keeps`: the source lacks records that this batch wrote before; what is on record about them stays.
-    `unchanged`: the source's rows are as this batch read them before, and so is what is on record.
+    `keeps`: the source lacks records that this batch wrote before, so its counts and tallies on record stay.
+    `unchanged`: the source's rows are as this batch read them before, so its counts and tallies on record stay.
     """
 
     tallies: tuple[TargetTally, ...] = ()

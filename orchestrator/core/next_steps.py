@@ -1,4 +1,4 @@
-"""Commands that a person can type next, for each state of a job. Pure, and the only place that knows them.
+"""Commands that a person can type next, for each state of a job. Pure, and the only place that knows these commands.
 
 The terminal prints them as `next:`, `--json` as `next_steps`, the web page as its links.
 """
@@ -48,7 +48,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
             if soaks_until(job, reading.now):
                 return (finish, rollback)
-            # Both a copy and a move end here, and finishing deletes nothing. A way back wants its old side gone.
+            # Both a copy and a move end here, so finishing comes first: it deletes nothing. A reverse plan is there to
+            # delete its old side.
             return (cleanup, finish, rollback) if job.recipe == "reverse" else (finish, cleanup, rollback)
         case _S.CUT_OVER if job.policies.clean_up == "operator":
             if soaks_until(job, reading.now):
@@ -106,12 +107,12 @@ def missing_processes(reading: Reading) -> tuple[str, ...]:
     return ("vecfleet worker",) if nobody_works(reading) else ()
 
 
-# A running worker takes a wake-up in milliseconds, or holds other leases meanwhile.
+# A running worker takes a wake-up in milliseconds, or holds other leases.
 _ANSWERED_WITHIN_S = 3.0
 
 
 def nobody_works(reading: Reading) -> bool:
-    """Say whether wake-ups wait and no worker takes any."""
+    """Say whether wake-ups wait but no worker takes any."""
     since = reading.unanswered_since
     if reading.leased or since is None:
         return False
@@ -119,7 +120,7 @@ def nobody_works(reading: Reading) -> bool:
 
 
 def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
-    """Return the commands that settle parked records. A retry parks again what only another plan can move."""
+    """Return the commands that settle parked records. A retry would park records again that need another plan."""
     return [
         *([f"vecfleet park accept {job_id} --all"] if undecided else []),
         *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
@@ -135,7 +136,7 @@ def _passing(reading: Reading) -> list[str]:
 
 
 def _objected(reading: Reading) -> list[str]:
-    """Return what a person can do if a guard stops a policy: few objections pass by themselves."""
+    """Return what a person can do if a guard stops a policy. Few objections go away by themselves."""
     job = reading.job
     if not (job.reason or "").startswith(POLICY_WAITS):
         return []
@@ -160,7 +161,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
         return (f"vecfleet rollback {job.id} --changed keep",)
     if job.resume_to is _S.CLEANING:
         return (f"vecfleet cleanup {job.id}",)
-    if job.cleaning_at is not None:  # the clean-up may have deleted records: only another plan leads back
+    if job.cleaning_at is not None:  # the clean-up may have deleted records: only a reverse plan restores them
         return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
     if job.resume_to is _S.COPIED and not set(reading.targets) - {CheckState.EMPTY}:  # another check proves no more
         undo = [f"vecfleet park undo {job.id} --all"] if reading.totals.left_behind else []

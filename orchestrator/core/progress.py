@@ -1,4 +1,4 @@
-"""The progress of a job for people: how far it is, how fast it goes, why it waits. Pure.
+"""The progress of a job for people: its share done, its speed, and why it waits. Pure.
 
 The terminal, `--json` and the web page show this one view.
 """
@@ -29,7 +29,7 @@ _S = JobState
 
 @dataclass(frozen=True, slots=True)
 class NamespaceView:
-    """One move: `done` of `expected` records need nothing more, `deleted` of them are gone from the source."""
+    """One move: `done` of `expected` records need nothing more; `deleted` are those deleted from the source."""
 
     source: str
     target: str
@@ -44,7 +44,7 @@ class NamespaceView:
 
     @property
     def standing(self) -> str:
-        """Return its state and what that does not cover."""
+        """Return the state, and how many records the state does not cover."""
         return with_left_behind(self.state, self.left_behind)
 
     def to_json(self) -> dict[str, Any]:
@@ -66,8 +66,8 @@ class NamespaceView:
 class Progress:
     """A job as people see it. `done` and `total` count `unit`s of the present `step`.
 
-    `rate` is in units a second since an earlier reading, or else since the start. `eta_seconds` is for this step only,
-    and None if nothing moves. `waits` are sentences.
+    `rate` is in units a second since an earlier reading, or else since the start. `eta_seconds` covers this step only;
+    None if the step does not advance. `waits` are sentences.
     """
 
     reading: Reading
@@ -97,7 +97,7 @@ class Progress:
 
     @property
     def whole_percent(self) -> int:
-        """Return the share in whole per cent: 100 only once all of it is done."""
+        """Return the share in whole per cent: 100 only once every unit is done."""
         return round(self.percent) if self.done >= self.total else min(round(self.percent), 99)
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +169,8 @@ def progress(
 ) -> Progress:
     """Return the view of a reading. With an `earlier` reading, the rate covers the time between the two.
 
-    `freshness_wait_s`: how long a read may lag by the settings here. None: unknown, so the view tells no end time.
+    `freshness_wait_s`: how long a read may lag, by the settings of this process. None: unknown, so the view shows no
+    end time.
     """
     step, unit, done, total = _step(reading)
     rate, eta = _speed(reading, earlier, done, total)
@@ -190,7 +191,7 @@ def progress(
 def headline(seen: Progress) -> str:
     """Return the job in one line."""
     job, reading = seen.reading.job, seen.reading
-    # Say neither the state nor the whole twice: `job 1 verified: 30 of 30 namespaces`.
+    # Repeat neither the state nor 100 %: `job 1 verified: 30 of 30 namespaces`.
     step = "" if seen.step.startswith(spoken(job.state)) else f"{seen.step} "
     percent = f" ({seen.whole_percent} %)" if seen.done < seen.total else ""
     state = with_left_behind(job.state, reading.totals.left_behind)
@@ -201,7 +202,7 @@ def headline(seen: Progress) -> str:
         parts.append(f"ETA {duration(seen.eta_seconds)}")
     if reading.totals.parked:
         parts.append(f"parked: {counted(reading.totals.parked, 'record', 'records')}")
-    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else the reason says it
+    if reading.parked_batches and not (job.reason or "").endswith("parked"):  # else the reason says so already
         parts.append(counted(reading.parked_batches, "batch failed", "batches failed"))
     if job.reason:
         parts.append(job.reason)
@@ -209,7 +210,7 @@ def headline(seen: Progress) -> str:
 
 
 def rests(reading: Reading) -> bool:
-    """Say whether nothing more happens until a person acts."""
+    """Say whether the job does nothing more until a person acts."""
     job = reading.job
     if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
         return True
@@ -337,11 +338,11 @@ def _before_clean_up(reading: Reading) -> str:
 
 
 def _freshness(reading: Reading) -> list[str]:
-    """Say what waits until reads show the last write, and until when."""
+    """Say which work waits until reads show the last write, and until when."""
     job, now = reading.job, reading.now
     until: datetime | None
     if job.state in JOB_WORKING and job.lands_by is not None and now < job.lands_by:
-        until, what = job.lands_by, "what was sent before commits were lost may still take effect; work goes on then"
+        until, what = job.lands_by, "calls sent before commits were lost may still take effect; work goes on after that"
     elif job.state in (_S.COPIED, _S.CANCELLING) and reading.landing is not None and now < reading.landing:
         until, what = reading.landing, "an upsert that was not answered may still take effect; targets are checked then"
     elif job.state is _S.PLANNED:
@@ -351,7 +352,7 @@ def _freshness(reading: Reading) -> list[str]:
         what = "nothing is deleted before reads show the last write that the sources may have had"
     elif job.state is _S.COPIED and 0 < job.quiet_passes < job.policies.quiet_passes:
         until = next_pass_at(job)
-        what = "the next pass begins when reads show what the last one may have missed"
+        what = "the next pass begins when reads show the writes that the last pass may have missed"
     else:
         return []
     return [f"{what}: at {until:%H:%M:%S %Z}"] if until is not None and now < until else []

@@ -67,8 +67,8 @@ class Waiting:
 class ParkedGroup:
     """Parked records (`kind` is "record") or batches of one kind, set aside for the same reason.
 
-    The reason has `…` where theirs differ. `undecided` of `count` wait for a person; the others were left behind.
-    `source` is one of their `namespaces`. `records`: how many records they are.
+    The group's reason has `…` where the single reasons differ. `undecided` of `count` wait for a person; the others
+    were left behind. `source` is one of the group's `namespaces`. `records`: number of records in the group.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class ParkedGroup:
     source: str | None
 
     def counted(self) -> str:
-        """Return how many they are: `3,000 records`, `3 copy batches`."""
+        """Return the count with its noun: `3,000 records`, `3 copy batches`."""
         if self.kind == "record":
             return counted(self.count, "record", "records")
         return counted(self.count, f"{self.kind} batch", f"{self.kind} batches")
@@ -96,7 +96,7 @@ class ParkedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Counts of target records that changed since they were proven or written, and the first few of them.
+    """Counts of target records that changed since they were proven or written, and the first few such records.
 
     `shown` holds (namespace, id, what); `what` is removed, changed or added.
     """
@@ -166,8 +166,8 @@ class Reading:
     took, the oldest at `unanswered_since`. `proof`: proof of the targets to which readers may be moved next, if that
     is the next step. `conflicting`: the `undecided` records that only another plan can move, if a person is asked.
     `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
-    `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: what is
-    parked or was left behind, by reason; `more_reasons` are not among them.
+    `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: groups of
+    parked records and batches, by reason; `more_reasons`: number of groups that are not shown.
     """
 
     now: datetime

@@ -1,7 +1,6 @@
 """Find a tenant's name in texts as whole words and replace it. Pure.
 
-`a` does not match in `ab`, nor `creator_a` in `creator_ab`. A match too many in a log does no harm; a match too few
-does.
+`a` does not match in `ab`, nor `creator_a` in `creator_ab`. A wrong match in a log does no harm; a missed one does.
 """
 
 import re
@@ -14,15 +13,15 @@ from vecfleet.names import Tenant
 _BEFORE, _AFTER = r"(?<![\w-])(?<!\w\.)", r"(?![\w-])(?!\.\w)"
 # The rest of a namespace's name as texts quote it: up to a space, a quote or a bracket.
 _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
-# Text around the name in a task id (`orchestrator.queue.task_id`), which stands in every log line of Celery.
+# Text around the name in a task id (`orchestrator.queue.task_id`). Celery writes the task id into every log line.
 _BEFORE_IN_TASK, _AFTER_IN_TASK = r"(?<![\w-])j\d+\.", r"(?=\.[a-z]+\d+\.b\d+\.g\d+)"
 
 
 class Traces:
     """One tenant's name, its places (index, namespace), and the pseudonym that replaces the name.
 
-    A namespace of the same name in another index may belong to another tenant and keeps its name. The default and the
-    public namespace belong to everybody and keep theirs too.
+    A namespace of the same name in another index may belong to another tenant and keeps its name. The default namespace
+    and the public one belong to everybody and keep their names too.
     """
 
     def __init__(self, tenant: Tenant, places: Iterable[tuple[str, str]], number: int) -> None:
@@ -46,7 +45,7 @@ class Traces:
         return its or (index, namespace) in self._places
 
     def words(self, *indexes: str) -> "Words":
-        """Return the words for texts about these indexes; without an index, for texts about unknown indexes."""
+        """Return the words to look for in texts about these indexes. Without an index: texts about unknown indexes."""
         key = frozenset(indexes) or None
         if key not in self._words:
             known = {
@@ -67,7 +66,7 @@ class Words:
         self._names, self._pseudonym = known, pseudonym
         own = names.build(tenant.creator, tenant.twin)
         twins = rf"|{re.escape(own)}_twin_(?:{_REST}|\{{value\}})" if tenant.twin is None else ""
-        # Two creators may use the same twin id; the namespaces of a twin are its own.
+        # Two creators may use the same twin id, so the id alone is no word; the names of a twin's namespaces are.
         words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
         words |= {namespace_folder(word).removeprefix(namespace_folder("")) for word in words}  # in paths of exports
         longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]

@@ -1,7 +1,8 @@
 """Decide what follows a failure: a pure table from (error, attempts) to a decision. Nothing here sleeps.
 
 error                                     decision
-RateLimited, Unavailable                  retry after a wait, for as long as it lasts; no attempt is spent
+RateLimited, Unavailable                  retry after the service's hint, at least a second, for as long as the outage
+                                          or limit lasts; no attempt is spent, so the wait does not grow
 TimedOut, any other Transient             retry after a wait that doubles; park after `MAX_ATTEMPTS`
 TooLarge                                  the batch is split in two; a single record is parked
 NeedsOperator (key, quota, dimension)     the job pauses with the sentence that helps; no attempt is spent
@@ -71,23 +72,28 @@ def decide(error: Exception, *, attempts: int, size: int, jitter: float) -> Deci
         case TooLarge() if size > 1:
             return Split()
         case Unavailable() | RateLimited():
-            # An outage or a limit says nothing about this batch: the batch waits until it ends, and says why.
+            # An outage or a limit is no fault of this batch: it is retried until the outage ends, and shows why it
+            # waits.
             return Again(max(_wait(attempts, jitter), error.retry_after or 0), spends_attempt=False)
         case Transient() if attempts < MAX_ATTEMPTS:
             return Again(max(_wait(attempts, jitter), error.retry_after or 0))
         case BadPlan():
-            # A worker of another version says nothing about this batch either: the next worker may have the right one.
+            # The batch has no fault: the next worker may have the version that can read its plan.
             return Again(_OTHER_VERSION_WAIT_S * (1 + jitter / 4), spends_attempt=False)
         case _:
             return Park()
 
 
 def _wait(attempts: int, jitter: float) -> float:
+    """Return a wait that doubles with each spent attempt: 1 s for the first."""
     return float(min(_FIRST_WAIT_S * 2 ** max(attempts - 1, 0), _LONGEST_WAIT_S)) * (1 + jitter / 4)
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """Return the class and the sentence to keep with the batch; of a foreign error the class only: no record text."""
+    """Return the error's class and the sentence to keep with the batch.
+
+    The text of a foreign error may quote a record: only its class is kept.
+    """
     if isinstance(error, VecfleetError):
         return type(error).__name__, _told(error)
     return type(error).__name__, f"an unexpected {type(error).__name__}; the worker's log has the traceback"

@@ -1,7 +1,7 @@
 """Every state and every edge of a job, a move, a batch and a target, with its cause. The only place that knows them.
 
-The job table, its triggers, the CLI, the docs diagram and the tests read these tables. *Pausing*: somebody asked for
-it; *paused*: it is done. The same holds for cancelling and rolling back.
+The job table, its triggers, the CLI, the docs diagram and the tests read these tables. *Pausing*: somebody asked for a
+pause; *paused*: the pause has begun. The same holds for cancelling and rolling back.
 """
 
 from collections.abc import Mapping
@@ -127,7 +127,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.CANCELLING: "a person gives it up",
     },
     _J.PAUSING: {
-        _J.PAUSED: "the last batch in flight has landed",
+        _J.PAUSED: "the last batch in flight has ended",
         _J.RUNNING: "a person resumes it before the pause took hold",
         _J.COPIED: "a person resumes it before the pause took hold",
         _J.CLEANING: "a person resumes it before the pause took hold",
@@ -141,7 +141,7 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
         _J.ROLLING_BACK: "a person resumes it",
         _J.CANCELLING: "a person gives it up",
     },
-    _J.CANCELLING: {_J.CANCELLED: "the last batch in flight has landed"},
+    _J.CANCELLING: {_J.CANCELLED: "the last batch in flight has ended"},
     _J.CANCELLED: {_J.ROLLING_BACK: "a person removes what was written so far"},
     _J.ROLLING_BACK: {
         _J.ROLLED_BACK: "everything we wrote is gone from the targets",
@@ -150,19 +150,19 @@ JOB_EDGES: Mapping[JobState, Mapping[JobState, str]] = {
     },
     _J.CLEANED: {},
     _J.FINISHED: {_J.ROLLING_BACK: "a person removes what was written"},
-    _J.ROLLED_BACK: {_J.ROLLING_BACK: "a frozen worker woke up and wrote: that is taken back too"},
+    _J.ROLLED_BACK: {_J.ROLLING_BACK: "a frozen worker woke up and wrote: its write is removed too"},
 }
 
 MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
     _M.PENDING: {_M.LISTING: "the job starts", _M.ROLLED_BACK: "the job is rolled back"},
     _M.LISTING: {
         _M.COPYING: "the last page of ids is listed",
-        _M.COPIED: "the last page is listed and every batch has landed already",
+        _M.COPIED: "the last page is listed and every batch is settled already",
         _M.PARKED: "its listing failed beyond retry",
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.COPYING: {
-        _M.COPIED: "its last batch has landed",
+        _M.COPIED: "its last batch is settled",
         _M.PARKED: "its last open batch is parked",
         _M.ROLLED_BACK: "the job is rolled back",
     },
@@ -179,7 +179,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.REPAIRING: {
-        _M.COPIED: "its last batch has landed again",
+        _M.COPIED: "its last batch is settled again",
         _M.PARKED: "its last open batch is parked",
         _M.ROLLED_BACK: "the job is rolled back",
     },
@@ -209,7 +209,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
 BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
     _B.READY: {
         _B.DISPATCHED: "the dispatcher sends its wake-up",
-        _B.LEASED: "a worker that was soon done goes on with it",
+        _B.LEASED: "a worker that has just finished a batch goes on with it",
         _B.PARKED: "its workers stopped answering too often",
     },
     _B.DISPATCHED: {
@@ -217,9 +217,9 @@ BATCH_EDGES: Mapping[BatchState, Mapping[BatchState, str]] = {
         _B.READY: "its wake-up was lost, or its job is pausing",
     },
     _B.LEASED: {
-        _B.DONE: "its work and the record of it are committed",
+        _B.DONE: "its work and its results are committed",
         _B.READY: "its lease ran out, or it is tried again after a wait",
-        _B.SPLIT: "it was too large: its halves are ready",
+        _B.SPLIT: "it was too large: its two parts are ready",
         _B.PARKED: "it is beyond retry",
     },
     _B.DONE: {_B.READY: "a repair or another pass copies it again, or a stopped clean-up proves it again"},

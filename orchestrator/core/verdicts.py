@@ -54,10 +54,10 @@ class Verdict:
 
 
 def judge(evidence: CheckEvidence) -> Verdict:
-    """Return a verdict: verified only if everything its level compares matches the tallies and nothing else is there.
+    """Return a verdict: verified only if all that its level compares matches the tallies, and no other record is there.
 
     A target that readers moved to is authoritative: it was proven before, and the verdict lists the changes since.
-    `counted` decides nothing: if it differed from the listing, the listing was repeated.
+    `counted` decides nothing: if the count differed from the listing, the listing was repeated.
     """
     expected, target, asked = evidence.expected, evidence.target, summarise(evidence.queries)
     facts: dict[str, Any] = {
@@ -135,7 +135,7 @@ def _against_answers(evidence: CheckEvidence, asked: Summary | None) -> str | No
     if asked.overlap_worst < evidence.least_overlap:
         return (
             f"a query agrees with the source to {asked.overlap_worst:.0%} only, "
-            f"and the plan asks {evidence.least_overlap:.0%}"
+            f"and the plan asks for {evidence.least_overlap:.0%}"
         )
     return None
 

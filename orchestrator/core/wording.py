@@ -25,7 +25,7 @@ def being(state: str) -> str:
 
 
 def with_left_behind(state: str, left_behind: int) -> str:
-    """Return a state with what it does not cover: `verified, 4,000 left behind`."""
+    """Return a state with the count that it does not cover: `verified, 4,000 left behind`."""
     return f"{spoken(state)}, {left_behind:,} left behind" if left_behind else spoken(state)
 
 
@@ -34,7 +34,7 @@ def would_stay_behind(count: int, records: int, source: str) -> str:
 
 
 def not_found_by_readers(left_behind: int) -> str:
-    """Say what moved readers lack."""
+    """Say how many records readers do not find once they have moved."""
     records = counted(left_behind, "record was", "records were")
     return f"{records} left behind: readers of the new namespaces do not find them"
 
@@ -45,7 +45,7 @@ def in_namespaces(records: int, namespaces: int) -> str:
 
 
 def went_on(batches: int) -> str:
-    """Return how many more batches a worker did without another wake-up, as the end of a sentence."""
+    """Return, as the end of a sentence, how many more batches a worker did without another wake-up."""
     return f"; went on with {counted(batches, 'more batch', 'more batches')}" if batches else ""
 
 
@@ -93,7 +93,7 @@ def creation(new: NewIndex) -> str:
 
 
 def leading(sides: Sequence[str], aliases: int) -> str:
-    """Say how many routes lead to the new side, and how many aliases follow. `sides`: the side of each route."""
+    """Say how many routes lead to the new side, and how many aliases do too. `sides`: the side of each route."""
     new = sides.count("new")
     following = counted(aliases, "alias leads where its readers", "aliases lead where their readers")
     routes = f"{new:,} of {counted(len(sides), 'route', 'routes')} {'leads' if new == 1 else 'lead'}"
@@ -101,15 +101,15 @@ def leading(sides: Sequence[str], aliases: int) -> str:
 
 
 def given_up(job_id: int, written: int, *, deleting: bool) -> str:
-    """Say what cancelling leaves as it is. `deleting`: the clean-up had begun."""
+    """Say what cancelling leaves in place. `deleting`: the clean-up had begun."""
     stay = "record that it wrote stays at its target", "records that it wrote stay at their targets"
     rest = "what it deleted from its sources stays deleted" if deleting else "its sources are untouched"
     until = "" if deleting else " until you roll back"
     return f"This gives job {job_id} up for good. The {counted(written, *stay)}{until}; {rest}."
 
 
-def wait_for_a_decision(records: int) -> str:
-    """Return the reason of a job whose parked records wait for a person's decision."""
+def parked_records_wait(records: int) -> str:
+    """Say how many parked records wait for a person's decision."""
     return counted(records, "parked record waits for a decision", "parked records wait for a decision")
 
 
@@ -117,7 +117,7 @@ def another_plan(records: int, job_id: int) -> str:
     """Say what happens to parked records that hold another value in a key that the plan adds."""
     holding = counted(records, "parked record holds", "parked records hold")
     return (
-        f"{holding} another value in a key that the plan adds, and while it is there a retry parks them again: "
+        f"{holding} another value in a key that the plan adds, and a retry parks them again as long as they do: "
         f"to move them as they are, `vecfleet cancel {job_id}`, `vecfleet rollback {job_id}`, "
         "and plan again with `--conflicts keep`; or accept that they stay behind"
     )

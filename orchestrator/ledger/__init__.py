@@ -5,22 +5,22 @@ transitions    every change of a state, and the triggers that refuse what has no
 database       an engine for each process, short transactions, errors that say what to do
 leadership     the dispatcher that leads
 continuity     the identity of the job table: its server and its count of looks
-doubts         the stop of every live job after commits were lost
+doubts         lost commits put every live job in doubt: it stops
 jobs           jobs, their claims and their changes of state
 whole_indexes  the jobs on an index as a whole
 moves          moves and targets: the state of each source, and its targets
-passes         sources listed and read once more while writers go on
+passes         further passes: sources listed and read again while writers go on
 batches        the lease queue: ready, dispatched, leased, settled
-leasing        leases: how to take one, and how to end those of a dead process
+leasing        takes leases, and shortens those of a dead process
 copies         the records of listing and copying
 parked         records and batches that wait for a person
 checks         verification: check batches, their results, verdicts
 check_results  the evidence of a target's checks, and the queries to ask
 differences    ids that a check found missing, extra or different
 cleanup        clean-up: its batches, its intents, its counts
-deletions      the looks that a deletion of a source rests on
+deletions      the evidence for a source's deletion: looks and their times
 rollback       rollback: its batches and its progress
-routes         the place where each twin's readers find it
+routes         the place where readers find each twin
 rollout        the steps of a roll-out
 route_table    the routes of all jobs as applications read them
 clients        the clients that ask for the routes, and when each did last
@@ -28,9 +28,9 @@ erasures       erased tenants and their certificates
 erased_ids     removes the ids of an erased tenant from the accounts
 anonymise      removes a tenant's names from every row
 ownership      owners of namespaces and ids, as the job table knows them
-audit          the acts of people and what was destroyed, chained
-hooks          what hooks are asked, and their answers
-consents       acts that two persons ask for
+audit          the acts of people and every deletion, chained
+hooks          the questions to hooks, and their answers
+consents       consents to acts that need two persons
 notices        the queue of notices of changes of state
 request_keys   keys of requests over HTTP, each kept with its act
 retention      the rows of an ended job: which stay and which may go

@@ -1,7 +1,7 @@
 """Remove a tenant from the job table: its ids from the accounts, its names from every row. Running jobs go on.
 
-A row that other rows need keeps its place under another name: a move whose source is gone lists nothing, copies
-nothing and cleans nothing up. A row about nobody else is deleted.
+A row that other rows need stays under another name: a move whose source is gone lists nothing, copies nothing and
+cleans nothing up. A row about this tenant alone is deleted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ from vecfleet.stores.encoded_ids import decoded
 from vecfleet.tenancy.finding import TenantPlace
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
-# Parts of a plan that may name a tenant. The rest steers the job and stays even if a tenant is called `keep`.
+# Parts of a plan that may name a tenant. The other parts steer the job and stay, even if a tenant is called `keep`.
 _PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
-# Parts of an act's payload that hold words and sentences of ours. The rest may name a tenant.
+# Parts of an act's payload that hold our own words and sentences. The other parts may name a tenant.
 _OWN_WORDS = frozenset(
     {"confirmed_by", "counted_by", "fence", "level", "lever", "our_tables", "residual", "scope", "what"}
 )
@@ -49,8 +49,8 @@ _Among = Mapping[tuple[str, str, bool], Mapping[str, int | None]]
 def forget(connection: sa.Connection, traces: Traces, found: Sequence[TenantPlace]) -> dict[str, int]:
     """Remove the tenant from every table, in one transaction. Return the number of touched rows by kind.
 
-    Call it once no index holds anything of the tenant and no worker that saw it is still at work. Locks in the common
-    order: jobs, then the batches whose ids leave, then targets and moves.
+    Call this once no index holds anything of the tenant and no worker that saw its records is still at work. Locks in
+    the common order: jobs, then batches that hold the tenant's ids, then targets and moves.
     """
     connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id).with_for_update(key_share=True))
     touched = {"records": _remove_all_ids(connection, traces, found)}
@@ -87,7 +87,7 @@ def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[
     _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
     for target_id in sorted(unknown - set(whole_targets)):
-        moves.raise_sequence(connection, [target_id])  # its expected content is unknown, so its verdict is void
+        moves.raise_sequence(connection, [target_id])  # the expected content is unknown, so the verdict is void
     _strike_ids(connection, among)
     ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
@@ -163,7 +163,7 @@ def _expect_less(connection: sa.Connection, whole_moves: set[int], among: _Among
 
 
 def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Expect nothing in targets that were the tenant's alone: there is nothing left to prove."""
+    """Expect no record in targets that were the tenant's alone: nothing is left to prove there."""
     if not target_ids:
         return
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
@@ -184,7 +184,7 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 
 
 def _strike_ids(connection: sa.Connection, among: _Among) -> None:
-    """Remove the tenant's ids from targets that others share; restart a check that is under way there."""
+    """Remove the tenant's ids from shared targets; restart a check that is under way on such a target."""
     targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW, _NEW_ENCODED).join(t.job, _J.id == _T.job_id)
     for row in connection.execute(targets).all():
         ids = among.get((row.new, row.namespace, row.new_encoded))
@@ -240,9 +240,9 @@ def _of_tenant(table: sa.Table, traces: Traces) -> Any:
 
 
 def _take_from_shared(connection: sa.Connection, traces: Traces) -> int:
-    """Rename the source of a move that gave the tenant all of a shared namespace, so that the move reads it no more.
+    """Rename the source of a move that gives the tenant all of a shared namespace, so that the move reads it no more.
 
-    Other records there, now or later, would go to a tenant that no longer exists.
+    Other records in the namespace would go to a tenant that no longer exists.
     """
     everybodys = sa.and_(_M.source.in_((names.DEFAULT, names.PUBLIC)), _M.to.is_not(None))
     given = sa.update(t.move).where(everybodys, _of_tenant(t.move, traces))
@@ -287,7 +287,7 @@ def _forget_in_plan(words: Words, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _forget_in_place(words: Words, store: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the tenant's name in the folder of an export; the operator chose the name of any other index."""
+    """Replace the tenant's name in the folder of an export. Names of other indexes stay: the operator chose them."""
     named = ("index", "name", "host") if store == "parquet" else ()
     return {**index, **{key: words.replaced(index[key]) for key in named if key in index}}
 

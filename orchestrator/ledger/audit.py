@@ -26,7 +26,7 @@ _A, _H = t.audit.c, t.audit_head.c
 # An arbitrary number, the same everywhere: this lock lets one sealer work at a time.
 _SEAL_LOCK = 7_305_001
 COMMENT = "comment"
-"""The act that only says something about a job."""
+"""The act that only adds a remark about a job."""
 EMPTIED = "emptied"
 """The act that records which payloads an erasure emptied."""
 APPLIED, ERASURE_BEGUN = "apply", "erase"
@@ -56,7 +56,7 @@ class Seals:
         return f"k{name}-{hmac.digest(key.encode(), text.encode(), 'sha256').hex()}"
 
     def objection(self, seal: str, text: str) -> str | None:
-        """Say why this is not the seal of this text; None if it is."""
+        """Say why this is not the seal of this text; None if it is the seal."""
         name, _, _ = seal.removeprefix("k").partition("-")
         if not with_key(seal):
             made = Seals().make(text)
@@ -118,8 +118,8 @@ def waits(connection: sa.Connection) -> bool:
 def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> int:
     """Chain the rows that are not chained yet. Return their number. Safe to repeat and to race.
 
-    Raises Refused if the chain's end differs from its record, because a new seal would make it look whole. Raises
-    Refused too if the chain has no key yet, unless `locking`.
+    Raises Refused if the chain's end differs from its record, because a new seal would make the chain look whole.
+    Raises Refused too if the chain has no key yet, unless `locking`.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SEAL_LOCK)))
     rows = connection.execute(sa.select(t.audit).where(_A.hash.is_(None)).order_by(_A.id)).all()
@@ -133,7 +133,7 @@ def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> i
     ).one()
     broken = _objection_to_end(seals, kept, counted[0], kept.head if kept and counted[1] == 1 else "")
     if broken is None and kept is not None and seals and not with_key(kept.head) and not locking:
-        broken = "it was sealed without a key so far, and AUDIT_KEY names one: `vecfleet audit-log lock`"
+        broken = "its rows were sealed without a key so far, and AUDIT_KEY names one: `vecfleet audit-log lock`"
     if broken is not None:
         raise Refused(
             f"the audit trail is not added to: {broken}", code="audit-broken", next_step="`vecfleet audit-log verify`"
@@ -149,9 +149,9 @@ def seal(connection: sa.Connection, seals: Seals, *, locking: bool = False) -> i
 
 
 def lock(connection: sa.Connection, seals: Seals, who: str) -> int:
-    """Seal with a key a chain that was sealed without one, and record it. Return the number of rows it covers.
+    """Seal the end of a chain without a key with a key, and record this act. Return the number of rows it covers.
 
-    Safe to repeat: a chain that has a key or no row yet stays as it is.
+    Safe to repeat: a chain that has a key, or has no row yet, stays as it is.
     """
     if with_key(head(connection)):
         return 0
@@ -175,7 +175,7 @@ def head(connection: sa.Connection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Result of a walk along the chain: the number of valid rows, and what is wrong with the first invalid one."""
+    """Result of a walk along the chain: the number of valid rows, and the objection to the first invalid one."""
 
     sealed: int
     unsealed: int
@@ -186,8 +186,8 @@ class Chain:
 def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None) -> Chain:
     """Follow the chain from its first row to its recorded end. Read-only.
 
-    A payload that a recorded erasure emptied breaks nothing. `known_head`, from a report, must be one of its seals, as
-    must the head in each certificate. Each job and each erasure must have the act that began it.
+    A payload that a recorded erasure emptied breaks nothing. `known_head`, from a report, must be a seal of the chain,
+    and so must the head in each certificate. Each job and each erasure must have the act that began it.
     """
     begun = _begun(connection)
     unsealed = connection.execute(sa.select(t.audit).where(_A.hash.is_(None))).all()
@@ -221,12 +221,12 @@ def walk(connection: sa.Connection, seals: Seals, known_head: str | None = None)
     if objection is None:
         objection = begun.objection((*sealed, *unsealed), seen)
     if objection is None and known_head is not None and known_head not in seen - {""}:
-        objection = "the head that was given is none of its seals: it was shorter, or another one, than it is now"
+        objection = "the given head is none of its seals: rows were removed or replaced since"
     return Chain(walked, len(unsealed), previous, objection)
 
 
 def _objection_to_end(seals: Seals, kept: Any, sealed: int, end: str) -> str | None:
-    """Say what is wrong with the end of the chain: its number of rows and its last seal are recorded as well."""
+    """Say what is wrong with the end of the chain: a record keeps its number of rows and its last seal."""
     if kept is None:
         return f"{sealed} rows are sealed, and its end is not on record" if sealed else None
     objection = seals.objection(kept.seal, _text_of_end(kept.rows, kept.head))
@@ -254,9 +254,10 @@ def _emptied(connection: sa.Connection, rows: Iterable[Any]) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """Facts in other tables that the trail must know of: the jobs, the erasures, and the heads in certificates.
+    """Facts in other tables that the trail must name: the jobs, the erasures, and the heads in certificates.
 
-    A trail that was emptied together with its recorded end is whole again with the next act, and lacks these.
+    If somebody empties the trail together with its recorded end, the next act makes the trail look whole. These facts
+    then show that rows are missing.
     """
 
     jobs: tuple[int, ...]
@@ -272,12 +273,12 @@ class _Begun:
         if sum(row.action == ERASURE_BEGUN for row in rows) < self.erasures:
             return "an erasure is there, and the act that began it is not: rows at its beginning are missing"
         if not self.heads <= set(seals):
-            return "the head in a certificate of an erasure is none of its seals: it was another one than it is now"
+            return "the head in a certificate of an erasure is none of its seals: rows were removed or replaced since"
         return None
 
 
 def _begun(connection: sa.Connection) -> _Begun:
-    """Read it before the rows of the trail: an act is committed with what it begins."""
+    """Read these facts. Call this before reading the trail: an act is committed together with the job it begins."""
     heads = connection.execute(sa.select(t.erasure.c.certificate["audit_head"].astext).distinct()).scalars()
     return _Begun(
         tuple(connection.execute(sa.select(t.job.c.id).order_by(t.job.c.id)).scalars()),

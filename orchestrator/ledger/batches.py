@@ -19,7 +19,7 @@ from vecfleet.stores.base import Usage
 
 _B = t.batch.c
 DUE = sa.func.coalesce(sa.func.greatest(_B.run_after, _B.lands_by) <= NOW, sa.true())
-"""A condition: the wait is over, and no deletion of the batch can still be under way; its next worker looks first."""
+"""A condition: the batch's wait is over, and no deletion of the batch can still be under way."""
 
 _TARGET_LAG = sa.select(t.job.c.target_lag_s).where(t.job.c.id == t.target.c.job_id).scalar_subquery()
 _SHOWN = (t.move.c.source, t.move.c.batches, t.move.c.listed_all)
@@ -39,9 +39,9 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
 
     Return their wake-ups and the number of batches in flight now.
 
-    This order is fair: the fiftieth batch of a big namespace waits for every forty-ninth one. The ordinal of a recheck
-    is its namespace's; its wake-up shows the ordinal of the batch that it reads again. No batch is due while calls
-    from lost commits may still take effect.
+    This order is fair: the fiftieth batch of a big namespace waits for the forty-ninth batch of every other one. A
+    recheck has its namespace's ordinal, but its wake-up shows the ordinal of the batch that it reads again. No batch is
+    due while calls from lost commits may still take effect.
     """
     kinds = KINDS_OF.get(state, frozenset())
     landing, trace = (
@@ -99,7 +99,7 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
 def renew(
     connection: sa.Connection, held: Sequence[tuple[int, int]], owner: str, seconds: float
 ) -> set[tuple[int, int]]:
-    """Extend the leases that this process holds, each a batch and its generation. Return those it still owns."""
+    """Extend the leases that this process holds, each a batch and its generation. Return the leases it still owns."""
     rows = connection.execute(
         sa.update(t.batch)
         .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
@@ -109,13 +109,13 @@ def renew(
     return {(row.id, row.generation) for row in rows}
 
 
-_MINE = sa.and_(
+_LEASE_IS_OURS = sa.and_(
     _B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _B.state == BatchState.LEASED.value
 )
 
 
-def mine(lease: Lease) -> dict[str, Any]:
-    """Return the parameters of `HELD`."""
+def fence_of(lease: Lease) -> dict[str, Any]:
+    """Return the parameters of `LOCKED`: the batch and the generation of the lease."""
     return {"batch": lease.id, "of": lease.generation}
 
 
@@ -138,17 +138,17 @@ DONE = (
         lands_by=None,
         looked_at=sa.bindparam("looked_at", type_=sa.DateTime(timezone=True)),
     )
-    .where(_MINE)
+    .where(_LEASE_IS_OURS)
     .returning(_B.id)
 )
-_HOLD = sa.select(_B.id).where(_MINE).with_for_update(key_share=True)
-HELD = _HOLD.cte("held")
-"""The locked row of a batch while its lease is ours, for statements that depend on it; `mine` gives its parameters."""
+_LOCK = sa.select(_B.id).where(_LEASE_IS_OURS).with_for_update(key_share=True)
+LOCKED = _LOCK.cte("held")
+"""The locked row of a batch whose lease is ours, for statements that depend on it. `fence_of` gives its parameters."""
 
 
 def _raising() -> sa.Select[bool, bool, bool]:
     erased = erasures.FENCED.cte("erased")
-    held, erasing = sa.select(HELD.c.id), sa.select(erased.c.subject)
+    held, erasing = sa.select(LOCKED.c.id), sa.select(erased.c.subject)
     raised = (
         sa.update(t.target)
         .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source")
@@ -177,7 +177,7 @@ def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
 
 def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> dict[str, Any]:
     """Return the parameters of `DONE`."""
-    return {**mine(lease), **_cost(usage, busy_ms), "found": found, "looked_at": lease.leased_at}
+    return {**fence_of(lease), **_cost(usage, busy_ms), "found": found, "looked_at": lease.leased_at}
 
 
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:
@@ -191,14 +191,14 @@ def settle(
 ) -> None:
     """Leave the leased state through the fence and add the attempt's cost. Raises LeaseLost."""
     done_at = NOW if state is BatchState.DONE else None
-    left = transitions.batch_to(state, **_LET_GO, done_at=done_at, **values).where(_MINE).returning(_B.id)
-    if connection.execute(left, {**mine(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
+    left = transitions.batch_to(state, **_LET_GO, done_at=done_at, **values).where(_LEASE_IS_OURS).returning(_B.id)
+    if connection.execute(left, {**fence_of(lease), **_cost(usage, busy_ms)}).one_or_none() is None:
         raise LeaseLost
 
 
 def require(connection: sa.Connection, lease: Lease) -> None:
-    """Raise LeaseLost unless the lease is still ours. Lock the row: nobody takes it before this commits."""
-    if connection.execute(_HOLD, mine(lease)).one_or_none() is None:
+    """Raise LeaseLost unless the lease is still ours. Lock the row: nobody takes the batch before this commits."""
+    if connection.execute(_LOCK, fence_of(lease)).one_or_none() is None:
         raise LeaseLost
 
 
@@ -207,19 +207,21 @@ def exists(connection: sa.Connection, batch_id: int) -> bool:
 
 
 def size_of(connection: sa.Connection, batch_id: int) -> int:
-    """Return how many ids the manifest names now: an erasure removes some."""
+    """Return how many ids the manifest names now. An erasure may have removed some."""
     size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()
     return size
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:
-    """Raise the target's write sequence before an upsert if the lease is ours and no subject was erased. False: erased.
+    """Raise the target's write sequence before an upsert if the lease is ours and no subject was erased.
 
-    One statement. An erasure that it does not see was committed after it began. That erasure looks for leases in a
-    later transaction, finds this lease and waits for its end.
+    Return whether the sequence was raised: False means that a subject was erased.
+
+    An erasure that commits after this one statement began is missed here. That is safe: the erasure then looks for
+    leases, finds this one and waits for its end.
     Raises LeaseLost, also if readers were moved to the target since the batch was leased.
     """
-    row = connection.execute(_RAISE, {**mine(lease), "target": target_id, "wanted": sorted(subjects)}).one()
+    row = connection.execute(_RAISE, {**fence_of(lease), "target": target_id, "wanted": sorted(subjects)}).one()
     if not row.raised and not (row.held and row.erased):
         raise LeaseLost
     return bool(row.raised)
@@ -262,24 +264,23 @@ def requeue(
     )
 
 
-def expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
+def requeue_expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
     """Requeue batches whose lease expired. Return how many, and the ids of those that used up `limit` attempts."""
-    ran_out = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
+    expired = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Lock batches before targets, as a worker does before it writes.
-    rows = connection.execute(sa.select(*columns).where(ran_out).order_by(_B.id).with_for_update()).all()
+    rows = connection.execute(sa.select(*columns).where(expired).order_by(_B.id).with_for_update()).all()
     why = {"error_class": "LeaseExpired", "error_text": "its worker stopped answering"}
     again = transitions.batch_to(BatchState.READY, run_after=None, **why)
     connection.execute(again.where(_B.id.in_([row.id for row in rows])))
-    note_landings(connection, rows)
+    note_last_landings(connection, rows)
     return len(rows), [row.id for row in rows if row.attempts >= limit]
 
 
-def note_landings(connection: sa.Connection, leased: Sequence[Any]) -> None:
-    """Record until when the last upsert of copy batches that lose their workers may land: until the lease ends.
+def note_last_landings(connection: sa.Connection, leased: Sequence[Any]) -> None:
+    """Record until when an upsert may still take effect if its copy batch lost its worker: until the lease ends.
 
-    The upsert shows at most one lag of the target later. Call this in the transaction that returns a leased batch to
-    ready.
+    Reads show that upsert at most one lag of the target later. Call this in the transaction that requeues the batch.
     """
     written = [(id, row.lease_until) for row in leased if row.kind == BatchKind.COPY for id in row.targets or ()]
     for target, until in sorted(written):
@@ -321,7 +322,7 @@ def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: fl
 
 
 def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
-    """Return to ready the batches dispatched over `after_seconds` ago: their wake-up was lost or becomes stale."""
+    """Return batches to ready that were dispatched over `after_seconds` ago: the wake-up was lost or becomes stale."""
     return connection.execute(
         transitions.batch_to(BatchState.READY)
         .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
@@ -351,19 +352,19 @@ def open_by_kind(connection: sa.Connection, job_id: int) -> dict[tuple[BatchKind
 
 
 def is_copied(connection: sa.Connection, batch_id: int) -> bool:
-    """Say whether the tallies cover all that the batch wrote: not for a parked one, even if a person accepted it."""
+    """Say whether the tallies cover all that the batch wrote: not those of a parked batch, accepted or not."""
     row = connection.execute(sa.select(_B.state, _B.found).where(_B.id == batch_id)).one()
     return row.state == BatchState.DONE and "accepted" not in (row.found or {})
 
 
 def note_found(connection: sa.Connection, lease: Lease, found: dict[str, Any]) -> None:
-    """Note how far a long step came, for the attempt that goes on with it. Raises LeaseLost."""
+    """Note the progress of a long step, for a next attempt to go on from. Raises LeaseLost."""
     require(connection, lease)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=found))
 
 
 def discard(connection: sa.Connection, *where: Any) -> None:
-    """Delete batches that are made again. Their cost stays with the job."""
+    """Delete batches that will be added again. Their cost stays with the job."""
     gone = sa.delete(t.batch).where(*where).returning(t.batch).cte("gone")
     sums = {name: sa.func.sum(gone.c[name]) for name in _COSTS}
     columns = {

@@ -25,7 +25,7 @@ _ASKED = ("overlap", "drift", "old_ms", "new_ms")
 
 
 def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[CheckEvidence]:
-    """Return the evidence of every target whose last check batch has landed."""
+    """Return the evidence of every target whose check batches are all done."""
     targets = moves.targets_of_job(connection, job_id, _T.check_state == CheckState.CHECKING, _T.open_checks == 0)
     ids = [target.id for target in targets]
     if not ids:
@@ -44,7 +44,7 @@ def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> lis
             listed_count=_maybe_int(figures[target.id].listed),
             listed_ids_digest=_maybe_int(figures[target.id].ids_digest),
             surveys=figures[target.id].surveys,
-            # Both the survey and the reading miss a missing record.
+            # Both the survey and the reading name a missing record.
             missing=max(int(figures[target.id].unlisted or 0), int(figures[target.id].unread or 0)),
             extra=int(figures[target.id].extra or 0),
             different=int(figures[target.id].different or 0),
@@ -105,7 +105,7 @@ def _answers(
 
 
 def asked(connection: sa.Connection, job_id: int) -> Summary | None:
-    """Sum up the last answers of both sides of a job, over all targets; None if nothing was asked."""
+    """Sum up the last answers of both sides of a job, over all targets; None if no question was asked."""
     elements = sa.func.jsonb_array_elements(_B.found["queries"])
     question = elements.table_valued(sa.column("value", JSONB), joins_implicitly=True).c.value
     each = (
@@ -142,14 +142,17 @@ def _maybe_int(value: Any) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class SampledRecord:
-    """A record that a move wrote to a target; both sides are asked for its neighbours."""
+    """A record that a move wrote to a target. Both sides are asked for its nearest records."""
 
     move_id: int
     record_id: str
 
 
 def questions(connection: sa.Connection, target_id: int, salt: str, sample: int, part: int) -> list[SampledRecord]:
-    """Return part `part` (`ASKED_AT_ONCE` records) of a target's sample, spread over its copy batches. Repeatable."""
+    """Return part `part` (`ASKED_AT_ONCE` records) of a target's sample, spread over its copy batches.
+
+    Repeated calls return the same records.
+    """
     shuffled = sa.func.md5(sa.cast(_TALLY.batch_id, sa.Text) + salt)
     rows = connection.execute(
         sa.select(_TALLY.batch_id, _TALLY.records, _TALLY.members, _B.move_id)
@@ -183,8 +186,8 @@ def went(
 ) -> set[str]:
     """Return the ids of a source that this move wrote to this target.
 
-    The copy batches of one pass are runs of ids in byte order. The last batch that begins at or before an id may hold
-    it.
+    The copy batches of one pass are runs of ids in byte order, so the last batch that begins at or before an id may
+    hold that id.
     """
     asked = sa.func.unnest(sa.cast(list(record_ids), ARRAY(sa.Text))).column_valued("asked")
     by_batch: dict[int, set[str]] = defaultdict(set)

@@ -19,7 +19,7 @@ MODULUS = sa.literal(2**128, sa.Numeric(39, 0))
 # Records that one check reads back, from any number of copy batches: a namespace split between thousands of owners
 # needs checks for its records, not one check for each batch and owner.
 CHECKED_AT_ONCE = 1_000
-# Questions in one batch: a minute of slow answers, and little to repeat if its worker dies.
+# Questions in one batch: at most a minute of slow answers, so little is repeated if the worker dies.
 ASKED_AT_ONCE = 25
 _ENDED = batches.DONE.cte("ended")
 _FINISH = (
@@ -33,12 +33,12 @@ _FINISH = (
 def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     """Start to check each waiting target whose moves are all copied. Return the number of targets.
 
-    Skip a target on which an unanswered upsert may still land: it might land after the records were read. While other
-    sources are still copied, skip a target whose last write reads may not show yet: a look that comes too early is
-    repeated, and the workers have other things to do.
+    Skip a target on which an unanswered upsert may still take effect, perhaps after the records were read. While other
+    sources are still copied, skip a target whose last write may not show in reads yet: an early check would have to be
+    repeated, and workers have copies to do meanwhile.
 
-    Call it under the job's row lock. Locks batches before targets, as workers do. A move that differs at another
-    target counts as copied. Moves to any target are a separate condition, so the rest is one join, not a nested loop.
+    Call this under the job's row lock. Locks batches before targets, as workers do. A move that differs at another
+    target counts as copied. Moves to several targets are a separate condition, so that the rest is one join.
     """
     copied = (MoveState.COPIED, MoveState.MISMATCHED, MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED)
     unfinished = sa.select(t.move.c.id).where(t.move.c.job_id == job_id, t.move.c.state.not_in(copied))
@@ -128,7 +128,7 @@ def _forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 def restart(connection: sa.Connection, target_ids: Sequence[int], level: Level | None = None) -> None:
     """Have these targets checked again: a repair wrote, a verdict is void or stale, or a person asks.
 
-    The check goes to the plan's level or to `level`. Differences stay until the new check begins, because a repair
+    The check has the plan's level or `level`. Differences on record stay until the new check begins, because a repair
     writes exactly those records.
     """
     if not target_ids:
@@ -179,7 +179,7 @@ def finish(
 def written_by(
     connection: sa.Connection, copy_ids: Sequence[int], target_id: int
 ) -> list[tuple[int, bytes, TargetTally]]:
-    """Return what these copy batches left in a target: (batch, manifest, tally)."""
+    """Return the tallies of these copy batches in a target: (batch, manifest, tally)."""
     rows = connection.execute(
         sa.select(_B.id, _B.manifest, t.batch_tally)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
@@ -204,7 +204,7 @@ def tallies_of(connection: sa.Connection, copy_id: int) -> list[TargetTally]:
 def written_page(
     connection: sa.Connection, move_id: int, after: int, limit: int
 ) -> list[tuple[int, bytes, bytes | None, int | None]]:
-    """Return the next copy batches of a move: (batch, manifest, members, target); target None if it wrote nothing."""
+    """Return the next copy batches of a move: (batch, manifest, members, target). Target None: nothing was written."""
     page = (
         sa.select(_B.id, _B.manifest)
         .where(_B.move_id == move_id, _B.kind == BatchKind.COPY, _B.state != BatchState.SPLIT, _B.id > after)
@@ -221,7 +221,7 @@ def written_page(
 
 
 def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, TargetTally]:
-    """Return what each target should hold, summed over all batches that wrote to it."""
+    """Return the expected tally of each target: the sum over all batches that wrote to it."""
     rows = connection.execute(
         sa.select(
             _TALLY.target_id,
@@ -262,7 +262,7 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
 
 
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
-    """Return targets written to after their verdict, or on which an unanswered upsert may have landed since."""
+    """Return targets written to after their verdict, or on which an unanswered upsert may have taken effect since."""
     judged = _T.check_state.not_in((CheckState.WAITING, CheckState.CHECKING))
     landed = sa.and_(_T.lands_by <= sa.func.clock_timestamp(), _T.verdict_at < _T.lands_by)
     void = sa.or_(_T.sequence != _T.check_sequence, landed)
@@ -289,7 +289,7 @@ def manifest_stream(
 ) -> list[tuple[int, str, bytes, bytes | None]]:
     """Return the next copy batches of a move's pass that wrote to a target: (batch, first id, manifest, members).
 
-    They are in id order, because a pass cuts its ids into batches as they come, and begin behind `after`.
+    They begin behind `after` and are in the order of their ids, because a pass makes batches of ids as it lists them.
     `inclusive`: start with the batch that may hold `after`.
     """
     query = (

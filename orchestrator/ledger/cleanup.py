@@ -1,4 +1,4 @@
-"""Clean-up: its batches, its records, and the intent of every deletion before it is sent."""
+"""Clean-up: its batches, its results, and the intent on record before each deletion is sent."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ def begin_cleaning(
 ) -> None:
     """Start to clean verified moves: add one `remove` per copy batch for moves `by_ids`, one `recheck` for the others.
 
-    No batch is due before `not_before`, from when reads show the sources' last content.
+    No batch is due before `not_before`. From that time on reads show the last permitted write to the sources.
     """
     connection.execute(
         transitions.move_to(
@@ -42,8 +42,8 @@ def _one_per_copy(
 ) -> None:
     """Add one batch of `kind` per copy batch. Rechecks take their namespace's ordinal because a proof ages.
 
-    Namespaces are then read one after another. In turns, as for other kinds, the first batch of 12,000 namespaces
-    would be hours old when its last one is read.
+    Namespaces are then read one after another. If batches of 12,000 namespaces took turns, as for other kinds, the
+    reading of a namespace's first batch would be hours old by its last batch.
     """
     source = t.batch.alias("copy")
     seq = _M.seq if kind is BatchKind.RECHECK else source.c.seq
@@ -98,9 +98,9 @@ def add_clears(connection: sa.Connection, job_id: int) -> int:
 
 
 def prove_again(connection: sa.Connection, job_id: int) -> None:
-    """Read the sources to be deleted whole again, because the clean-up stopped: a proof counts only while it is fresh.
+    """Have sources that will be deleted whole read again after the clean-up stopped: only a recent proof counts.
 
-    Skip parked sources: a retry makes them cleaning first, and only a cleaning move gets its `clear` again.
+    Skip parked sources: a retry returns the move to cleaning first, and only a cleaning move gets its `clear` again.
     """
     clear = sa.select(_B.id).where(_B.move_id == _M.id, _B.kind == BatchKind.CLEAR).correlate(t.move)
     under_way = clear.where(_B.state.in_((BatchState.LEASED, BatchState.DONE))).exists()
@@ -115,9 +115,9 @@ def prove_again(connection: sa.Connection, job_id: int) -> None:
 def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: Any) -> None:
     """Repeat every recheck of these moves, and then the `clear`. A move without rechecks keeps its `clear`.
 
-    A deletion that was sent may have been refused or carried out, or may still be. Its intent passes to the rechecks,
-    which start once the deletion shows and miss no deleted record. The intent then passes to the next `clear`, which
-    finds out how far the deletion came.
+    A deletion that was sent may have been refused or carried out, or may still be carried out. Its intent passes to the
+    rechecks, which start once the deletion must show, and so do not take deleted records for vanished ones. The intent
+    then passes to the next `clear`, which finds out how much was deleted.
     """
     clear = t.batch.alias("clear")
     intent, lands_by = (
@@ -138,7 +138,7 @@ def _read_again(connection: sa.Connection, move_ids: Sequence[int], **values: An
             **values,
         )
         .where(among(_B.move_id, move_ids), _B.kind == BatchKind.RECHECK)
-        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # a leased one has read what may be old by now
+        .where(_B.state.in_((BatchState.DONE, BatchState.LEASED)))  # a leased one may have read old records
     )
     recheck = t.batch.alias("recheck")
     is_read = sa.select(recheck.c.id).where(recheck.c.move_id == _B.move_id, recheck.c.kind == BatchKind.RECHECK)
@@ -151,8 +151,8 @@ def prove_otherwise(
 ) -> None:
     """Read a namespace again because its `clear` found the proof too weak for a deletion. Raises LeaseLost.
 
-    This happens once: if each batch was read twice, or `by_ids`, delete the records by their ids, each batch proven
-    right before. That ends for any size of namespace and any speed of the fleet.
+    This happens once. If each batch was read twice, or with `by_ids`, delete the records by their ids instead, each
+    batch proven right before. So a clean-up ends, however large the namespace and however slow the fleet.
     """
     batches.settle(connection, lease, BatchState.READY, usage, busy_ms)
     mine = _B.move_id == lease.move_id
@@ -166,7 +166,7 @@ def prove_otherwise(
 
 
 def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
-    """Replace a move's rechecks and `clear` by a `remove` for each copy batch. An intent passes to them."""
+    """Replace a move's rechecks and `clear` by a `remove` for each copy batch. An intent passes to the `remove`s."""
     mine = _B.move_id == lease.move_id
     whole = sa.and_(mine, _B.kind.in_((BatchKind.RECHECK, BatchKind.CLEAR)))
     asked = sa.select(sa.func.max(_B.intent_at), sa.func.max(batches.shows_by(t.batch))).where(whole)
@@ -180,15 +180,18 @@ def _change_to_ids(connection: sa.Connection, lease: Lease) -> None:
 
 
 def note_proof_lsn(connection: sa.Connection, lease: Lease, lsn: int) -> None:
-    """Note the last write to the source before any record is read again; the first note stays. Raises LeaseLost."""
+    """Note the number of the last write to the source before the second reading. The first note stays.
+
+    Raises LeaseLost.
+    """
     batches.require(connection, lease)
     connection.execute(sa.update(t.move).where(_M.id == lease.move_id, _M.proof_lsn.is_(None)).values(proof_lsn=lsn))
 
 
 def settle_cleaned(connection: sa.Connection, job_id: int) -> None:
-    """Mark moves as cleaned once their `clear` has landed, or as parked if one of their batches is.
+    """Mark moves as cleaned once their `clear` is done, or as parked if one of their batches is parked.
 
-    The reason why a move went by ids stays for people to read.
+    If a move was deleted by ids, the reason for that stays for people to read.
     """
     parked = (
         sa.select(_B.error_text)
@@ -227,8 +230,9 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
     """Record the intent to delete before the call. Removals from a target raise its sequence.
 
     Raises LeaseLost; raises Busy until a dispatcher has looked at a restarted Postgres. The call takes effect and shows
-    within `lands_within_s` from now. Dies after this: no worker takes the batch before then, and the next one looks
-    first. The first intent restarts the batch's freshness wait, because reads lag behind deletions too.
+    within `lands_within_s` from now. If the worker dies after this commit, no other worker takes the batch before that
+    time, and the next one looks first. The first intent restarts the batch's freshness wait, because reads lag behind
+    deletions too.
     """
     batches.require(connection, lease)
     continuity.require_known_server(connection)
@@ -249,7 +253,7 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
 
 
 def presume_intent(connection: sa.Connection, lease: Lease) -> None:
-    """Record an intent that was in lost commits: it explains why records of this batch are gone. Raises LeaseLost."""
+    """Record the intent again that lost commits held, because records of this batch are gone. Raises LeaseLost."""
     batches.require(connection, lease)
     intent = sa.func.coalesce(_B.intent_at, NOW)
     connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(intent_at=intent))
@@ -265,12 +269,12 @@ def any_intended(connection: sa.Connection, job_id: int, move_id: int | None = N
 
 
 def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], name: str, count: int) -> int:
-    """Record that this batch found `count` records `name`. Return the source's total.
+    """Record that `count` records of this batch are `name`. Return the total over the source's batches of these kinds.
 
-    `name` is "missing", "removed" or "lacking", but no name that a move counts: the batch may never finish.
+    `name` is "missing", "removed" or "lacking". It is none of the counts of a move, because the batch may never finish.
 
-    The move's row stays locked until the commit, so that parallel batches see each other's counts: a batch that would
-    exceed a cap rolls back. Raises LeaseLost.
+    The move's row stays locked until the commit, so parallel batches see each other's counts. The caller rolls back if
+    the total exceeds a cap. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
@@ -279,15 +283,15 @@ def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], 
             _B.move_id == lease.move_id, _B.kind.in_(kinds), _B.id != lease.id
         )
     ).scalar_one()
-    mine = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
+    noted = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
         sa.func.jsonb_build_object(sa.literal(name, sa.Text), sa.literal(count, sa.Integer))
     )
-    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=mine))
+    connection.execute(sa.update(t.batch).where(_B.id == lease.id).values(found=noted))
     return others + count
 
 
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
-    """Settle a recheck, clear, remove, compare, undo or drop; add its deletions to its move. Raises LeaseLost."""
+    """Settle a batch that is neither a copy nor a check; add a clean-up's deletions to the move. Raises LeaseLost."""
     batches.done(connection, lease, found, usage, busy_ms)
     if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
         connection.execute(
@@ -298,9 +302,11 @@ def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage
 def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int, int]) -> tuple[int, dict[int, Any]]:
     """Record how many records this batch found missing at each target.
 
-    Return the source's total, without targets for which a person named a number. Return also for each target: the
-    records `missing` over all sources of the job, the records `written` to it, and the number that was `said`. The rows
-    of the move and the targets stay locked until the commit, as in `add_up`. Raises LeaseLost.
+    Return two things. The total over this source's batches, leaving out targets for which a person named a number. And
+    a row for each target: the records `missing` there over all sources of the job, the records `written` to it, and the
+    number that a person `said` for it, if any.
+
+    The rows of the move and the targets stay locked until the commit, as in `add_up`. Raises LeaseLost.
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()

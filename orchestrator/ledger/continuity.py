@@ -24,12 +24,12 @@ _SYNCHRONOUS = sa.text(
 )
 _ON_AN_UNKNOWN_SERVER = sa.select(_C.lineage).where(_C.server != _SERVER).exists()
 ON_A_KNOWN_SERVER: Any = ~_ON_AN_UNKNOWN_SERVER
-"""A condition: a dispatcher has looked since this Postgres started and found no lost commit."""
+"""A condition: a dispatcher has looked since this Postgres started, and approved it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """One run of a Postgres: its cluster, the timeline of its log, its start. A part that it does not tell is `?`."""
+    """One run of a Postgres: its cluster, the timeline of its log, its start. An unknown part is `?`."""
 
     system: str
     timeline: str
@@ -106,7 +106,7 @@ def require_known_server(connection: sa.Connection) -> None:
     if connection.execute(sa.select(_ON_AN_UNKNOWN_SERVER)).scalar_one():
         raise Busy(
             "the job table's Postgres was started or failed over, and no dispatcher has looked yet whether it lost "
-            "commits: nothing is deleted before",
+            "commits: until then nothing is deleted",
             code="server-unknown",
             next_step="start a dispatcher: `vecfleet dispatcher`",
         )

@@ -43,7 +43,7 @@ _MARK = (
         listed_all=sa.bindparam("complete", type_=sa.Boolean),
         last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
     )
-    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.HELD.c.id).exists())
+    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.LOCKED.c.id).exists())
     .returning(_M.id, _M.batches, _M.open_batches)
 )
 
@@ -62,7 +62,7 @@ def add_listed(
     A crash before the commit leaves the old bookmark and no rows; after it, the new bookmark and all rows.
     """
     values = {
-        **batches.mine(lease),
+        **batches.fence_of(lease),
         "of_move": lease.move_id,
         "more_batches": len(runs),
         "more_listed": sum(len(ids) for ids in runs),
@@ -162,7 +162,7 @@ def _tally(tally: TargetTally) -> dict[str, Any]:
 def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTally, tally: TargetTally) -> None:
     """Replace a tally if both sides are equal but differ from it: the application wrote to both. Raises LeaseLost.
 
-    `read` is the compared tally. If an erasure has removed ids from the stored one since, that one stays.
+    `read` is the compared tally. If an erasure has removed ids from the stored tally since, the stored tally stays.
     """
     batches.require(connection, lease)
     connection.execute(
@@ -189,7 +189,7 @@ def _accepted(connection: sa.Connection, batch_id: int) -> dict[str, dict[str, A
 
 
 def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> None:
-    """Note the number of the newest write to each target, if the service tells it."""
+    """Note the number of the newest write to each target, if the service gives one."""
     for tally in sorted(tallies, key=lambda entry: entry.target_id):
         if tally.lsn is not None:
             connection.execute(
@@ -200,7 +200,7 @@ def _note_lsns(connection: sa.Connection, tallies: Sequence[TargetTally]) -> Non
 
 
 def take_back(connection: sa.Connection, batch_id: int) -> None:
-    """Delete the tallies and parked records of an earlier copy. The caller takes back its counts."""
+    """Delete the tallies and parked records of an earlier copy. The caller subtracts the copy's counts."""
     connection.execute(sa.delete(t.batch_tally).where(t.batch_tally.c.batch_id == batch_id))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.batch_id == batch_id))
 
@@ -261,9 +261,9 @@ def park_exhausted(connection: sa.Connection, batch_id: int) -> None:
 
 
 def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Usage, busy_ms: int) -> None:
-    """Replace a batch that was too large by two halves, in one transaction. Raises LeaseLost.
+    """Replace a batch that was too large by two, in one transaction. Raises LeaseLost.
 
-    The records of an earlier copy are taken back, because the halves account for the ids now.
+    The tallies and counts of an earlier copy are deleted, because the two new batches account for the ids now.
     """
     middle = len(ids) // 2
     before = _recorded(connection, lease.id)
@@ -275,7 +275,7 @@ def split(connection: sa.Connection, lease: Lease, ids: Sequence[str], usage: Us
         busy_ms,
         found=None,
         error_class="TooLarge",
-        error_text="split in two halves",
+        error_text="split in two",
     )
     take_back(connection, lease.id)
     move = connection.execute(sa.select(_M.batches).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
@@ -311,7 +311,7 @@ def _count(
     more = {f"more_{name}": after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
     move = connection.execute(_ADD_COUNTS, {"of_move": move_id, "opened": opened, **more}).one()
     if move.listed_all and not move.open_batches:
-        # A separate statement: it must see what others recorded before they released the move's row.
+        # A separate statement, because it must see the counts that others recorded before they released the move's row.
         moves.settle_if_done(connection, move_id)
 
 
@@ -324,8 +324,8 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
     """Copy settled batches again, to repair differing ones or retry parked ones. Return their number.
 
     `rewrite` says which ids are written: the `differing` ones, the `parked` ones, or all (None). A parked batch keeps
-    its own `rewrite`. A batch whose records were refused alike tries each of them (`each`). The batches' records stay
-    until they finish again.
+    its own `rewrite`. A batch whose records were all refused alike tries each record by itself (`each`). The batches'
+    tallies and counts stay until they finish again.
     """
     rows = connection.execute(
         sa.select(*(t.batch.c[name] for name in ("id", "move_id", "state", "found", "rewrite", "error_class")))
@@ -360,7 +360,7 @@ def manifest_page(
 ) -> list[tuple[str, bytes]]:
     """Return the next copy batches of one pass, in id order: (first id, manifest).
 
-    A batch that an erasure emptied has no place in that order.
+    A batch that an erasure emptied has no first id and is left out.
     """
     B = t.batch.c
     query = (

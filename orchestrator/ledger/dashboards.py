@@ -1,7 +1,7 @@
 """Figures for the page (cells and speeds) and for monitoring (counts by job). Read-only.
 
-Monitoring reads a few statements, by job and never by namespace. Rows count in their present state, and a batch that
-is copied again is open again: counts that usually grow may also shrink.
+Monitoring reads figures in a few statements, by job and never by namespace. Rows count in their present state, and a
+batch that is copied again is open again: counts that usually grow may also shrink.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
 _D, _S = t.difference.c, t.spent.c
 _DONE = _M.written + _M.identical + _M.gone + _M.erased
 _EXPECTED = sa.case((_M.listed_all, _M.listed), else_=sa.func.greatest(_M.listed, _M.planned))
-# A namespace without a write for this long is no longer written to, or too rarely to be held up.
+# A namespace without a write for this long is no longer written to, or so rarely that the pace does not hold it up.
 _WRITTEN_WITHIN = sa.text("interval '5 seconds'")
 
 
@@ -70,14 +70,14 @@ _TOLD = (
 
 
 def batches_of_move(connection: sa.Connection, move_id: int, limit: int) -> Sequence[Any]:
-    """Return copy batches of a move: those that are not done first, then the slowest."""
+    """Return copy batches of a move: first those that are not done, then the slowest."""
     rest = sa.case((_B.state == BatchState.DONE, 1), else_=0)
     query = sa.select(*(_B[name] for name in _TOLD)).where(_B.move_id == move_id, _B.kind == BatchKind.COPY)
     return connection.execute(query.order_by(rest, _B.busy_ms.desc(), _B.seq).limit(limit)).all()
 
 
 def history_of_batch(connection: sa.Connection, job_id: int, batch_id: int) -> Sequence[Any]:
-    """Return a batch, and after it those that work on its ids, in the order of their making."""
+    """Return a batch, and then the batches that work on its ids, oldest first."""
     its_own = sa.or_(_B.id == batch_id, _B.copy_id == batch_id)
     query = sa.select(*(_B[name] for name in _TOLD)).where(_B.job_id == job_id, its_own)
     rows = connection.execute(query.order_by(_B.id != batch_id, _B.id)).all()
@@ -98,7 +98,7 @@ _SHORTEST_SPAN_S = 0.5
 
 
 def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
-    """Return the throughput by the times when copy batches landed; None before the first. Reads every batch."""
+    """Return the throughput by the times when copy batches were done; None before the first. Reads every batch."""
     landed = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.DONE)
     last = sa.func.max(_B.done_at)
     row = connection.execute(
@@ -123,7 +123,7 @@ def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """The hosts that pace a working job, and its share of the documented limits. `written`: target namespaces."""
+    """The index hosts of a working job, and its share of the documented limits. `written`: its target namespaces."""
 
     job_id: int
     source_host: str
@@ -155,7 +155,7 @@ def _written(connection: sa.Connection, job_id: int, limit: int) -> tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Batches that one process holds; the first lease of them ends at `until`."""
+    """Batches that one process holds on lease. The lease that ends first ends at `until`."""
 
     batches: int
     until: datetime
@@ -179,10 +179,10 @@ def places(connection: sa.Connection) -> list[tuple[str, str]]:
     return [(host, name) for host, name in connection.execute(sa.union(read, written))]
 
 
-# The last figures of an ended job stay long enough for any monitoring to read them.
+# The last figures of an ended job stay for this long, so that any monitoring reads them.
 _SHOWN_AFTER_THE_END = sa.text("interval '1 hour'")
 _UNSETTLED = sorted(BATCH_OPEN | {BatchState.PARKED})
-# Upper edges in seconds for the work on one batch: a request takes 0.1 s, its deadline is 20 s.
+# Upper edges, in seconds, of the time that one batch takes: a request takes about 0.1 s, its deadline is 20 s.
 BUSY_EDGES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 

@@ -20,7 +20,7 @@ _IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 _CONNECT_TIMEOUT_S = 5
 
 _READ_ONLY = "25006"  # the SQLSTATE of a standby that was asked instead of its primary
-# By SQLSTATE: why Postgres undid our transaction in favour of another process. A retry may pass.
+# By SQLSTATE: why Postgres rolled back our transaction in favour of another process. A retry may succeed.
 _BUSY = {
     "40P01": "this and another process each waited for rows that the other held",
     "40001": "another process changed what this one had read",
@@ -32,9 +32,9 @@ _BUSY = {
 class Database:
     """An engine whose connections time out rather than hang. Build it after a fork, never before.
 
-    `keeps_plans` suits workers, which look up single rows by key again and again: Postgres plans such a statement once.
-    A process that joins all rows of a job must have each statement planned: an old plan, made for empty tables, reads
-    all of one table for each row of another.
+    `keeps_plans` suits workers, which look up single rows by key again and again: Postgres plans each statement once.
+    A process that joins all rows of a job needs each statement planned anew: a plan made for empty tables would read
+    one whole table for each row of another.
     """
 
     def __init__(self, url: str, pool_size: int = 10, *, keeps_plans: bool = False) -> None:
@@ -47,10 +47,10 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            hide_parameters=True,  # parameters hold ids and plans, which belong in no log
+            hide_parameters=True,  # parameters hold ids and plans, which must not reach a log
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "options": f"{_options_of(url)} {options}".strip()},
-            # `_begin` below begins transactions, not the driver: the pool serves `once` too, and switching the driver
-            # back and forth costs as much as a small statement.
+            # `_begin` below begins transactions, not the driver. The pool serves `once` too, and switching the driver
+            # back and forth would cost as much as a small statement.
             isolation_level="AUTOCOMMIT",
         )
         sa.event.listen(self.engine, "begin", _begin)
@@ -59,8 +59,8 @@ class Database:
     def begin(self) -> Iterator[sa.Connection]:
         """Open one transaction: commit it at the end, roll it back on any error.
 
-        Raises Unreachable if the server does not answer, so that callers can tell this from a mistake. Raises Busy if
-        the server undid all of it in favour of another process.
+        Raises Unreachable if the server does not answer, so that callers can tell an outage from a mistake. Raises Busy
+        if the server rolled the transaction back in favour of another process.
         """
         with _known_errors(), self.engine.begin() as connection:
             yield connection
@@ -79,14 +79,14 @@ class Database:
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Begin a transaction, also for users of the engine itself, unless they ask for none. The driver ends it."""
+    """Begin a transaction for every user of the engine that did not ask for autocommit. The driver ends it."""
     options = connection.get_execution_options()
     if not options.get("each_its_own") and options.get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN")
 
 
 def _options_of(url: str) -> str:
-    """Return the options in the address (a schema's or a provider's): ours are added and must not replace them."""
+    """Return the options in the address, such as a schema or a provider's own. Ours are added to them."""
     told = sa.make_url(url).query.get("options", "")
     return told if isinstance(told, str) else " ".join(told)
 
@@ -98,7 +98,7 @@ def _known_errors() -> Iterator[None]:
     except sa.exc.TimeoutError as error:
         raise Busy(
             "the job table is busy: every connection of this process is in use",
-            next_step="do the same again; if it stays so, let fewer threads work in one process",
+            next_step="try again; if that does not help, let fewer threads work in one process",
         ) from error
     except OperationalError as error:
         raise unreachable(error) from error
@@ -114,13 +114,11 @@ def unreachable(error: DBAPIError) -> Unreachable:
     state = getattr(error.orig, "sqlstate", None)
     if state in _BUSY:
         return Busy(
-            f"the job table is busy: {_BUSY[state]}, so this was undone",
-            next_step="do the same again; if it stays so, see who holds what in pg_stat_activity",
+            f"the job table is busy: {_BUSY[state]}, so nothing was changed",
+            next_step="try again; if that does not help, pg_stat_activity shows which process holds which rows",
         )
     if state is not None and not error.connection_invalidated:
-        return Unreachable(
-            f"the job table refuses: {first_line}", next_step="look into the log of Postgres, then do it again"
-        )
+        return Unreachable(f"the job table refuses: {first_line}", next_step="read the log of Postgres, then try again")
     return Unreachable(
         f"the job table does not answer: {first_line}",
         next_step="check DATABASE_URL and that Postgres runs: `vecfleet doctor`",

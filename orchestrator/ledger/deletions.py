@@ -1,10 +1,10 @@
-"""The looks that the deletion of a source rests on: when it was read and listed, and the wait that applied.
+"""Evidence for the deletion of a source: when the source was read and listed, and which wait applied.
 
-They are written with the intent.
+The evidence is committed together with the intent to delete.
 
 `UNTOUCHED` marks the copy batches that may be copied again: no deletion of their source records was sent. We deleted
-the missing records of the others ourselves. A pass would take that for a deletion by the application and remove the
-last copies from the targets.
+the source records of other batches ourselves. A pass would take that for a deletion by the application, and would
+remove the last copies from the targets.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ _B, _D, _M = t.batch.c, t.deletion.c, t.move.c
 
 @dataclass(frozen=True, slots=True)
 class DeletionEvidence:
-    """Looks that the deletion of one source rests on. `None`: no look, or not yet."""
+    """Times of the looks that the deletion of one source rests on. `None`: no such look, or not yet."""
 
     source: str
     clean_mode: str | None
@@ -56,7 +56,7 @@ class DeletionEvidence:
         return min(looks, default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return moments in UTC, and the seconds from the last permitted write to the oldest look."""
+        """Return the times in UTC, and the seconds from the last permitted write to the oldest look."""
         after = None
         if self.oldest_look is not None and self.last_write_at is not None:
             after = round((self.oldest_look - self.last_write_at).total_seconds(), 3)
@@ -69,7 +69,7 @@ def note_reading(connection: sa.Connection, lease: Lease, job: Job) -> None:
 
 
 def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int, counted: int | None) -> None:
-    """Note the looks before a namespace is deleted whole: rechecks read its records, this attempt listed its ids."""
+    """Note the looks before a namespace is deleted whole: the rechecks' readings, and this attempt's listing."""
     looks = sa.select(sa.func.min(_B.looked_at), sa.func.max(_B.looked_at)).where(
         _B.move_id == lease.move_id, _B.kind == BatchKind.RECHECK
     )
@@ -79,7 +79,7 @@ def note_whole(connection: sa.Connection, lease: Lease, job: Job, *, listed: int
 
 
 def note_listing(connection: sa.Connection, lease: Lease, job: Job, *, listed: int) -> None:
-    """Note that the rest of a namespace was listed after its deletion by ids."""
+    """Note that this attempt listed the ids left in a namespace after its deletion by ids."""
     _note(connection, lease, job, listed_at=lease.leased_at, listed=listed)
 
 
@@ -97,7 +97,7 @@ def _note(connection: sa.Connection, lease: Lease, job: Job, **looks: Any) -> No
 
 
 def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, datetime | None]:
-    """Return how many seconds ago the first recheck of a source began, and when; its reading time counts."""
+    """Return how many seconds ago the first recheck of a source began to read, and when that was."""
     first = sa.case((sa.func.bool_and(_B.looked_at.is_not(None)), sa.func.min(_B.looked_at)))
     query = sa.select(sa.func.extract("epoch", NOW - first), first)
     age, at = connection.execute(query.where(_B.move_id == move_id, _B.kind == BatchKind.RECHECK)).one()
@@ -105,7 +105,7 @@ def oldest_proof(connection: sa.Connection, move_id: int) -> tuple[float, dateti
 
 
 def of_job(connection: sa.Connection, job_id: int, source: str | None = None) -> list[DeletionEvidence]:
-    """Return the evidence of every source of a job whose deletion was sent, or of one `source`."""
+    """Return the evidence for every source of a job whose deletion was sent, or for one `source`."""
     names = [name for name in DeletionEvidence.__dataclass_fields__ if name in _D]
     query = (
         sa.select(_M.source, _M.clean_mode, _M.deleted, *(_D[name] for name in names))
@@ -132,4 +132,4 @@ _BEING_DELETED = (
     .exists()
 )
 UNTOUCHED = sa.and_(~_REMOVED, ~_BEING_DELETED)
-"""A condition on `batch`: the copy batch is outside of any clean-up."""
+"""A condition on `batch`: no deletion of the copy batch's source records was intended, by ids or with its namespace."""

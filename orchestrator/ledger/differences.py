@@ -18,9 +18,9 @@ from orchestrator.ledger.database import among
 from orchestrator.ledger.deletions import UNTOUCHED
 
 _D, _F, _T = t.difference.c, t.finding.c, t.target.c
-# Enough to see what is wrong; the counts stay exact.
+# Ids to show of each kind: enough to see what is wrong. The counts stay exact.
 SAMPLE_IDS = 20
-# Kinds that copying again repairs; extra and changed records are not ours.
+# Kinds of finding that copying again repairs. Extra and changed records are not ours.
 _REPAIRABLE = ("missing", "different")
 
 
@@ -77,13 +77,13 @@ def _show(connection: sa.Connection, target_id: int, findings: Sequence[Finding]
 
 
 def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Delete the findings on these targets, because they are checked again."""
+    """Delete the findings on these targets, which are checked again."""
     connection.execute(sa.delete(t.finding).where(among(_F.target_id, target_ids)))
     connection.execute(sa.delete(t.difference).where(among(_D.target_id, target_ids)))
 
 
 def remove_ids(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
-    """Delete the findings on these ids, because they were erased."""
+    """Delete the findings on these ids, which were erased."""
     connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
     for row in connection.execute(sa.select(_D.id, _D.manifest, _D.digests).where(_D.target_id == target_id)).all():
         record_ids = manifests.unpack(row.manifest)
@@ -118,9 +118,9 @@ def samples(connection: sa.Connection, target_ids: Sequence[int]) -> dict[int, l
 
 
 def copies_to_repair(connection: sa.Connection, job_id: int) -> list[int]:
-    """Return the copy batches that a repair copies again: a mismatched target misses or differs in their records.
+    """Return the copy batches to repair: some of their records are missing or different at a mismatched target.
 
-    Skip authoritative targets: what differs there is newer.
+    Skip authoritative targets, because records that differ there are newer.
     """
     rows = connection.execute(
         sa.select(_D.copy_id)
@@ -135,7 +135,7 @@ def copies_to_repair(connection: sa.Connection, job_id: int) -> list[int]:
 
 
 def to_repair(connection: sa.Connection, copy_id: int) -> dict[str, int | None]:
-    """Return the ids of a copy batch to repair, as they are at the target, with the short digest that the check saw.
+    """Return the ids of a copy batch's records to repair, as at the target, with the short digest that the check saw.
 
     None for an id: the check saw no record, or its digest is not on record.
     """
@@ -153,8 +153,9 @@ _WHAT = {"missing": "removed", "different": "changed", "extra": "added", "change
 
 
 def since(connection: sa.Connection, job_id: int, limit: int) -> Since:
-    """Count what changed since at targets that readers moved to, by their last verification, and what a rollback found
-    changed. Name at most `limit` records.
+    """Count records that changed since they were proven or written, and name at most `limit` of them.
+
+    The last verification found those at targets that readers moved to; a rollback found the others.
     """
     told = sa.and_(_T.job_id == job_id, _T.authority == "target", _T.verdict.is_not(None))
     totals = connection.execute(

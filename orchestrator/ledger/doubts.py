@@ -1,4 +1,4 @@
-"""Doubt: commits of the job table are lost, so every live job stops and proves again what it will delete."""
+"""Doubt: commits of the job table are lost, so every live job stops and proves again the records it will delete."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def doubt(connection: sa.Connection, why: str, lease_s: float) -> list[int]:
 
     A worker whose lease is in lost commits may go on for `lease_s`: nothing begins for that time plus a lag.
 
-    All in one transaction. Dies before its commit: the dispatcher's next look does it all. The same transaction
-    approves the count of looks and the server, so this happens once.
+    All this is one transaction. If the dispatcher dies before the commit, its next look does all of it. The same
+    transaction approves the count of looks and the server, so a doubt is recorded once.
     """
     live = connection.execute(
         sa.select(_J.id, _J.state, _J.resume_to, _J.reason)
@@ -45,9 +45,9 @@ def _skip_numbers(connection: sa.Connection) -> None:
 
 
 def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
-    """Shut the fence for all earlier leases: no worker records anything or begins a deletion on one of them.
+    """Shut the fence for all earlier leases: no worker with such a lease records anything or begins a deletion.
 
-    This covers leases in lost commits too, of batches that were due there, or done and opened again.
+    This covers leases in lost commits too, whatever the state of their batches is here.
     """
     of_jobs, in_flight = _B.job_id.in_(job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT))
     connection.execute(transitions.batch_to(BatchState.READY).where(of_jobs, in_flight))
@@ -71,7 +71,7 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
         cleanup.prove_again(connection, job.id)  # records are read on both sides right before their deletion
     else:
         checks.restart(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
-    # The soak time, and the time in which writers may still use the old side, start now.
+    # The soak time, and the time in which writers may still use the old side, start again now.
     began_again = sa.case((_J.cut_over_at.is_not(None), NOW))
     policies = _J.plan["policies"]
     passes = sa.func.coalesce(sa.cast(policies["max_passes"].astext, sa.Integer), 0)

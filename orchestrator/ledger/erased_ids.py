@@ -23,8 +23,8 @@ def remove_ids(
     """Remove these ids from one copy batch. Return the targets whose digest is unknown from now on.
 
     `to_remove`: id at the source → the digest of its record at its target, if known. `counted` False: the batch's
-    counts leave them out already. Works in the caller's transaction; the batch's row stays locked. A worker with the
-    batch loses its lease, because it would record positions among the ids that it was leased with.
+    counts leave these ids out already. Works in the caller's transaction; the batch's row stays locked. A worker on the
+    batch loses its lease, because it would record positions in the old list of ids.
     """
     row = connection.execute(sa.select(t.batch).where(_B.id == copy_id).with_for_update()).one()
     ids = manifests.unpack(row.manifest)
@@ -38,10 +38,10 @@ def remove_ids(
         .values(manifest=manifests.pack(rest), size=len(rest), first_id=rest[0] if rest else None)
     )
     if row.state == BatchState.LEASED:
-        batches.note_landings(connection, [row])
+        batches.note_last_landings(connection, [row])
         connection.execute(transitions.batch_to(BatchState.READY).where(_B.id == copy_id))
     if row.state == BatchState.SPLIT:
-        return set()  # the halves account for these ids
+        return set()  # the two batches that replaced this one account for these ids
     prefix = connection.execute(sa.select(_M.prefix).where(_M.id == row.move_id)).scalar_one()
     unknown, written = set[int](), 0
     for tally in connection.execute(sa.select(t.batch_tally).where(_TALLY.batch_id == copy_id)).all():
@@ -66,7 +66,7 @@ def _shrink(
     to_remove: Mapping[str, int | None],
     prefix: str,
 ) -> tuple[bool, int]:
-    """Remove the removed ids from one tally. Return whether its digest is still exact, and how many ids it lost."""
+    """Remove the ids from one tally. Return whether its digest is still exact, and how many ids it lost."""
     members = manifests.select(ids, tally.members)
     lost = [record_id for record_id in members if record_id in to_remove]
     kept = [record_id for record_id in members if record_id not in to_remove]
@@ -96,7 +96,7 @@ def _shrink(
 
 
 def _recount(connection: sa.Connection, row: sa.Row[Any], gone: list[str], written: int) -> dict[str, int]:
-    """Lower the counts of a batch; return by how much, because its move's counts follow."""
+    """Lower the counts of a batch. Return by how much, to lower the move's counts too."""
     results = dict(row.found or {})
     parked = connection.execute(
         sa.delete(t.parked_record)
@@ -111,7 +111,7 @@ def _recount(connection: sa.Connection, row: sa.Row[Any], gone: list[str], writt
         count = min(left, max(0, counted.get(name, 0) - changes.get(name, 0)))
         changes[name] = changes.get(name, 0) + count
         left -= count
-    if "before" in results:  # a parked batch: all its ids count as parked, and as before once it is retried
+    if "before" in results:  # a parked batch: all its ids count as parked until it is retried, then as `before`
         results["before"] = results["before"] | _less(results["before"], changes)
         changes = {"parked": len(gone)}
     results |= _less(results, changes)

@@ -23,7 +23,7 @@ _GIVEN_UP_AFTER = sa.text("interval '15 minutes'")
 
 
 def begin(connection: sa.Connection, subject: str, who: str) -> int:
-    """Raise the erasure fence. It stands once this is committed; `note_leases` comes in a later transaction."""
+    """Raise the erasure fence. The fence stands once this is committed. Call `note_leases` in a later transaction."""
     number: int = connection.execute(
         sa.insert(t.erasure).values(subject=subject, who=who).returning(_E.id)
     ).scalar_one()
@@ -32,7 +32,7 @@ def begin(connection: sa.Connection, subject: str, who: str) -> int:
 
 
 def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> None:
-    """Note the copies that may have asked the fence before it stood, and when the last earlier write had landed.
+    """Note the copies that may have asked for the fence before it stood, and the end of the last earlier write.
 
     Safe to repeat: the first answer counts. A request lasts at most `deadline_s`.
     """
@@ -46,10 +46,10 @@ def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> No
 
 
 def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | None:
-    """Return by when the newest write of any job, live or ended, to an index whose reads lag was carried out.
+    """Return by when the newest write of any job, live or ended, was carried out. None if nothing was written.
 
-    A write is on record before it is sent. It was answered unless a worker lost its lease over it; then it may take as
-    long as a request may last. None if nothing was written.
+    Only indexes whose reads lag count. A write is on record before it is sent. It was answered unless a worker lost its
+    lease meanwhile; then it may take as long as a request may last.
     """
     written = (
         sa.select(_T.job_id, sa.func.max(_T.last_write_at).label("at"))
@@ -71,7 +71,7 @@ def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | No
 
 
 def last_write_at(connection: sa.Connection, number: int) -> datetime | None:
-    """Return when the last write of a job that could concern the tenant had landed; None if there was none."""
+    """Return when the last job's write that could concern the tenant was carried out; None if there was none."""
     at: datetime | None = connection.execute(sa.select(_E.last_write_at).where(_E.id == number)).scalar_one()
     return at
 
@@ -79,8 +79,8 @@ def last_write_at(connection: sa.Connection, number: int) -> datetime | None:
 def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_s: float) -> float:
     """Return how many seconds a write from before the fence may still be unseen; 0 once every read shows it.
 
-    The latest of three: a request and a freshness wait after the end of the leases that the fence found; a freshness
-    wait after the last write of any job; the end of a write to both sides. Raises NotFound.
+    Waits for the latest of three: a request and a freshness wait after the end of the leases that the fence found; a
+    freshness wait after the last write of any job; the end of a write to both sides. Raises NotFound.
     """
     left = sa.func.extract("epoch", _E.last_write_at - NOW)
     seconds: float | None = connection.execute(sa.select(left).where(_E.id == number)).scalar_one_or_none()
@@ -92,8 +92,8 @@ def wait_s(connection: sa.Connection, number: int, deadline_s: float, freshness_
 def _both_sides_wait_s(connection: sa.Connection, number: int, lasts_s: float) -> float:
     """Return how long an application's write to both sides, from before the fence, may still be unseen on one side.
 
-    The application's client asks no fence and writes to the second side after the first one answered. It does so if a
-    job's plan says so, and as long as it may use a route that it read before the job ended.
+    The application's client does not ask for the fence, and writes to the second side after the first one answered. It
+    writes to both sides if a job's plan says so, and as long as it may use a route that it read before the job ended.
     """
     may_be_used = sa.or_(
         _J.state.not_in(sorted(JOB_ENDED)),
@@ -112,7 +112,7 @@ def _both_sides_wait_s(connection: sa.Connection, number: int, lasts_s: float) -
 def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> float:
     """Return how long the leases that the fence found may still lead to writes; 0 if none may. Raises NotFound.
 
-    An expired lease is over: its worker sends nothing after its end, and `quiet_s` outlasts its last request.
+    A worker sends nothing after its lease has expired, and `quiet_s` is longer than the worker's last request.
     """
     row = connection.execute(sa.select(_E.leases, _E.quiet_at).where(_E.id == number)).one_or_none()
     if row is None:
@@ -136,7 +136,7 @@ def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> fl
 
 
 def under_way(connection: sa.Connection) -> bool:
-    """Say whether an erasure is under way: its fence stands, and no certificate says that the ids left the books."""
+    """Say whether an erasure is under way: its fence stands, and it has no certificate yet."""
     later = t.erasure.alias("later")
     done = (
         sa.select(later.c.id)
@@ -172,9 +172,9 @@ def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Ro
     for why, holds in against.items():
         if holds:
             raise Refused(
-                f"erasure {number} cannot be finished so: {why}",
+                f"erasure {number} cannot be finished: {why}",
                 code="erasure-unfinished",
-                next_step="begin it anew: `vecfleet forget`",
+                next_step="begin a new one: `vecfleet forget`",
             )
     return row
 

@@ -105,7 +105,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         sa.select(other.c.namespace, other.c.role, other.c.job_id, t.job.c.state)
         .join(t.job, t.job.c.id == other.c.job_id)
         .where(other.c.index_host == host)
-        # The same job counts too: a record routed by its owner must not land in a namespace that the job empties.
+        # The same job counts too: no record routed by its owner may go to a namespace that the job will empty.
         .where(sa.or_(other.c.job_id != job_id, other.c.role != role))
         .where(other.c.namespace == sa.any_(sa.cast(namespaces, ARRAY(sa.Text))))
         .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
@@ -133,7 +133,7 @@ def lock_claims(connection: sa.Connection) -> None:
 def namesakes(connection: sa.Connection, job: Job) -> list[tuple[int, str]]:
     """Return jobs (id, source) that moved a namespace of the same name from another index to a target of this job.
 
-    Their records name the same origin, so nobody can tell them apart.
+    The records of both name the same origin, so nobody can tell them apart.
     """
     mine, theirs = t.move.alias("mine"), t.move.alias("theirs")
     into, beside = t.target.alias("into"), t.target.alias("beside")
@@ -169,7 +169,8 @@ def require_alone(connection: sa.Connection, digest: str, *, but: int | None = N
 def require_not_done(connection: sa.Connection, digest: str) -> None:
     """Raise Refused if a job ran the plan of this digest to its end and deleted the sources.
 
-    Records that are left in them were meant to stay, or came later."""
+    Records left in these sources were meant to stay, or came later.
+    """
     done = connection.execute(
         sa.select(sa.func.max(t.job.c.id)).where(t.job.c.plan_digest == digest, t.job.c.state == JobState.CLEANED)
     ).scalar_one()
@@ -177,7 +178,7 @@ def require_not_done(connection: sa.Connection, digest: str) -> None:
         raise Refused(
             f"job {done} ran this very plan and cleaned up after it",
             code="plan-done",
-            next_step="if there is more to move, make the plan again",
+            next_step="if there are more records to move, make the plan again",
         )
 
 
@@ -205,7 +206,7 @@ def _insert_ownership(connection: sa.Connection, job_id: int, ownership: Ownersh
 
 
 def ownership(connection: sa.Connection, job_id: int) -> Ownership:
-    """Return the look-up's answers from when the job was made."""
+    """Return the answers that the look-up gave when the job was made."""
     answers: dict[str, dict[str, Owner]] = {"twin": {}, "source": {}}
     for row in connection.execute(sa.select(t.ownership).where(t.ownership.c.job_id == job_id)):
         answers[row.kind][row.key] = Owner(row.creator, row.twin)
@@ -272,7 +273,7 @@ def _plan(connection: sa.Connection, job_id: int, digest: str) -> Plan:
     except ValidationError as error:
         raise BadPlan(
             f"this version of vecfleet ({__version__}) cannot read the plan of job {job_id}",
-            next_step="another version made it: bring what runs here to that version",
+            next_step="another version made it: install that version here",
         ) from error
     with _plans_lock:
         _plans[digest] = plan
@@ -290,7 +291,7 @@ def advance(
     reason: str | None = None,
     resume_to: JobState | None = None,
 ) -> bool:
-    """Move the job along an edge if it is still in the state that the caller saw. False: somebody was faster."""
+    """Move the job along an edge if it is still in the state that the caller saw. Return False if it is not."""
     if to not in JOB_EDGES[from_]:
         raise Refused(
             f"a job that is {from_} cannot become {to}",
@@ -336,7 +337,10 @@ def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> No
 
 
 def add_reason(connection: sa.Connection, job_id: int, why: str) -> None:
-    """Add this behind the present reason, because next steps depend on its beginning. Safe to repeat: added once."""
+    """Add a sentence behind the present reason, because next steps depend on its beginning.
+
+    Safe to repeat: the sentence is added once.
+    """
     before = reason_of(connection, job_id)
     if before is None or why not in before:
         set_reason(connection, job_id, f"{before}; {why}" if before else why)
@@ -365,5 +369,5 @@ def may_begin(connection: sa.Connection, job: Job) -> bool:
 
 
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
-    """Set a lever or a mark of the job."""
+    """Set columns of the job's row."""
     connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))

@@ -1,4 +1,4 @@
-"""The lead among dispatchers: a row with an expiry by the database clock. Two may think that they lead; no harm."""
+"""The lead among dispatchers: a row with an expiry by the database clock. Two that think they lead do no harm."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert

@@ -1,9 +1,9 @@
-"""Leases: take one in a statement that fences and reads all that the work needs; end those of a dead process.
+"""Leases: take one in one statement, which also reads all that the work needs; shorten those of a dead process.
 
-A wake-up names its batch. A worker that was soon done with a batch also takes the next due one without a wake-up.
+A wake-up names its batch. A worker that has quickly finished a batch also takes the next due one without a wake-up.
 
-Every batch begins with this statement, so nothing in its row is read again: the move, the manifest and the target. The
-job is read only if its row has changed.
+Every batch begins with this statement. It reads the move, the manifest and the target, so none of them is read again.
+The job is read only if its row has changed.
 """
 
 import socket
@@ -45,7 +45,7 @@ def _woken() -> list[Any]:
 
 
 def _next_due() -> list[Any]:
-    """Return the conditions for the batch that the dispatcher would send first, if it is of these kinds and free.
+    """Return the conditions for the batch that the dispatcher would send first, if it is of these kinds and unlocked.
 
     The job's row is locked in share mode until the statement ends: a pause, a cancel or a decision comes before or
     after. A locked row is skipped, not waited for.
@@ -62,7 +62,7 @@ def _next_due() -> list[Any]:
         .where(_B.job_id == sa.bindparam("job"), sa.or_(*(_is(_B.state, state) for state in sorted(BATCH_IN_FLIGHT))))
         .scalar_subquery()
     )
-    # By the job's number, not by a join: the index of ready batches then gives the first one and reads no other.
+    # Find the batch by the job's number, not by a join: the index of ready batches then gives the first one alone.
     state, window = (sa.select(column).scalar_subquery() for column in (live.c.state, live.c.batch_window))
     due = (
         sa.select(_B.id)
@@ -77,7 +77,7 @@ def _next_due() -> list[Any]:
 
 
 def _workable(state: Any) -> Any:
-    """Return the condition that a job in this state allows work on the batch's kind."""
+    """Return the condition that a job in this state allows work on a batch of this kind."""
     return sa.or_(
         *(
             sa.and_(_is(state, of), sa.or_(*(_is(_B.kind, kind) for kind in sorted(kinds))))
@@ -91,6 +91,7 @@ _IN_ITS_HOURS = sa.func.coalesce(t.job.c.begins_until > NOW, sa.true())
 
 
 def _taking(which: Sequence[Any]) -> sa.Select[Any]:
+    """Return the statement that leases the batch for which the conditions hold, and reads all that its work needs."""
     # A batch of a move to one place writes only there: note the place here if it is on record. Any other target is
     # noted before its first upsert.
     place = (
@@ -211,7 +212,7 @@ def _where_pids_count() -> str:
 
 
 def shorten(connection: sa.Connection, pid: int, deadline_seconds: float) -> int:
-    """Let the leases of a process of this machine end as soon as they may. Return how many end sooner.
+    """Shorten the leases of a dead process of this machine. Return how many now end sooner.
 
     They do not end at once: the service may work on the last request until its deadline. Safe to repeat.
     """

@@ -1,4 +1,4 @@
-"""Moves and targets: the state of each source namespace, and the namespaces it writes to."""
+"""Moves and targets: the state of each source namespace, and the namespaces that its records go to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,7 +76,7 @@ def start_listing(connection: sa.Connection, job_id: int) -> None:
 
 
 def settle_if_done(connection: sa.Connection, move_id: int) -> None:
-    """Mark a move as copied once it is listed and its last batch has landed, or as parked if one of them is."""
+    """Mark a move as copied once it is listed and its last batch is settled; as parked if a batch is parked."""
     parked = (
         sa.select(t.batch.c.id)
         .where(t.batch.c.move_id == move_id, t.batch.c.state == BatchState.PARKED)
@@ -115,7 +115,7 @@ _ENSURE = _ensuring()
 
 
 def _taking_planned() -> sa.Select[Any]:
-    ensured = _ensuring(batches.HELD)
+    ensured = _ensuring(batches.LOCKED)
     made = ensured.selected_columns.id.table
     new = sa.select(made.c.id)
     noted = (
@@ -140,10 +140,10 @@ def take_planned_target(
     """Record the target of a move to one place, also in the row of the move's first batch, in one statement.
 
     None: the target is on record already, or the lease is not ours any more; nothing changed. `apply` claimed the
-    target. Every later batch gets it with its lease.
+    namespace. Every later batch gets the target with its lease.
     """
     assert move.to is not None, "a move to anywhere has no planned target"
-    values = _target_values(job, move, move.to, owner) | batches.mine(lease)
+    values = _target_values(job, move, move.to, owner) | batches.fence_of(lease)
     row = connection.execute(_TAKE_PLANNED, values).one_or_none()
     return None if row is None else _target(row)
 
@@ -167,7 +167,7 @@ def ensure_target(connection: sa.Connection, job: Job, move: Move, namespace: st
     if namespace != move.to:  # a planned target is claimed by `apply`
         jobs.claim(connection, job.id, job.target.host, [namespace], "target")
     row = connection.execute(_ENSURE, _target_values(job, move, namespace, owner)).one_or_none()
-    if row is None:  # another move, or another batch of this one, was first
+    if row is None:  # another move, or another batch of this move, was first
         row = connection.execute(
             sa.select(t.target).where(t.target.c.job_id == job.id, t.target.c.namespace == namespace)
         ).one()
@@ -185,7 +185,7 @@ def allow_missing(connection: sa.Connection, job_id: int, namespace: str, count:
 
 
 def tied_targets(connection: sa.Connection, move_id: int, namespaces: Sequence[str]) -> dict[str, Target]:
-    """Return the targets of the move among these namespaces, as far as they are on record."""
+    """Return those targets of the move among these namespaces that are on record."""
     rows = connection.execute(
         sa.select(t.target)
         .join(t.move_target, t.move_target.c.target_id == t.target.c.id)
@@ -238,10 +238,11 @@ _PREPARE = (
 
 
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
-    """Record that the target's namespace exists, and what it held before. The first call counts.
+    """Record that the target's namespace exists, and what it held before the job. The first call counts.
 
-    A second caller may have listed what the first has written since. If ids are claimed before they are written, it
-    knows them. If the first caller found the namespace empty, nothing was there before: the second one's notes go.
+    A second caller may have listed records that the first has written since. If ids are claimed before they are
+    written, the second caller can tell these apart. If the first caller found the namespace empty, the second one's
+    notes are deleted.
     """
     if not held.count:
         return _target(connection.execute(_PREPARE, {"of_target": target_id, "created": created_by_us}).one())
@@ -258,7 +259,7 @@ def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, 
 
 
 def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Raise the write sequence, before every upsert and removal: verdicts on an older sequence are void."""
+    """Raise the write sequence, before every upsert and removal. This voids verdicts on an older sequence."""
     connection.execute(
         sa.update(t.target)
         .where(t.target.c.id.in_(sorted(target_ids)))
@@ -267,7 +268,10 @@ def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None
 
 
 def note_landing(connection: sa.Connection, target_id: int, within_s: float) -> None:
-    """Note an unanswered upsert to this target: it may take effect and show within `within_s`. Safe to repeat."""
+    """Note an unanswered upsert to this target: it may still take effect, and show, within `within_s`.
+
+    Safe to repeat.
+    """
     lands_by = NOW + sa.func.make_interval(0, 0, 0, 0, 0, 0, within_s)
     connection.execute(
         sa.update(t.target)
@@ -300,7 +304,7 @@ def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[
 
 
 def note_targets(connection: sa.Connection, lease: Lease, target_ids: Sequence[int]) -> None:
-    """Note the targets that this batch may write to in its row, before its first upsert."""
+    """Note in the batch's row the targets that the batch may write to. Call this before its first upsert."""
     connection.execute(
         sa.update(t.batch).where(t.batch.c.id == lease.id).values(targets=sorted({*lease.targets, *target_ids}))
     )
@@ -311,9 +315,10 @@ def claim_ids(
 ) -> dict[str, int | None]:
     """Claim ids of a target that several moves write to. Return the ids that are not ours: id → digest.
 
-    Committed before the upsert, so that a repeated batch knows its own ids after a crash. The primary key decides a
-    race of two batches for one id. The digest of an own id is updated: writers may have changed the record since the
-    last pass, and others compare with it. The rows are sorted so that two transactions cannot wait for each other.
+    Commit this before the upsert, so that a repeated batch knows its own ids after a crash. The primary key decides a
+    race of two batches for one id. The digest of an own id is updated, because writers may have changed the record
+    since the last pass, and other moves compare with the digest. The rows are sorted so that two transactions cannot
+    wait for each other.
     """
     ordered = sorted(digests)
     claim = insert(t.target_id).values(

@@ -1,6 +1,6 @@
 """Owners of namespaces and of the ids that look-ups named, as the job table knows them, index by index.
 
-A name or an id of a look-up may belong to one tenant in one index and to another tenant in a second.
+A name or an id of a look-up may belong to one tenant in one index and to another tenant in another index.
 """
 
 from collections import defaultdict
@@ -23,7 +23,10 @@ _B, _M, _T, _O, _J, _TALLY = t.batch.c, t.move.c, t.target.c, t.ownership.c, t.j
 
 
 def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
-    """Return the name of a job's index; in a named account after that: two accounts may each have one of its name."""
+    """Return the name of a job's index, with the account's name before it if the account has one.
+
+    Two accounts may each have an index of the same name.
+    """
     name, store = _J[side]["name"].astext, _J.plan[side]["store"].astext
     return sa.case((store.startswith("pinecone@"), store + ":" + name), else_=name)
 
@@ -35,17 +38,17 @@ def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:
 
 
 _OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")
-# If two jobs name different owners, a job that was not given up wins, then the younger one.
+# If two jobs name different owners, one that was neither cancelled nor rolled back wins, and then the younger one.
 _GIVEN_UP = (JobState.CANCELLING, JobState.CANCELLED, JobState.ROLLING_BACK, JobState.ROLLED_BACK)
 _WEIGHTIEST_LAST = (_J.state.in_(_GIVEN_UP).desc(), _J.id)
 
 Place = tuple[str, str]
-"""The name of an index, and of a namespace there."""
+"""The names of an index and of a namespace in it."""
 
 
 @dataclass(slots=True)
 class _Told:
-    """Facts in plans: owners of places, places copied whole into another, places that held records before."""
+    """Facts in plans: owners of places, places copied whole into another, places that held records before the job."""
 
     owners: dict[Place, Owner] = field(default_factory=dict)
     sources: dict[Place, set[Place]] = field(default_factory=lambda: defaultdict(set))
@@ -70,7 +73,7 @@ def of_tenant(connection: sa.Connection, tenant: Tenant) -> dict[str, Here]:
 
 
 def anywhere(connection: sa.Connection, tenant: Tenant) -> Here:
-    """Return the look-ups' answers for an index that no job knows: ids that every look-up gives to this tenant."""
+    """Return the ids that every look-up gives to this tenant: the answers for an index that no job knows."""
     answers = _answers(connection, tenant).values()
     told = _owned(tenant, answers)
     others = {asked for answer in answers for asked, owner in answer.items() if owner.creator != tenant.creator}
@@ -87,7 +90,7 @@ def places_of(connection: sa.Connection, tenant: Tenant) -> set[Place]:
 
 
 def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Place]) -> dict[Place, set[str]]:
-    """Return the ids in these places that copies tie to the tenant: the other side of each is the tenant's alone."""
+    """Return the ids in these places whose other copy lies in a place of the tenant's alone."""
     own = places_of(connection, tenant)
     wanted = sorted({name for _, name in places})
     copies = (
@@ -122,7 +125,7 @@ def _named(connection: sa.Connection, tenant: Tenant) -> set[Place]:
 
 
 def owners(connection: sa.Connection) -> dict[Place, Owner]:
-    """Return the owners of places with one owner's records only. A place copied whole belongs to its copy's owner."""
+    """Return the owners of places that hold one owner's records only. A place copied whole has its copy's owner."""
     told = _told(connection)
     while more := dict(_by_copies(told)):
         told.owners |= more

@@ -64,7 +64,7 @@ class ParkedBatch:
 
 
 def records(connection: sa.Connection, job_id: int, limit: int | None = None) -> list[Parked]:
-    """Return the job's parked records, those that were left behind too, in the order of its moves."""
+    """Return the job's parked records, also those left behind, in the order of its moves."""
     rows = connection.execute(
         sa.select(_P.record_id, _M.source, _P.reason, _P.accepted_by, _P.accepted_at)
         .join(t.move, _M.id == _P.move_id)
@@ -76,15 +76,15 @@ def records(connection: sa.Connection, job_id: int, limit: int | None = None) ->
 
 
 def count(connection: sa.Connection, job_id: int) -> int:
-    """Count the job's parked records, those that were left behind too."""
+    """Count the job's parked records, also those left behind."""
     number: int = connection.execute(sa.select(sa.func.count()).where(_P.job_id == job_id)).scalar_one()
     return number
 
 
 def groups(connection: sa.Connection, job_id: int) -> list[ParkedGroup]:
-    """Return what is parked or was left behind by reason, the most records first. Reads each of them.
+    """Return the parked and the left records and batches by reason, the most records first. Reads each of them.
 
-    Reasons that differ only in numbers and quoted words stand together.
+    Reasons that differ only in numbers and quoted words count as one.
     """
     parked_records = sa.select(
         sa.literal("record").label("kind"),
@@ -167,7 +167,7 @@ def accept(connection: sa.Connection, job_id: int, who: str, record_ids: list[st
 
 
 def undo(connection: sa.Connection, job_id: int, record_ids: list[str] | None) -> Counter[int]:
-    """Make these records (None: all) undecided again that were to stay behind. Return their number by move."""
+    """Make left records (None: all of them) undecided again. Return their number by move."""
     return _decide(connection, job_id, record_ids, stay=False, accepted_by=None, accepted_at=None)
 
 
@@ -220,7 +220,10 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
 
 
 def ready_deletions(connection: sa.Connection, job_id: int) -> None:
-    """Return parked batches of a clean-up to ready, so that they look first when it goes on. Moves stay as they are."""
+    """Return parked batches of a clean-up to ready, so that they look first when the clean-up goes on.
+
+    The states of their moves stay.
+    """
     connection.execute(_ANEW.where(_B.job_id == job_id, _B.kind.in_(CLEANING)))
 
 
@@ -241,7 +244,7 @@ def of_batch(connection: sa.Connection, batch_id: int) -> list[Parked]:
 
 
 def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]) -> set[str]:
-    """Return the source ids of a move, among these, that are parked or were accepted to stay behind."""
+    """Return those of the source ids whose records are parked or left behind."""
     rows = connection.execute(sa.select(_P.record_id).where(_P.move_id == move_id, _P.record_id.in_(record_ids)))
     return set(rows.scalars())
 
@@ -249,8 +252,8 @@ def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]
 def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: list[int] | None) -> Counter[int]:
     """Let the records of these parked copy batches (None: all) stay behind. Return the number of records by move.
 
-    They become decided parked records, so that a clean-up leaves exactly them. The batch may have written some before
-    it was parked. Nobody knows, so a rollback asks the target about each.
+    Each becomes a parked record that was decided, so that a clean-up leaves exactly these records. The batch may have
+    written some of them before it was parked. Nobody knows which, so a rollback looks for each at the target.
     """
     parked = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.PARKED)
     if batch_ids is not None:

@@ -1,6 +1,7 @@
 """Passes: while writers go on, every source is listed and read again until nothing changes.
 
-A clean-up stops for another pass if a write came into it. Its deletions, done or sent, stay as they are.
+A clean-up stops for another pass if an application wrote to a source meanwhile. Deletions, done or sent, stay on
+record.
 """
 
 import sqlalchemy as sa
@@ -18,12 +19,13 @@ _PASSED = (MoveState.COPIED, MoveState.VERIFIED)
 
 
 def begin(connection: sa.Connection, job_id: int) -> None:
-    """List every copied move again and copy all its batches again. Their records stay until then.
+    """List every copied move again and copy all its batches again. Their tallies and counts stay until then.
 
-    Call it under the job's row lock, with nothing in flight. Verdicts are void because their records are read again.
+    Call this under the job's row lock, with no batch in flight. Verdicts become void, because all records are read
+    again.
     """
     checks.restart(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
-    # A move that wrote nothing has no target with a verdict to void: it stays verified and is read again too.
+    # A move that wrote nothing has no target with a verdict to void. It stays verified, and it too is read again.
     copied = sa.select(_M.id).where(_M.job_id == job_id, _M.state.in_(_PASSED))
     of_move = sa.and_(_B.move_id == _M.id, *_COPIES)
     reopened = sa.select(sa.func.count()).select_from(t.batch).where(of_move).correlate(t.move).scalar_subquery()
@@ -50,11 +52,11 @@ def begin(connection: sa.Connection, job_id: int) -> None:
 
 
 def leave_cleaning(connection: sa.Connection, job_id: int) -> int:
-    """Take the sources that a clean-up has left back to be copied and verified again. Return their number.
+    """Return the sources that a clean-up has not deleted to *copied*, to be read again. Return their number.
 
-    A source whose whole deletion was sent waits as it is until the clean-up goes on. If a source is deleted by ids, the
-    sent deletions stay on record and the rest is proven again. Parked batches of both are ready once the clean-up goes
-    on. Call it under the job's row lock, with nothing in flight.
+    A source whose whole deletion was sent keeps its state until the clean-up goes on. If a source is deleted by ids,
+    the sent deletions stay on record and its other records are proven again. Parked batches of both are ready once the
+    clean-up goes on. Call this under the job's row lock, with no batch in flight.
     """
     cleaning = _B.kind.in_(CLEANING)
     stopped = sa.and_(

@@ -1,7 +1,7 @@
 """Retention: the rows of an ended job that stay, and those that may go.
 
-Ids, digests and batches make a job provable while it runs. Nothing needs them once its old side is gone: the way back
-reads the records themselves, and the report reads sums. Three short rows for each namespace stay.
+Ids, digests and batches make a job provable while it runs. Nothing needs them once the job's old side is gone: the way
+back reads the records themselves, and the report reads sums. Three short rows for each namespace stay.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from orchestrator.ledger.database import NOW, among
 
 _DAY_S = 86_400
 _J, _M, _T, _B, _P = t.job.c, t.move.c, t.target.c, t.batch.c, t.parked_record.c
-# Query batches stay because reports quote their answers; a batch with parked records stays with them.
+# Query batches stay because reports quote their answers. A batch with parked records stays as long as these records.
 _GOES = sa.and_(_B.kind != BatchKind.QUERY, ~sa.select(_P.id).where(_P.batch_id == _B.id).exists())
 
 
@@ -91,7 +91,7 @@ def _wrote() -> Any:
 
 def _stays(job_id: int, state: JobState, wrote: bool) -> str | None:
     if state in (JobState.CANCELLED, JobState.FINISHED) and wrote:
-        return f"it wrote, and `vecfleet rollback {job_id}` needs to know what"
+        return f"it wrote records, and `vecfleet rollback {job_id}` needs to know which"
     return None
 
 
@@ -102,7 +102,7 @@ def why_it_stays(connection: sa.Connection, job_id: int, least_days: float) -> s
     if row.state not in JOB_ENDED:
         return f"it {being(row.state)}"
     if row.age < least_days * _DAY_S:
-        return f"it ended less than {in_days(least_days)} ago, and a worker may still wake up that wrote for it"
+        return f"it ended less than {in_days(least_days)} ago, and a frozen worker of it may still wake up and write"
     return _stays(job_id, JobState(row.state), row.wrote)
 
 
@@ -118,10 +118,10 @@ def let_go_of_ids(connection: sa.Connection, job_id: int) -> None:
 
 
 def shorten_verdicts(connection: sa.Connection, job_id: int) -> None:
-    """Shorten each good verdict to what it says: level, records, digest, reason and anything unusual. Safe to repeat.
+    """Shorten each good verdict to its level, records, digest, reason and anything unusual. Safe to repeat.
 
-    A zero, an empty list, and a count or digest equal to the expected one say the same again, as do columns of the
-    target: a quarter of all that a namespace keeps.
+    Zeros, empty lists, and counts or digests equal to the expected ones add nothing, nor do columns of the target. They
+    are a quarter of all that a namespace keeps.
     """
     fact = (
         sa.func.jsonb_each(_T.verdict)

@@ -41,14 +41,14 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
         raise Refused(
             f"DATABASE_URL and OWNER_DATABASE_URL both name the role {role}",
             code="same-role",
-            next_step="name another role in DATABASE_URL: it is made where it is not there",
+            next_step="name another role in DATABASE_URL: it is created if it is missing",
         )
     _require_plain(connection, role, fleet.password)
     if connection.execute(_RULES_IT, {"role": role, "schema": schema}).scalar_one():
         raise Refused(
-            f"{role}, the role of DATABASE_URL, owns some of the job table, or may act for who does",
+            f"{role}, the role of DATABASE_URL, owns a part of the job table, or may act for an owner",
             code="owning-role",
-            next_step="name another role in DATABASE_URL: it is made where it is not there",
+            next_step="name another role in DATABASE_URL: it is created if it is missing",
         )
     every = [*metadata.tables, "alembic_version"]
     sequences = [_sequence(connection, name) for name in _SKIPPED]
@@ -75,7 +75,7 @@ def allow(connection: sa.Connection, fleet_url: str) -> None:
     creates = sa.text("SELECT has_schema_privilege(:role, :schema, 'CREATE')")
     if connection.execute(creates, {"role": role, "schema": schema}).scalar_one():
         raise Refused(
-            f"everybody may make tables in the schema {schema}, and {owner} may not end that",
+            f"everybody may create tables in the schema {schema}, and {owner} may not change that",
             code="open-schema",
             next_step=f"as an administrator: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then migrate again",
         )
@@ -95,9 +95,9 @@ def _require_plain(connection: sa.Connection, role: str, password: str | None) -
     superuser = result.scalar_one_or_none()
     if superuser:
         raise Refused(
-            f"{role}, the role of DATABASE_URL, is a superuser, whom no grant binds",
+            f"{role}, the role of DATABASE_URL, is a superuser, so no grant limits it",
             code="superuser-role",
-            next_step="name another role in DATABASE_URL: it is made where it is not there",
+            next_step="name another role in DATABASE_URL: it is created if it is missing",
         )
     if superuser is not None:
         return

@@ -1,4 +1,4 @@
-"""Rollback: its batches, their records, its progress and its waits."""
+"""Rollback: its batches, their results, its progress and its waits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from orchestrator.ledger import tables as t
 _T, _B, _M = t.target.c, t.batch.c, t.move.c
 _NOT_LEASED = _B.state != BatchState.LEASED
 LINGERS = sa.and_(_B.kind == BatchKind.DROP, sa.func.coalesce(_B.error_class, "") == "Waiting")
-"""A condition: a namespace to drop looks empty and gets one more look once reads cannot lag any more."""
+"""A condition: the namespace to drop looks empty and gets one more look once reads cannot lag any more."""
 
 
 def undoing(connection: sa.Connection, job_id: int) -> Undoing:
@@ -57,7 +57,7 @@ def undoing(connection: sa.Connection, job_id: int) -> Undoing:
 def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datetime | None) -> None:
     """Add one `compare` for every copy batch that may have written something. Deletes no record.
 
-    No batch is due before `not_before`, from when reads show the applications' last writes to the new side.
+    No batch is due before `not_before`. From that time on reads show the applications' last writes to the new side.
     """
     differences.forget_changed(connection, job_id)
     batches.discard(connection, _B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
@@ -82,10 +82,10 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
 
 
 def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
-    """Undo a batch once more that wrote after its undo, and later drop the namespaces that it may have created again.
+    """Undo a batch again that wrote after its undo, and later drop the namespaces that it may have created again.
 
-    If the deletion of such a namespace was not answered, the undo begins once that can no longer land. An undo that
-    waits for a worker has not looked yet and is enough.
+    If the deletion of such a namespace was not answered, the undo begins once the deletion can no longer take effect.
+    If an undo of the batch still waits for a worker, none is added: that undo has not looked yet.
     """
     drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
     copy_id = lease.copy_id or lease.id

@@ -12,7 +12,7 @@ from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
-# The records of such a job are removed or were never proven.
+# Jobs in these states have no routes: their records are removed or were never proven.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
 _TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
 
@@ -20,9 +20,9 @@ _TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
 def read(connection: sa.Connection) -> RouteTable:
     """Return one snapshot. If a tenant has routes of several jobs, the youngest job counts.
 
-    A job has routes from its first cut-over on: from then the place of each tenant's records is known and proven. If a
-    plan has the application write to both sides, its job has routes from the beginning, all on the old side, until it
-    is finished. If a plan stops the writers, its sources are frozen while its job lives.
+    A job has routes from its first cut-over on: from then on the place of each tenant's records is proven. If the
+    application writes to both sides, the job has routes from the beginning until it is finished, at first all on the
+    old side. If a plan stops the writers, its sources are frozen while its job lives.
     """
     jobs = connection.execute(
         sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
@@ -43,7 +43,7 @@ def read(connection: sa.Connection) -> RouteTable:
     begun = any(job.cut_over_percent for job in jobs) and not waiting
     return RouteTable(
         routes=tuple(by_tenant[tenant] for tenant in sorted(by_tenant, key=lambda pair: (pair[0], pair[1] or ""))),
-        # While another job has tenants still to move, a tenant without a route may not be new.
+        # While another job still has tenants to move, a tenant without a route is not surely a new one.
         unlisted="new" if begun else "legacy",
         kept=tuple(sorted({name for job in jobs for name in job.plan.get("left_alone", ())})),
         frozen=_frozen(connection),

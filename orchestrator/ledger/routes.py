@@ -1,4 +1,4 @@
-"""Routes: the place where each twin's readers find it. The old place stays; a cut-over or reversal sets one column."""
+"""Routes: the place where readers find each twin. A route keeps both places; a cut-over or reversal sets its side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def _route(row: sa.Row[Any]) -> JobRoute:
 
 
 def note_aliases(connection: sa.Connection, job_id: int, aliases: Mapping[str, str]) -> None:
-    """Note the aliases of old places (alias → namespace). The aliases of a route's only old place follow the route."""
+    """Note the aliases of old places (alias → namespace). Aliases of a route's only old place follow the route."""
     alone = sa.select(_M.to, _M.source).where(_M.job_id == job_id, _M.to.is_not(None))
     for new, old in connection.execute(alone).all():
         leading = {name: place for name, place in aliases.items() if place == old}

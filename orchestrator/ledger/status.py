@@ -1,7 +1,7 @@
 """The status of a job for people: its state and its waits, in a few bounded queries. Read-only.
 
 A job of 12,000 namespaces and a million batches is read in well under a second: the database adds up totals,
-namespaces come page by page, and only the head of the queue is searched for what holds it up.
+namespaces come page by page, and only the head of the queue is searched for failures.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
 _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
-# Waiting batches were sent before those never tried, so they are at the head of the queue.
+# Batches that wait for a retry come before those never tried, so they are at the head of the queue.
 _HEAD = 1_000
 _TOLD_EACH = sa.not_(rollback.LINGERS)  # one sentence covers all lingering batches
 _REASONS = 3
@@ -109,7 +109,7 @@ def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:
 
 
 def page(connection: sa.Connection, job_id: int, limit: int) -> list[Move]:
-    """Return moves in the order for people: first those that need a person, then those under way, then the others."""
+    """Return moves: first those that need a person, then those under way, then the others."""
     rank = sa.case(
         (_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), 0),
         (_M.state.in_((MoveState.COPYING, MoveState.REPAIRING, MoveState.CLEANING)), 1),
@@ -222,7 +222,7 @@ class Spent:
 
 
 def spent(connection: sa.Connection, job_id: int) -> dict[BatchKind, Spent]:
-    """Return the cost by kind of batch, with the checks and proofs that were discarded since."""
+    """Return the cost by kind of batch. Discarded checks and proofs count too."""
     costs = ("requests", "read_units", "write_units", "egress_bytes")
     now = sa.select(
         _B.kind, *(_B[name] for name in costs), _B.first_leased_at.label("began"), _B.done_at.label("ended")

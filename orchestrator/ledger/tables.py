@@ -37,7 +37,7 @@ from orchestrator.core.states import (
     MoveState,
 )
 
-_JSON_OR_NULL = JSONB(none_as_null=True)  # else None is a JSON null, which cannot be added to
+_JSON_OR_NULL = JSONB(none_as_null=True)  # else None would be a JSON null, to which SQL cannot add
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -115,7 +115,7 @@ job = Table(
     Column("passes_allowed", SmallInteger, nullable=False, server_default=text("5")),
     Column("quiet_passes", SmallInteger, nullable=False, server_default=text("0")),  # in a row, up to the last one
     Column("changed_records", Text),  # the rollback's act on records changed since: keep | park
-    Column("missing_allowed", Integer),  # records of each source that may be missing, there or at the targets
+    Column("missing_allowed", Integer),  # records of each source that may be missing, in the source or at the targets
     _when("doubted_at"),  # when lost commits were noticed; NULL once a person ends the doubt
     _when("lands_by"),  # calls from lost commits may take effect or show until then: nothing begins before
     _when("begins_until"),  # no batch begins from then on, until its window opens again; NULL: there is none
@@ -170,7 +170,7 @@ move = Table(
     _count("erased"),
     _count("deleted"),
     Column("clean_mode", Text),  # whole | by_ids
-    Column("proof_lsn", BigInteger),  # the source's last write when its re-reading began; -1: not told
+    Column("proof_lsn", BigInteger),  # the source's last write when its second reading began; -1: the service gave none
     _one_of("state", MoveState),
     CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
     UniqueConstraint("job_id", "source"),
@@ -213,7 +213,7 @@ target = Table(
     Column("open_checks", Integer, nullable=False, server_default=text("0")),
     Column("check_sequence", BigInteger),
     Column("check_level", Text),  # the level that a person asked for; None: the plan's
-    Column("lsn", BigInteger),  # number of our last write, if the service tells it: queries may lag behind it
+    Column("lsn", BigInteger),  # number of our last write, if the service gives one: queries may lag behind it
     Column("verdict", _JSON_OR_NULL),
     _when("verdict_at"),
     Column("missing_allowed", Integer),  # records that may be missing here, set by a person for this target alone
@@ -447,8 +447,8 @@ erasure = Table(
     Column("who", Text, nullable=False),
     _when("lifted_at"),  # the tenant came back
     Column("leases", _JSON_OR_NULL),  # copies under way when the fence was raised: batch and generation of each
-    _when("quiet_at"),  # when all of them were seen to be over
-    _when("last_write_at"),  # when any job's last write from before the fence had landed, at the latest
+    _when("quiet_at"),  # when all these leases were seen to be over
+    _when("last_write_at"),  # by when any job's last write from before the fence was carried out
     Column("certificate", _JSON_OR_NULL),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )
@@ -544,5 +544,5 @@ continuity = Table(
     _count("sequence"),  # raised by each look of a dispatcher, which remembers it elsewhere too
     Column("looked_at", DateTime(timezone=True), nullable=False),
     Column("server", Text, nullable=False),  # the Postgres that a dispatcher approved
-    _flag("synchronous"),  # commits waited for a standby then
+    _flag("synchronous"),  # commits waited for a standby at that time
 )

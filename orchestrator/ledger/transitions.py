@@ -1,11 +1,11 @@
-"""Changes of state: the one door through which the ledger makes them, and the triggers on each of them.
+"""Changes of state: the only place where the ledger makes them, and the triggers on each of them.
 
-One trigger refuses what has no edge. Another queues the notices of the edge in the edge's own transaction, so that no
-code can forget them.
+One trigger refuses a change without an edge. Another queues the notices of the change in the same transaction, so that
+no code can forget them.
 
-A statement names the state that it leads to and finds its rows by conditions of its own. Whatever they are, Postgres
-refuses the whole statement if it takes a row along no edge of `core.states`. A trigger costs a row a look-up in a
-constant, and only if the statement names the column of the state.
+A statement names the new state and finds its rows by conditions of its own. Whatever the conditions are, Postgres
+refuses the whole statement if a row's change is no edge of `core.states`. A trigger costs a look-up in a constant per
+row, and only if the statement sets the column of the state.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ END $$
 
 
 def trigger(table: str) -> str:
-    """Return the statement that makes the table's trigger. It runs after the update, so it locks no row again."""
+    """Return the statement that creates the table's trigger. It runs after an update, so that it locks no row again."""
     column, edges = MACHINES[table]
     taken = ",".join(f"{state}>{to}" for state, reasons in edges.items() for to in reasons)
     return (
@@ -72,17 +72,17 @@ def notices(table: str) -> tuple[str, ...]:
 
 
 def job_to(state: JobState, **values: Any) -> sa.Update:
-    """Return an update that leads jobs to this state."""
+    """Return an update that sets jobs to this state."""
     return sa.update(t.job).values(state=state, **values)
 
 
 def move_to(state: Any, **values: Any) -> sa.Update:
-    """Return an update that leads moves to this state, or to what this expression says for each."""
+    """Return an update that sets moves to this state, or each to the state that the expression gives."""
     return sa.update(t.move).values(state=state, **values)
 
 
 def batch_to(state: BatchState, **values: Any) -> sa.Update:
-    """Return an update that leads batches to this state. One that is ready again gets a new generation and no lease."""
+    """Return an update that sets batches to this state. A batch made ready again gets a new generation and no lease."""
     back = {"generation": t.batch.c.generation + 1, "lease_owner": None, "lease_until": None}
     return sa.update(t.batch).values({"state": state.value, **(back if state is BatchState.READY else {}), **values})
 
@@ -93,5 +93,5 @@ def batch_anew(**values: Any) -> sa.Update:
 
 
 def target_to(state: CheckState, **values: Any) -> sa.Update:
-    """Return an update that leads targets to this state."""
+    """Return an update that sets targets to this state."""
     return sa.update(t.target).values(check_state=state, **values)

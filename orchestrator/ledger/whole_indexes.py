@@ -11,13 +11,13 @@ from orchestrator.ledger import audit, jobs
 from orchestrator.ledger import tables as t
 from vecfleet.errors import Refused
 
-# Longer than the time from the check of a plan to its job: a plan checked while the index was there comes too late.
+# Longer than the time from a plan's check to its job: no plan checked while the index was there is applied after this.
 _GOING_FOR = timedelta(minutes=15)
 _J, _A = t.job.c, t.audit.c
 
 
 def live_on(connection: sa.Connection, host: str) -> list[int]:
-    """Return live jobs that read or write this index, with or without a namespace of it by now."""
+    """Return live jobs that read or write this index, also jobs that have no namespace of it yet."""
     claimed = sa.select(t.claim.c.job_id).where(t.claim.c.index_host == host)
     either = sa.or_(_J.source["host"].astext == host, _J.target["host"].astext == host)
     working = sa.select(_J.id).where(either, _J.state.not_in(JOB_ENDED))
@@ -37,7 +37,7 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
 
 
 def require_staying(connection: sa.Connection, plan: Plan) -> None:
-    """Raise Refused if an index of this plan is being deleted. Call it in the transaction that took the claims."""
+    """Raise Refused if an index of this plan is being deleted. Call this in the transaction that took the claims."""
     going = sa.select(_A.payload["index"].astext, _A.who, _A.at + _GOING_FOR).where(
         _A.action == "decommission", _A.at > sa.func.clock_timestamp() - _GOING_FOR
     )
@@ -47,7 +47,7 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
             raise Refused(
                 f"the index {index} is being deleted, by {who}",
                 code="index-being-deleted",
-                next_step=f"if it was made anew, or kept after all, apply the plan after {until:%H:%M} UTC",
+                next_step=f"if it was created again, or kept after all, apply the plan after {until:%H:%M} UTC",
             )
 
 
@@ -66,7 +66,7 @@ def read_by(connection: sa.Connection, index: str) -> list[Job]:
 def note_decommission(connection: sa.Connection, who: str, index: str, host: str, moved: list[int]) -> None:
     """Note the intent to delete an index; commit it before the deletion. Raises Refused if a job uses the index.
 
-    From the commit on no plan with this index is applied, until no plan checked before can still come.
+    From the commit on no plan with this index is applied, for so long that no plan checked before can still be applied.
     """
     require_unused(connection, index, host)
     audit.note(connection, who, "decommission", None, index=index, jobs=moved)

@@ -1,22 +1,22 @@
-"""Use cases, a file each. One that changes a job locks it, asks the guards and writes the audit row with the change.
+"""Use cases, a file each. To change a job, lock it, ask the guards, and write the audit row with the change.
 
 acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
-left_behind   decides that parked records stay behind, or takes that back
+left_behind   decides that parked records stay behind, or takes the decision back
 guard_facts   the facts that the guards decide on, read from the job table
 apply         makes a job from a reviewed plan
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target
 exports       compares an export with its index
 report        the records that a job moved and proved, and its cost
-late_writes   handles a write that came after its lease
+late_writes   handles a write that came after its lease had ended
 lost_commits  notices that the job table lost commits
 erase         erases a tenant: the books, the files, the certificate
 erase_guards  the checks before the fleet forgets a tenant
-erase_redis   deletes what Redis keeps of a tenant
+erase_redis   deletes a tenant's traces in Redis
 background    steps that a process repeats beside its work
-hooks         asks for the leave of a hook or a second person before an act
+hooks         asks a hook or a second person before an act
 hook_calls    runs hooks, in the dispatcher
-notices       sends notices of changes of state to who waits for them
+notices       sends notices of changes of state to those who wait for them
 forget        erases a tenant in every index and export that the fleet knows
 keyed_acts    does what a program asks for, once for each key
 purge         deletes the batches of ended jobs

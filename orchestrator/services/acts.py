@@ -27,7 +27,7 @@ MAX_COMMENT = 500
 
 
 def pause(database: Database, job_id: int, who: str, reason: str = "a person asked") -> None:
-    """Pause the job: no new batch is leased, and the job is paused once the batches in flight have landed."""
+    """Pause the job: no new batch is leased, and the job is paused once the batches in flight have ended."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         pause_in(connection, job, who, reason)
@@ -42,7 +42,7 @@ def pause_in(connection: sa.Connection, job: Job, who: str, reason: str) -> None
 
 
 def resume(database: Database, job_id: int, who: str) -> None:
-    """Go on where the pause interrupted it."""
+    """Go on where the pause interrupted the job."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.resume(connection, job)
@@ -54,7 +54,7 @@ def resume(database: Database, job_id: int, who: str) -> None:
 
 
 def cancel(database: Database, job_id: int, who: str) -> None:
-    """Give the job up: batches in flight land, nothing is removed. `roll_back` removes the written records."""
+    """Give the job up: batches in flight end, and nothing is removed. `roll_back` removes the written records."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.cancel(connection, job)
@@ -130,7 +130,7 @@ def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
 
 
 def verify(database: Database, job_id: int, who: str, level: Level | None = None) -> int:
-    """Check every target again, whatever its verdict says: to the plan's level or to `level`.
+    """Check every target again, whatever its verdict is, at the plan's level or at `level`.
 
     Return the number of targets.
     """
@@ -150,17 +150,17 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
 def another_pass(database: Database, job_id: int, who: str) -> int:
     """Read every source once more because writers go on; then verify again. Return the number of the pass.
 
-    Within a clean-up, read every source that no deletion was sent for yet. The clean-up goes on afterwards.
+    Within a clean-up, read only sources for which no deletion was sent. The clean-up goes on afterwards.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.another_pass(connection, job)
         if guard_facts.is_within_clean_up(job) and not passes.leave_cleaning(connection, job_id):
             raise Refused(
-                "every source that is left was asked to be deleted whole: a pass might take what that did for the "
-                "application's",
+                "a deletion of every source that is left was sent: a pass might take its effect for deletions by the "
+                "application",
                 code="nothing-left-to-read",
-                next_step=f"`vecfleet retry {job_id} failed` finds out what became of it",
+                next_step=f"`vecfleet retry {job_id} failed` finds out what was deleted",
             )
         number = job.passes + 1
         jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
@@ -189,7 +189,7 @@ def cut_over_in(connection: sa.Connection, job: Job, percent: int, who: str) -> 
     new = [route.id for route in every if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in every if route.id not in set(new)])
     moves.hand_authority(connection, job.id, [route.new_namespace for route in every if route.id in set(new)])
-    # The soak time starts when all readers are on the new side; before that, nothing is cleaned up.
+    # The soak time starts when all readers are on the new side. Nothing is cleaned up before that.
     soaking = {} if percent == 100 else {"cut_over_at": None, "cleaning_at": None}
     if percent != job.cut_over_percent:
         rollout.begin(connection, job, percent)
@@ -203,12 +203,12 @@ def cut_over_in(connection: sa.Connection, job: Job, percent: int, who: str) -> 
 
 
 def place_of(route: JobRoute, salt: str) -> float:
-    """Return the place of a twin between 0 and 100: fixed for the life of a job, unrelated between jobs."""
+    """Return a twin's place, 0 to 100, in the order in which readers move: fixed in a job, unrelated between jobs."""
     return share_of(route.new_namespace, salt)
 
 
 def reverse(database: Database, job_id: int, who: str) -> list[JobRoute]:
-    """Move all readers back to the old side, in any later state of the job until a deletion of a source was sent."""
+    """Move all readers back to the old side, in any state of the job until a deletion of a source was sent."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         guard_facts.reverse(connection, job)
@@ -219,7 +219,7 @@ def reverse_in(connection: sa.Connection, job: Job, who: str, reason: str | None
     routes.set_sides(connection, new=[], old=[route.id for route in routes.of_job(connection, job.id)])
     if job.cut_over_percent:
         rollout.begin(connection, job, 0)
-    # Checks under way have read some records before the readers were back.
+    # Checks under way may have read records before the readers were back, so they start again.
     targets = moves.targets_of_job(connection, job.id)
     checks.restart(connection, [target.id for target in targets if target.check_state == CheckState.CHECKING])
     jobs.change(connection, job.id, cut_over_percent=0, cut_over_at=None, cleaning_at=None)
@@ -252,9 +252,9 @@ def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) 
 
 
 def roll_back(database: Database, job_id: int, who: str, changed: str | None) -> None:
-    """Remove the records that the job wrote. `changed` says what happens to records changed since; None: refuse them.
+    """Remove the records that the job wrote, once every written batch was compared.
 
-    Nothing is removed before every written batch is compared.
+    `changed` says what happens to records that changed since; None: stop if there are any.
     """
     if changed not in (None, "keep"):
         raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
@@ -285,8 +285,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
     `window`: batches at once. `pace`: share of the documented limits. `budget`: factor on the estimate.
     `hours`: batches may begin for so long from now, outside their maintenance window, too; 0: in the window alone.
     `passes`: readings of the sources in all. `missing`: how many records of each source the application may have
-    deleted, on the side that readers moved to or from the source: since the plan, since the listing, between two
-    passes; with a `target`, how many of its own records are missing there, even all of them.
+    deleted since the plan, since the listing or between two passes, in the source or where readers moved to; with a
+    `target`, how many of the records written there may be missing, even all of them.
     `doubt` 0: the job table is right about this job although commits were lost.
     """
     if target is not None and lever != "missing":

@@ -20,9 +20,9 @@ from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
 from vecfleet.stores.encoded_ids import seen
 
-# Three times the batches that the default workers hold: a worker never waits for the dispatcher's next tick.
+# Three times the batches that the default workers hold, so that no worker waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
-# Live readers share the index unless the plan says otherwise: they keep half of each documented limit.
+# Live readers share the index unless the plan says otherwise: half of each documented limit stays for them.
 SHARED_SHARE = 0.5
 
 
@@ -48,7 +48,7 @@ def way_back(plan: Plan, backup: Backup | None = None) -> str:
             f"until clean-up `vecfleet rollback`; after it {after}, or the whole index as it was, under "
             f"another name, by `vecfleet backup restore {backup.id} NAME`"
         )
-    said = "" if plan.keeps_files or not plan.policies.enrich else ", for no backup was taken"
+    said = "" if plan.keeps_files or not plan.policies.enrich else ", because no backup was taken"
     return f"until clean-up `vecfleet rollback`; after it {after}{said}"
 
 
@@ -66,7 +66,7 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
         objections += folders_that_are_tenants(fleet, plan.target.index)
     if objections:
         raise Refused(
-            "the plan does not fit the world any more: " + "; ".join(objections),
+            "the plan does not fit the stores any more: " + "; ".join(objections),
             code="plan-outdated",
             next_step="look at it with `vecfleet audit`, then make the plan again",
             objections=objections,
@@ -80,7 +80,7 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
 
 
 def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
-    """Object to a folder that an erasure made: no erasure looks there, and other tenants' records would stay there."""
+    """Object to a folder that an erasure made. No erasure looks there, so other tenants' records in it would stay."""
     if folder not in fleet.folders.handed_out():
         return []
     return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
@@ -104,7 +104,7 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
     database = fleet.database
     require_broker(fleet.celery)
     with database.begin() as connection:
-        # This check comes first: after it, the records of a live job would look like targets that are not empty.
+        # This check comes first: else a target with a live job's records would only be reported as not empty.
         jobs.require_alone(connection, plan.digest)
         jobs.require_not_done(connection, plan.digest)
     checked = check(fleet, plan)

@@ -1,4 +1,4 @@
-"""The service's own counts of a job's targets. A count lags and hides an insert behind a delete: never a verdict."""
+"""The service's own counts of a job's targets. A count lags, and one deletion hides one insert: it proves nothing."""
 
 from dataclasses import dataclass
 

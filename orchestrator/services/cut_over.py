@@ -1,7 +1,7 @@
 """Move readers and the aliases that lead to their old places, and note the evidence of shadow reads.
 
-The job table decides in one transaction; the aliases follow it. Dies in between: the routes say where each alias
-should point, and the next cut-over or reversal points it there.
+The job table decides in one transaction; then the aliases follow. If the process dies in between, the routes on record
+say where each alias should point, and the next cut-over or reversal points it there.
 """
 
 import sqlalchemy as sa
@@ -41,7 +41,7 @@ def reverse(parts: Fleet, job_id: int, who: str) -> list[JobRoute]:
 
 
 def roll_back(parts: Fleet, job_id: int, who: str, changed: str | None) -> None:
-    """Roll back as `acts.roll_back` does, after the aliases point back: a reversal may have died before that."""
+    """Point the aliases back, which a reversal that died may not have done; then roll back as `acts.roll_back` does."""
     lead_aliases(parts, job_id)
     acts.roll_back(parts.database, job_id, who, changed)
 
@@ -58,7 +58,7 @@ def record_evidence(parts: Fleet, job_id: int, evidence: Evidence) -> None:
 def lead_aliases(parts: Fleet, job_id: int) -> None:
     """Point each alias to the side of its route's readers. Leave an alias that a person removed or moved alone.
 
-    Repeat if somebody moved readers meanwhile: of two calls at once, the last one sees both decisions.
+    Repeats if somebody moved readers meanwhile, so that the last of two simultaneous calls sees both decisions.
     """
     led: list[JobRoute] | None = None
     while (present := _routes(parts, job_id)) != led:
@@ -87,7 +87,7 @@ def _lead(parts: Fleet, job_id: int, present: list[JobRoute]) -> None:
 
 
 def _aliased(parts: Fleet, job: Job) -> Aliased | None:
-    """Return the index that holds both sides of a job, if it has aliases. No alias leads into another index."""
+    """Return the index that holds both sides of a job, if its store has aliases. No alias leads into another index."""
     if not job.plan.same_index or not job.plan.source.store.startswith("pinecone"):
         return None
     index = parts.store_named(job.plan.source.store).open(job.source)
@@ -97,7 +97,7 @@ def _aliased(parts: Fleet, job: Job) -> Aliased | None:
 def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[str]:
     """Add the evidence of shadow reads. Take the readers back if it is bad and the policy says so; return why.
 
-    Dies before the commit: the evidence is not noted, and its sender sends it again.
+    If the process dies before the commit, the evidence is not noted, and its sender sends it again.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)

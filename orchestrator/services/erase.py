@@ -1,6 +1,6 @@
 """Erase a tenant on the fleet's side: the job table as the books, our files, and the certificate as a page.
 
-docs/data-we-keep.md lists all that we keep of a tenant and what happens to it.
+docs/data-we-keep.md lists all data that we keep of a tenant, and what an erasure does with each.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ from vecfleet.tenancy.options import DEFAULT_INDEX
 from vecfleet.tenancy.tokens import TokenFile
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
-# Files that a process reads back: a tenant may be called like a word of theirs. Tokens leave by their own door.
+# Files that a process reads back are left alone: a tenant may be called like a word in them. `tokens` removes tokens.
 _READ_BACK = (".json", ".key", ".sqlite3")
-_BLOT = b"x"
+_FILL = b"x"
 _MOMENT = wait_random(0.1, 0.5)  # longer than a worker's transaction
 
 
@@ -63,7 +63,7 @@ class JobTableBooks:
             return erasures.begin(connection, subject_of(tenant), who)
 
         number = hooks.with_leave(self._database, raise_fence)
-        # The erasure fence stands from here on: a worker with a later lease asks for it and sees it.
+        # The erasure fence stands from here on: a worker with a later lease asks for the fence and sees it.
         with self._database.begin() as connection:
             erasures.note_leases(connection, number, self._settings.request_deadline_seconds)
             return _known(connection, number, tenant)
@@ -83,15 +83,15 @@ class JobTableBooks:
     ) -> dict[str, Any]:
         """Forget the tenant and return the certificate. Raises Refused.
 
-        Nothing is forgotten before the check that number, tenant and places belong together. Dies before the commit:
-        the erasure fence stands, and the next erasure of this tenant does it all again.
+        Nothing is forgotten before the check that number, tenant and places belong together. If the process dies before
+        the commit, the erasure fence stands, and the next erasure of this tenant repeats everything.
         """
         self.require_begun(number, tenant, found, who)
         with self._database.begin() as connection:
             own = {(held.index, held.name) for held in found if held.whole} | ownership.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
         rows = self._forget(traces, found)
-        if tenant.twin is None:  # before the files are blacked out: no token may come to reach another name
+        if tenant.twin is None:  # before the files are blacked out, or a token would be one for another name
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = anonymise_files(self._settings, traces)
         Journal.of(self._settings).forget(tenant)
@@ -130,14 +130,14 @@ class JobTableBooks:
             erase_guards.require_own(begun, tenant, found)
             if self.wait_s(number) > 0:
                 raise Refused(
-                    "a write from before the fence may still land",
+                    "a write from before the fence may still take effect",
                     code="write-may-land",
                     next_step="wait as GET of it says",
                 )
         return begun, row.at, row.who
 
     def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:
-        """Finish an erasure that an application carried out, after this process has seen that nothing is left."""
+        """Finish an erasure that an application carried out, once this process has seen that no record is left."""
         tenant = Tenant(told.creator, told.twin)
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
         with self._database.begin() as connection:
@@ -175,9 +175,10 @@ def _by_name(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def anonymise_files(settings: Settings, traces: Traces) -> int:
-    """Black out the tenant's name in logs and plan files, in place and in its length, so that writers can append.
+    """Black out the tenant's name in logs and plan files, in place and with the same length: writers go on appending.
 
-    Return the number of files that named the tenant. A plan file among them is refused from then on, as edited.
+    Return the number of files that named the tenant. A plan file among them counts as edited and is refused from then
+    on.
     """
     home = settings.vecfleet_home
     texts = [*(path for path in _files(home) if path.suffix not in _READ_BACK), *_files(home / LOGS)]
@@ -192,7 +193,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _words_of_plan(path: Path, traces: Traces) -> Words:
-    """Return the words for a plan's indexes; a file that is no plan may be about any index."""
+    """Return the words to look for in a plan's file. A file that is no plan may be about any index."""
     try:
         plan = read_plan(path)
     except BadPlan:
@@ -205,7 +206,7 @@ def _anonymise(path: Path, words: Words) -> bool:
         spans = words.spans(file.read())
         for start, end in spans:
             file.seek(start)
-            file.write(_BLOT * (end - start))
+            file.write(_FILL * (end - start))
     return bool(spans)
 
 
@@ -239,7 +240,10 @@ def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> Path:
 
 
 def certificate_file(folder: Path, certificate: Mapping[str, Any]) -> Path:
-    """Return the path of its page, named by its content too: a new database counts from 1, and no proof may be lost."""
+    """Return the path of a certificate's page.
+
+    The name has a part of the content's digest, because a new database counts from 1 and no certificate may be lost.
+    """
     content = hashlib.sha256(orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return folder / f"erasure-{certificate['erasure']}-{content[:12]}.html"
 
@@ -263,7 +267,7 @@ _TITLES = {
     "last_look": "last look for records of the tenant",
     "freshness_wait_s": "reads may lag by",
     "our_files": "files of ours blacked out",
-    "our_redis": "keys and messages deleted in Redis, and its file written anew",
+    "our_redis": "keys and messages deleted in Redis, and its file rewritten",
     "audit_head": "head of the audit trail before this",
 }
 _TITLES_OF_TABLES = {

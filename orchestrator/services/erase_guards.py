@@ -24,7 +24,7 @@ from vecfleet.tenancy.fences import FENCED, Begun, Reported, subject_of
 from vecfleet.tenancy.finding import TenantPlace
 
 _LOOK_AGAIN_S = 0.5
-_ELSEWHERE = "finish it where all of it is seen: vecfleet forget"
+_ELSEWHERE = "finish the erasure on a machine that sees every index: vecfleet forget"
 
 
 @contextmanager
@@ -51,19 +51,19 @@ def require_own(begun: Begun, tenant: Tenant, found: Sequence[TenantPlace]) -> N
             own = place.name not in begun.known(tenant.creator, place.index).others
         if not own:
             raise Refused(
-                f"what was erased names a namespace of {place.index} that is not this tenant's: nothing was forgotten",
+                f"the erased places name a namespace of {place.index} that is not this tenant's: nothing was forgotten",
                 code="foreign-namespace",
-                next_step="erase it anew, by `vecfleet forget` or a client of this version",
+                next_step="erase the tenant again, by `vecfleet forget` or a client of this version",
             )
 
 
 def tied(
     begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], copied_ids: Mapping[Place, Collection[str]]
 ) -> list[TenantPlace]:
-    """Return the part of what an application told that the books, too, give to the tenant.
+    """Return the places and ids that an application named and that the books give to the tenant too.
 
-    Nothing else is forgotten for it: a namespace of nobody's would take its name out of every text, and an id among
-    others' records would leave the accounts of whoever it belongs to.
+    Nothing else is forgotten on the application's word. Else the name of a namespace of nobody's would leave every
+    text, and another tenant's id would leave that tenant's accounts.
     """
     places = []
     for place in found:
@@ -79,21 +79,21 @@ def tied(
 
 
 def untied(found: Sequence[TenantPlace], places: Sequence[TenantPlace]) -> list[str]:
-    """Return the sentence of a certificate about what an application told and the books do not give to the tenant."""
+    """Return a certificate's sentence about the application's names and ids that the books do not give the tenant."""
     namespaces = sum(place.whole for place in found) - sum(place.whole for place in places)
     ids = sum(len(place.records) for place in found) - sum(len(place.records) for place in places)
     if not namespaces and not ids:
         return []
     return [
-        f"in the job table and in our files: the names of {namespaces:,} namespaces and {ids:,} ids of records that "
-        "the application told, and that no name, no plan and no copy gives to this tenant; ids leave with their job "
+        f"in the job table and in our files: {namespaces:,} names of namespaces and {ids:,} ids of records that the "
+        "application named, but that no name, no plan and no copy gives to this tenant; ids leave with their job "
         "(`vecfleet purge`)"
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The result of this process's own look: its time, the indexes, and the records read in shared namespaces."""
+    """The result of this process's own look: the time, the indexes, and the records read in shared namespaces."""
 
     at: datetime
     indexes: tuple[str, ...]
@@ -103,13 +103,13 @@ class Sighting:
 def look(
     store: Store, begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], of_jobs: Collection[str]
 ) -> Sighting:
-    """See for ourselves that no index of the store holds anything of the tenant. Raises Refused if one does."""
+    """Look whether an index of the store still holds a record of the tenant. Raises Refused if one does."""
     at = datetime.now(UTC)
     there = {info.name for info in patiently(lambda: list(store.indexes()))}
     named = {place.index for place in found}
     if named - there:
         raise Refused(
-            "what was erased names an index that is not seen from here", code="index-unseen", next_step=_ELSEWHERE
+            "the erased places name an index that this machine does not see", code="index-unseen", next_step=_ELSEWHERE
         )
     read, indexes = 0, tuple(sorted(named | (there & set(of_jobs))))
     for name in indexes:
@@ -132,7 +132,7 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[TenantPlace
             raise Refused(
                 f"{index.info.name} still holds records in {count} of the places: nothing was forgotten",
                 code="records-left",
-                next_step="erase it again: what is gone already is no error",
+                next_step="erase the tenant again: records that are gone already are no error",
             )
         time.sleep(_LOOK_AGAIN_S)
 
@@ -146,9 +146,9 @@ def attested(
     places: Sequence[TenantPlace],
     reported: Reported,
 ) -> Mapping[str, Any]:
-    """Return a certificate of what this process saw. Counts that it cannot see name the application that told them.
+    """Return a certificate of what this process saw. Counts that it cannot see are the application's, and say so.
 
-    `places` is the part of `found` that the books give to the tenant; the certificate says what they do not.
+    `places` is the part of `found` that the books give to the tenant. The certificate names the other part.
     """
     ended = datetime.now(UTC)
     return {

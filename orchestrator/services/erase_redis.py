@@ -1,4 +1,4 @@
-"""Delete what Redis keeps of an erased tenant: wake-ups under way, the pace of earlier versions, its file on disk."""
+"""Delete an erased tenant's traces in Redis: wake-ups under way, the pace of earlier versions, Redis's file on disk."""
 
 import time
 from typing import Any
@@ -15,19 +15,20 @@ _PATIENCE_S = 5.0
 # A rewrite writes some megabytes; a slow disk on a busy machine may need this long.
 _REWRITTEN_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.05
-_NOT_REACHED = "what Redis keeps in its memory and its append-only file, for it {why}: ask for the erasure again"
+_NOT_REACHED = "traces in Redis's memory and its append-only file, because Redis {why}: ask for the erasure again"
 
 
 def forget_in_redis(redis_url: str, words: Words) -> tuple[int, list[str]]:
-    """Delete what names the tenant and have the append-only file rewritten. Return the count and what is left.
+    """Delete keys and messages that name the tenant, and have the append-only file rewritten.
 
-    A deleted wake-up costs nothing: a due batch gets another. Safe to repeat. Dies at any line: the erasure has no
-    certificate yet, and the next one does it all again.
+    Return the number deleted, and sentences about what could not be reached. A deleted wake-up costs nothing: a due
+    batch gets another. Safe to repeat. If the process dies at any line, the erasure has no certificate yet, and the
+    next one repeats everything.
     """
     try:
         with Redis.from_url(redis_url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S) as client:
             deleted = _delete(client, words)
-            return deleted, [] if _rewritten(client) else [_NOT_REACHED.format(why="did not write that anew in time")]
+            return deleted, [] if _rewritten(client) else [_NOT_REACHED.format(why="did not rewrite the file in time")]
     except RedisError as error:
         return 0, [_NOT_REACHED.format(why=f"refused or did not answer ({type(error).__name__})")]
 
@@ -54,7 +55,7 @@ def _plain(message: bytes) -> bytes:
 
 
 def _rewritten(client: "Redis") -> bool:
-    """Say whether the append-only file was rewritten since now; at once if Redis keeps none."""
+    """Have the append-only file rewritten, and say whether that ended in time. True at once if Redis keeps no file."""
     deadline = time.monotonic() + _REWRITTEN_WITHIN_S
     begun = False
     while time.monotonic() < deadline:

@@ -8,7 +8,7 @@ from vecfleet.tenancy.finding import TenantPlace, records
 
 
 def unlike(index: Index, export: Index, places: Sequence[TenantPlace]) -> list[str]:
-    """Return the namespaces whose export differs from their present content. Reads both sides whole."""
+    """Return the namespaces whose export differs from their present content. Reads both sides in full."""
     return [
         place.name for place in places if _content(index, place.name, export) != _content(export, place.name, export)
     ]

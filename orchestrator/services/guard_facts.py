@@ -42,7 +42,7 @@ from vecfleet.tenancy.routes import share_of
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
 """States of a job in which a person decides about its parked batches and records."""
 NOT_CLEANED = frozenset(MoveState) - {MoveState.CLEANED}
-"""Moves whose targets are proven again. The target of a cleaned move was proven when its source was deleted."""
+"""States of moves whose targets are proven again. A cleaned move's target was proven when its source was deleted."""
 _VERIFIABLE = (JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION, JobState.CUT_OVER)
 _PASSABLE = (JobState.VERIFIED, JobState.CUT_OVER)
 
@@ -71,7 +71,7 @@ def cancel(connection: sa.Connection, job: Job) -> None:
 
 
 def finish(connection: sa.Connection, job: Job) -> None:
-    """Refuse unless the copy is proven and nothing is under way; or a clean-up stopped, and what it left shall stay."""
+    """Refuse unless the copy is proven and no batch is at work, or a clean-up stopped and its other sources stay."""
     stopped = job.state is JobState.NEEDS_ATTENTION and job.resume_to is JobState.CLEANING
     if JobState.FINISHED not in JOB_EDGES[job.state] or (job.state is JobState.NEEDS_ATTENTION and not stopped):
         raise Refused(
@@ -126,7 +126,7 @@ def _require_landed(connection: sa.Connection, job: Job) -> None:
 
 
 def accept_batches(connection: sa.Connection, job: Job, batch_ids: Sequence[int] | None) -> None:
-    """Refuse to leave records behind that another kind of batch is about: they were copied already."""
+    """Refuse to leave the records of another kind of batch behind, because they were copied already."""
     waiting = [batch for batch in parked.batches(connection, job.id) if batch_ids is None or batch.id in batch_ids]
     if any(batch.kind is BatchKind.COPY for batch in waiting):
         return
@@ -144,17 +144,19 @@ def accept_batches(connection: sa.Connection, job: Job, batch_ids: Sequence[int]
 
 
 def undo_left_behind(connection: sa.Connection, job: Job) -> None:
-    """Refuse once sources were deleted, or while what was written is taken back."""
+    """Refuse once sources were deleted, or while written records are removed."""
     phase = job.resume_to if job.state in (JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION) else job.state
     if job.state in JOB_ENDED | {JobState.CANCELLING} or phase in (JobState.CLEANING, JobState.ROLLING_BACK):
         raise Refused(
-            f"job {job.id} {being(job.state)}: what stays behind is decided until clean-up",
+            f"job {job.id} {being(job.state)}: decisions to leave records behind can be changed until clean-up",
             code="decision-late",
             next_step=status(job.id),
         )
     if cleaned_any(connection, job):
         raise Refused(
-            "sources were deleted: what was left behind stays there", code="sources-deleted", next_step=status(job.id)
+            "sources were deleted: records that were left behind stay there",
+            code="sources-deleted",
+            next_step=status(job.id),
         )
 
 
@@ -215,17 +217,17 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
 
 
 def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
-    """Guard as `clean_up`, but by the job's row alone: cheap for any number of namespaces."""
+    """Guard as `clean_up` does, but by the job's row alone, which is cheap for any number of namespaces."""
     objections = against_state(job, job.plan.policies, now(connection))
     if objections:
         raise Refused(objections=objections, next_step=status(job.id))
 
 
 def roll_back(connection: sa.Connection, job: Job) -> None:
-    # Resume or cancel a paused job first: batches in flight must land, because an undo must not race a copy.
+    # A paused job is resumed or cancelled first: its batches in flight must end, because an undo must not race a copy.
     paused = job.state in (JobState.PAUSING, JobState.PAUSED)
-    # Only a late write leads from rolled back to rolling back. A person has nothing left to undo there, and by now
-    # another job may have written the same records.
+    # Only a late write takes a job from rolled back to rolling back. A person has nothing left to undo then, and
+    # another job may have written the same records since.
     ended = job.state in (JobState.CLEANED, JobState.ROLLED_BACK)
     cleaned = cleaned_any(connection, job)
     if paused or ended or JobState.ROLLING_BACK not in JOB_EDGES[job.state] or cleaned:
@@ -252,7 +254,7 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
 
 
 def cleaned_any(connection: sa.Connection, job: Job) -> bool:
-    """Say whether sources are being deleted or a deletion was ever sent: it may still take effect."""
+    """Say whether sources are being deleted, or a deletion was ever sent, which may still take effect."""
     states = moves.counts_by_state(connection, job.id)
     begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
     return begun or job.resume_to is JobState.CLEANING or cleanup.any_intended(connection, job.id)

@@ -1,4 +1,4 @@
-"""Handle a write or deletion that may have come after its worker had lost its lease."""
+"""Handle a write or a deletion that a worker may have made after it had lost its lease."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,11 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
     """Record that a worker without a lease may have written to these targets, and void their verdicts.
 
     Before readers move this is enough, because the targets are checked again. After a rollback the write is undone too.
-    If a target is authoritative by now, or the job finished, the job's reason says so: nobody else could tell the write
-    from an application's. That worker itself calls this, because it alone knows. Dies before the first commit: the
-    write stays until the next check; before the second: it is on record only. Raises Refused if another job has the
-    namespaces.
+    If a target is authoritative by now, or the job is finished, the job's reason tells of the write: afterwards nobody
+    can tell it from an application's. The worker itself calls this, because it alone knows of the write.
+
+    If it dies before the first commit, the write stays until the next check. If it dies between the two commits, the
+    write is on record but not undone. Raises Refused if another job has the namespaces.
     """
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
@@ -31,17 +32,18 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
                 connection,
                 job.id,
                 f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
-                f"after {since}: compare them with what the application wrote",
+                f"after {since}: compare them with the application's records",
             )
     if job.state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
         _take_back(database, lease, target_ids)
 
 
 def note_late_deletion(database: Database, lease: Lease) -> None:
-    """Record that a worker without a lease may have deleted from its source, later than anybody waited for it.
+    """Record that a worker without a lease may have deleted from its source, after others had stopped waiting for it.
 
-    The job's reason says so, and live jobs that write to a namespace of that name by now check it again. That worker
-    itself calls this, because it alone knows. Dies before the commit: nothing is recorded, as if it never woke up.
+    The job's reason tells of the deletion, and live jobs that write to a namespace of that name check it again. The
+    worker itself calls this, because it alone knows of the deletion. If it dies before the commit, nothing is recorded,
+    as if it never woke up.
     """
     assert lease.move is not None, "only batches of a move delete from a source"
     source = lease.move.source
@@ -54,7 +56,7 @@ def note_late_deletion(database: Database, lease: Lease) -> None:
                 connection,
                 job.id,
                 f"a worker that had lost its lease may have deleted records of {source} late (batch {lease.id}): "
-                "compare what was written there since",
+                "compare the records written there since",
             )
 
 
@@ -63,9 +65,9 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
         job = jobs.get(connection, lease.job_id, lock=True)
         if not batches.exists(connection, lease.copy_id or lease.id):
             raise Refused(
-                f"job {job.id} was purged: what it wrote is on record no more",
+                f"job {job.id} was purged: its written records are no longer on record",
                 code="job-purged",
-                next_step=f"compare what is there: vecfleet audit {job.target.name}",
+                next_step=f"look at what is there: vecfleet audit {job.target.name}",
             )
         rollback.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:

@@ -1,4 +1,4 @@
-"""Decide that parked records stay behind in their source, or take that back until clean-up.
+"""Decide that parked records stay behind in their source, or take the decision back until clean-up.
 
 Each act is a guard, a change of the counters and an audit row in one transaction under the job's row lock.
 """
@@ -21,9 +21,9 @@ _DECIDES = (JobState.RUNNING, JobState.COPIED)
 
 
 class MuchLeftBehind(Refused):
-    """More records would stay behind than a person leaves in passing: the name of their `index` must be typed.
+    """More records would stay behind than a person leaves in passing: a person must type the name of their `index`.
 
-    `count`: how many records this act would leave behind; the person confirms so many.
+    `count`: the number of records that this act would leave behind, and that the person confirms.
     """
 
     def __init__(self, job: Job, count: int, objections: tuple[str, ...]) -> None:
@@ -38,7 +38,7 @@ class MuchLeftBehind(Refused):
 def accept_records(database: Database, job_id: int, who: str, record_ids: list[str] | None, confirmed: int = 0) -> int:
     """Let these parked records (None: all) stay behind in their source. Return their number.
 
-    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if it is more, and more than a few.
+    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if more than that, and more than a few, stay.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -57,7 +57,7 @@ def accept_records(database: Database, job_id: int, who: str, record_ids: list[s
 def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[int] | None, confirmed: int = 0) -> int:
     """Let the records of these parked copy batches (None: all) stay behind in their source. Return their number.
 
-    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if it is more, and more than a few.
+    `confirmed`: the number that a person confirmed. Raises MuchLeftBehind if more than that, and more than a few, stay.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -69,9 +69,9 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
 
 
 def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None) -> int:
-    """Make these records (None: all) undecided again that were to stay behind. Return their number.
+    """Make records that were left behind (None: all of them) undecided again. Return their number.
 
-    A verified job is no longer done: it asks for a decision, and `retry` may copy them. Safe to repeat.
+    A verified job is no longer done: it asks for a decision, and `retry` may copy the records. Safe to repeat.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -91,16 +91,16 @@ def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None
 
 
 def _go_on(connection: sa.Connection, job: Job) -> None:
-    """Let a job that waited for this decision go on; what else it waits for, the dispatcher's next look finds.
+    """Let a job that waited for this decision go on. The dispatcher's next look finds anything else it waits for.
 
-    Else who watches it right after the decision would see it at rest still.
+    Without this, a person who watches the job right after the decision would still see it at rest.
     """
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to in _DECIDES:
         jobs.advance(connection, job.id, job.state, job.resume_to)
 
 
 def _confirmed_count(connection: sa.Connection, job: Job, count_by_move: Counter[int], confirmed: int) -> int:
-    """Return how many records were left behind. Raise MuchLeftBehind, which undoes it, if they are many."""
+    """Return how many records were left behind. Raise MuchLeftBehind, which undoes the decision, if they are many."""
     count = count_by_move.total()
     if count > confirmed:
         left = [moves.get(connection, move_id) for move_id in sorted(count_by_move)]

@@ -1,8 +1,8 @@
-"""Notice that the job table lost commits: compare it with what dispatchers remember outside of it.
+"""Notice that the job table lost commits: compare its count of looks with the count that dispatchers remember.
 
-They remember the number of the newest look at the job table (`orchestrator.ledger.continuity`): in the process at
-every look, and once a second in Redis and in the state folder, for later dispatchers. A remembered number belongs to a
-committed look, so a job table that counts less is an older one.
+Dispatchers remember the number of the newest look at the job table (`orchestrator.ledger.continuity`): in the process
+at every look, and once a second in Redis and in the state folder, for later dispatchers. A remembered number belongs to
+a committed look, so a job table with a smaller count is an older copy.
 """
 
 import time
@@ -25,9 +25,9 @@ log = structlog.get_logger("vecfleet.continuity")
 
 
 def lost(look: Look, highest: int) -> str | None:
-    """Say in a sentence why commits seem lost; None if nothing shows it. `highest`: the number remembered elsewhere.
+    """Say in a sentence why commits seem lost; None if they do not. `highest`: the number remembered elsewhere.
 
-    A restart loses none. A fail-over loses none if the standby had every commit, as when commits waited for it.
+    A restart loses no commit. A fail-over loses none if commits waited for the standby, which then has all of them.
     """
     if look.sequence <= highest:
         how = f"it has counted {look.sequence - 1:,} looks of dispatchers, and {highest:,} were made"
@@ -38,9 +38,9 @@ def lost(look: Look, highest: int) -> str | None:
     else:
         return None
     return (
-        f"the job table may have lost commits: {how}. What was done after {look.looked_before:%Y-%m-%d %H:%M:%S} UTC "
-        "may be missing in it: see docs/what-if.md, do again what people did since (cutover, reverse, forget), and "
-        "resume; everything is read again before anything is deleted"
+        f"the job table may have lost commits: {how}. Acts after {look.looked_before:%Y-%m-%d %H:%M:%S} UTC may be "
+        "missing in it: see docs/what-if.md, repeat the acts of people since then (cutover, reverse, forget), and "
+        "resume; every record is read again before anything is deleted"
     )
 
 
@@ -58,7 +58,7 @@ class Remembered:
         self._next_note = float("-inf")
 
     def knows(self, look: Look) -> bool:
-        """Say whether this look follows the process's last one on the same server, as nearly every look does."""
+        """Say whether this look directly follows this process's last one, on the same server."""
         return look.server == look.server_before and 0 < self._highest.get(look.lineage, 0) < look.sequence
 
     def highest(self, lineage: str) -> int:
@@ -66,7 +66,7 @@ class Remembered:
         return max(self._highest.get(lineage, 0), self._in_redis(lineage), self._in_folder().get(lineage, 0))
 
     def note(self, lineage: str, sequence: int) -> None:
-        """Remember a committed look. Skip a place that does not answer: each place is enough."""
+        """Remember a committed look. Skip a place that does not answer, because one place is enough."""
         self._highest[lineage] = max(sequence, self._highest.get(lineage, 0))
         now = time.monotonic()
         if now < self._next_note:
@@ -84,7 +84,7 @@ class Remembered:
         return True
 
     def _to_folder(self, lineage: str, sequence: int) -> bool:
-        """Replace the file at once: it is either complete or as before."""
+        """Replace the file in one step, so that it is always either the old or the new one."""
         if self._file is None:
             return True
         unfinished = self._file.with_suffix(".unfinished")
@@ -110,6 +110,6 @@ class Remembered:
             return {}
         try:
             numbers: dict[str, int] = orjson.loads(self._file.read_bytes())
-        except (OSError, orjson.JSONDecodeError):  # no file yet, or it is not ours to read
+        except (OSError, orjson.JSONDecodeError):  # there is no file yet, or we may not read it
             return {}
         return numbers

@@ -4,16 +4,16 @@ from orchestrator.ledger import audit, jobs, retention
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused
 
-# A write of a worker that was frozen this long is no longer taken back: far over any lease and deadline.
+# A late write of a worker that was frozen this long is not undone. It is far longer than any lease and deadline.
 LEAST_DAYS = 1.0
-# Batches in one transaction: a second's work, so that nobody waits long for a lock.
+# Batches deleted in one transaction: about a second's work, so that nobody waits long for a lock.
 _AT_ONCE = 5_000
 
 
 def purge(database: Database, job_id: int, who: str) -> int:
     """Delete the batches of an ended job, with their ids and digests. Return their number. Raises NotFound, Refused.
 
-    Dies at any line: the cost of deleted batches stays in what the job spent; the next run goes on.
+    If the process dies at any line, the next run goes on. The cost of deleted batches stays with the job.
     """
     with database.begin() as connection:
         jobs.get(connection, job_id, lock=True)
@@ -28,7 +28,9 @@ def purge(database: Database, job_id: int, who: str) -> int:
     deleted = 0
     while True:
         with database.begin() as connection:
-            jobs.get(connection, job_id, lock=True)  # a frozen worker's late write is taken back before, or too late
+            jobs.get(
+                connection, job_id, lock=True
+            )  # a late write is undone before this, or comes too late to be undone
             dropped = retention.drop_batches(connection, job_id, _AT_ONCE)
         if not dropped:
             return deleted

@@ -29,10 +29,10 @@ from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
 
 NOT_RUN = "not run"
-# The tests that seed 001's log template names.
+# The tests named in seed 001's log template.
 QUERY_TEST = "query_performance"
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
-# Issues shown to people: enough to see what is wrong; the counts stay exact.
+# Issues that are shown: enough to see what is wrong. The counts stay exact.
 SHOWN_ISSUES = 50
 _FEW_PARKED = 10
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
@@ -65,7 +65,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Count of sources with a deletion, and of those whose looks were all fresh; see `vecfleet show-evidence`."""
+    """Count of sources with a deletion, and of those with fresh looks only; see `vecfleet show-evidence`."""
 
     sources: int
     fresh: int
@@ -78,8 +78,10 @@ class Deletions:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One job, summed up. `after`: None if the target index could not be read. `ours`: its namespaces that the job
-    created. `seconds`: time in which some batch was at work, without the waits for people.
+    """One job, summed up.
+
+    `after`: present content of the target index; None if it could not be read. `ours`: number of its namespaces that
+    the job created. `seconds`: time in which some batch was at work, without the waits for people.
     """
 
     reading: Reading
@@ -108,7 +110,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
     """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
     with database.begin() as connection:
         job = status.reading(connection, job_id, namespaces=0).job
-    # Outside the transactions, because it may take minutes.
+    # Read the index outside the transactions, because that may take minutes.
     now, unread = _read_index(store_named(job.target_store), job.target)
     with database.begin() as connection:
         reading = status.reading(connection, job_id, namespaces=0)
@@ -142,7 +144,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
 
 
 def _is_there(target: Target, job: JobRow) -> bool:
-    """Say whether a namespace of this name is the job's own. A rollback drops those that no reader moved to."""
+    """Say whether the job created the namespace and it is still there: a rollback drops it unless readers moved."""
     return target.created_by_us and (target.is_authoritative or job.state is not JobState.ROLLED_BACK)
 
 
@@ -328,19 +330,19 @@ def way_back(report: Report) -> str:
     job, totals = report.job, report.reading.totals
     match job.state:
         case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
-            return "none: nothing that it moved is left, and what was erased does not come back"
+            return "none: nothing that it moved is left, and erased records do not come back"
         case JobState.CLEANED if totals.erased:
-            return f"{report.way_back_after}; what was erased does not come back"
+            return f"{report.way_back_after}; erased records do not come back"
         case JobState.CLEANED:
             return report.way_back_after
         case JobState.ROLLED_BACK if report.ours:
             stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
             return (
-                f"it was rolled back; {stay} still there, for readers had moved to them or records in them changed: "
+                f"it was rolled back; {stay} still there, because readers had moved there or records there changed: "
                 f"`vecfleet audit {job.target}`"
             )
         case JobState.ROLLED_BACK:
-            return "it was rolled back: nothing of it is left to take back"
+            return "it was rolled back: nothing is left to take back"
         case _:
             return job.way_back
 

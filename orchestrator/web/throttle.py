@@ -71,7 +71,7 @@ class Failures:
 
     def note(self, address: str) -> None:
         """Note a failed attempt."""
-        self._each.wait_s(address)
-        self._together.wait_s(_EVERYBODY)
+        self._each.spend(address)
+        self._together.spend(_EVERYBODY)
         self._counted.labels("unknown").inc()
         log.warning("an attempt to sign in failed", address=address)

@@ -35,26 +35,26 @@ class Evidence:
     calls: Sequence[Mapping[str, Any]]
     state: str
     excused: frozenset[tuple[str, str]] = frozenset()  # records the service itself lost
-    late: frozenset[tuple[str, str]] = (
-        frozenset()
-    )  # what was written by old routes: after some clean-ups it stays there
-    doubtful: frozenset[tuple[str, str]] = frozenset()  # whose last write was not acknowledged
-    strangers: Sequence[Foreign] = ()  # what others wrote
-    taken: frozenset[tuple[str, str]] = frozenset()  # what others deleted at targets
-    set_back: bool = False  # the job table forgot what it had copied: that is somebody else's to it, and stays
+    late: frozenset[tuple[str, str]] = frozenset()  # records written by old routes: some clean-ups leave them there
+    doubtful: frozenset[tuple[str, str]] = frozenset()  # records whose last write was not acknowledged
+    strangers: Sequence[Foreign] = ()  # records that others wrote
+    taken: frozenset[tuple[str, str]] = frozenset()  # records that others deleted at targets
+    set_back: bool = (
+        False  # the job table lost its record of the copies: it takes them for foreign records and keeps them
+    )
 
     @cached_property
     def left_out(self) -> frozenset[tuple[str, str]]:
-        """Records of which nobody knows, or which have a law of their own.
+        """Records in an unknown state, or with a law of their own.
 
-        An application's write that the service carried out once more, later, may have taken the newer one's place.
+        The service may have carried out an application's write once more, later, and so replaced a newer version.
         """
         again = [call for call in self.calls if call["fault"] == LANDED_LATE and is_application(call)]
         written_again = {(call["namespace"], id) for call in again for id in call["ids"]}
         return self.doubtful | written_again | {(one.namespace, one.stored.id) for one in self.strangers}
 
     def is_left_out(self, namespace: str, stored: Stored) -> bool:
-        """Say whether it is one of them, or its twin is."""
+        """Say whether the record is one of `left_out`, or its counterpart at the target is."""
         fate = self.case.fate(namespace, stored)
         return (namespace, stored.id) in self.left_out or (fate is not None and (fate[0], fate[1].id) in self.left_out)
 
@@ -94,10 +94,10 @@ def _lost(evidence: Evidence) -> Iterator[str]:
 
 
 def _extra(evidence: Evidence) -> Iterator[str]:
-    """Nothing is there that is not there by itself, or does not belong there; of a tenant that was erased nothing.
+    """The index holds only expected records, and no record of an erased tenant.
 
-    Where a job was taken back, what an application wrote to a target, or to a source after it was copied, may stand at
-    the target as it was at some time.
+    If a job was taken back, a target may also hold an older version of a record that an application wrote there, or
+    wrote to a source after it was copied.
     """
     case, extra = evidence.case, []
     candidates = case.candidates(evidence.truth)
@@ -248,15 +248,15 @@ def _names(call: Mapping[str, Any], id: str) -> bool:
 
 
 def _not_as_the_state_says(evidence: Evidence) -> Iterator[str]:
-    """A job that says verified has all at its targets; cleaned, nothing left to move; rolled back, all as it was."""
+    """A verified job has all records at its targets; a cleaned one has left none; a rolled back one changed none."""
     case, state = evidence.case, evidence.state
     if state == "rolled_back" and not evidence.excused:
         there, wanted = _faces(evidence.after), _faces(evidence.truth)
         for key in evidence.left_out | evidence.taken:
             there.pop(key, None)
             wanted.pop(key, None)
-        # What the job table forgot that it copied is not taken back: nobody knows any more whose it is.
-        # Nor what an application changed since it was copied, by the policy that it chose.
+        # Copies that the job table has lost from its record are not removed: their owner is no longer known.
+        # Nor are copies that an application changed since, by the policy that it chose.
         if evidence.versions or evidence.set_back:
             there = {key: face for key, face in there.items() if key in wanted}
         if there != wanted:

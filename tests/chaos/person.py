@@ -75,7 +75,7 @@ class Person:
             step = steps[self._tried[reason] % len(steps)]
             self._tried[reason] += 1
             self._steps += 1
-            if self._tried[reason] > ENOUGH and self.schedule.cannot_be_mended:
+            if self._tried[reason] > ENOUGH and self.schedule.cannot_be_repaired:
                 raise GivenUp
             if self._steps > MOST_STEPS:
                 raise Broken(f"{state} ({reason}), and what it says to do does not end it: {shown.next_steps}")
@@ -95,7 +95,7 @@ class Person:
     def _say_what_is_meant(self, reason: str) -> None:
         """Allow what an application or an erasure took away to be gone; what lags is back when it is resumed."""
         asked = _MEANT.search(reason)
-        if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_mended:
+        if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_repaired:
             return
         self.note(f"said: {asked[1]} may be missing")
         acts.set_lever(self.fleet.parts.database, self.job_id, WHO, "missing", int(asked[1]))

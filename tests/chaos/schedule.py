@@ -54,7 +54,7 @@ class Schedule:
     waits: bool = False  # after the cut-over, until no client uses an old route; else the clean-up is asked for at once
 
     @property
-    def cannot_be_mended(self) -> bool:
+    def cannot_be_repaired(self) -> bool:
         """Say whether others, or the service, may do what no command of ours undoes: then a person gives the job up."""
         return self.late or any(event.what in (*VANISHING, *STRANGERS, WRITTEN_BEHIND) for event in self.events)
 

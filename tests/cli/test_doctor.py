@@ -49,7 +49,7 @@ def test_a_fault_in_each_service(
         ok, remedy = found[name]
         assert not ok and remedy
         assert "vecfleet doctor" not in remedy
-    # And the schema can be mended as it says
+    # And the schema can be repaired as it says
     assert vecfleet("migrate").code == 0
     assert checks(vecfleet)["schema"][0]
 

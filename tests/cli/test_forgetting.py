@@ -75,7 +75,7 @@ def test_a_certificate_waits_until_reads_show_what_a_job_wrote_last(
 
     # Then it says until when it waits and why, and finds the record
     assert answer.code == 0, answer.err
-    assert "waits until" in answer.err and "what a job wrote before now, or" in answer.err
+    assert "waits until" in answer.err and "recent writes of a job, or" in answer.err
     assert answer.json["records"] == 4
     kept = json.loads(Path(answer.json["next_steps"][0]).with_suffix(".json").read_text())
     assert kept["freshness_wait_s"] == 10 and kept["last_write"] < kept["last_look"]
@@ -102,7 +102,7 @@ def test_no_certificate_is_given_while_a_deletion_without_an_answer_may_still_be
     assert [call["fault"] for call in calls].count("landed late") == 1
 
 
-def test_what_a_tenant_got_of_its_own_stays_when_it_is_erased_again_and_other_exports_do_not(
+def test_a_tenants_own_export_outlives_a_second_erasure_and_other_exports_do_not(
     vecfleet: Vecfleet, tenants: Brain, tmp_path: Path
 ) -> None:
     # Given an export of everything by other means, and one that an erasure made for the tenant

@@ -292,7 +292,7 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
     assert vecfleet("report", "1", "--format", "json").json["namespaces"]["created_by_the_job"] == 1
     # And once it is gone, nothing is
     brain.clear("creator_ana_twin_first")
-    assert "nothing of it is left to take back" in vecfleet("report", "1").out
+    assert "nothing is left to take back" in vecfleet("report", "1").out
 
 
 def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfleet, table: JobTable) -> None:

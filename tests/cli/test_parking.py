@@ -120,7 +120,7 @@ def test_what_stays_behind_is_taken_back_copied_and_then_readers_move(vecfleet: 
     # Until clean-up it can be taken back, and then not
     assert vecfleet("cleanup", "1", "--yes").code == 0
     refusal = vecfleet("park", "undo", "1", "--all")
-    assert refusal.code == 3 and "what stays behind is decided until clean-up" in refusal.err
+    assert refusal.code == 3 and "decisions to leave records behind can be changed until clean-up" in refusal.err
 
 
 def test_taking_back_what_nobody_left_behind_is_refused(vecfleet: Vecfleet, refused: JobTable) -> None:

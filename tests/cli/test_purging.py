@@ -50,7 +50,7 @@ def test_where_nothing_is_old_it_says_so(vecfleet: Vecfleet, table: JobTable) ->
     assert "next: vecfleet purge --older-than 1 --dry-run" in said.out
 
 
-def test_what_is_offered_next_lets_go_of_what_was_shown_and_no_more(vecfleet: Vecfleet, table: JobTable) -> None:
+def test_the_offered_command_purges_exactly_the_jobs_that_were_shown(vecfleet: Vecfleet, table: JobTable) -> None:
     ended(table, "cleaned", 40)
     old = ended(table, "cleaned", 100)
 

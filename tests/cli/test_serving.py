@@ -213,7 +213,7 @@ def test_an_application_raises_the_fence_of_an_erasure_and_gets_its_certificate(
         HttpBooks(address, others).begin(Tenant("ana"), "bob")
 
 
-def test_the_books_tell_an_application_by_index_what_a_plan_gave_to_whom_and_one_from_before_by_name(
+def test_the_books_name_owners_by_index_and_for_an_older_client_by_name(
     address: str, vecfleet: Vecfleet, brain: Brain, table: JobTable
 ) -> None:
     # Given a plan of an old index, and an index of the application's own with a namespace of the same name

@@ -309,7 +309,7 @@ def test_an_index_that_no_job_took_anything_out_of_stays(vecfleet: Vecfleet, bra
     answer = vecfleet("decommission", "brain", "--yes")
 
     assert answer.code == 3
-    assert "no job has moved what is in it and cleaned it up" in answer.err
+    assert "no job has moved its records and cleaned it up" in answer.err
 
 
 def test_a_plan_of_an_index_that_is_being_deleted_is_not_applied(

@@ -113,9 +113,7 @@ def test_what_a_column_cannot_hold_stays_what_it_is(index: Index, empty_database
     ]
 
 
-def test_a_column_that_was_filled_for_lack_of_anything_better_is_no_metadata_until_somebody_edits_it(
-    index: Index, empty_database_url: str
-) -> None:
+def test_a_filled_in_column_is_no_metadata_until_somebody_edits_it(index: Index, empty_database_url: str) -> None:
     assert put(index, record(page=1.0)).metadata == {"page": 1.0}
 
     ask(empty_database_url, "UPDATE shop.embeddings_production SET text = 'now it has one'")

@@ -88,7 +88,7 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (
             with_target(lands_by=NOW - HOUR / 2),  # its verdict is an hour old
             "upsert-landed",
-            "t2 is to be checked again: a late upsert may have landed there",
+            "t2 is to be checked again: a late upsert may have taken effect there",
         ),
         (with_target(lands_by=NOW), "upsert-landed", "t2 is to be checked again"),
         (with_target(lands_by=NOW - HOUR, verdict_at=None), "upsert-landed", "t2 is to be checked again"),

@@ -51,7 +51,7 @@ def on(server: ServerIdentity, *, before: ServerIdentity = BEFORE, synchronous: 
 def test_each_sign_of_lost_commits_alone_is_enough(look: Look, highest: int, how: str) -> None:
     why = lost(look, highest)
     assert why is not None and how in why
-    assert "What was done after 2026-11-21 12:00:00 UTC may be missing" in why
+    assert "Acts after 2026-11-21 12:00:00 UTC may be missing" in why
 
 
 @pytest.mark.parametrize(

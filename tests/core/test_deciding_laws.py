@@ -69,7 +69,7 @@ def test_whatever_the_job_table_says_no_batch_in_flight_is_left_behind_by_a_paus
 
 
 @given(SNAPSHOTS)
-def test_whatever_the_job_table_says_a_job_is_verified_only_with_every_target_proven_and_every_record_decided(
+def test_a_job_is_verified_only_with_every_target_proven_and_every_record_decided(
     given_snapshot: JobSnapshot,
 ) -> None:
     if To(J.VERIFIED) in decide(given_snapshot, NOW):

@@ -202,7 +202,7 @@ def test_a_roll_back_says_why_it_waits_and_until_when() -> None:
     assert progress(rolling).waits == (sentence,)
 
 
-def test_a_namespace_shows_what_is_done_of_what_is_listed_or_planned() -> None:
+def test_a_namespace_shows_its_done_records_and_its_listed_or_planned_ones() -> None:
     counts = {
         "listed": 4,
         "written": 2,

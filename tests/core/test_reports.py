@@ -96,8 +96,8 @@ def test_dollars_are_units_and_egress_at_their_prices() -> None:
     ("written", "erased", "told"),
     [
         (10, 0, "`vecfleet plan reverse 1`"),
-        (6, 4, "`vecfleet plan reverse 1`; what was erased does not come back"),
-        (0, 10, "none: nothing that it moved is left, and what was erased does not come back"),
+        (6, 4, "`vecfleet plan reverse 1`; erased records do not come back"),
+        (0, 10, "none: nothing that it moved is left, and erased records do not come back"),
     ],
 )
 def test_no_way_back_leads_to_what_was_erased(written: int, erased: int, told: str) -> None:

@@ -116,7 +116,7 @@ def test_an_index_of_another_account_is_another_index_whatever_its_name(database
     assert moved[theirs] == "alma"
 
 
-def test_of_two_jobs_the_younger_is_believed_and_one_that_was_given_up_only_by_itself(database: Database) -> None:
+def test_the_younger_job_is_believed_and_a_cancelled_one_only_if_it_is_alone(database: Database) -> None:
     a_job(database, given("alma", "bob"), given("bruno", "bob"))
     a_job(database, given("alma", "ana"))
     a_job(database, given("bruno", "ana"), given("carl", "ana"), state=JobState.CANCELLED)

@@ -82,7 +82,7 @@ QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
     "what a worker goes on with": lambda c, table: leasing.lease_next(
         c, table.job_id, [BatchKind.COPY], "worker", 60.0
     ),
-    "leases that ran out": lambda c, table: batches.expired(c, [table.job_id], MAX_ATTEMPTS),
+    "leases that ran out": lambda c, table: batches.requeue_expired(c, [table.job_id], MAX_ATTEMPTS),
     "wake-ups that were lost": lambda c, table: (
         batches.overdue(c, [table.job_id], 15.0),
         batches.resend(c, [table.job_id], 15.0),

@@ -325,7 +325,7 @@ def _is_split_the_second_time(machine: Leases) -> None:
     [
         pytest.param(
             batches,
-            "expired",
+            "requeue_expired",
             _expired_without_a_new_generation,
             _dies_and_comes_late,
             id="an expiry that leaves the fence open",

@@ -380,6 +380,6 @@ def test_a_fence_stands_until_the_commit(table: JobTable, wakeup: Wakeup) -> Non
         with table.database.engine.connect() as reaper:
             reaper.execute(sa.text("SET lock_timeout = 50"))
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
-                batches.expired(reaper, [table.job_id], 8)
+                batches.requeue_expired(reaper, [table.job_id], 8)
         batches.settle(connection, lease, BatchState.DONE, Usage(), 1)
     assert table.row(lease.id).state == BatchState.DONE

@@ -199,7 +199,7 @@ def test_a_job_that_may_still_be_rolled_back_keeps_what_that_needs(database: Dat
     # Then the first one stays, and says why
     first, second = ended(table)
     assert (first.job_id, second.job_id) == (wrote, table.job_id)
-    assert first.stays == f"it wrote, and `vecfleet rollback {wrote}` needs to know what"
+    assert first.stays == f"it wrote records, and `vecfleet rollback {wrote}` needs to know which"
     assert second.stays is None
     with pytest.raises(Refused, match="rollback"):
         purge.purge(database, wrote, WHO)

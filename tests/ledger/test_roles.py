@@ -182,9 +182,9 @@ def test_what_cannot_be_granted_is_refused_with_the_sentence_that_helps(
     with as_administrator.begin() as connection:
         for statement in (f"CREATE ROLE helper_{name} LOGIN", f"GRANT {OWNER} TO helper_{name}"):
             connection.exec_driver_sql(statement)
-    with pytest.raises(Refused, match="owns some of the job table, or may act for who does"):
+    with pytest.raises(Refused, match="owns a part of the job table, or may act for an owner"):
         schema.upgrade(empty_database_url, postgres.url_of(name, OWNER))
-    with pytest.raises(Refused, match="owns some of the job table, or may act for who does"):
+    with pytest.raises(Refused, match="owns a part of the job table, or may act for an owner"):
         schema.upgrade(postgres.url_of(name, OWNER), postgres.url_of(name, FLEET).replace(FLEET, f"helper_{name}", 1))
     with as_administrator.begin() as connection:
         connection.exec_driver_sql(f"DROP ROLE helper_{name}")
@@ -217,6 +217,6 @@ def test_a_schema_in_which_everybody_may_make_tables_is_refused_where_its_owner_
         ):
             connection.exec_driver_sql(statement)
     # When the job table's owner, who may not change that, migrates for the fleet, then it is told what to have typed
-    with pytest.raises(Refused, match="everybody may make tables in the schema public") as refusal:
+    with pytest.raises(Refused, match="everybody may create tables in the schema public") as refusal:
         schema.upgrade(postgres.url_of(name, OWNER), postgres.url_of(name, FLEET))
     assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in (refusal.value.next_step or "")

@@ -197,7 +197,7 @@ def test_a_dispatcher_that_cannot_look_after_leases_lets_another_one_lead(
     table = JobTable(database)
     table.apply(plan_of(planned("s")))
     monkeypatch.setattr(dispatcher, "_LONGEST_OUTAGE_WAIT_S", 0.1)
-    monkeypatch.setattr(batches, "expired", Mock(side_effect=RuntimeError("nobody foresaw it")))
+    monkeypatch.setattr(batches, "requeue_expired", Mock(side_effect=RuntimeError("nobody foresaw it")))
     working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
     tick, led = working.tick, []
 

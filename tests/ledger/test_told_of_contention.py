@@ -27,7 +27,7 @@ def test_of_two_who_wait_for_each_other_one_is_told_so_and_may_try_again(databas
                 both_hold_one.wait(PATIENCE_S)
                 hold(connection, second)
         except Busy as error:
-            assert error.next_step is not None and error.next_step.startswith("do the same again")
+            assert error.next_step is not None and error.next_step.startswith("try again")
             return error.message
         return None
 
@@ -37,7 +37,8 @@ def test_of_two_who_wait_for_each_other_one_is_told_so_and_may_try_again(databas
     # Then one went through, and the other heard why it did not
     assert sorted(said, key=bool) == [
         None,
-        "the job table is busy: this and another process each waited for rows that the other held, so this was undone",
+        "the job table is busy: this and another process each waited for rows that the other held, so nothing was "
+        "changed",
     ]
 
 

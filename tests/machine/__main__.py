@@ -1,6 +1,7 @@
 """Look for longer than the suite does: `python -m tests.machine --examples 500 [what pytest takes]`.
 
-So many lives of each kind with every mend in place, and as many of anything in any order, over the adversary's store.
+That many lives of each kind with every safeguard in place, and as many of anything in any order, over the
+adversary's store.
 """
 
 import argparse

@@ -288,7 +288,7 @@ class Life:
     def reap(self) -> None:
         for job_id in self.jobs:
             with self.table.begin() as connection:
-                _, spent = batches.expired(connection, [job_id], 8)
+                _, spent = batches.requeue_expired(connection, [job_id], 8)
                 assert not spent, "a batch is beyond its attempts"
                 batches.resend(connection, [job_id], 1.0)
 

@@ -68,12 +68,12 @@ class Newest:
 
 @dataclass
 class Application:
-    """It writes as the policy lets it, and remembers what was acknowledged: the truth of the test.
+    """An application. It writes as the policy permits, and remembers each acknowledged write to compare with.
 
-    `freeze`: to the old side until the job starts, and by its routes once the readers have moved. `delta`: to the old
-    side until its route says otherwise. `dual`: to both. A route may be as old as `stale_s`. Where readers were taken
-    back it writes to the old side again; once it is `stopped`, nowhere, nor while its routes are `misleading`: made
-    older with the job table, they lead to another side than the one where its readers are.
+    `freeze`: it writes to the old side until the job starts, and by its routes once the readers have moved. `delta`: to
+    the old side until its route says otherwise. `dual`: to both sides. A route may be as old as `stale_s`. If readers
+    were taken back, it writes to the old side again. It writes nowhere once it is `stopped`, and while its routes are
+    `misleading`: they were restored with an older job table and lead away from the side of its readers.
     """
 
     index: LaggingIndex

@@ -1,4 +1,4 @@
-"""Lives that the adversary's store spoils where a mend is taken out: what people and applications do in each.
+"""Lives that the adversary's store spoils where a safeguard is taken out: what people and applications do in each.
 
 Hypothesis chooses what each look shows, and the times that are `chosen`; everything else is written down here.
 """

@@ -230,11 +230,16 @@ class _AnyListing:
         return True
 
 
-count, reopen, expired = copies._count, copies.reopen, batches.expired
+count, reopen, expired = copies._count, copies.reopen, batches.requeue_expired
 
 PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "finish without the fence": (batches, "done", _done_without_the_fence, _finishes_late),
-    "an expiry that leaves the fence open": (batches, "expired", _with_the_old_generation(expired), _two_at_once),
+    "an expiry that leaves the fence open": (
+        batches,
+        "requeue_expired",
+        _with_the_old_generation(expired),
+        _two_at_once,
+    ),
     "the fence skipped in repair": (copies, "reopen", _with_the_old_generation(reopen), _loses_a_record),
     "counts added twice": (copies, "_count", _count_without_taking_back, _loses_a_record),
     "tallies added to": (copies, "take_back", lambda *_: None, _loses_a_record),
@@ -253,7 +258,7 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
     "a clean-up that does not read the source again": (
         cleaning,
         "_prove",
-        lambda work: cleaning._Proof(dict.fromkeys(cleaning._written_ids(work), Record("", b""))),
+        lambda work: cleaning._ProvenBatch(dict.fromkeys(cleaning._written_ids(work), Record("", b""))),
         _is_changed_and_cleaned,
     ),
     "a clean-up that does not list the source again": (

@@ -1,4 +1,4 @@
-"""Lives over a store that lags like an adversary: the laws hold, and with any mend taken out one of them is broken.
+"""Lives over a store that lags like an adversary: the laws hold; with any safeguard taken out, one of them is broken.
 
 `python -m tests.machine --examples 500` looks for longer, at lives of each kind and at anything in any order.
 """
@@ -84,7 +84,7 @@ class Broken:
         return f"broken in life {self.lives}: {self.law}\n{self.story}"
 
 
-def lived(world: World, one: "Mend", examples: int) -> Broken | None:
+def lived(world: World, one: "Safeguard", examples: int) -> Broken | None:
     """Live its script with the oldest looks there may be, but for the `fresh`; then so often as Hypothesis chooses.
 
     The first life that breaks a law ends it.
@@ -119,8 +119,8 @@ def lived(world: World, one: "Mend", examples: int) -> Broken | None:
 
 
 @dataclass(frozen=True)
-class Mend:
-    """A life that is spoilt where the mend is `taken_out`: functions, and what they were like without it.
+class Safeguard:
+    """A life that is spoilt where the safeguard is `taken_out`: functions, and what they were like without it.
 
     `fresh`: what shows itself at once in the first of its lives.
     """
@@ -178,86 +178,92 @@ def _sources_fresh_by(fresh: Callable[..., Any]) -> tuple[tuple[Any, str, Any], 
 FORGOTTEN = ((Work, "lands_within_s", lambda *_: 0.0),)
 REPEATED = ((Lane, "_delete", _repeats),)
 
-MENDS = {
-    "a source is read when reads can show its last write, whole": Mend(
+SAFEGUARDS = {
+    "a source is read when reads can show its last write, whole": Safeguard(
         scripts.writes_last_and_freezes, _sources_fresh_by(_fresh_at_once)
     ),
-    "a source is read when reads can show its last write, by ids": Mend(
+    "a source is read when reads can show its last write, by ids": Safeguard(
         scripts.writes_last_and_freezes_by_ids, _sources_fresh_by(_fresh_at_once)
     ),
-    "a source is read when reads can show its last write, delta": Mend(
+    "a source is read when reads can show its last write, delta": Safeguard(
         scripts.writes_until_the_cut_over, _sources_fresh_by(_fresh_at_once), "delta"
     ),
-    "an index is emptied of what reads show once its writers have stopped": Mend(
+    "an index is emptied of what reads show once its writers have stopped": Safeguard(
         scripts.is_wiped_right_after_a_write, ((whole_indexes, "wait_for_reads", lambda *_: None),)
     ),
-    "a look that came too early is no evidence, whole": Mend(scripts.is_cleaned, _sources_fresh_by(_fresh_at_once)),
-    "a look that came too early is no evidence, by ids": Mend(
+    "a look that came too early is no evidence, whole": Safeguard(
+        scripts.is_cleaned, _sources_fresh_by(_fresh_at_once)
+    ),
+    "a look that came too early is no evidence, by ids": Safeguard(
         scripts.is_cleaned_by_ids, _sources_fresh_by(_fresh_at_once)
     ),
-    "what a deletion rests on is on record, whole": Mend(
+    "what a deletion rests on is on record, whole": Safeguard(
         scripts.is_cleaned, ((deletions, "note_whole", lambda *_, **__: None),)
     ),
-    "what a deletion rests on is on record, by ids": Mend(
+    "what a deletion rests on is on record, by ids": Safeguard(
         scripts.is_cleaned_by_ids, ((deletions, "note_reading", lambda *_: None),)
     ),
-    "two quiet passes are a wait apart": Mend(
+    "two quiet passes are a wait apart": Safeguard(
         scripts.writes_while_it_is_copied, ((deciding, "next_pass_at", lambda _: None),), "delta"
     ),
-    "a source outlives every route that leads to it": Mend(
+    "a source outlives every route that leads to it": Safeguard(
         scripts.writes_by_an_old_route, _sources_fresh_by(_fresh_without_old_routes), "delta"
     ),
-    "migrated_from is never kept": Mend(scripts.comes_from_elsewhere_and_goes_back, ((enriching, "enriched", _keeps),)),
-    "a deletion is not repeated blind, whole": Mend(scripts.is_deleted_whole_and_nobody_hears_of_it, REPEATED),
-    "a deletion is not repeated blind, by ids": Mend(scripts.is_deleted_by_ids_and_nobody_hears_of_it, REPEATED),
-    "a deletion without an answer is not forgotten, whole": Mend(
+    "migrated_from is never kept": Safeguard(
+        scripts.comes_from_elsewhere_and_goes_back, ((enriching, "enriched", _keeps),)
+    ),
+    "a deletion is not repeated blind, whole": Safeguard(scripts.is_deleted_whole_and_nobody_hears_of_it, REPEATED),
+    "a deletion is not repeated blind, by ids": Safeguard(scripts.is_deleted_by_ids_and_nobody_hears_of_it, REPEATED),
+    "a deletion without an answer is not forgotten, whole": Safeguard(
         scripts.lands_late_whole, FORGOTTEN, fresh=(*TARGETS, ALMA)
     ),
-    "a deletion without an answer is not forgotten, by ids": Mend(
+    "a deletion without an answer is not forgotten, by ids": Safeguard(
         scripts.lands_late_by_ids, FORGOTTEN, fresh=(*TARGETS, ALMA)
     ),
-    "what a target lost keeps its sources": Mend(
+    "what a target lost keeps its sources": Safeguard(
         scripts.loses_a_small_target,
         ((caps, "against_missing", _against_missing_of_source),),
         fresh=("creator_ana_twin_x", "creator_bob_twin_x"),
     ),
-    "what somebody else writes to a target that was there is not replaced": Mend(
+    "what somebody else writes to a target that was there is not replaced": Safeguard(
         scripts.somebody_else_writes_to_a_target_that_was_there, ((choosing, "held_by_others", lambda *_: set()),)
     ),
-    "an alias makes way for the namespace of its name": Mend(
+    "an alias makes way for the namespace of its name": Safeguard(
         scripts.leaves_an_alias_and_goes_back, ((target_namespaces, "_remove_the_alias_left", lambda *_: None),)
     ),
-    "a last write that is not told any more proves nothing": Mend(
+    "a last write that the service no longer gives proves nothing": Safeguard(
         scripts.is_changed_and_no_sequence_tells, ((cleaning, "_require_fresh_proof", _trusts_silence),)
     ),
-    "a certificate waits until reads show the last copy": Mend(
+    "a certificate waits until reads show the last copy": Safeguard(
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
     ),
-    "lost commits are noticed": Mend(
+    "lost commits are noticed": Safeguard(
         scripts.is_put_back_before_its_cut_over, ((dispatcher, "lost", lambda *_: None),), fresh=(*TARGETS, ALMA)
     ),
-    "after lost commits everything is proven anew": Mend(
+    "after lost commits everything is proven anew": Safeguard(
         scripts.is_put_back_before_its_deletion, ((cleanup, "prove_again", lambda *_: None),), fresh=(*TARGETS, ALMA)
     ),
-    "a batch without ids is not the beginning": Mend(
+    "a batch without ids is not the beginning": Safeguard(
         scripts.is_erased_between_two_passes, ((copies, "manifest_page", _with_the_emptied),), "delta"
     ),
 }
 
 
-@pytest.mark.parametrize("mend", MENDS)
-def test_where_a_mend_is_taken_out_a_law_is_broken(world: World, monkeypatch: pytest.MonkeyPatch, mend: str) -> None:
-    one = MENDS[mend]
+@pytest.mark.parametrize("safeguard", SAFEGUARDS)
+def test_where_a_safeguard_is_taken_out_a_law_is_broken(
+    world: World, monkeypatch: pytest.MonkeyPatch, safeguard: str
+) -> None:
+    one = SAFEGUARDS[safeguard]
     # Given lives in which everything is in place, and the laws hold
     well = lived(world, one, GOOD)
     assert well is None, well
-    # When the mend is taken out
+    # When the safeguard is taken out
     for place, name, old in one.taken_out:
         monkeypatch.setattr(place, name, old)
     # Then the store finds what it was made for
     broken = lived(world, one, AT_MOST)
     assert broken is not None, f"no law is broken in {AT_MOST} lives"
-    print(f"{mend}: {broken}")
+    print(f"{safeguard}: {broken}")
 
 
 def test_in_any_order_over_a_store_that_lags_the_laws_hold(world: World) -> None:

@@ -48,7 +48,7 @@ def test_namespaces_may_be_regrouped_on_the_way(world: World) -> None:
 def test_where_the_application_writes_to_both_sides_it_is_said_what_our_client_does_not(world: World) -> None:
     world.seeded(SOURCE)
     dual = Common(policies=Policies(writers="dual"))
-    said = "of these the application must itself"
+    said = "the application itself must write to both sides of these"
 
     assert any(said in warning for warning in plan(world, common=dual).warnings)
     owned = plan(world, grouping=Grouping(creator="sainath.no.1"), common=dual)
@@ -98,7 +98,7 @@ def test_a_document_index_is_refused_as_a_source_with_its_sentence(world: World)
 
 def test_a_source_without_a_place_needs_one_to_be_named(world: World) -> None:
     fill(world.index(SOURCE, cloud=None, region=None), "a", ["1"])
-    with pytest.raises(BadInput, match="does not say where it lives"):
+    with pytest.raises(BadInput, match="are unknown"):
         plan(world)
     assert plan(world, new=AWS).create_target == AWS
 

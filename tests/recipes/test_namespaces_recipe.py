@@ -115,7 +115,7 @@ def test_everything_that_is_wrong_is_said_at_once(shop: World) -> None:
     ("pairs", "sentence"),
     [
         (["prod=tenant-a"], "1 target not empty (1 record there): 'tenant-a'"),
-        (["prod=tenant-a", "tenant-a=prod"], "are to become one another: 'prod', 'tenant-a'"),
+        (["prod=tenant-a", "tenant-a=prod"], "are to take each other's names: 'prod', 'tenant-a'"),
         (["prod=tenant-a", "tenant-a=x"], "are the target of one move and the source of another: 'tenant-a'"),
         (["prod=prod"], "holds nothing to move"),
         (["tenant-?=a"], "would come together in 'a'"),

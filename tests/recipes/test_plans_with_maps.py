@@ -51,7 +51,7 @@ def test_a_map_that_cannot_be_taken_back_says_so_and_adds_nothing(brain: World) 
     assert not made.policies.enrich
     assert any("cannot be taken back" in warning for warning in made.warnings)
     assert way_back(made) == "`vecfleet plan index delphi brain`, which keeps the metadata as the map left them"
-    with pytest.raises(BadPlan, match="what it dropped or replaced did not travel"):
+    with pytest.raises(BadPlan, match="values that it dropped or replaced did not travel"):
         plan_reverse(brain, made, ["prod"], prices=Prices(), now=NOW)
 
 
@@ -95,4 +95,4 @@ def test_a_reverse_plan_takes_the_map_back_and_shows_what_becomes_of_records(bra
     assert back.policies.metadata_map == made.policies.metadata_map
     one, other = preview(brain, back, tmp_path)
     assert one.after == {"text": "hello", "secret": "s"}
-    assert other.parked == "it does not carry what its metadata map changed: it was written anew since"
+    assert other.parked == "it lacks the mark of its metadata map: it was written anew since"

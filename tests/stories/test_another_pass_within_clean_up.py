@@ -28,7 +28,7 @@ def types_what_is_next(world: World, job_id: int) -> None:
 
 
 @pytest.mark.parametrize("writers", ["delta", "dual"])
-def test_what_was_written_before_the_clean_up_is_copied_by_another_pass_and_the_job_ends(
+def test_another_pass_copies_writes_from_before_the_clean_up_and_the_job_ends(
     open_world: OpenWorld, writers: str
 ) -> None:
     world = open_world()
@@ -48,7 +48,7 @@ def test_what_was_written_before_the_clean_up_is_copied_by_another_pass_and_the_
     world.assert_accounts(job_id)
 
 
-def test_what_came_by_an_old_route_is_named_and_stays_and_nothing_that_readers_use_is_written_over(
+def test_records_written_by_an_old_route_are_named_and_readers_records_are_kept(
     open_world: OpenWorld,
 ) -> None:
     world = open_world()
@@ -78,7 +78,7 @@ def test_what_came_by_an_old_route_is_named_and_stays_and_nothing_that_readers_u
     world.assert_accounts(job_id)
 
 
-def test_of_a_source_that_is_deleted_by_ids_what_is_gone_already_is_not_taken_for_deleted_by_its_writers(
+def test_records_deleted_by_the_clean_up_are_not_counted_as_deleted_by_writers(
     open_world: OpenWorld,
 ) -> None:
     world = open_world()
@@ -86,7 +86,7 @@ def test_of_a_source_that_is_deleted_by_ids_what_is_gone_already_is_not_taken_fo
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL, writers="delta", cut_over="none"))
     world.reaches(job_id, JobState.VERIFIED)
-    # Given a source that came to hold a record more, and all of whose others are deleted by their ids
+    # Given a source that got a new record, and whose other records are deleted by their ids
     added = row("alma-new", seed=8)
     now = {"alma": world.emulator.records(SMALL, "alma"), "bruno": world.emulator.records(SMALL, "bruno")}
     now["alma"]["alma-new"] = added

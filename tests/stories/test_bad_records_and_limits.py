@@ -16,7 +16,7 @@ MONTHLY = (
 )
 
 
-def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_mended_and_retried(
+def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_fixed_and_retried(
     open_world: OpenWorld,
 ) -> None:
     world = open_world()
@@ -42,12 +42,12 @@ def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_mended_an
         [told] = progress(job_status.reading(connection, job_id, namespaces=0)).waits
     assert told.startswith("1 parked record holds another value in a key that the plan adds")
     assert "`vecfleet cancel 1`, `vecfleet rollback 1`, and plan again with `--conflicts keep`" in told
-    # And when a person mends them at the source and retries, the job goes on to the end
-    mended = [row("huge", chunk_text="short"), row("claimed")]
-    world.emulator.write(SMALL, "alma", mended)
+    # And when a person fixes them at the source and retries, the job goes on to the end
+    fixed = [row("huge", chunk_text="short"), row("claimed")]
+    world.emulator.write(SMALL, "alma", fixed)
     acts.retry(world.fleet.database, job_id, WHO, "parked")
     world.reaches(job_id, JobState.VERIFIED)
-    before["alma"] |= {one.id: one for one in mended}
+    before["alma"] |= {one.id: one for one in fixed}
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
     assert world.parked(job_id) == {}
     world.assert_accounts(job_id)
@@ -135,7 +135,7 @@ def test_a_storm_of_429_slows_the_fleet_and_ends_nothing(seeds: World) -> None:
         (400, "Vector dimension 8 does not match the dimension of the index 16", "plan anew"),
     ],
 )
-def test_a_spent_quota_a_refused_key_or_another_dimension_pauses_the_job_with_the_sentence_that_helps(
+def test_a_quota_a_refused_key_or_another_dimension_pauses_the_job_with_a_remedy(
     open_world: OpenWorld, status: int, message: str, sentence: str
 ) -> None:
     world = open_world()
@@ -181,7 +181,7 @@ def test_a_key_that_is_refused_later_pauses_the_job_where_it_is_and_it_goes_on_f
     job = world.reaches(job_id, JobState.PAUSED)
     assert "Invalid API key" in str(job.reason)
     assert world.emulator.records(SMALL, "alma") == before["alma"]
-    # Then with the key mended it goes on from there, to the end
+    # Then with the key fixed it goes on from there, to the end
     world.emulator.no_faults()
     acts.resume(world.fleet.database, job_id, WHO)
     ends = {JobState.COPIED: JobState.VERIFIED, JobState.CLEANING: JobState.CLEANED}

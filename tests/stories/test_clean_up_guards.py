@@ -83,7 +83,7 @@ def test_a_source_that_changed_after_its_verification_is_not_deleted(open_world:
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     assert {call["namespace"] for call in world.emulator.writes(since=since)} == {"quiet"}
     assert {move.source: move.reason for move in world.moves(job_id) if move.state is MoveState.PARKED} == {
-        "changed": ("1 records of changed are not equal at their target, and not what was copied either"),
+        "changed": ("1 records of changed are not equal at their target, and the source is not what was copied either"),
         "grown": "grown lists 21 ids, which are not the 20 that were copied and proven",
         "shrunk": "1 records of shrunk vanished since they were copied",
     }
@@ -112,7 +112,7 @@ def test_a_source_that_changed_while_its_clean_up_was_stopped_is_not_deleted(ope
     world.emulator.fault(**refusal, apply_first=True)
     clean_up(world, job_id)
     world.reaches(job_id, JobState.PAUSED)
-    # When a record is changed meanwhile, the key is mended, and the job resumed
+    # When a record is changed meanwhile, the key is put right, and the job resumed
     changed = row("alma-3", seed=1, note="changed by somebody")
     world.emulator.write(SMALL, "alma", [changed])
     world.emulator.no_faults()
@@ -161,9 +161,7 @@ def test_what_a_target_lost_after_the_cut_over_keeps_its_source_however_small_it
     world.reaches(job_id, JobState.NEEDS_ATTENTION, JobState.CLEANED)
     # Then the last copies of her records are not deleted
     assert {f"ana-{n}" for n in range(9)} <= world.emulator.records(SMALL, "__default__").keys()
-    said = (
-        f"{ana} is empty or gone, and 9 records were written to it: their source may be the last place that has them. "
-    )
+    said = f"{ana} is empty or gone, and 9 records were written to it: the source may be the last place that has them. "
     typed = f"vecfleet set {job_id} missing 9 --target {ana}"
     assert world.move(job_id, "__default__").reason == (
         f"{said}If the application deleted them there: `{typed}`, then retry"

@@ -124,7 +124,7 @@ def test_an_erased_tenant_is_written_by_no_job_and_named_by_no_record_of_ours(op
         assert audit.walk(connection, audit.Seals()).broken is None
 
 
-def test_an_old_name_that_two_tenants_have_in_two_indexes_goes_in_the_one_and_is_moved_on_in_the_other(
+def test_a_name_of_two_tenants_is_erased_in_one_index_and_still_moved_in_the_other(
     open_world: OpenWorld,
 ) -> None:
     # Given two indexes with a namespace of the same name, given to one creator by a plan and to another by a second

@@ -61,7 +61,7 @@ def test_a_cancelled_job_is_rolled_back_to_the_byte(seeds: World) -> None:
     assert_same_index(seeds.emulator.dump(SEEDS), {**before, **as_twins(before)})
 
 
-def test_rolling_back_is_refused_with_the_list_where_somebody_changed_a_record_and_keeps_it_when_told(
+def test_rolling_back_lists_changed_records_and_keeps_them_only_when_told(
     open_world: OpenWorld,
 ) -> None:
     world = open_world()

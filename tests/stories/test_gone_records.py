@@ -50,7 +50,7 @@ def test_an_id_that_a_lagging_fetch_omits_for_a_while_is_not_lost(open_world: Op
     before["alma"]["late"] = late
     # When the job lists it and fetches without it
     job_id = world.apply(world.plan(SMALL))
-    world.until("it waits for the record", lambda: "1 listed ids are not answered yet" in world.waits(job_id))
+    world.until("it waits for the record", lambda: "does not return 1 listed ids yet" in world.waits(job_id))
     # Then the record is copied once it is answered, and none is called gone
     world.emulator.no_faults()
     world.reaches(job_id, JobState.VERIFIED)

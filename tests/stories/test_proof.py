@@ -1,4 +1,4 @@
-"""Verification finds what is wrong, however it came about; repair mends what was ours and leaves the rest to people."""
+"""Verification finds every difference, whatever caused it; repair restores our records and leaves others to people."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_records_that_the_service_acknowledged_and_did_not_keep_are_found_and_co
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
     job = world.reaches(job_id, JobState.VERIFIED)
-    # Then the loss was found and mended, once
+    # Then the loss was found and repaired, once
     assert job.repairs == 1
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
     world.assert_accounts(job_id)

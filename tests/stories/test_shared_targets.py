@@ -42,7 +42,7 @@ def test_ids_that_meet_in_a_target_are_all_kept_under_prefixes(open_world: OpenW
 
 
 @pytest.mark.parametrize("collisions", ["skip", "identical"])
-def test_of_two_records_with_one_id_the_first_to_come_stays_and_the_other_is_not_lost(
+def test_the_first_of_two_records_with_one_id_stays_and_the_other_is_not_lost(
     open_world: OpenWorld, collisions: str
 ) -> None:
     world = open_world()

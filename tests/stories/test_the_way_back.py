@@ -104,7 +104,7 @@ def test_a_job_that_left_aliases_is_taken_back_with_them(open_world: OpenWorld) 
     # When it is taken back, and one of the aliases leads elsewhere by the time it is to be removed
     reverse = plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW)
     assert any(
-        "these names are aliases that lead to what is taken back: 'alma', 'bruno'" in one for one in reverse.warnings
+        "these names are aliases that lead to this plan's sources: 'alma', 'bruno'" in one for one in reverse.warnings
     )
     world.kill(world.workers[0])
     back = world.apply(reverse)

@@ -21,7 +21,7 @@ DEFAULT = "__default__"
 DIMENSION = 3072
 
 
-def test_three_creators_share_an_index_and_default_is_split_by_owner_with_its_orphans_left_where_they_are(
+def test_default_is_split_among_three_creators_and_its_orphans_stay(
     seeds: World,
 ) -> None:
     owners = Owners(seeds.folder / "ownership.yaml")

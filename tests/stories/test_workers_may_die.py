@@ -49,7 +49,7 @@ def test_a_worker_killed_between_its_upsert_and_the_record_of_it_costs_nothing(
     assert len([ids for ids in again if set(ids) == set(call["ids"])]) >= 2
 
 
-def test_a_worker_frozen_past_its_lease_counts_nothing_twice_and_what_it_wrote_late_is_checked_again(
+def test_a_frozen_worker_counts_nothing_twice_and_its_late_writes_are_checked(
     open_world: OpenWorld,
 ) -> None:
     world = open_world(**LONG)

@@ -74,7 +74,7 @@ def test_delta_what_writers_change_add_and_delete_meanwhile_arrives(open_world: 
     assert_same_index(world.emulator.dump(SMALL), as_twins(now))
 
 
-def test_dual_an_application_that_writes_to_both_sides_all_the_time_does_not_keep_the_job_from_its_end(
+def test_a_dual_job_ends_although_its_application_never_stops_writing(
     open_world: OpenWorld,
 ) -> None:
     world = open_world()

@@ -75,7 +75,7 @@ def test_a_twin_goes_without_its_creator_also_from_the_creator_wide_namespace(sm
     assert small.list_creator_twins(ANA) == ["writer"]
 
 
-def test_a_name_that_is_another_tenants_in_another_index_goes_whole_in_its_own_and_stays_in_the_other(
+def test_a_name_of_two_tenants_is_deleted_only_where_it_is_the_erased_tenants(
     small: PineconeDelphiClient, make_index: MakeIndex, tmp_path: Path
 ) -> None:
     # Given two indexes with a namespace of the same name, each of another tenant by its route
@@ -142,7 +142,7 @@ def test_books_tell_by_index_whose_a_namespace_is_and_older_ones_by_name(
 
 
 @pytest.mark.parametrize("namespace", ["__default__", "public"])
-def test_what_a_plan_gave_whole_is_theirs_record_by_record_unless_a_record_says_otherwise(
+def test_records_of_a_namespace_given_whole_are_the_tenants_unless_they_name_another(
     small: PineconeDelphiClient, namespace: str
 ) -> None:
     # Given the default namespace as one tenant's by plan, and somebody else who has written there since
@@ -182,7 +182,7 @@ class Slow(NoBooks):
         return 0.0
 
 
-def test_what_an_application_writes_meanwhile_goes_too_and_of_what_comes_later_the_certificate_speaks(
+def test_writes_during_an_erasure_are_erased_and_later_ones_are_in_the_certificate(
     small: PineconeDelphiClient,
 ) -> None:
     small.upsert_vectors([{"id": "before", "values": FLAT}], ANA, "coach")
@@ -190,7 +190,7 @@ def test_what_an_application_writes_meanwhile_goes_too_and_of_what_comes_later_t
 
     erased = small.erase(ANA)
     assert erased.confirmed and small.verify_deletion(ANA)
-    # And when the application was never stopped, then what it writes is there, and another erasure takes it
+    # And when the application was never stopped, its later records are there, and another erasure deletes them
     small.upsert_vectors([{"id": "after", "values": FLAT}], ANA, "coach")
 
     assert any("after `ended`" in said for said in erased.certificate["residual"])

@@ -129,7 +129,7 @@ def test_a_form_that_is_not_ours_is_refused(signed_in: Browser, verified: JobTab
     assert verified.job.cut_over_percent == 0
 
 
-def test_what_is_done_is_done_in_the_name_of_the_person_and_their_token_and_said_once(
+def test_acts_bear_the_name_of_the_person_and_token_and_are_told_once(
     signed_in: Browser, tokens: TokenFile, verified: JobTable
 ) -> None:
     operator = signed_in("operator")

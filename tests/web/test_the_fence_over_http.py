@@ -182,7 +182,7 @@ def test_a_namespace_that_no_book_gives_to_the_tenant_is_no_word_to_forget(victi
     # Then the word stays everywhere, and the certificate says what it does not cover
     assert answer.status_code == 200, answer.text
     assert log.read_text() == "a worker is running\n" and victim.table.job.reason == "it is running again"
-    assert "the names of 1 namespaces and 0 ids" in answer.json()["residual"][-1]
+    assert "1 names of namespaces and 0 ids" in answer.json()["residual"][-1]
 
 
 def test_ids_that_no_copy_ties_to_the_tenant_stay_in_the_accounts_of_their_jobs(
@@ -209,7 +209,7 @@ def test_ids_that_no_copy_ties_to_the_tenant_stay_in_the_accounts_of_their_jobs(
     assert answer.status_code == 200, answer.text
     left = [books.table.ids(books.table.row(lease.id)) for lease in (first, second, third)]
     assert left == [[], ["his"], ["nobody-knows"]]
-    assert "the names of 0 namespaces and 2 ids" in answer.json()["residual"][-1]
+    assert "0 names of namespaces and 2 ids" in answer.json()["residual"][-1]
 
 
 def test_an_old_namespace_that_a_plan_gave_to_the_tenant_is_forgotten_as_the_application_says(

@@ -189,7 +189,7 @@ def test_a_refused_key_does_not_stop_a_job_from_being_cancelled(one: One, fail: 
         (e.Unreachable("Redis is away"), BatchState.READY, 0, ("Unreachable", "Redis is away")),
         (e.BadRequest("refused"), BatchState.PARKED, 1, ("BadRequest", "refused")),
         (NotProven("it vanished"), BatchState.PARKED, 1, ("NotProven", "it vanished")),
-        (e.TooLarge("413"), BatchState.SPLIT, 1, ("TooLarge", "split in two halves")),
+        (e.TooLarge("413"), BatchState.SPLIT, 1, ("TooLarge", "split in two")),
         (
             KeyError("what a record says"),
             BatchState.PARKED,

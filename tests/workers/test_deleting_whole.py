@@ -51,7 +51,7 @@ def test_records_that_are_counted_and_not_listed_are_not_deleted_unread(
     one.until(JobState.CLEANED)
     assert list(one.index.fetch("s", ["r07", "hidden"]).records) == ["hidden"]
     assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
-    assert one.table.move.reason == "s lists 23 records and says that it holds 24: what is not listed stays"
+    assert one.table.move.reason == "s lists 23 records, but the service counts 24: records that are not listed stay"
 
 
 def test_a_count_that_lags_for_a_moment_is_waited_for(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_a_proof_that_grew_old_is_made_anew_without_anybody_asking(one: One, tol
 
     # When it is back, then it says why it waits, reads everything once more, and deletes the namespace whole
     one.deliver()
-    assert one.table.move.reason == "its proof was 20 minutes old when it was to be deleted"
+    assert one.table.move.reason == "its proof was 20 minutes old right before the deletion"
     one.until(JobState.CLEANED)
     assert [row.attempts for row in one.table.rows(BatchKind.RECHECK)] == [2, 2, 2]
     assert (one.table.move.clean_mode, one.table.move.deleted, one.table.move.reason) == ("whole", COUNT, None)
@@ -110,7 +110,7 @@ def test_a_source_that_takes_longer_to_read_than_a_proof_keeps_is_deleted_by_ids
     one.until(JobState.CLEANED)
     assert None not in [row.intent_at for row in one.table.rows(BatchKind.REMOVE)]
     assert (one.table.move.clean_mode, one.table.move.deleted) == ("by_ids", COUNT)
-    assert one.table.move.reason == "its proof was 0 minutes old when it was to be deleted"
+    assert one.table.move.reason == "its proof was 0 minutes old right before the deletion"
     assert (one.ids("s"), len(one.ids(TARGET))) == ([], COUNT)
     assert one.table.rows(BatchKind.RECHECK) == []
 
@@ -139,9 +139,9 @@ def test_a_last_write_that_is_not_told_any_more_proves_nothing(one: One, telling
     telling(False)
     one.until(JobState.NEEDS_ATTENTION)
     assert one.index.fetch("s", ["r07"]).records["r07"].metadata == {"text": "newer"}
-    assert one.table.move.reason == "the last write to s is not told any more: a retry reads it anew"
+    assert one.table.move.reason == "the service no longer gives the last write to s: a retry reads it anew"
 
-    # And once the change is taken back, a retry reads it anew: whoever never tells is cleaned up as ever
+    # And once the change is undone, a retry reads it anew: a source without such numbers is cleaned up as ever
     one.index.upsert("s", [record])
     acts.retry(one.table.database, one.table.job_id, "ana", "failed")
     one.until(JobState.CLEANED)
@@ -161,7 +161,7 @@ def test_a_last_write_that_is_told_only_once_all_is_read_again_proves_nothing(
     # When the service tells it from now on, then everything is read once more, and the change is seen
     telling(True)
     one.deliver()
-    assert one.table.move.reason == "the last write to s is told now, and was not when its reading began"
+    assert one.table.move.reason == "the service gives the last write to s now, but gave none when the reading began"
     one.until(JobState.NEEDS_ATTENTION)
     assert one.index.fetch("s", ["r07"]).records["r07"].metadata == {"text": "newer"}
 

@@ -87,7 +87,7 @@ def test_what_an_attempt_wrote_that_died_is_not_taken_for_somebody_elses(
     assert one.index.fetch(TARGET, [LAST]).records[LAST].metadata["text"] == "newer"
 
 
-def test_a_version_that_an_application_wrote_on_both_sides_meanwhile_is_not_replaced_by_the_one_before(
+def test_an_older_version_does_not_replace_one_written_to_both_sides_meanwhile(
     open_job: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an application that changes a record on both sides right after it was read to be copied

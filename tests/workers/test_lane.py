@@ -348,7 +348,7 @@ def test_the_lease_is_looked_at_before_each_try(lane_to: Callable[..., Lane]) ->
     assert sizes(index) == [1]
 
 
-def test_what_must_be_on_record_before_a_write_is_so_before_each_request_and_each_try(
+def test_before_runs_ahead_of_each_request_and_each_try(
     lane_to: Callable[..., Lane],
 ) -> None:
     # Given a batch that needs three requests, one of which fails at first

@@ -86,7 +86,7 @@ def test_a_source_that_empties_while_somebody_is_erased_waits_for_the_end_of_it(
     def waits() -> bool:
         at_once()
         said = one.table.rows(BatchKind.COPY)[0].error_text or ""
-        return "a tenant is being erased: what s lacks may be theirs" in said
+        return "a tenant is being erased: records missing from s may be the tenant's" in said
 
     # When its batches look, past every lag, then they wait, and the job goes on
     one.work_until(waits)

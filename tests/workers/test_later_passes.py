@@ -85,10 +85,10 @@ def test_what_a_stranger_wrote_where_a_worked_batch_never_did_is_not_written_ove
     left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
 
-    # When a stranger writes that id at the target, and the record is mended at the source
+    # When a stranger writes that id at the target, and the record is fixed at the source
     strangers = record.with_metadata({"text": "a stranger's"})
     one.index.upsert(TARGET, [strangers])
-    one.index.upsert("s", [record.with_metadata({"text": "mended"})])
+    one.index.upsert("s", [record.with_metadata({"text": "fixed"})])
     next_pass(one, JobState.VERIFIED)
 
     # Then the stranger's stands, and the other is set aside
@@ -105,11 +105,11 @@ def test_under_dual_a_difference_does_not_hide_that_another_record_was_deleted_m
     acts.verify(one.table.database, one.table.job_id, "ana")
     one.work_until(lambda: one.table.job.passes > passes)
 
-    # When, before the pass that mends it, a record of the same batch is deleted at the source
+    # When, before the pass that copies it, a record of the same batch is deleted at the source
     one.index.delete("s", ["r07"])
     one.until(JobState.VERIFIED)
 
-    # Then the one is mended, and what was written of the other is taken back
+    # Then the first is copied again, and the copy of the other is removed
     assert one.index.fetch(TARGET, ["r05"]).records["r05"].metadata["text"] == "text 5"
     assert one.ids(TARGET) == one.ids("s")
 

@@ -92,5 +92,5 @@ def test_a_name_that_became_somebody_elses_alias_is_not_deleted_through(one: One
     one.index.upsert("elsewhere", twenty_three()[:10])
     leading["s"] = "elsewhere"
     one.until(JobState.NEEDS_ATTENTION)
-    assert one.table.move.reason == "s is an alias by now, and leads to elsewhere: nothing is deleted through it"
+    assert one.table.move.reason == "s is now an alias that leads to elsewhere: nothing is deleted through it"
     assert len(one.ids("elsewhere")) == 10

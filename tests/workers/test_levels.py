@@ -155,12 +155,12 @@ def test_answers_that_differ_though_every_byte_is_equal_are_for_a_person(
     monkeypatch.setattr(MemoryIndex, "query", forget)
     one.until(JobState.VERIFIED)
 
-    # When a person asks for queries too, then the job says so, and mends nothing that is not broken
+    # When a person asks for queries too, then the job says so, and repairs nothing that is whole
     acts.verify(one.table.database, one.table.job_id, "ana", "content+query")
     one.until(JobState.NEEDS_ATTENTION)
     assert one.table.job.repairs == 0
     assert verdict(one)["reason"] == (
-        "20 records read back and equal, but a query agrees with the source to 80% only, and the plan asks 90%"
+        "20 records read back and equal, but a query agrees with the source to 80% only, and the plan asks for 90%"
     )
 
 

@@ -260,9 +260,7 @@ def test_what_an_earlier_version_kept_in_redis_holds_nobody_up(pace: Pace, put: 
     assert pace.book([(FETCH, 1)], HALF).wait_s < 1
 
 
-def test_an_earlier_version_that_still_works_beside_this_one_holds_it_up_for_no_longer_than_it_works(
-    pace: Pace, put: Callable[..., None]
-) -> None:
+def test_workers_of_an_earlier_version_slow_this_one_only_while_they_work(pace: Pace, put: Callable[..., None]) -> None:
     pace.book([(FETCH, 1)], HALF)
     put(tat=time.time() * 1_000_000)
     assert pace.book([(FETCH, 1)], HALF).wait_s < 1

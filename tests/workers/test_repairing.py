@@ -44,9 +44,9 @@ def claimed(one: One, record_id: str) -> None:
     one.index.upsert("s", [record.with_metadata({"text": "a", "creator_id": "somebody else"})])
 
 
-def mended(one: One, record_id: str) -> None:
+def fix_at_source(one: One, record_id: str) -> None:
     (record,) = one.index.fetch("s", [record_id]).records.values()
-    one.index.upsert("s", [record.with_metadata({"text": "mended"})])
+    one.index.upsert("s", [record.with_metadata({"text": "fixed"})])
 
 
 def undecided(one: One) -> list[str]:
@@ -97,12 +97,12 @@ def test_a_difference_is_named_with_the_parts_in_which_it_is_one(one: One) -> No
 
 
 def test_what_a_person_let_stay_behind_stays_behind_when_its_batch_is_repaired(one: One, upserts: Upserts) -> None:
-    # Given a verified job, a record of which was let stay behind, and mended at its source since
+    # Given a verified job, one record of which was left behind and has been fixed at its source since
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
     left_behind.accept_records(one.table.database, one.table.job_id, "ana", ["r03"])
     one.until(JobState.VERIFIED)
-    mended(one, "r03")
+    fix_at_source(one, "r03")
     upserts()
 
     # When its neighbour is lost at the target and repaired
@@ -121,7 +121,7 @@ def test_a_retried_record_alone_is_written(one: One, upserts: Upserts) -> None:
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
     upserts()
-    mended(one, "r03")
+    fix_at_source(one, "r03")
     acts.retry(one.table.database, one.table.job_id, "ana", "parked")
     one.until(JobState.VERIFIED)
     assert upserts() == ["r03"]
@@ -132,7 +132,7 @@ def test_a_retried_record_is_not_written_over_one_that_came_to_the_target_meanwh
     # Given a parked record, and an application that wrote that very id at the target since
     claimed(one, "r03")
     one.until(JobState.NEEDS_ATTENTION)
-    mended(one, "r03")
+    fix_at_source(one, "r03")
     (record,) = one.index.fetch("s", ["r03"]).records.values()
     newer = record.with_metadata({"text": "newer"})
     one.index.upsert(TARGET, [newer])
@@ -243,7 +243,7 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
     one.until(JobState.NEEDS_ATTENTION)
     left_behind.accept_records(one.table.database, one.table.job_id, "ana", None)
     one.until(JobState.VERIFIED)
-    mended(one, "r03")
+    fix_at_source(one, "r03")
     (record,) = one.index.fetch("s", ["r03"]).records.values()
     theirs = record.with_metadata({"text": "theirs"})
     one.index.upsert(TARGET, [theirs])
@@ -264,9 +264,7 @@ def test_a_parked_repair_that_is_retried_writes_what_it_was_about_and_nothing_el
     assert one.index.fetch(TARGET, ["r03"]).records["r03"] == theirs
 
 
-def test_of_a_tally_without_the_digests_of_its_records_only_what_differs_from_the_source_is_written_again(
-    one: One, upserts: Upserts
-) -> None:
+def test_a_repair_without_record_digests_rewrites_only_differing_records(one: One, upserts: Upserts) -> None:
     one.until(JobState.VERIFIED)
     with one.table.begin() as connection:
         connection.execute(sa.update(t.batch_tally).values(record_digests=None))

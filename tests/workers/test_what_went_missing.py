@@ -185,7 +185,7 @@ def test_a_namespace_that_is_away_for_a_while_is_not_taken_for_empty(
 
 
 @pytest.mark.parametrize("writers", ["freeze", "delta"])
-def test_what_a_batch_found_gone_counts_once_although_it_failed_after_it_had_found_that(
+def test_gone_records_count_once_although_their_batch_failed_afterwards(
     open_job: Open, monkeypatch: pytest.MonkeyPatch, writers: str
 ) -> None:
     # Given a listed source of which the application deletes a record

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class DelphiPineconeClient(ClientCore):
-    """Reads and writes a tenant's records where they are now. `async with` it, or `await close()` at the end.
+    """Client that reads and writes a tenant's records at their present place. `async with` it, or `await close()`.
 
     The arguments are those of `PineconeDelphiClient`. Listing and erasing run in a thread.
     """
@@ -54,7 +54,7 @@ class DelphiPineconeClient(ClientCore):
         await self.close()
 
     async def close(self) -> None:
-        """Let shadow reads and replays end, then close the connections."""
+        """Wait for shadow reads and replays, then close the connections."""
         await asyncio.gather(*self._background, return_exceptions=True)
         for serving in self._open.values():
             await serving.close()
@@ -96,7 +96,7 @@ class DelphiPineconeClient(ClientCore):
         return await asyncio.to_thread(self.in_threads.delete_vectors, ids, creator_id, twin_id)
 
     async def replay(self) -> int:
-        """Bring to each side what the journal says it is owed. Returns how many records are still owed."""
+        """Copy to each side the records that the journal says it is owed. Returns how many are still owed."""
         return await asyncio.to_thread(self.in_threads.replay)
 
     # Reading
@@ -149,19 +149,19 @@ class DelphiPineconeClient(ClientCore):
         export: erasing.Export | None = None,
         repoint: Mapping[str, str] | None = None,
     ) -> erasing.Erased:
-        """Erase a creator or a twin from wherever its records are; return what was deleted and what is left."""
+        """Erase a creator or a twin from every place of its records; return the deletions and the records left."""
         return await asyncio.to_thread(
             self.in_threads.erase, creator_id, twin_id, who=who, export=export, repoint=repoint
         )
 
     async def verify_deletion(self, creator_id: str) -> bool:
-        """Say whether nothing of this creator is there: neither a namespace nor a record among others'."""
+        """Say whether this creator has no namespace, and no record among others', any more."""
         return await asyncio.to_thread(self.in_threads.verify_deletion, creator_id)
 
     # Waiting
 
     async def _run(self, steps: Steps[T]) -> T:
-        """Await whatever a step yields; an error of it, and a cancellation, is the step's own to handle."""
+        """Await whatever a step yields. Errors and cancellations go to the step, which handles them."""
         given: Any = None
         advance: Callable[[Any], Any] = steps.send
         while True:

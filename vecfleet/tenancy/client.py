@@ -27,12 +27,13 @@ T = TypeVar("T")
 
 
 class PineconeDelphiClient(ClientCore):
-    """Reads and writes a tenant's records where they are now. Nothing is sent before the first call.
+    """Client that reads and writes a tenant's records at their present place. Nothing is sent before the first call.
 
-    Without a `rollout` every tenant has its own namespace; with one, its route says which side it uses. `observe` is
-    called with every query, `shadow` with every query asked of both sides. `books` keep the fence of an erasure
-    (default: those that VECFLEET_FENCE names). On a dual route it writes to both sides; its `journal`, under
-    VECFLEET_HOME, says what one of them is still owed. May be shared by threads and carried over a fork.
+    Without a `rollout` every tenant has its own namespace. With one, the tenant's route names the side it uses.
+    `observe` is called with every query, `shadow` with every query asked of both sides. `books` keep the fence of an
+    erasure (default: those that VECFLEET_FENCE names). On a dual route the client writes to both sides; its `journal`,
+    under VECFLEET_HOME, holds the records that one side is still owed. May be shared by threads and carried over a
+    fork.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class PineconeDelphiClient(ClientCore):
 
     @property
     def serving(self) -> Serving:
-        """The index for questions, of any tenant: for keep-alives. It guards nothing."""
+        """The index for questions about any tenant, without any guard: for keep-alives."""
         serving: Serving = self._serving(Place(""))
         return serving
 
@@ -120,11 +121,12 @@ class PineconeDelphiClient(ClientCore):
         return (yield from self._put(where, wanted, delete, before))
 
     def replay(self) -> int:
-        """Bring to each side what the journal says it is owed and is due. Returns how many records are still owed.
+        """Copy to each side the due records that the journal says it is owed. Returns how many are still owed.
 
-        Writers do so by themselves every few seconds; call it when the application starts, and at times if it is quiet.
+        Writers do so by themselves every few seconds. Call this when the application starts, and now and then if it
+        writes rarely.
         """
-        if self.rollout is None:  # nobody tells where the other side is
+        if self.rollout is None:  # nothing says where the other side is
             return self.journal.count()
 
         def to_write(tenant: Tenant) -> tuple[Where, Before]:
@@ -184,9 +186,9 @@ class PineconeDelphiClient(ClientCore):
         export: erasing.Export | None = None,
         repoint: Mapping[str, str] | None = None,
     ) -> erasing.Erased:
-        """Erase a creator or a twin from wherever its records are; return what was deleted and what is left.
+        """Erase a creator or a twin from every place of its records; return the deletions and the records left.
 
-        `export` is given each place before its deletion; `repoint` says where aliases of deleted namespaces lead then.
+        `export` gets each place before its deletion; `repoint` says where aliases of deleted namespaces then lead.
         """
         tenant = requests.tenant_of(creator_id, twin_id)
         known, indexes, elsewhere = self._where_all(tenant)
@@ -206,7 +208,7 @@ class PineconeDelphiClient(ClientCore):
         return erased
 
     def verify_deletion(self, creator_id: str) -> bool:
-        """Say whether nothing of this creator is there: no namespace that the index lists, no record among others'."""
+        """Say whether this creator has no listed namespace, and no record among others', any more."""
         tenant = requests.tenant_of(creator_id, None)
         known, indexes, elsewhere = self._where_all(tenant)
         return not elsewhere and not any(finding.find(index, tenant, known(index.info.name)).found for index in indexes)
@@ -242,7 +244,7 @@ class PineconeDelphiClient(ClientCore):
         return call(*arguments)
 
     def _ask_all(self, asks: Sequence[Ask], *, apart: bool = False) -> list[list[Hit]]:
-        if apart:  # one after the other: this runs on the very threads that are waited for below
+        if apart:  # one after the other, because this runs on the threads that the code below waits for
             return [self._ask(ask) for ask in asks]
         return list(self._threads.get().map(self._ask, asks))
 
@@ -259,7 +261,7 @@ class PineconeDelphiClient(ClientCore):
 
 
 PineconeServerlessManager = PineconeDelphiClient
-"""The name it has in seed 003."""
+"""The client's name in seed 003."""
 
 _shared = PerProcess(lambda: PineconeDelphiClient(rollout=shared_rollout()))
 

@@ -1,7 +1,7 @@
-"""The steps of both clients, once: generators that yield whatever may take time, and a shell that waits for it.
+"""The steps of both clients, written once: generators that yield every slow call, and a shell that waits for it.
 
-What a step yields is made by the shell's own parts: the result itself in the client for threads, something to await in
-the one for coroutines. `requests` decides without waiting.
+The shell makes the values that a step yields: in the client for threads the result itself, in the client for coroutines
+something to await. `requests` decides without waiting.
 """
 
 import time
@@ -57,7 +57,7 @@ class ClientCore(ABC):
 
     @abstractmethod
     def _run(self, steps: Steps[Any]) -> Any:
-        """Take the steps to their end; return what they return, or something to await for it."""
+        """Run the steps to their end; return their result, or something to await for it."""
 
     @abstractmethod
     def _info(self, place: Place) -> Any:
@@ -69,11 +69,11 @@ class ClientCore(ABC):
 
     @abstractmethod
     def _ask_all(self, asks: Sequence[Ask], *, apart: bool = False) -> Any:
-        """Ask several questions at once. `apart`: beside a caller who has the answer already."""
+        """Ask several questions at once. `apart`: in the background, for a caller who has an answer already."""
 
     @abstractmethod
     def _in_background(self, steps: Steps[object]) -> None:
-        """Take the steps while the caller goes on."""
+        """Run the steps while the caller goes on."""
 
     @abstractmethod
     def _replay_in_background(self) -> None: ...
@@ -148,7 +148,7 @@ class ClientCore(ABC):
         return (yield from self._put(where, ids, put, before))
 
     def _put(self, where: Where, ids: Sequence[str], put: Put, before: Check) -> Steps[int]:
-        """Write to the tenant's side and, on a dual route, to the other too; a failed write there is owed to it."""
+        """Write to the tenant's side; on a dual route also to the other one, which is owed the records if it fails."""
         if where.dual:
             taken = yield from self._put_to_both(where, ids, put, before)
         else:
@@ -161,9 +161,10 @@ class ClientCore(ABC):
         return taken
 
     def _put_to_both(self, where: Where, ids: Sequence[str], put: Put, before: Check) -> Steps[int]:
-        """Write to the side of the readers, then to the other one; if that fails, the records are owed to it.
+        """Write to the side of the readers, then to the other one, which is owed the records of a failed write.
 
-        A process that dies in between leaves them on record. Safe to repeat: a write made twice is the same write.
+        A process that dies in between leaves these records in the journal. Safe to repeat: a repeated write is the
+        same.
         """
         noted = yield self._blocking(self.journal.note, where, ids)
         first = both = False
@@ -252,7 +253,7 @@ class ClientCore(ABC):
         return self._serving(ask.place).ask(ask.place.namespace, ask.question)
 
     def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> Steps[None]:
-        """Ask the other side the same, and note how the new one compares with the old one."""
+        """Ask the other side the same question, and note how the new side compares with the old one."""
         started = time.perf_counter()
         failed, others = False, list[Hit]()
         try:

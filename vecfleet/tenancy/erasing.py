@@ -1,7 +1,7 @@
-"""The one door by which a tenant is erased: fence, find, export, delete, confirm, look again, forget, certify.
+"""Erase a tenant, the only way: fence, find, export, delete, confirm, look again, forget, certify.
 
-Safe to repeat: an absent record is no error. Dies in the middle: the fence stands, and the next call finds what is
-left. Our own records of the tenant go last, because they say where its records are.
+Safe to repeat: an absent record is no error. If the process dies in the middle, the fence stands, and the next call
+finds the records that are left. Our own rows about the tenant go last, because they name the places of its records.
 """
 
 import time
@@ -14,7 +14,7 @@ from vecfleet import names
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput, RateLimited, StoreError, Transient
 from vecfleet.names import Tenant
-from vecfleet.patience import patiently, unrepeated
+from vecfleet.patience import once_unless_refused, patiently
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
@@ -23,17 +23,17 @@ from vecfleet.tenancy.finding import Known, KnownAt, TenantPlace, chunks, in_par
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 _LOOK_AGAIN_S = 0.2
-# Every namespace is listed and fetched from. With more than this many, this many of them, evenly spread, are queried
-# too.
+# Every namespace is listed and fetched from. Of at most this many namespaces each is queried too; of more, this many,
+# evenly spread.
 _QUERIED = 200
 _LONGEST_NAP_S = 1.0
 _UNSEEN = (
-    "what a job wrote before now, or an application to both sides, may be of this tenant, and reads may show it only "
-    "then; then it looks again, deletes what came, and certifies"
+    "recent writes of a job, or of an application to both sides, may be this tenant's and may not show in reads yet; "
+    "at that time the erasure looks again, deletes what appeared, and certifies"
 )
-_UNANSWERED = "a deletion was not answered, and may still be carried out until then"
+_UNANSWERED = "a deletion was not answered, and may still be carried out until that time"
 
-# Places that this cannot reach, and whom to ask about them.
+# Places that an erasure cannot reach, and how to deal with each.
 RESIDUAL = (
     "indexes in other accounts (PINECONE_CONNECTIONS) that a job copied to: ask for the erasure with their keys, too",
     "backups of the index made before this: `pc.backups` lists them; records leave a backup only with the backup",
@@ -42,25 +42,25 @@ RESIDUAL = (
     "backups, write-ahead log and dead rows of the job table's database: gone with its own retention and vacuum",
     "plan files that a person put elsewhere than into VECFLEET_ROOT/plans (`--out`), ownership files, and lists of "
     "namespaces: take the tenant out of them by hand, or delete them",
-    "the tasks that Flower shows, which it keeps in its memory: gone when it is started again",
+    "the tasks that Flower shows, which it keeps in its memory: gone when Flower is started again",
     "log lines of messages that were still in the queue, and are worked off after `ended`: ask for the erasure again",
-    "what an application that was not stopped wrote for the tenant after `last_look`, or so shortly before that no "
-    "read showed it yet: the fence stops the fleet's jobs, no application; once it is stopped, and reads show what it "
-    "wrote (on Pinecone a minute later), ask for the erasure again",
-    "what `vecfleet forget --export` wrote, for this tenant or others: it is the tenant's, no erasure looks there, "
-    "and a person deletes it by hand",
+    "records that an application that was not stopped wrote for the tenant after `last_look`, or so shortly before "
+    "that no read showed them: the fence stops the fleet's jobs, but no application; stop it, wait until reads show "
+    "its writes (on Pinecone a minute), and ask for the erasure again",
+    "files that `vecfleet forget --export` wrote, for this tenant or others: they belong to the tenant, no erasure "
+    "looks there, and a person deletes them by hand",
     "other folders of exports under VECFLEET_ROOT, where the client or the API was asked: `vecfleet forget` looks "
     "there",
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 
 Export = Callable[[Index, TenantPlace], int]
-"""Copy the records of one place to where the tenant gets them; gives how many."""
+"""Copy the records of one place for the tenant, and return how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The deletions, the remains with their reasons, and the certificate (empty while anything is left)."""
+    """The deletions, the records left with their reasons, and the certificate (empty while any record is left)."""
 
     creator: str
     twin: str | None
@@ -74,7 +74,7 @@ class Erased:
 
     @property
     def confirmed(self) -> bool:
-        """True if nothing of the tenant is left, as far as was looked."""
+        """True if the erasure's looks found no record of the tenant left."""
         return not self.left
 
     @property
@@ -100,12 +100,12 @@ def erase(
 ) -> Erased:
     """Erase a creator, or one twin, from these indexes and from the books, and prove it.
 
-    `known` is what the caller knows beside the books. Aliases of deleted namespaces are removed, or led where `repoint`
-    says. `elsewhere` names places with records of this tenant that this does not reach; they are reported as left.
-    `on_wait` is called with the seconds that the last look has to wait, and the reason. The wait lasts until reads show
-    all writes of a job before the fence, or of an application to both sides. If a deletion was not answered, it lasts
-    `lands_s`, until none can be carried out any more: such a deletion would take what a readmitted tenant wrote. Raises
-    BadName, and Unreachable if named books do not answer: nothing is deleted then.
+    `known` is the caller's knowledge beside the books. Aliases of deleted namespaces are removed, or pointed as
+    `repoint` says. `elsewhere` names places with records of this tenant that this cannot reach; they are reported as
+    left. `on_wait` is called with the seconds that the last look has to wait, and the reason. The wait lasts until
+    reads show all writes from before the fence, of a job or of an application to both sides. If a deletion was not
+    answered, the wait lasts `lands_s`, until it can no longer be carried out: it would delete the records of a
+    readmitted tenant. Raises BadName, and Unreachable if named books do not answer; nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -125,7 +125,7 @@ def erase(
                 on_wait(wait, _UNSEEN)
             nap(min(wait, _LONGEST_NAP_S))
     last_look = datetime.now(UTC)
-    left = left or eraser.round()  # finds writes that were under way, and lagging reads
+    left = left or eraser.round()  # finds writes that were under way, and records that reads did not show yet
     if eraser.unanswered and not left:
         on_wait(lands_s, _UNANSWERED)
         nap(lands_s)
@@ -156,7 +156,7 @@ def lands_s(settings: Settings, indexes: Iterable[Index]) -> float:
 
 
 def _joined(ours: Known, theirs: Known) -> Known:
-    """Join both. Where they differ, the books are right: the application's knowledge may be old."""
+    """Join both. If they differ, the books are right, because the application's knowledge may be old."""
     return replace(
         theirs,
         legacy=theirs.legacy | (ours.legacy - theirs.others),
@@ -292,7 +292,7 @@ def delete_all(
 def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
     """Ask once; return the store's sentence if it does not say yes, and whether it may have done it all the same."""
     try:
-        unrepeated(lambda: index.delete_namespace(namespace))
+        once_unless_refused(lambda: index.delete_namespace(namespace))
     except StoreError as error:
         return error.message, isinstance(error, Transient) and not isinstance(error, RateLimited)
     return None, False

@@ -1,7 +1,7 @@
-"""Finding a tenant's records: whole namespaces, and single records among those of others. Reads only.
+"""Find a tenant's records: whole namespaces, and single records among those of others. Read-only.
 
-Names are parsed, never compared by their beginning. Every namespace whose name belongs to nobody is read record by
-record, and each record is routed as a migration routes it. A filter would miss records without metadata of their own.
+Names are parsed, never compared by prefix. A namespace whose name is no tenant's is read record by record, and each
+record is routed as a migration routes it. A filter would miss records without metadata of their own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -65,15 +65,16 @@ KnownAt = Callable[[str], Known]
 
 
 def known_nowhere(index: str) -> Known:
-    """Return no knowledge: only names and metadata are left to go by."""
+    """Return no knowledge, so that only names and metadata count."""
     return Known()
 
 
 @dataclass(frozen=True, slots=True)
 class TenantPlace:
-    """The tenant's records in one namespace. `whole`: nobody else has any there, so the namespace goes with them.
+    """The tenant's records in one namespace. `whole`: nobody else has records there, so the namespace goes too.
 
-    `digest` is that of the set of their ids. `records`: each id with its content's digest, if others' are beside.
+    `digest` is the digest of the set of ids. `records`: each id with its content's digest, if others have records
+    there.
     """
 
     index: str
@@ -136,12 +137,12 @@ def everything(index: Index) -> list[TenantPlace]:
 
 
 def _is_legacy(name: str) -> bool:
-    """Say whether only ownership tells a name's tenant; the default and the public one are always several tenants'."""
+    """Say whether only ownership tells a namespace's tenant. The default and the public one are always shared."""
     return names.parse(name) is None and name not in (names.DEFAULT, names.PUBLIC)
 
 
 def _may_hold(name: str, tenant: Tenant) -> bool:
-    """Say whether a namespace is nobody's by its name or, for a twin, the creator-wide one, where all twins may be."""
+    """Say whether the tenant may have records there: it is nobody's by name or, for a twin, the creator-wide one."""
     named = names.parse(name)
     return named is None or (tenant.twin is not None and named == Tenant(tenant.creator))
 
@@ -171,7 +172,7 @@ def _among(index: Index, namespace: str, tenant: Tenant, known: Known) -> tuple[
 
 
 def is_own(record: Record, namespace: str, tenant: Tenant, known: Known) -> bool:
-    """Say whether a record among others is this tenant's, by any key under which a plan might look its owner up.
+    """Say whether a record among others is this tenant's, by any key by which a plan might look up its owner.
 
     A record without a known owner belongs to the tenant that a plan gave the whole namespace, even the default one.
     """
@@ -199,14 +200,14 @@ def pages(index: Index, namespace: str) -> Iterator[list[str]]:
 
 
 def still_there(index: Index, found: TenantPlace, *, query: bool = True) -> str | None:
-    """Return how this place still answers for deleted records, by fetching or by querying; None if it does not."""
+    """Say how this place still returns deleted records, by fetches or by queries; None if it does not."""
     ids = list(found.records) or list(found.sample)
     for batch_ids in chunks(ids, index.fetch_room):
         if patiently(lambda batch_ids=batch_ids: index.fetch(found.name, batch_ids)).records:  # type: ignore[misc]
             return "its records are still fetched"
     if not query or not ids or index.info.kind not in (Kind.DENSE, Kind.INTEGRATED) or not index.info.dimension:
         return None
-    # Any direction does: a record that is there answers.
+    # Any query vector will do: a record that is there is among the matches.
     like = Record("", b"\0\0\x80\x3f" * index.info.dimension)
     try:
         matches = patiently(lambda: index.query(found.name, like, top_k=10)).matches

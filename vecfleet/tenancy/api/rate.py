@@ -22,14 +22,14 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def left_s(self, user: str) -> float:
-        """Return what `wait_s` would, and take nothing."""
+        """Return what `spend` would return, and count nothing."""
         with self._lock:
             left, at = self._buckets.get(user, (float(self._burst), self._clock()))
         left += (self._clock() - at) * self._per_second
         return 0.0 if left >= 1 else (1 - left) / self._per_second
 
-    def wait_s(self, user: str) -> float:
-        """Return 0 if this request may go on; else the seconds that the user has to wait."""
+    def spend(self, user: str) -> float:
+        """Count one request and return 0 if it may go on; else return the seconds to wait, and count nothing."""
         now = self._clock()
         with self._lock:
             left, at = self._buckets.get(user, (float(self._burst), now))
@@ -43,7 +43,7 @@ class RateLimit:
 
     def require(self, token: str) -> None:
         """Count one request of this token. Raises Refusal with 429 if it asks too often."""
-        wait_s = self.wait_s(token)
+        wait_s = self.spend(token)
         if wait_s:
             raise Refusal(
                 429,

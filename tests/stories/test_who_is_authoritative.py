@@ -1,4 +1,4 @@
-"""Once readers have moved the target tells the truth: what is done there stands, and the old may still go."""
+"""Once readers have moved the target is authoritative: changes there stand, and the sources may still be deleted."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_a_source_changed_after_the_switch_is_the_only_place_of_that_change_and_
     # Then it stays as it is, and says why
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     assert world.move(job_id, "alma").reason == (
-        "1 records of alma are not equal at their target, and not what was copied either"
+        "1 records of alma are not equal at their target, and the source is not what was copied either"
     )
 
 
@@ -82,7 +82,7 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
     assert len(world.emulator.records(SMALL, "alma")) == 40
     assert world.move(job_id, "alma").state is MoveState.PARKED
     assert world.move(job_id, "alma").reason == (
-        f"11 of the 40 records written to {target_of('alma')} are not there any more: their source may be the last "
+        f"11 of the 40 records written to {target_of('alma')} are not there any more: the source may be the last "
         f"place that has them. If the application deleted them there: `vecfleet set {job_id} missing 11 --target "
         f"{target_of('alma')}`, then retry"
     )
@@ -98,7 +98,7 @@ def test_where_the_plan_says_so_readers_of_the_old_names_find_the_new(open_world
     world.fill(alma=5, __default__=3)
     world.start(workers=1)
     plan = world.plan(SMALL, grouping=Grouping(creator=CREATOR, default="twin"), leave_alias=True, cut_over="none")
-    assert "no alias is left for what goes to several places, or is the default: '__default__'" in plan.warnings
+    assert "no alias is left for sources that go to several places, or for the default: '__default__'" in plan.warnings
     job_id = world.apply(plan)
     world.reaches(job_id, JobState.VERIFIED)
     acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
