@@ -19,7 +19,6 @@ import structlog
 from celery import Celery
 from sqlalchemy.exc import OperationalError
 
-from orchestrator import counters
 from orchestrator.core import deciding as d
 from orchestrator.core.deciding import JobSnapshot
 from orchestrator.core.guards import over_budget, proving
@@ -29,7 +28,7 @@ from orchestrator.core.retrying import MAX_ATTEMPTS
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState
 from orchestrator.core.verdicts import judge
 from orchestrator.core.wording import POLICY_WAITS
-from orchestrator.counters import Counters
+from orchestrator.counters import LEASES_EXPIRED, Counters
 from orchestrator.ledger import (
     audit,
     batches,
@@ -260,7 +259,7 @@ class Dispatcher:
                 _park(connection, batch_id)
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)
         if expired:
-            self.counted.note(counters.LEASES_EXPIRED, expired)
+            self.counted.note(LEASES_EXPIRED, expired)
         if overdue:
             # Wake-ups that the broker still holds are not lost but wait for a worker: more would help nobody.
             after_s = RESEND_AFTER_S if waiting(self.celery) == 0 else _RESEND_AT_LATEST_S

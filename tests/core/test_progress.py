@@ -1,98 +1,17 @@
-"""Progress as people see it: how far, how fast, why it waits, what to type. Made from a reading of the job table."""
+"""Progress as people see it: how far, how fast, why it waits. Made from a reading of the job table."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from readings import NOW, STARTED, WATCH, policies, reading, totals
 
-from migrations.plan import Estimate, Policies
 from migrations.window import Window
-from orchestrator.core.guards import Proof, TakenBack
 from orchestrator.core.model import Move
-from orchestrator.core.next_steps import next_steps
 from orchestrator.core.progress import headline, progress, rests, state_counts
-from orchestrator.core.reading import JobRow, Reading, Totals, Undoing, Waiting
+from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JobState, MoveState
-from vecfleet.stores.base import Usage
-
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-STARTED = NOW - timedelta(seconds=10)
-WATCH = "vecfleet status 7 --watch"
-ESTIMATE = Estimate(records=0, requests=0, read_units=0, write_units=0, egress_bytes=0, dollars=0, seconds=0)
-
-
-def policies(**given: Any) -> Policies:
-    return Policies(**{"soak_seconds": 0, **given})
-
-
-def job(state: JobState, **given: Any) -> JobRow:
-    usual: dict[str, Any] = {
-        "id": 7,
-        "state": state,
-        "resume_to": None,
-        "reason": None,
-        "source": "brain",
-        "target": "brain",
-        "target_store": "pinecone",
-        "recipe": "creators",
-        "policies": policies(),
-        "estimate": ESTIMATE,
-        "way_back": "roll back",
-        "created_by": "ana",
-        "created_at": STARTED,
-        "started_at": STARTED,
-        "verified_at": None,
-        "cut_over_at": None,
-        "cleaning_at": None,
-        "pass_ended_at": None,
-        "ended_at": None,
-        "cut_over_percent": 0,
-        "batch_window": 48,
-        "pace_share": 0.5,
-        "budget_factor": 1.5,
-        "passes": 1,
-        "passes_allowed": 5,
-        "quiet_passes": 0,
-        "source_lag_s": 0.0,
-        "target_lag_s": 0.0,
-        "routes_stale_s": 0.0,
-    }
-    return JobRow(**{**usual, **given})
-
-
-def totals(**given: Any) -> Totals:
-    names = ("planned", "listed", "written", "identical", "gone", "parked", "left_behind", "erased", "deleted")
-    counts = dict.fromkeys(names, 0)
-    return Totals(**{"namespaces": {}, "expected": 0, **counts, **given})
-
-
-def reading(state: JobState = JobState.RUNNING, **given: Any) -> Reading:
-    of_job = {name: given.pop(name) for name in list(given) if name in JobRow.__dataclass_fields__}
-    usual: dict[str, Any] = {
-        "now": NOW,
-        "job": job(state, **of_job),
-        "totals": totals(),
-        "targets": {},
-        "undecided": 0,
-        "parked_batches": 0,
-        "left": 0,
-        "leased": 1,
-        "unanswered": 0,
-        "unanswered_since": None,
-        "waiting": (),
-        "led": True,
-        "page": (),
-    }
-    return Reading(**{**usual, **given})
-
-
-BACK = TakenBack(NOW - timedelta(seconds=5), passes=1)
-
-
-def proof(verdict_at: datetime, back: TakenBack | None = None) -> Proof:
-    return Proof("t", verdict_at, passes=1, back=back)
-
 
 # How far and how fast
 
@@ -308,143 +227,6 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
     assert "an upsert that was not answered may still take effect" in wait and "12:00:40" in wait
     over = progress(reading(state, landing=NOW))
     assert not any("was not answered" in one for one in over.waits)
-
-
-# What to type
-
-
-@pytest.mark.parametrize(
-    ("seen", "steps"),
-    [
-        (reading(JobState.PLANNED), (WATCH,)),
-        (reading(JobState.RUNNING), (WATCH,)),
-        (reading(JobState.COPIED), (WATCH,)),
-        (reading(JobState.CLEANING), (WATCH,)),
-        (reading(JobState.ROLLING_BACK), (WATCH,)),
-        (reading(JobState.PAUSING), (WATCH,)),
-        (reading(JobState.CANCELLING), (WATCH,)),
-        (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
-        (reading(JobState.PAUSED, spent=Usage(read_units=7_500)), ("vecfleet resume 7", "vecfleet cancel 7")),
-        (
-            reading(JobState.PAUSED, spent=Usage(read_units=8_000)),  # a small job is expected to use 5,000
-            ("vecfleet set 7 budget 4", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (
-            reading(
-                JobState.PAUSED,
-                resume_to=JobState.COPIED,
-                passes=5,
-                policies=policies(writers="dual"),
-                spent=Usage(read_units=8_000),
-            ),
-            ("vecfleet set 7 budget 4", "vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (
-            reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
-            ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
-        (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none")),
-            ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none"), recipe="reverse"),
-            ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
-            ("vecfleet finish 7", "vecfleet rollback 7"),
-        ),
-        (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
-        (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="auto"), proof=proof(NOW, BACK)),
-            ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
-        ),
-        (reading(JobState.VERIFIED, proof=proof(STARTED, BACK)), ("vecfleet verify 7", "vecfleet rollback 7")),
-        (
-            reading(JobState.VERIFIED, cut_over_percent=5, proof=proof(NOW - timedelta(hours=25))),
-            ("vecfleet verify 7", "vecfleet reverse 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(writers="delta"), proof=proof(NOW, BACK)),
-            ("vecfleet pass 7", "vecfleet rollback 7"),
-        ),
-        (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
-        (
-            reading(JobState.CUT_OVER, cut_over_at=STARTED),
-            ("vecfleet cleanup 7", "vecfleet reverse 7", "vecfleet finish 7"),
-        ),
-        (
-            reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
-            ("vecfleet status 7", "vecfleet reverse 7"),
-        ),
-        (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
-        (reading(JobState.CUT_OVER, cleaning_at=STARTED), (WATCH,)),
-        (
-            reading(JobState.VERIFIED, cleaning_at=STARTED, reason="the policy waits: t has no verdict"),
-            ("vecfleet verify 7", WATCH),
-        ),
-        (
-            reading(
-                JobState.CUT_OVER,
-                cleaning_at=STARTED,
-                reason="the policy waits: 1 batch is parked",
-                parked_batches=1,
-            ),
-            ("vecfleet park list 7", "vecfleet verify 7", WATCH),
-        ),
-        (reading(JobState.CLEANED), ("vecfleet report 7",)),
-        (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
-        (reading(JobState.CANCELLED), ("vecfleet report 7", "vecfleet rollback 7")),
-        (reading(JobState.FINISHED), ("vecfleet report 7", "vecfleet rollback 7")),
-        (reading(JobState.FINISHED, cut_over_percent=100), ("vecfleet report 7",)),
-    ],
-)
-def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) -> None:
-    assert next_steps(seen) == steps
-
-
-@pytest.mark.parametrize(
-    ("given", "steps"),
-    [
-        ({"parked_batches": 2}, ("vecfleet park list 7", "vecfleet retry 7 failed")),
-        (
-            {"undecided": 3},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked"),
-        ),
-        (
-            {"undecided": 3, "conflicting": 2},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked", "vecfleet cancel 7"),
-        ),
-        (
-            {"undecided": 3, "conflicting": 3},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet cancel 7"),
-        ),
-        ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
-        ({"resume_to": JobState.COPIED, "targets": {"empty": 1}}, ("vecfleet report 7", "vecfleet cancel 7")),
-        (
-            {"resume_to": JobState.COPIED, "totals": totals(left_behind=9)},
-            ("vecfleet report 7", "vecfleet park undo 7 --all", "vecfleet cancel 7"),
-        ),
-        ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
-        ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
-        (
-            {"resume_to": JobState.CLEANING, "parked_batches": 1},
-            ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet finish 7"),
-        ),
-    ],
-)
-def test_each_call_for_attention_has_its_own_way_out(given: dict[str, Any], steps: tuple[str, ...]) -> None:
-    assert next_steps(reading(JobState.NEEDS_ATTENTION, **given)) == steps
-
-
-@pytest.mark.parametrize("state", JobState)
-def test_no_state_leaves_a_person_without_a_next_step(state: JobState) -> None:
-    assert next_steps(reading(state))
-    assert progress(reading(state)).to_json()["next_steps"]
 
 
 @pytest.mark.parametrize(
