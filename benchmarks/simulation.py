@@ -33,11 +33,11 @@ from benchmarks.simulating.costs import EMULATOR, ROLES, Costs, learned
 from benchmarks.simulating.fleet import Servers, servers
 from benchmarks.simulating.kernel import Kernel
 from benchmarks.simulating.world import Machine, World
-from orchestrator import logs
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs
 from orchestrator.services import acts
+from orchestrator.telemetry import logs
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind

@@ -28,7 +28,6 @@ from orchestrator.core.retrying import MAX_ATTEMPTS
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState
 from orchestrator.core.verdicts import judge
 from orchestrator.core.wording import POLICY_WAITS
-from orchestrator.counters import LEASES_EXPIRED, Counters
 from orchestrator.ledger import (
     audit,
     batches,
@@ -55,6 +54,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.queue import send, waiting
 from orchestrator.services import acts
 from orchestrator.services.lost_commits import Remembered, lost
+from orchestrator.telemetry.counters import LEASES_EXPIRED, Counters
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 

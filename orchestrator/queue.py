@@ -16,9 +16,10 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError, ResponseError
 
-from orchestrator import rabbitmq, tracing
+from orchestrator import rabbitmq
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import PROBE, QUEUES, BatchKind
+from orchestrator.telemetry import tracing
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 

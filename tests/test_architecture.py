@@ -38,8 +38,8 @@ DOORS = {
         "workers/tasks.py",
         "workers/threads.py",
     ),
-    "opentelemetry": ("orchestrator/tracing.py", "orchestrator/web/otlp.py"),
-    "sentry_sdk": ("orchestrator/error_reports.py",),
+    "opentelemetry": ("orchestrator/telemetry/tracing.py", "orchestrator/web/otlp.py"),
+    "sentry_sdk": ("orchestrator/telemetry/error_reports.py",),
 }
 MAX_LINES, MAX_LINES_OF_TESTS = 400, 450
 LONGER_FOR_A_REASON: dict[str, str] = {
@@ -130,10 +130,9 @@ ROOM_OF = {
     "orchestrator/embedded": "shells",
     **dict.fromkeys(
         (
-            *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/counters.py"),
-            *("orchestrator/flower_settings.py", "orchestrator/logs.py", "orchestrator/pace_view.py"),
-            *("orchestrator/queue.py", "orchestrator/schema.py", "orchestrator/hooks_file.py"),
-            *("orchestrator/tracing.py", "orchestrator/error_reports.py", "orchestrator/rabbitmq.py"),
+            *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/telemetry"),
+            *("orchestrator/flower_settings.py", "orchestrator/pace_view.py", "orchestrator/queue.py"),
+            *("orchestrator/rabbitmq.py", "orchestrator/schema.py"),
         ),
         "wiring",
     ),

@@ -15,8 +15,8 @@ from celery.worker import consumer
 from kombu.transport import redis
 from redis.exceptions import NoPermissionError
 
-from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
 from orchestrator.queue import TASKS
+from orchestrator.telemetry.counters import MESSAGES_SET_ASIDE, Counters
 from vecfleet.settings import Settings
 from workers.process import leave_after
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from orchestrator import counters, tracing
 from orchestrator.core.model import Deletion
-from orchestrator.counters import Counters
 from orchestrator.pace_view import scope_of
+from orchestrator.telemetry import counters, tracing
+from orchestrator.telemetry.counters import Counters
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, RefusedAlike, StoreError, TooLarge, Transient
 from vecfleet.records import Record

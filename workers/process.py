@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from migrations.routing import Router
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job, Lease
-from orchestrator.counters import Counters
 from orchestrator.ledger import jobs, leasing
+from orchestrator.telemetry.counters import Counters
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo

@@ -13,7 +13,6 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import tracing
 from orchestrator.core import retrying
 from orchestrator.core.model import Deletion, Finding, Job, Lease
 from orchestrator.core.retrying import Again, Park, PauseJob, Split
@@ -22,6 +21,7 @@ from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing,
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS, kinds_of
 from orchestrator.services import acts, late_writes
+from orchestrator.telemetry import tracing
 from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, erasure_check, listing, outcomes, querying, surveying, undoing

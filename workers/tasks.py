@@ -11,8 +11,8 @@ from celery.app import trace
 from celery.concurrency import ALIASES
 from kombu.transport import TRANSPORT_ALIASES
 
-from orchestrator import logs, tracing
 from orchestrator.queue import TASKS, app
+from orchestrator.telemetry import logs, tracing
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
 from workers import outcomes

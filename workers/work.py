@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 from migrations.reversing import Backward
 from migrations.routing import Router
-from orchestrator import counters
 from orchestrator.core import manifests
 from orchestrator.core.model import Deletion, Job, Lease, Move, Target, TargetTally
-from orchestrator.counters import Counters
 from orchestrator.ledger import batches, checks, moves
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
+from orchestrator.telemetry import counters
+from orchestrator.telemetry.counters import Counters
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
 from workers.lane import Lane

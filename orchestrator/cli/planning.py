@@ -16,7 +16,6 @@ from migrations.previewing import MappedRecord, preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
 from migrations.renaming import Pair
 from migrations.reversing import plan_reverse
-from orchestrator import tracing
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
@@ -30,6 +29,7 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import in_namespaces
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
+from orchestrator.telemetry import tracing
 from vecfleet.errors import BadInput, Refused
 from vecfleet.stores.base import Backup, Store
 from vecfleet.stores.encoded_ids import seen

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import logs, schema, tracing
+from orchestrator import schema
 from orchestrator.cli.output import err, say, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.embedded import addresses
@@ -16,6 +16,7 @@ from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.record import StackRecord, running
 from orchestrator.embedded.stack import Stack, down, up_in_background
+from orchestrator.telemetry import logs, tracing
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.settings import JOIN, Settings
 
@@ -37,13 +38,12 @@ def migrate() -> None:
 
 def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
-    from orchestrator import hooks_file
-    from orchestrator.counters import Counters
     from orchestrator.dispatcher import Dispatcher
     from orchestrator.ledger.audit import Seals
-    from orchestrator.services import hook_calls, notices
+    from orchestrator.services import hook_calls, hooks_file, notices
     from orchestrator.services.background import repeating
     from orchestrator.services.lost_commits import Remembered
+    from orchestrator.telemetry.counters import Counters
 
     with fleet() as parts:
         if parts.settings.redis_url is None:

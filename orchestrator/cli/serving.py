@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from orchestrator import logs, tracing
 from orchestrator.cli.output import Json, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
+from orchestrator.telemetry import logs, tracing
 from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings

@@ -16,6 +16,7 @@ erase_redis   deletes a tenant's traces in Redis
 background    steps that a process repeats beside its work
 hooks         asks a hook or a second person before an act
 hook_calls    runs hooks, in the dispatcher
+hooks_file    the file of hooks and of those who are told of changes of state
 notices       sends notices of changes of state to those who wait for them
 forget        erases a tenant in every index and export that the fleet knows
 keyed_acts    does what a program asks for, once for each key

@@ -11,11 +11,11 @@ from migrations.ownership import OwnershipSnapshot, look_up_again
 from migrations.plan import Plan, PlannedMove
 from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
-from orchestrator import tracing
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
 from orchestrator.queue import require_broker
+from orchestrator.telemetry import tracing
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
 from vecfleet.stores.encoded_ids import seen

@@ -20,10 +20,10 @@ import orjson
 from orchestrator.bootstrap import Fleet
 from orchestrator.core import notices as shapes
 from orchestrator.core.hooks import Hook, in_its_words
-from orchestrator.hooks_file import CommandHook, HooksFile, WebHook
 from orchestrator.ledger import consents, hooks
 from orchestrator.ledger.database import Database
 from orchestrator.services.background import Step
+from orchestrator.services.hooks_file import CommandHook, HooksFile, WebHook
 
 _HEARD_BYTES = 4_096
 _GIVEN = ("PATH", "LANG", "LC_ALL", "TZ", "HOME")

@@ -18,10 +18,10 @@ import structlog
 from orchestrator.bootstrap import Fleet
 from orchestrator.core import notices as shapes
 from orchestrator.core.notices import Notice
-from orchestrator.hooks_file import Email, HooksFile, PagerDuty, Receiver, Slack, Webhook
 from orchestrator.ledger import notices
 from orchestrator.ledger.database import Database
 from orchestrator.services.background import Step
+from orchestrator.services.hooks_file import Email, HooksFile, PagerDuty, Receiver, Slack, Webhook
 
 _TIMEOUT_S = 10.0
 # A sender that is silent for this long is dead: longer than connecting, sending and being answered may take.

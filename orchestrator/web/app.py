@@ -12,9 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from orchestrator import queue
 from orchestrator.bootstrap import Fleet
-from orchestrator.counters import Counters
 from orchestrator.pace_view import PaceReader
 from orchestrator.services.erase import JobTableBooks
+from orchestrator.telemetry.counters import Counters
 from orchestrator.web import api, operator, pages
 from orchestrator.web.applications import JobTableRoutes, routers
 from orchestrator.web.doors import PageRoute

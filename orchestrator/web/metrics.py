@@ -8,7 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from orchestrator.core.states import JobState
-from orchestrator.counters import (
+from orchestrator.ledger import dashboards
+from orchestrator.ledger.dashboards import BUSY_EDGES_S, Figures, JobFigures
+from orchestrator.ledger.database import Database
+from orchestrator.telemetry.counters import (
     FRESHNESS_WAIT_MS,
     FRESHNESS_WAITS,
     LEASES_EXPIRED,
@@ -16,9 +19,6 @@ from orchestrator.counters import (
     Counters,
     calls,
 )
-from orchestrator.ledger import dashboards
-from orchestrator.ledger.dashboards import BUSY_EDGES_S, Figures, JobFigures
-from orchestrator.ledger.database import Database
 from orchestrator.web.sampling import Sampler
 from vecfleet.errors import Unreachable
 

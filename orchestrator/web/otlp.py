@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from orchestrator import tracing
+from orchestrator.telemetry import tracing
 from vecfleet import __version__
 from vecfleet.settings import Settings
 

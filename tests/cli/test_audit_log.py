@@ -9,12 +9,12 @@ from job_table import JobTable, plan_of, planned
 from structlog.testing import capture_logs
 from terminal import Brain, Vecfleet
 
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import audit
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
+from orchestrator.telemetry.counters import Counters
 
 
 def _three_acts(database_url: str) -> Database:

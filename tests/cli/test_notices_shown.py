@@ -6,11 +6,11 @@ from job_table import JobTable, plan_of, planned
 from terminal import Vecfleet
 
 from orchestrator.core.hooks import Hook
-from orchestrator.hooks_file import CommandHook
 from orchestrator.ledger import hooks, notices
 from orchestrator.ledger import tables as t
 from orchestrator.services import hooks as asking
 from orchestrator.services.hook_calls import answer_next
+from orchestrator.services.hooks_file import CommandHook
 
 
 def test_what_was_given_up_is_shown_and_sent_again(vecfleet: Vecfleet, table: JobTable) -> None:

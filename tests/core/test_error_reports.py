@@ -10,7 +10,7 @@ TEXT = "what-zoe-told-her-twin"
 PROGRAM = f"""
 import logging, sys, threading
 import structlog
-from orchestrator import logs
+from orchestrator.telemetry import logs
 from vecfleet.settings import Settings
 
 logs.configure(Settings(sentry_dsn=sys.argv[1], log_format="json"))

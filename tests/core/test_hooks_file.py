@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import hooks_file
 from orchestrator.core.hooks import Hook
+from orchestrator.services import hooks_file
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 

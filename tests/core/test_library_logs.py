@@ -11,7 +11,7 @@ from vecfleet import logs
 
 PROCESS = """
 import structlog
-from orchestrator.logs import configure
+from orchestrator.telemetry.logs import configure
 from vecfleet import logs
 from vecfleet.settings import Settings
 

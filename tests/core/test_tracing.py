@@ -17,7 +17,7 @@ NOTHING_LISTENS = "http://127.0.0.1:9"
 LOADED = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "sentry_sdk")
 TRACES = """
 import sys
-from orchestrator import tracing
+from orchestrator.telemetry import tracing
 from vecfleet.settings import Settings
 tracing.start(Settings(otel_exporter_otlp_endpoint=sys.argv[1], otel_exporter_otlp_headers="x-team=vectors"), "cli")
 """
@@ -33,7 +33,7 @@ def test_a_fleet_for_which_nothing_is_configured_loads_no_telemetry() -> None:
     program = f"""
 import sys, importlib
 for name in {modules}: importlib.import_module(name)
-from orchestrator import logs, tracing
+from orchestrator.telemetry import logs, tracing
 from vecfleet.settings import Settings
 settings = Settings()
 logs.configure(settings)
@@ -55,7 +55,7 @@ def test_what_is_configured_and_not_installed_is_said_with_its_remedy(variable: 
     program = f"""
 import sys
 sys.modules[{package!r}] = None
-from orchestrator import logs, tracing
+from orchestrator.telemetry import logs, tracing
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 settings = Settings({variable.lower()}="http://key@127.0.0.1:9/1")

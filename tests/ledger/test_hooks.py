@@ -15,7 +15,6 @@ from stages import AUTO, PATIENCE_S, proven_again, verified
 from orchestrator.core.hooks import Hook
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import JobState
-from orchestrator.hooks_file import CommandHook, WebHook
 from orchestrator.ledger import audit, hooks, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, Database
@@ -24,6 +23,7 @@ from orchestrator.services import hooks as asking
 from orchestrator.services.background import repeating
 from orchestrator.services.hook_calls import answer_next
 from orchestrator.services.hooks import Held
+from orchestrator.services.hooks_file import CommandHook, WebHook
 from tests.contracts.answering import Answer, Answering
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ...").decode()

@@ -9,12 +9,12 @@ from job_table import LEASE_S, JobTable, plan_of, planned
 from migrations.window import Window
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches, leasing
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
 from orchestrator.services import acts
+from orchestrator.telemetry.counters import Counters
 from vecfleet.errors import BadInput
 from vecfleet.stores.base import Usage
 

@@ -20,11 +20,11 @@ from job_table import JobTable, plan_of, planned
 
 from orchestrator.core.notices import MACHINES, MAX_ATTEMPTS
 from orchestrator.core.states import JobState
-from orchestrator.hooks_file import Email, PagerDuty, Receiver, Slack, Webhook
 from orchestrator.ledger import notices
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, Database
 from orchestrator.services import acts
+from orchestrator.services.hooks_file import Email, PagerDuty, Receiver, Slack, Webhook
 from orchestrator.services.notices import send_next
 from tests.contracts.answering import Answer, Answering
 

@@ -12,12 +12,12 @@ from orchestrator.core.model import Wakeup
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.retrying import MAX_ATTEMPTS
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches, cleanup, copies, jobs, leadership, leasing, status
 from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app, waiting
 from orchestrator.services import acts
+from orchestrator.telemetry.counters import Counters
 from vecfleet.errors import Busy, Refused
 
 

@@ -14,12 +14,12 @@ from orchestrator.cli import session, whole_indexes
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import JOB_ENDED, BatchState, JobState
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches
 from orchestrator.queue import make_app
 from orchestrator.services.erase import JobTableBooks
 from orchestrator.services.lost_commits import Remembered
+from orchestrator.telemetry.counters import Counters
 from tests.machine import older
 from tests.machine.acting import Stop, Worker
 from tests.machine.jobs import World, judge_failure

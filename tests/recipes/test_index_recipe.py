@@ -153,7 +153,7 @@ def test_a_pod_index_is_refused_without_an_id_source_and_planned_with_one(world:
     # When its writers are to go on, then it is refused: no pass would find what they add
     with pytest.raises(BadPlan, match=r"stop them \(--writers freeze\)"):
         delta = Common(policies=Policies(writers="delta"))
-        plan(world, cloud="aws", region="us-east-1", ids=find_ids(tmp_path, ["ids.csv"]), common=delta)
+        plan(world, new=AWS, ids=find_ids(tmp_path, ["ids.csv"]), common=delta)
 
 
 def test_ids_come_from_a_table_or_from_a_file_for_each_namespace(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from orchestrator.core.states import QUEUES, JobState
-from orchestrator.counters import MESSAGES_SET_ASIDE, Counters
+from orchestrator.telemetry.counters import MESSAGES_SET_ASIDE, Counters
 from tests.stories.world import SMALL, OpenWorld
 
 pytestmark = pytest.mark.story

@@ -11,7 +11,7 @@ import pytest
 from migrations.between import StoresOptions, TablesOptions, plan_stores, plan_tables
 from migrations.creators import Grouping
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces
-from migrations.plan import Plan, Policies
+from migrations.plan import NewIndex, Plan, Policies
 from migrations.recipes import Common, ExportOptions, IndexOptions, plan_export, plan_index
 from migrations.renaming import Pair
 from orchestrator.core.progress import progress
@@ -79,10 +79,11 @@ def stores(open_world: OpenWorld, empty_database_url: str, other_url: str) -> It
 
 DELTA = Policies(writers="delta", soak_seconds=0, cut_over="none", conflicts="keep")
 COMMON = Common(policies=DELTA, only=(SOURCE,))
+HERE = NewIndex(cloud="aws", region="us-east-1")
 
 
 def to_index(stores: Stores) -> Plan:
-    options = IndexOptions(source=SMALL, target="copy", cloud="aws", region="us-east-1", common=COMMON)
+    options = IndexOptions(source=SMALL, target="copy", new=HERE, common=COMMON)
     return plan_index(stores.world.fleet.store, options, now=NOW)
 
 
@@ -110,7 +111,7 @@ def between(source: str, target: str) -> Callable[[Stores], Plan]:
     (from_store, from_index), (to_store, to_index) = source.split(":"), target.split(":")
 
     def plan(stores: Stores) -> Plan:
-        options = StoresOptions(source=from_index, target=to_index, cloud="aws", region="us-east-1", common=COMMON)
+        options = StoresOptions(source=from_index, target=to_index, new=HERE, common=COMMON)
         of = stores.world.fleet.store_named
         return plan_stores(of(from_store), of(to_store), options, now=NOW)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator import counters
-from orchestrator.counters import Counters, calls
+from orchestrator.telemetry import counters
+from orchestrator.telemetry.counters import Counters, calls
 
 NOBODY = "redis://127.0.0.1:1/0"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from orchestrator.core.model import Lease
-from orchestrator.counters import Counters, calls
 from orchestrator.ledger.batches import LeaseLost
+from orchestrator.telemetry.counters import Counters, calls
 from vecfleet import errors as e
 from vecfleet.records import Record
 from vecfleet.settings import FETCH_BYTES

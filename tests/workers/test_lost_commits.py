@@ -15,7 +15,6 @@ from job_table import planned
 
 from orchestrator import schema
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.counters import Counters
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.postgres import FLEET
@@ -25,6 +24,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS, make_app
 from orchestrator.services import acts
 from orchestrator.services.lost_commits import Remembered
+from orchestrator.telemetry.counters import Counters
 from vecfleet.errors import Busy
 from vecfleet.records import Record
 from workers import runner

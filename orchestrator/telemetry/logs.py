@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from pydantic import SecretStr
 
-from orchestrator import error_reports
+from orchestrator.telemetry import error_reports
 from vecfleet.logs import EVENT_AND_FIELDS
 from vecfleet.settings import Settings
 

@@ -30,7 +30,7 @@ def start(settings: Settings) -> structlog.types.Processor | None:
     """Return what reports the errors among a logger's lines; None if nothing is configured. Safe to repeat."""
     if settings.sentry_dsn is None:
         return None
-    from orchestrator.tracing import not_installed
+    from orchestrator.telemetry.tracing import not_installed
 
     try:
         import sentry_sdk

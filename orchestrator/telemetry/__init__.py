@@ -1,0 +1,7 @@
+"""What the fleet tells of itself while it works. Names and numbers only: no record's text and no key.
+
+logs           events on stderr, for people or as JSON
+error_reports  errors among them, reported to Sentry where that is configured
+tracing        traces over all processes, where an endpoint is configured
+counters       counts that the processes of a fleet share, in Redis
+"""
