@@ -1,4 +1,4 @@
-"""What the fleet tells of itself while it works. Names and numbers only: no record's text and no key.
+"""Logs, reports of errors, traces and counts of a working fleet. Names and numbers only: no record's text and no key.
 
 logs           events on stderr, for people or as JSON
 error_reports  errors among them, reported to Sentry where that is configured

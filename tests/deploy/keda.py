@@ -1,4 +1,4 @@
-"""What KEDA 2 takes as a ScaledObject, after its published resource definition: a field that is not here it refuses."""
+"""The fields that KEDA 2 takes in a ScaledObject, after its published resource definition. It refuses any other."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the role `approve` is for, over the fleet's HTTP API: much is left behind by name, an erasure is begun once."""
+"""The use of the role `approve` over the fleet's HTTP API: much is left behind by name, an erasure is begun once."""
 
 from collections.abc import Callable
 from typing import Any

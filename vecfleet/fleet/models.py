@@ -158,7 +158,7 @@ class Jobs(_Answer):
 
 
 class Status(_Answer):
-    """How far a job is, why it waits, and what to do next, as `vecfleet status --json`."""
+    """The progress of a job, why it waits, and what to do next, as `vecfleet status --json`."""
 
     job: int
     state: State
