@@ -35,7 +35,7 @@ _KEY = Header(
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The person or program that sends a request to act, and its key. `response` is told whether its answer was given before."""
+    """The sender of a request to act, and its key. `response` is told whether its answer was given before."""
 
     who: str
     token: str
