@@ -111,7 +111,8 @@ def between(source: str, target: str) -> Callable[[Stores], Plan]:
     (from_store, from_index), (to_store, to_index) = source.split(":"), target.split(":")
 
     def plan(stores: Stores) -> Plan:
-        options = StoresOptions(source=from_index, target=to_index, new=HERE, common=COMMON)
+        new = HERE if to_store == "pinecone" else NewIndex()
+        options = StoresOptions(source=from_index, target=to_index, new=new, common=COMMON)
         of = stores.world.fleet.store_named
         return plan_stores(of(from_store), of(to_store), options, now=NOW)
 
