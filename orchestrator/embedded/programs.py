@@ -39,7 +39,8 @@ _PYTHON = (*MACHINE, "USER", "LOGNAME", "PYTHON*", "LC_*", "MALLOC_*", "SSL_*")
 # How a process of the fleet reaches stores and databases: proxies, and what libpq reads for DATABASE_URL.
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "GRPC_*", "PG*")
 _QUEUE = ("redis_url", "broker_url")
-_FLEET = ("database_url", *_QUEUE, "pinecone_api_key", "pgvector_url", "pgvector_other_url")
+_TELEMETRY = ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_headers", "sentry_dsn")
+_FLEET = ("database_url", *_QUEUE, "pinecone_api_key", "pgvector_url", "pgvector_other_url", *_TELEMETRY)
 
 
 def _of_the_fleet(*secrets: str) -> tuple[str, ...]:

@@ -190,27 +190,3 @@ def test_one_that_is_interrupted_says_where_to_go_on(vecfleet: Vecfleet, two: Br
     # Then
     assert running.returncode == INTERRUPTED
     assert "stopped after prod/doc-3" in said and "--after prod/doc-3" in said
-
-
-def test_ids_that_a_plan_encodes_are_planned_and_compared_by_what_they_were(
-    vecfleet: Vecfleet, two: Brain, tmp_path: Path
-) -> None:
-    # Given a folder with ids that are not ASCII, and a namespace with their encoded forms
-    brain = two.store.describe("brain")
-    folders = ParquetStore(tmp_path)
-    folder = folders.open(folders.create_like("exports/odd", brain, None, None))
-    folder.upsert("odd", [Record(id, VALUES) for id in ("a", "zoë", "~0000eb")])
-    # When the plan of an import says what it would do
-    refused = vecfleet("plan", "import", "exports/odd", "brain", "--namespace", "odd")
-    encoded = vecfleet("plan", "import", "exports/odd", "brain", "--namespace", "odd", "--encode-ids")
-    # Then it tells how many ids that concerns, and how they would stand there
-    assert "1 id of 3 holds other characters than ASCII: Pinecone refuses these" in " ".join(refused.out.split())
-    assert "stand encoded, as caf~0000e9 for café" in " ".join(encoded.out.split()), encoded.err
-    assert "ids at Pinecone: the ASCII forms of those at the other side" in encoded.out
-    # And both are compared by the ids that they stand for
-    two.write("odd", "a", "zo~0000eb", "~00007e0000eb")
-    assert vecfleet("check", "parquet:exports/odd", "pinecone:brain/odd", "--encode-ids").code == 0
-    assert vecfleet("check", "parquet:exports/odd", "pinecone:brain/odd").code == 1
-    # And the option is refused where neither side, or both, are at Pinecone
-    nowhere = vecfleet("plan", "stores", "pinecone:brain", "pinecone:copy", "--encode-ids")
-    assert nowhere.code == 2 and "another store" in nowhere.err

@@ -128,9 +128,6 @@ class LaggingIndex:
     def real_aliases(self) -> dict[str, str]:
         return {name: history.now for name, history in self._aliases.items() if history.now is not None}
 
-    def versions(self, namespace: str, since: float) -> list[Mapping[str, Record]]:
-        return [space.records if space else {} for _, space in self._space(namespace).since(since)]
-
     def land(self) -> None:
         """Carry out what was under way and is due by now, each change at its own time."""
         while self.landings and self.landings[0].at <= self.clock.monotonic():

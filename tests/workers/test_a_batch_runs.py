@@ -300,7 +300,7 @@ def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytes
     one.table.advance()
     (wakeup,) = one.table.dispatch()
     refuse = e.BadInput("PINECONE_API_KEY is not set", next_step="set it where the worker starts")
-    monkeypatch.setattr(WorkerProcess, "index", lambda *_: (_ for _ in ()).throw(refuse))
+    monkeypatch.setattr(WorkerProcess, "index", lambda *_, **__: (_ for _ in ()).throw(refuse))
     runner.run(one.process, wakeup.batch_id, wakeup.generation)
     assert one.table.row(wakeup.batch_id).state == BatchState.READY
     assert one.table.job.state is JobState.PAUSING

@@ -86,7 +86,7 @@ def test_no_transaction_is_open_while_the_store_is_asked(
     with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT), **policies) as one:
         # Given an index that looks, during each call, whether a transaction of anybody is open
         watched = Watched(one.index, one.table.database)
-        one.process.index = lambda store, info: watched  # type: ignore[method-assign, assignment, return-value]
+        one.process.index = lambda *_, **__: watched  # type: ignore[method-assign, assignment, return-value]
 
         # When a job runs from its listing to its end
         one.until(JobState.VERIFIED)
