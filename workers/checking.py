@@ -5,7 +5,7 @@ record and the parts in which the two versions differ.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core import manifests
@@ -39,7 +39,11 @@ def verify_batch(work: Work) -> tuple[dict[str, Any], list[Finding]]:
     actual = Tally.of_digests(digests.values())
     findings: list[Finding] = []
     if actual != expected:
-        differing = [part for part in parts if not _as_written(part, digests) and not _agree(work, part, digests)]
+        differing = [
+            part
+            for part in parts
+            if not (_as_written(part, digests) or _complete(work, part, digests) or _agree(work, part, digests))
+        ]
         if differing:
             work.look_again(f"{work.target_row.namespace} does not yet give back what was written")
         for part in differing:
@@ -73,6 +77,21 @@ def _digests(work: Work, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
 def _as_written(part: _Part, digests: Mapping[str, int]) -> bool:
     there = [digests[record_id] for record_id in part.ids.values() if record_id in digests]
     return Tally.of_digests(there) == Tally(part.tally.count, part.tally.digest)
+
+
+def _complete(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
+    """Complete a tally of which an erasure left only the short digests, if each record there has its short digest.
+
+    The erased record was missing or changed at the target, so nobody knew what to subtract.
+    """
+    there = {source_id: digests[record_id] for source_id, record_id in part.ids.items() if record_id in digests}
+    total = Tally.of_digests(there.values())
+    shorts = {source_id: manifests.short(digest) for source_id, digest in there.items()}
+    if not shorts or shorts != part.recorded or part.tally.digest != manifests.short(total.digest):
+        return False
+    with work.database.begin() as connection:
+        copies.agree(connection, work.lease, part.copy_id, part.tally, replace(part.tally, digest=total.digest))
+    return True
 
 
 def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:

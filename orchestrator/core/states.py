@@ -175,7 +175,7 @@ MOVE_EDGES: Mapping[MoveState, Mapping[MoveState, str]] = {
     },
     _M.MISMATCHED: {
         _M.REPAIRING: "its differing batches are copied again",
-        _M.COPIED: "its targets are verified again",
+        _M.COPIED: "its targets are verified again, or the tenant of those that differ is erased",
         _M.ROLLED_BACK: "the job is rolled back",
     },
     _M.REPAIRING: {
@@ -236,10 +236,13 @@ CHECK_EDGES: Mapping[CheckState, Mapping[CheckState, str]] = {
         _C.VERIFIED: "it holds exactly what was written, and equal",
         _C.MISMATCHED: "it differs from what was written",
         _C.EMPTY: "nothing was written to it, or its tenant is erased",
-        _C.WAITING: "it was written to, or a person goes back or asks for another verification",
+        _C.WAITING: "it was written to, records of it are erased, or a person goes back or verifies again",
     },
     _C.VERIFIED: {_C.WAITING: _WRITTEN, _C.EMPTY: _ERASED},
-    _C.MISMATCHED: {_C.WAITING: "a repair wrote to it, or a person asks for another verification", _C.EMPTY: _ERASED},
+    _C.MISMATCHED: {
+        _C.WAITING: "a repair wrote to it, records of it are erased, or a person asks for another verification",
+        _C.EMPTY: _ERASED,
+    },
     _C.EMPTY: {_C.WAITING: _WRITTEN},
 }
 

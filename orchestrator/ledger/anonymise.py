@@ -4,7 +4,9 @@ A row that other rows need stays under another name: a move whose source is gone
 cleans nothing up. A row about this tenant alone is deleted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +14,8 @@ import sqlalchemy as sa
 from orchestrator.core import manifests
 from orchestrator.core.redaction import Traces, Words
 from orchestrator.core.states import CHECKING, BatchKind, CheckState
-from orchestrator.ledger import audit, batches, checks, differences, erased_ids, erasures, moves, transitions
+from orchestrator.ledger import audit, batches, checks, database, differences, erased_ids, erasures, moves, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
 from orchestrator.ledger.ownership import encodes, index_of
 from vecfleet import names
 from vecfleet.digests import Tally
@@ -78,17 +79,24 @@ def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[
     written = sa.select(_T.id, _T.namespace, _NEW).join(t.job, _J.id == _T.job_id)
     whole_targets = [row.id for row in connection.execute(written) if traces.is_own(row.new, row.namespace)]
     among = _among(places)
-    count, unknown = 0, set[int]()
+    count, unknown, written_ids = 0, set[int](), defaultdict[int, set[str]](set)
     for batch in list(_concerned(connection, whole_moves, whole_targets, among)):
-        to_remove = _ids_to_remove(connection, batch, batch.move_id in whole_moves, whole_targets, among)
-        if to_remove:
-            unknown |= erased_ids.remove_ids(connection, batch.id, to_remove)
-            count += len(to_remove)
+        tallies = _members(connection, batch)
+        to_remove = _ids_to_remove(batch, tallies, batch.move_id in whole_moves, whole_targets, among)
+        if not to_remove:
+            continue
+        unknown |= erased_ids.remove_ids(connection, batch.id, to_remove)
+        count += len(to_remove)
+        for tally in tallies:
+            if tally.target_id not in whole_targets:
+                written_ids[tally.target_id].update(
+                    batch.prefix + record_id for record_id in tally.members if record_id in to_remove
+                )
     _expect_less(connection, whole_moves, among)
     _empty(connection, whole_targets)
     for target_id in sorted(unknown - set(whole_targets)):
         moves.raise_sequence(connection, [target_id])  # the expected content is unknown, so the verdict is void
-    _strike_ids(connection, among)
+    _strike_ids(connection, among, written_ids)
     ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
     connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
     connection.execute(sa.update(t.move).where(_M.listed_all).values(last_id=None, page_token=None))
@@ -124,9 +132,27 @@ def _concerned(
     yield from connection.execute(query)
 
 
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The ids that one copy batch wrote to one target."""
+
+    target_id: int
+    namespace: str
+    members: list[str]
+
+
+def _members(connection: sa.Connection, batch: Any) -> list[_Members]:
+    ids = manifests.unpack(batch.manifest)
+    query = sa.select(_TALLY.target_id, _T.namespace, _TALLY.members).join(t.target, _T.id == _TALLY.target_id)
+    return [
+        _Members(row.target_id, row.namespace, manifests.select(ids, row.members))
+        for row in connection.execute(query.where(_TALLY.batch_id == batch.id))
+    ]
+
+
 def _ids_to_remove(
-    connection: sa.Connection,
     batch: Any,
+    tallies: Sequence[_Members],
     whole: bool,
     whole_targets: Sequence[int],
     among: _Among,
@@ -136,15 +162,13 @@ def _ids_to_remove(
         return dict.fromkeys(ids)
     at_source = among.get((batch.old, batch.source, batch.old_encoded), {})
     to_remove: dict[str, int | None] = {record_id: None for record_id in ids if record_id in at_source}
-    rows = sa.select(_TALLY.target_id, _TALLY.members, _T.namespace).join(t.target, _T.id == _TALLY.target_id)
-    for tally in connection.execute(rows.where(_TALLY.batch_id == batch.id)):
-        members = manifests.select(ids, tally.members)
+    for tally in tallies:
         if tally.target_id in whole_targets:
-            to_remove |= dict.fromkeys(members)
+            to_remove |= dict.fromkeys(tally.members)
         at_target = among.get((batch.new, tally.namespace, batch.new_encoded), {})
         to_remove |= {
             record_id: at_target[batch.prefix + record_id]
-            for record_id in members
+            for record_id in tally.members
             if batch.prefix + record_id in at_target
         }
     return to_remove
@@ -163,7 +187,11 @@ def _expect_less(connection: sa.Connection, whole_moves: set[int], among: _Among
 
 
 def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
-    """Expect no record in targets that were the tenant's alone: nothing is left to prove there."""
+    """Expect no record in targets that were the tenant's alone: nothing is left to prove there.
+
+    A check under way loses its lease. A difference that was found there, a stranger's record too, is void: the erasure
+    has deleted the namespace whole. Moves that differed there alone are settled again by the dispatcher.
+    """
     if not target_ids:
         return
     connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
@@ -173,7 +201,7 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
     connection.execute(
         transitions.target_to(
-            CheckState.EMPTY, open_checks=0, verdict=verdict, verdict_at=NOW, check_sequence=_T.sequence
+            CheckState.EMPTY, open_checks=0, verdict=verdict, verdict_at=database.NOW, check_sequence=_T.sequence
         ).where(judged)
     )
     connection.execute(
@@ -181,18 +209,22 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
         .where(_T.id.in_(target_ids))
         .values(held_before=0, held_before_digest=0, created_by_us=False)
     )
+    checks.release_moves(connection, target_ids)
 
 
-def _strike_ids(connection: sa.Connection, among: _Among) -> None:
-    """Remove the tenant's ids from shared targets; restart a check that is under way on such a target."""
+def _strike_ids(connection: sa.Connection, among: _Among, written_ids: Mapping[int, Set[str]]) -> None:
+    """Remove the tenant's ids from shared targets. Restart a check that may have missed them, under way or ended.
+
+    `written_ids`: target → ids of the tenant that a job wrote there. The store may lack some of them, so `among` may.
+    """
     targets = sa.select(_T.id, _T.namespace, _T.check_state, _NEW, _NEW_ENCODED).join(t.job, _J.id == _T.job_id)
     for row in connection.execute(targets).all():
-        ids = among.get((row.new, row.namespace, row.new_encoded))
+        ids = written_ids.get(row.id, set()) | among.get((row.new, row.namespace, row.new_encoded), {}).keys()
         if not ids:
             continue
         gone = connection.execute(
             sa.delete(t.target_id)
-            .where(t.target_id.c.target_id == row.id, t.target_id.c.record_id.in_(list(ids)))
+            .where(t.target_id.c.target_id == row.id, database.among(t.target_id.c.record_id, ids))
             .returning(t.target_id.c.record_id, t.target_id.c.move_id)
         ).all()
         before = Tally.of_ids(held_id.record_id for held_id in gone if held_id.move_id is None)
@@ -201,7 +233,7 @@ def _strike_ids(connection: sa.Connection, among: _Among) -> None:
             values = {"held_before": held.count, "held_before_digest": held.digest}
             connection.execute(sa.update(t.target).where(_T.id == row.id).values(**values))
         differences.remove_ids(connection, row.id, ids)
-        if row.check_state == CheckState.CHECKING:
+        if row.check_state in (CheckState.CHECKING, CheckState.MISMATCHED):
             checks.restart(connection, [row.id])
 
 

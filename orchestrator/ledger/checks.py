@@ -261,6 +261,22 @@ def settle_moves(connection: sa.Connection, job_id: int) -> None:
     connection.execute(transitions.move_to(MoveState.VERIFIED).where(copied, ~unverified))
 
 
+def release_moves(connection: sa.Connection, target_ids: Sequence[int]) -> None:
+    """Return the moves that differed at these targets alone to *copied*; `settle_moves` then decides about them."""
+    touched = sa.select(t.move_target.c.move_id).where(among(t.move_target.c.target_id, target_ids))
+    differing = (
+        sa.select(t.move_target.c.move_id)
+        .join(t.target, _T.id == t.move_target.c.target_id)
+        .where(t.move_target.c.move_id == t.move.c.id, _T.check_state == CheckState.MISMATCHED)
+        .correlate(t.move)
+    )
+    connection.execute(
+        transitions.move_to(MoveState.COPIED, reason=None).where(
+            t.move.c.id.in_(touched), t.move.c.state == MoveState.MISMATCHED, ~differing.exists()
+        )
+    )
+
+
 def void_targets(connection: sa.Connection, job_id: int) -> list[int]:
     """Return targets written to after their verdict, or on which an unanswered upsert may have taken effect since."""
     judged = _T.check_state.not_in((CheckState.WAITING, CheckState.CHECKING))

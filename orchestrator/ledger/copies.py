@@ -160,7 +160,8 @@ def _tally(tally: TargetTally) -> dict[str, Any]:
 
 
 def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTally, tally: TargetTally) -> None:
-    """Replace a tally if both sides are equal but differ from it: the application wrote to both. Raises LeaseLost.
+    """Replace a tally that lags behind what was read: the application wrote to both sides, or an erasure left its sum
+    incomplete. Raises LeaseLost.
 
     `read` is the compared tally. If an erasure has removed ids from the stored tally since, the stored tally stays.
     """

@@ -129,7 +129,7 @@ def one(row: sa.Row[Any] | None) -> dict[str, Any] | None:
     return None if row is None else dict(row._mapping)
 
 
-def among(column: Any, ids: Iterable[int]) -> sa.ColumnElement[bool]:
+def among(column: Any, ids: Iterable[int] | Iterable[str]) -> sa.ColumnElement[bool]:
     """Return the condition that the column is one of `ids`, in one parameter: IN takes one each, at most 65,535."""
-    condition: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(sa.BigInteger)))
+    condition: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(column.type)))
     return condition

@@ -83,8 +83,13 @@ def forget(connection: sa.Connection, target_ids: Sequence[int]) -> None:
 
 
 def remove_ids(connection: sa.Connection, target_id: int, ids: Collection[str]) -> None:
-    """Delete the findings on these ids, which were erased."""
-    connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, _F.record_id.in_(list(ids))))
+    """Delete the findings on these ids, which were erased, also from the samples of the target's verdict."""
+    verdict = connection.execute(sa.select(_T.verdict).where(_T.id == target_id)).scalar_one() or {}
+    samples = [sample for sample in verdict.get("samples", ()) if sample["id"] not in ids]
+    if len(samples) < len(verdict.get("samples", ())):
+        kept = verdict | {"samples": samples}
+        connection.execute(sa.update(t.target).where(_T.id == target_id).values(verdict=kept))
+    connection.execute(sa.delete(t.finding).where(_F.target_id == target_id, among(_F.record_id, ids)))
     for row in connection.execute(sa.select(_D.id, _D.manifest, _D.digests).where(_D.target_id == target_id)).all():
         record_ids = manifests.unpack(row.manifest)
         seen = manifests.select_digests(record_ids, None, row.digests)

@@ -66,7 +66,10 @@ def _shrink(
     to_remove: Mapping[str, int | None],
     prefix: str,
 ) -> tuple[bool, int]:
-    """Remove the ids from one tally. Return whether its digest is still exact, and how many ids it lost."""
+    """Remove the ids from one tally. Return whether its digest is still exact, and how many ids it lost.
+
+    If it is not, only the sum of the short digests is known, and the next check of the target completes it.
+    """
     members = manifests.select(ids, tally.members)
     lost = [record_id for record_id in members if record_id in to_remove]
     kept = [record_id for record_id in members if record_id not in to_remove]
@@ -76,17 +79,19 @@ def _shrink(
         return True, len(lost)
     recorded = manifests.select_digests(ids, tally.members, tally.record_digests)
     digests = [to_remove[record_id] for record_id in lost]
-    exact = all(
+    is_complete = int(tally.digest) != manifests.short(sum(recorded.values())) or not recorded
+    exact = is_complete and all(
         digest is not None and recorded.get(record_id, manifests.short(digest)) == manifests.short(digest)
         for record_id, digest in zip(lost, digests, strict=True)
     )
+    left = int(tally.digest) - sum(digest or 0 for digest in digests)
     ids_digest = int(tally.ids_digest) - Tally.of_ids(prefix + record_id for record_id in lost).digest
     connection.execute(
         sa.update(t.batch_tally)
         .where(key)
         .values(
             records=len(kept),
-            digest=(int(tally.digest) - sum(digest or 0 for digest in digests)) % _MODULUS,
+            digest=left % _MODULUS if exact else manifests.short(sum(recorded.get(id_, 0) for id_ in kept)),
             ids_digest=ids_digest % _MODULUS,
             members=manifests.members_of(rest, set(kept)),
             record_digests=manifests.pack_digests(rest, {id_: recorded[id_] for id_ in kept}) if recorded else None,

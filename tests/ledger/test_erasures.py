@@ -28,6 +28,7 @@ from vecfleet.tenancy.finding import TenantPlace
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
 QUIET_S = DEADLINE_S + FRESHNESS_S
+MOST_PARAMETERS = 65_535
 ALIKE = "a.10 and creator_a.10_twin_x and ba.1 and creator_a.1x"
 
 
@@ -264,6 +265,25 @@ def test_ids_found_encoded_among_others_are_struck_from_the_jobs_that_know_them_
     assert manifests.unpack(table.row(lease.id).manifest) == left
     expected = table.expected("t-s")
     assert expected is not None and expected.ids_digest == Tally.of_ids(left).digest
+
+
+def test_a_tenant_of_more_records_among_others_than_a_statement_takes_parameters_is_forgotten(
+    database: Database,
+) -> None:
+    # Given a record that is the tenant's and one that is not, in a namespace that tenants share
+    table = a_job(database)
+    table.listed({"s": [["theirs-1", "z"]]})
+    (lease,) = table.take()
+    table.copy(lease, "t-s")
+
+    # When an erasure has found many more of the tenant's records there
+    ids = [f"theirs-{number}" for number in range(MOST_PARAMETERS + 1)]
+    found = TenantPlace(INDEX.name, "t-s", False, len(ids), 0, (), dict.fromkeys(ids, 1))
+    with table.begin() as connection:
+        anonymise.forget(connection, Traces(Tenant("ana", "coach"), [], 1), [found])
+
+    # Then the other record is the only one on record
+    assert manifests.unpack(table.row(lease.id).manifest) == ["z"]
 
 
 @pytest.mark.parametrize(
