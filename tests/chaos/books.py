@@ -56,7 +56,7 @@ def forget(sql: Sql) -> None:
 
 def broken_books(sql: Sql, job_id: int) -> list[str]:
     """Everything about the job's books that is not as it must be."""
-    return [*_accounts(sql, job_id), *_leases(sql, job_id), *_edges(sql, job_id)]
+    return [*_accounts(sql, job_id), *_proofs(sql, job_id), *_leases(sql, job_id), *_edges(sql, job_id)]
 
 
 def _accounts(sql: Sql, job_id: int) -> Iterator[str]:
@@ -81,6 +81,17 @@ def _accounts(sql: Sql, job_id: int) -> Iterator[str]:
         job_id,
     )
     yield from (f"{source}: a count below zero" for (source,) in negative)
+
+
+def _proofs(sql: Sql, job_id: int) -> Iterator[str]:
+    """A source differs while a target of it does, and no longer: else nobody could ever delete it."""
+    differing = sql(
+        "SELECT source FROM move m WHERE job_id = %s AND state = 'mismatched' AND NOT EXISTS (SELECT FROM "
+        "move_target x JOIN target t ON t.id = x.target_id WHERE x.move_id = m.id AND t.check_state = 'mismatched')",
+        job_id,
+    )
+    for (source,) in differing:
+        yield f"{source} is mismatched, and no target of it is"
 
 
 def miscounted(sql: Sql, job_id: int, records: Mapping[str, int]) -> list[str]:

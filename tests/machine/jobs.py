@@ -15,14 +15,17 @@ from orchestrator.core.model import Wakeup
 from orchestrator.core.states import JobState
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
+from orchestrator.services.erase import JobTableBooks
 from tests.chaos import books
 from tests.machine import people
 from tests.machine.acting import Clock, GatedDatabase, OneService, Parts, Service, Stop, Worker
 from vecfleet.errors import Unreachable
+from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Limits
 from vecfleet.stores.memory import MemoryIndex
+from vecfleet.tenancy.erasing import erase
 from workers.process import WorkerProcess
 
 RECORDS = {"s": ["a", "b", "c"], "u": ["d"]}
@@ -84,19 +87,23 @@ class Jobs(RuleBasedStateMachine):
 
     world: World  # set by the test that runs the machine
 
-    @initialize(stage=st.sampled_from(STAGES), wish=st.sampled_from(WISHES))
-    def begin(self, stage: str, wish: str) -> None:
-        """A job that is as far as this, and what a person wants of it in the end."""
+    @initialize(
+        stage=st.sampled_from(STAGES), wish=st.sampled_from(WISHES), differs=st.sampled_from((False, False, True))
+    )
+    def begin(self, stage: str, wish: str, differs: bool) -> None:
+        """A job that is as far as this, and what a person wants of it in the end. `differs`: a target, once copied."""
         self.apply()
         self.wish = wish
-        for _ in range(STAGES.index(stage)):
+        for number in range(STAGES.index(stage)):
+            if differs and number == STAGES.index("copied"):
+                self.somebody_writes_to_a_target("a", add=True)
             self._round()
         if stage in ("clean up", "clean up by ids", "roll back"):
             self.a_person_asks(stage)
 
     def apply(self) -> None:
         world = self.world
-        world.clock.sql("TRUNCATE job, audit, audit_head, chaos_seen CASCADE")
+        world.clock.sql("TRUNCATE job, audit, audit_head, erasure, chaos_seen CASCADE")
         index = MemoryIndex(INDEX, Limits(upsert_records=2))
         self.service = world.one.service = Service(index, self._a_call_leaves)
         world.process._indexes.clear()
@@ -112,6 +119,7 @@ class Jobs(RuleBasedStateMachine):
         self.proven: set[tuple[str, str]] = set()
         self.sequences: dict[str, int] = {}
         self.strangers: dict[tuple[str, str], Record] = {}  # records that somebody else wrote last
+        self.erased: set[str] = set()  # sources whose twins were erased
         self.originals = {(source, id): _record(id) for source, ids in RECORDS.items() for id in ids}
 
     # What processes do
@@ -188,11 +196,31 @@ class Jobs(RuleBasedStateMachine):
     def a_person_asks(self, what: str) -> None:
         people.ask(self.table.database, self.table.job_id, what)
 
+    @precondition(lambda self: not self.erased)
+    @rule(source=st.sampled_from(sorted(RECORDS)))
+    def a_twin_is_erased(self, source: str) -> None:
+        """A person types `vecfleet forget`, and waits for the certificate."""
+        world = self.world
+        certificate = erase(
+            [self.service.index],
+            Tenant("ana", source),
+            books=JobTableBooks(world.database, world.process.settings),
+            who="ana",
+            lands_s=DEADLINE_S,
+            clock=world.clock.monotonic,
+            nap=world.clock.passes,
+        ).certificate
+        assert certificate, f"{source} could not be erased"
+        self.erased.add(source)
+        self.originals = {place: record for place, record in self.originals.items() if place[0] != source}
+
     @precondition(lambda self: self._nobody_deletes())
     @rule(id=st.sampled_from("abcd"), add=st.booleans())
     def somebody_writes_to_a_source(self, id: str, add: bool) -> None:
         """Though writers were to be stopped. Not between a last look and its deletion: that window is documented."""
         source = "u" if id == "d" else "s"
+        if source in self.erased:
+            return
         record = Record("new" if add else id, _record(id).values, metadata={"text": "by somebody else"})
         self.service.index.upsert(source, [record])
         self.strangers[source, record.id] = self.originals[source, record.id] = record
@@ -205,14 +233,15 @@ class Jobs(RuleBasedStateMachine):
         return not deleting and not any(worker.wakeup.kind not in ("list", "copy") for worker in self.frozen)
 
     @precondition(lambda self: self._nobody_deletes() and self.table.job.state in (JobState.VERIFIED, JobState.COPIED))
-    @rule(id=st.sampled_from("abcd"))
-    def somebody_changes_a_record_at_a_target(self, id: str) -> None:
+    @rule(id=st.sampled_from("abcd"), add=st.booleans())
+    def somebody_writes_to_a_target(self, id: str, add: bool) -> None:
         target = TARGETS["u" if id == "d" else "s"]
         if id not in self.service.contents(target) or any(worker.wakeup.kind == "copy" for worker in self.frozen):
             return
-        record = Record(id, _record(id).values, metadata={"text": "by somebody else", "at": "the target"})
+        name = "stranger" if add else id
+        record = Record(name, _record(id).values, metadata={"text": "by somebody else", "at": "the target"})
         self.service.index.upsert(target, [record])
-        self.strangers[target, id] = record
+        self.strangers[target, name] = record
 
     # The laws
 
@@ -228,6 +257,8 @@ class Jobs(RuleBasedStateMachine):
             assert left >= 0, f"{operation} was called when its lease was over"
         if operation == "fetch":
             self.proven |= {(namespace, id) for id in ids}
+        elif namespace in {TARGETS[source] for source in self.erased} | self.erased:
+            pass  # a late write to what is erased, which its worker takes away again
         elif operation == "upsert":
             self._an_upsert_leaves(namespace, ids)
         elif operation in ("delete", "delete_namespace"):
@@ -331,6 +362,8 @@ class Jobs(RuleBasedStateMachine):
     def _the_end_is_true(self) -> None:
         state, targets = self.table.job.state, self.table.targets
         for source, to in TARGETS.items():
+            if source in self.erased:
+                continue
             here, there = self.service.contents(source), self.service.contents(to)
             strangers = {id for namespace, id in self.strangers if namespace in (source, to)}
             if state in (JobState.VERIFIED, JobState.CLEANED):

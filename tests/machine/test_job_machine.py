@@ -5,6 +5,7 @@ are over the job comes to its end. Planted bugs show that the laws would notice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from job_table import lift_the_edges
 
 from orchestrator import dispatcher
 from orchestrator.core.model import Lease
-from orchestrator.core.states import BatchState, CheckState, JobState
+from orchestrator.core.states import BatchState, CheckState, JobState, MoveState
 from orchestrator.core.verdicts import CheckEvidence, Verdict
 from orchestrator.ledger import batches, checks, copies
 from orchestrator.ledger import tables as t
@@ -31,8 +32,8 @@ LEASED, AT_ITS_UPSERT, BEFORE_ITS_RECORD = "committed", "upsert", "upsert answer
 
 
 @pytest.fixture
-def world(database_url: str, redis_url: str, clock: Clock) -> Iterator[World]:
-    world = World(database_url, redis_url, clock)
+def world(database_url: str, redis_url: str, clock: Clock, tmp_path: Path) -> Iterator[World]:
+    world = World(database_url, redis_url, clock, home=tmp_path)
     yield world
     world.close()
 
@@ -169,10 +170,25 @@ def _is_changed_right_before_its_deletion(machine: Jobs) -> None:
 
 def _is_changed_at_its_target_and_rolled_back(machine: Jobs) -> None:
     _verified(machine)
-    machine.somebody_changes_a_record_at_a_target("a")
+    machine.somebody_writes_to_a_target("a", add=False)
     machine.a_person_asks("roll back")
     for _ in range(3):
         machine._round()
+
+
+def _differs_and_its_twin_is_erased(machine: Jobs) -> None:
+    machine.tick()
+    for _ in range(2):
+        for wakeup in machine.dispatch():
+            machine._work(wakeup, None)
+    machine.somebody_writes_to_a_target("a", add=True)
+    for _ in range(8):
+        machine._round()
+        if machine.table.job.state is JobState.NEEDS_ATTENTION:
+            break
+    if machine.table.moves["s"].state is not MoveState.MISMATCHED:
+        pytest.fail(f"it does not differ: {machine.table.job}")
+    machine.a_twin_is_erased("s")
 
 
 def _done_without_the_fence(
@@ -278,6 +294,12 @@ PLANTED: dict[str, tuple[Any, str, Any, Callable[[Jobs], None]]] = {
         "record_digest",
         lambda _: _EqualsAnything(),
         _is_changed_at_its_target_and_rolled_back,
+    ),
+    "an erasure after which a source goes on to differ": (
+        checks,
+        "release_moves",
+        lambda *_: None,
+        _differs_and_its_twin_is_erased,
     ),
 }
 
