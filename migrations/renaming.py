@@ -109,6 +109,11 @@ class Template:
         """Return the text with which every name of the template ends."""
         return next((part for part in self.parts[-1:] if isinstance(part, str)), "")
 
+    @property
+    def may_name_tenants(self) -> bool:
+        """Say whether some value may give a tenant's name. May say so where none does, and never the reverse."""
+        return self.prefix.startswith(names.CREATOR) or names.CREATOR.startswith(self.prefix)
+
     def filled(self, wildcards: Sequence[str]) -> "Template":
         """Put in the texts that the wildcards stood for."""
         return _joined(part if isinstance(part, str) or part == VALUE else wildcards[part - 1] for part in self.parts)

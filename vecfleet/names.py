@@ -16,7 +16,8 @@ DEFAULT = "__default__"
 PUBLIC = "public"
 MAX_CHARS = 512
 
-_CREATOR = "creator_"
+CREATOR = "creator_"
+"""Begins the name of every tenant's namespace."""
 _TWIN = "_twin_"
 _SEMANTIC = re.compile(r"[a-z][a-z0-9_]{2,63}")
 _RESERVED = frozenset({"default", "system", "admin", "test", "temp", "null"})
@@ -56,9 +57,9 @@ def build(creator: str, twin: str | None = None) -> str:
 
 def parse(namespace: str) -> Tenant | None:
     """Return the tenant for which `build` gives this namespace; None if there is no such tenant."""
-    if not namespace.startswith(_CREATOR):
+    if not namespace.startswith(CREATOR):
         return None
-    creator, separator, rest = namespace.removeprefix(_CREATOR).partition(_TWIN)
+    creator, separator, rest = namespace.removeprefix(CREATOR).partition(_TWIN)
     twin = rest if separator else None
     return Tenant(creator, twin) if _objection(creator, twin) is None else None
 
@@ -83,7 +84,7 @@ def check_semantic_twin_name(name: str) -> None:
 
 
 def _spell(creator: str, twin: str | None) -> str:
-    return f"{_CREATOR}{creator}" if twin is None else f"{_CREATOR}{creator}{_TWIN}{twin}"
+    return f"{CREATOR}{creator}" if twin is None else f"{CREATOR}{creator}{_TWIN}{twin}"
 
 
 def _objection(creator: str, twin: str | None) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from migrations.renaming import parsed
 from orchestrator.core.following import WITHOUT_CLIENTS
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
@@ -22,7 +23,8 @@ def read(connection: sa.Connection) -> RouteTable:
 
     A job has routes from its first cut-over on: from then on the place of each tenant's records is proven. If the
     application writes to both sides, the job has routes from the beginning until it is finished, at first all on the
-    old side. If a plan stops the writers, its sources are frozen while its job lives.
+    old side. If a plan stops the writers, its sources are frozen while its job lives. The switch to
+    tenants' namespaces is made once a job with routes of tenants is cut over.
     """
     jobs = connection.execute(
         sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
@@ -39,8 +41,9 @@ def read(connection: sa.Connection) -> RouteTable:
         (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual)
         for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
     }
-    waiting = [job.plan for job in jobs if job.id not in {row.job_id for row in rows} and _regroups(job.plan)]
-    begun = any(job.cut_over_percent for job in jobs) and not waiting
+    moving = {row.job_id for row in rows}
+    waiting = any(job.id not in moving and _regroups(job.plan) for job in jobs)
+    begun = any(job.cut_over_percent and job.id in moving for job in jobs) and not waiting
     return RouteTable(
         routes=tuple(by_tenant[tenant] for tenant in sorted(by_tenant, key=lambda pair: (pair[0], pair[1] or ""))),
         # While another job still has tenants to move, a tenant without a route is not surely a new one.
@@ -74,8 +77,14 @@ def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
 
 
 def _regroups(plan: dict[str, Any]) -> bool:
-    """Say whether a plan gives namespaces to tenants; an export or a way back does not."""
-    return any(move.get("creator") or not move.get("to") for move in plan["moves"])
+    """Say whether a plan gives namespaces to tenants, or may; a rename of nobody's namespaces does not."""
+    return any(move.get("creator") or _may_go_to_tenants(move) for move in plan["moves"])
+
+
+def _may_go_to_tenants(move: dict[str, Any]) -> bool:
+    """Say whether only the records themselves tell whether they go to tenants' namespaces."""
+    template = move.get("template")
+    return parsed(template).may_name_tenants if template else not move.get("to")
 
 
 def _cleaned() -> Any:

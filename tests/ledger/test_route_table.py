@@ -1,12 +1,15 @@
 """The routes as applications read them: made from the job table, so that a cut-over is one transaction."""
 
 import pytest
+import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from msgspec.structs import replace
 from stages import a_job, soaked, verified
 
+from migrations.plan import PlannedMove
 from orchestrator.core.states import JobState
 from orchestrator.ledger import route_table
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, write_table
@@ -128,6 +131,37 @@ def test_a_job_that_goes_back_lets_writers_in_also_while_it_waits_for_a_person(d
 
     table.put(state=JobState.NEEDS_ATTENTION, resume_to=JobState.ROLLING_BACK)
     assert frozen(database) == {}
+
+
+OF_NOBODY = (
+    PlannedMove(source="prod", records=3, to="prod_v2"),
+    PlannedMove(source="all", records=3, template="team-{value}"),
+)
+
+
+@pytest.mark.parametrize("move", OF_NOBODY, ids=["renamed", "split"])
+def test_a_cut_over_of_namespaces_of_nobody_makes_no_tenant_new(database: Database, move: PlannedMove) -> None:
+    # Given tenants without routes, and a job about namespaces that are no tenant's
+    table = JobTable(database)
+    table.apply(plan_of(move))
+    table.verified()
+    with table.by_hand() as connection:  # this table's copies write into tenants' namespaces
+        connection.execute(sa.update(t.target).values(creator=None, twin=None))
+    # When its readers move
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    # Then tenants are found where they were
+    assert routes(database).unlisted == "legacy"
+
+
+@pytest.mark.parametrize("move", OF_NOBODY, ids=["renamed", "split"])
+def test_a_job_about_namespaces_of_nobody_makes_no_new_tenant_old(database: Database, move: PlannedMove) -> None:
+    # Given a switch that was made
+    table = verified(database, "s")
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    # When another job has nothing to do with tenants
+    JobTable(database).apply(plan_of(move))
+    # Then who has no route is younger than the switch
+    assert routes(database).unlisted == "new"
 
 
 @pytest.mark.parametrize("state", [JobState.ROLLED_BACK, JobState.CANCELLED])
