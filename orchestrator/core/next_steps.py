@@ -46,8 +46,6 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
-            if soaks_until(job, reading.now):
-                return (finish, rollback)
             # Both a copy and a move end here, so finishing comes first: it deletes nothing. A reverse plan is there to
             # delete its old side.
             return (cleanup, finish, rollback) if job.recipe == "reverse" else (finish, cleanup, rollback)
@@ -83,9 +81,13 @@ def _passes_ran_out(job: JobRow) -> bool:
 
 
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:
-    """Return the end of the soak time; None once it is over."""
-    since = job.verified_at if job.policies.cut_over == "none" else job.cut_over_at
-    if since is None:
+    """Return the end of the soak time; None once it is over, or where a clean-up does not wait for it.
+
+    Without a cut-over only the policy waits: a person who asks for the clean-up knows who reads the old.
+    """
+    by_policy_alone = job.policies.cut_over == "none"
+    since = job.verified_at if by_policy_alone else job.cut_over_at
+    if since is None or (by_policy_alone and job.policies.clean_up == "operator"):
         return None
     soaked = since + timedelta(seconds=job.policies.soak_seconds)
     return soaked if now < soaked else None

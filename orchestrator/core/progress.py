@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.core.following import in_step_as_of, of_lag, of_writers
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.model import Move
-from orchestrator.core.next_steps import MOVING, next_steps, nobody_works
+from orchestrator.core.next_steps import MOVING, next_steps, nobody_works, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
 from orchestrator.core.windows import waits_until
@@ -327,14 +327,9 @@ def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
 
 def _before_clean_up(reading: Reading) -> str:
     job = reading.job
-    since = job.cut_over_at if job.policies.cut_over != "none" else job.verified_at
     by_whom = "a person decides when the old is deleted" if job.policies.clean_up == "operator" else "clean-up follows"
-    if since is None:
-        return by_whom
-    soaked = since + timedelta(seconds=job.policies.soak_seconds)
-    if reading.now < soaked:
-        return f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}; then {by_whom}"
-    return by_whom
+    soaked = soaks_until(job, reading.now)
+    return f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}; then {by_whom}" if soaked else by_whom
 
 
 def _freshness(reading: Reading) -> list[str]:

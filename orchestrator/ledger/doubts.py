@@ -81,6 +81,7 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
         doubted_at=NOW,
         lands_by=NOW + batches.interval(lease_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
         cut_over_at=began_again,
+        verified_at=None,
         quiet_passes=0,
         passes_allowed=sa.func.greatest(_J.passes_allowed, _J.passes + passes),
     )

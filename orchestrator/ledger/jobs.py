@@ -299,7 +299,7 @@ def advance(
             next_step=f"see `vecfleet status {job_id}`",
         )
     stamped: dict[JobState, dict[str, Any]] = {
-        JobState.VERIFIED: {"verified_at": NOW},
+        JobState.VERIFIED: {"verified_at": sa.func.coalesce(t.job.c.verified_at, NOW)},
         JobState.CUT_OVER: {"cut_over_at": sa.func.coalesce(t.job.c.cut_over_at, NOW)},
         JobState.CLEANING: {"cleaning_at": NOW},
     }

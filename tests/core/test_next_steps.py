@@ -55,7 +55,7 @@ from vecfleet.stores.base import Usage
         ),
         (
             reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
-            ("vecfleet finish 7", "vecfleet rollback 7"),
+            ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
         ),
         (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),

@@ -216,6 +216,18 @@ def test_a_job_that_rests_does_not_complain_of_missing_processes() -> None:
 def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
     soaking = reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600, clean_up="auto"))
     assert progress(soaking).waits == ("the soak time lasts until 2026-11-21 12:59:50 UTC; then clean-up follows",)
+
+
+@pytest.mark.parametrize(
+    ("clean_up", "says"),
+    [
+        ("auto", "the soak time lasts until 2026-11-21 12:59:50 UTC; then clean-up follows"),
+        ("operator", "a person decides when the old is deleted"),
+    ],
+)
+def test_without_a_cut_over_only_the_policy_waits_for_the_soak_time(clean_up: str, says: str) -> None:
+    plans = policies(cut_over="none", soak_seconds=3_600, clean_up=clean_up)
+    assert progress(reading(JobState.VERIFIED, verified_at=STARTED, policies=plans)).waits == (says,)
     over = reading(JobState.CUT_OVER, cut_over_at=STARTED)
     assert progress(over).waits == ("a person decides when the old is deleted",)
 

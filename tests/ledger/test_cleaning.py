@@ -8,6 +8,7 @@ from stages import AUTO, a_job, cleaning, proven_again, soaked, verified
 
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger import cleanup, deletions
+from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.errors import Refused
@@ -181,6 +182,21 @@ def test_a_half_cleaned_job_is_not_rolled_back_and_what_is_left_of_it_is_verifie
     assert [table.moves[name].state for name in ("s1", "s2")] == [MoveState.COPIED, MoveState.CLEANED]
     with pytest.raises(Refused, match="before clean-up"):
         acts.roll_back(table.database, table.job_id, "ana", None)
+
+
+def test_without_a_cut_over_a_new_proof_does_not_begin_the_soak_time_again(database: Database) -> None:
+    # Given a day of soak time that is over, and with it the day for which a verdict is good
+    table = verified(database, cut_over="none", clean_up="auto", soak_seconds=86_400)
+    a_day_ago = sa.func.clock_timestamp() - timedelta(hours=25)
+    table.put(verified_at=a_day_ago)
+    with table.by_hand() as connection:
+        connection.execute(sa.update(t.target).values(verdict_at=a_day_ago))
+    table.advance()
+    assert table.job.state is JobState.VERIFIED and "more than 24 hours old" in (table.job.reason or "")
+    # When a person has it proven again
+    proven_again(table)
+    # Then the clean-up follows
+    assert table.job.state is JobState.CLEANING
 
 
 def test_sources_are_read_again_one_after_another(database: Database) -> None:
