@@ -167,12 +167,27 @@ class Comparison:
         assert pair.a is not None and pair.b is not None, "both sides list ids of this namespace"
         at_a, at_b = self._digests(self.a, pair.a, both), self._digests(self.b, pair.b, both)
         results = (
-            _read(pair.label, entry.id, at_a.get(entry.id), at_b.get(entry.id))
+            self._read(pair, entry.id, at_a.get(entry.id), at_b.get(entry.id))
             if entry.at_a and entry.at_b
             else _listed(pair.label, entry)
             for entry in batch
         )
         return [result for result in results if result is not None and self._asked_for(result)]
+
+    def _read(
+        self, pair: Counterparts, id: str, a: int | StoreError | None, b: int | StoreError | None
+    ) -> Result | None:
+        """Return the result for a record that both sides listed; None if it was deleted on both sides since."""
+        for side in (a, b):
+            if isinstance(side, StoreError):
+                return Result(Symbol.ERROR, pair.label, id, side.message)
+        if a is None and b is None:
+            assert pair.a is not None and pair.b is not None, "both sides list ids of this namespace"
+            listed = self.a.lists(pair.a, id) or self.b.lists(pair.b, id)
+            return Result(Symbol.ERROR, pair.label, id, "it is listed, and neither side gives it") if listed else None
+        if a is None or b is None:
+            return Result(Symbol.ONLY_B if a is None else Symbol.ONLY_A, pair.label, id)
+        return Result(Symbol.EQUAL if a == b else Symbol.DIFFERS, pair.label, id)
 
     def _asked_for(self, result: Result) -> bool:
         return result.symbol is not Symbol.ONLY_B or not self.wish.one_way
@@ -250,18 +265,6 @@ def _ahead(opened: Iterator[T], count: int) -> Iterator[T]:
 def _listed(label: str, entry: _Held) -> Result:
     symbol = Symbol.EQUAL if entry.at_a and entry.at_b else Symbol.ONLY_A if entry.at_a else Symbol.ONLY_B
     return Result(symbol, label, entry.id)
-
-
-def _read(label: str, id: str, a: int | StoreError | None, b: int | StoreError | None) -> Result | None:
-    """Return the result for a record that both sides listed; None if it was deleted on both sides since."""
-    for side in (a, b):
-        if isinstance(side, StoreError):
-            return Result(Symbol.ERROR, label, id, side.message)
-    if a is None and b is None:
-        return None
-    if a is None or b is None:
-        return Result(Symbol.ONLY_B if a is None else Symbol.ONLY_A, label, id)
-    return Result(Symbol.EQUAL if a == b else Symbol.DIFFERS, label, id)
 
 
 def _outcome(label: str, compared: Future[list[Result]]) -> Iterator[Result]:

@@ -52,6 +52,12 @@ class Reader:
         while chunk := list(islice(waiting, self.index.fetch_room)):
             yield from self._fetch(namespace, chunk)
 
+    def lists(self, namespace: str, id: str) -> bool:
+        """Say whether a listing made now shows this id."""
+        page = self._patiently(lambda: self.index.list_ids(namespace, prefix=id))
+        self._add(page.usage)
+        return id in page.ids
+
     def _fetch(self, namespace: str, ids: list[str]) -> Iterator[Record]:
         try:
             answer = self._patiently(lambda: self.index.fetch(namespace, ids))

@@ -194,6 +194,26 @@ def test_a_record_that_cannot_be_read_costs_no_other(world: World) -> None:
     assert results[1].why == "this record cannot be read"
 
 
+class Withholding(MemoryIndex):
+    """Lists the record `kept` and does not give it; deletes `going` between listing and reading."""
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        self.delete(namespace, ["going"])
+        fetched = super().fetch(namespace, ids)
+        return replace(fetched, records={id: record for id, record in fetched.records.items() if id != "kept"})
+
+
+def test_a_record_that_neither_side_gives_is_not_compared_unless_it_was_deleted(world: World) -> None:
+    a = world.index("plain")
+    sides = [Withholding(replace(a.info, host=f"{name}.local"), a.limits) for name in "ab"]
+    for index in sides:
+        fill(index, "prod", ["equal", "going", "kept"])
+    readers = map(Reader, sides)
+    results = list(Comparison(*readers, Wish(), threads=2).results([Counterparts("prod", "prod", "prod", 3)]))
+    assert lines(results) == ["= prod/equal", "! prod/kept"]
+    assert results[1].why == "it is listed, and neither side gives it"
+
+
 def test_a_refused_key_ends_it_after_all_that_came_before(world: World) -> None:
     results: list[Result] = []
     with pytest.raises(KeyRefused):
