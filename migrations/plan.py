@@ -65,6 +65,11 @@ class IndexRef(_Part):
     metric: str | None
     project: str | None = None  # of an index of Pinecone whose host tells it
 
+    @property
+    def typed(self) -> str:
+        """Return it as commands about Pinecone take it: the index, behind its account if that is a named one."""
+        return f"{self.store}:{self.index}" if self.store.startswith("pinecone@") else self.index
+
 
 class NewIndex(_Part):
     """A target that `apply` creates from the source's schema. A folder and a schema of Postgres need none of this.

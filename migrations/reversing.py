@@ -138,7 +138,7 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
         mapped = ", which keeps the metadata as the map left them" if lossy else ""
         return f"`vecfleet plan {_of_kept_names(original)}`{mapped}"
     if original.policies.collisions == "prefix" or lossy:
-        return f"`vecfleet plan import FOLDER {original.source.index}`, of an export made before the job"
+        return f"`vecfleet plan import FOLDER {original.source.typed}`, of an export made before the job"
     return "`vecfleet plan reverse`" if job_id is None else f"`vecfleet plan reverse {job_id}`"
 
 
@@ -182,5 +182,5 @@ def _of_kept_names(original: Plan) -> str:
     if original.recipe == "stores":
         return f"stores {target.store}:{target.index} {source.store}:{source.index}{encoded}"
     if original.recipe == "import":
-        return f"export {target.index}{encoded}"
-    return f"{'import' if original.keeps_files else 'index'} {target.index} {source.index}{encoded}"
+        return f"export {target.typed}{encoded}"
+    return f"{'import' if original.keeps_files else 'index'} {target.typed} {source.typed}{encoded}"

@@ -10,7 +10,7 @@ import typer
 
 from migrations.estimating import Prices
 from migrations.idsources import find_ids
-from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
+from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs, regroups
 from migrations.plan import Plan, read_plan, write_plan
 from migrations.previewing import MappedRecord, preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
@@ -97,6 +97,8 @@ def namespaces(
             common=options.common(settings),
         )
         plan = plan_namespaces(store, recipe, now=datetime.now(UTC), into=into)
+        if regroups(plan):
+            _require_routable(parts, store, into)
         write(parts, plan, options.out, as_json=as_json)
 
 

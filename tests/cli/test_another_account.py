@@ -8,6 +8,7 @@ from terminal import Brain, Vecfleet
 
 from emulator.server import start
 from migrations.plan import read_plan
+from migrations.reversing import way_back
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 
@@ -94,9 +95,33 @@ def test_either_side_of_a_plan_may_be_in_another_account(
     assert vecfleet("apply", "plan.yaml", "--dry-run").code == 0
 
 
+def test_the_way_back_leads_to_the_account_that_records_came_from(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+    # Given an index of the same name in both accounts
+    eu.write("coach", "c-1", title="one")
+    for words, back in (
+        (("index", "pinecone@eu:brain", "brain"), "index brain pinecone@eu:brain"),
+        (("index", "pinecone@eu:brain", "pinecone@eu:other"), "index pinecone@eu:other pinecone@eu:brain"),
+        (("export", "pinecone@eu:brain", "exports/eu"), "import exports/eu pinecone@eu:brain"),
+        (
+            ("index", "pinecone@eu:brain", "brain", "--drop", "title", "--map-undo", "none", "--collisions", "prefix"),
+            "index brain pinecone@eu:brain`, which keeps the metadata as the map left them",
+        ),
+    ):
+        assert vecfleet("plan", *words, "--out", "plan.yaml").code == 0
+        # Then what is typed to go back fills that account, and not the other
+        assert f"vecfleet plan {back}" in way_back(read_plan(Path("plan.yaml")))
+
+
 def test_tenants_are_regrouped_only_where_their_routes_lead(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
-    for words in (("creators", "pinecone@eu:brain"), ("index", "brain", "pinecone@eu:other")):
-        refused = vecfleet("plan", *words, "--creator", "ana")
+    eu.write("coach", "c-1", team="a")
+    for words in (
+        ("creators", "pinecone@eu:brain", "--creator", "ana"),
+        ("index", "brain", "pinecone@eu:other", "--creator", "ana"),
+        ("namespaces", "pinecone@eu:brain", "coach=creator_ana_twin_coach"),
+        ("namespaces", "brain", "first=creator_ana", "--to", "pinecone@eu:other"),
+        ("namespaces", "pinecone@eu:brain", "coach=creator_{value}", "--by", "team"),
+    ):
+        refused = vecfleet("plan", *words)
         assert refused.code == 2 and "routes name an index and not its account" in refused.err
     assert vecfleet("plan", "export", "pgvector:public").code == 2
 
