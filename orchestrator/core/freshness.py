@@ -7,10 +7,11 @@ plan                            the last permitted write to the source
 with a cut-over                 the cut-over of all readers, plus the time for which an application may use an older
                                 route; also if writers were stopped, because they start again with the cut-over
 without, writers `freeze`       the start of the job, when no client may use a route from before the freeze any more
-without, `delta` or `dual`      the moment at which the clean-up was asked for
+without, `delta` or `dual`      the moment at which the clean-up was asked for, plus the same time: the routes of a
+                                reverse plan, and of `dual`, change with the clean-up
 
-A plan with a cut-over therefore keeps its sources for at least `routes_stale_s` + `source_lag_s`, whatever its soak
-time is. A clean-up may be asked for earlier; it deletes nothing until then.
+Where writers go on, or readers move, the sources therefore stay for at least `routes_stale_s` + `source_lag_s`,
+whatever the soak time is. A clean-up may be asked for earlier; it deletes nothing until then.
 
 A job that freezes its sources says so in the routes from its first commit on, and starts later if a client may hold
 older ones: `frozen_from` is when the last has let go of them. A client writes by routes for `routes_stale_s` after it
@@ -62,9 +63,10 @@ class Dated(Protocol):
 
 def last_permitted_write(job: Dated, policies: Policies) -> datetime | None:
     """Return the last time at which an application may have written to the source; None while it still may."""
-    if policies.cut_over != "none":
-        return None if job.cut_over_at is None else job.cut_over_at + timedelta(seconds=job.waits.routes_stale_s)
-    return job.cleaning_at if policies.quiet_passes else job.started_at or job.created_at
+    if policies.cut_over == "none" and not policies.quiet_passes:
+        return job.started_at or job.created_at
+    moved_at = job.cleaning_at if policies.cut_over == "none" else job.cut_over_at
+    return None if moved_at is None else moved_at + timedelta(seconds=job.waits.routes_stale_s)
 
 
 def frozen_from(job: Dated) -> datetime | None:

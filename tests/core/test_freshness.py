@@ -26,8 +26,8 @@ ROUTES, LAG = timedelta(seconds=ROUTES_S), timedelta(seconds=LAG_S)
     ("writers", "cut_over", "last"),
     [
         ("freeze", "none", STARTED),
-        ("delta", "none", CLEANING),
-        ("dual", "none", CLEANING),
+        ("delta", "none", CLEANING + ROUTES),
+        ("dual", "none", CLEANING + ROUTES),
         ("freeze", "operator", CUT_OVER + ROUTES),
         ("delta", "operator", CUT_OVER + ROUTES),
         ("dual", "auto", CUT_OVER + ROUTES),

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
+from orchestrator.core.freshness import Waits
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts, left_behind
@@ -83,6 +84,24 @@ def test_a_target_that_differs_is_not_repaired_once_the_clean_up_was_asked_for(o
     acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.CLEANED)
     assert one.ids(TARGET) == sorted([*(record.id for record in twenty_three()), "new"])
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_a_client_whose_routes_are_from_before_the_clean_up_loses_no_write(open_job: Open, by_ids: bool) -> None:
+    # Given a clean-up without a cut-over, and a client that may write by the routes it has read for a while yet
+    one = open_job({"s": twenty_three()}, planned("s", TARGET, COUNT), waits=Waits(routes_stale_s=2.0))
+    one.until(JobState.VERIFIED)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
+    for _ in range(5):
+        one.deliver()
+        one.table.advance()
+    # When it writes, then that stops the deletion, and another pass brings it over
+    write(one, "s", "r03", "by a client of before")
+    one.until(JobState.NEEDS_ATTENTION, JobState.CLEANED)
+    assert one.table.job.state is JobState.NEEDS_ATTENTION
+    another_pass(one, JobState.CLEANED)
+    assert one.ids("s") == []
+    assert one.index.fetch(TARGET, ["r03"]).records["r03"].metadata["text"] == "by a client of before"
 
 
 def test_records_that_are_deleted_by_their_ids_are_not_withdrawn_from_their_target(open_job: Open) -> None:
