@@ -25,7 +25,7 @@ from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, FileRoutes, PineconeDelphiClient, Rollout
-from vecfleet.tenancy.fences import NoBooks
+from vecfleet.tenancy.fences import HttpBooks, NoBooks
 from vecfleet.tenancy.journal import FILE
 from vecfleet.tenancy.places import Place
 
@@ -342,6 +342,20 @@ def test_an_erased_tenant_leaves_the_journal_and_is_replayed_by_nobody(
     assert client.delete_creator(CREATOR)
     assert client.journal.count() == 0
     assert CREATOR.encode() not in (client.settings.vecfleet_home / FILE).read_bytes()
+
+
+def test_an_erasure_without_its_fence_leaves_what_is_owed(client: PineconeDelphiClient, emulator: str) -> None:
+    refuse(emulator, NEW)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+    heal(emulator)
+    # When somebody asks to erase the tenant, and no fence can be raised
+    client.books = HttpBooks("http://127.0.0.1:1", "token")
+    with pytest.raises(Unreachable):
+        client.delete_creator(CREATOR)
+    # Then its last write still reaches the other side
+    client.books = NoBooks()
+    until("all is levelled", lambda: client.replay() == 0)
+    assert set(there(client, OLD)) == {"r"} and there(client, OLD) == there(client, NEW)
 
 
 def test_a_replay_asks_the_fence_before_each_attempt(

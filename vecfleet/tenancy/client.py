@@ -192,7 +192,6 @@ class PineconeDelphiClient(ClientCore):
         """
         tenant = requests.tenant_of(creator_id, twin_id)
         known, indexes, elsewhere = self._where_all(tenant)
-        self.journal.forget(tenant)
         erased = erasing.erase(
             indexes,
             tenant,
@@ -202,6 +201,7 @@ class PineconeDelphiClient(ClientCore):
             export=export,
             repoint=repoint,
             elsewhere=elsewhere,
+            on_begun=lambda: self.journal.forget(tenant),
             lands_s=erasing.lands_s(self.settings, indexes),
         )
         self.journal.forget(tenant)  # for writes that were under way

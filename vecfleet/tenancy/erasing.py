@@ -94,6 +94,7 @@ def erase(
     elsewhere: Iterable[str] = (),
     confirm_s: float = CONFIRM_S,
     lands_s: float,
+    on_begun: Callable[[], object] = lambda: None,
     on_wait: Callable[[float, str], None] = lambda _seconds, _why: None,
     clock: Callable[[], float] = time.monotonic,
     nap: Callable[[float], None] = time.sleep,
@@ -102,15 +103,17 @@ def erase(
 
     `known` is the caller's knowledge beside the books. Aliases of deleted namespaces are removed, or pointed as
     `repoint` says. `elsewhere` names places with records of this tenant that this cannot reach; they are reported as
-    left. `on_wait` is called with the seconds that the last look has to wait, and the reason. The wait lasts until
-    reads show all writes from before the fence, of a job or of an application to both sides. If a deletion was not
-    answered, the wait lasts `lands_s`, until it can no longer be carried out: it would delete the records of a
-    readmitted tenant. Raises BadName, and Unreachable if named books do not answer; nothing is deleted then.
+    left. `on_begun` is called once the fence stands, before anything is deleted. `on_wait` is called with the seconds
+    that the last look has to wait, and the reason. The wait lasts until reads show all writes from before the fence, of
+    a job or of an application to both sides. If a deletion was not answered, the wait lasts `lands_s`, until it can no
+    longer be carried out: it would delete the records of a readmitted tenant. Raises BadName, and Unreachable if named
+    books do not answer; nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
     books = books or NoBooks()
     begun = books.begin(tenant, "the tenant" if who == tenant.creator else who)
+    on_begun()
 
     def known_at(index: str) -> Known:
         return _joined(known(index), begun.known(tenant.creator, index))
