@@ -89,6 +89,13 @@ def places_of(connection: sa.Connection, tenant: Tenant) -> set[Place]:
     }
 
 
+def other_names(connection: sa.Connection, tenant: Tenant) -> list[str]:
+    """Return what look-ups call the twin with this id, if no namespace is called by the id itself."""
+    answers = sa.select(_O.twin).where(_O.kind == "twin", _O.creator == tenant.creator, _O.key == tenant.twin)
+    called = set(connection.execute(answers.where(_O.twin.is_not(None))).scalars())
+    return [] if tenant.twin in called or _named(connection, tenant) else sorted(called)
+
+
 def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Place]) -> dict[Place, set[str]]:
     """Return the ids in these places whose other copy lies in a place of the tenant's alone."""
     own = places_of(connection, tenant)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import orjson
@@ -57,6 +58,7 @@ class JobTableBooks:
 
     def begin(self, tenant: Tenant, who: str) -> Begun:
         def raise_fence(connection: sa.Connection) -> int:
+            _require_its_name(connection, tenant)
             if not erasures.fenced(connection, subjects_of(tenant)):  # else it was begun, and is done again
                 step = "vecfleet forget, with the same names"
                 hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), who, step)
@@ -154,6 +156,18 @@ class JobTableBooks:
         """Anonymise all tables in one transaction; retry if Postgres ends it in favour of a worker's transaction."""
         with self._database.begin() as connection:
             return anonymise.forget(connection, traces, places)
+
+
+def _require_its_name(connection: sa.Connection, tenant: Tenant) -> None:
+    """Refuse an id that no namespace is called by: nothing would be found, and certified to be gone."""
+    called = ownership.other_names(connection, tenant)
+    if called:
+        typed = f"vecfleet forget --creator {quote(tenant.creator)} --twin {quote(called[0])}"
+        raise Refused(
+            f"namespaces call that twin {' or '.join(map(repr, called))}: a look-up gave its id that name",
+            code="twin-called-otherwise",
+            next_step=f"ask for it under that name: `{typed}`",
+        )
 
 
 def _known(connection: sa.Connection, number: int, tenant: Tenant) -> Begun:

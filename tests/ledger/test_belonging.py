@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import sqlalchemy as sa
 from job_table import INDEX, lift_the_edges, plan_of
 
@@ -13,7 +14,10 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import anonymise, jobs, ownership
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
+from orchestrator.services.erase import JobTableBooks
+from vecfleet.errors import Refused
 from vecfleet.names import Tenant
+from vecfleet.settings import Settings
 from vecfleet.tenancy.fences import Here
 
 ANA, BOB = Tenant("ana"), Tenant("bob")
@@ -183,3 +187,17 @@ def test_a_move_of_the_whole_default_namespace_reads_it_no_more_and_other_jobs_d
         sources = connection.execute(sa.select(t.move.c.source).order_by(t.move.c.id)).scalars().all()
 
     assert sources == ["erased-1-__default__", "erased-1-public", "b", "__default__"]
+
+
+def test_a_twin_is_erased_under_the_name_that_its_namespace_has(database: Database) -> None:
+    # Given a look-up that calls a twin by another name than its id
+    a_job(database, given("s", "ana", "coach"), twins={"7f3a": Owner("ana", "coach"), "9c": Owner("ana", "9c")})
+    books = JobTableBooks(database, Settings())
+    # When somebody erases it by its id, then it is refused: nothing would be found, and yet be certified
+    with pytest.raises(Refused, match="namespaces call that twin 'coach'") as refused:
+        books.begin(Tenant("ana", "7f3a"), "ben")
+    assert "--creator ana --twin coach" in (refused.value.next_step or "")
+    assert not books.fenced(Tenant("ana", "7f3a"))
+    # And every name that a namespace may have is taken
+    for twin in ("coach", "9c", "unknown", None):
+        books.begin(Tenant("ana", twin), "ben")
