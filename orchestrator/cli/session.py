@@ -1,8 +1,8 @@
 """The parts of a fleet for one command, the person who typed it, and what that person waits for."""
 
-import getpass
 import math
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,10 +32,10 @@ def fleet() -> Iterator[Fleet]:
 
 
 def who() -> str:
-    """Return the person's name, for the audit."""
+    """Return the account's name, for the audit. USER and LOGNAME may be set to any name, so they do not count."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without a name
         return f"uid {os.getuid()}"
 
 

@@ -1,6 +1,8 @@
 """The audit trail says what people did; a change to it shows."""
 
 import json
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,20 @@ def test_the_command_says_whether_it_holds_and_checks_a_reports_head(vecfleet: V
         connection.execute(sa.text("UPDATE audit SET who = 'nobody' WHERE action = 'cut over'"))
     answer = vecfleet("audit-log", "verify")
     assert answer.code != 0 and "broken after 1 rows" in answer.err
+
+
+def test_nobody_acts_under_another_name_by_setting_a_variable(
+    vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.apply(plan_of(planned("s", "t", 2)))
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "somebody else")
+    # When a person acts in a shell
+    assert vecfleet("comment", str(table.job_id), "looks good").code == 0
+    # Then the trail names the account
+    with table.begin() as connection:
+        [act] = [row for row in audit.of_job(connection, table.job_id, 10) if row.action == audit.COMMENT]
+    assert act.who == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_a_key_is_taken_into_use_by_a_person(
