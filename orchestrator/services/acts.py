@@ -184,7 +184,7 @@ def cut_over_in(connection: sa.Connection, job: Job, percent: int, who: str) -> 
         )
     guard_facts.cut_over(connection, job, percent)
     if percent > job.cut_over_percent:
-        hooks.require(connection, job, Hook.BEFORE_CUT_OVER, who, percent)
+        hooks.use(connection, job, hooks.require(connection, job, Hook.BEFORE_CUT_OVER, who, percent))
     every = routes.ensure(connection, job)
     new = [route.id for route in every if place_of(route, job.salt) < percent]
     routes.set_sides(connection, new=new, old=[route.id for route in every if route.id not in set(new)])
@@ -240,8 +240,9 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
     guard_facts.clean_up(connection, job)
-    hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who)
+    allowed = hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who)
     hooks.require_two(connection, TwoPersons.CLEAN_UP, str(job.id), who, f"vecfleet cleanup {job.id}", job.id)
+    hooks.use(connection, job, allowed)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)

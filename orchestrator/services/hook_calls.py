@@ -115,7 +115,7 @@ def _post(hook: WebHook, delivery_id: str, body: bytes) -> tuple[bool, str]:
             timeout=hook.timeout_seconds,
             follow_redirects=False,
         ) as answer:
-            for part in answer.iter_raw(_HEARD_BYTES):
+            for part in answer.iter_raw():
                 said += part
                 if len(said) >= _HEARD_BYTES or time.monotonic() > deadline:
                     break
@@ -123,6 +123,8 @@ def _post(hook: WebHook, delivery_id: str, body: bytes) -> tuple[bool, str]:
         return False, f"no answer within {hook.timeout_seconds:g} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return False, f"it cannot be asked: {type(error).__name__}"
+    if time.monotonic() > deadline:  # each part of an answer may come in time, and the whole too late
+        return False, f"no answer within {hook.timeout_seconds:g} s"
     return answer.is_success, _said(said[:_HEARD_BYTES], f"HTTP {answer.status_code}")
 
 

@@ -31,25 +31,30 @@ class Held(Refused):
         self.job_id, self.call = job_id, call
 
 
-def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: int | None = None) -> None:
-    """Let an act go on if there is no such hook, or if it has just allowed this act; then its answer is used up.
+def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: int | None = None) -> hooks.Call | None:
+    """Return the hook's answer that allows this act, for `use`; None if there is no such hook.
 
     Raises Held otherwise, with a new question to the hook on record: commit it. A policy puts none after a refusal.
     """
     if hooks.timeout_s(connection, hook) is None:
-        return
+        return None
     call = hooks.latest(connection, job.id, hook, percent)
     if call is not None and call.answer == hooks.ALLOWED and call.fresh:
-        hooks.use(connection, call)
-        if way_on(job.id, job.reason) is not None:
-            jobs.set_reason(connection, job.id, None)
-        return
+        return call
     if call is not None and call.answer == hooks.REFUSED and who == POLICY:
         raise _refused(call)
     waits = call is not None and call.answer == hooks.ASKED
     call_id = call.id if call is not None and waits else hooks.ask(connection, job.id, hook, percent, who)
     step = f"once it has answered: `{verb(job.id, hook, percent)}`"
     raise Held(asked(hook, percent), job.id, step, "hook-asked", call_id)
+
+
+def use(connection: sa.Connection, job: Job, allowed: hooks.Call | None) -> None:
+    """Use up an answer once nothing else holds the act, in the act's transaction."""
+    if allowed is not None:
+        hooks.use(connection, allowed)
+    if way_on(job.id, job.reason) is not None:
+        jobs.set_reason(connection, job.id, None)
 
 
 def require_two(
