@@ -74,11 +74,14 @@ def with_key(seal: str) -> bool:
 
 def note(connection: sa.Connection, who: str, action: str, job_id: int | None, **payload: Any) -> None:
     """Record an act in the transaction of the act itself; so is the key of the request that asked for it."""
+    request_keys.keep(connection, note_of_leave(connection, who, action, job_id, **payload))
+
+
+def note_of_leave(connection: sa.Connection, who: str, action: str, job_id: int | None, **payload: Any) -> int:
+    """Record a question for leave to act, or leave that was given; return its number. It answers no request."""
     values = {"who": who, "action": action, "job_id": job_id}
-    act: int = connection.execute(
-        sa.insert(t.audit).values(**values, payload=payload, payload_digest=_payload_digest(payload)).returning(_A.id)
-    ).scalar_one()
-    request_keys.keep(connection, act)
+    row = sa.insert(t.audit).values(**values, payload=payload, payload_digest=_payload_digest(payload))
+    return int(connection.execute(row.returning(_A.id)).scalar_one())
 
 
 def empty_payloads(connection: sa.Connection, row_ids: list[int], who: str, erasure: int) -> None:

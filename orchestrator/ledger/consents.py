@@ -36,11 +36,12 @@ def first(connection: sa.Connection, act: TwoPersons, subject: str) -> str | Non
 
 def ask(connection: sa.Connection, act: TwoPersons, subject: str, who: str, job_id: int | None) -> None:
     connection.execute(sa.insert(t.consent).values(act=act, subject=subject, who=who))
-    audit.note(connection, who, "ask for a second person", job_id, act=act, subject=subject)
+    audit.note_of_leave(connection, who, "ask for a second person", job_id, act=act, subject=subject)
 
 
 def use(connection: sa.Connection, act: TwoPersons, subject: str, who: str, job_id: int | None, asked_by: str) -> None:
     """Note the second person, in the transaction of the act."""
     waiting = sa.update(t.consent).where(_C.act == act, _C.subject == subject, _C.used_by.is_(None))
     connection.execute(waiting.values(used_by=who))
-    audit.note(connection, who, "agree as the second person", job_id, act=act, subject=subject, asked_by=asked_by)
+    facts = {"act": act, "subject": subject, "asked_by": asked_by}
+    audit.note_of_leave(connection, who, "agree as the second person", job_id, **facts)

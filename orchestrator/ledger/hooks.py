@@ -74,7 +74,7 @@ def get(connection: sa.Connection, call_id: int) -> Call:
 def ask(connection: sa.Connection, job_id: int, hook: Hook, percent: int | None, who: str) -> int:
     """Put a question; a dispatcher with the operator's file asks it. Return its number."""
     row = sa.insert(t.hook_call).values(job_id=job_id, hook=hook, percent=percent, who=who).returning(_C.id)
-    audit.note(connection, who, "ask hook", job_id, hook=hook, percent=percent)
+    audit.note_of_leave(connection, who, "ask hook", job_id, hook=hook, percent=percent)
     return int(connection.execute(row).scalar_one())
 
 

@@ -1,9 +1,12 @@
 """Hooks that hold a job: a refusal, a failure or a silence keeps the act back, in the hook's words."""
 
 import base64
+import socketserver
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -18,7 +21,8 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import audit, hooks, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, Database
-from orchestrator.services import acts
+from orchestrator.ledger.request_keys import KeyedRequest
+from orchestrator.services import acts, keyed_acts
 from orchestrator.services import hooks as asking
 from orchestrator.services.background import repeating
 from orchestrator.services.hook_calls import answer_next
@@ -264,6 +268,34 @@ def test_an_address_is_asked_with_a_signature_and_its_words_hold_the_job(databas
     assert len({asked.headers["webhook-id"] for asked in server.asked}) == 3
 
 
+def test_an_address_that_answers_bit_by_bit_for_longer_than_its_time_allows_nothing(database: Database) -> None:
+    table = verified(database, **AT_ONCE)
+    with dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n", b"fine with me") as address:
+        entry = WebHook(url=address, secrets=(SECRET,), timeout_seconds=0.5)  # type: ignore[arg-type]
+        with dispatcher_asks(database, CUT_OVER, entry), pytest.raises(Held, match=r"no answer within 0.5 s"):
+            act(table, CUT_OVER)
+    assert table.job.state is JobState.VERIFIED
+
+
+@contextmanager
+def dripping(at_once: bytes, slowly: bytes) -> Iterator[str]:
+    """A server that answers each request with the first bytes, and then with one every tenth of a second."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            with suppress(ConnectionError):
+                self.request.sendall(at_once)
+                for byte in slowly:
+                    time.sleep(0.1)
+                    self.request.sendall(bytes([byte]))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 def test_an_address_where_nobody_listens_holds_the_job(database: Database) -> None:
     table = verified(database, **AT_ONCE)
     entry = WebHook(url="http://127.0.0.1:1", secrets=(SECRET,))  # type: ignore[arg-type]
@@ -279,3 +311,24 @@ def test_readers_go_back_and_stay_where_they_are_without_any_leave(database: Dat
     acts.cut_over(database, table.job_id, "ana", 100)
     acts.reverse(database, table.job_id, "ana")
     assert table.job.cut_over_percent == 0
+
+
+def test_what_a_hook_holds_is_not_answered_as_done_under_its_key(database: Database, tmp_path: Path) -> None:
+    table = verified(database, **AT_ONCE)
+    gate = tmp_path / "open"
+
+    def asked() -> keyed_acts.Answered:
+        request = KeyedRequest.of("token", "k", "cutover")
+        return keyed_acts.once(database, request, lambda: act(table, CUT_OVER))
+
+    with dispatcher_asks(database, CUT_OVER, command(tmp_path, f"test -e {gate} || {{ echo not yet; exit 1; }}")):
+        # When a program asks, and sends the same request again
+        for _ in range(2):
+            with pytest.raises(Held, match="not yet"):
+                asked()
+        assert table.job.state is JobState.VERIFIED
+        # Then it is done once the hook allows it, and the act is its answer
+        gate.touch()
+        done = asked()
+    assert table.job.state is JobState.CUT_OVER
+    assert (done.replayed, done.answer.action) == (False, "cut over")

@@ -5,15 +5,17 @@ import sqlalchemy as sa
 from job_table import JobTable
 from stages import AUTO, soaked, verified
 
-from orchestrator.core.hooks import TwoPersons
+from orchestrator.core.hooks import Hook, TwoPersons
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import JobState
-from orchestrator.ledger import consents, status
+from orchestrator.ledger import consents, hooks, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, Database
 from orchestrator.services import acts
 from orchestrator.services.erase import JobTableBooks
+from orchestrator.services.hook_calls import answer_next
 from orchestrator.services.hooks import Held
+from orchestrator.services.hooks_file import CommandHook
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 
@@ -82,6 +84,28 @@ def test_a_policy_is_the_first_and_never_the_second(database: Database) -> None:
     soaked(table)
     table.advance(3)
     assert table.job.state is JobState.CUT_OVER and "policy asked for it" in (table.job.reason or "")
+    clean_up(table, "ana")
+    assert table.job.state is JobState.CLEANING
+
+
+def test_while_a_second_person_is_missing_the_hook_is_not_asked_again_and_again(
+    database: Database,
+) -> None:
+    # Given a policy that cleans up, a hook that allows it, and an operator who wants a person besides
+    table = verified(database, **AUTO)
+    table.advance()
+    with database.begin() as connection:
+        hooks.declare(connection, {Hook.BEFORE_CLEAN_UP: 30.0})
+    leave_to_two(database, TwoPersons.CLEAN_UP)
+    soaked(table)
+    allows = CommandHook(command=("/bin/true",))
+    # When the dispatcher looks at the job many times
+    answers = 0
+    for _ in range(5):
+        table.advance()
+        answers += answer_next(database, Hook.BEFORE_CLEAN_UP, allows)
+    # Then the hook was asked once, and its answer is there when a person agrees
+    assert answers == 1 and "policy asked for it" in (table.job.reason or "")
     clean_up(table, "ana")
     assert table.job.state is JobState.CLEANING
 
